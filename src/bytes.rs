@@ -1,0 +1,249 @@
+//! Names and paths are bytes. This is the one place that says how such bytes are shown to a
+//! person and how they are written for a machine.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+/// A name or a path as the kernel keeps it: any bytes but NUL.
+///
+/// `Display` escapes what a terminal would act on; `Serialize` writes a plain string where the
+/// bytes are UTF-8 and `{"bytes": BASE64}` where they are not.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Bytes {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn to_path(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(&self.0))
+    }
+
+    /// `self` and `name` with one slash between them.
+    pub fn join(&self, name: &[u8]) -> Bytes {
+        let mut joined = Vec::with_capacity(self.0.len() + 1 + name.len());
+        joined.extend_from_slice(&self.0);
+        if joined.last() != Some(&b'/') {
+            joined.push(b'/');
+        }
+        joined.extend_from_slice(name);
+        Bytes(joined)
+    }
+
+    /// The absolute path of `components`: `/` of none.
+    pub fn absolute<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
+        let mut path = Vec::new();
+        for component in components {
+            path.push(b'/');
+            path.extend_from_slice(component);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        Bytes(path)
+    }
+
+    /// The path's components, without empty ones and `.`; `..` is kept.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        components(&self.0)
+    }
+
+    /// The last component; empty for `/`.
+    pub fn file_name(&self) -> &[u8] {
+        self.components().next_back().unwrap_or_default()
+    }
+
+    /// What stands before the last component; `/` for a top-level name.
+    pub fn parent(&self) -> Bytes {
+        let parts: Vec<&[u8]> = self.components().collect();
+        Bytes::absolute(parts.iter().take(parts.len().saturating_sub(1)).copied())
+    }
+
+    /// `self` without `prefix`, where `prefix` is a whole leading part of the path.
+    pub fn strip_prefix(&self, prefix: &Bytes) -> Option<Bytes> {
+        let mut rest = self.components();
+        for part in prefix.components() {
+            if rest.next() != Some(part) {
+                return None;
+            }
+        }
+        Some(Bytes::absolute(rest))
+    }
+
+    pub fn to_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+}
+
+/// The components of a path's bytes, without empty ones and `.`; `..` is kept.
+pub fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|&byte| byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Self {
+        Bytes(bytes.to_vec())
+    }
+}
+
+impl From<&str> for Bytes {
+    fn from(text: &str) -> Self {
+        Bytes(text.as_bytes().to_vec())
+    }
+}
+
+impl From<String> for Bytes {
+    fn from(text: String) -> Self {
+        Bytes(text.into_bytes())
+    }
+}
+
+impl From<&OsStr> for Bytes {
+    fn from(text: &OsStr) -> Self {
+        Bytes(text.as_bytes().to_vec())
+    }
+}
+
+impl From<&Path> for Bytes {
+    fn from(path: &Path) -> Self {
+        Bytes(path.as_os_str().as_bytes().to_vec())
+    }
+}
+
+/// Escapes whatever could move a cursor, change a colour, reverse the reading order or hide:
+/// C0 and C1 controls, DEL, bidi and zero-width format characters, line separators, and bytes
+/// that are not UTF-8. A backslash is doubled so that the escape can be read back.
+pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && !text.chars().any(needs_escape)
+    {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(bytes.len() + 8);
+    for chunk in bytes.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                '\r' => out.push_str("\\r"),
+                '\\' => out.push_str("\\\\"),
+                char if !needs_escape(char) => out.push(char),
+                char if char.is_ascii() => {
+                    let _ = write!(out, "\\x{:02x}", char as u32);
+                }
+                char => {
+                    let _ = write!(out, "\\u{{{:x}}}", char as u32);
+                }
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn needs_escape(char: char) -> bool {
+    char == '\\'
+        || char.is_control()
+        || matches!(char,
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&escape(&self.0))
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", escape(&self.0))
+    }
+}
+
+impl serde::Serialize for Bytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("bytes", &BASE64.encode(&self.0))?;
+                map.end()
+            }
+        }
+    }
+}
+
+impl schemars::JsonSchema for Bytes {
+    fn schema_name() -> Cow<'static, str> {
+        "Bytes".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A name or a path: a string where it is UTF-8, else its bytes in base64.",
+            "oneOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {"bytes": {"type": "string", "contentEncoding": "base64"}},
+                    "required": ["bytes"],
+                    "additionalProperties": false
+                }
+            ]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_a_terminal_would_act_on_and_nothing_else() {
+        for (bytes, shown) in [
+            (&b"plain name"[..], "plain name"),
+            ("gr\u{fc}n".as_bytes(), "gr\u{fc}n"),
+            (b"new\nline", "new\\nline"),
+            (b"\x1b[31m", "\\x1b[31m"),
+            (b"del\x7f", "del\\x7f"),
+            (b"\xff\xferaw", "\\xff\\xferaw"),
+            (b"back\\slash", "back\\\\slash"),
+            ("c1\u{9b}".as_bytes(), "c1\\u{9b}"),
+            ("a\u{202e}b".as_bytes(), "a\\u{202e}b"),
+        ] {
+            assert_eq!(escape(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn json_is_a_string_where_it_can_be() {
+        let json = |bytes: &[u8]| serde_json::to_string(&Bytes::from(bytes)).unwrap();
+        assert_eq!(json(b"/a b\n"), r#""/a b\n""#);
+        assert_eq!(json(b"\xff"), r#"{"bytes":"/w=="}"#);
+    }
+
+    #[test]
+    fn paths_are_taken_apart_and_put_together() {
+        let path = Bytes::from("//a/./b/../c/");
+        let parts: Vec<&[u8]> = path.components().collect();
+        assert_eq!(parts, [&b"a"[..], b"b", b"..", b"c"]);
+        assert_eq!(Bytes::from("/a/b").parent(), Bytes::from("/a"));
+        assert_eq!(Bytes::from("/a").parent(), Bytes::from("/"));
+        assert_eq!(Bytes::from("/").join(b"x"), Bytes::from("/x"));
+        assert_eq!(Bytes::from("/a/bc").strip_prefix(&Bytes::from("/a/b")), None);
+        assert_eq!(Bytes::from("/a/b/c").strip_prefix(&Bytes::from("/a/b")), Some(Bytes::from("/c")));
+        assert_eq!(Bytes::from("/a").strip_prefix(&Bytes::from("/")), Some(Bytes::from("/a")));
+    }
+}

@@ -1,0 +1,389 @@
+//! How layers are touched: every system call on a branch is made here, relative to an open
+//! directory and never following a symbolic link.
+//!
+//! Descriptors are few and trees are deep, so a [`Dir`] may be *parked*: its descriptor is
+//! closed when too many are open, and opened again from its parent when it is next used. The
+//! directory found then must be the one that was parked; another one in its place is an error.
+
+use std::collections::VecDeque;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+
+/// The kinds of file that a branch can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    File,
+    Directory,
+    Symlink,
+    Char,
+    Block,
+    Fifo,
+    Socket,
+}
+
+impl Kind {
+    fn from_file_type(file_type: FileType) -> Option<Kind> {
+        Some(match file_type {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            FileType::CharacterDevice => Kind::Char,
+            FileType::BlockDevice => Kind::Block,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::Unknown => return None,
+        })
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::File => "file",
+            Kind::Directory => "directory",
+            Kind::Symlink => "symlink",
+            Kind::Char => "char",
+            Kind::Block => "block",
+            Kind::Fifo => "fifo",
+            Kind::Socket => "socket",
+        }
+    }
+}
+
+/// What `lstat` says of one entry of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    pub kind: Kind,
+    /// Permission bits with setuid, setgid and sticky: `mode & 0o7777`.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+    pub atime: (i64, u32),
+    pub ino: u64,
+    pub dev: u64,
+    pub rdev: u64,
+    pub nlink: u64,
+    /// 512-byte blocks on disk.
+    pub blocks: u64,
+}
+
+impl Stat {
+    fn from_raw(raw: &fs::Stat) -> Option<Stat> {
+        Some(Stat {
+            kind: Kind::from_file_type(FileType::from_raw_mode(raw.st_mode))?,
+            mode: raw.st_mode & 0o7777,
+            uid: raw.st_uid,
+            gid: raw.st_gid,
+            size: u64::try_from(raw.st_size).unwrap_or(0),
+            mtime: (raw.st_mtime, u32::try_from(raw.st_mtime_nsec).unwrap_or(0)),
+            atime: (raw.st_atime, u32::try_from(raw.st_atime_nsec).unwrap_or(0)),
+            ino: raw.st_ino,
+            dev: raw.st_dev,
+            rdev: raw.st_rdev,
+            nlink: raw.st_nlink,
+            blocks: u64::try_from(raw.st_blocks).unwrap_or(0),
+        })
+    }
+}
+
+/// What a directory will be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Looking names up. Needs no read permission and leaves no access time.
+    Lookup,
+    /// Listing it, too.
+    List,
+}
+
+/// An open directory of a branch. Cheap to clone.
+#[derive(Clone)]
+pub struct Dir(Arc<Inner>);
+
+struct Inner {
+    parent: Option<Dir>,
+    name: Vec<u8>,
+    access: Access,
+    fd: Mutex<Option<Arc<OwnedFd>>>,
+    /// Whether it counts against the budget, and so may be parked: all but the host's root.
+    counted: bool,
+    /// Device and inode, noted when the directory is parked.
+    identity: OnceLock<(u64, u64)>,
+}
+
+impl Dir {
+    /// Opens the directory that the host's root is. Follows symbolic links: the one place that
+    /// does, and only for the path that the person gave.
+    pub fn open_root(path: &std::path::Path) -> Result<Dir> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = fs::open(path, flags, Mode::empty()).map_err(|errno| Error::io(path, errno))?;
+        Ok(Dir(Arc::new(Inner {
+            parent: None,
+            name: Bytes::from(path).0,
+            access: Access::Lookup,
+            fd: Mutex::new(Some(Arc::new(fd))),
+            counted: false,
+            identity: OnceLock::new(),
+        })))
+    }
+
+    /// The sub-directory `name`. A symbolic link or anything else that is no directory is
+    /// `ENOTDIR`.
+    pub fn child(&self, name: &[u8], access: Access) -> Result<Dir, Errno> {
+        let fd = open_dir_at(&*self.fd()?, name, access)?;
+        let inner = Arc::new(Inner {
+            parent: Some(self.clone()),
+            name: name.to_vec(),
+            access,
+            fd: Mutex::new(Some(Arc::new(fd))),
+            counted: true,
+            identity: OnceLock::new(),
+        });
+        budget::opened(&inner);
+        Ok(Dir(inner))
+    }
+
+    /// What `lstat` says of `name`; `None` where there is nothing of that name.
+    pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
+        match fs::statat(&*self.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(raw) => Stat::from_raw(&raw).ok_or(Errno::IO).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// What `fstat` says of the directory itself.
+    pub fn stat_self(&self) -> Result<Stat, Errno> {
+        let raw = fs::fstat(&*self.fd()?)?;
+        Stat::from_raw(&raw).ok_or(Errno::IO)
+    }
+
+    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        Ok(fs::readlinkat(&*self.fd()?, name, Vec::new())?.into_bytes())
+    }
+
+    /// Opens a regular file for reading. Nothing else is ever opened: a fifo would block, a
+    /// device would act.
+    pub fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+        let fd = self.fd()?;
+        match self.stat(name)? {
+            Some(stat) if stat.kind == Kind::File => {}
+            Some(stat) if stat.kind == Kind::Symlink => return Err(Errno::LOOP),
+            Some(_) => return Err(Errno::INVAL),
+            None => return Err(Errno::NOENT),
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = without_atime(flags, |flags| fs::openat(&*fd, name, flags, Mode::empty()))?;
+        match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(file),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Every name in the directory but `.` and `..`, sorted by bytes, with what the listing
+    /// itself tells of its kind.
+    pub fn names(&self) -> Result<Names, Errno> {
+        let fd = match self.0.access {
+            Access::List => {
+                let fd = self.fd()?;
+                fs::seek(&*fd, fs::SeekFrom::Start(0))?;
+                fd
+            }
+            Access::Lookup => Arc::new(open_dir_at(&*self.fd()?, b".", Access::List)?),
+        };
+        let mut names = Names::default();
+        let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
+        let mut raw = fs::RawDir::new(&*fd, &mut buffer);
+        while let Some(entry) = raw.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            match Kind::from_file_type(entry.file_type()) {
+                Some(kind) => names.push(name, kind),
+                // Some file systems do not tell the kind in the listing.
+                None => {
+                    if let Some(stat) = self.stat(name)? {
+                        names.push(name, stat.kind);
+                    }
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The path from the directory that was opened by path, for messages.
+    pub fn path(&self) -> Bytes {
+        match &self.0.parent {
+            Some(parent) => parent.path().join(&self.0.name),
+            None => Bytes(self.0.name.clone()),
+        }
+    }
+
+    /// The open descriptor, opened again where it was parked.
+    pub fn fd(&self) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(fd) = &*lock(&self.0.fd) {
+            return Ok(Arc::clone(fd));
+        }
+        let parent = self.0.parent.as_ref().ok_or(Errno::BADF)?;
+        let fd = open_dir_at(&*parent.fd()?, &self.0.name, self.0.access)?;
+        let stat = fs::fstat(&fd)?;
+        if self.0.identity.get() != Some(&(stat.st_dev, stat.st_ino)) {
+            return Err(Errno::STALE);
+        }
+        let fd = Arc::new(fd);
+        *lock(&self.0.fd) = Some(Arc::clone(&fd));
+        budget::opened(&self.0);
+        Ok(fd)
+    }
+}
+
+impl std::fmt::Debug for Dir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dir({})", self.path())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.counted && lock(&self.fd).is_some() {
+            budget::closed();
+        }
+        // A chain of parents is taken apart in a loop: a tree can be deeper than the stack.
+        let mut next = self.parent.take();
+        while let Some(Dir(parent)) = next {
+            match Arc::into_inner(parent) {
+                Some(mut inner) => next = inner.parent.take(),
+                None => break,
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open_dir_at(parent: impl AsFd, name: &[u8], access: Access) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match access {
+        Access::Lookup => fs::openat(parent, name, flags | OFlags::PATH, Mode::empty()),
+        Access::List => without_atime(flags | OFlags::RDONLY, |flags| {
+            fs::openat(parent.as_fd(), name, flags, Mode::empty())
+        }),
+    }
+}
+
+/// Reading must not leave an access time; only owners and root may ask for that.
+fn without_atime<T>(flags: OFlags, open: impl Fn(OFlags) -> Result<T, Errno>) -> Result<T, Errno> {
+    match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags),
+        result => result,
+    }
+}
+
+/// How many directories may be open at once, and which is parked next.
+mod budget {
+    use super::*;
+
+    static OPEN: AtomicUsize = AtomicUsize::new(0);
+    static QUEUE: Mutex<VecDeque<Weak<Inner>>> = Mutex::new(VecDeque::new());
+    /// Three quarters of what the process may open; the rest is for everything else.
+    static LIMIT: LazyLock<usize> = LazyLock::new(|| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let soft = usize::try_from(limit.current.unwrap_or(1024)).unwrap_or(1024);
+        (soft / 4 * 3).clamp(16, 4096)
+    });
+
+    pub fn opened(inner: &Arc<Inner>) {
+        let mut queue = lock(&QUEUE);
+        queue.push_back(Arc::downgrade(inner));
+        if OPEN.fetch_add(1, Ordering::Relaxed) >= *LIMIT {
+            while let Some(oldest) = queue.pop_front() {
+                if oldest.upgrade().is_some_and(|oldest| park(&oldest)) {
+                    break;
+                }
+            }
+        }
+        if queue.len() > 4 * *LIMIT {
+            queue.retain(|weak| weak.strong_count() > 0);
+        }
+    }
+
+    pub fn closed() {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn park(inner: &Inner) -> bool {
+        let mut fd = lock(&inner.fd);
+        let Some(open) = fd.as_ref() else { return false };
+        let Ok(stat) = fs::fstat(&**open) else { return false };
+        let _ = inner.identity.set((stat.st_dev, stat.st_ino));
+        *fd = None;
+        closed();
+        true
+    }
+}
+
+/// A directory's listing: names sorted by bytes, in one piece of memory.
+#[derive(Debug, Default)]
+pub struct Names {
+    bytes: Vec<u8>,
+    entries: Vec<(u32, u16, Kind)>,
+}
+
+impl Names {
+    fn push(&mut self, name: &[u8], kind: Kind) {
+        let (Ok(start), Ok(len)) = (u32::try_from(self.bytes.len()), u16::try_from(name.len())) else {
+            return; // 4 GiB of names in one directory
+        };
+        self.bytes.extend_from_slice(name);
+        self.entries.push((start, len, kind));
+    }
+
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.entries
+            .sort_unstable_by(|a, b| name_of(bytes, a).cmp(name_of(bytes, b)));
+    }
+
+    /// The kind of `name`, where it is listed.
+    pub fn kind(&self, name: &[u8]) -> Option<Kind> {
+        let at = self
+            .entries
+            .binary_search_by(|entry| name_of(&self.bytes, entry).cmp(name))
+            .ok()?;
+        Some(self.entries[at].2)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Kind)> {
+        self.entries
+            .iter()
+            .map(|entry| (name_of(&self.bytes, entry), entry.2))
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn name_of<'a>(bytes: &'a [u8], &(start, len, _): &(u32, u16, Kind)) -> &'a [u8] {
+    &bytes[start as usize..start as usize + usize::from(len)]
+}

@@ -1,0 +1,109 @@
+//! What can go wrong, worded in one place: what happened, where, and what to do next.
+
+use rustix::io::Errno;
+
+use crate::bytes::{Bytes, escape};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every error a person can be shown.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// A system call failed on a path of the host.
+    #[error("{path}: {}", errno_words(.errno))]
+    Io { path: Bytes, errno: Errno },
+
+    /// A file of an engine or of the kernel does not say what it should.
+    #[error("{path}: {what}")]
+    Damaged { path: Bytes, what: String },
+
+    #[error("No such container: {}", escape(.0.as_bytes()))]
+    NoSuchTarget(String),
+
+    #[error("{} is ambiguous", escape(.name.as_bytes()))]
+    Ambiguous { name: String, candidates: Vec<String> },
+
+    #[error("no union is mounted on this host")]
+    NothingMounted,
+
+    #[error("{0}: more than 40 symbolic links")]
+    TooManyLinks(Bytes),
+
+    /// The command line asks for something that cannot be meant.
+    #[error("{0}")]
+    Usage(String),
+
+    /// The host forbids or lacks what was asked for. `hint` says what to do instead.
+    #[error("{what}")]
+    Refused { what: String, hint: String },
+
+    /// The union has layers that could not be opened, so that no answer about it is sure.
+    #[error("branch {index} ({path}) could not be read: {why}")]
+    BranchLost { index: usize, path: Bytes, why: String },
+}
+
+impl Error {
+    pub fn io(path: impl Into<Bytes>, errno: Errno) -> Error {
+        Error::Io { path: path.into(), errno }
+    }
+
+    pub fn damaged(path: impl Into<Bytes>, what: impl Into<String>) -> Error {
+        Error::Damaged { path: path.into(), what: what.into() }
+    }
+
+    /// What the person can do next, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM => {
+                Some("layers belong to root: run layerctl as root".into())
+            }
+            Error::NoSuchTarget(_) => Some(
+                "a TARGET is a container, an image, a mount point, si_HEX, a layer, or br:DIR=PERM:DIR...; \
+                 `layerctl containers` and `layerctl branches` list what is here"
+                    .into(),
+            ),
+            Error::Ambiguous { candidates, .. } => {
+                let mut hint = String::from("it could be:");
+                for candidate in candidates {
+                    hint.push_str("\n  ");
+                    hint.push_str(&escape(candidate.as_bytes()));
+                }
+                Some(hint)
+            }
+            Error::NothingMounted => Some(
+                "name a TARGET (a container, an image, br:DIR=PERM:DIR...), or a copied host with --root".into(),
+            ),
+            Error::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether the error only says that something is not there (any more).
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT || *errno == Errno::NOTDIR)
+    }
+}
+
+fn errno_words(errno: &Errno) -> String {
+    let words = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
+    match words.find(" (os error") {
+        Some(end) => words[..end].to_owned(),
+        None => words,
+    }
+}
+
+/// The errno's symbolic name, for machine formats.
+pub fn errno_name(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOENT => "ENOENT",
+        Errno::NOTDIR => "ENOTDIR",
+        Errno::IO => "EIO",
+        Errno::LOOP => "ELOOP",
+        Errno::PERM => "EPERM",
+        Errno::ACCESS => "EACCES",
+        Errno::NAMETOOLONG => "ENAMETOOLONG",
+        Errno::STALE => "ESTALE",
+        Errno::INVAL => "EINVAL",
+        _ => "EIO",
+    }
+}

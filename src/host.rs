@@ -1,0 +1,132 @@
+//! Where we look: `/`, or the tree given with `--root`. Every path of the host is resolved
+//! inside that tree, so that a link in it can never lead to the machine that layerctl runs on.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::branch::Permission;
+use crate::bytes::Bytes;
+use crate::dir::{Access, Dir, Kind, Stat};
+use crate::error::{Error, Result};
+use crate::union::{Branch, Entry, Follow, Reading, Resolution, Stack, lookup};
+use crate::whiteout::Grammar;
+
+/// No file of an engine's state is nearly as large; what is, is not read.
+const FILE_MAX: u64 = 64 << 20;
+
+/// The file system that is looked at.
+#[derive(Debug)]
+pub struct Host {
+    root: PathBuf,
+    stack: Stack,
+}
+
+impl Host {
+    /// # Errors
+    /// The root cannot be opened.
+    pub fn open(root: &Path) -> Result<Host> {
+        let dir = Dir::open_root(root)?;
+        let branch = Branch {
+            path: Bytes::from("/"),
+            permission: Permission::RO,
+            grammar: Grammar::Plain,
+            dir: Ok(dir),
+        };
+        Ok(Host { root: root.to_owned(), stack: Stack { branches: vec![branch] } })
+    }
+
+    /// Whether this is the running machine. Under any other root nothing is live, whatever the
+    /// copied mount table says.
+    pub fn is_live(&self) -> bool {
+        std::fs::canonicalize(&self.root).is_ok_and(|root| root == Path::new("/"))
+    }
+
+    /// The root as the person gave it.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What `path` is on the host, links followed inside it.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn lookup(&self, path: &[u8], follow: Follow) -> Result<Resolution<'_>> {
+        lookup(&self.stack.whole(Reading::Nothing)?, path, follow)
+    }
+
+    /// Opens a directory of the host.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, or what the system call says.
+    pub fn open_dir(&self, path: &Bytes) -> Result<Dir> {
+        let found = self.lookup(path.as_bytes(), Follow::All)?;
+        match &found.entry {
+            Entry::Dir(node) => node.dir(0).cloned().ok_or_else(|| Error::io(path.clone(), Errno::NOENT)),
+            Entry::Leaf { .. } => Err(Error::io(path.clone(), Errno::NOTDIR)),
+            Entry::Broken { errno, .. } => Err(Error::io(path.clone(), *errno)),
+            Entry::Missing | Entry::Deleted { .. } => Err(Error::io(path.clone(), Errno::NOENT)),
+        }
+    }
+
+    /// What `stat` says of a path; `None` where nothing is there.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn stat(&self, path: &Bytes) -> Result<Option<Stat>> {
+        let found = self.lookup(path.as_bytes(), Follow::All)?;
+        match found.entry.kind() {
+            Some(_) => found.stat().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A path with every symbolic link resolved, whether or not its end exists.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn resolve(&self, path: &Bytes) -> Result<Bytes> {
+        Ok(self.lookup(path.as_bytes(), Follow::All)?.path)
+    }
+
+    /// Reads a small file whole. Kernel files are read to their end, whatever size they claim.
+    ///
+    /// # Errors
+    /// What the system call says; a file that is no regular file, or is larger than 64 MiB.
+    pub fn read(&self, path: &Bytes) -> Result<Vec<u8>> {
+        let found = self.lookup(path.as_bytes(), Follow::All)?;
+        let fail = |errno| Error::io(path.clone(), errno);
+        let (place, name) = match (&found.entry, &found.place) {
+            (Entry::Leaf { .. }, Some(place)) => place,
+            (Entry::Dir(_), _) => return Err(fail(Errno::ISDIR)),
+            (Entry::Broken { errno, .. }, _) => return Err(fail(*errno)),
+            _ => return Err(fail(Errno::NOENT)),
+        };
+        let dir = place.dir(0).ok_or_else(|| fail(Errno::NOENT))?;
+        let file = File::from(dir.open_file(name).map_err(fail)?);
+        let mut bytes = Vec::new();
+        file.take(FILE_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(Error::damaged(path.clone(), "larger than 64 MiB, which no such file is"));
+        }
+        Ok(bytes)
+    }
+
+    /// The names in a directory, sorted; none where the directory does not exist.
+    ///
+    /// # Errors
+    /// A directory that is there and cannot be listed.
+    pub fn list(&self, path: &Bytes) -> Result<Vec<(Vec<u8>, Kind)>> {
+        let dir = match self.open_dir(path) {
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            result => result?,
+        };
+        let dir = dir.child(b".", Access::List).map_err(|errno| Error::io(path.clone(), errno))?;
+        let names = dir.names().map_err(|errno| Error::io(path.clone(), errno))?;
+        Ok(names.iter().map(|(name, kind)| (name.to_vec(), kind)).collect())
+    }
+}

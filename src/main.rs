@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    layerctl::run(std::env::args_os())
+}

@@ -1,0 +1,651 @@
+//! The core: what a name means in a stack of branches.
+//!
+//! A [`Node`] is one place of the merged view: the directories that are merged there, topmost
+//! first. [`Node::child`] is the one function that decides what a name in it means; everything
+//! else - [`lookup`] along a path, listings, differences - folds it.
+//!
+//! The rules are AUFS's, as a kernel was seen to follow them:
+//!
+//! ```text
+//! branch by branch, topmost first, in those that have the parent directory:
+//!   .wh.NAME               the search ends; below it nothing shows (EIO if it is no regular file,
+//!                          and if NAME stands beside it in the first branch searched)
+//!   NAME, no directory     is the answer if nothing was found yet, else is skipped
+//!   NAME, a directory      is merged; if it is opaque, nothing below it is
+//!                          (the lowest opaque one counts: the search itself goes on)
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::branch::{BranchSpec, Permission};
+use crate::bytes::{Bytes, components};
+use crate::dir::{Access, Dir, Kind, Names, Stat};
+use crate::error::{Error, Result};
+use crate::whiteout::{Grammar, MarkKind, OPAQUE, Source, Validity};
+
+/// The kernel's limit on symbolic links in one lookup.
+const LINKS_MAX: usize = 40;
+
+/// The branches of one union, topmost first.
+#[derive(Debug)]
+pub struct Stack {
+    pub branches: Vec<Branch>,
+}
+
+/// One directory of a union.
+#[derive(Debug)]
+pub struct Branch {
+    /// The directory's path on the host.
+    pub path: Bytes,
+    pub permission: Permission,
+    pub grammar: Grammar,
+    /// The directory itself, or why it could not be opened.
+    pub dir: Result<Dir>,
+}
+
+impl Branch {
+    /// A branch of an AUFS union.
+    pub fn aufs(spec: &BranchSpec, dir: Result<Dir>) -> Branch {
+        let grammar = if spec.permission.honours_marks() {
+            Grammar::Aufs
+        } else {
+            Grammar::AufsIgnored
+        };
+        Branch { path: spec.path.clone(), permission: spec.permission.clone(), grammar, dir }
+    }
+}
+
+/// Which directories are read whole when they are opened: what is read once need not be asked
+/// name by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// None: a lookup costs what its path costs.
+    Nothing,
+    /// Those of one branch, which is being walked.
+    Branch(usize),
+    /// All: the merged view is being walked.
+    Everything,
+}
+
+impl Stack {
+    /// The root of the merged view of those branches that `choose` picks.
+    ///
+    /// A branch that could not be opened takes no part; whoever needs a sure answer asks
+    /// [`Stack::lost`] first.
+    ///
+    /// # Errors
+    /// A branch's root that cannot be listed although `reading` asks for it.
+    pub fn root(&self, choose: impl Fn(usize) -> bool, reading: Reading) -> Result<Node<'_>> {
+        let mut parts = Vec::with_capacity(self.branches.len());
+        for (index, branch) in self.branches.iter().enumerate() {
+            if let (true, Ok(dir)) = (choose(index), &branch.dir) {
+                let part = Part::new(index, dir.clone(), reading)
+                    .map_err(|errno| Error::io(branch.path.clone(), errno))?;
+                parts.push(part);
+            }
+        }
+        Ok(Node { stack: self, path: Bytes::from("/"), parts, cuts: Vec::new(), reading })
+    }
+
+    /// The whole merged view.
+    ///
+    /// # Errors
+    /// As [`Stack::root`].
+    pub fn whole(&self, reading: Reading) -> Result<Node<'_>> {
+        self.root(|_| true, reading)
+    }
+
+    /// The topmost writable branch: where changes go.
+    pub fn writable(&self) -> Option<usize> {
+        self.branches
+            .iter()
+            .position(|branch| branch.permission.is_writable())
+    }
+
+    /// The branches that could not be opened. While there are any, no answer is sure.
+    pub fn lost(&self) -> impl Iterator<Item = Error> {
+        self.branches.iter().enumerate().filter_map(|(index, branch)| {
+            let error = branch.dir.as_ref().err()?;
+            Some(Error::BranchLost {
+                index,
+                path: branch.path.clone(),
+                why: match error {
+                    Error::Io { errno, .. } => Error::io("", *errno).to_string()[2..].to_owned(),
+                    other => other.to_string(),
+                },
+            })
+        })
+    }
+
+    /// What one branch alone holds at `path`, marks and other branches left aside.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn version(&self, branch: usize, path: &Bytes) -> Result<Option<Stat>> {
+        let Ok(root) = &self.branches[branch].dir else { return Ok(None) };
+        let fail = |errno| Error::io(self.on_host(branch, path), errno);
+        let mut dir = root.clone();
+        let mut parts = path.components().peekable();
+        while let Some(name) = parts.next() {
+            if parts.peek().is_none() {
+                return match dir.stat(name) {
+                    Err(Errno::NAMETOOLONG) => Ok(None),
+                    result => result.map_err(fail),
+                };
+            }
+            dir = match dir.child(name, Access::Lookup) {
+                Ok(child) => child,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => return Ok(None),
+                Err(errno) => return Err(fail(errno)),
+            };
+        }
+        dir.stat_self().map(Some).map_err(fail)
+    }
+
+    /// Where a path of the union lies on the host, in one branch.
+    pub fn on_host(&self, branch: usize, path: &Bytes) -> Bytes {
+        path.components()
+            .fold(self.branches[branch].path.clone(), |joined, name| joined.join(name))
+    }
+}
+
+/// One place of the merged view: the directories that are merged there, topmost first.
+#[derive(Debug, Clone)]
+pub struct Node<'s> {
+    stack: &'s Stack,
+    path: Bytes,
+    parts: Vec<Part>,
+    cuts: Vec<Cut>,
+    reading: Reading,
+}
+
+/// A branch's directory at a place.
+#[derive(Debug, Clone)]
+struct Part {
+    branch: usize,
+    dir: Dir,
+    names: Option<Arc<Names>>,
+}
+
+impl Part {
+    fn new(branch: usize, dir: Dir, reading: Reading) -> Result<Part, Errno> {
+        let names = match reads(reading, branch) {
+            true => Some(Arc::new(dir.names()?)),
+            false => None,
+        };
+        Ok(Part { branch, dir, names })
+    }
+
+    fn source(&self) -> Source<'_> {
+        match &self.names {
+            Some(names) => Source::Listing(names),
+            None => Source::Disk(&self.dir),
+        }
+    }
+}
+
+fn reads(reading: Reading, branch: usize) -> bool {
+    match reading {
+        Reading::Nothing => false,
+        Reading::Branch(only) => only == branch,
+        Reading::Everything => true,
+    }
+}
+
+/// A mark that ends the search: below its branch nothing shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Cut {
+    /// Index of the branch that holds the mark.
+    pub branch: usize,
+    /// The mark's own path, as if the branch were the root.
+    pub mark: Bytes,
+    pub kind: MarkKind,
+}
+
+/// What a name means.
+#[derive(Debug)]
+pub enum Entry<'s> {
+    /// No branch that takes part has it.
+    Missing,
+    /// A whiteout of exactly this name.
+    Deleted { by: Cut },
+    /// The union refuses the name.
+    Broken { errno: Errno, why: Why },
+    /// Anything but a directory.
+    Leaf { from: usize, kind: Kind },
+    Dir(Node<'s>),
+}
+
+impl Entry<'_> {
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Entry::Leaf { kind, .. } => Some(*kind),
+            Entry::Dir(_) => Some(Kind::Directory),
+            Entry::Missing | Entry::Deleted { .. } | Entry::Broken { .. } => None,
+        }
+    }
+
+    /// The branch whose entry the merged view shows.
+    pub fn provider(&self) -> Option<usize> {
+        match self {
+            Entry::Leaf { from, .. } => Some(*from),
+            Entry::Dir(node) => node.provider(),
+            Entry::Missing | Entry::Deleted { .. } | Entry::Broken { .. } => None,
+        }
+    }
+}
+
+/// Why the union refuses a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It begins with `.wh.`, which the union keeps for itself.
+    Reserved,
+    /// It is longer than a name of the union can be.
+    TooLong,
+    /// It stands beside its own whiteout in the first branch searched.
+    BesideWhiteout { branch: usize },
+    /// Its whiteout is not a regular file.
+    BadWhiteout { branch: usize },
+    /// The directory's opaque mark is not a regular file.
+    BadOpaque { branch: usize },
+    /// Too many symbolic links.
+    Links,
+    /// A component of the path is not a directory.
+    NotDirectory,
+}
+
+/// One branch's verdict on a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Says {
+    /// Its entry is what the union shows.
+    Provides,
+    /// Its directory is shown, and hides what is below.
+    ProvidesOpaque,
+    /// Its directory is merged under the provider's.
+    Merges,
+    /// The same, and it hides what is below.
+    MergesOpaque,
+    /// It holds a whiteout of the name.
+    Whiteout,
+    /// It holds a mark that the union cannot read.
+    Invalid,
+    /// It has the name, which is no directory, under a directory of a higher branch.
+    Skipped,
+    /// It has the name, but a higher branch provides it.
+    Shadowed,
+    /// It has the name, behind a mark of a higher branch.
+    Hidden,
+    /// It does not have the name.
+    Nothing,
+    /// It could not be read.
+    Unread,
+}
+
+impl<'s> Node<'s> {
+    pub fn stack(&self) -> &'s Stack {
+        self.stack
+    }
+
+    /// The place's path in the union.
+    pub fn path(&self) -> &Bytes {
+        &self.path
+    }
+
+    /// The marks above this place that keep lower branches out of it.
+    pub fn cuts(&self) -> &[Cut] {
+        &self.cuts
+    }
+
+    pub fn provider(&self) -> Option<usize> {
+        self.parts.first().map(|part| part.branch)
+    }
+
+    /// The branches that take part here, topmost first.
+    pub fn branches(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().map(|part| part.branch)
+    }
+
+    /// A branch's own directory at this place.
+    pub fn dir(&self, branch: usize) -> Option<&Dir> {
+        self.parts
+            .iter()
+            .find(|part| part.branch == branch)
+            .map(|part| &part.dir)
+    }
+
+    /// A branch's own listing at this place, where it was read.
+    pub fn listing(&self, branch: usize) -> Option<&Arc<Names>> {
+        self.parts
+            .iter()
+            .find(|part| part.branch == branch)
+            .and_then(|part| part.names.as_ref())
+    }
+
+    /// What `lstat` says of `name` in one of the branches here.
+    ///
+    /// # Errors
+    /// What the system call says; an entry that has vanished meanwhile is `ENOENT`.
+    pub fn stat(&self, branch: usize, name: &[u8]) -> Result<Stat> {
+        let fail = |errno| Error::io(self.on_host(branch, name), errno);
+        let dir = self.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
+        dir.stat(name).map_err(fail)?.ok_or_else(|| fail(Errno::NOENT))
+    }
+
+    /// What `lstat` says of the directory itself, which is the provider's.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn stat_self(&self) -> Result<Stat> {
+        let part = self.parts.first().ok_or_else(|| Error::io(self.path.clone(), Errno::NOENT))?;
+        part.dir
+            .stat_self()
+            .map_err(|errno| Error::io(self.stack.on_host(part.branch, &self.path), errno))
+    }
+
+    pub fn on_host(&self, branch: usize, name: &[u8]) -> Bytes {
+        self.stack.on_host(branch, &self.path.join(name))
+    }
+
+    /// What `name` means here. This is the one place that decides it.
+    ///
+    /// # Errors
+    /// A branch that cannot be asked. The answer is then not known, whatever other branches say.
+    pub fn child(&self, name: &[u8]) -> Result<Entry<'s>> {
+        self.decide(name, |_, _| ())
+    }
+
+    /// [`Node::child`], and each branch's verdict as it was heard.
+    ///
+    /// # Errors
+    /// As [`Node::child`].
+    pub fn child_with_trail(&self, name: &[u8]) -> Result<(Entry<'s>, Vec<(usize, Says)>)> {
+        let mut trail: Vec<(usize, Says)> = Vec::new();
+        let entry = self.decide(name, |branch, says| match trail.iter_mut().find(|(of, _)| *of == branch) {
+            Some(verdict) => verdict.1 = says,
+            None => trail.push((branch, says)),
+        })?;
+        Ok((entry, trail))
+    }
+
+    fn decide(&self, name: &[u8], mut says: impl FnMut(usize, Says)) -> Result<Entry<'s>> {
+        let broken = |errno, why| Ok(Entry::Broken { errno, why });
+        let mut found: Vec<Part> = Vec::new();
+        let mut lowest_opaque = None;
+        let mut cut = None;
+        for (position, part) in self.parts.iter().enumerate() {
+            let branch = part.branch;
+            let grammar = self.stack.branches[branch].grammar;
+            match grammar.refuses(name) {
+                Some(Errno::PERM) => return broken(Errno::PERM, Why::Reserved),
+                Some(errno) => return broken(errno, Why::TooLong),
+                None => {}
+            }
+            let fail = |errno| Error::io(self.on_host(branch, name), errno);
+            let seen = match grammar.look(&part.source(), name) {
+                Ok(seen) => seen,
+                Err(Errno::NAMETOOLONG) => return broken(Errno::NAMETOOLONG, Why::TooLong),
+                Err(errno) => return Err(fail(errno)),
+            };
+            match seen.whiteout {
+                Validity::Absent => {}
+                Validity::Invalid => {
+                    says(branch, Says::Invalid);
+                    return broken(Errno::IO, Why::BadWhiteout { branch });
+                }
+                Validity::Valid => {
+                    says(branch, Says::Whiteout);
+                    if position == 0 && seen.entry.is_some() {
+                        return broken(Errno::IO, Why::BesideWhiteout { branch });
+                    }
+                    let mark = self.path.join(&grammar.whiteout_of(name));
+                    cut = Some(Cut { branch, mark, kind: MarkKind::Whiteout });
+                    break;
+                }
+            }
+            match seen.entry {
+                None => says(branch, Says::Nothing),
+                Some(Kind::Directory) => {
+                    let access = if reads(self.reading, branch) { Access::List } else { Access::Lookup };
+                    let child = match part.dir.child(name, access) {
+                        Ok(dir) => Part::new(branch, dir, self.reading).map_err(fail)?,
+                        Err(errno) => return Err(fail(errno)),
+                    };
+                    let opaque = grammar.opaque(&child.source()).map_err(fail)?;
+                    if opaque == Validity::Invalid {
+                        says(branch, Says::Invalid);
+                        return broken(Errno::IO, Why::BadOpaque { branch });
+                    }
+                    let opaque = opaque == Validity::Valid;
+                    if opaque {
+                        lowest_opaque = Some(found.len());
+                    }
+                    says(
+                        branch,
+                        match (found.is_empty(), opaque) {
+                            (true, false) => Says::Provides,
+                            (true, true) => Says::ProvidesOpaque,
+                            (false, false) => Says::Merges,
+                            (false, true) => Says::MergesOpaque,
+                        },
+                    );
+                    found.push(child);
+                }
+                Some(kind) if found.is_empty() => {
+                    says(branch, Says::Provides);
+                    return Ok(Entry::Leaf { from: branch, kind });
+                }
+                Some(_) => says(branch, Says::Skipped),
+            }
+        }
+        if found.is_empty() {
+            return Ok(match cut {
+                Some(by) => Entry::Deleted { by },
+                None => Entry::Missing,
+            });
+        }
+        let path = self.path.join(name);
+        let mut cuts = self.cuts.clone();
+        if let Some(lowest) = lowest_opaque {
+            for part in found.drain(lowest + 1..) {
+                says(part.branch, Says::Hidden);
+            }
+            cuts.push(Cut {
+                branch: found[lowest].branch,
+                mark: path.join(OPAQUE),
+                kind: MarkKind::Opaque,
+            });
+        }
+        cuts.extend(cut);
+        Ok(Entry::Dir(Node { stack: self.stack, path, parts: found, cuts, reading: self.reading }))
+    }
+
+    /// Every name that any branch has here, marks and housekeeping left out, sorted. Whether the
+    /// union shows it is for [`Node::child`] to say.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed.
+    pub fn names(&self) -> Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        for part in &self.parts {
+            let grammar = self.stack.branches[part.branch].grammar;
+            let listing = self.read_part(part)?;
+            names.extend(
+                listing
+                    .iter()
+                    .filter(|(name, _)| !grammar.hides_entry(name))
+                    .map(|(name, _)| name.to_vec()),
+            );
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Whether the kernel's `readdir` lists `name` here, which it does for a few names that
+    /// `lstat` denies: it does not heed the whiteouts of the lowest branch, and hears of a name
+    /// before it hears of the whiteout beside it.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed.
+    pub fn readdir_lists(&self, name: &[u8]) -> Result<bool> {
+        for (position, part) in self.parts.iter().enumerate() {
+            let grammar = self.stack.branches[part.branch].grammar;
+            let listing = self.read_part(part)?;
+            if listing.kind(name).is_some() {
+                return Ok(true);
+            }
+            let is_last = position + 1 == self.parts.len();
+            if !is_last && grammar == Grammar::Aufs && listing.kind(&grammar.whiteout_of(name)).is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    fn read_part(&self, part: &Part) -> Result<Arc<Names>> {
+        match &part.names {
+            Some(names) => Ok(Arc::clone(names)),
+            None => part
+                .dir
+                .names()
+                .map(Arc::new)
+                .map_err(|errno| Error::io(self.stack.on_host(part.branch, &self.path), errno)),
+        }
+    }
+}
+
+/// What happens to a symbolic link at the end of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// It is followed, as `stat` does.
+    All,
+    /// It is the answer, as `lstat` has it. Links in the middle are followed all the same.
+    NotLast,
+}
+
+/// A symbolic link that was followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Link {
+    /// The link's own path in the union, its directories resolved.
+    pub path: Bytes,
+    /// What it says.
+    pub target: Bytes,
+    /// The branch that provides the link.
+    pub branch: usize,
+}
+
+/// Where a lookup ended.
+#[derive(Debug)]
+pub struct Resolution<'s> {
+    /// The path with all links resolved that were met; the rest as it was asked for.
+    pub path: Bytes,
+    /// The directory in which the last name was looked up, and that name; `None` for the root.
+    pub place: Option<(Node<'s>, Vec<u8>)>,
+    pub entry: Entry<'s>,
+    /// What was left of the path when the lookup ended, after the last name asked for.
+    pub rest: Vec<Vec<u8>>,
+    pub links: Vec<Link>,
+    /// Each branch's verdict on the last name that was asked for.
+    pub trail: Vec<(usize, Says)>,
+}
+
+impl Resolution<'_> {
+    /// `lstat` of what was found.
+    ///
+    /// # Errors
+    /// `ENOENT` where nothing was found; else what the system call says.
+    pub fn stat(&self) -> Result<Stat> {
+        match (&self.entry, &self.place) {
+            (Entry::Dir(node), _) => node.stat_self(),
+            (Entry::Leaf { from, .. }, Some((place, name))) => place.stat(*from, name),
+            _ => Err(Error::io(self.path.clone(), Errno::NOENT)),
+        }
+    }
+}
+
+/// Resolves `path` as a process inside the union would: absolute links start at `root`, `..`
+/// never leaves it, a link in one branch may lead through a directory of another.
+///
+/// # Errors
+/// A branch that cannot be asked.
+pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolution<'s>> {
+    let mut wanted: VecDeque<Vec<u8>> = components(path).map(<[u8]>::to_vec).collect();
+    // A trailing slash asks for a directory, and so follows a link.
+    let mut as_directory = path.ends_with(b"/") || path.ends_with(b"/.");
+    let mut nodes: Vec<Node<'s>> = vec![root.clone()];
+    let mut links: Vec<Link> = Vec::new();
+    let mut trail = Vec::new();
+
+    let end = |nodes: &[Node<'s>], name: Vec<u8>, entry, rest: VecDeque<Vec<u8>>, links, trail| {
+        let here = nodes[nodes.len() - 1].clone();
+        let mut path = here.path().join(&name);
+        for part in &rest {
+            path = path.join(part);
+        }
+        Ok(Resolution { path, place: Some((here, name)), entry, rest: rest.into(), links, trail })
+    };
+
+    while let Some(name) = wanted.pop_front() {
+        if name == b".." {
+            if nodes.len() > 1 {
+                nodes.pop();
+            }
+            trail.clear();
+            continue;
+        }
+        let here = &nodes[nodes.len() - 1];
+        let (entry, verdicts) = here.child_with_trail(&name)?;
+        trail = verdicts;
+        match entry {
+            Entry::Dir(node) => nodes.push(node),
+            Entry::Leaf { from, kind: Kind::Symlink }
+                if !wanted.is_empty() || as_directory || follow == Follow::All =>
+            {
+                if links.len() == LINKS_MAX {
+                    let entry = Entry::Broken { errno: Errno::LOOP, why: Why::Links };
+                    return end(&nodes, name, entry, wanted, links, trail);
+                }
+                let fail = |errno| Error::io(here.on_host(from, &name), errno);
+                let dir = here.dir(from).ok_or_else(|| fail(Errno::NOENT))?;
+                let target = dir.read_link(&name).map_err(fail)?;
+                links.push(Link {
+                    path: here.path().join(&name),
+                    target: Bytes::from(&target[..]),
+                    branch: from,
+                });
+                if wanted.is_empty() {
+                    as_directory |= target.ends_with(b"/") || target.ends_with(b"/.");
+                }
+                for part in components(&target).rev() {
+                    wanted.push_front(part.to_vec());
+                }
+                if target.starts_with(b"/") {
+                    nodes.truncate(1);
+                }
+                trail.clear();
+            }
+            Entry::Leaf { .. } if !wanted.is_empty() || as_directory => {
+                let entry = Entry::Broken { errno: Errno::NOTDIR, why: Why::NotDirectory };
+                return end(&nodes, name, entry, wanted, links, trail);
+            }
+            entry => return end(&nodes, name, entry, wanted, links, trail),
+        }
+    }
+    let Some(node) = nodes.pop() else {
+        return Err(Error::io(root.path().clone(), Errno::NOENT));
+    };
+    let place = nodes.pop().map(|parent| (parent, node.path().file_name().to_vec()));
+    Ok(Resolution {
+        path: node.path().clone(),
+        place,
+        entry: Entry::Dir(node),
+        rest: Vec::new(),
+        links,
+        trail,
+    })
+}
