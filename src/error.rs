@@ -78,6 +78,15 @@ impl Error {
         }
     }
 
+    /// What happened, without the path.
+    pub fn reason(&self) -> String {
+        match self {
+            Error::Io { errno, .. } => errno_words(errno),
+            Error::Damaged { what, .. } => what.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the error only says that something is not there (any more).
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT || *errno == Errno::NOTDIR)

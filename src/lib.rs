@@ -1,3 +1,329 @@
-#![allow(missing_docs)]
-pub mod branch; pub mod bytes; pub mod dir; pub mod error; pub mod host; pub mod union; pub mod walk; pub mod whiteout;
-pub fn run(_: std::env::ArgsOs) -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+//! layerctl shows what is really in the layers of a union file system.
+//!
+//! One idea carries all of it: **a union is a stack of branches, and one small function says
+//! what a name means in it** - [`union::Node::child`]. Every verb is a use of that function.
+//!
+//! ```text
+//! cli          what can be typed
+//! command/     one verb, one file: what was meant -> a report
+//! target       what a person calls a stack
+//! engine/      who knows stacks: the kernel's mounts, Docker
+//! difference   what a branch makes of the view below it
+//! union        what a name means in a stack                      <- the core
+//! whiteout     how one branch spells that a name is deleted
+//! branch       how branches are written by kernels and people
+//! walk         trees in order, however deep
+//! copy         how a version of a tree is copied with all that belongs to it
+//! dir          every system call on a layer, relative to an open directory
+//! host         where we look: --root
+//! render/      how answers look: tables, JSON
+//! bytes        names are bytes: shown escaped, written for machines exactly
+//! error        what can go wrong, worded in one place
+//! ```
+//!
+//! Dependencies point downwards. `union` and `whiteout` know no engine, an engine knows no verb,
+//! and only this module sees both `cli` and `render`. All verbs but `restore` only read.
+
+pub mod branch;
+pub mod bytes;
+mod cli;
+pub mod command;
+pub mod copy;
+pub mod difference;
+pub mod dir;
+pub mod engine;
+pub mod error;
+pub mod host;
+pub mod render;
+pub mod target;
+pub mod union;
+pub mod walk;
+pub mod whiteout;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use bytes::Bytes;
+use command::{Context, Outcome};
+use engine::Survey;
+use error::{Error, Result};
+use host::Host;
+use render::{Format, Look, render};
+use target::Base;
+use union::Follow;
+
+/// How a run ended, as the exit status says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// Yes, or done.
+    Yes,
+    /// No: not there, nothing to restore, something was found.
+    No,
+    /// Could not tell, or was used wrongly.
+    Unsure,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(match status {
+            Status::Yes => 0,
+            Status::No => 1,
+            Status::Unsure => 2,
+        })
+    }
+}
+
+/// Runs the program and says how it ended.
+pub fn run(arguments: std::env::ArgsOs) -> ExitCode {
+    clap_complete::CompleteEnv::with_factory(cli::Cli::command).complete();
+    let cli = match cli::Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let status = if error.use_stderr() { Status::Unsure } else { Status::Yes };
+            // A closed pipe is no reason to complain.
+            let _ = error.print();
+            return status.into();
+        }
+    };
+    let look = look(&cli.global);
+    match answer(cli, look) {
+        Ok(status) => status.into(),
+        Err(Failure::Error(error)) => {
+            report(&error);
+            Status::Unsure.into()
+        }
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Status::Yes.into(),
+        Err(Failure::Output(error)) => {
+            report(&Error::Usage(format!("standard output: {error}")));
+            Status::Unsure.into()
+        }
+    }
+}
+
+enum Failure {
+    Error(Error),
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Output(error)
+    }
+}
+
+/// Says on stderr what went wrong and what to do next.
+fn report(error: &Error) {
+    let mut err = io::stderr().lock();
+    let _ = writeln!(err, "layerctl: {error}");
+    if let Some(hint) = error.hint() {
+        let _ = writeln!(err, "  {hint}");
+    }
+}
+
+fn look(global: &cli::Global) -> Look {
+    let stdout = io::stdout();
+    let colors = match global.color {
+        cli::ColorWhen::Always => true,
+        cli::ColorWhen::Never => false,
+        cli::ColorWhen::Auto => anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never,
+    };
+    let format = match (global.null, global.quiet, global.format) {
+        (true, ..) => Format::Null,
+        (_, true, _) => Format::Quiet,
+        (.., cli::Format::Table) => Format::Table,
+        (.., cli::Format::Json) => Format::Json,
+        (.., cli::Format::Jsonl) => Format::Jsonl,
+    };
+    Look {
+        format,
+        no_trunc: global.no_trunc,
+        exact_sizes: global.bytes,
+        verbose: global.verbose,
+        colors,
+        is_terminal: stdout.is_terminal(),
+    }
+}
+
+fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let verb = match cli.command {
+        cli::Command::Completions { shell } => {
+            completions(shell, &mut out)?;
+            out.flush()?;
+            return Ok(Status::Yes);
+        }
+        cli::Command::Man { verb } => {
+            man(verb.as_deref(), &mut out)?;
+            out.flush()?;
+            return Ok(Status::Yes);
+        }
+        cli::Command::Schema { verb } => {
+            let schema = command::schema(&verb).ok_or_else(|| no_such_verb(&verb))?;
+            serde_json::to_writer_pretty(&mut out, &schema).map_err(io::Error::from)?;
+            writeln!(out)?;
+            out.flush()?;
+            return Ok(Status::Yes);
+        }
+        verb => verb,
+    };
+    let host = Host::open(&cli.global.root)?;
+    let docker_root = cli.global.docker_root.as_deref().map(|path| docker_root(&host, path));
+    let survey = Survey::new(&host, docker_root.as_ref());
+    let mut context = Context { survey, base: base(&host), problems: Vec::new() };
+    let outcome = dispatch(&mut context, verb, look)?;
+    render(&outcome.report, look, &mut out)?;
+    out.flush()?;
+    let problems = context.survey.problems.iter().chain(&context.problems);
+    let mut is_incomplete = false;
+    for problem in problems {
+        report(problem);
+        is_incomplete = true;
+    }
+    Ok(match (is_incomplete, outcome.is_yes) {
+        (true, _) => Status::Unsure,
+        (false, true) => Status::Yes,
+        (false, false) => Status::No,
+    })
+}
+
+/// Relative directories start at the working directory, or at the root that was given.
+fn base(host: &Host) -> Base {
+    let here = match host.root() == Path::new("/") {
+        true => std::env::current_dir().unwrap_or_else(|_| "/".into()),
+        false => "/".into(),
+    };
+    Base(Bytes::from(here.as_path()))
+}
+
+/// Docker's data directory lies inside the root; a relative one starts where others do.
+fn docker_root(host: &Host, path: &Path) -> Bytes {
+    match path.is_absolute() {
+        true => Bytes::from(path),
+        false => base(host).0.join(path.as_os_str().as_bytes()),
+    }
+}
+
+fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result<Outcome> {
+    use command::*;
+    let bytes = |text: &Option<OsString>| text.as_deref().map(|text| text.as_bytes().to_vec());
+    match verb {
+        cli::Command::Branches { target } => branches::run(context, bytes(&target).as_deref()),
+        cli::Command::Which { within, no_follow, paths } => which::run(
+            context,
+            &which::Query {
+                within: within.as_deref().map(OsStr::as_bytes),
+                paths: paths.iter().map(|path| path.as_bytes()).collect(),
+                follow: if no_follow { Follow::NotLast } else { Follow::All },
+            },
+        ),
+        cli::Command::Ls { within, recursive, long, arguments } => ls::run(
+            context,
+            &ls::Query {
+                within: within.as_deref().map(OsStr::as_bytes),
+                arguments: arguments.iter().map(|argument| argument.as_bytes()).collect(),
+                depth: if recursive { ls::Depth::Recursive } else { ls::Depth::OneLevel },
+                detail: if long { ls::Detail::Long } else { ls::Detail::Short },
+                ghosts: if look.verbose { ls::Ghosts::Shown } else { ls::Ghosts::Hidden },
+            },
+        ),
+        cli::Command::Whiteouts { target, glob, all_layers, recoverable } => whiteouts::run(
+            context,
+            &whiteouts::Query {
+                target: target.as_deref().map(OsStr::as_bytes),
+                layers: if all_layers { whiteouts::Layers::All } else { whiteouts::Layers::Writable },
+                glob: glob.as_deref().map(whiteouts::Glob::new).transpose()?,
+                only: if recoverable { whiteouts::Only::Recoverable } else { whiteouts::Only::Everything },
+            },
+        ),
+        cli::Command::Copyups { target } => copyups::run(context, bytes(&target).as_deref()),
+        cli::Command::Changes { target, long } => changes::run(
+            context,
+            &changes::Query {
+                target: target.as_deref().map(OsStr::as_bytes),
+                detail: if long { changes::Detail::Long } else { changes::Detail::Short },
+            },
+        ),
+        cli::Command::History { target } => history::run(context, target.as_bytes()),
+        cli::Command::Containers => containers::run(context),
+        cli::Command::Images { all } => images::run(context, if all { images::Which::All } else { images::Which::Top }),
+        cli::Command::Check { target } => check::run(context, bytes(&target).as_deref()),
+        cli::Command::Info => info::run(context),
+        cli::Command::Restore(arguments) => restore::run(context, &restore_query(&arguments)?),
+        cli::Command::Completions { .. } | cli::Command::Man { .. } | cli::Command::Schema { .. } => {
+            unreachable!("answered before a host is opened")
+        }
+    }
+}
+
+fn restore_query(typed: &cli::Restore) -> Result<command::restore::Query<'_>> {
+    use command::restore::{Apply, Changed, Consent, Depth, Goal, Query, Strategy};
+    let goal = match (&typed.to, typed.revert, &typed.save, typed.discard) {
+        (Some(to), ..) => Goal::CopyOut(std::path::absolute(to).unwrap_or_else(|_| to.clone())),
+        (_, true, Some(save), _) => {
+            Goal::Revert(Changed::Save(std::path::absolute(save).unwrap_or_else(|_| save.clone())))
+        }
+        (_, true, None, true) => Goal::Revert(Changed::Discard),
+        (_, true, None, false) => {
+            return Err(Error::Usage(
+                "--revert replaces the changed file: say --save DIR to keep it, or --discard".into(),
+            ));
+        }
+        _ => Goal::Undelete(typed.strategy.map(|strategy| match strategy {
+            cli::Strategy::Unhide => Strategy::Unhide,
+            cli::Strategy::Copy => Strategy::Copy,
+        })),
+    };
+    Ok(Query {
+        within: typed.within.as_deref().map(OsStr::as_bytes),
+        path: typed.path.as_bytes(),
+        goal,
+        apply: if typed.dry_run { Apply::OnlyPlan } else { Apply::Now },
+        depth: if typed.recursive { Depth::Whole } else { Depth::OneEntry },
+        consent: if typed.yes { Consent::Given } else { Consent::NotGiven },
+        may_write_copy: typed.write,
+    })
+}
+
+fn no_such_verb(verb: &str) -> Error {
+    Error::Usage(format!("{}: no such verb; `layerctl --help` lists them", bytes::escape(verb.as_bytes())))
+}
+
+fn completions(shell: cli::Shell, out: &mut impl Write) -> io::Result<()> {
+    use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+    let completer: &dyn EnvCompleter = match shell {
+        cli::Shell::Bash => &Bash,
+        cli::Shell::Zsh => &Zsh,
+        cli::Shell::Fish => &Fish,
+    };
+    completer.write_registration("COMPLETE", "layerctl", "layerctl", "layerctl", out)
+}
+
+fn man(verb: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
+    let mut command = cli::Cli::command();
+    command.build();
+    let page = match verb {
+        None => command,
+        // Once built, a verb's display name is layerctl-VERB.
+        Some(verb) => command.find_subcommand(verb).cloned().ok_or_else(|| no_such_verb(verb))?,
+    };
+    Ok(clap_mangen::Man::new(page).render(out)?)
+}
+
+/// Names for completion: what the command line that is being typed would find.
+fn target_names() -> Vec<(String, String)> {
+    let (root, docker) = cli::Global::roots_of(std::env::args_os());
+    let Ok(host) = Host::open(&root) else { return Vec::new() };
+    let docker = docker.map(|path| docker_root(&host, &path));
+    target::names(&Survey::new(&host, docker.as_ref()))
+}

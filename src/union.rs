@@ -113,10 +113,7 @@ impl Stack {
             Some(Error::BranchLost {
                 index,
                 path: branch.path.clone(),
-                why: match error {
-                    Error::Io { errno, .. } => Error::io("", *errno).to_string()[2..].to_owned(),
-                    other => other.to_string(),
-                },
+                why: error.reason(),
             })
         })
     }
@@ -356,7 +353,16 @@ impl<'s> Node<'s> {
     /// # Errors
     /// A branch that cannot be asked. The answer is then not known, whatever other branches say.
     pub fn child(&self, name: &[u8]) -> Result<Entry<'s>> {
-        self.decide(name, |_, _| ())
+        self.decide(name, None, |_, _| ())
+    }
+
+    /// What `name` would mean if one mark on it were removed: the whiteout of it in `branch`, or
+    /// the opaque mark of the directory that it is there.
+    ///
+    /// # Errors
+    /// As [`Node::child`].
+    pub fn child_without_mark(&self, name: &[u8], branch: usize, kind: MarkKind) -> Result<Entry<'s>> {
+        self.decide(name, Some((branch, kind)), |_, _| ())
     }
 
     /// [`Node::child`], and each branch's verdict as it was heard.
@@ -365,14 +371,19 @@ impl<'s> Node<'s> {
     /// As [`Node::child`].
     pub fn child_with_trail(&self, name: &[u8]) -> Result<(Entry<'s>, Vec<(usize, Says)>)> {
         let mut trail: Vec<(usize, Says)> = Vec::new();
-        let entry = self.decide(name, |branch, says| match trail.iter_mut().find(|(of, _)| *of == branch) {
+        let entry = self.decide(name, None, |branch, says| match trail.iter_mut().find(|(of, _)| *of == branch) {
             Some(verdict) => verdict.1 = says,
             None => trail.push((branch, says)),
         })?;
         Ok((entry, trail))
     }
 
-    fn decide(&self, name: &[u8], mut says: impl FnMut(usize, Says)) -> Result<Entry<'s>> {
+    fn decide(
+        &self,
+        name: &[u8],
+        without: Option<(usize, MarkKind)>,
+        mut says: impl FnMut(usize, Says),
+    ) -> Result<Entry<'s>> {
         let broken = |errno, why| Ok(Entry::Broken { errno, why });
         let mut found: Vec<Part> = Vec::new();
         let mut lowest_opaque = None;
@@ -393,6 +404,7 @@ impl<'s> Node<'s> {
             };
             match seen.whiteout {
                 Validity::Absent => {}
+                _ if without == Some((branch, MarkKind::Whiteout)) => {}
                 Validity::Invalid => {
                     says(branch, Says::Invalid);
                     return broken(Errno::IO, Why::BadWhiteout { branch });
@@ -416,11 +428,11 @@ impl<'s> Node<'s> {
                         Err(errno) => return Err(fail(errno)),
                     };
                     let opaque = grammar.opaque(&child.source()).map_err(fail)?;
-                    if opaque == Validity::Invalid {
+                    if opaque == Validity::Invalid && without != Some((branch, MarkKind::Opaque)) {
                         says(branch, Says::Invalid);
                         return broken(Errno::IO, Why::BadOpaque { branch });
                     }
-                    let opaque = opaque == Validity::Valid;
+                    let opaque = opaque == Validity::Valid && without != Some((branch, MarkKind::Opaque));
                     if opaque {
                         lowest_opaque = Some(found.len());
                     }

@@ -1,0 +1,260 @@
+//! What can be typed. Nothing below this module sees clap.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::ArgAction;
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+
+/// Show what is really in the layers of a union file system, and bring deleted files back
+///
+/// A TARGET is a container (id, name or unique prefix), an image (name[:tag] or id), a mount
+/// point or a path under one, si_HEX, a layer (id, cache id or directory), or a stack spelled
+/// br:DIR=PERM:DIR=PERM... Read-only but for `restore`.
+#[derive(Debug, Parser)]
+#[command(name = "layerctl", version, disable_version_flag = true, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 yes or done; 1 no; 2 could not tell, or used wrongly.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The root of the host to look at: / or a copy of one
+    #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true, value_hint = ValueHint::DirPath)]
+    pub root: PathBuf,
+    /// Docker's data directory, where it is elsewhere or all that is there
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub docker_root: Option<PathBuf>,
+    /// How to print the answer
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
+    pub format: Format,
+    /// Print only ids or paths
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print paths raw, each ended by a NUL byte
+    #[arg(short = '0', long, global = true)]
+    pub null: bool,
+    /// Print whole ids and instructions
+    #[arg(long, global = true)]
+    pub no_trunc: bool,
+    /// Print sizes exactly, in bytes
+    #[arg(long, global = true)]
+    pub bytes: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    pub color: ColorWhen,
+    /// Print more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Print version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    /// One document
+    Json,
+    /// One object a line
+    Jsonl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List unions and their branches, topmost first
+    Branches {
+        #[arg(add = target_completer())]
+        target: Option<OsString>,
+    },
+    /// Tell which layer provides a path, what it shadows, or why it is not there
+    ///
+    /// A PATH without TARGET that lies under a union's mount point means that union; any other
+    /// absolute path is asked of every mounted union.
+    Which {
+        /// Every argument is a path of this union, byte for byte
+        #[arg(long = "in", value_name = "TARGET", add = target_completer())]
+        within: Option<OsString>,
+        /// Do not follow a symbolic link at the end of the path
+        #[arg(long)]
+        no_follow: bool,
+        #[arg(required = true, value_name = "[TARGET:]PATH", add = target_completer())]
+        paths: Vec<OsString>,
+    },
+    /// List the merged view with each name's provider
+    Ls {
+        /// Every argument is a path of this union, byte for byte
+        #[arg(long = "in", value_name = "TARGET", add = target_completer())]
+        within: Option<OsString>,
+        /// List directories below, too
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        /// Show mode, owner, size, time and link target
+        #[arg(short, long)]
+        long: bool,
+        #[arg(required_unless_present = "within", value_name = "TARGET[:PATH]", add = target_completer())]
+        arguments: Vec<OsString>,
+    },
+    /// List whiteouts and opaque marks, and what they hide
+    Whiteouts {
+        #[arg(add = target_completer())]
+        target: Option<OsString>,
+        /// Only paths (or names, if it has no slash) that match
+        #[arg(long, value_name = "PATTERN")]
+        glob: Option<String>,
+        /// Look at read-only branches, too
+        #[arg(long)]
+        all_layers: bool,
+        /// Only marks that hide something
+        #[arg(long)]
+        recoverable: bool,
+    },
+    /// List files copied up, what differs, and what the copies cost
+    Copyups {
+        #[arg(add = target_completer())]
+        target: Option<OsString>,
+    },
+    /// List what was added, changed and deleted, in `docker diff`'s lines
+    Changes {
+        #[arg(add = target_completer())]
+        target: Option<OsString>,
+        /// Add origin, sizes and what differs
+        #[arg(short, long)]
+        long: bool,
+    },
+    /// List the layers of an image or container, newest first
+    History {
+        #[arg(add = target_completer())]
+        target: OsString,
+    },
+    /// List the host's containers
+    Containers,
+    /// List the host's images
+    Images {
+        /// List images that are only steps of others, too
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Look for what is wrong or surprising in the marks
+    Check {
+        #[arg(add = target_completer())]
+        target: Option<OsString>,
+    },
+    /// Show storage driver, directories and unions, and what could not be read
+    Info,
+    /// Bring a deleted file back
+    ///
+    /// Removes the whiteout that hides the path, or copies the version below; never overwrites
+    /// anything, and never writes to a read-only branch.
+    Restore(Restore),
+    /// Print the completion script of a shell
+    Completions { shell: Shell },
+    /// Print a man page: of one verb, or of layerctl itself
+    Man { verb: Option<String> },
+    /// Print the JSON Schema of a verb's `--format jsonl`
+    Schema { verb: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The path is one of this union, byte for byte
+    #[arg(long = "in", value_name = "TARGET", add = target_completer())]
+    pub within: Option<OsString>,
+    #[arg(value_name = "[TARGET:]PATH", add = target_completer())]
+    pub path: OsString,
+    /// Print the plan and change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// How to bring it back (default: unhide where a whiteout of the very name hides it)
+    #[arg(long)]
+    pub strategy: Option<Strategy>,
+    /// Copy directories whole
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Go on although more than the path will reappear
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Copy the hidden version out to this directory and change nothing in the union
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["revert", "strategy"])]
+    pub to: Option<PathBuf>,
+    /// Put the lower version of a copied-up file back
+    #[arg(long, conflicts_with = "strategy")]
+    pub revert: bool,
+    /// With --revert: move the changed file to this directory
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "revert")]
+    pub save: Option<PathBuf>,
+    /// With --revert: throw the changed file away
+    #[arg(long, requires = "revert", conflicts_with = "save")]
+    pub discard: bool,
+    /// Permit writing under a --root other than /
+    #[arg(long)]
+    pub write: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Strategy {
+    /// Remove the mark that hides it
+    Unhide,
+    /// Copy the version below into the writable branch
+    Copy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+fn target_completer() -> ArgValueCompleter {
+    ArgValueCompleter::new(complete_target)
+}
+
+/// Offers containers' and images' names, read from disk: no daemon is asked.
+fn complete_target(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
+    let typed = current.to_string_lossy();
+    crate::target_names()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(&*typed))
+        .map(|(name, what)| CompletionCandidate::new(name).help(Some(what.into())))
+        .collect()
+}
+
+impl Global {
+    /// The global options in a command line that need not be whole: for completion.
+    pub fn roots_of(arguments: impl Iterator<Item = OsString>) -> (PathBuf, Option<PathBuf>) {
+        let mut roots = (PathBuf::from("/"), None);
+        let mut arguments = arguments.skip_while(|argument| argument != "--").skip(1);
+        while let Some(argument) = arguments.next() {
+            let text = argument.to_string_lossy().into_owned();
+            let (option, value) = match text.split_once('=') {
+                Some((option, value)) => (option.to_owned(), Some(PathBuf::from(value))),
+                None => (text, None),
+            };
+            let is_root = match option.as_str() {
+                "--root" => true,
+                "--docker-root" => false,
+                _ => continue,
+            };
+            let Some(value) = value.or_else(|| arguments.next().map(PathBuf::from)) else { break };
+            match is_root {
+                true => roots.0 = value,
+                false => roots.1 = Some(value),
+            }
+        }
+        roots
+    }
+}

@@ -1,0 +1,82 @@
+//! `branches [TARGET]`: every union and what it is made of.
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{Context, Outcome, Report};
+use crate::engine::{MountState, Owner, Union};
+use crate::error::Result;
+
+/// One union.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// What a person would call it.
+    pub union: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub si: Option<String>,
+    pub state: MountState,
+    pub mounts: Vec<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// Topmost first.
+    pub branches: Vec<BranchRow>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct BranchRow {
+    /// 0 is topmost.
+    pub index: usize,
+    /// `rw`, `ro` or `rr` with attributes.
+    pub permission: String,
+    /// `container`, `init`, `image K/N`, `module` or `plain`.
+    pub role: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    pub directory: Bytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instruction: Option<String>,
+    /// The file that the branch is mounted from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<Bytes>,
+}
+
+pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
+    let rows = match target {
+        Some(name) => {
+            let target = context.find(name)?;
+            // Says which branch is not there.
+            context.open(&target);
+            vec![row(target.union)]
+        }
+        None => {
+            let mounted = context.survey.mounted.clone();
+            let unmounted = context.survey.unmounted();
+            mounted.into_iter().chain(unmounted).map(row).collect()
+        }
+    };
+    Outcome::yes(Report::Branches(rows))
+}
+
+fn row(union: Union) -> Row {
+    Row {
+        union: union.label(),
+        si: union.si.as_ref().map(|si| format!("si_{si}")),
+        state: union.state,
+        mounts: union.mounts.iter().map(|mount| mount.path.clone()).collect(),
+        owner: union.owner,
+        branches: union
+            .branches
+            .into_iter()
+            .enumerate()
+            .map(|(index, branch)| BranchRow {
+                index,
+                permission: branch.spec.permission.to_string(),
+                role: branch.layer.role.to_string(),
+                layer: branch.layer.id,
+                directory: branch.spec.path,
+                instruction: branch.layer.instruction,
+                module: branch.layer.module,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,230 @@
+//! `check [TARGET]`: what is wrong or surprising in the marks of a union.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{Context, Outcome, Report};
+use crate::dir::{Access, Kind};
+use crate::error::{Error, Result};
+use crate::union::{Entry, Node, Reading, Stack};
+use crate::walk::{Item, walk};
+use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind};
+
+/// One finding.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// The union, where the query did not name one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub union: Option<String>,
+    pub finding: Finding,
+    /// Index of the branch, 0 is topmost.
+    pub branch: usize,
+    /// What it is about, as a path of the union.
+    pub path: Bytes,
+    /// The entry on disk, as a path of the branch.
+    pub entry: Bytes,
+    /// What it means.
+    pub means: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// A whiteout that hides nothing.
+    StaleWhiteout,
+    /// A name beside its own whiteout.
+    BesideWhiteout,
+    /// A mark that is not a regular file.
+    BadMark,
+    /// A name that the union cannot have.
+    NameTooLong,
+    /// A mark that means nothing where it is.
+    NoEffect,
+    /// Deleted content that the next mount shows again.
+    ComesBack,
+    /// What AUFS left in its own directories.
+    Leftover,
+}
+
+impl Finding {
+    pub fn word(self) -> &'static str {
+        match self {
+            Finding::StaleWhiteout => "stale whiteout",
+            Finding::BesideWhiteout => "beside whiteout",
+            Finding::BadMark => "bad mark",
+            Finding::NameTooLong => "name too long",
+            Finding::NoEffect => "no effect",
+            Finding::ComesBack => "comes back",
+            Finding::Leftover => "leftover",
+        }
+    }
+}
+
+pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
+    let mut rows = Vec::new();
+    for (label, target) in context.targets(target)? {
+        let stack = context.open(&target);
+        let in_use = context.survey.host.is_live() && target.union.is_mounted();
+        for branch in 0..stack.branches.len() {
+            for found in findings(&stack, branch) {
+                match found {
+                    Ok(row) => rows.push(Row { union: label.clone(), ..row }),
+                    Err(error) => context.problems.push(error),
+                }
+            }
+            // While it is mounted, AUFS is still using them.
+            if !in_use {
+                match leftovers(&stack, branch) {
+                    Ok(found) => rows.extend(found.into_iter().map(|row| Row { union: label.clone(), ..row })),
+                    Err(error) => context.problems.push(error),
+                }
+            }
+        }
+    }
+    Ok(Outcome { is_yes: rows.is_empty(), report: Report::Check(rows) })
+}
+
+enum Visit<'s> {
+    Root,
+    Directory(Arc<Node<'s>>, Vec<u8>),
+}
+
+type Found<'s> = Vec<Item<Visit<'s>, Result<Row>>>;
+
+/// What is wrong in one branch, in the view of that branch and those below it.
+fn findings(stack: &Stack, branch: usize) -> impl Iterator<Item = Result<Row>> {
+    walk(Visit::Root, move |visit| {
+        let found = match visit {
+            Visit::Root => stack
+                .root(|index| index >= branch, Reading::Branch(branch))
+                .and_then(|root| in_directory(root, None, branch)),
+            Visit::Directory(parent, name) => match parent.child(&name) {
+                Ok(Entry::Dir(node)) => in_directory(node, Some((&parent, &name)), branch),
+                Ok(_) => Ok(Vec::new()),
+                Err(error) => Err(error),
+            },
+        };
+        found.unwrap_or_else(|error| vec![Item::Row(Err(error))])
+    })
+}
+
+fn in_directory<'s>(node: Node<'s>, at: Option<(&Node<'s>, &[u8])>, branch: usize) -> Result<Found<'s>> {
+    let permission = &node.stack().branches[branch].permission;
+    let grammar = node.stack().branches[branch].grammar;
+    let Some(listing) = node.listing(branch).cloned() else { return Ok(Vec::new()) };
+    let node = Arc::new(node);
+    let mut found: Found<'s> = Vec::new();
+    for (name, kind) in listing.iter() {
+        let mut report = |finding, path: Bytes, means: String| {
+            found.push(Item::Row(Ok(Row { union: None, finding, branch, path, entry: node.path().join(name), means })));
+        };
+        match grammar.mark(name) {
+            Some(mark) if !permission.honours_marks() => {
+                let path = match mark {
+                    Mark::Whiteout(hidden) => node.path().join(hidden),
+                    Mark::Opaque => node.path().clone(),
+                };
+                report(Finding::NoEffect, path, format!("marks do not count in a {permission} branch"));
+            }
+            Some(_) if kind != Kind::File => {
+                let (path, what) = match grammar.mark(name) {
+                    Some(Mark::Whiteout(hidden)) => (node.path().join(hidden), "the name answers EIO"),
+                    _ => (node.path().clone(), "the directory answers EIO"),
+                };
+                report(Finding::BadMark, path, format!("the mark is a {}, not a regular file: {what}", kind.word()));
+            }
+            Some(Mark::Whiteout(hidden)) => {
+                let path = node.path().join(hidden);
+                if listing.kind(hidden).is_some() {
+                    let answer = if branch == 0 { "the name answers EIO" } else { "the whiteout wins" };
+                    report(Finding::BesideWhiteout, path, format!("the branch has both the name and its whiteout: {answer}"));
+                } else {
+                    match node.child_without_mark(hidden, branch, MarkKind::Whiteout) {
+                        Ok(entry) if entry.provider().is_none() => {
+                            report(Finding::StaleWhiteout, path, "no branch below has the name".into());
+                        }
+                        Ok(_) => {}
+                        Err(error) => found.push(Item::Row(Err(error))),
+                    }
+                }
+            }
+            Some(Mark::Opaque) => match at {
+                None => report(Finding::NoEffect, node.path().clone(), "an opaque mark in a branch's root is ignored".into()),
+                Some(_) => match coming_back(&node, branch) {
+                    Ok(names) if names.is_empty() => {}
+                    Ok(names) => report(Finding::ComesBack, node.path().clone(), comes_back_words(&names)),
+                    Err(error) => found.push(Item::Row(Err(error))),
+                },
+            },
+            None if grammar.hides_entry(name) => {}
+            None => {
+                if grammar != Grammar::Plain && name.len() > AUFS_NAME_MAX {
+                    let means = format!("{} bytes; the union lists it and answers ENAMETOOLONG", name.len());
+                    report(Finding::NameTooLong, node.path().join(name), means);
+                }
+                if kind == Kind::Directory {
+                    found.push(Item::Place(Visit::Directory(Arc::clone(&node), name.to_vec())));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What an opaque directory shows of lower branches after all, because a lower opaque directory
+/// of the same name is merged at the next mount (FACTS 3.4b: the lowest opaque one counts).
+fn coming_back(node: &Node<'_>, branch: usize) -> Result<Vec<Vec<u8>>> {
+    if node.branches().all(|of| of == branch) {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for name in node.names()? {
+        if node.child(&name)?.provider().is_some_and(|provider| provider != branch) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn comes_back_words(names: &[Vec<u8>]) -> String {
+    let shown: Vec<String> = names.iter().take(3).map(|name| crate::bytes::escape(name).into_owned()).collect();
+    let more = match names.len().saturating_sub(shown.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "a lower layer's directory is opaque, too, and is merged at the next mount: {}{more} will be there",
+        shown.join(", ")
+    )
+}
+
+/// What AUFS keeps for a mounted union and has left behind.
+fn leftovers(stack: &Stack, branch: usize) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let Ok(root) = &stack.branches[branch].dir else { return Ok(rows) };
+    for (directory, means) in [
+        (
+            &b".wh..wh.plnk"[..],
+            "a copied-up hard link; its other names show their old content at the next mount",
+        ),
+        (&b".wh..wh.orph"[..], "a file that was open when it was deleted"),
+    ] {
+        let at = Bytes::from("/").join(directory);
+        let fail = |errno| Error::io(stack.on_host(branch, &at), errno);
+        if root.stat(directory).map_err(fail)?.map(|stat| stat.kind) != Some(Kind::Directory) {
+            continue;
+        }
+        let names = root.child(directory, Access::List).and_then(|dir| dir.names()).map_err(fail)?;
+        rows.extend(names.iter().map(|(name, _)| Row {
+            union: None,
+            finding: Finding::Leftover,
+            branch,
+            path: at.join(name),
+            entry: at.join(name),
+            means: means.into(),
+        }));
+    }
+    Ok(rows)
+}

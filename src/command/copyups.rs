@@ -1,0 +1,186 @@
+//! `copyups [TARGET]`: every file copied up, what differs from the original, and what it costs.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{Context, Outcome, Report, Version, subject};
+use crate::difference::{Change, Difference, differences};
+use crate::dir::Kind;
+use crate::error::{Error, Result};
+use crate::union::Node;
+
+/// One copied-up file.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// The union, where the query did not name one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub union: Option<String>,
+    pub path: Bytes,
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// The version that was copied.
+    pub from: Version,
+    /// What differs now; empty if nothing does.
+    pub differs: Vec<Differs>,
+    /// Bytes that the copy takes on disk; none for a further name of a file already counted.
+    pub cost: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Differs {
+    Type,
+    Content,
+    Mode,
+    Owner,
+    Time,
+}
+
+impl Differs {
+    pub fn word(self) -> &'static str {
+        match self {
+            Differs::Type => "type",
+            Differs::Content => "content",
+            Differs::Mode => "mode",
+            Differs::Owner => "owner",
+            Differs::Time => "time",
+        }
+    }
+}
+
+pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
+    let mut rows = Vec::new();
+    for (label, target) in context.targets(target)? {
+        let branch = subject(&target)?;
+        let stack = context.open(&target);
+        let mut counted = HashSet::new();
+        for difference in differences(&stack, branch) {
+            let row = difference.and_then(|difference| {
+                let (Some(before), Some(after)) = (difference.before, difference.after) else { return Ok(None) };
+                if difference.change != Change::Changed || before.kind != after.kind {
+                    return Ok(None);
+                }
+                let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?) else {
+                    return Ok(None);
+                };
+                let differs = differs(&difference)?;
+                // Directories are copied up only to hold what is in them, unless they were changed.
+                let is_mere_parent = !differs.iter().any(|what| matches!(what, Differs::Mode | Differs::Owner));
+                if new.kind == Kind::Directory && is_mere_parent {
+                    return Ok(None);
+                }
+                let cost = match new.kind {
+                    Kind::File if counted.insert((new.dev, new.ino)) => new.size.min(new.blocks * 512),
+                    _ => 0,
+                };
+                Ok(Some(Row {
+                    union: label.clone(),
+                    path: difference.path.clone(),
+                    kind: new.kind,
+                    from: Version::new(&target.union, before.branch, &old),
+                    differs,
+                    cost,
+                }))
+            });
+            match row {
+                Ok(row) => rows.extend(row),
+                Err(error) => context.problems.push(error),
+            }
+        }
+    }
+    Outcome::yes(Report::Copyups(rows))
+}
+
+/// What differs between the two versions of a changed entry.
+///
+/// # Errors
+/// A version that cannot be read.
+pub fn differs(difference: &Difference<'_>) -> Result<Vec<Differs>> {
+    let mut found = Vec::new();
+    let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?) else { return Ok(found) };
+    if old.kind != new.kind {
+        return Ok(vec![Differs::Type]);
+    }
+    let is_content = match (old.kind, difference.versions()) {
+        (Kind::File, Some((before, old_branch, after, new_branch, name))) => {
+            old.size != new.size || !is_same_file((before, old_branch), (after, new_branch), name)?
+        }
+        (Kind::Symlink, Some((before, old_branch, after, new_branch, name))) => {
+            link(before, old_branch, name)? != link(after, new_branch, name)?
+        }
+        (Kind::Char | Kind::Block, _) => old.rdev != new.rdev,
+        _ => false,
+    };
+    if is_content {
+        found.push(Differs::Content);
+    }
+    if old.mode != new.mode {
+        found.push(Differs::Mode);
+    }
+    if (old.uid, old.gid) != (new.uid, new.gid) {
+        found.push(Differs::Owner);
+    }
+    if old.mtime != new.mtime {
+        found.push(Differs::Time);
+    }
+    Ok(found)
+}
+
+fn link(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Vec<u8>> {
+    let fail = |errno| Error::io(node.on_host(branch, name), errno);
+    let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
+    dir.read_link(name).map_err(fail)
+}
+
+fn is_same_file(old: (&Node<'_>, usize), new: (&Node<'_>, usize), name: &[u8]) -> Result<bool> {
+    let mut old = Reader::open(old, name)?;
+    let mut new = Reader::open(new, name)?;
+    loop {
+        let a = old.fill()?;
+        let b = new.fill()?;
+        if a != b {
+            return Ok(false);
+        }
+        if a.is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+struct Reader {
+    file: File,
+    path: Bytes,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    fn open((node, branch): (&Node<'_>, usize), name: &[u8]) -> Result<Reader> {
+        let path = node.on_host(branch, name);
+        let fail = |errno| Error::io(path.clone(), errno);
+        let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
+        let file = File::from(dir.open_file(name).map_err(fail)?);
+        Ok(Reader { file, path, buffer: vec![0; 128 * 1024] })
+    }
+
+    /// The next 128 KiB, less only at the end.
+    fn fill(&mut self) -> Result<&[u8]> {
+        let mut len = 0;
+        while len < self.buffer.len() {
+            match self.file.read(&mut self.buffer[len..]) {
+                Ok(0) => break,
+                Ok(more) => len += more,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    return Err(Error::io(self.path.clone(), errno));
+                }
+            }
+        }
+        Ok(&self.buffer[..len])
+    }
+}

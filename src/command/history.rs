@@ -1,0 +1,98 @@
+//! `history TARGET`: the layers of an image or container, newest first.
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{Context, Outcome, Report};
+use crate::engine::docker::Image;
+use crate::engine::{OwnerKind, Role};
+use crate::error::{Error, Result};
+use crate::target::Target;
+
+/// One step, with the layer it made.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// The image that ended with this step, where the host still has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// RFC 3339.
+    pub created: String,
+    pub instruction: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    /// The step made no layer.
+    pub empty: bool,
+    /// Bytes.
+    pub size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<Bytes>,
+}
+
+pub fn run(context: &mut Context<'_>, name: &[u8]) -> Result<Outcome> {
+    let target = context.find(name)?;
+    let image = image_of(context, &target)?;
+    let directory = |cache_id: &str| {
+        let root = context.survey.docker.root.join(b"aufs").join(b"diff");
+        root.join(cache_id.as_bytes())
+    };
+    // A container's own layers stand above its image's.
+    let own = target
+        .union
+        .branches
+        .iter()
+        .filter(|branch| matches!(branch.layer.role, Role::Container | Role::Init))
+        .map(|branch| Row {
+            image: None,
+            created: String::new(),
+            instruction: String::new(),
+            comment: format!("the {} layer", branch.layer.role),
+            empty: false,
+            size: None,
+            diff_id: None,
+            chain_id: None,
+            cache_id: branch.layer.id.clone(),
+            directory: Some(branch.spec.path.clone()),
+        });
+    let steps = image.history.iter().map(|step| {
+        let layer = step.layer.as_ref();
+        Row {
+            image: step.image.clone(),
+            created: step.created.clone(),
+            instruction: step.instruction.clone(),
+            comment: step.comment.clone(),
+            empty: layer.is_none(),
+            size: layer.map_or(Some(0), |layer| layer.size),
+            diff_id: layer.and_then(|layer| layer.diff_id.clone()),
+            chain_id: layer.and_then(|layer| layer.chain_id.clone()),
+            cache_id: layer.and_then(|layer| layer.cache_id.clone()),
+            directory: layer.and_then(|layer| layer.cache_id.as_deref()).map(directory),
+        }
+    });
+    Outcome::yes(Report::History(own.chain(steps).collect()))
+}
+
+/// The image that a target is, or was made from.
+fn image_of(context: &mut Context<'_>, target: &Target) -> Result<Image> {
+    let none = || Error::Refused {
+        what: format!("{} has no history", target.union.label()),
+        hint: "name an image or a container".into(),
+    };
+    let owner = target.union.owner.as_ref().ok_or_else(none)?;
+    let docker = &context.survey.docker;
+    match owner.kind {
+        OwnerKind::Image => docker.image("aufs", &owner.id),
+        OwnerKind::Container => {
+            let mut problems = Vec::new();
+            let containers = docker.containers(&mut problems);
+            let container = containers.iter().find(|container| container.id == owner.id).ok_or_else(none)?;
+            docker.image(&container.driver, &container.image_id)
+        }
+        OwnerKind::Layer => Err(none()),
+    }
+}

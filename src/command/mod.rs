@@ -1,0 +1,150 @@
+//! The verbs. Each takes what was meant, not what was typed, and computes a report: data that
+//! `render` shows. Nothing here prints.
+
+pub mod branches;
+pub mod changes;
+pub mod check;
+pub mod containers;
+pub mod copyups;
+pub mod history;
+pub mod images;
+pub mod info;
+pub mod ls;
+pub mod restore;
+pub mod which;
+pub mod whiteouts;
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::dir::{Kind, Stat};
+use crate::engine::{Survey, Union};
+use crate::error::{Error, Result};
+use crate::target::{self, Base, Target};
+use crate::union::Stack;
+
+/// What every verb has at hand.
+pub struct Context<'h> {
+    pub survey: Survey<'h>,
+    /// Where relative directories and paths start.
+    pub base: Base,
+    /// What could not be read. The report is incomplete while there is anything here.
+    pub problems: Vec<Error>,
+}
+
+impl Context<'_> {
+    pub fn find(&mut self, name: &[u8]) -> Result<Target> {
+        target::find(&mut self.survey, name, &self.base)
+    }
+
+    /// The target that was named; where none was, every mounted union, each with its label.
+    pub fn targets(&mut self, name: Option<&[u8]>) -> Result<Vec<(Option<String>, Target)>> {
+        match name {
+            Some(name) => Ok(vec![(None, self.find(name)?)]),
+            None => Ok(target::all_mounted(&self.survey)?
+                .into_iter()
+                .map(|target| (Some(target.union.label()), target))
+                .collect()),
+        }
+    }
+
+    /// Opens a target's branches. One that cannot be opened makes every answer unsure.
+    pub fn open(&mut self, target: &Target) -> Stack {
+        let stack = target.union.open(self.survey.host);
+        self.problems.extend(stack.lost());
+        stack
+    }
+}
+
+/// A report, and what the exit status says beside it.
+#[derive(Debug)]
+pub struct Outcome {
+    pub report: Report,
+    /// The answer is yes: the path is there, the thing is done, nothing was found wrong.
+    pub is_yes: bool,
+}
+
+impl Outcome {
+    fn yes(report: Report) -> Result<Outcome> {
+        Ok(Outcome { report, is_yes: true })
+    }
+}
+
+/// What a verb answers.
+#[derive(Debug)]
+pub enum Report {
+    Branches(Vec<branches::Row>),
+    Which(Vec<which::Row>),
+    Ls(Vec<ls::Row>),
+    Whiteouts(Vec<whiteouts::Row>),
+    Copyups(Vec<copyups::Row>),
+    Changes(Vec<changes::Row>),
+    History(Vec<history::Row>),
+    Containers(Vec<containers::Row>),
+    Images(Vec<images::Row>),
+    Check(Vec<check::Row>),
+    Info(Box<info::Row>),
+    Restore(Box<restore::Row>),
+}
+
+/// A version of a path in some branch, as other rows refer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Version {
+    /// Index of the branch, 0 is topmost.
+    pub branch: usize,
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Bytes.
+    pub size: u64,
+    /// The engine's id of the layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+}
+
+impl Version {
+    fn new(union: &Union, branch: usize, stat: &Stat) -> Version {
+        Version {
+            branch,
+            kind: stat.kind,
+            size: stat.size,
+            layer: union.layer_id(branch).map(str::to_owned),
+        }
+    }
+}
+
+/// The branch that changes and marks are about.
+fn subject(target: &Target) -> Result<usize> {
+    target.subject().ok_or_else(|| Error::Refused {
+        what: format!("{} has no writable branch, so nothing in it can have changed", target.union.label()),
+        hint: "`layerctl whiteouts --all-layers` looks at read-only branches, too".into(),
+    })
+}
+
+/// An absolute path of the union from what was typed.
+fn path_in_union(typed: &[u8]) -> Bytes {
+    let mut path = Bytes::absolute(crate::bytes::components(typed));
+    // A trailing slash means "the directory", and follows a link.
+    if typed.ends_with(b"/") && path.as_bytes() != b"/" {
+        path.0.push(b'/');
+    }
+    path
+}
+
+/// The JSON Schema of one line of a verb's `--format jsonl`.
+pub fn schema(verb: &str) -> Option<schemars::Schema> {
+    Some(match verb {
+        "branches" => schemars::schema_for!(branches::Row),
+        "which" => schemars::schema_for!(which::Row),
+        "ls" => schemars::schema_for!(ls::Row),
+        "whiteouts" => schemars::schema_for!(whiteouts::Row),
+        "copyups" => schemars::schema_for!(copyups::Row),
+        "changes" => schemars::schema_for!(changes::Row),
+        "history" => schemars::schema_for!(history::Row),
+        "containers" => schemars::schema_for!(containers::Row),
+        "images" => schemars::schema_for!(images::Row),
+        "check" => schemars::schema_for!(check::Row),
+        "info" => schemars::schema_for!(info::Row),
+        "restore" => schemars::schema_for!(restore::Row),
+        _ => return None,
+    })
+}

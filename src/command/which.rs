@@ -1,0 +1,295 @@
+//! `which [TARGET:]PATH...`: the layer that provides a path, what it shadows, and why a path
+//! is not there.
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{Context, Outcome, Report, Version, path_in_union};
+use crate::dir::Kind;
+use crate::engine::Union;
+use crate::error::{Error, Result, errno_name};
+use crate::target::{self, Target};
+use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
+
+/// What to look for.
+pub struct Query<'a> {
+    /// Every path is of this union.
+    pub within: Option<&'a [u8]>,
+    pub paths: Vec<&'a [u8]>,
+    pub follow: Follow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Present,
+    /// A mark hides it.
+    Deleted,
+    /// No branch has it.
+    Missing,
+    /// The union refuses it.
+    Broken,
+}
+
+/// The answer for one path in one union.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// The path as it was asked for.
+    pub query: Bytes,
+    /// The union, where the query did not name one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub union: Option<String>,
+    /// The path with symbolic links resolved.
+    pub path: Bytes,
+    pub state: State,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Index of the branch that provides it, 0 is topmost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// What made the layer, where the image's history knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instruction: Option<String>,
+    /// The errno that the union answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_by: Option<Cut>,
+    /// The symbolic links that led there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// Each branch's verdict.
+    pub trail: Vec<Verdict>,
+    /// Every version on disk, topmost first, visible or not.
+    pub versions: Vec<Version>,
+    /// The branches, for tables.
+    #[serde(skip)]
+    pub branches: Vec<BranchNote>,
+}
+
+/// How a table names a branch.
+#[derive(Debug)]
+pub struct BranchNote {
+    pub role: String,
+    pub directory: Bytes,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Verdict {
+    pub branch: usize,
+    pub says: Says,
+}
+
+pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
+    let mut rows = Vec::new();
+    let within = match query.within {
+        Some(name) => {
+            let target = context.find(name)?;
+            let stack = context.open(&target);
+            Some((target, stack))
+        }
+        None => None,
+    };
+    for typed in &query.paths {
+        if let Some((target, stack)) = &within {
+            ask(context, &target.union, stack, typed, &path_in_union(typed), query.follow, None, &mut rows);
+            continue;
+        }
+        let (named, path) = target::split(typed);
+        let (targets, path): (Vec<(Option<String>, Target)>, Bytes) = match path {
+            Some(path) => {
+                let target = context.find(named)?;
+                (vec![(None, target)], path_in_union(path))
+            }
+            None => everywhere(context, typed)?,
+        };
+        for (label, target) in targets {
+            let stack = context.open(&target);
+            ask(context, &target.union, &stack, typed, &path, query.follow, label, &mut rows);
+        }
+    }
+    let is_yes = !rows.is_empty() && is_answered(&rows);
+    Ok(Outcome { report: Report::Which(rows), is_yes })
+}
+
+/// A path that was asked of several unions is there if one of them has it.
+fn is_answered(rows: &[Row]) -> bool {
+    rows.iter().all(|row| {
+        rows.iter()
+            .any(|other| other.query == row.query && other.state == State::Present)
+    })
+}
+
+/// A path without TARGET: the union it lies under, or else every mounted one.
+fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<(Option<String>, Target)>, Bytes)> {
+    if branch_or_name(typed) {
+        return Err(Error::Usage(format!(
+            "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
+            crate::bytes::escape(typed)
+        )));
+    }
+    let path = match typed.starts_with(b"/") {
+        true => path_in_union(typed),
+        false => path_in_union(context.base.0.join(typed).as_bytes()),
+    };
+    match target::under_mount(&context.survey, &path) {
+        Some(target) => {
+            let inside = target.inside.clone();
+            Ok((vec![(Some(target.union.label()), target)], inside))
+        }
+        None => Ok((context.targets(None)?, path)),
+    }
+}
+
+/// Whether an argument looks like a TARGET rather than a path.
+fn branch_or_name(typed: &[u8]) -> bool {
+    crate::branch::is_spelled(typed) || !typed.contains(&b'/')
+}
+
+#[allow(clippy::too_many_arguments)]
+fn ask(
+    context: &mut Context<'_>,
+    union: &Union,
+    stack: &Stack,
+    typed: &[u8],
+    path: &Bytes,
+    follow: Follow,
+    label: Option<String>,
+    rows: &mut Vec<Row>,
+) {
+    let resolution = stack
+        .whole(Reading::Nothing)
+        .and_then(|root| lookup(&root, path.as_bytes(), follow));
+    match resolution {
+        Ok(resolution) => rows.push(row(context, union, stack, typed, resolution, label)),
+        Err(error) => context.problems.push(error),
+    }
+}
+
+fn row(
+    context: &mut Context<'_>,
+    union: &Union,
+    stack: &Stack,
+    typed: &[u8],
+    resolution: Resolution<'_>,
+    label: Option<String>,
+) -> Row {
+    let mut versions = Vec::new();
+    let path = Bytes::absolute(resolution.path.components());
+    let is_nameable = !path.components().any(|part| part == b"..");
+    for branch in 0..stack.branches.len() {
+        match stack.version(branch, &path) {
+            Ok(Some(stat)) if is_nameable => versions.push(Version::new(union, branch, &stat)),
+            Ok(_) => {}
+            Err(error) => context.problems.push(error),
+        }
+    }
+    let hidden_by = hidden_by(&resolution, &versions);
+    let (state, error, why) = match &resolution.entry {
+        Entry::Dir(_) | Entry::Leaf { .. } => (State::Present, None, None),
+        Entry::Broken { errno, why } => {
+            let state = match *errno {
+                Errno::NOTDIR => State::Missing,
+                _ => State::Broken,
+            };
+            (state, Some(errno_name(*errno)), Some(words(*why, &resolution)))
+        }
+        Entry::Missing | Entry::Deleted { .. } => match &hidden_by {
+            Some(_) => (State::Deleted, Some("ENOENT"), None),
+            None => (State::Missing, Some("ENOENT"), None),
+        },
+    };
+    let branch = resolution.entry.provider();
+    let instruction = branch.and_then(|branch| union.branches.get(branch)?.layer.instruction.clone());
+    Row {
+        query: Bytes::from(typed),
+        union: label,
+        state,
+        kind: resolution.entry.kind(),
+        branch,
+        layer: branch.and_then(|branch| union.layer_id(branch)).map(str::to_owned),
+        instruction,
+        error,
+        why,
+        trail: trail(stack, &resolution, &versions, hidden_by.as_ref()),
+        hidden_by: hidden_by.filter(|_| state == State::Deleted),
+        versions,
+        branches: union
+            .branches
+            .iter()
+            .map(|branch| BranchNote {
+                role: branch.layer.role.to_string(),
+                directory: branch.spec.path.clone(),
+            })
+            .collect(),
+        links: resolution.links,
+        path,
+    }
+}
+
+/// The mark that keeps a path from being seen, if one does: a whiteout of the very name, a
+/// whiteout of an ancestor that a version lies below, or a mark that cut the branches off which
+/// have it.
+pub fn hidden_by(resolution: &Resolution<'_>, versions: &[Version]) -> Option<Cut> {
+    let (place, _) = resolution.place.as_ref()?;
+    let hides_something = |cut: &Cut| versions.iter().any(|version| version.branch > cut.branch);
+    match &resolution.entry {
+        Entry::Deleted { by } if resolution.rest.is_empty() || hides_something(by) => Some(by.clone()),
+        Entry::Deleted { .. } | Entry::Missing => {
+            place.cuts().iter().find(|cut| hides_something(cut)).cloned()
+        }
+        _ => None,
+    }
+}
+
+/// Every branch's verdict. What the lookup did not ask is told from the versions on disk.
+fn trail(stack: &Stack, resolution: &Resolution<'_>, versions: &[Version], hidden_by: Option<&Cut>) -> Vec<Verdict> {
+    let provider = resolution.entry.provider();
+    (0..stack.branches.len())
+        .map(|branch| {
+            let heard = resolution
+                .trail
+                .iter()
+                .find(|(of, _)| *of == branch)
+                .map(|(_, says)| *says);
+            let has_version = versions.iter().any(|version| version.branch == branch);
+            let says = match heard {
+                Some(says) if resolution.rest.is_empty() || says == Says::Whiteout || says == Says::Invalid => says,
+                _ if stack.branches[branch].dir.is_err() => Says::Unread,
+                _ if !has_version => Says::Nothing,
+                _ if hidden_by.is_some_and(|cut| cut.branch < branch) => Says::Hidden,
+                _ if provider.is_some_and(|provider| provider < branch) && !is_cut(resolution, branch) => Says::Shadowed,
+                _ => Says::Hidden,
+            };
+            Verdict { branch, says }
+        })
+        .collect()
+}
+
+fn is_cut(resolution: &Resolution<'_>, branch: usize) -> bool {
+    let here = resolution.place.as_ref().map(|(place, _)| place.cuts());
+    here.is_some_and(|cuts| cuts.iter().any(|cut| cut.branch < branch))
+}
+
+fn words(why: Why, resolution: &Resolution<'_>) -> String {
+    match why {
+        Why::Reserved => "names that begin with .wh. belong to the union itself".into(),
+        Why::TooLong => format!("a name in the union has at most {} bytes", crate::whiteout::AUFS_NAME_MAX),
+        Why::BesideWhiteout { branch } => format!("branch {branch} has both the name and its whiteout"),
+        Why::BadWhiteout { branch } => format!("its whiteout in branch {branch} is not a regular file"),
+        Why::BadOpaque { branch } => format!("its opaque mark in branch {branch} is not a regular file"),
+        Why::Links => "more than 40 symbolic links".into(),
+        Why::NotDirectory => {
+            let at = match &resolution.place {
+                Some((place, name)) => place.path().join(name),
+                None => resolution.path.clone(),
+            };
+            format!("{at} is not a directory")
+        }
+    }
+}

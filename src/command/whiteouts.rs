@@ -1,0 +1,234 @@
+//! `whiteouts [TARGET]`: every mark, where it is and what it hides.
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{Context, Outcome, Report, Version, subject};
+use crate::dir::Kind;
+use crate::engine::Union;
+use crate::error::{Error, Result};
+use crate::union::{Entry, Node, Reading, Stack};
+use crate::walk::{Item, walk};
+use crate::whiteout::{Mark, MarkKind};
+
+pub struct Query<'a> {
+    pub target: Option<&'a [u8]>,
+    pub layers: Layers,
+    /// Only paths that match.
+    pub glob: Option<Glob>,
+    pub only: Only,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    Writable,
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    Everything,
+    /// What hides something that would come back.
+    Recoverable,
+}
+
+/// A pattern over paths: against the whole path if it holds a slash, else against the name.
+pub struct Glob {
+    pattern: glob::Pattern,
+    is_path: bool,
+}
+
+impl Glob {
+    /// # Errors
+    /// What is wrong with the pattern.
+    pub fn new(text: &str) -> Result<Glob> {
+        let pattern = glob::Pattern::new(text)
+            .map_err(|error| Error::Usage(format!("{}: is no pattern: {error}", crate::bytes::escape(text.as_bytes()))))?;
+        Ok(Glob { pattern, is_path: text.contains('/') })
+    }
+
+    fn matches(&self, path: &Bytes) -> bool {
+        let text = if self.is_path { path.as_bytes() } else { path.file_name() };
+        self.pattern.matches(&String::from_utf8_lossy(text))
+    }
+}
+
+/// One mark.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// The union, where the query did not name one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub union: Option<String>,
+    /// What is marked: the deleted name, or the opaque directory.
+    pub path: Bytes,
+    /// The mark's own path in its branch.
+    pub mark: Bytes,
+    pub kind: MarkKind,
+    /// Index of the branch that holds the mark, 0 is topmost.
+    pub branch: usize,
+    /// What would come back without the mark; null for a stale one.
+    pub hides: Option<Version>,
+}
+
+pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
+    let mut rows = Vec::new();
+    for (label, target) in context.targets(query.target)? {
+        let branches: Vec<usize> = match query.layers {
+            Layers::Writable => vec![subject(&target)?],
+            Layers::All => (0..target.union.branches.len()).collect(),
+        };
+        let stack = context.open(&target);
+        for branch in branches {
+            for found in marks(&stack, branch) {
+                let row = found.and_then(|found| row(&target.union, label.clone(), found));
+                match row {
+                    Ok(row) => {
+                        let is_wanted = query.glob.as_ref().is_none_or(|glob| glob.matches(&row.path))
+                            && (query.only == Only::Everything || row.hides.is_some());
+                        if is_wanted {
+                            rows.push(row);
+                        }
+                    }
+                    Err(error) => context.problems.push(error),
+                }
+            }
+        }
+    }
+    Outcome::yes(Report::Whiteouts(rows))
+}
+
+fn row(union: &Union, label: Option<String>, found: FoundMark<'_>) -> Result<Row> {
+    let hides = match found.hides()? {
+        Some((branch, stat)) => Some(Version::new(union, branch, &stat)),
+        None => None,
+    };
+    Ok(Row {
+        union: label,
+        mark: match found.kind {
+            MarkKind::Whiteout => found.parent.path().join(&found.mark),
+            MarkKind::Opaque => found.path.join(&found.mark),
+        },
+        path: found.path,
+        kind: found.kind,
+        branch: found.branch,
+        hides,
+    })
+}
+
+/// A mark in a branch, in the view of that branch and those below it.
+pub struct FoundMark<'s> {
+    /// What is marked.
+    pub path: Bytes,
+    pub kind: MarkKind,
+    pub branch: usize,
+    /// The name of the mark on disk.
+    pub mark: Vec<u8>,
+    pub mark_kind: Kind,
+    /// For a whiteout the directory it lies in; for an opaque mark the marked directory's parent.
+    parent: std::sync::Arc<Node<'s>>,
+    name: Vec<u8>,
+}
+
+impl FoundMark<'_> {
+    /// The topmost version that would come back if the mark were removed.
+    ///
+    /// # Errors
+    /// A branch that cannot be asked.
+    pub fn hides(&self) -> Result<Option<(usize, crate::dir::Stat)>> {
+        if self.name.is_empty() {
+            return Ok(None); // an opaque mark in a branch's root means nothing
+        }
+        let stack = self.parent.stack();
+        if !stack.branches[self.branch].permission.honours_marks() {
+            return Ok(None);
+        }
+        let without = self.parent.child_without_mark(&self.name, self.branch, self.kind)?;
+        let from = match (self.kind, &without) {
+            (MarkKind::Whiteout, entry) => entry.provider(),
+            (MarkKind::Opaque, Entry::Dir(node)) => {
+                let with: Vec<usize> = match self.parent.child(&self.name)? {
+                    Entry::Dir(node) => node.branches().collect(),
+                    _ => Vec::new(),
+                };
+                node.branches().find(|branch| !with.contains(branch))
+            }
+            (MarkKind::Opaque, _) => None,
+        };
+        match from {
+            Some(branch) => {
+                let dir_stat = stack.version(branch, &self.path)?;
+                Ok(dir_stat.map(|stat| (branch, stat)))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+enum Visit<'s> {
+    Root,
+    Directory(std::sync::Arc<Node<'s>>, Vec<u8>),
+}
+
+/// Every mark in one branch, in the order of the branch's names.
+pub fn marks<'s>(stack: &'s Stack, branch: usize) -> impl Iterator<Item = Result<FoundMark<'s>>> {
+    walk(Visit::Root, move |visit| {
+        let found = match visit {
+            Visit::Root => stack
+                .root(|index| index >= branch, Reading::Branch(branch))
+                .and_then(|root| in_directory(root, None, branch)),
+            Visit::Directory(parent, name) => match parent.child(&name) {
+                Ok(Entry::Dir(node)) => in_directory(node, Some((parent, name)), branch),
+                // Refused by the union, or gone: nothing below it means anything.
+                Ok(_) => Ok(Vec::new()),
+                Err(error) => Err(error),
+            },
+        };
+        found.unwrap_or_else(|error| vec![Item::Row(Err(error))])
+    })
+}
+
+type Found<'s> = Vec<Item<Visit<'s>, Result<FoundMark<'s>>>>;
+
+fn in_directory<'s>(
+    node: Node<'s>,
+    parent: Option<(std::sync::Arc<Node<'s>>, Vec<u8>)>,
+    branch: usize,
+) -> Result<Found<'s>> {
+    let grammar = node.stack().branches[branch].grammar;
+    let Some(listing) = node.listing(branch).cloned() else { return Ok(Vec::new()) };
+    let node = std::sync::Arc::new(node);
+    let mut found: Found<'s> = Vec::new();
+    for (name, kind) in listing.iter() {
+        let mark = match grammar.mark(name) {
+            Some(Mark::Whiteout(hidden)) => FoundMark {
+                path: node.path().join(hidden),
+                kind: MarkKind::Whiteout,
+                branch,
+                mark: name.to_vec(),
+                mark_kind: kind,
+                parent: std::sync::Arc::clone(&node),
+                name: hidden.to_vec(),
+            },
+            Some(Mark::Opaque) => {
+                let (parent, of) = parent.clone().unwrap_or((std::sync::Arc::clone(&node), Vec::new()));
+                FoundMark {
+                    path: node.path().clone(),
+                    kind: MarkKind::Opaque,
+                    branch,
+                    mark: name.to_vec(),
+                    mark_kind: kind,
+                    parent,
+                    name: of,
+                }
+            }
+            None => {
+                if kind == Kind::Directory && !grammar.hides_entry(name) {
+                    found.push(Item::Place(Visit::Directory(std::sync::Arc::clone(&node), name.to_vec())));
+                }
+                continue;
+            }
+        };
+        found.push(Item::Row(Ok(mark)));
+    }
+    Ok(found)
+}

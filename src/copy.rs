@@ -1,0 +1,345 @@
+//! How a version of a file or a tree is copied, with all that belongs to it: owner, mode, times,
+//! extended attributes, holes, and hard links among the files copied.
+//!
+//! What is copied is a place of a view ([`Node`]), so that a directory is copied as it was seen,
+//! merged from all branches below. Where it is copied to is an open directory. Nothing is ever
+//! overwritten.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::bytes::Bytes;
+use crate::dir::{Access, Dir, Kind, Stat};
+use crate::error::{Error, Result};
+use crate::union::{Entry, Node};
+use crate::walk::{Item, walk};
+
+/// Whether a directory is copied with what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Only the directory itself, with its metadata.
+    OneEntry,
+    Whole,
+}
+
+/// Copies what `name` is in the view of `from` to `to_name` in `to`. What is copied has reached
+/// the disk when this returns.
+///
+/// # Errors
+/// Something of the source that cannot be read or is broken, or of the destination that cannot
+/// be written. What was made until then is left for the caller to remove.
+pub fn copy(from: &Node<'_>, name: &[u8], to: &Dir, to_name: &[u8], depth: Depth) -> Result<()> {
+    let mut links = HashMap::new();
+    // Directories get their metadata last: writing into them would change their times.
+    let mut directories: Vec<(Dir, Stat, Attributes)> = Vec::new();
+    let root = Place { from: from.clone(), name: name.to_vec(), to: to.clone(), to_name: to_name.to_vec() };
+    let results = walk(root, |place| {
+        match copy_entry(&place, depth, &mut links, &mut directories) {
+            Ok(below) => below.into_iter().map(Item::Place).collect(),
+            Err(error) => vec![Item::Row(error)],
+        }
+    });
+    if let Some(error) = results.into_iter().next() {
+        return Err(error);
+    }
+    for (dir, stat, attributes) in directories.iter().rev() {
+        let fail = |errno| Error::io(dir.path(), errno);
+        let open = dir.child(b".", Access::List).map_err(fail)?;
+        let fd = open.fd().map_err(fail)?;
+        attributes.apply(&*fd, stat).map_err(fail)?;
+        sync(&*fd).map_err(fail)?;
+    }
+    Ok(())
+}
+
+struct Place<'s> {
+    from: Node<'s>,
+    name: Vec<u8>,
+    to: Dir,
+    to_name: Vec<u8>,
+}
+
+type Links = HashMap<(u64, u64), (Dir, Vec<u8>)>;
+
+fn copy_entry<'s>(
+    place: &Place<'s>,
+    depth: Depth,
+    links: &mut Links,
+    directories: &mut Vec<(Dir, Stat, Attributes)>,
+) -> Result<Vec<Place<'s>>> {
+    let Place { from, name, to, to_name } = place;
+    let failed_to = |errno| Error::io(to.path().join(to_name), errno);
+    let entry = from.child(name)?;
+    let (node, branch) = match entry {
+        Entry::Dir(node) => (node, None),
+        Entry::Leaf { from: branch, .. } => (from.clone(), Some(branch)),
+        Entry::Broken { errno, .. } => return Err(Error::io(from.path().join(name), errno)),
+        Entry::Missing | Entry::Deleted { .. } => return Ok(Vec::new()),
+    };
+    let Some(branch) = branch else {
+        let stat = node.stat_self()?;
+        let provider = node.provider().unwrap_or_default();
+        let failed_from = |errno| Error::io(node.stack().on_host(provider, node.path()), errno);
+        let source = node.dir(provider).ok_or(Errno::NOENT).map_err(failed_from)?;
+        let source = source.child(b".", Access::List).map_err(failed_from)?;
+        let attributes = Attributes::of(&*source.fd().map_err(failed_from)?).map_err(failed_from)?;
+        let made = make_dir(to, to_name)?;
+        directories.push((made.clone(), stat, attributes));
+        if depth == Depth::OneEntry {
+            return Ok(Vec::new());
+        }
+        let names = node.names()?;
+        return Ok(names
+            .into_iter()
+            .map(|name| Place { from: node.clone(), to_name: name.clone(), name, to: made.clone() })
+            .collect());
+    };
+    copy_leaf(from, branch, name, to, to_name, links).map(|()| Vec::new()).map_err(|error| match error {
+        LeafError::From(errno) => Error::io(from.on_host(branch, name), errno),
+        LeafError::To(errno) => failed_to(errno),
+    })
+}
+
+enum LeafError {
+    From(Errno),
+    To(Errno),
+}
+
+fn copy_leaf(from: &Node<'_>, branch: usize, name: &[u8], to: &Dir, to_name: &[u8], links: &mut Links) -> Result<(), LeafError> {
+    let dir = from.dir(branch).ok_or(LeafError::From(Errno::NOENT))?;
+    let stat = dir
+        .stat(name)
+        .map_err(LeafError::From)?
+        .ok_or(LeafError::From(Errno::NOENT))?;
+    let to_fd = to.fd().map_err(LeafError::To)?;
+    if stat.nlink > 1 {
+        if let Some((dir, first)) = links.get(&(stat.dev, stat.ino)) {
+            let first_fd = dir.fd().map_err(LeafError::To)?;
+            return fs::linkat(&*first_fd, &first[..], &*to_fd, to_name, AtFlags::empty()).map_err(LeafError::To);
+        }
+        links.insert((stat.dev, stat.ino), (to.clone(), to_name.to_vec()));
+    }
+    match stat.kind {
+        Kind::File => {
+            let source = dir.open_file(name).map_err(LeafError::From)?;
+            let attributes = Attributes::of(&source).map_err(LeafError::From)?;
+            let made = create_file(to, to_name).map_err(LeafError::To)?;
+            let made = copy_bytes(source, made)?;
+            attributes.apply(&made, &stat).map_err(LeafError::To)?;
+            sync(&made).map_err(LeafError::To)
+        }
+        Kind::Symlink => {
+            let target = dir.read_link(name).map_err(LeafError::From)?;
+            fs::symlinkat(&target[..], &*to_fd, to_name).map_err(LeafError::To)?;
+            chown_link(to, to_name, &stat).map_err(LeafError::To)?;
+            set_times(to, to_name, &stat).map_err(LeafError::To)
+        }
+        kind => {
+            let file_type = match kind {
+                Kind::Char => FileType::CharacterDevice,
+                Kind::Block => FileType::BlockDevice,
+                Kind::Fifo => FileType::Fifo,
+                _ => FileType::Socket,
+            };
+            let mode = Mode::from_raw_mode(0o600);
+            fs::mknodat(&*to_fd, to_name, file_type, mode, stat.rdev).map_err(LeafError::To)?;
+            chown_link(to, to_name, &stat).map_err(LeafError::To)?;
+            fs::chmodat(&*to_fd, to_name, Mode::from_raw_mode(stat.mode), AtFlags::empty()).map_err(LeafError::To)?;
+            set_times(to, to_name, &stat).map_err(LeafError::To)
+        }
+    }
+}
+
+/// Makes a directory that only its owner can enter until its metadata is set.
+///
+/// # Errors
+/// `EEXIST` if anything has the name.
+pub fn make_dir(to: &Dir, name: &[u8]) -> Result<Dir> {
+    let fail = |errno| Error::io(to.path().join(name), errno);
+    let fd = to.fd().map_err(fail)?;
+    fs::mkdirat(&*fd, name, Mode::from_raw_mode(0o700)).map_err(fail)?;
+    to.child(name, Access::Lookup).map_err(fail)
+}
+
+/// Makes an empty file for writing.
+///
+/// # Errors
+/// `EEXIST` if anything has the name.
+pub fn create_file(to: &Dir, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(&*to.fd()?, name, flags, Mode::from_raw_mode(0o600))
+}
+
+/// Moves a name into its place without overwriting anything.
+///
+/// # Errors
+/// `EEXIST` if the place is taken.
+pub fn rename_into(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
+    let (from_fd, to_fd) = (from.fd()?, to.fd()?);
+    match fs::renameat_with(&*from_fd, name, &*to_fd, to_name, RenameFlags::NOREPLACE) {
+        // Older kernels and some file systems cannot promise it: look first.
+        Err(Errno::INVAL | Errno::NOSYS) => match to.stat(to_name)? {
+            Some(_) => Err(Errno::EXIST),
+            None => fs::renameat(&*from_fd, name, &*to_fd, to_name),
+        },
+        result => result,
+    }
+}
+
+/// Makes a directory's entries last: a rename in it has reached the disk.
+pub fn sync_dir(dir: &Dir) -> Result<(), Errno> {
+    let open = dir.child(b".", Access::List)?;
+    sync(&*open.fd()?)
+}
+
+fn sync(fd: impl AsFd) -> Result<(), Errno> {
+    match fs::fsync(fd) {
+        Err(Errno::INVAL | Errno::ROFS) => Ok(()), // not on this kind of file
+        result => result,
+    }
+}
+
+/// Removes a tree that layerctl has made itself, and nothing else.
+///
+/// # Errors
+/// What the system call says.
+pub fn remove_tree(parent: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let Some(stat) = parent.stat(name)? else { return Ok(()) };
+    if stat.kind != Kind::Directory {
+        return fs::unlinkat(&*parent.fd()?, name, AtFlags::empty());
+    }
+    let dir = parent.child(name, Access::List)?;
+    let mut directories = vec![(parent.clone(), name.to_vec())];
+    let mut pending = vec![dir];
+    while let Some(dir) = pending.pop() {
+        for (name, kind) in dir.names()?.iter() {
+            if kind == Kind::Directory {
+                directories.push((dir.clone(), name.to_vec()));
+                pending.push(dir.child(name, Access::List)?);
+            } else {
+                fs::unlinkat(&*dir.fd()?, name, AtFlags::empty())?;
+            }
+        }
+    }
+    for (parent, name) in directories.iter().rev() {
+        fs::unlinkat(&*parent.fd()?, &name[..], AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+/// A file's extended attributes.
+struct Attributes(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Attributes {
+    fn of(fd: impl AsFd) -> Result<Attributes, Errno> {
+        let mut list: Vec<u8> = Vec::with_capacity(64 * 1024);
+        match fs::flistxattr(&fd, rustix::buffer::spare_capacity(&mut list)) {
+            Ok(_) => {}
+            Err(Errno::OPNOTSUPP) => return Ok(Attributes(Vec::new())),
+            Err(errno) => return Err(errno),
+        }
+        let mut attributes = Vec::new();
+        for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+            let mut value: Vec<u8> = Vec::with_capacity(64 * 1024);
+            match fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(&mut value)) {
+                Ok(_) => attributes.push((name.to_vec(), value)),
+                // Gone meanwhile, or a name that this file system lists and does not give.
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(Attributes(attributes))
+    }
+
+    /// Owner first, since changing it takes set-id bits and capabilities away; times last.
+    fn apply(&self, fd: impl AsFd, stat: &Stat) -> Result<(), Errno> {
+        let now = fs::fstat(&fd)?;
+        if (now.st_uid, now.st_gid) != (stat.uid, stat.gid) {
+            fs::fchown(&fd, Some(Uid::from_raw(stat.uid)), Some(Gid::from_raw(stat.gid)))?;
+        }
+        for (name, value) in &self.0 {
+            match fs::fsetxattr(&fd, &name[..], value, XattrFlags::empty()) {
+                Ok(()) => {}
+                // A label of the host's security module, or an attribute that the union itself
+                // does not take: it has its own.
+                Err(Errno::OPNOTSUPP) => {}
+                Err(Errno::PERM | Errno::ACCESS) if name.starts_with(b"security.") || name.starts_with(b"trusted.") => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        fs::fchmod(&fd, Mode::from_raw_mode(stat.mode))?;
+        fs::futimens(&fd, &times(stat))
+    }
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let spec = |(tv_sec, tv_nsec): (i64, u32)| Timespec { tv_sec, tv_nsec: tv_nsec.into() };
+    Timestamps { last_access: spec(stat.atime), last_modification: spec(stat.mtime) }
+}
+
+fn set_times(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
+    fs::utimensat(&*dir.fd()?, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn chown_link(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
+    match dir.stat(name)? {
+        Some(now) if (now.uid, now.gid) == (stat.uid, stat.gid) => Ok(()),
+        _ => fs::chownat(
+            &*dir.fd()?,
+            name,
+            Some(Uid::from_raw(stat.uid)),
+            Some(Gid::from_raw(stat.gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        ),
+    }
+}
+
+/// Copies content, holes as holes.
+fn copy_bytes(source: OwnedFd, made: OwnedFd) -> Result<File, LeafError> {
+    let errno = |error: &io::Error| Errno::from_io_error(error).unwrap_or(Errno::IO);
+    let (mut source, mut made) = (File::from(source), File::from(made));
+    let length = source.metadata().map_err(|error| LeafError::From(errno(&error)))?.len();
+    let mut at = 0;
+    let mut buffer = vec![0; 256 * 1024];
+    while at < length {
+        let start = match fs::seek(&source, fs::SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break, // a hole to the end
+            Err(_) => at,              // a file system without holes
+        };
+        let end = fs::seek(&source, fs::SeekFrom::Hole(start)).unwrap_or(length);
+        source.seek(SeekFrom::Start(start)).map_err(|error| LeafError::From(errno(&error)))?;
+        made.seek(SeekFrom::Start(start)).map_err(|error| LeafError::To(errno(&error)))?;
+        let mut left = (&mut source).take(end.max(start + 1) - start);
+        loop {
+            let count = left.read(&mut buffer).map_err(|error| LeafError::From(errno(&error)))?;
+            if count == 0 {
+                break;
+            }
+            made.write_all(&buffer[..count]).map_err(|error| LeafError::To(errno(&error)))?;
+        }
+        at = end.max(start + 1);
+    }
+    made.set_len(length).map_err(|error| LeafError::To(errno(&error)))?;
+    Ok(made)
+}
+
+/// A name for something that is being made: hidden from an AUFS union by its prefix, and told
+/// from AUFS's own by the rest.
+pub fn staging_name(prefix: &[u8]) -> Vec<u8> {
+    let mut random = [0u8; 8];
+    // Without randomness the process id tells runs apart well enough: nothing is overwritten.
+    let _ = rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::NONBLOCK);
+    let unique = u64::from_ne_bytes(random);
+    [prefix, format!("layerctl-{}-{unique:016x}", std::process::id()).as_bytes()].concat()
+}
+
+/// Where an error of a destination belongs that is no branch: a path the person gave.
+pub fn error_at(path: &Bytes, errno: Errno) -> Error {
+    Error::io(path.clone(), errno)
+}

@@ -1,0 +1,214 @@
+//! What a branch makes of the view below it: the difference between the union without the
+//! branch and the union with it.
+//!
+//! *Added* is what is only in the view with it; *deleted* what is only in the view without it
+//! (where many vanish together, the topmost); *changed* what is in both and has an entry in the
+//! branch. The order is that of `docker diff`, which walks the branch's own names: a deletion
+//! sorts as the whiteout that it is, `.wh.NAME`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::dir::{Kind, Stat};
+use crate::error::Result;
+use crate::union::{Entry, Node, Reading, Stack};
+use crate::walk::{Item, walk};
+use crate::whiteout::Mark;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    Added,
+    Changed,
+    Deleted,
+}
+
+impl Change {
+    /// Docker's letter.
+    pub fn letter(self) -> char {
+        match self {
+            Change::Added => 'A',
+            Change::Changed => 'C',
+            Change::Deleted => 'D',
+        }
+    }
+}
+
+/// One entry of a view: which branch provides it, and as what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Provided {
+    pub branch: usize,
+    pub kind: Kind,
+}
+
+/// One difference between the two views.
+#[derive(Debug)]
+pub struct Difference<'s> {
+    pub path: Bytes,
+    pub change: Change,
+    pub before: Option<Provided>,
+    pub after: Option<Provided>,
+    place: Arc<Place<'s>>,
+    name: Vec<u8>,
+}
+
+impl Difference<'_> {
+    /// `lstat` of the entry in the view without the branch.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn stat_before(&self) -> Result<Option<Stat>> {
+        stat(self.place.before.as_ref(), &self.name, self.before)
+    }
+
+    /// `lstat` of the entry in the view with the branch.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn stat_after(&self) -> Result<Option<Stat>> {
+        stat(Some(&self.place.after), &self.name, self.after)
+    }
+
+    /// The directories that hold the two versions, and the name in them.
+    pub fn versions(&self) -> Option<(&Node<'_>, usize, &Node<'_>, usize, &[u8])> {
+        let before = self.place.before.as_ref()?;
+        Some((before, self.before?.branch, &self.place.after, self.after?.branch, &self.name))
+    }
+}
+
+fn stat(node: Option<&Node<'_>>, name: &[u8], provided: Option<Provided>) -> Result<Option<Stat>> {
+    match (node, provided) {
+        (Some(node), Some(provided)) => node.stat(provided.branch, name).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// A directory that is in the view with the branch, and what was there without it.
+#[derive(Debug)]
+struct Place<'s> {
+    after: Node<'s>,
+    before: Option<Node<'s>>,
+}
+
+enum Visit<'s> {
+    Root,
+    /// A name that may be a directory. It is opened only when its turn comes, so that a wide
+    /// directory does not hold all of its children open.
+    Name(Arc<Place<'s>>, Vec<u8>),
+}
+
+/// Compares the union without `branch` to the union with it. What cannot be read comes out as
+/// an error, in its place, and the rest goes on.
+pub fn differences<'s>(stack: &'s Stack, branch: usize) -> impl Iterator<Item = Result<Difference<'s>>> {
+    walk(Visit::Root, move |visit| {
+        let items = match visit {
+            Visit::Root => root(stack, branch).and_then(|place| compare(place, branch)),
+            Visit::Name(place, name) => compare_name(&place, branch, &name),
+        };
+        items.unwrap_or_else(|error| vec![Item::Row(Err(error))])
+    })
+}
+
+fn root(stack: &Stack, branch: usize) -> Result<Place<'_>> {
+    Ok(Place {
+        after: stack.whole(Reading::Branch(branch))?,
+        before: Some(stack.root(|index| index != branch, Reading::Nothing)?),
+    })
+}
+
+type Found<'s> = Vec<Item<Visit<'s>, Result<Difference<'s>>>>;
+
+fn compare<'s>(place: Place<'s>, branch: usize) -> Result<Found<'s>> {
+    let place = Arc::new(place);
+    let mut items: Found<'s> = Vec::new();
+    for (_, name) in names(&place, branch)? {
+        match place.after.listing(branch).and_then(|listing| listing.kind(&name)) {
+            Some(kind) if kind != Kind::Directory => match compare_name(&place, branch, &name) {
+                Ok(found) => items.extend(found),
+                Err(error) => items.push(Item::Row(Err(error))),
+            },
+            _ => items.push(Item::Place(Visit::Name(Arc::clone(&place), name))),
+        }
+    }
+    Ok(items)
+}
+
+/// The names that may differ, in docker's order: those the branch has something to say of, and
+/// where lower branches take part in only one of the views, all of theirs.
+fn names(place: &Place<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let grammar = place.after.stack().branches[branch].grammar;
+    let mut names = BTreeMap::new();
+    if let Some(listing) = place.after.listing(branch) {
+        for (name, _) in listing.iter() {
+            match grammar.mark(name) {
+                Some(Mark::Whiteout(hidden)) if listing.kind(hidden).is_none() => {
+                    names.insert(name.to_vec(), hidden.to_vec());
+                }
+                _ if grammar.hides_entry(name) => {}
+                _ => {
+                    names.insert(name.to_vec(), name.to_vec());
+                }
+            }
+        }
+    }
+    let below: Vec<usize> = place.after.branches().filter(|index| *index != branch).collect();
+    let before: Vec<usize> = place.before.iter().flat_map(|node| node.branches()).collect();
+    if below != before {
+        let sides = std::iter::once(&place.after).chain(&place.before);
+        for side in sides {
+            for name in side.names()? {
+                let own = place.after.listing(branch).is_some_and(|listing| listing.kind(&name).is_some());
+                if !own {
+                    names.entry(grammar.whiteout_of(&name)).or_insert(name);
+                }
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// One name, and what is below it.
+fn compare_name<'s>(place: &Arc<Place<'s>>, branch: usize, name: &[u8]) -> Result<Found<'s>> {
+    let after = place.after.child(name)?;
+    let before = match &place.before {
+        Some(node) => node.child(name)?,
+        None => Entry::Missing,
+    };
+    let provided = |entry: &Entry<'_>| {
+        Some(Provided { branch: entry.provider()?, kind: entry.kind()? })
+    };
+    let (was, is) = (provided(&before), provided(&after));
+    let has_own = place.after.listing(branch).is_some_and(|listing| listing.kind(name).is_some());
+    let change = match (was, is) {
+        (None, None) => return Ok(Vec::new()),
+        (None, Some(_)) => Some(Change::Added),
+        (Some(_), None) => Some(Change::Deleted),
+        (Some(_), Some(_)) => has_own.then_some(Change::Changed),
+    };
+    let mut items: Found<'s> = Vec::new();
+    items.extend(change.map(|change| {
+        Item::Row(Ok(Difference {
+            path: place.after.path().join(name),
+            change,
+            before: was,
+            after: is,
+            place: Arc::clone(place),
+            name: name.to_vec(),
+        }))
+    }));
+    if let Entry::Dir(after) = after {
+        let before = match before {
+            Entry::Dir(node) => Some(node),
+            _ => None,
+        };
+        match compare(Place { after, before }, branch) {
+            Ok(below) => items.extend(below),
+            Err(error) => items.push(Item::Row(Err(error))),
+        }
+    }
+    Ok(items)
+}
+

@@ -1,0 +1,109 @@
+//! How answers look: tables for people, JSON for machines, bare lines for other tools.
+
+mod json;
+mod size;
+mod table;
+mod time;
+
+use std::io::{self, Write};
+
+use crate::bytes::{Bytes, escape};
+use crate::command::Report;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Table,
+    Json,
+    Jsonl,
+    /// Only ids or paths, one a line.
+    Quiet,
+    /// Only ids or paths, each ended by a NUL byte.
+    Null,
+}
+
+/// How to show a report.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // each is an option of the command line
+pub struct Look {
+    pub format: Format,
+    pub no_trunc: bool,
+    pub exact_sizes: bool,
+    pub verbose: bool,
+    pub colors: bool,
+    /// Whether a person's terminal reads the answer, which acts on control bytes.
+    pub is_terminal: bool,
+}
+
+/// Writes the whole answer.
+///
+/// # Errors
+/// The output cannot be written, a closed pipe among the reasons.
+pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<()> {
+    match look.format {
+        Format::Json => json::document(report, out),
+        Format::Jsonl => json::lines(report, out),
+        Format::Table => table::render(report, look, out),
+        Format::Quiet | Format::Null => {
+            for word in words(report) {
+                if look.format == Format::Null {
+                    out.write_all(word.as_bytes())?;
+                    out.write_all(b"\0")?;
+                } else {
+                    write_line(&word, look, out)?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A bare line: escaped for a terminal, raw for everything else.
+fn write_line(word: &Bytes, look: Look, out: &mut impl Write) -> io::Result<()> {
+    if look.is_terminal {
+        writeln!(out, "{}", escape(word.as_bytes()))
+    } else {
+        out.write_all(word.as_bytes())?;
+        out.write_all(b"\n")
+    }
+}
+
+/// What `--quiet` leaves of a report: ids or paths.
+fn words(report: &Report) -> Vec<Bytes> {
+    match report {
+        Report::Branches(rows) => rows
+            .iter()
+            .flat_map(|row| row.branches.iter().map(|branch| branch.directory.clone()))
+            .collect(),
+        Report::Which(rows) => rows
+            .iter()
+            .filter_map(|row| {
+                let directory = &row.branches.get(row.branch?)?.directory;
+                Some(row.path.components().fold(directory.clone(), |path, part| path.join(part)))
+            })
+            .collect(),
+        Report::Ls(rows) => rows
+            .iter()
+            .filter_map(|row| match row {
+                crate::command::ls::Row::Shown(shown) => Some(shown.path.clone()),
+                crate::command::ls::Row::Refused(_) => None,
+            })
+            .collect(),
+        Report::Whiteouts(rows) => rows.iter().map(|row| row.path.clone()).collect(),
+        Report::Copyups(rows) => rows.iter().map(|row| row.path.clone()).collect(),
+        Report::Changes(rows) => rows.iter().map(|row| row.path.clone()).collect(),
+        Report::History(rows) => rows
+            .iter()
+            .filter_map(|row| row.image.clone().or_else(|| row.cache_id.clone()))
+            .map(Bytes::from)
+            .collect(),
+        Report::Containers(rows) => rows.iter().map(|row| Bytes::from(row.id.clone())).collect(),
+        Report::Images(rows) => rows.iter().map(|row| Bytes::from(row.id.clone())).collect(),
+        Report::Check(rows) => rows.iter().map(|row| row.path.clone()).collect(),
+        Report::Info(row) => row
+            .engines
+            .iter()
+            .map(|engine| engine.root_dir.clone())
+            .collect(),
+        Report::Restore(row) => vec![row.path.clone()],
+    }
+}

@@ -1,0 +1,615 @@
+//! Reports for people. Column heads and truncation are docker's; every name is escaped.
+
+use std::io::{self, Write};
+
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use owo_colors::OwoColorize;
+
+use super::{Look, size, time, write_line};
+use crate::bytes::{Bytes, escape};
+use crate::command::{
+    Report, Version, branches, changes, check, containers, copyups, history, images, info, ls, restore, which, whiteouts,
+};
+use crate::difference::Change;
+use crate::dir::Kind;
+use crate::engine::MountState;
+use crate::engine::docker::short;
+use crate::union::Says;
+
+pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<()> {
+    match report {
+        Report::Branches(rows) => branches(rows, look, out),
+        Report::Which(rows) => which(rows, look, out),
+        Report::Ls(rows) => ls(rows, look, out),
+        Report::Whiteouts(rows) => whiteouts(rows, look, out),
+        Report::Copyups(rows) => copyups(rows, look, out),
+        Report::Changes(rows) => changes(rows, look, out),
+        Report::History(rows) => history(rows, look, out),
+        Report::Containers(rows) => containers(rows, look, out),
+        Report::Images(rows) => images(rows, look, out),
+        Report::Check(rows) => check(rows, look, out),
+        Report::Info(row) => info(row, look, out),
+        Report::Restore(row) => restore(row, look, out),
+    }
+}
+
+/// A table without lines, two blanks between columns, as wide as it needs to be.
+struct Columns {
+    table: Table,
+}
+
+impl Columns {
+    fn new(head: &[&str], look: Look) -> Columns {
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .set_header(head.iter().map(|text| Cell::new(*text)));
+        if look.colors {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        Columns { table }
+    }
+
+    fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.table.add_row(cells);
+    }
+
+    fn write(mut self, out: &mut impl Write) -> io::Result<()> {
+        for column in self.table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        writeln!(out, "{}", self.table.trim_fmt())
+    }
+}
+
+fn text(text: impl AsRef<str>) -> Cell {
+    Cell::new(escape(text.as_ref().as_bytes()))
+}
+
+fn path(path: &Bytes) -> Cell {
+    Cell::new(path.to_string())
+}
+
+impl Look {
+    fn size(self, bytes: u64) -> String {
+        if self.exact_sizes { bytes.to_string() } else { size::human(bytes) }
+    }
+
+    fn id(self, id: &str) -> String {
+        if self.no_trunc { id.to_owned() } else { short_layer(id) }
+    }
+
+    /// Docker's ellipsis: so many characters, the last one a `…`.
+    fn clip(self, text: &str, max: usize) -> String {
+        let text = escape(text.as_bytes());
+        if self.no_trunc || text.chars().count() <= max {
+            return text.into_owned();
+        }
+        text.chars().take(max - 1).chain(['…']).collect()
+    }
+
+    /// A directory, its long hexadecimal names cut to docker's twelve digits.
+    fn directory(self, directory: &Bytes) -> String {
+        let shown = directory.to_string();
+        if self.no_trunc {
+            return shown;
+        }
+        let parts: Vec<String> = shown
+            .split('/')
+            .map(|part| {
+                let hex = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+                match part.get(64..) {
+                    Some(rest) if hex == 64 => format!("{}…{rest}", &part[..12]),
+                    _ => part.to_owned(),
+                }
+            })
+            .collect();
+        parts.join("/")
+    }
+
+    fn bold(self, text: &str) -> String {
+        if self.colors { text.bold().to_string() } else { text.to_owned() }
+    }
+}
+
+/// Twelve digits, and what follows the long id: `-init`.
+fn short_layer(id: &str) -> String {
+    match id.strip_suffix("-init") {
+        Some(of) => format!("{}-init", short(of)),
+        None => short(id).to_owned(),
+    }
+}
+
+fn branches(rows: &[branches::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    for (index, union) in rows.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        let mut title = look.bold(&escape(union.union.as_bytes()));
+        if let Some(owner) = &union.owner
+            && owner.name.is_some()
+        {
+            title.push_str(&format!("  {}", look.id(&owner.id)));
+        }
+        if let Some(si) = &union.si {
+            title.push_str(&format!("  {si}"));
+        }
+        title.push_str(match union.state {
+            MountState::Mounted => "",
+            MountState::Elsewhere => "  mounted in another mount namespace",
+            MountState::NotMounted => "  not mounted",
+        });
+        writeln!(out, "{title}")?;
+        for mount in &union.mounts {
+            if mount.to_text() != union.union {
+                writeln!(out, "at {}", look.directory(mount))?;
+            }
+        }
+        let has_layers = union.branches.iter().any(|branch| branch.layer.is_some());
+        let has_modules = union.branches.iter().any(|branch| branch.module.is_some());
+        let mut head = vec!["BRANCH", "PERM", "WHAT"];
+        head.extend(has_layers.then_some("LAYER"));
+        head.push("DIRECTORY");
+        head.extend(has_modules.then_some("MODULE"));
+        head.extend(look.verbose.then_some("INSTRUCTION"));
+        let mut columns = Columns::new(&head, look);
+        for branch in &union.branches {
+            let mut cells = vec![Cell::new(branch.index), text(&branch.permission), text(&branch.role)];
+            if has_layers {
+                cells.push(text(branch.layer.as_deref().map(|id| look.id(id)).unwrap_or_default()));
+            }
+            cells.push(Cell::new(look.directory(&branch.directory)));
+            if has_modules {
+                cells.push(text(branch.module.as_ref().map(ToString::to_string).unwrap_or_default()));
+            }
+            if look.verbose {
+                cells.push(Cell::new(look.clip(branch.instruction.as_deref().unwrap_or_default(), 45)));
+            }
+            columns.row(cells);
+        }
+        columns.write(out)?;
+    }
+    Ok(())
+}
+
+fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        if let Some(union) = &row.union {
+            write!(out, "{}:", escape(union.as_bytes()))?;
+        }
+        for link in &row.links {
+            write!(out, "{} -> {}\n  ", link.path, link.target)?;
+        }
+        let note = |branch: usize| row.branches.get(branch);
+        let what = |branch: usize| match note(branch) {
+            Some(note) if note.role != "plain" => format!("branch {branch}, {}", note.role),
+            Some(note) => format!("branch {branch}, {}", look.directory(&note.directory)),
+            None => format!("branch {branch}"),
+        };
+        let verdict = match (row.state, row.branch, &row.hidden_by) {
+            (which::State::Present, Some(branch), _) => {
+                let kind = row.kind.map(Kind::word).unwrap_or_default();
+                format!("{kind} from {}", what(branch))
+            }
+            (which::State::Deleted, _, Some(cut)) if row.versions.is_empty() => {
+                format!("deleted by {} in {}; nothing is left below it", cut.mark, what(cut.branch))
+            }
+            (which::State::Deleted, _, Some(cut)) if cut.kind == crate::whiteout::MarkKind::Opaque => {
+                format!("hidden: {} in {} makes the directory opaque", cut.mark, what(cut.branch))
+            }
+            (which::State::Deleted, _, Some(cut)) => format!("deleted by {} in {}", cut.mark, what(cut.branch)),
+            (which::State::Missing, _, _) => match &row.why {
+                Some(why) => format!("not there: {why}"),
+                None => "not there: no branch has it".into(),
+            },
+            _ => {
+                let why = row.why.clone().unwrap_or_default();
+                format!("broken ({}): {why}", row.error.unwrap_or("EIO"))
+            }
+        };
+        writeln!(out, "{}  {verdict}", look.bold(&row.path.to_string()))?;
+        if let Some(instruction) = &row.instruction {
+            writeln!(out, "  made by {}", look.clip(instruction, 70))?;
+        }
+        let shown: Vec<&which::Verdict> = row
+            .trail
+            .iter()
+            .filter(|verdict| look.verbose || verdict.says != Says::Nothing)
+            .collect();
+        if shown.is_empty() {
+            continue;
+        }
+        let mut columns = Columns::new(&["BRANCH", "SAYS", "WHAT", "TYPE", "SIZE", "DIRECTORY"], look);
+        for verdict in shown {
+            let version = row.versions.iter().find(|version| version.branch == verdict.branch);
+            let note = note(verdict.branch);
+            let says = text(says_words(verdict.says));
+            columns.row([
+                Cell::new(verdict.branch),
+                match verdict.says {
+                    Says::Provides | Says::ProvidesOpaque => says.fg(Color::Green),
+                    Says::Whiteout | Says::Invalid | Says::Unread => says.fg(Color::Red),
+                    _ => says,
+                },
+                text(note.map(|note| note.role.as_str()).unwrap_or_default()),
+                text(version.map(|version| version.kind.word()).unwrap_or_default()),
+                text(version.map(|version| sized(version, look)).unwrap_or_default()),
+                Cell::new(note.map(|note| look.directory(&note.directory)).unwrap_or_default()),
+            ]);
+        }
+        columns.write(out)?;
+    }
+    Ok(())
+}
+
+fn says_words(says: Says) -> &'static str {
+    match says {
+        Says::Provides => "provides",
+        Says::ProvidesOpaque => "provides, opaque",
+        Says::Merges => "merges",
+        Says::MergesOpaque => "merges, opaque",
+        Says::Whiteout => "whiteout",
+        Says::Invalid => "bad mark",
+        Says::Skipped => "skipped",
+        Says::Shadowed => "shadowed",
+        Says::Hidden => "hidden",
+        Says::Nothing => "-",
+        Says::Unread => "not read",
+    }
+}
+
+/// A file's size; a directory's own size tells nothing.
+fn sized(version: &Version, look: Look) -> String {
+    match version.kind {
+        Kind::File => look.size(version.size),
+        _ => String::new(),
+    }
+}
+
+fn ls(rows: &[ls::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    let has_layers = rows.iter().any(|row| matches!(row, ls::Row::Shown(shown) if shown.layer.is_some()));
+    let is_long = rows.iter().any(|row| matches!(row, ls::Row::Shown(shown) if shown.long.is_some()));
+    let mut head = vec!["TYPE", "BRANCH"];
+    head.extend(has_layers.then_some("LAYER"));
+    if is_long {
+        head.extend(["MODE", "OWNER", "SIZE", "MODIFIED"]);
+    }
+    head.push("PATH");
+    let mut columns = Columns::new(&head, look);
+    for row in rows {
+        match row {
+            ls::Row::Shown(shown) => {
+                let mut cells = vec![text(shown.kind.word()), Cell::new(shown.branch)];
+                if has_layers {
+                    cells.push(text(shown.layer.as_deref().map(|id| look.id(id)).unwrap_or_default()));
+                }
+                let mut shown_path = shown.path.to_string();
+                if let Some(long) = &shown.long {
+                    cells.push(text(&long.mode));
+                    cells.push(Cell::new(format!("{}:{}", long.uid, long.gid)));
+                    cells.push(text(look.size(long.size)));
+                    let modified = jiff::Timestamp::from_second(long.mtime).unwrap_or_default();
+                    cells.push(text(modified.to_string()));
+                    if let Some(target) = &long.target {
+                        shown_path.push_str(&format!(" -> {target}"));
+                    }
+                }
+                cells.push(Cell::new(shown_path));
+                columns.row(cells);
+            }
+            ls::Row::Refused(refused) => {
+                let what = if refused.is_ghost { "ghost" } else { "-" };
+                let mut cells = vec![text(what), Cell::new("-")];
+                cells.resize(head.len() - 1, Cell::new(""));
+                cells.push(Cell::new(format!("{} ({})", refused.path, refused.error)));
+                columns.row(cells);
+            }
+        }
+    }
+    match rows.is_empty() {
+        true => Ok(()),
+        false => columns.write(out),
+    }
+}
+
+fn whiteouts(rows: &[whiteouts::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    let has_unions = rows.iter().any(|row| row.union.is_some());
+    let mut head = Vec::new();
+    head.extend(has_unions.then_some("UNION"));
+    head.extend(["BRANCH", "KIND", "HIDES", "SIZE", "FROM", "PATH"]);
+    let mut columns = Columns::new(&head, look);
+    for row in rows {
+        let mut cells = Vec::new();
+        if has_unions {
+            cells.push(text(row.union.as_deref().unwrap_or_default()));
+        }
+        cells.extend([Cell::new(row.branch), text(row.kind.word())]);
+        match &row.hides {
+            Some(version) => cells.extend([
+                text(version.kind.word()),
+                text(sized(version, look)),
+                text(layer_words(version, look)),
+            ]),
+            None => cells.extend([text("nothing (stale)"), Cell::new(""), Cell::new("")]),
+        }
+        cells.push(path(&row.path));
+        columns.row(cells);
+    }
+    columns.write(out)
+}
+
+/// A layer's short id, or the branch's number where no engine has given it one.
+fn layer_words(version: &Version, look: Look) -> String {
+    match &version.layer {
+        Some(id) => look.id(id),
+        None => format!("branch {}", version.branch),
+    }
+}
+
+fn copyups(rows: &[copyups::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    let has_unions = rows.iter().any(|row| row.union.is_some());
+    let mut head = Vec::new();
+    head.extend(has_unions.then_some("UNION"));
+    head.extend(["TYPE", "FROM", "DIFFERS", "COST", "PATH"]);
+    let mut columns = Columns::new(&head, look);
+    for row in rows {
+        let mut cells = Vec::new();
+        if has_unions {
+            cells.push(text(row.union.as_deref().unwrap_or_default()));
+        }
+        let differs: Vec<&str> = row.differs.iter().map(|what| what.word()).collect();
+        let differs = if differs.is_empty() { "nothing".to_owned() } else { differs.join(",") };
+        cells.extend([
+            text(row.kind.word()),
+            text(layer_words(&row.from, look)),
+            text(differs),
+            text(look.size(row.cost)),
+            path(&row.path),
+        ]);
+        columns.row(cells);
+    }
+    columns.write(out)
+}
+
+fn changes(rows: &[changes::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    if rows.iter().any(|row| row.long.is_some()) {
+        return changes_long(rows, look, out);
+    }
+    let mut heading = None;
+    for row in rows {
+        if row.union.is_some() && heading != row.union.as_ref() {
+            heading = row.union.as_ref();
+            writeln!(out, "{}:", look.bold(&escape(row.union.as_deref().unwrap_or_default().as_bytes())))?;
+        }
+        let letter = row.change.letter();
+        if look.colors {
+            let line = format!("{letter} {}", row.path);
+            match row.change {
+                Change::Added => writeln!(out, "{}", line.green())?,
+                Change::Changed => writeln!(out, "{}", line.yellow())?,
+                Change::Deleted => writeln!(out, "{}", line.red())?,
+            }
+        } else {
+            let line = [&[letter as u8, b' '], row.path.as_bytes()].concat();
+            write_line(&Bytes(line), look, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn changes_long(rows: &[changes::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    let has_unions = rows.iter().any(|row| row.union.is_some());
+    let mut head = Vec::new();
+    head.extend(has_unions.then_some("UNION"));
+    head.extend(["CHANGE", "ORIGIN", "WAS", "IS", "DIFFERS", "PATH"]);
+    let mut columns = Columns::new(&head, look);
+    for row in rows {
+        let mut cells = Vec::new();
+        if has_unions {
+            cells.push(text(row.union.as_deref().unwrap_or_default()));
+        }
+        let long = row.long.as_ref();
+        let size = |size: Option<u64>| size.map(|size| look.size(size)).unwrap_or_default();
+        let differs: Vec<&str> = long
+            .and_then(|long| long.differs.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|what| what.word())
+            .collect();
+        cells.extend([
+            Cell::new(row.change.letter()),
+            text(row.origin.as_ref().map_or(String::new(), |origin| match &origin.layer {
+                Some(id) => look.id(id),
+                None => format!("branch {}", origin.branch),
+            })),
+            text(size(long.and_then(|long| long.size_before))),
+            text(size(long.and_then(|long| long.size))),
+            text(differs.join(",")),
+            path(&row.path),
+        ]);
+        columns.row(cells);
+    }
+    columns.write(out)
+}
+
+fn history(rows: &[history::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    let mut head = vec!["IMAGE", "CREATED", "CREATED BY", "SIZE", "LAYER"];
+    if look.verbose {
+        head.extend(["DIFF ID", "DIRECTORY"]);
+    }
+    head.push("COMMENT");
+    let mut columns = Columns::new(&head, look);
+    for row in rows {
+        let mut cells = vec![
+            text(row.image.as_deref().map_or("<missing>".to_owned(), |id| look.id(id))),
+            text(if row.created.is_empty() { String::new() } else { time::ago(&row.created) }),
+            Cell::new(look.clip(&row.instruction, 45)),
+            text(row.size.map(|size| look.size(size)).unwrap_or_default()),
+            text(match (&row.cache_id, row.empty) {
+                (Some(id), _) => look.id(id),
+                (None, true) => "(empty)".to_owned(),
+                (None, false) => "(not here)".to_owned(),
+            }),
+        ];
+        if look.verbose {
+            cells.push(text(row.diff_id.as_deref().map(|id| look.id(id)).unwrap_or_default()));
+            cells.push(Cell::new(row.directory.as_ref().map(|dir| look.directory(dir)).unwrap_or_default()));
+        }
+        cells.push(text(&row.comment));
+        columns.row(cells);
+    }
+    columns.write(out)
+}
+
+fn containers(rows: &[containers::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "DRIVER", "NAMES"];
+    let mut columns = Columns::new(&head, look);
+    for row in rows {
+        columns.row([
+            text(look.id(&row.id)),
+            text(&row.image),
+            Cell::new(format!("\"{}\"", look.clip(&row.command, 20))),
+            text(time::ago(&row.created)),
+            text(status(row)),
+            text(&row.ports),
+            text(&row.driver),
+            text(&row.name),
+        ]);
+    }
+    columns.write(out)
+}
+
+/// As `docker ps` words it, and what the mount table says against it.
+fn status(row: &containers::Row) -> String {
+    let state = &row.full_state;
+    let since = |time: &Option<String>| time.as_deref().and_then(time::since).unwrap_or_default();
+    let words = match row.state {
+        "running" => format!("Up {}", since(&row.started)),
+        "paused" => format!("Up {} (Paused)", since(&row.started)),
+        "restarting" => format!("Restarting ({}) {} ago", state.exit_code, since(&row.finished)),
+        "removing" => "Removal In Progress".into(),
+        "dead" => "Dead".into(),
+        "created" => "Created".into(),
+        _ if row.finished.is_some() => format!("Exited ({}) {} ago", state.exit_code, since(&row.finished)),
+        _ => format!("Exited ({})", state.exit_code),
+    };
+    let is_up = matches!(row.state, "running" | "paused");
+    match (is_up, row.mounted) {
+        (true, false) => format!("{words}, not mounted"),
+        (false, true) => format!("{words}, still mounted"),
+        _ => words,
+    }
+}
+
+fn images(rows: &[images::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    let mut columns = Columns::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "LAYERS", "DRIVER"], look);
+    for row in rows {
+        let none = vec!["<none>:<none>".to_owned()];
+        for tag in if row.tags.is_empty() { &none } else { &row.tags } {
+            let (name, tag) = tag.rsplit_once(':').unwrap_or((tag, "<none>"));
+            columns.row([
+                text(name),
+                text(tag),
+                text(look.id(&row.id)),
+                text(time::ago(&row.created)),
+                text(look.size(row.size)),
+                Cell::new(row.layers),
+                text(&row.driver),
+            ]);
+        }
+    }
+    columns.write(out)
+}
+
+fn check(rows: &[check::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "nothing found");
+    }
+    let has_unions = rows.iter().any(|row| row.union.is_some());
+    let mut head = Vec::new();
+    head.extend(has_unions.then_some("UNION"));
+    head.extend(["FINDING", "BRANCH", "PATH", "MEANS"]);
+    let mut columns = Columns::new(&head, look);
+    for row in rows {
+        let mut cells = Vec::new();
+        if has_unions {
+            cells.push(text(row.union.as_deref().unwrap_or_default()));
+        }
+        cells.extend([
+            text(row.finding.word()),
+            Cell::new(row.branch),
+            path(&row.path),
+            text(&row.means),
+        ]);
+        columns.row(cells);
+    }
+    columns.write(out)
+}
+
+fn info(row: &info::Row, look: Look, out: &mut impl Write) -> io::Result<()> {
+    for engine in &row.engines {
+        writeln!(out, "{}", look.bold(&format!("Engine: {}", engine.engine)))?;
+        writeln!(out, " Containers: {}", engine.containers)?;
+        writeln!(out, "  Running: {}", engine.running)?;
+        writeln!(out, "  Paused: {}", engine.paused)?;
+        writeln!(out, "  Stopped: {}", engine.stopped)?;
+        writeln!(out, " Images: {}", engine.images)?;
+        writeln!(out, " Storage Driver: {}", escape(engine.storage_driver.as_bytes()))?;
+        writeln!(out, "  Root Dir: {}", engine.root_dir)?;
+        let unknown = "unknown".to_owned();
+        writeln!(out, "  Backing Filesystem: {}", escape(engine.backing_filesystem.as_ref().unwrap_or(&unknown).as_bytes()))?;
+        writeln!(out, "  Dirs: {}", engine.dirs)?;
+        let dirperm1 = engine.dirperm1_supported.map_or(unknown, |yes| yes.to_string());
+        writeln!(out, "  Dirperm1 Supported: {dirperm1}")?;
+    }
+    if row.engines.is_empty() {
+        writeln!(out, "No engine found")?;
+    }
+    writeln!(out, "Unions mounted: {}", row.unions_mounted)?;
+    if row.unions_elsewhere > 0 {
+        writeln!(out, " In other mount namespaces: {}", row.unions_elsewhere)?;
+    }
+    if !row.problems.is_empty() {
+        writeln!(out, "Not read:")?;
+        for problem in &row.problems {
+            writeln!(out, " {problem}")?;
+        }
+    }
+    Ok(())
+}
+
+fn restore(row: &restore::Row, look: Look, out: &mut impl Write) -> io::Result<()> {
+    let head = match row.applied {
+        true => "restored",
+        false => "would restore",
+    };
+    writeln!(out, "{} {}", look.bold(head), row.path)?;
+    for step in &row.steps {
+        writeln!(out, "  {}", escape(step.words.as_bytes()))?;
+    }
+    for also in row.reappears.iter().take(20) {
+        writeln!(out, "  also reappears: {also}")?;
+    }
+    if row.reappears.len() > 20 {
+        writeln!(out, "  also reappears: {} more", row.reappears.len() - 20)?;
+    }
+    if let Some(seen) = &row.seen {
+        writeln!(out, "  seen afterwards: {}", escape(seen.as_bytes()))?;
+    }
+    for note in &row.notes {
+        writeln!(out, "  note: {}", escape(note.as_bytes()))?;
+    }
+    if !row.undo.is_empty() {
+        writeln!(out, "to take it back:")?;
+        for command in &row.undo {
+            writeln!(out, "  {command}")?;
+        }
+    }
+    Ok(())
+}

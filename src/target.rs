@@ -1,0 +1,354 @@
+//! What a person calls a stack: a container, an image, a mount point, `si_HEX`, a layer, or the
+//! stack itself, spelled `br:DIR=PERM:DIR=PERM...`.
+
+use crate::branch;
+use crate::bytes::{Bytes, escape};
+use crate::engine::docker::{Container, Image, short};
+use crate::engine::{MountState, Survey, Union, spelled_union};
+use crate::error::{Error, Result};
+
+/// A stack that a person named.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub union: Union,
+    /// Where in the union the name led: a path under a mount point; else `/`.
+    pub inside: Bytes,
+    /// The name stands for a read-only layer or image, so that its topmost branch is what
+    /// "changes" and "whiteouts" are about although nothing can be written there.
+    pub is_layer: bool,
+}
+
+impl Target {
+    fn of(union: Union) -> Target {
+        Target { union, inside: Bytes::from("/"), is_layer: false }
+    }
+
+    /// The branch whose changes and marks are asked for.
+    pub fn subject(&self) -> Option<usize> {
+        if self.is_layer && !self.union.branches.is_empty() {
+            return Some(0);
+        }
+        self.union
+            .branches
+            .iter()
+            .position(|branch| branch.spec.permission.is_writable())
+    }
+}
+
+/// Where relative directories of a spelled stack start.
+#[derive(Debug, Clone)]
+pub struct Base(pub Bytes);
+
+/// Splits `TARGET:PATH` at the first `:/`, as `docker cp` does. A spelled stack is all TARGET.
+pub fn split(argument: &[u8]) -> (&[u8], Option<&[u8]>) {
+    if branch::is_spelled(argument) {
+        return (argument, None);
+    }
+    match argument.windows(2).position(|pair| pair == b":/") {
+        Some(at) => (&argument[..at], Some(&argument[at + 1..])),
+        None => (argument, None),
+    }
+}
+
+/// Finds the stack that `name` stands for.
+///
+/// # Errors
+/// Nothing has the name, or more than one thing has.
+pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
+    if branch::is_spelled(name) {
+        return spelled(survey, name, base);
+    }
+    if let Some(hex) = name.strip_prefix(b"si_") {
+        let union = survey
+            .mounted
+            .iter()
+            .find(|union| union.si.as_ref().is_some_and(|si| si.as_bytes() == hex));
+        return union
+            .cloned()
+            .map(Target::of)
+            .ok_or_else(|| Error::NoSuchTarget(String::from_utf8_lossy(name).into_owned()));
+    }
+    if name.starts_with(b"/") || name.starts_with(b"./") || name.starts_with(b"../") || name == b"." || name == b".." {
+        let path = match name.starts_with(b"/") {
+            true => Bytes::from(name),
+            false => base.0.join(name),
+        };
+        return at_path(survey, &path);
+    }
+    named(survey, &String::from_utf8_lossy(name))
+}
+
+fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
+    let mut specs = branch::parse_spelled(text).map_err(Error::Usage)?;
+    for spec in &mut specs {
+        if !spec.path.as_bytes().starts_with(b"/") {
+            spec.path = normal(&base.0.join(spec.path.as_bytes()));
+        }
+        // Said at once: a directory that is not there is a slip of the pen.
+        survey.host.open_dir(&spec.path)?;
+    }
+    let mut union = spelled_union(specs);
+    // Spelling out what the kernel has mounted does not make it less mounted.
+    if survey.host.is_live() {
+        let top = union.branches.first().map(|branch| branch.spec.path.clone());
+        let real = top.and_then(|path| survey.host.resolve(&path).ok());
+        let same = survey.mounted.iter().find(|mounted| {
+            mounted.branches.iter().any(|branch| Some(&branch.spec.path) == real.as_ref() && branch.spec.permission.is_writable())
+        });
+        if let Some(mounted) = same {
+            union.state = mounted.state;
+            union.si.clone_from(&mounted.si);
+            union.mounts.clone_from(&mounted.mounts);
+        }
+    }
+    Ok(Target::of(union))
+}
+
+/// A path without `.` and empty components; `..` is left to the file system.
+fn normal(path: &Bytes) -> Bytes {
+    Bytes::absolute(path.components())
+}
+
+/// A path of the host: under a union's mount point, in a layer, or a branch's directory.
+fn at_path(survey: &mut Survey<'_>, path: &Bytes) -> Result<Target> {
+    if let Some(target) = under_mount(survey, path) {
+        return Ok(target);
+    }
+    let mut problems = Vec::new();
+    let target = at_path_unmounted(survey, path, &mut problems);
+    survey.problems.append(&mut problems);
+    target
+}
+
+fn at_path_unmounted(survey: &Survey<'_>, path: &Bytes, problems: &mut Vec<Error>) -> Result<Target> {
+    let docker = &survey.docker;
+    if let Some((container, inside)) = docker.mount_dir_at(path, problems) {
+        let union = container_union(survey, &container)?;
+        return Ok(Target { union, inside, is_layer: false });
+    }
+    if let Some((id, inside)) = docker.layer_at(path) {
+        let union = docker.union_of_layer(&id, problems)?;
+        return Ok(Target { inside, ..layer_target(survey, union) });
+    }
+    let branches = survey.mounted.iter().flat_map(|union| {
+        union.branches.iter().enumerate().filter_map(move |(index, branch)| {
+            Some((union, index, path.strip_prefix(&branch.spec.path)?))
+        })
+    });
+    let mut branches: Vec<_> = branches.collect();
+    // The branch of a union of which the path is the deepest part.
+    branches.sort_by_key(|(_, _, inside)| inside.components().count());
+    match branches.into_iter().next() {
+        Some((union, index, inside)) => {
+            let mut union = union.clone();
+            union.branches.drain(..index);
+            let is_layer = index > 0;
+            Ok(Target { union, inside, is_layer })
+        }
+        None => Err(Error::NoSuchTarget(path.to_text().into_owned())),
+    }
+}
+
+/// The union whose mount point `path` lies under, unless another file system is mounted between.
+pub fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
+    let inside_union = |path: &Bytes| {
+        let mount = survey.table.covering(path)?;
+        let union = survey
+            .mounted
+            .iter()
+            .find(|union| union.mounts.iter().any(|at| at.path == mount.point) && mount.fs_type == b"aufs")?;
+        let rest = path.strip_prefix(&mount.point)?;
+        let inside = rest.components().fold(mount.root.clone(), |joined, part| joined.join(part));
+        Some(Target { union: union.clone(), inside, is_layer: false })
+    };
+    inside_union(path).or_else(|| {
+        // The path may lead there through links of the host.
+        let parent = survey.host.resolve(&path.parent()).ok()?;
+        inside_union(&parent.join(path.file_name())).filter(|_| !path.file_name().is_empty())
+    })
+}
+
+fn layer_target(survey: &Survey<'_>, union: Union) -> Target {
+    let is_container = union.branches.first().is_some_and(|branch| branch.spec.permission.is_writable());
+    if is_container
+        && let Some(mounted) = union.owner.as_ref().and_then(|owner| survey.mounted_of(&owner.id))
+    {
+        return Target::of(mounted.clone());
+    }
+    Target { union, inside: Bytes::from("/"), is_layer: !is_container }
+}
+
+fn container_union(survey: &Survey<'_>, container: &Container) -> Result<Union> {
+    match survey.mounted_of(&container.id) {
+        Some(union) => Ok(union.clone()),
+        None => survey.docker.union_of(container),
+    }
+}
+
+/// What an engine's name can stand for.
+enum Candidate {
+    Container(Container),
+    Image(Box<Image>),
+    Layer(String),
+}
+
+impl Candidate {
+    fn describe(&self) -> String {
+        match self {
+            Candidate::Container(container) => format!("container {} ({})", short(&container.id), container.name),
+            Candidate::Image(image) => {
+                let tags = if image.tags.is_empty() { "untagged".to_owned() } else { image.tags.join(", ") };
+                format!("image {} ({tags})", short(&image.id))
+            }
+            Candidate::Layer(id) => format!("layer {id}"),
+        }
+    }
+
+    fn target(self, survey: &Survey<'_>, problems: &mut Vec<Error>) -> Result<Target> {
+        match self {
+            Candidate::Container(container) => Ok(Target::of(container_union(survey, &container)?)),
+            Candidate::Image(image) => {
+                let union = survey.docker.union_of_image(&image)?;
+                Ok(Target { union, inside: Bytes::from("/"), is_layer: true })
+            }
+            Candidate::Layer(id) => {
+                let union = survey.docker.union_of_layer(&id, problems)?;
+                Ok(layer_target(survey, union))
+            }
+        }
+    }
+}
+
+/// Docker's order: full id, name, then unique prefix; containers before images before layers.
+fn named(survey: &mut Survey<'_>, name: &str) -> Result<Target> {
+    let mut problems = Vec::new();
+    let found = candidate(survey, name, &mut problems);
+    // What is broken elsewhere in the engine's state matters only if the name was not found.
+    let target = match found {
+        Ok(candidate) => candidate.target(survey, &mut problems),
+        Err(error) => {
+            survey.problems.append(&mut problems);
+            Err(error)
+        }
+    };
+    target.inspect_err(|_| survey.problems.append(&mut problems))
+}
+
+fn candidate(survey: &Survey<'_>, name: &str, problems: &mut Vec<Error>) -> Result<Candidate> {
+    let docker = &survey.docker;
+    let containers = docker.containers(problems);
+    let plain = name.strip_prefix('/').unwrap_or(name);
+    if let Some(container) = containers
+        .iter()
+        .find(|container| container.id == name)
+        .or_else(|| containers.iter().find(|container| container.name == plain))
+    {
+        return Ok(Candidate::Container(container.clone()));
+    }
+    let hex = name.strip_prefix("sha256:").unwrap_or(name);
+    let images = docker.images(problems);
+    let is_tag = |image: &&Image| {
+        image
+            .tags
+            .iter()
+            .any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
+    };
+    if let Some(image) = images.iter().find(|image| image.id == hex).or_else(|| images.iter().find(is_tag)) {
+        return Ok(Candidate::Image(Box::new(image.clone())));
+    }
+    if hex.is_empty() || !hex.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-' || hex.ends_with("-init")) {
+        return Err(Error::NoSuchTarget(name.to_owned()));
+    }
+    let layers = docker.layer_ids(problems);
+    let database = docker.layer_database(problems);
+    if let Some(layer) = layers.iter().find(|id| *id == hex) {
+        return Ok(Candidate::Layer(layer.clone()));
+    }
+    let mut found: Vec<Candidate> = Vec::new();
+    let is_prefix = |id: &str| id.starts_with(hex);
+    found.extend(
+        containers
+            .into_iter()
+            .filter(|container| is_prefix(&container.id))
+            .map(Candidate::Container),
+    );
+    found.extend(
+        images
+            .into_iter()
+            .filter(|image| is_prefix(&image.id))
+            .map(|image| Candidate::Image(Box::new(image))),
+    );
+    for id in layers {
+        // In the older layout an image, a container and their layers share one name.
+        let is_known = found.iter().any(|candidate| match candidate {
+            Candidate::Container(container) => id.trim_end_matches("-init") == container.id,
+            Candidate::Image(image) => image.id == id,
+            Candidate::Layer(_) => false,
+        });
+        let ids = database.get(&id);
+        let is_named = is_prefix(&id)
+            || ids.is_some_and(|(chain, diff)| is_prefix(chain) || is_prefix(diff.trim_start_matches("sha256:")));
+        // A container's init layer shares its prefix: the shorter one is meant.
+        let is_init_of = id.strip_suffix("-init").is_some_and(|of| of.starts_with(hex));
+        if is_named && !is_known && !is_init_of {
+            found.push(Candidate::Layer(id));
+        }
+    }
+    match found.len() {
+        0 => Err(Error::NoSuchTarget(name.to_owned())),
+        1 => Ok(found.remove(0)),
+        _ => Err(Error::Ambiguous {
+            name: name.to_owned(),
+            candidates: found.iter().map(Candidate::describe).collect(),
+        }),
+    }
+}
+
+/// The unions that are meant when no TARGET is named.
+///
+/// # Errors
+/// There are none.
+pub fn all_mounted(survey: &Survey<'_>) -> Result<Vec<Target>> {
+    let targets: Vec<Target> = survey
+        .mounted
+        .iter()
+        .filter(|union| union.state != MountState::NotMounted)
+        .cloned()
+        .map(Target::of)
+        .collect();
+    if targets.is_empty() { Err(Error::NothingMounted) } else { Ok(targets) }
+}
+
+/// Names for completion: containers' and images', read from disk.
+pub fn names(survey: &Survey<'_>) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    let containers = survey.docker.containers(&mut problems).into_iter().map(|container| {
+        (container.name, format!("container {}", escape(container.image.as_bytes())))
+    });
+    let images = survey.docker.images(&mut problems).into_iter().flat_map(|image| {
+        image.tags.into_iter().map(|tag| (tag, "image".to_owned())).collect::<Vec<_>>()
+    });
+    containers.chain(images).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_split_where_docker_cp_splits_them() {
+        for (argument, target, path) in [
+            ("web:/etc/passwd", "web", Some("/etc/passwd")),
+            ("web", "web", None),
+            ("/mnt/a:b:/etc", "/mnt/a:b", Some("/etc")),
+            ("name:tag:/x", "name:tag", Some("/x")),
+            ("name:tag", "name:tag", None),
+            ("br:/a=rw:/b", "br:/a=rw:/b", None),
+            ("dirs=./a:./b", "dirs=./a:./b", None),
+            ("/etc/passwd", "/etc/passwd", None),
+        ] {
+            let split = split(argument.as_bytes());
+            assert_eq!(split, (target.as_bytes(), path.map(str::as_bytes)), "{argument}");
+        }
+    }
+}
