@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind, Stat};
 use crate::error::{Error, Result};
 use crate::union::{Entry, Node};
@@ -27,26 +26,35 @@ pub enum Depth {
     Whole,
 }
 
-/// Copies what `name` is in the view of `from` to `to_name` in `to`. What is copied has reached
-/// the disk when this returns.
+/// Copies what lies at `chain`, a path below `from`, to `to_name` in `to`. Of the directories on
+/// the way only themselves are copied, with their metadata; the first of them gets the new name.
+/// What is copied has reached the disk when this returns.
 ///
 /// # Errors
 /// Something of the source that cannot be read or is broken, or of the destination that cannot
 /// be written. What was made until then is left for the caller to remove.
-pub fn copy(from: &Node<'_>, name: &[u8], to: &Dir, to_name: &[u8], depth: Depth) -> Result<()> {
+pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Dir, to_name: &[u8], depth: Depth) -> Result<()> {
+    let [name, rest @ ..] = chain else { return Ok(()) };
     let mut links = HashMap::new();
     // Directories get their metadata last: writing into them would change their times.
     let mut directories: Vec<(Dir, Stat, Attributes)> = Vec::new();
-    let root = Place { from: from.clone(), name: name.to_vec(), to: to.clone(), to_name: to_name.to_vec() };
-    let results = walk(root, |place| {
+    let root = Place {
+        from: from.clone(),
+        name: name.clone(),
+        rest: rest.to_vec(),
+        to: to.clone(),
+        to_name: to_name.to_vec(),
+    };
+    let mut results = walk(root, |place| {
         match copy_entry(&place, depth, &mut links, &mut directories) {
             Ok(below) => below.into_iter().map(Item::Place).collect(),
             Err(error) => vec![Item::Row(error)],
         }
     });
-    if let Some(error) = results.into_iter().next() {
+    if let Some(error) = results.next() {
         return Err(error);
     }
+    drop(results);
     for (dir, stat, attributes) in directories.iter().rev() {
         let fail = |errno| Error::io(dir.path(), errno);
         let open = dir.child(b".", Access::List).map_err(fail)?;
@@ -60,6 +68,8 @@ pub fn copy(from: &Node<'_>, name: &[u8], to: &Dir, to_name: &[u8], depth: Depth
 struct Place<'s> {
     from: Node<'s>,
     name: Vec<u8>,
+    /// What is left of the way to what is copied.
+    rest: Vec<Vec<u8>>,
     to: Dir,
     to_name: Vec<u8>,
 }
@@ -72,14 +82,16 @@ fn copy_entry<'s>(
     links: &mut Links,
     directories: &mut Vec<(Dir, Stat, Attributes)>,
 ) -> Result<Vec<Place<'s>>> {
-    let Place { from, name, to, to_name } = place;
+    let Place { from, name, rest, to, to_name } = place;
     let failed_to = |errno| Error::io(to.path().join(to_name), errno);
     let entry = from.child(name)?;
     let (node, branch) = match entry {
         Entry::Dir(node) => (node, None),
         Entry::Leaf { from: branch, .. } => (from.clone(), Some(branch)),
         Entry::Broken { errno, .. } => return Err(Error::io(from.path().join(name), errno)),
-        Entry::Missing | Entry::Deleted { .. } => return Ok(Vec::new()),
+        // A name that is listed and not there; on the way to what is copied it is an error.
+        Entry::Missing | Entry::Deleted { .. } if rest.is_empty() => return Ok(Vec::new()),
+        Entry::Missing | Entry::Deleted { .. } => return Err(Error::io(from.path().join(name), Errno::NOENT)),
     };
     let Some(branch) = branch else {
         let stat = node.stat_self()?;
@@ -90,14 +102,19 @@ fn copy_entry<'s>(
         let attributes = Attributes::of(&*source.fd().map_err(failed_from)?).map_err(failed_from)?;
         let made = make_dir(to, to_name)?;
         directories.push((made.clone(), stat, attributes));
-        if depth == Depth::OneEntry {
-            return Ok(Vec::new());
-        }
-        let names = node.names()?;
-        return Ok(names
-            .into_iter()
-            .map(|name| Place { from: node.clone(), to_name: name.clone(), name, to: made.clone() })
-            .collect());
+        let (names, rest) = match (rest.split_first(), depth) {
+            (Some((next, rest)), _) => (vec![next.clone()], rest.to_vec()),
+            (None, Depth::OneEntry) => (Vec::new(), Vec::new()),
+            (None, Depth::Whole) => (node.names()?, Vec::new()),
+        };
+        let below = names.into_iter().map(|name| Place {
+            from: node.clone(),
+            to_name: name.clone(),
+            name,
+            rest: rest.clone(),
+            to: made.clone(),
+        });
+        return Ok(below.collect());
     };
     copy_leaf(from, branch, name, to, to_name, links).map(|()| Vec::new()).map_err(|error| match error {
         LeafError::From(errno) => Error::io(from.on_host(branch, name), errno),
@@ -282,7 +299,11 @@ fn times(stat: &Stat) -> Timestamps {
     Timestamps { last_access: spec(stat.atime), last_modification: spec(stat.mtime) }
 }
 
-fn set_times(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
+/// Gives an entry the times of another.
+///
+/// # Errors
+/// What the system call says.
+pub fn set_times(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
     fs::utimensat(&*dir.fd()?, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
 }
 
@@ -337,9 +358,4 @@ pub fn staging_name(prefix: &[u8]) -> Vec<u8> {
     let _ = rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::NONBLOCK);
     let unique = u64::from_ne_bytes(random);
     [prefix, format!("layerctl-{}-{unique:016x}", std::process::id()).as_bytes()].concat()
-}
-
-/// Where an error of a destination belongs that is no branch: a path the person gave.
-pub fn error_at(path: &Bytes, errno: Errno) -> Error {
-    Error::io(path.clone(), errno)
 }

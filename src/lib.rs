@@ -13,6 +13,7 @@
 //! whiteout     how one branch spells that a name is deleted
 //! branch       how branches are written by kernels and people
 //! walk         trees in order, however deep
+//! plan         what restore does: printed or applied
 //! copy         how a version of a tree is copied with all that belongs to it
 //! dir          every system call on a layer, relative to an open directory
 //! host         where we look: --root
@@ -34,6 +35,7 @@ pub mod dir;
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod plan;
 pub mod render;
 pub mod target;
 pub mod union;

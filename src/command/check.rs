@@ -8,6 +8,7 @@ use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report};
 use crate::dir::{Access, Kind};
 use crate::error::{Error, Result};
+use crate::plan::STAGING;
 use crate::union::{Entry, Node, Reading, Stack};
 use crate::walk::{Item, walk};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind};
@@ -158,6 +159,10 @@ fn in_directory<'s>(node: Node<'s>, at: Option<(&Node<'s>, &[u8])>, branch: usiz
                     Err(error) => found.push(Item::Row(Err(error))),
                 },
             },
+            None if name.starts_with(STAGING) && name[STAGING.len()..].starts_with(b"layerctl-") => {
+                let means = "a restore was interrupted; what it was making can be removed".to_owned();
+                report(Finding::Leftover, node.path().join(name), means);
+            }
             None if grammar.hides_entry(name) => {}
             None => {
                 if grammar != Grammar::Plain && name.len() > AUFS_NAME_MAX {

@@ -1,20 +1,488 @@
-//! placeholder
+//! `restore [TARGET:]PATH`: why the path is hidden, a plan to bring it back, and what was seen
+//! afterwards.
+
+use std::path::PathBuf;
+
 use serde::Serialize;
+
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome};
-use crate::error::{Error, Result};
+use crate::command::which::hidden_by;
+use crate::command::{Context, Outcome, Report, Version};
 pub use crate::copy::Depth;
+use crate::dir::Kind;
+use crate::engine::{MountState, Union};
+use crate::error::{Error, Result};
+use crate::plan::{Ground, Plan, Step, View};
+use crate::target::{self, Target};
+use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, Why, lookup};
+use crate::whiteout::MarkKind;
+
+pub struct Query<'a> {
+    pub within: Option<&'a [u8]>,
+    pub path: &'a [u8],
+    pub goal: Goal,
+    pub apply: Apply,
+    pub depth: Depth,
+    pub consent: Consent,
+    /// A host copy, that is any root but `/`, may be written to.
+    pub may_write_copy: bool,
+}
+
+pub enum Goal {
+    /// Bring a deleted path back, by this way or by the one that fits.
+    Undelete(Option<Strategy>),
+    /// Copy the hidden version to a directory outside.
+    CopyOut(PathBuf),
+    /// Put the lower version of a copied-up file back.
+    Revert(Changed),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Apply { OnlyPlan, Now }
+pub enum Strategy {
+    Unhide,
+    Copy,
+}
+
+/// What becomes of a changed file that is replaced.
+pub enum Changed {
+    Save(PathBuf),
+    Discard,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Consent { Given, NotGiven }
+pub enum Apply {
+    OnlyPlan,
+    Now,
+}
+
+/// Whether more may reappear than was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy { Unhide, Copy }
-pub enum Changed { Save(std::path::PathBuf), Discard }
-pub enum Goal { Undelete(Option<Strategy>), CopyOut(std::path::PathBuf), Revert(Changed) }
-pub struct Query<'a> { pub within: Option<&'a [u8]>, pub path: &'a [u8], pub goal: Goal, pub apply: Apply, pub depth: Depth, pub consent: Consent, pub may_write_copy: bool }
+pub enum Consent {
+    Given,
+    NotGiven,
+}
+
+/// What was done, or would be.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
-pub struct Step { pub words: String }
-#[derive(Debug, Serialize, schemars::JsonSchema)]
-pub struct Row { pub path: Bytes, pub applied: bool, pub steps: Vec<Step>, pub reappears: Vec<Bytes>, pub seen: Option<String>, pub notes: Vec<String>, pub undo: Vec<Bytes> }
-pub fn run(_: &mut Context<'_>, _: &Query<'_>) -> Result<Outcome> { Err(Error::Usage("later".into())) }
+pub struct Row {
+    pub union: String,
+    pub path: Bytes,
+    /// None where there is nothing to restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_by: Option<Cut>,
+    /// False for a dry run, and where there was nothing to do.
+    pub applied: bool,
+    /// Why there is nothing to restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nothing: Option<String>,
+    pub steps: Vec<Step>,
+    /// What else comes back.
+    pub reappears: Vec<Bytes>,
+    /// What the union showed afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    /// Shell commands that take it back.
+    pub undo: Vec<String>,
+}
+
+pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
+    let (target, path) = choose(context, query)?;
+    let stack = context.open(&target);
+    if let Some(error) = stack.lost().next() {
+        // Reported by the caller already; here it is the reason not to write.
+        context.problems.clear();
+        return Err(error);
+    }
+    let mut row = Row {
+        union: target.union.label(),
+        path: path.clone(),
+        strategy: None,
+        hidden_by: None,
+        applied: false,
+        nothing: None,
+        steps: Vec::new(),
+        reappears: Vec::new(),
+        seen: None,
+        undo: Vec::new(),
+    };
+    let ground = ground(context, &target.union, &path)?;
+    let plan = match plan(&stack, &path, query, &mut row)? {
+        Ok(plan) => plan,
+        Err(nothing) => {
+            row.nothing = Some(nothing);
+            return Ok(Outcome { report: Report::Restore(Box::new(row)), is_yes: false });
+        }
+    };
+    let is_written = !matches!(plan, Plan::CopyOut { .. });
+    if is_written && ground.view.is_none() && target.union.is_mounted() && context.survey.host.is_live() {
+        return Err(Error::Refused {
+            what: format!("{} is mounted, but not where this process could look", target.union.label()),
+            hint: "run it as root on the host, or unmount the union first".into(),
+        });
+    }
+    row.steps = plan.steps(&stack, &ground)?;
+    row.undo = plan.undo(&stack, &ground)?;
+    if query.apply == Apply::Now {
+        if is_written && !context.survey.host.is_live() && !query.may_write_copy {
+            return Err(Error::Refused {
+                what: format!("{} is a copy of a host, which is not written to unasked", context.survey.host.root().display()),
+                hint: "add --write, or see the plan with --dry-run".into(),
+            });
+        }
+        if matches!(plan, Plan::Unhide { .. }) && !row.reappears.is_empty() && query.consent == Consent::NotGiven {
+            return Err(more_reappears(&row));
+        }
+        plan.apply(&stack, &ground)?;
+        row.applied = true;
+        row.seen = Some(look_again(context, &target, &path, &plan, &ground)?);
+    }
+    Ok(Outcome { report: Report::Restore(Box::new(row)), is_yes: true })
+}
+
+fn more_reappears(row: &Row) -> Error {
+    let mut what = format!("removing the mark brings back more than {}:", row.path);
+    for path in row.reappears.iter().take(10) {
+        what.push_str(&format!("\n  {path}"));
+    }
+    if row.reappears.len() > 10 {
+        what.push_str(&format!("\n  and {} more", row.reappears.len() - 10));
+    }
+    Error::Refused { what, hint: "add --yes if that is wanted, or use --strategy copy".into() }
+}
+
+/// The union and the path in it.
+fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes)> {
+    let plain = |typed: &[u8]| Bytes::absolute(crate::bytes::components(typed));
+    if let Some(name) = query.within {
+        return Ok((context.find(name)?, plain(query.path)));
+    }
+    let (name, path) = target::split(query.path);
+    if let Some(path) = path {
+        return Ok((context.find(name)?, plain(path)));
+    }
+    if crate::branch::is_spelled(name) || !name.contains(&b'/') {
+        return Err(Error::Usage(format!(
+            "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
+            crate::bytes::escape(name)
+        )));
+    }
+    let path = match name.starts_with(b"/") {
+        true => plain(name),
+        false => plain(context.base.0.join(name).as_bytes()),
+    };
+    if let Some(target) = target::under_mount(&context.survey, &path) {
+        let inside = target.inside.clone();
+        return Ok((target, inside));
+    }
+    // Exactly one mounted union must have it to restore.
+    let mut fitting = Vec::new();
+    let mut mounted = target::all_mounted(&context.survey)?;
+    for target in &mounted {
+        let stack = context.open(target);
+        let root = stack.whole(Reading::Nothing)?;
+        let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+        let fits = match &query.goal {
+            Goal::Revert(_) => found.entry.provider().is_some() && found.entry.provider() == stack.writable(),
+            Goal::Undelete(_) | Goal::CopyOut(_) => hidden_by(&found, &versions(&stack, &target.union, &found)?).is_some(),
+        };
+        if fits {
+            fitting.push(target.clone());
+        }
+    }
+    match fitting.len() {
+        1 => Ok((fitting.remove(0), path)),
+        0 if mounted.len() == 1 => Ok((mounted.remove(0), path)),
+        0 => Err(Error::Refused {
+            what: format!("{path} is not deleted in any of the {} mounted unions", mounted.len()),
+            hint: "name one: TARGET:PATH".into(),
+        }),
+        _ => Err(Error::Ambiguous {
+            name: path.to_text().into_owned(),
+            candidates: fitting.iter().map(|target| format!("{}:{}", target.union.label(), path.to_text())).collect(),
+        }),
+    }
+}
+
+/// How the union can be reached while it is mounted. Under another root nothing is mounted,
+/// whatever the copied table says.
+fn ground(context: &Context<'_>, union: &Union, path: &Bytes) -> Result<Ground> {
+    let host = context.survey.host;
+    let view = if host.is_live() && union.state != MountState::NotMounted {
+        union
+            .mounts
+            .iter()
+            .filter(|mount| path.strip_prefix(&mount.root).is_some())
+            .min_by_key(|mount| mount.root.components().count())
+            .map(|mount| View { mount: mount.clone() })
+    } else {
+        None
+    };
+    let root = std::path::absolute(host.root()).map_err(|_| Error::Usage("the working directory is gone".into()))?;
+    Ok(Ground { root, view })
+}
+
+fn versions(stack: &Stack, union: &Union, found: &Resolution<'_>) -> Result<Vec<Version>> {
+    let mut versions = Vec::new();
+    for branch in 0..stack.branches.len() {
+        if let Some(stat) = stack.version(branch, &found.path)? {
+            versions.push(Version::new(union, branch, &stat));
+        }
+    }
+    Ok(versions)
+}
+
+/// Makes the plan, or says why there is nothing to restore.
+fn plan<'s>(stack: &'s Stack, path: &Bytes, query: &Query<'_>, row: &mut Row) -> Result<Result<Plan<'s>, String>> {
+    let root = stack.whole(Reading::Nothing)?;
+    let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+    row.path = Bytes::absolute(found.path.components());
+    if let Goal::Revert(changed) = &query.goal {
+        row.strategy = Some("revert");
+        return revert(stack, found, changed);
+    }
+    let Some((place, name)) = found.place.clone() else { return Ok(Err("the root of the union is there".into())) };
+    if let Some(kind) = found.entry.kind() {
+        return Ok(Err(format!("it is there, a {}; nothing is deleted", kind.word())));
+    }
+    let versions: Vec<Version> = (0..stack.branches.len())
+        .map(|branch| Ok(stack.version(branch, &row.path)?.map(|stat| (branch, stat))))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .map(|(branch, stat)| Version { branch, kind: stat.kind, size: stat.size, layer: None })
+        .collect();
+    let cut = match &found.entry {
+        // What an earlier run that was killed between two steps has left, too.
+        Entry::Broken { why: Why::BesideWhiteout { branch }, .. } if found.rest.is_empty() => Some(Cut {
+            branch: *branch,
+            mark: place.path().join(&stack.branches[*branch].grammar.whiteout_of(&name)),
+            kind: MarkKind::Whiteout,
+        }),
+        Entry::Broken { errno, .. } => {
+            return Ok(Err(format!("the union refuses it ({})", crate::error::errno_name(*errno))));
+        }
+        _ => hidden_by(&found, &versions),
+    };
+    let Some(cut) = cut else { return Ok(Err("it is not deleted: no branch has it".into())) };
+    let is_beside = matches!(found.entry, Entry::Broken { .. });
+    row.hidden_by = Some(cut.clone());
+    let version = versions.iter().find(|version| version.branch > cut.branch || (is_beside && version.branch == cut.branch));
+    let Some(version) = version else {
+        return Ok(Err(format!("it is deleted, and nothing is left below {}", cut.mark)));
+    };
+    if let Goal::CopyOut(to) = &query.goal {
+        row.strategy = Some("copy-out");
+        return copy_out(stack, &row.path, version, to, query.depth).map(Ok);
+    }
+    let is_exact = cut.kind == MarkKind::Whiteout && found.rest.is_empty() && matches!(found.entry, Entry::Deleted { .. } | Entry::Broken { .. });
+    let can_write_mark = stack.branches[cut.branch].permission.is_writable();
+    let unhidden = unhidden(stack, &cut, &row.path)?;
+    let Goal::Undelete(wanted) = query.goal else { return Ok(Err("nothing to do".into())) };
+    let strategy = wanted.unwrap_or(if is_exact && can_write_mark && unhidden.is_some() {
+        Strategy::Unhide
+    } else {
+        Strategy::Copy
+    });
+    match strategy {
+        Strategy::Unhide => {
+            row.strategy = Some("unhide");
+            if !can_write_mark {
+                return Err(Error::Refused {
+                    what: format!("{} is in branch {}, which is read-only and is never written", cut.mark, cut.branch),
+                    hint: "use --strategy copy".into(),
+                });
+            }
+            let Some(reappears) = unhidden else {
+                return Err(Error::Refused {
+                    what: format!("removing {} would not bring it back: another mark below hides it, too", cut.mark),
+                    hint: "use --strategy copy".into(),
+                });
+            };
+            row.reappears = reappears;
+            Ok(Ok(Plan::Unhide { branch: cut.branch, mark: cut.mark }))
+        }
+        Strategy::Copy => {
+            row.strategy = Some("copy");
+            copy_plan(stack, &found, &place, name, version, &cut, query.depth).map(Ok)
+        }
+    }
+}
+
+fn copy_plan<'s>(
+    stack: &'s Stack,
+    found: &Resolution<'s>,
+    place: &Node<'s>,
+    name: Vec<u8>,
+    version: &Version,
+    cut: &Cut,
+    depth: Depth,
+) -> Result<Plan<'s>> {
+    let writable = stack.writable().ok_or_else(|| Error::Refused {
+        what: "the union has no writable branch".into(),
+        hint: "copy the version out with --to DIR".into(),
+    })?;
+    if cut.branch < writable {
+        return Err(Error::Refused {
+            what: format!("branch {} hides it, above the writable branch {writable}", cut.branch),
+            hint: "copy the version out with --to DIR".into(),
+        });
+    }
+    if version.kind == Kind::Directory && depth == Depth::OneEntry {
+        return Err(is_directory(&found.path));
+    }
+    let mut chain = vec![name.clone()];
+    chain.extend(found.rest.iter().cloned());
+    let mark = place.path().join(&stack.branches[writable].grammar.whiteout_of(&name));
+    let source = view_of(stack, version.branch, place.path())?;
+    let first = if chain.len() > 1 { Kind::Directory } else { version.kind };
+    Ok(Plan::Copy {
+        writable,
+        has_whiteout: stack.version(writable, &mark)?.is_some(),
+        place: place.clone(),
+        chain,
+        source,
+        first,
+        depth,
+    })
+}
+
+fn is_directory(path: &Bytes) -> Error {
+    Error::Refused { what: format!("{path} is a directory"), hint: "copy it whole with -r".into() }
+}
+
+/// A directory in the view of one branch and those below it.
+fn view_of<'s>(stack: &'s Stack, from: usize, path: &Bytes) -> Result<Node<'s>> {
+    let root = stack.root(|branch| branch >= from, Reading::Nothing)?;
+    match lookup(&root, path.as_bytes(), Follow::NotLast)?.entry {
+        Entry::Dir(node) => Ok(node),
+        _ => Err(Error::Refused {
+            what: format!("{path} is no directory in the view below branch {from}"),
+            hint: "`layerctl which` shows every version".into(),
+        }),
+    }
+}
+
+fn copy_out<'s>(stack: &'s Stack, path: &Bytes, version: &Version, to: &std::path::Path, depth: Depth) -> Result<Plan<'s>> {
+    if version.kind == Kind::Directory && depth == Depth::OneEntry {
+        return Err(is_directory(path));
+    }
+    Ok(Plan::CopyOut {
+        source: view_of(stack, version.branch, &path.parent())?,
+        name: path.file_name().to_vec(),
+        to: to.to_owned(),
+        depth,
+    })
+}
+
+/// What else would come back if a mark were removed; `None` if the path itself would not.
+fn unhidden(stack: &Stack, cut: &Cut, path: &Bytes) -> Result<Option<Vec<Bytes>>> {
+    let marked = match cut.kind {
+        MarkKind::Opaque => cut.mark.parent(),
+        MarkKind::Whiteout => {
+            let hidden = cut.mark.file_name().strip_prefix(b".wh.").unwrap_or_default();
+            cut.mark.parent().join(hidden)
+        }
+    };
+    let root = stack.whole(Reading::Nothing)?;
+    let Entry::Dir(parent) = lookup(&root, marked.parent().as_bytes(), Follow::NotLast)?.entry else {
+        return Ok(None);
+    };
+    let without = parent.child_without_mark(marked.file_name(), cut.branch, cut.kind)?;
+    let with = parent.child(marked.file_name())?;
+    let Some(rest) = path.strip_prefix(&marked) else { return Ok(None) };
+    let mut reappears = Vec::new();
+    let is_back = compare(without, Some(with), &rest.components().map(<[u8]>::to_vec).collect::<Vec<_>>(), &mut reappears)?;
+    Ok(is_back.then_some(reappears))
+}
+
+/// Follows `chain` down the view without the mark, noting what appears beside it that the view
+/// with the mark does not have.
+fn compare(without: Entry<'_>, with: Option<Entry<'_>>, chain: &[Vec<u8>], reappears: &mut Vec<Bytes>) -> Result<bool> {
+    let Some((next, rest)) = chain.split_first() else { return Ok(without.kind().is_some()) };
+    let Entry::Dir(without) = without else { return Ok(false) };
+    let with = match with {
+        Some(Entry::Dir(node)) => Some(node),
+        _ => None,
+    };
+    let mut is_back = false;
+    for name in without.names()? {
+        let now = match &with {
+            Some(node) => Some(node.child(&name)?),
+            None => None,
+        };
+        let then = without.child(&name)?;
+        if name == *next {
+            is_back = compare(then, now, rest, reappears)?;
+        } else if then.kind().is_some() && now.is_none_or(|now| now.kind().is_none()) {
+            reappears.push(without.path().join(&name));
+        }
+    }
+    Ok(is_back)
+}
+
+fn revert<'s>(stack: &'s Stack, found: Resolution<'s>, changed: &Changed) -> Result<Result<Plan<'s>, String>> {
+    let Some(writable) = stack.writable() else { return Ok(Err("the union has no writable branch".into())) };
+    let (Some((place, name)), Some(kind)) = (found.place, found.entry.kind()) else {
+        return Ok(Err("it is not there; restore brings deleted files back without --revert".into()));
+    };
+    if kind == Kind::Directory {
+        return Err(Error::Refused {
+            what: format!("{} is a directory", found.path),
+            hint: "revert the files in it one by one; `layerctl changes` lists them".into(),
+        });
+    }
+    if found.entry.provider() != Some(writable) {
+        return Ok(Err("it was not changed: the writable branch does not have it".into()));
+    }
+    let root = stack.root(|branch| branch != writable, Reading::Nothing)?;
+    let below = match lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry {
+        Entry::Dir(node) => node,
+        _ => return Ok(Err("it was made here: there is no lower version".into())),
+    };
+    match below.child(&name)?.kind() {
+        None => return Ok(Err("it was made here: there is no lower version".into())),
+        Some(Kind::Directory) => return Ok(Err("it replaced a directory and was not copied up".into())),
+        Some(_) => {}
+    }
+    Ok(Ok(Plan::Revert {
+        writable,
+        place,
+        name,
+        below,
+        save: match changed {
+            Changed::Save(to) => Some(to.clone()),
+            Changed::Discard => None,
+        },
+    }))
+}
+
+/// Looks whether it worked: through the mount where there is one.
+fn look_again(context: &Context<'_>, target: &Target, path: &Bytes, plan: &Plan<'_>, ground: &Ground) -> Result<String> {
+    if let Plan::CopyOut { to, name, .. } = plan {
+        return Ok(format!("{} is there", Bytes::from(to.as_path()).join(name)));
+    }
+    if let Some(view) = &ground.view {
+        return match view.look(path)? {
+            Some(stat) => Ok(format!("{}, a {} of {} bytes", view.path(path)?, stat.kind.word(), stat.size)),
+            None => Err(Error::Refused {
+                what: format!("{} is still not there", view.path(path)?),
+                hint: "nothing else was changed; `layerctl which` tells what hides it now".into(),
+            }),
+        };
+    }
+    let stack = target.union.open(context.survey.host);
+    let root = stack.whole(Reading::Nothing)?;
+    let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+    match found.entry.provider() {
+        Some(branch) => {
+            let stat = found.stat()?;
+            Ok(format!("{} of {} bytes from branch {branch}", stat.kind.word(), stat.size))
+        }
+        None => Err(Error::Refused {
+            what: format!("{path} is still not there"),
+            hint: "`layerctl which` tells what hides it now".into(),
+        }),
+    }
+}

@@ -10,6 +10,9 @@
 
 use std::collections::BTreeMap;
 
+use rustix::io::Errno;
+use rustix::mount::{FsPickFlags, MountFlags, fsconfig_reconfigure, fspick, mount_remount};
+
 use crate::branch::{self, BranchSpec, unescape_octal};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
@@ -134,7 +137,7 @@ pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>
         let Some(si) = mount.si() else { continue };
         note(si.clone(), &mut found, &mut order);
         if let Some(union) = found.get_mut(&si) {
-            add_mount(union, mount);
+            add_mount(union, mount, None);
         }
     }
     let known: Vec<String> = order.clone();
@@ -173,11 +176,15 @@ pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>
     (table, unions)
 }
 
-fn add_mount(union: &mut Union, mount: &Mount) {
+fn add_mount(union: &mut Union, mount: &Mount, process: Option<u32>) {
     union.mounts.push(MountPoint {
         path: mount.point.clone(),
         root: mount.root.clone(),
-        flags: mount.flags.clone(),
+        flags: match mount.options.starts_with(b"ro") {
+            true => format!("ro,{}", mount.flags),
+            false => mount.flags.clone(),
+        },
+        process,
     });
     if union.branches.is_empty()
         && let Some(specs) = branch::parse_mount_options(&mount.options)
@@ -268,10 +275,50 @@ fn look_elsewhere(host: &Host, found: &mut BTreeMap<String, Union>) {
                 && union.state == MountState::Elsewhere
                 && !union.mounts.iter().any(|known| known.path == mount.point)
             {
-                add_mount(union, &mount);
+                let process = std::str::from_utf8(&name).ok().and_then(|text| text.parse().ok());
+                add_mount(union, &mount, process);
             }
         }
     }
+}
+
+/// Makes a mounted AUFS forget what it has cached, without changing any of its options: a name
+/// that was looked up after its deletion stays "not there" until then, and is dangerous to make
+/// anew (FACTS 5.3, 5.3a).
+///
+/// # Errors
+/// `EPERM` for whoever may not do it. Nothing has changed then.
+pub fn refresh(mount: &MountPoint) -> std::result::Result<(), Errno> {
+    let path = mount.reach();
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
+    match fspick(rustix::fs::CWD, &path, flags) {
+        Ok(picked) => fsconfig_reconfigure(picked),
+        // Kernels before 5.2: a remount drops every flag that is not repeated.
+        Err(Errno::NOSYS) => mount_remount(&path, mount_flags(&mount.flags), ""),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn mount_flags(words: &str) -> MountFlags {
+    let mut flags = MountFlags::empty();
+    for word in words.split(',') {
+        flags |= match word {
+            "ro" => MountFlags::RDONLY,
+            "nosuid" => MountFlags::NOSUID,
+            "nodev" => MountFlags::NODEV,
+            "noexec" => MountFlags::NOEXEC,
+            "noatime" => MountFlags::NOATIME,
+            "nodiratime" => MountFlags::NODIRATIME,
+            "relatime" => MountFlags::RELATIME,
+            "sync" => MountFlags::SYNCHRONOUS,
+            "dirsync" => MountFlags::DIRSYNC,
+            _ => MountFlags::empty(),
+        };
+    }
+    if !flags.intersects(MountFlags::NOATIME | MountFlags::RELATIME) {
+        flags |= MountFlags::STRICTATIME;
+    }
+    flags
 }
 
 /// Names the file behind a branch that is a file system mounted from a file, as live

@@ -32,6 +32,22 @@ pub struct MountPoint {
     pub root: Bytes,
     /// The mount's own flags, as the mount table has them: `rw,nodev,relatime`.
     pub flags: String,
+    /// A process in whose mount namespace it is, where that is not ours.
+    pub process: Option<u32>,
+}
+
+impl MountPoint {
+    /// The path by which this process reaches it.
+    pub fn reach(&self) -> std::path::PathBuf {
+        match self.process {
+            Some(process) => {
+                let root = Bytes::from(format!("/proc/{process}/root"));
+                let parts = self.path.components();
+                parts.fold(root, |joined, part| joined.join(part)).to_path()
+            }
+            None => self.path.to_path(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]

@@ -585,31 +585,27 @@ fn info(row: &info::Row, look: Look, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn restore(row: &restore::Row, look: Look, out: &mut impl Write) -> io::Result<()> {
-    let head = match row.applied {
-        true => "restored",
-        false => "would restore",
-    };
-    writeln!(out, "{} {}", look.bold(head), row.path)?;
+    let path = look.bold(&format!("{}:{}", escape(row.union.as_bytes()), row.path));
+    if let Some(nothing) = &row.nothing {
+        return writeln!(out, "{path}  nothing to restore: {nothing}");
+    }
+    let strategy = row.strategy.unwrap_or_default();
+    let head = if row.applied { "restored" } else { "plan" };
+    writeln!(out, "{path}  {head} ({strategy})")?;
     for step in &row.steps {
-        writeln!(out, "  {}", escape(step.words.as_bytes()))?;
+        writeln!(out, "  {}", step.words)?;
     }
     for also in row.reappears.iter().take(20) {
         writeln!(out, "  also reappears: {also}")?;
     }
     if row.reappears.len() > 20 {
-        writeln!(out, "  also reappears: {} more", row.reappears.len() - 20)?;
+        writeln!(out, "  also reappear: {} more", row.reappears.len() - 20)?;
     }
     if let Some(seen) = &row.seen {
-        writeln!(out, "  seen afterwards: {}", escape(seen.as_bytes()))?;
+        writeln!(out, "seen: {seen}")?;
     }
-    for note in &row.notes {
-        writeln!(out, "  note: {}", escape(note.as_bytes()))?;
+    match row.undo.as_slice() {
+        [] => writeln!(out, "this cannot be taken back"),
+        commands => writeln!(out, "to take it back: {}", commands.join(" && ")),
     }
-    if !row.undo.is_empty() {
-        writeln!(out, "to take it back:")?;
-        for command in &row.undo {
-            writeln!(out, "  {command}")?;
-        }
-    }
-    Ok(())
 }

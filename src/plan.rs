@@ -1,0 +1,549 @@
+//! What `restore` does, as data: a plan that can be printed or applied, step for step the same.
+//!
+//! Nothing is overwritten, and a kill between any two system calls leaves the old state or the
+//! new one. A copy is made under a name that the union hides (`.wh..wh.layerctl-*`) and then
+//! renamed. Where a whiteout has to go in the same breath, a file is first renamed *over the
+//! whiteout* - AUFS heeds only the name of a whiteout, not its content, so the file is still
+//! deleted - and then renamed into its place. Only for what is no regular file there are two
+//! steps, between which the name answers EIO.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::bytes::{Bytes, escape};
+use crate::copy::{self, Depth, copy, rename_into, staging_name, sync_dir};
+use crate::dir::{Access, Dir, Kind, Stat};
+use crate::engine::{MountPoint, kernel};
+use crate::error::{Error, Result};
+use crate::union::{Node, Stack};
+use crate::whiteout::OPAQUE;
+
+/// The prefix of what is being made in a branch: hidden from the union like AUFS's own.
+pub const STAGING: &[u8] = b".wh..wh.";
+/// The prefix of what is being made through a mount, where `.wh.` names are refused.
+const STAGING_SEEN: &[u8] = b".";
+const HOUSEKEEPING_WHITEOUT: &[u8] = b".wh..wh.aufs";
+
+/// One thing that is done.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct Step {
+    pub action: Action,
+    /// Where, as a path of the machine.
+    pub path: Bytes,
+    /// The same in words.
+    pub words: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Ask the kernel whether it will forget what it has cached.
+    CheckRefresh,
+    RemoveMark,
+    Refresh,
+    MakeDirectory,
+    Copy,
+    MakeOpaque,
+    Move,
+    Remove,
+    Replace,
+    Look,
+}
+
+/// Where a union can be seen while it is mounted.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub mount: MountPoint,
+}
+
+impl View {
+    /// The union's path as seen below the mount point.
+    fn inside(&self, path: &Bytes) -> Result<Bytes> {
+        path.strip_prefix(&self.mount.root).ok_or_else(|| Error::Refused {
+            what: format!("{path} lies outside of what is mounted at {}", self.mount.path),
+            hint: "mount the whole union somewhere, and try again".into(),
+        })
+    }
+
+    /// A directory of the union, through the mount.
+    fn open(&self, path: &Bytes) -> Result<Dir> {
+        let root = Dir::open_root(&self.mount.reach())?;
+        descend(&root, &self.inside(path)?)
+    }
+
+    /// The path on the machine by which a person reaches something in the union.
+    pub fn path(&self, path: &Bytes) -> Result<Bytes> {
+        let inside = self.inside(path)?;
+        let mount = Bytes::from(self.mount.reach().as_path());
+        Ok(inside.components().fold(mount, |joined, part| joined.join(part)))
+    }
+
+    /// What the mounted union answers for a path.
+    pub fn look(&self, path: &Bytes) -> Result<Option<Stat>> {
+        match self.open(&path.parent()) {
+            Ok(dir) => dir.stat(path.file_name()).map_err(|errno| Error::io(path.clone(), errno)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Where the branch's directories lie on the machine: below `--root`.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    pub root: PathBuf,
+    /// The mounted view, where there is one.
+    pub view: Option<View>,
+}
+
+impl Ground {
+    fn machine_path(&self, on_host: &Bytes) -> Bytes {
+        match self.root == Path::new("/") {
+            true => on_host.clone(),
+            false => on_host
+                .components()
+                .fold(Bytes::from(self.root.as_path()), |joined, part| joined.join(part)),
+        }
+    }
+}
+
+/// What is to be done.
+pub enum Plan<'s> {
+    /// Remove one mark from a writable branch.
+    Unhide {
+        branch: usize,
+        /// The mark's path in its branch.
+        mark: Bytes,
+    },
+    /// Copy a hidden version into the writable branch.
+    Copy {
+        writable: usize,
+        /// The deepest directory on the way that the union shows.
+        place: Node<'s>,
+        /// The names from there to what is restored.
+        chain: Vec<Vec<u8>>,
+        /// The same place in the view that still has the version.
+        source: Node<'s>,
+        /// What the first name of the chain is there.
+        first: Kind,
+        /// Whether the writable branch has a whiteout of the first name.
+        has_whiteout: bool,
+        depth: Depth,
+    },
+    /// Copy a hidden version out of the union.
+    CopyOut {
+        source: Node<'s>,
+        name: Vec<u8>,
+        to: PathBuf,
+        depth: Depth,
+    },
+    /// Take the writable branch's version away, so that the one below shows.
+    Revert {
+        writable: usize,
+        /// The directory in the whole view.
+        place: Node<'s>,
+        name: Vec<u8>,
+        /// The same directory in the view without the writable branch.
+        below: Node<'s>,
+        save: Option<PathBuf>,
+    },
+}
+
+impl Plan<'_> {
+    /// What will be done, in order.
+    pub fn steps(&self, stack: &Stack, ground: &Ground) -> Result<Vec<Step>> {
+        let step = |action, path: Bytes, words: String| Step { action, path, words };
+        let in_branch = |branch: usize, path: &Bytes| ground.machine_path(&stack.on_host(branch, path));
+        let mut steps = Vec::new();
+        match self {
+            Plan::Unhide { branch, mark } => {
+                let at = in_branch(*branch, mark);
+                if let Some(view) = &ground.view {
+                    let mount = view.mount.path.clone();
+                    steps.push(step(Action::CheckRefresh, mount.clone(), format!("check that {mount} may be refreshed")));
+                    steps.push(step(Action::RemoveMark, at.clone(), format!("remove the mark {at}")));
+                    steps.push(step(Action::Refresh, mount.clone(), format!("refresh {mount}, no option changed")));
+                } else {
+                    steps.push(step(Action::RemoveMark, at.clone(), format!("remove the mark {at}")));
+                }
+            }
+            Plan::Copy { writable, place, chain, source, has_whiteout, first, .. } => {
+                let what = chain.iter().fold(place.path().clone(), |path, name| path.join(name));
+                let first_path = place.path().join(&chain[0]);
+                let from = source.provider().unwrap_or_default();
+                let from = ground.machine_path(&stack.on_host(from, &what));
+                match &ground.view {
+                    Some(view) => {
+                        let to = view.path(&what)?;
+                        steps.push(step(Action::Copy, to.clone(), format!("copy {from} to {to}, through the mount")));
+                    }
+                    None => {
+                        let to = in_branch(*writable, &what);
+                        steps.push(step(Action::Copy, to.clone(), format!("copy {from} to {to}")));
+                        if *has_whiteout && *first == Kind::Directory {
+                            let to = in_branch(*writable, &first_path.join(OPAQUE));
+                            steps.push(step(Action::MakeOpaque, to, format!("make {first_path} opaque, so that nothing else reappears")));
+                        }
+                        if *has_whiteout {
+                            let mark = in_branch(*writable, &whiteout_path(stack, *writable, &first_path));
+                            steps.push(step(Action::RemoveMark, mark.clone(), format!("remove the mark {mark}")));
+                        }
+                    }
+                }
+            }
+            Plan::CopyOut { source, name, to, .. } => {
+                let from = source.provider().unwrap_or_default();
+                let from = ground.machine_path(&source.on_host(from, name));
+                let to = Bytes::from(to.as_path()).join(name);
+                steps.push(step(Action::Copy, to.clone(), format!("copy {from} to {to}")));
+            }
+            Plan::Revert { writable, place, name, save, .. } => {
+                let path = place.path().join(name);
+                let changed = in_branch(*writable, &path);
+                if let Some(save) = save {
+                    let to = Bytes::from(save.as_path()).join(name);
+                    steps.push(step(Action::Move, to.clone(), format!("save the changed file as {to}")));
+                }
+                match &ground.view {
+                    Some(view) => {
+                        let at = view.path(&path)?;
+                        steps.push(step(Action::Replace, at.clone(), format!("replace {at} by the lower version, through the mount")));
+                    }
+                    None => steps.push(step(Action::Remove, changed.clone(), format!("remove {changed}"))),
+                }
+            }
+        }
+        if !matches!(self, Plan::CopyOut { .. }) {
+            steps.push(step(Action::Look, Bytes::from("/"), "look at the union again".into()));
+        }
+        Ok(steps)
+    }
+
+    /// The commands that take it back, for a shell.
+    pub fn undo(&self, stack: &Stack, ground: &Ground) -> Result<Vec<String>> {
+        let in_branch = |branch: usize, path: &Bytes| shell_quote(&ground.machine_path(&stack.on_host(branch, path)));
+        let put_mark_back = |at: String| format!("install -m 0444 /dev/null {at}");
+        Ok(match self {
+            // While it is mounted, only the union itself may make the whiteout.
+            Plan::Unhide { branch, mark } => match (&ground.view, unmark(mark)) {
+                (Some(view), Some(path)) => vec![format!("rm -r -- {}", shell_quote(&view.path(&path)?))],
+                _ => vec![put_mark_back(in_branch(*branch, mark))],
+            },
+            Plan::Copy { writable, place, chain, has_whiteout, .. } => {
+                let first = place.path().join(&chain[0]);
+                match &ground.view {
+                    Some(view) => vec![format!("rm -r -- {}", shell_quote(&view.path(&first)?))],
+                    None => {
+                        let mut commands = vec![format!("rm -r -- {}", in_branch(*writable, &first))];
+                        if *has_whiteout {
+                            commands.push(put_mark_back(in_branch(*writable, &whiteout_path(stack, *writable, &first))));
+                        }
+                        commands
+                    }
+                }
+            }
+            Plan::CopyOut { name, to, .. } => {
+                vec![format!("rm -r -- {}", shell_quote(&Bytes::from(to.as_path()).join(name)))]
+            }
+            Plan::Revert { save: None, .. } => Vec::new(),
+            Plan::Revert { writable, place, name, save: Some(save), .. } => {
+                let path = place.path().join(name);
+                let saved = shell_quote(&Bytes::from(save.as_path()).join(name));
+                let to = match &ground.view {
+                    Some(view) => shell_quote(&view.path(&path)?),
+                    None => in_branch(*writable, &path),
+                };
+                vec![format!("cp -a --remove-destination -- {saved} {to}")]
+            }
+        })
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; what was begun has been taken back then.
+    pub fn apply(&self, stack: &Stack, ground: &Ground) -> Result<()> {
+        match self {
+            Plan::Unhide { branch, mark } => match &ground.view {
+                None => remove_mark(stack, *branch, mark),
+                Some(view) => remove_mark_live(stack, *branch, mark, view),
+            },
+            Plan::Copy { place, chain, source, depth, .. } => match &ground.view {
+                Some(view) => copy_through(view, place, chain, source, *depth),
+                None => self.copy_into_branch(stack),
+            },
+            Plan::CopyOut { source, name, to, depth } => {
+                let to = Dir::open_root(to)?;
+                copy_beside(source, std::slice::from_ref(name), &to, name, *depth)
+            }
+            Plan::Revert { writable, place, name, below, save } => {
+                let path = place.path().join(name);
+                if let Some(save) = save {
+                    let to = Dir::open_root(save)?;
+                    copy_beside(place, std::slice::from_ref(name), &to, name, Depth::OneEntry)?;
+                }
+                match &ground.view {
+                    None => remove_entry(stack, *writable, &path),
+                    Some(view) => replace_through(view, &path, below, name),
+                }
+            }
+        }
+    }
+
+    fn copy_into_branch(&self, stack: &Stack) -> Result<()> {
+        let Plan::Copy { writable, place, chain, source, first, has_whiteout, depth } = self else { return Ok(()) };
+        let dir = make_place(stack, *writable, place)?;
+        let name = &chain[0];
+        let staging = staging_name(STAGING);
+        let grammar = stack.branches[*writable].grammar;
+        let fail = |errno| Error::io(stack.on_host(*writable, &place.path().join(name)), errno);
+        let made = copy(source, chain, &dir, &staging, *depth).and_then(|()| {
+            if *has_whiteout && *first == Kind::Directory {
+                make_opaque(stack, *writable, &dir, &staging).map_err(fail)?;
+            }
+            sync_dir(&dir).map_err(fail)?;
+            if !has_whiteout {
+                return rename_into(&dir, &staging, &dir, name).map_err(fail);
+            }
+            let mark = grammar.whiteout_of(name);
+            let fd = dir.fd().map_err(fail)?;
+            if dir.stat(name).map_err(fail)?.is_some() {
+                return Err(fail(Errno::EXIST));
+            }
+            if *first == Kind::File {
+                renameat(&*fd, &staging[..], &*fd, &mark[..]).map_err(fail)?;
+                sync_dir(&dir).map_err(fail)?;
+                rename_into(&dir, &mark, &dir, name).map_err(fail)
+            } else {
+                rename_into(&dir, &staging, &dir, name).map_err(fail)?;
+                unlinkat(&*fd, &mark[..], AtFlags::empty()).map_err(fail)
+            }
+        });
+        if made.is_err() {
+            // What cannot be removed is named by `check`; the first error is the one to tell.
+            let _ = copy::remove_tree(&dir, &staging);
+        }
+        made?;
+        sync_dir(&dir).map_err(fail)
+    }
+}
+
+/// The path that an exact whiteout hides.
+fn unmark(mark: &Bytes) -> Option<Bytes> {
+    let hidden = mark.file_name().strip_prefix(b".wh.")?;
+    (mark.file_name() != OPAQUE).then(|| mark.parent().join(hidden))
+}
+
+fn whiteout_path(stack: &Stack, branch: usize, path: &Bytes) -> Bytes {
+    path.parent().join(&stack.branches[branch].grammar.whiteout_of(path.file_name()))
+}
+
+/// Opens a directory below another, no link followed.
+fn descend(root: &Dir, path: &Bytes) -> Result<Dir> {
+    path.components().try_fold(root.clone(), |dir, name| {
+        dir.child(name, Access::Lookup)
+            .map_err(|errno| Error::io(dir.path().join(name), errno))
+    })
+}
+
+fn branch_dir(stack: &Stack, branch: usize, path: &Bytes) -> Result<Dir> {
+    descend(stack.branches[branch].dir.as_ref().map_err(Clone::clone)?, path)
+}
+
+fn remove_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<()> {
+    let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
+    let dir = branch_dir(stack, branch, &mark.parent())?;
+    match dir.stat(mark.file_name()).map_err(fail)? {
+        Some(stat) if stat.kind == Kind::File => {}
+        Some(_) => return Err(Error::damaged(stack.on_host(branch, mark), "is not a regular file any more")),
+        None => return Err(fail(Errno::NOENT)),
+    }
+    unlinkat(&*dir.fd().map_err(fail)?, mark.file_name(), AtFlags::empty()).map_err(fail)?;
+    sync_dir(&dir).map_err(fail)
+}
+
+/// On a mounted union a removed mark is dangerous until the kernel has forgotten what it cached:
+/// first it is found out whether that is permitted, and then both are done in one breath.
+fn remove_mark_live(stack: &Stack, branch: usize, mark: &Bytes, view: &View) -> Result<()> {
+    let mount = &view.mount.path;
+    kernel::refresh(&view.mount).map_err(|errno| Error::Refused {
+        what: format!(
+            "{mount} may not be refreshed ({}); the mark was left alone, since a mounted union would go on \
+             to answer \"not there\", and making the name anew could crash the kernel",
+            Error::io("", errno).reason()
+        ),
+        hint: "run it as root on the host, or bring the file back through the mount with --strategy copy".into(),
+    })?;
+    remove_mark(stack, branch, mark)?;
+    kernel::refresh(&view.mount).or_else(|errno| {
+        // Nothing may look the name up in between: put the mark back at once.
+        let dir = branch_dir(stack, branch, &mark.parent())?;
+        let put_back = make_mark(stack, branch, &dir, mark.file_name());
+        Err(Error::Refused {
+            what: format!("{mount} could not be refreshed ({})", Error::io("", errno).reason()),
+            hint: match put_back {
+                Ok(()) => "the mark was put back; try --strategy copy".into(),
+                Err(_) => format!("the mark is gone: unmount the union, or run `mount -o remount {mount}`, before anything uses the name"),
+            },
+        })
+    })
+}
+
+/// Makes a mark as AUFS does: a link of the branch's own empty file, or else an empty file.
+fn make_mark(stack: &Stack, branch: usize, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let fd = dir.fd()?;
+    if let Ok(root) = &stack.branches[branch].dir
+        && root.stat(HOUSEKEEPING_WHITEOUT)?.is_some_and(|stat| stat.kind == Kind::File && stat.size == 0)
+        && linkat(&*root.fd()?, HOUSEKEEPING_WHITEOUT, &*fd, name, AtFlags::empty()).is_ok()
+    {
+        return Ok(());
+    }
+    let made = copy::create_file(dir, name)?;
+    rustix::fs::fchmod(&made, rustix::fs::Mode::from_raw_mode(0o444))
+}
+
+/// Marks a directory that is being made, and gives it back the times that this changed.
+fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let before = parent.stat(name)?.ok_or(Errno::NOENT)?;
+    let dir = parent.child(name, Access::Lookup)?;
+    make_mark(stack, branch, &dir, OPAQUE)?;
+    copy::set_times(parent, name, &before)
+}
+
+/// The writable branch's directory at a place of the union, made with the metadata that the
+/// union shows where the branch does not have it. That changes nothing in the view.
+fn make_place(stack: &Stack, branch: usize, place: &Node<'_>) -> Result<Dir> {
+    let mut dir = stack.branches[branch].dir.as_ref().map_err(Clone::clone)?.clone();
+    let mut view = stack.whole(crate::union::Reading::Nothing)?;
+    let grammar = stack.branches[branch].grammar;
+    for name in place.path().components() {
+        let path = view.path().join(name);
+        let fail = |errno| Error::io(stack.on_host(branch, &path), errno);
+        let is_there = match dir.stat(name).map_err(fail)? {
+            Some(stat) => stat.kind == Kind::Directory,
+            None => false,
+        };
+        if !is_there {
+            if dir.stat(&grammar.whiteout_of(name)).map_err(fail)?.is_some() {
+                return Err(Error::Refused {
+                    what: format!("{path} is deleted in the writable branch and shown by a branch above it"),
+                    hint: "copy the version out with --to DIR".into(),
+                });
+            }
+            let staging = staging_name(STAGING);
+            let made = copy(&view, &[name.to_vec()], &dir, &staging, Depth::OneEntry)
+                .and_then(|()| rename_into(&dir, &staging, &dir, name).map_err(fail));
+            if made.is_err() {
+                let _ = copy::remove_tree(&dir, &staging);
+            }
+            made?;
+            sync_dir(&dir).map_err(fail)?;
+        }
+        dir = dir.child(name, Access::Lookup).map_err(fail)?;
+        view = match view.child(name)? {
+            crate::union::Entry::Dir(node) => node,
+            _ => return Err(fail(Errno::NOTDIR)),
+        };
+    }
+    Ok(dir)
+}
+
+/// Copies through the mounted view: the kernel itself takes whiteouts away and makes directories
+/// opaque.
+fn copy_through(view: &View, place: &Node<'_>, chain: &[Vec<u8>], source: &Node<'_>, depth: Depth) -> Result<()> {
+    let dir = view.open(place.path())?;
+    copy_beside(source, chain, &dir, &chain[0], depth)
+}
+
+/// Copies under a passing name, so that nothing half-written ever has the real one.
+fn copy_beside(source: &Node<'_>, chain: &[Vec<u8>], to: &Dir, name: &[u8], depth: Depth) -> Result<()> {
+    let fail = |errno| Error::io(to.path().join(name), errno);
+    if to.stat(name).map_err(fail)?.is_some() {
+        return Err(fail(Errno::EXIST));
+    }
+    let staging = staging_name(STAGING_SEEN);
+    let made = copy(source, chain, to, &staging, depth)
+        .and_then(|()| rename_into(to, &staging, to, name).map_err(fail))
+        .and_then(|()| sync_dir(to).map_err(fail));
+    if made.is_err() {
+        let _ = copy::remove_tree(to, &staging);
+    }
+    made
+}
+
+/// Puts the lower version in the place of the changed one, through the mount and in one rename.
+fn replace_through(view: &View, path: &Bytes, below: &Node<'_>, name: &[u8]) -> Result<()> {
+    let dir = view.open(&path.parent())?;
+    let fail = |errno| Error::io(dir.path().join(name), errno);
+    let staging = staging_name(STAGING_SEEN);
+    let made = copy(below, &[name.to_vec()], &dir, &staging, Depth::OneEntry).and_then(|()| {
+        let fd = dir.fd().map_err(fail)?;
+        renameat(&*fd, &staging[..], &*fd, name).map_err(fail)
+    });
+    if made.is_err() {
+        let _ = copy::remove_tree(&dir, &staging);
+    }
+    made?;
+    sync_dir(&dir).map_err(fail)
+}
+
+fn remove_entry(stack: &Stack, branch: usize, path: &Bytes) -> Result<()> {
+    let fail = |errno| Error::io(stack.on_host(branch, path), errno);
+    let dir = branch_dir(stack, branch, &path.parent())?;
+    unlinkat(&*dir.fd().map_err(fail)?, path.file_name(), AtFlags::empty()).map_err(fail)?;
+    sync_dir(&dir).map_err(fail)
+}
+
+/// A path as a shell takes it: bare, in single quotes, or in `$'...'` where it has bytes that a
+/// terminal would act on.
+pub fn shell_quote(path: &Bytes) -> String {
+    let bytes = path.as_bytes();
+    let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@%".contains(byte);
+    if !bytes.is_empty() && bytes.iter().all(is_bare) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && escape(bytes).replace("\\\\", "\\") == text
+    {
+        return format!("'{}'", text.replace('\'', "'\\''"));
+    }
+    let mut quoted = String::from("$'");
+    for &byte in bytes {
+        match byte {
+            b'\'' | b'\\' => {
+                quoted.push('\\');
+                quoted.push(byte as char);
+            }
+            0x20..=0x7e => quoted.push(byte as char),
+            _ => {
+                let _ = write!(quoted, "\\x{byte:02x}");
+            }
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        for (path, quoted) in [
+            (&b"/a/.wh.b-1"[..], "/a/.wh.b-1"),
+            (b"/a b", "'/a b'"),
+            (b"/it's", "'/it'\\''s'"),
+            (b"/back\\slash", "'/back\\slash'"),
+            (b"/new\nline'\xff", "$'/new\\x0aline\\'\\xff'"),
+            (b"/$(rm)", "'/$(rm)'"),
+            (b"", "''"),
+        ] {
+            assert_eq!(shell_quote(&Bytes::from(path)), quoted);
+        }
+    }
+}
