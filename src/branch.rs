@@ -46,12 +46,21 @@ const ATTRIBUTES: [(&str, &[Mode]); 14] = [
 ];
 
 impl Permission {
-    pub const RW: Permission = Permission { mode: Mode::Rw, attributes: Vec::new() };
-    pub const RO: Permission = Permission { mode: Mode::Ro, attributes: Vec::new() };
+    pub const RW: Permission = Permission {
+        mode: Mode::Rw,
+        attributes: Vec::new(),
+    };
+    pub const RO: Permission = Permission {
+        mode: Mode::Ro,
+        attributes: Vec::new(),
+    };
 
     /// `ro+wh`: what Docker gives to every layer below the container's.
     pub fn ro_wh() -> Permission {
-        Permission { mode: Mode::Ro, attributes: vec!["wh".into()] }
+        Permission {
+            mode: Mode::Ro,
+            attributes: vec!["wh".into()],
+        }
     }
 
     /// As AUFS reads it: an unknown mode is `ro`, attributes that make no sense for the mode are
@@ -78,7 +87,9 @@ impl Permission {
 
     /// Whether `text` is a permission and nothing but one.
     fn is_permission(text: &[u8]) -> bool {
-        let Ok(text) = std::str::from_utf8(text) else { return false };
+        let Ok(text) = std::str::from_utf8(text) else {
+            return false;
+        };
         let mut words = text.split('+');
         matches!(words.next(), Some("rw" | "ro" | "rr"))
             && words.all(|word| ATTRIBUTES.iter().any(|(known, _)| *known == word))
@@ -129,7 +140,10 @@ pub fn parse_sysfs(bytes: &[u8]) -> Option<BranchSpec> {
     if !path.starts_with(b"/") {
         return None;
     }
-    Some(BranchSpec { path: Bytes(path), permission: Permission::parse(&line[at + 1..]) })
+    Some(BranchSpec {
+        path: Bytes(path),
+        permission: Permission::parse(&line[at + 1..]),
+    })
 }
 
 /// Reads the branches at the end of a mount table's options (`brs=0`): every path there is
@@ -183,9 +197,15 @@ pub fn parse_spelled(text: &[u8]) -> Result<Vec<BranchSpec>, String> {
         .ok_or("a stack is spelled br:DIR=PERM:DIR=PERM...")?;
     let mut branches = Vec::new();
     for piece in text[at + 1..].split(|&byte| byte == b':') {
-        let default = if branches.is_empty() { Permission::RW } else { Permission::RO };
+        let default = if branches.is_empty() {
+            Permission::RW
+        } else {
+            Permission::RO
+        };
         let (path, permission) = match piece.iter().rposition(|&byte| byte == b'=') {
-            Some(at) if !piece[at + 1..].contains(&b'/') => (&piece[..at], Permission::parse(&piece[at + 1..])),
+            Some(at) if !piece[at + 1..].contains(&b'/') => {
+                (&piece[..at], Permission::parse(&piece[at + 1..]))
+            }
             _ => (piece, default),
         };
         if path.is_empty() {
@@ -194,7 +214,10 @@ pub fn parse_spelled(text: &[u8]) -> Result<Vec<BranchSpec>, String> {
                 branches.len()
             ));
         }
-        branches.push(BranchSpec { path: Bytes::from(path), permission });
+        branches.push(BranchSpec {
+            path: Bytes::from(path),
+            permission,
+        });
     }
     Ok(branches)
 }
@@ -206,7 +229,12 @@ pub fn unescape_octal(bytes: &[u8]) -> Vec<u8> {
     while let Some((&first, tail)) = rest.split_first() {
         rest = tail;
         if first == b'\\'
-            && let [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] = tail
+            && let [
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                after @ ..,
+            ] = tail
         {
             out.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
             rest = after;
@@ -218,7 +246,9 @@ pub fn unescape_octal(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -280,7 +310,10 @@ mod tests {
             read("rw,si=15,br:/w/b0=rw:/w/b 1=ro+wh:/w/b2=ro").unwrap(),
             ["/w/b0 rw", "/w/b 1 ro+wh", "/w/b2 ro"]
         );
-        assert_eq!(read("br:/a:b=x=rw:/c,d=ro").unwrap(), ["/a:b=x rw", "/c,d ro"]);
+        assert_eq!(
+            read("br:/a:b=x=rw:/c,d=ro").unwrap(),
+            ["/a:b=x rw", "/c,d ro"]
+        );
         assert_eq!(read("br:/a:/b=rw").unwrap(), ["/a:/b rw"]);
         assert_eq!(read("rw,si=15"), None);
         assert_eq!(read("br:/a"), None);
@@ -289,8 +322,14 @@ mod tests {
     #[test]
     fn spelled_stacks_take_the_defaults_of_aufs() {
         let read = |text: &str| parse_spelled(text.as_bytes()).map(|list| shown(&list));
-        assert_eq!(read("dirs=./fruits:./vegetables").unwrap(), ["./fruits rw", "./vegetables ro"]);
-        assert_eq!(read("br:a=ro+wh:b=rw:c=bogus").unwrap(), ["a ro+wh", "b rw", "c ro"]);
+        assert_eq!(
+            read("dirs=./fruits:./vegetables").unwrap(),
+            ["./fruits rw", "./vegetables ro"]
+        );
+        assert_eq!(
+            read("br:a=ro+wh:b=rw:c=bogus").unwrap(),
+            ["a ro+wh", "b rw", "c ro"]
+        );
         assert_eq!(read("br:/x=1/y").unwrap(), ["/x=1/y rw"]);
         assert!(read("br:").is_err());
         assert!(read("br:a::b").is_err());

@@ -118,6 +118,15 @@ impl From<&Path> for Bytes {
     }
 }
 
+/// A text that is not read back, such as an instruction: [`escape`], but a backslash is left as
+/// it is.
+pub fn escape_text(text: &str) -> Cow<'_, str> {
+    match escape(text.as_bytes()) {
+        Cow::Owned(escaped) if text.contains('\\') => Cow::Owned(escaped.replace("\\\\", "\\")),
+        escaped => escaped,
+    }
+}
+
 /// Escapes whatever could move a cursor, change a colour, reverse the reading order or hide:
 /// C0 and C1 controls, DEL, bidi and zero-width format characters, line separators, and bytes
 /// that are not UTF-8. A backslash is doubled so that the escape can be read back.
@@ -151,7 +160,8 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn needs_escape(char: char) -> bool {
+/// Whether a character could make a terminal do or hide something.
+pub fn needs_escape(char: char) -> bool {
     char == '\\'
         || char.is_control()
         || matches!(char,
@@ -242,8 +252,17 @@ mod tests {
         assert_eq!(Bytes::from("/a/b").parent(), Bytes::from("/a"));
         assert_eq!(Bytes::from("/a").parent(), Bytes::from("/"));
         assert_eq!(Bytes::from("/").join(b"x"), Bytes::from("/x"));
-        assert_eq!(Bytes::from("/a/bc").strip_prefix(&Bytes::from("/a/b")), None);
-        assert_eq!(Bytes::from("/a/b/c").strip_prefix(&Bytes::from("/a/b")), Some(Bytes::from("/c")));
-        assert_eq!(Bytes::from("/a").strip_prefix(&Bytes::from("/")), Some(Bytes::from("/a")));
+        assert_eq!(
+            Bytes::from("/a/bc").strip_prefix(&Bytes::from("/a/b")),
+            None
+        );
+        assert_eq!(
+            Bytes::from("/a/b/c").strip_prefix(&Bytes::from("/a/b")),
+            Some(Bytes::from("/c"))
+        );
+        assert_eq!(
+            Bytes::from("/a").strip_prefix(&Bytes::from("/")),
+            Some(Bytes::from("/a"))
+        );
     }
 }

@@ -13,7 +13,12 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 /// point or a path under one, si_HEX, a layer (id, cache id or directory), or a stack spelled
 /// br:DIR=PERM:DIR=PERM... Read-only but for `restore`.
 #[derive(Debug, Parser)]
-#[command(name = "layerctl", version, disable_version_flag = true, arg_required_else_help = true)]
+#[command(
+    name = "layerctl",
+    version,
+    disable_version_flag = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = "Exit status: 0 yes or done; 1 no; 2 could not tell, or used wrongly.")]
 pub struct Cli {
     #[command(flatten)]
@@ -32,7 +37,13 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub docker_root: Option<PathBuf>,
     /// How to print the answer
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_default_value = true
+    )]
     pub format: Format,
     /// Print only ids or paths
     #[arg(short, long, global = true)]
@@ -47,7 +58,13 @@ pub struct Global {
     #[arg(long, global = true)]
     pub bytes: bool,
     /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
     pub color: ColorWhen,
     /// Print more
     #[arg(short, long, global = true)]
@@ -249,7 +266,9 @@ impl Global {
                 "--docker-root" => false,
                 _ => continue,
             };
-            let Some(value) = value.or_else(|| arguments.next().map(PathBuf::from)) else { break };
+            let Some(value) = value.or_else(|| arguments.next().map(PathBuf::from)) else {
+                break;
+            };
             match is_root {
                 true => roots.0 = value,
                 false => roots.1 = Some(value),

@@ -10,7 +10,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use crate::dir::{Access, Dir, Kind, Stat};
@@ -33,8 +35,16 @@ pub enum Depth {
 /// # Errors
 /// Something of the source that cannot be read or is broken, or of the destination that cannot
 /// be written. What was made until then is left for the caller to remove.
-pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Dir, to_name: &[u8], depth: Depth) -> Result<()> {
-    let [name, rest @ ..] = chain else { return Ok(()) };
+pub fn copy(
+    from: &Node<'_>,
+    chain: &[Vec<u8>],
+    to: &Dir,
+    to_name: &[u8],
+    depth: Depth,
+) -> Result<()> {
+    let [name, rest @ ..] = chain else {
+        return Ok(());
+    };
     let mut links = HashMap::new();
     // Directories get their metadata last: writing into them would change their times.
     let mut directories: Vec<(Dir, Stat, Attributes)> = Vec::new();
@@ -82,7 +92,13 @@ fn copy_entry<'s>(
     links: &mut Links,
     directories: &mut Vec<(Dir, Stat, Attributes)>,
 ) -> Result<Vec<Place<'s>>> {
-    let Place { from, name, rest, to, to_name } = place;
+    let Place {
+        from,
+        name,
+        rest,
+        to,
+        to_name,
+    } = place;
     let failed_to = |errno| Error::io(to.path().join(to_name), errno);
     let entry = from.child(name)?;
     let (node, branch) = match entry {
@@ -91,15 +107,21 @@ fn copy_entry<'s>(
         Entry::Broken { errno, .. } => return Err(Error::io(from.path().join(name), errno)),
         // A name that is listed and not there; on the way to what is copied it is an error.
         Entry::Missing | Entry::Deleted { .. } if rest.is_empty() => return Ok(Vec::new()),
-        Entry::Missing | Entry::Deleted { .. } => return Err(Error::io(from.path().join(name), Errno::NOENT)),
+        Entry::Missing | Entry::Deleted { .. } => {
+            return Err(Error::io(from.path().join(name), Errno::NOENT));
+        }
     };
     let Some(branch) = branch else {
         let stat = node.stat_self()?;
         let provider = node.provider().unwrap_or_default();
         let failed_from = |errno| Error::io(node.stack().on_host(provider, node.path()), errno);
-        let source = node.dir(provider).ok_or(Errno::NOENT).map_err(failed_from)?;
+        let source = node
+            .dir(provider)
+            .ok_or(Errno::NOENT)
+            .map_err(failed_from)?;
         let source = source.child(b".", Access::List).map_err(failed_from)?;
-        let attributes = Attributes::of(&*source.fd().map_err(failed_from)?).map_err(failed_from)?;
+        let attributes =
+            Attributes::of(&*source.fd().map_err(failed_from)?).map_err(failed_from)?;
         let made = make_dir(to, to_name)?;
         directories.push((made.clone(), stat, attributes));
         let (names, rest) = match (rest.split_first(), depth) {
@@ -116,10 +138,12 @@ fn copy_entry<'s>(
         });
         return Ok(below.collect());
     };
-    copy_leaf(from, branch, name, to, to_name, links).map(|()| Vec::new()).map_err(|error| match error {
-        LeafError::From(errno) => Error::io(from.on_host(branch, name), errno),
-        LeafError::To(errno) => failed_to(errno),
-    })
+    copy_leaf(from, branch, name, to, to_name, links)
+        .map(|()| Vec::new())
+        .map_err(|error| match error {
+            LeafError::From(errno) => Error::io(from.on_host(branch, name), errno),
+            LeafError::To(errno) => failed_to(errno),
+        })
 }
 
 enum LeafError {
@@ -127,7 +151,14 @@ enum LeafError {
     To(Errno),
 }
 
-fn copy_leaf(from: &Node<'_>, branch: usize, name: &[u8], to: &Dir, to_name: &[u8], links: &mut Links) -> Result<(), LeafError> {
+fn copy_leaf(
+    from: &Node<'_>,
+    branch: usize,
+    name: &[u8],
+    to: &Dir,
+    to_name: &[u8],
+    links: &mut Links,
+) -> Result<(), LeafError> {
     let dir = from.dir(branch).ok_or(LeafError::From(Errno::NOENT))?;
     let stat = dir
         .stat(name)
@@ -137,7 +168,8 @@ fn copy_leaf(from: &Node<'_>, branch: usize, name: &[u8], to: &Dir, to_name: &[u
     if stat.nlink > 1 {
         if let Some((dir, first)) = links.get(&(stat.dev, stat.ino)) {
             let first_fd = dir.fd().map_err(LeafError::To)?;
-            return fs::linkat(&*first_fd, &first[..], &*to_fd, to_name, AtFlags::empty()).map_err(LeafError::To);
+            return fs::linkat(&*first_fd, &first[..], &*to_fd, to_name, AtFlags::empty())
+                .map_err(LeafError::To);
         }
         links.insert((stat.dev, stat.ino), (to.clone(), to_name.to_vec()));
     }
@@ -166,7 +198,13 @@ fn copy_leaf(from: &Node<'_>, branch: usize, name: &[u8], to: &Dir, to_name: &[u
             let mode = Mode::from_raw_mode(0o600);
             fs::mknodat(&*to_fd, to_name, file_type, mode, stat.rdev).map_err(LeafError::To)?;
             chown_link(to, to_name, &stat).map_err(LeafError::To)?;
-            fs::chmodat(&*to_fd, to_name, Mode::from_raw_mode(stat.mode), AtFlags::empty()).map_err(LeafError::To)?;
+            fs::chmodat(
+                &*to_fd,
+                to_name,
+                Mode::from_raw_mode(stat.mode),
+                AtFlags::empty(),
+            )
+            .map_err(LeafError::To)?;
             set_times(to, to_name, &stat).map_err(LeafError::To)
         }
     }
@@ -226,7 +264,9 @@ fn sync(fd: impl AsFd) -> Result<(), Errno> {
 /// # Errors
 /// What the system call says.
 pub fn remove_tree(parent: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let Some(stat) = parent.stat(name)? else { return Ok(()) };
+    let Some(stat) = parent.stat(name)? else {
+        return Ok(());
+    };
     if stat.kind != Kind::Directory {
         return fs::unlinkat(&*parent.fd()?, name, AtFlags::empty());
     }
@@ -261,7 +301,10 @@ impl Attributes {
             Err(errno) => return Err(errno),
         }
         let mut attributes = Vec::new();
-        for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        for name in list
+            .split(|&byte| byte == 0)
+            .filter(|name| !name.is_empty())
+        {
             let mut value: Vec<u8> = Vec::with_capacity(64 * 1024);
             match fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(&mut value)) {
                 Ok(_) => attributes.push((name.to_vec(), value)),
@@ -277,7 +320,11 @@ impl Attributes {
     fn apply(&self, fd: impl AsFd, stat: &Stat) -> Result<(), Errno> {
         let now = fs::fstat(&fd)?;
         if (now.st_uid, now.st_gid) != (stat.uid, stat.gid) {
-            fs::fchown(&fd, Some(Uid::from_raw(stat.uid)), Some(Gid::from_raw(stat.gid)))?;
+            fs::fchown(
+                &fd,
+                Some(Uid::from_raw(stat.uid)),
+                Some(Gid::from_raw(stat.gid)),
+            )?;
         }
         for (name, value) in &self.0 {
             match fs::fsetxattr(&fd, &name[..], value, XattrFlags::empty()) {
@@ -285,7 +332,8 @@ impl Attributes {
                 // A label of the host's security module, or an attribute that the union itself
                 // does not take: it has its own.
                 Err(Errno::OPNOTSUPP) => {}
-                Err(Errno::PERM | Errno::ACCESS) if name.starts_with(b"security.") || name.starts_with(b"trusted.") => {}
+                Err(Errno::PERM | Errno::ACCESS)
+                    if name.starts_with(b"security.") || name.starts_with(b"trusted.") => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -295,8 +343,14 @@ impl Attributes {
 }
 
 fn times(stat: &Stat) -> Timestamps {
-    let spec = |(tv_sec, tv_nsec): (i64, u32)| Timespec { tv_sec, tv_nsec: tv_nsec.into() };
-    Timestamps { last_access: spec(stat.atime), last_modification: spec(stat.mtime) }
+    let spec = |(tv_sec, tv_nsec): (i64, u32)| Timespec {
+        tv_sec,
+        tv_nsec: tv_nsec.into(),
+    };
+    Timestamps {
+        last_access: spec(stat.atime),
+        last_modification: spec(stat.mtime),
+    }
 }
 
 /// Gives an entry the times of another.
@@ -324,7 +378,10 @@ fn chown_link(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
 fn copy_bytes(source: OwnedFd, made: OwnedFd) -> Result<File, LeafError> {
     let errno = |error: &io::Error| Errno::from_io_error(error).unwrap_or(Errno::IO);
     let (mut source, mut made) = (File::from(source), File::from(made));
-    let length = source.metadata().map_err(|error| LeafError::From(errno(&error)))?.len();
+    let length = source
+        .metadata()
+        .map_err(|error| LeafError::From(errno(&error)))?
+        .len();
     let mut at = 0;
     let mut buffer = vec![0; 256 * 1024];
     while at < length {
@@ -334,19 +391,26 @@ fn copy_bytes(source: OwnedFd, made: OwnedFd) -> Result<File, LeafError> {
             Err(_) => at,              // a file system without holes
         };
         let end = fs::seek(&source, fs::SeekFrom::Hole(start)).unwrap_or(length);
-        source.seek(SeekFrom::Start(start)).map_err(|error| LeafError::From(errno(&error)))?;
-        made.seek(SeekFrom::Start(start)).map_err(|error| LeafError::To(errno(&error)))?;
+        source
+            .seek(SeekFrom::Start(start))
+            .map_err(|error| LeafError::From(errno(&error)))?;
+        made.seek(SeekFrom::Start(start))
+            .map_err(|error| LeafError::To(errno(&error)))?;
         let mut left = (&mut source).take(end.max(start + 1) - start);
         loop {
-            let count = left.read(&mut buffer).map_err(|error| LeafError::From(errno(&error)))?;
+            let count = left
+                .read(&mut buffer)
+                .map_err(|error| LeafError::From(errno(&error)))?;
             if count == 0 {
                 break;
             }
-            made.write_all(&buffer[..count]).map_err(|error| LeafError::To(errno(&error)))?;
+            made.write_all(&buffer[..count])
+                .map_err(|error| LeafError::To(errno(&error)))?;
         }
         at = end.max(start + 1);
     }
-    made.set_len(length).map_err(|error| LeafError::To(errno(&error)))?;
+    made.set_len(length)
+        .map_err(|error| LeafError::To(errno(&error)))?;
     Ok(made)
 }
 
@@ -357,5 +421,9 @@ pub fn staging_name(prefix: &[u8]) -> Vec<u8> {
     // Without randomness the process id tells runs apart well enough: nothing is overwritten.
     let _ = rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::NONBLOCK);
     let unique = u64::from_ne_bytes(random);
-    [prefix, format!("layerctl-{}-{unique:016x}", std::process::id()).as_bytes()].concat()
+    [
+        prefix,
+        format!("layerctl-{}-{unique:016x}", std::process::id()).as_bytes(),
+    ]
+    .concat()
 }

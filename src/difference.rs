@@ -75,7 +75,13 @@ impl Difference<'_> {
     /// The directories that hold the two versions, and the name in them.
     pub fn versions(&self) -> Option<(&Node<'_>, usize, &Node<'_>, usize, &[u8])> {
         let before = self.place.before.as_ref()?;
-        Some((before, self.before?.branch, &self.place.after, self.after?.branch, &self.name))
+        Some((
+            before,
+            self.before?.branch,
+            &self.place.after,
+            self.after?.branch,
+            &self.name,
+        ))
     }
 }
 
@@ -102,7 +108,10 @@ enum Visit<'s> {
 
 /// Compares the union without `branch` to the union with it. What cannot be read comes out as
 /// an error, in its place, and the rest goes on.
-pub fn differences<'s>(stack: &'s Stack, branch: usize) -> impl Iterator<Item = Result<Difference<'s>>> {
+pub fn differences<'s>(
+    stack: &'s Stack,
+    branch: usize,
+) -> impl Iterator<Item = Result<Difference<'s>>> {
     walk(Visit::Root, move |visit| {
         let items = match visit {
             Visit::Root => root(stack, branch).and_then(|place| compare(place, branch)),
@@ -125,7 +134,11 @@ fn compare<'s>(place: Place<'s>, branch: usize) -> Result<Found<'s>> {
     let place = Arc::new(place);
     let mut items: Found<'s> = Vec::new();
     for (_, name) in names(&place, branch)? {
-        match place.after.listing(branch).and_then(|listing| listing.kind(&name)) {
+        match place
+            .after
+            .listing(branch)
+            .and_then(|listing| listing.kind(&name))
+        {
             Some(kind) if kind != Kind::Directory => match compare_name(&place, branch, &name) {
                 Ok(found) => items.extend(found),
                 Err(error) => items.push(Item::Row(Err(error))),
@@ -154,13 +167,24 @@ fn names(place: &Place<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>>
             }
         }
     }
-    let below: Vec<usize> = place.after.branches().filter(|index| *index != branch).collect();
-    let before: Vec<usize> = place.before.iter().flat_map(|node| node.branches()).collect();
+    let below: Vec<usize> = place
+        .after
+        .branches()
+        .filter(|index| *index != branch)
+        .collect();
+    let before: Vec<usize> = place
+        .before
+        .iter()
+        .flat_map(|node| node.branches())
+        .collect();
     if below != before {
         let sides = std::iter::once(&place.after).chain(&place.before);
         for side in sides {
             for name in side.names()? {
-                let own = place.after.listing(branch).is_some_and(|listing| listing.kind(&name).is_some());
+                let own = place
+                    .after
+                    .listing(branch)
+                    .is_some_and(|listing| listing.kind(&name).is_some());
                 if !own {
                     names.entry(grammar.whiteout_of(&name)).or_insert(name);
                 }
@@ -178,10 +202,16 @@ fn compare_name<'s>(place: &Arc<Place<'s>>, branch: usize, name: &[u8]) -> Resul
         None => Entry::Missing,
     };
     let provided = |entry: &Entry<'_>| {
-        Some(Provided { branch: entry.provider()?, kind: entry.kind()? })
+        Some(Provided {
+            branch: entry.provider()?,
+            kind: entry.kind()?,
+        })
     };
     let (was, is) = (provided(&before), provided(&after));
-    let has_own = place.after.listing(branch).is_some_and(|listing| listing.kind(name).is_some());
+    let has_own = place
+        .after
+        .listing(branch)
+        .is_some_and(|listing| listing.kind(name).is_some());
     let change = match (was, is) {
         (None, None) => return Ok(Vec::new()),
         (None, Some(_)) => Some(Change::Added),
@@ -211,4 +241,3 @@ fn compare_name<'s>(place: &Arc<Place<'s>>, branch: usize, name: &[u8]) -> Resul
     }
     Ok(items)
 }
-

@@ -183,7 +183,8 @@ impl Dir {
             Some(_) => return Err(Errno::INVAL),
             None => return Err(Errno::NOENT),
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = without_atime(flags, |flags| fs::openat(&*fd, name, flags, Mode::empty()))?;
         match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
             FileType::RegularFile => Ok(file),
@@ -329,8 +330,12 @@ mod budget {
 
     fn park(inner: &Inner) -> bool {
         let mut fd = lock(&inner.fd);
-        let Some(open) = fd.as_ref() else { return false };
-        let Ok(stat) = fs::fstat(&**open) else { return false };
+        let Some(open) = fd.as_ref() else {
+            return false;
+        };
+        let Ok(stat) = fs::fstat(&**open) else {
+            return false;
+        };
         let _ = inner.identity.set((stat.st_dev, stat.st_ino));
         *fd = None;
         closed();
@@ -347,7 +352,8 @@ pub struct Names {
 
 impl Names {
     fn push(&mut self, name: &[u8], kind: Kind) {
-        let (Ok(start), Ok(len)) = (u32::try_from(self.bytes.len()), u16::try_from(name.len())) else {
+        let (Ok(start), Ok(len)) = (u32::try_from(self.bytes.len()), u16::try_from(name.len()))
+        else {
             return; // 4 GiB of names in one directory
         };
         self.bytes.extend_from_slice(name);

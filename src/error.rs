@@ -21,7 +21,10 @@ pub enum Error {
     NoSuchTarget(String),
 
     #[error("{} is ambiguous", escape(.name.as_bytes()))]
-    Ambiguous { name: String, candidates: Vec<String> },
+    Ambiguous {
+        name: String,
+        candidates: Vec<String>,
+    },
 
     #[error("no union is mounted on this host")]
     NothingMounted,
@@ -39,16 +42,26 @@ pub enum Error {
 
     /// The union has layers that could not be opened, so that no answer about it is sure.
     #[error("branch {index} ({path}) could not be read: {why}")]
-    BranchLost { index: usize, path: Bytes, why: String },
+    BranchLost {
+        index: usize,
+        path: Bytes,
+        why: String,
+    },
 }
 
 impl Error {
     pub fn io(path: impl Into<Bytes>, errno: Errno) -> Error {
-        Error::Io { path: path.into(), errno }
+        Error::Io {
+            path: path.into(),
+            errno,
+        }
     }
 
     pub fn damaged(path: impl Into<Bytes>, what: impl Into<String>) -> Error {
-        Error::Damaged { path: path.into(), what: what.into() }
+        Error::Damaged {
+            path: path.into(),
+            what: what.into(),
+        }
     }
 
     /// What the person can do next, where there is something.

@@ -35,7 +35,12 @@ impl Host {
             grammar: Grammar::Plain,
             dir: Ok(dir),
         };
-        Ok(Host { root: root.to_owned(), stack: Stack { branches: vec![branch] } })
+        Ok(Host {
+            root: root.to_owned(),
+            stack: Stack {
+                branches: vec![branch],
+            },
+        })
     }
 
     /// Whether this is the running machine. Under any other root nothing is live, whatever the
@@ -64,7 +69,10 @@ impl Host {
     pub fn open_dir(&self, path: &Bytes) -> Result<Dir> {
         let found = self.lookup(path.as_bytes(), Follow::All)?;
         match &found.entry {
-            Entry::Dir(node) => node.dir(0).cloned().ok_or_else(|| Error::io(path.clone(), Errno::NOENT)),
+            Entry::Dir(node) => node
+                .dir(0)
+                .cloned()
+                .ok_or_else(|| Error::io(path.clone(), Errno::NOENT)),
             Entry::Leaf { .. } => Err(Error::io(path.clone(), Errno::NOTDIR)),
             Entry::Broken { errno, .. } => Err(Error::io(path.clone(), *errno)),
             Entry::Missing | Entry::Deleted { .. } => Err(Error::io(path.clone(), Errno::NOENT)),
@@ -111,7 +119,10 @@ impl Host {
             .read_to_end(&mut bytes)
             .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         if bytes.len() as u64 > FILE_MAX {
-            return Err(Error::damaged(path.clone(), "larger than 64 MiB, which no such file is"));
+            return Err(Error::damaged(
+                path.clone(),
+                "larger than 64 MiB, which no such file is",
+            ));
         }
         Ok(bytes)
     }
@@ -125,8 +136,15 @@ impl Host {
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
             result => result?,
         };
-        let dir = dir.child(b".", Access::List).map_err(|errno| Error::io(path.clone(), errno))?;
-        let names = dir.names().map_err(|errno| Error::io(path.clone(), errno))?;
-        Ok(names.iter().map(|(name, kind)| (name.to_vec(), kind)).collect())
+        let dir = dir
+            .child(b".", Access::List)
+            .map_err(|errno| Error::io(path.clone(), errno))?;
+        let names = dir
+            .names()
+            .map_err(|errno| Error::io(path.clone(), errno))?;
+        Ok(names
+            .iter()
+            .map(|(name, kind)| (name.to_vec(), kind))
+            .collect())
     }
 }

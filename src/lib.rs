@@ -25,6 +25,8 @@
 //! Dependencies point downwards. `union` and `whiteout` know no engine, an engine knows no verb,
 //! and only this module sees both `cli` and `render`. All verbs but `restore` only read.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::todo, clippy::dbg_macro))]
+
 pub mod branch;
 pub mod bytes;
 mod cli;
@@ -86,7 +88,11 @@ pub fn run(arguments: std::env::ArgsOs) -> ExitCode {
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            let status = if error.use_stderr() { Status::Unsure } else { Status::Yes };
+            let status = if error.use_stderr() {
+                Status::Unsure
+            } else {
+                Status::Yes
+            };
             // A closed pipe is no reason to complain.
             let _ = error.print();
             return status.into();
@@ -99,7 +105,9 @@ pub fn run(arguments: std::env::ArgsOs) -> ExitCode {
             report(&error);
             Status::Unsure.into()
         }
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Status::Yes.into(),
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Status::Yes.into()
+        }
         Err(Failure::Output(error)) => {
             report(&Error::Usage(format!("standard output: {error}")));
             Status::Unsure.into()
@@ -138,7 +146,9 @@ fn look(global: &cli::Global) -> Look {
     let colors = match global.color {
         cli::ColorWhen::Always => true,
         cli::ColorWhen::Never => false,
-        cli::ColorWhen::Auto => anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never,
+        cli::ColorWhen::Auto => {
+            anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never
+        }
     };
     let format = match (global.null, global.quiet, global.format) {
         (true, ..) => Format::Null,
@@ -180,9 +190,17 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
         verb => verb,
     };
     let host = Host::open(&cli.global.root)?;
-    let docker_root = cli.global.docker_root.as_deref().map(|path| docker_root(&host, path));
+    let docker_root = cli
+        .global
+        .docker_root
+        .as_deref()
+        .map(|path| docker_root(&host, path));
     let survey = Survey::new(&host, docker_root.as_ref());
-    let mut context = Context { survey, base: base(&host), problems: Vec::new() };
+    let mut context = Context {
+        survey,
+        base: base(&host),
+        problems: Vec::new(),
+    };
     let outcome = dispatch(&mut context, verb, look)?;
     render(&outcome.report, look, &mut out)?;
     out.flush()?;
@@ -221,31 +239,72 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
     let bytes = |text: &Option<OsString>| text.as_deref().map(|text| text.as_bytes().to_vec());
     match verb {
         cli::Command::Branches { target } => branches::run(context, bytes(&target).as_deref()),
-        cli::Command::Which { within, no_follow, paths } => which::run(
+        cli::Command::Which {
+            within,
+            no_follow,
+            paths,
+        } => which::run(
             context,
             &which::Query {
                 within: within.as_deref().map(OsStr::as_bytes),
                 paths: paths.iter().map(|path| path.as_bytes()).collect(),
-                follow: if no_follow { Follow::NotLast } else { Follow::All },
+                follow: if no_follow {
+                    Follow::NotLast
+                } else {
+                    Follow::All
+                },
             },
         ),
-        cli::Command::Ls { within, recursive, long, arguments } => ls::run(
+        cli::Command::Ls {
+            within,
+            recursive,
+            long,
+            arguments,
+        } => ls::run(
             context,
             &ls::Query {
                 within: within.as_deref().map(OsStr::as_bytes),
-                arguments: arguments.iter().map(|argument| argument.as_bytes()).collect(),
-                depth: if recursive { ls::Depth::Recursive } else { ls::Depth::OneLevel },
-                detail: if long { ls::Detail::Long } else { ls::Detail::Short },
-                ghosts: if look.verbose { ls::Ghosts::Shown } else { ls::Ghosts::Hidden },
+                arguments: arguments
+                    .iter()
+                    .map(|argument| argument.as_bytes())
+                    .collect(),
+                depth: if recursive {
+                    ls::Depth::Recursive
+                } else {
+                    ls::Depth::OneLevel
+                },
+                detail: if long {
+                    ls::Detail::Long
+                } else {
+                    ls::Detail::Short
+                },
+                ghosts: if look.verbose {
+                    ls::Ghosts::Shown
+                } else {
+                    ls::Ghosts::Hidden
+                },
             },
         ),
-        cli::Command::Whiteouts { target, glob, all_layers, recoverable } => whiteouts::run(
+        cli::Command::Whiteouts {
+            target,
+            glob,
+            all_layers,
+            recoverable,
+        } => whiteouts::run(
             context,
             &whiteouts::Query {
                 target: target.as_deref().map(OsStr::as_bytes),
-                layers: if all_layers { whiteouts::Layers::All } else { whiteouts::Layers::Writable },
+                layers: if all_layers {
+                    whiteouts::Layers::All
+                } else {
+                    whiteouts::Layers::Writable
+                },
                 glob: glob.as_deref().map(whiteouts::Glob::new).transpose()?,
-                only: if recoverable { whiteouts::Only::Recoverable } else { whiteouts::Only::Everything },
+                only: if recoverable {
+                    whiteouts::Only::Recoverable
+                } else {
+                    whiteouts::Only::Everything
+                },
             },
         ),
         cli::Command::Copyups { target } => copyups::run(context, bytes(&target).as_deref()),
@@ -253,16 +312,29 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
             context,
             &changes::Query {
                 target: target.as_deref().map(OsStr::as_bytes),
-                detail: if long { changes::Detail::Long } else { changes::Detail::Short },
+                detail: if long {
+                    changes::Detail::Long
+                } else {
+                    changes::Detail::Short
+                },
             },
         ),
         cli::Command::History { target } => history::run(context, target.as_bytes()),
         cli::Command::Containers => containers::run(context),
-        cli::Command::Images { all } => images::run(context, if all { images::Which::All } else { images::Which::Top }),
+        cli::Command::Images { all } => images::run(
+            context,
+            if all {
+                images::Which::All
+            } else {
+                images::Which::Top
+            },
+        ),
         cli::Command::Check { target } => check::run(context, bytes(&target).as_deref()),
         cli::Command::Info => info::run(context),
         cli::Command::Restore(arguments) => restore::run(context, &restore_query(&arguments)?),
-        cli::Command::Completions { .. } | cli::Command::Man { .. } | cli::Command::Schema { .. } => {
+        cli::Command::Completions { .. }
+        | cli::Command::Man { .. }
+        | cli::Command::Schema { .. } => {
             unreachable!("answered before a host is opened")
         }
     }
@@ -272,13 +344,14 @@ fn restore_query(typed: &cli::Restore) -> Result<command::restore::Query<'_>> {
     use command::restore::{Apply, Changed, Consent, Depth, Goal, Query, Strategy};
     let goal = match (&typed.to, typed.revert, &typed.save, typed.discard) {
         (Some(to), ..) => Goal::CopyOut(std::path::absolute(to).unwrap_or_else(|_| to.clone())),
-        (_, true, Some(save), _) => {
-            Goal::Revert(Changed::Save(std::path::absolute(save).unwrap_or_else(|_| save.clone())))
-        }
+        (_, true, Some(save), _) => Goal::Revert(Changed::Save(
+            std::path::absolute(save).unwrap_or_else(|_| save.clone()),
+        )),
         (_, true, None, true) => Goal::Revert(Changed::Discard),
         (_, true, None, false) => {
             return Err(Error::Usage(
-                "--revert replaces the changed file: say --save DIR to keep it, or --discard".into(),
+                "--revert replaces the changed file: say --save DIR to keep it, or --discard"
+                    .into(),
             ));
         }
         _ => Goal::Undelete(typed.strategy.map(|strategy| match strategy {
@@ -290,15 +363,30 @@ fn restore_query(typed: &cli::Restore) -> Result<command::restore::Query<'_>> {
         within: typed.within.as_deref().map(OsStr::as_bytes),
         path: typed.path.as_bytes(),
         goal,
-        apply: if typed.dry_run { Apply::OnlyPlan } else { Apply::Now },
-        depth: if typed.recursive { Depth::Whole } else { Depth::OneEntry },
-        consent: if typed.yes { Consent::Given } else { Consent::NotGiven },
+        apply: if typed.dry_run {
+            Apply::OnlyPlan
+        } else {
+            Apply::Now
+        },
+        depth: if typed.recursive {
+            Depth::Whole
+        } else {
+            Depth::OneEntry
+        },
+        consent: if typed.yes {
+            Consent::Given
+        } else {
+            Consent::NotGiven
+        },
         may_write_copy: typed.write,
     })
 }
 
 fn no_such_verb(verb: &str) -> Error {
-    Error::Usage(format!("{}: no such verb; `layerctl --help` lists them", bytes::escape(verb.as_bytes())))
+    Error::Usage(format!(
+        "{}: no such verb; `layerctl --help` lists them",
+        bytes::escape(verb.as_bytes())
+    ))
 }
 
 fn completions(shell: cli::Shell, out: &mut impl Write) -> io::Result<()> {
@@ -317,7 +405,10 @@ fn man(verb: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
     let page = match verb {
         None => command,
         // Once built, a verb's display name is layerctl-VERB.
-        Some(verb) => command.find_subcommand(verb).cloned().ok_or_else(|| no_such_verb(verb))?,
+        Some(verb) => command
+            .find_subcommand(verb)
+            .cloned()
+            .ok_or_else(|| no_such_verb(verb))?,
     };
     Ok(clap_mangen::Man::new(page).render(out)?)
 }
@@ -325,7 +416,9 @@ fn man(verb: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
 /// Names for completion: what the command line that is being typed would find.
 fn target_names() -> Vec<(String, String)> {
     let (root, docker) = cli::Global::roots_of(std::env::args_os());
-    let Ok(host) = Host::open(&root) else { return Vec::new() };
+    let Ok(host) = Host::open(&root) else {
+        return Vec::new();
+    };
     let docker = docker.map(|path| docker_root(&host, &path));
     target::names(&Survey::new(&host, docker.as_ref()))
 }

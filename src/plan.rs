@@ -63,10 +63,14 @@ pub struct View {
 impl View {
     /// The union's path as seen below the mount point.
     fn inside(&self, path: &Bytes) -> Result<Bytes> {
-        path.strip_prefix(&self.mount.root).ok_or_else(|| Error::Refused {
-            what: format!("{path} lies outside of what is mounted at {}", self.mount.path),
-            hint: "mount the whole union somewhere, and try again".into(),
-        })
+        path.strip_prefix(&self.mount.root)
+            .ok_or_else(|| Error::Refused {
+                what: format!(
+                    "{path} lies outside of what is mounted at {}",
+                    self.mount.path
+                ),
+                hint: "mount the whole union somewhere, and try again".into(),
+            })
     }
 
     /// A directory of the union, through the mount.
@@ -79,13 +83,17 @@ impl View {
     pub fn path(&self, path: &Bytes) -> Result<Bytes> {
         let inside = self.inside(path)?;
         let mount = Bytes::from(self.mount.reach().as_path());
-        Ok(inside.components().fold(mount, |joined, part| joined.join(part)))
+        Ok(inside
+            .components()
+            .fold(mount, |joined, part| joined.join(part)))
     }
 
     /// What the mounted union answers for a path.
     pub fn look(&self, path: &Bytes) -> Result<Option<Stat>> {
         match self.open(&path.parent()) {
-            Ok(dir) => dir.stat(path.file_name()).map_err(|errno| Error::io(path.clone(), errno)),
+            Ok(dir) => dir
+                .stat(path.file_name())
+                .map_err(|errno| Error::io(path.clone(), errno)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -106,7 +114,9 @@ impl Ground {
             true => on_host.clone(),
             false => on_host
                 .components()
-                .fold(Bytes::from(self.root.as_path()), |joined, part| joined.join(part)),
+                .fold(Bytes::from(self.root.as_path()), |joined, part| {
+                    joined.join(part)
+                }),
         }
     }
 }
@@ -156,101 +166,200 @@ pub enum Plan<'s> {
 impl Plan<'_> {
     /// What will be done, in order.
     pub fn steps(&self, stack: &Stack, ground: &Ground) -> Result<Vec<Step>> {
-        let step = |action, path: Bytes, words: String| Step { action, path, words };
-        let in_branch = |branch: usize, path: &Bytes| ground.machine_path(&stack.on_host(branch, path));
+        let step = |action, path: Bytes, words: String| Step {
+            action,
+            path,
+            words,
+        };
+        let in_branch =
+            |branch: usize, path: &Bytes| ground.machine_path(&stack.on_host(branch, path));
         let mut steps = Vec::new();
         match self {
             Plan::Unhide { branch, mark } => {
                 let at = in_branch(*branch, mark);
                 if let Some(view) = &ground.view {
                     let mount = view.mount.path.clone();
-                    steps.push(step(Action::CheckRefresh, mount.clone(), format!("check that {mount} may be refreshed")));
-                    steps.push(step(Action::RemoveMark, at.clone(), format!("remove the mark {at}")));
-                    steps.push(step(Action::Refresh, mount.clone(), format!("refresh {mount}, no option changed")));
+                    steps.push(step(
+                        Action::CheckRefresh,
+                        mount.clone(),
+                        format!("check that {mount} may be refreshed"),
+                    ));
+                    steps.push(step(
+                        Action::RemoveMark,
+                        at.clone(),
+                        format!("remove the mark {at}"),
+                    ));
+                    steps.push(step(
+                        Action::Refresh,
+                        mount.clone(),
+                        format!("refresh {mount}, no option changed"),
+                    ));
                 } else {
-                    steps.push(step(Action::RemoveMark, at.clone(), format!("remove the mark {at}")));
+                    steps.push(step(
+                        Action::RemoveMark,
+                        at.clone(),
+                        format!("remove the mark {at}"),
+                    ));
                 }
             }
-            Plan::Copy { writable, place, chain, source, has_whiteout, first, .. } => {
-                let what = chain.iter().fold(place.path().clone(), |path, name| path.join(name));
+            Plan::Copy {
+                writable,
+                place,
+                chain,
+                source,
+                has_whiteout,
+                first,
+                ..
+            } => {
+                let what = chain
+                    .iter()
+                    .fold(place.path().clone(), |path, name| path.join(name));
                 let first_path = place.path().join(&chain[0]);
                 let from = source.provider().unwrap_or_default();
                 let from = ground.machine_path(&stack.on_host(from, &what));
                 match &ground.view {
                     Some(view) => {
                         let to = view.path(&what)?;
-                        steps.push(step(Action::Copy, to.clone(), format!("copy {from} to {to}, through the mount")));
+                        steps.push(step(
+                            Action::Copy,
+                            to.clone(),
+                            format!("copy {from} to {to}, through the mount"),
+                        ));
                     }
                     None => {
                         let to = in_branch(*writable, &what);
-                        steps.push(step(Action::Copy, to.clone(), format!("copy {from} to {to}")));
+                        steps.push(step(
+                            Action::Copy,
+                            to.clone(),
+                            format!("copy {from} to {to}"),
+                        ));
                         if *has_whiteout && *first == Kind::Directory {
                             let to = in_branch(*writable, &first_path.join(OPAQUE));
-                            steps.push(step(Action::MakeOpaque, to, format!("make {first_path} opaque, so that nothing else reappears")));
+                            steps.push(step(
+                                Action::MakeOpaque,
+                                to,
+                                format!("make {first_path} opaque, so that nothing else reappears"),
+                            ));
                         }
                         if *has_whiteout {
-                            let mark = in_branch(*writable, &whiteout_path(stack, *writable, &first_path));
-                            steps.push(step(Action::RemoveMark, mark.clone(), format!("remove the mark {mark}")));
+                            let mark =
+                                in_branch(*writable, &whiteout_path(stack, *writable, &first_path));
+                            steps.push(step(
+                                Action::RemoveMark,
+                                mark.clone(),
+                                format!("remove the mark {mark}"),
+                            ));
                         }
                     }
                 }
             }
-            Plan::CopyOut { source, name, to, .. } => {
+            Plan::CopyOut {
+                source, name, to, ..
+            } => {
                 let from = source.provider().unwrap_or_default();
                 let from = ground.machine_path(&source.on_host(from, name));
                 let to = Bytes::from(to.as_path()).join(name);
-                steps.push(step(Action::Copy, to.clone(), format!("copy {from} to {to}")));
+                steps.push(step(
+                    Action::Copy,
+                    to.clone(),
+                    format!("copy {from} to {to}"),
+                ));
             }
-            Plan::Revert { writable, place, name, save, .. } => {
+            Plan::Revert {
+                writable,
+                place,
+                name,
+                save,
+                ..
+            } => {
                 let path = place.path().join(name);
                 let changed = in_branch(*writable, &path);
                 if let Some(save) = save {
                     let to = Bytes::from(save.as_path()).join(name);
-                    steps.push(step(Action::Move, to.clone(), format!("save the changed file as {to}")));
+                    steps.push(step(
+                        Action::Move,
+                        to.clone(),
+                        format!("save the changed file as {to}"),
+                    ));
                 }
                 match &ground.view {
                     Some(view) => {
                         let at = view.path(&path)?;
-                        steps.push(step(Action::Replace, at.clone(), format!("replace {at} by the lower version, through the mount")));
+                        steps.push(step(
+                            Action::Replace,
+                            at.clone(),
+                            format!("replace {at} by the lower version, through the mount"),
+                        ));
                     }
-                    None => steps.push(step(Action::Remove, changed.clone(), format!("remove {changed}"))),
+                    None => steps.push(step(
+                        Action::Remove,
+                        changed.clone(),
+                        format!("remove {changed}"),
+                    )),
                 }
             }
         }
         if !matches!(self, Plan::CopyOut { .. }) {
-            steps.push(step(Action::Look, Bytes::from("/"), "look at the union again".into()));
+            steps.push(step(
+                Action::Look,
+                Bytes::from("/"),
+                "look at the union again".into(),
+            ));
         }
         Ok(steps)
     }
 
     /// The commands that take it back, for a shell.
     pub fn undo(&self, stack: &Stack, ground: &Ground) -> Result<Vec<String>> {
-        let in_branch = |branch: usize, path: &Bytes| shell_quote(&ground.machine_path(&stack.on_host(branch, path)));
+        let in_branch = |branch: usize, path: &Bytes| {
+            shell_quote(&ground.machine_path(&stack.on_host(branch, path)))
+        };
         let put_mark_back = |at: String| format!("install -m 0444 /dev/null {at}");
         Ok(match self {
             // While it is mounted, only the union itself may make the whiteout.
             Plan::Unhide { branch, mark } => match (&ground.view, unmark(mark)) {
-                (Some(view), Some(path)) => vec![format!("rm -r -- {}", shell_quote(&view.path(&path)?))],
+                (Some(view), Some(path)) => {
+                    vec![format!("rm -r -- {}", shell_quote(&view.path(&path)?))]
+                }
                 _ => vec![put_mark_back(in_branch(*branch, mark))],
             },
-            Plan::Copy { writable, place, chain, has_whiteout, .. } => {
+            Plan::Copy {
+                writable,
+                place,
+                chain,
+                has_whiteout,
+                ..
+            } => {
                 let first = place.path().join(&chain[0]);
                 match &ground.view {
                     Some(view) => vec![format!("rm -r -- {}", shell_quote(&view.path(&first)?))],
                     None => {
-                        let mut commands = vec![format!("rm -r -- {}", in_branch(*writable, &first))];
+                        let mut commands =
+                            vec![format!("rm -r -- {}", in_branch(*writable, &first))];
                         if *has_whiteout {
-                            commands.push(put_mark_back(in_branch(*writable, &whiteout_path(stack, *writable, &first))));
+                            commands.push(put_mark_back(in_branch(
+                                *writable,
+                                &whiteout_path(stack, *writable, &first),
+                            )));
                         }
                         commands
                     }
                 }
             }
             Plan::CopyOut { name, to, .. } => {
-                vec![format!("rm -r -- {}", shell_quote(&Bytes::from(to.as_path()).join(name)))]
+                vec![format!(
+                    "rm -r -- {}",
+                    shell_quote(&Bytes::from(to.as_path()).join(name))
+                )]
             }
             Plan::Revert { save: None, .. } => Vec::new(),
-            Plan::Revert { writable, place, name, save: Some(save), .. } => {
+            Plan::Revert {
+                writable,
+                place,
+                name,
+                save: Some(save),
+                ..
+            } => {
                 let path = place.path().join(name);
                 let saved = shell_quote(&Bytes::from(save.as_path()).join(name));
                 let to = match &ground.view {
@@ -272,19 +381,42 @@ impl Plan<'_> {
                 None => remove_mark(stack, *branch, mark),
                 Some(view) => remove_mark_live(stack, *branch, mark, view),
             },
-            Plan::Copy { place, chain, source, depth, .. } => match &ground.view {
+            Plan::Copy {
+                place,
+                chain,
+                source,
+                depth,
+                ..
+            } => match &ground.view {
                 Some(view) => copy_through(view, place, chain, source, *depth),
                 None => self.copy_into_branch(stack),
             },
-            Plan::CopyOut { source, name, to, depth } => {
+            Plan::CopyOut {
+                source,
+                name,
+                to,
+                depth,
+            } => {
                 let to = Dir::open_root(to)?;
                 copy_beside(source, std::slice::from_ref(name), &to, name, *depth)
             }
-            Plan::Revert { writable, place, name, below, save } => {
+            Plan::Revert {
+                writable,
+                place,
+                name,
+                below,
+                save,
+            } => {
                 let path = place.path().join(name);
                 if let Some(save) = save {
                     let to = Dir::open_root(save)?;
-                    copy_beside(place, std::slice::from_ref(name), &to, name, Depth::OneEntry)?;
+                    copy_beside(
+                        place,
+                        std::slice::from_ref(name),
+                        &to,
+                        name,
+                        Depth::OneEntry,
+                    )?;
                 }
                 match &ground.view {
                     None => remove_entry(stack, *writable, &path),
@@ -295,7 +427,18 @@ impl Plan<'_> {
     }
 
     fn copy_into_branch(&self, stack: &Stack) -> Result<()> {
-        let Plan::Copy { writable, place, chain, source, first, has_whiteout, depth } = self else { return Ok(()) };
+        let Plan::Copy {
+            writable,
+            place,
+            chain,
+            source,
+            first,
+            has_whiteout,
+            depth,
+        } = self
+        else {
+            return Ok(());
+        };
         let dir = make_place(stack, *writable, place)?;
         let name = &chain[0];
         let staging = staging_name(STAGING);
@@ -339,7 +482,8 @@ fn unmark(mark: &Bytes) -> Option<Bytes> {
 }
 
 fn whiteout_path(stack: &Stack, branch: usize, path: &Bytes) -> Bytes {
-    path.parent().join(&stack.branches[branch].grammar.whiteout_of(path.file_name()))
+    path.parent()
+        .join(&stack.branches[branch].grammar.whiteout_of(path.file_name()))
 }
 
 /// Opens a directory below another, no link followed.
@@ -351,7 +495,10 @@ fn descend(root: &Dir, path: &Bytes) -> Result<Dir> {
 }
 
 fn branch_dir(stack: &Stack, branch: usize, path: &Bytes) -> Result<Dir> {
-    descend(stack.branches[branch].dir.as_ref().map_err(Clone::clone)?, path)
+    descend(
+        stack.branches[branch].dir.as_ref().map_err(Clone::clone)?,
+        path,
+    )
 }
 
 fn remove_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<()> {
@@ -359,10 +506,20 @@ fn remove_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<()> {
     let dir = branch_dir(stack, branch, &mark.parent())?;
     match dir.stat(mark.file_name()).map_err(fail)? {
         Some(stat) if stat.kind == Kind::File => {}
-        Some(_) => return Err(Error::damaged(stack.on_host(branch, mark), "is not a regular file any more")),
+        Some(_) => {
+            return Err(Error::damaged(
+                stack.on_host(branch, mark),
+                "is not a regular file any more",
+            ));
+        }
         None => return Err(fail(Errno::NOENT)),
     }
-    unlinkat(&*dir.fd().map_err(fail)?, mark.file_name(), AtFlags::empty()).map_err(fail)?;
+    unlinkat(
+        &*dir.fd().map_err(fail)?,
+        mark.file_name(),
+        AtFlags::empty(),
+    )
+    .map_err(fail)?;
     sync_dir(&dir).map_err(fail)
 }
 
@@ -397,8 +554,17 @@ fn remove_mark_live(stack: &Stack, branch: usize, mark: &Bytes, view: &View) -> 
 fn make_mark(stack: &Stack, branch: usize, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
     let fd = dir.fd()?;
     if let Ok(root) = &stack.branches[branch].dir
-        && root.stat(HOUSEKEEPING_WHITEOUT)?.is_some_and(|stat| stat.kind == Kind::File && stat.size == 0)
-        && linkat(&*root.fd()?, HOUSEKEEPING_WHITEOUT, &*fd, name, AtFlags::empty()).is_ok()
+        && root
+            .stat(HOUSEKEEPING_WHITEOUT)?
+            .is_some_and(|stat| stat.kind == Kind::File && stat.size == 0)
+        && linkat(
+            &*root.fd()?,
+            HOUSEKEEPING_WHITEOUT,
+            &*fd,
+            name,
+            AtFlags::empty(),
+        )
+        .is_ok()
     {
         return Ok(());
     }
@@ -417,7 +583,11 @@ fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> Resul
 /// The writable branch's directory at a place of the union, made with the metadata that the
 /// union shows where the branch does not have it. That changes nothing in the view.
 fn make_place(stack: &Stack, branch: usize, place: &Node<'_>) -> Result<Dir> {
-    let mut dir = stack.branches[branch].dir.as_ref().map_err(Clone::clone)?.clone();
+    let mut dir = stack.branches[branch]
+        .dir
+        .as_ref()
+        .map_err(Clone::clone)?
+        .clone();
     let mut view = stack.whole(crate::union::Reading::Nothing)?;
     let grammar = stack.branches[branch].grammar;
     for name in place.path().components() {
@@ -428,9 +598,15 @@ fn make_place(stack: &Stack, branch: usize, place: &Node<'_>) -> Result<Dir> {
             None => false,
         };
         if !is_there {
-            if dir.stat(&grammar.whiteout_of(name)).map_err(fail)?.is_some() {
+            if dir
+                .stat(&grammar.whiteout_of(name))
+                .map_err(fail)?
+                .is_some()
+            {
                 return Err(Error::Refused {
-                    what: format!("{path} is deleted in the writable branch and shown by a branch above it"),
+                    what: format!(
+                        "{path} is deleted in the writable branch and shown by a branch above it"
+                    ),
                     hint: "copy the version out with --to DIR".into(),
                 });
             }
@@ -454,13 +630,25 @@ fn make_place(stack: &Stack, branch: usize, place: &Node<'_>) -> Result<Dir> {
 
 /// Copies through the mounted view: the kernel itself takes whiteouts away and makes directories
 /// opaque.
-fn copy_through(view: &View, place: &Node<'_>, chain: &[Vec<u8>], source: &Node<'_>, depth: Depth) -> Result<()> {
+fn copy_through(
+    view: &View,
+    place: &Node<'_>,
+    chain: &[Vec<u8>],
+    source: &Node<'_>,
+    depth: Depth,
+) -> Result<()> {
     let dir = view.open(place.path())?;
     copy_beside(source, chain, &dir, &chain[0], depth)
 }
 
 /// Copies under a passing name, so that nothing half-written ever has the real one.
-fn copy_beside(source: &Node<'_>, chain: &[Vec<u8>], to: &Dir, name: &[u8], depth: Depth) -> Result<()> {
+fn copy_beside(
+    source: &Node<'_>,
+    chain: &[Vec<u8>],
+    to: &Dir,
+    name: &[u8],
+    depth: Depth,
+) -> Result<()> {
     let fail = |errno| Error::io(to.path().join(name), errno);
     if to.stat(name).map_err(fail)?.is_some() {
         return Err(fail(Errno::EXIST));
@@ -494,7 +682,12 @@ fn replace_through(view: &View, path: &Bytes, below: &Node<'_>, name: &[u8]) -> 
 fn remove_entry(stack: &Stack, branch: usize, path: &Bytes) -> Result<()> {
     let fail = |errno| Error::io(stack.on_host(branch, path), errno);
     let dir = branch_dir(stack, branch, &path.parent())?;
-    unlinkat(&*dir.fd().map_err(fail)?, path.file_name(), AtFlags::empty()).map_err(fail)?;
+    unlinkat(
+        &*dir.fd().map_err(fail)?,
+        path.file_name(),
+        AtFlags::empty(),
+    )
+    .map_err(fail)?;
     sync_dir(&dir).map_err(fail)
 }
 

@@ -20,7 +20,11 @@ pub struct Target {
 
 impl Target {
     fn of(union: Union) -> Target {
-        Target { union, inside: Bytes::from("/"), is_layer: false }
+        Target {
+            union,
+            inside: Bytes::from("/"),
+            is_layer: false,
+        }
     }
 
     /// The branch whose changes and marks are asked for.
@@ -68,7 +72,12 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
             .map(Target::of)
             .ok_or_else(|| Error::NoSuchTarget(String::from_utf8_lossy(name).into_owned()));
     }
-    if name.starts_with(b"/") || name.starts_with(b"./") || name.starts_with(b"../") || name == b"." || name == b".." {
+    if name.starts_with(b"/")
+        || name.starts_with(b"./")
+        || name.starts_with(b"../")
+        || name == b"."
+        || name == b".."
+    {
         let path = match name.starts_with(b"/") {
             true => Bytes::from(name),
             false => base.0.join(name),
@@ -90,10 +99,15 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
     let mut union = spelled_union(specs);
     // Spelling out what the kernel has mounted does not make it less mounted.
     if survey.host.is_live() {
-        let top = union.branches.first().map(|branch| branch.spec.path.clone());
+        let top = union
+            .branches
+            .first()
+            .map(|branch| branch.spec.path.clone());
         let real = top.and_then(|path| survey.host.resolve(&path).ok());
         let same = survey.mounted.iter().find(|mounted| {
-            mounted.branches.iter().any(|branch| Some(&branch.spec.path) == real.as_ref() && branch.spec.permission.is_writable())
+            mounted.branches.iter().any(|branch| {
+                Some(&branch.spec.path) == real.as_ref() && branch.spec.permission.is_writable()
+            })
         });
         if let Some(mounted) = same {
             union.state = mounted.state;
@@ -120,20 +134,35 @@ fn at_path(survey: &mut Survey<'_>, path: &Bytes) -> Result<Target> {
     target
 }
 
-fn at_path_unmounted(survey: &Survey<'_>, path: &Bytes, problems: &mut Vec<Error>) -> Result<Target> {
+fn at_path_unmounted(
+    survey: &Survey<'_>,
+    path: &Bytes,
+    problems: &mut Vec<Error>,
+) -> Result<Target> {
     let docker = &survey.docker;
     if let Some((container, inside)) = docker.mount_dir_at(path, problems) {
         let union = container_union(survey, &container)?;
-        return Ok(Target { union, inside, is_layer: false });
+        return Ok(Target {
+            union,
+            inside,
+            is_layer: false,
+        });
     }
     if let Some((id, inside)) = docker.layer_at(path) {
         let union = docker.union_of_layer(&id, problems)?;
-        return Ok(Target { inside, ..layer_target(survey, union) });
+        return Ok(Target {
+            inside,
+            ..layer_target(survey, union)
+        });
     }
     let branches = survey.mounted.iter().flat_map(|union| {
-        union.branches.iter().enumerate().filter_map(move |(index, branch)| {
-            Some((union, index, path.strip_prefix(&branch.spec.path)?))
-        })
+        union
+            .branches
+            .iter()
+            .enumerate()
+            .filter_map(move |(index, branch)| {
+                Some((union, index, path.strip_prefix(&branch.spec.path)?))
+            })
     });
     let mut branches: Vec<_> = branches.collect();
     // The branch of a union of which the path is the deepest part.
@@ -143,7 +172,11 @@ fn at_path_unmounted(survey: &Survey<'_>, path: &Bytes, problems: &mut Vec<Error
             let mut union = union.clone();
             union.branches.drain(..index);
             let is_layer = index > 0;
-            Ok(Target { union, inside, is_layer })
+            Ok(Target {
+                union,
+                inside,
+                is_layer,
+            })
         }
         None => Err(Error::NoSuchTarget(path.to_text().into_owned())),
     }
@@ -153,13 +186,18 @@ fn at_path_unmounted(survey: &Survey<'_>, path: &Bytes, problems: &mut Vec<Error
 pub fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
     let inside_union = |path: &Bytes| {
         let mount = survey.table.covering(path)?;
-        let union = survey
-            .mounted
-            .iter()
-            .find(|union| union.mounts.iter().any(|at| at.path == mount.point) && mount.fs_type == b"aufs")?;
+        let union = survey.mounted.iter().find(|union| {
+            union.mounts.iter().any(|at| at.path == mount.point) && mount.fs_type == b"aufs"
+        })?;
         let rest = path.strip_prefix(&mount.point)?;
-        let inside = rest.components().fold(mount.root.clone(), |joined, part| joined.join(part));
-        Some(Target { union: union.clone(), inside, is_layer: false })
+        let inside = rest
+            .components()
+            .fold(mount.root.clone(), |joined, part| joined.join(part));
+        Some(Target {
+            union: union.clone(),
+            inside,
+            is_layer: false,
+        })
     };
     inside_union(path).or_else(|| {
         // The path may lead there through links of the host.
@@ -169,13 +207,23 @@ pub fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
 }
 
 fn layer_target(survey: &Survey<'_>, union: Union) -> Target {
-    let is_container = union.branches.first().is_some_and(|branch| branch.spec.permission.is_writable());
+    let is_container = union
+        .branches
+        .first()
+        .is_some_and(|branch| branch.spec.permission.is_writable());
     if is_container
-        && let Some(mounted) = union.owner.as_ref().and_then(|owner| survey.mounted_of(&owner.id))
+        && let Some(mounted) = union
+            .owner
+            .as_ref()
+            .and_then(|owner| survey.mounted_of(&owner.id))
     {
         return Target::of(mounted.clone());
     }
-    Target { union, inside: Bytes::from("/"), is_layer: !is_container }
+    Target {
+        union,
+        inside: Bytes::from("/"),
+        is_layer: !is_container,
+    }
 }
 
 fn container_union(survey: &Survey<'_>, container: &Container) -> Result<Union> {
@@ -187,7 +235,7 @@ fn container_union(survey: &Survey<'_>, container: &Container) -> Result<Union> 
 
 /// What an engine's name can stand for.
 enum Candidate {
-    Container(Container),
+    Container(Box<Container>),
     Image(Box<Image>),
     Layer(String),
 }
@@ -195,9 +243,15 @@ enum Candidate {
 impl Candidate {
     fn describe(&self) -> String {
         match self {
-            Candidate::Container(container) => format!("container {} ({})", short(&container.id), container.name),
+            Candidate::Container(container) => {
+                format!("container {} ({})", short(&container.id), container.name)
+            }
             Candidate::Image(image) => {
-                let tags = if image.tags.is_empty() { "untagged".to_owned() } else { image.tags.join(", ") };
+                let tags = if image.tags.is_empty() {
+                    "untagged".to_owned()
+                } else {
+                    image.tags.join(", ")
+                };
                 format!("image {} ({tags})", short(&image.id))
             }
             Candidate::Layer(id) => format!("layer {id}"),
@@ -209,7 +263,11 @@ impl Candidate {
             Candidate::Container(container) => Ok(Target::of(container_union(survey, &container)?)),
             Candidate::Image(image) => {
                 let union = survey.docker.union_of_image(&image)?;
-                Ok(Target { union, inside: Bytes::from("/"), is_layer: true })
+                Ok(Target {
+                    union,
+                    inside: Bytes::from("/"),
+                    is_layer: true,
+                })
             }
             Candidate::Layer(id) => {
                 let union = survey.docker.union_of_layer(&id, problems)?;
@@ -243,7 +301,7 @@ fn candidate(survey: &Survey<'_>, name: &str, problems: &mut Vec<Error>) -> Resu
         .find(|container| container.id == name)
         .or_else(|| containers.iter().find(|container| container.name == plain))
     {
-        return Ok(Candidate::Container(container.clone()));
+        return Ok(Candidate::Container(Box::new(container.clone())));
     }
     let hex = name.strip_prefix("sha256:").unwrap_or(name);
     let images = docker.images(problems);
@@ -253,10 +311,18 @@ fn candidate(survey: &Survey<'_>, name: &str, problems: &mut Vec<Error>) -> Resu
             .iter()
             .any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
     };
-    if let Some(image) = images.iter().find(|image| image.id == hex).or_else(|| images.iter().find(is_tag)) {
+    if let Some(image) = images
+        .iter()
+        .find(|image| image.id == hex)
+        .or_else(|| images.iter().find(is_tag))
+    {
         return Ok(Candidate::Image(Box::new(image.clone())));
     }
-    if hex.is_empty() || !hex.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-' || hex.ends_with("-init")) {
+    if hex.is_empty()
+        || !hex
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-' || hex.ends_with("-init"))
+    {
         return Err(Error::NoSuchTarget(name.to_owned()));
     }
     let layers = docker.layer_ids(problems);
@@ -270,7 +336,7 @@ fn candidate(survey: &Survey<'_>, name: &str, problems: &mut Vec<Error>) -> Resu
         containers
             .into_iter()
             .filter(|container| is_prefix(&container.id))
-            .map(Candidate::Container),
+            .map(|container| Candidate::Container(Box::new(container))),
     );
     found.extend(
         images
@@ -287,9 +353,13 @@ fn candidate(survey: &Survey<'_>, name: &str, problems: &mut Vec<Error>) -> Resu
         });
         let ids = database.get(&id);
         let is_named = is_prefix(&id)
-            || ids.is_some_and(|(chain, diff)| is_prefix(chain) || is_prefix(diff.trim_start_matches("sha256:")));
+            || ids.is_some_and(|(chain, diff)| {
+                is_prefix(chain) || is_prefix(diff.trim_start_matches("sha256:"))
+            });
         // A container's init layer shares its prefix: the shorter one is meant.
-        let is_init_of = id.strip_suffix("-init").is_some_and(|of| of.starts_with(hex));
+        let is_init_of = id
+            .strip_suffix("-init")
+            .is_some_and(|of| of.starts_with(hex));
         if is_named && !is_known && !is_init_of {
             found.push(Candidate::Layer(id));
         }
@@ -316,18 +386,37 @@ pub fn all_mounted(survey: &Survey<'_>) -> Result<Vec<Target>> {
         .cloned()
         .map(Target::of)
         .collect();
-    if targets.is_empty() { Err(Error::NothingMounted) } else { Ok(targets) }
+    if targets.is_empty() {
+        Err(Error::NothingMounted)
+    } else {
+        Ok(targets)
+    }
 }
 
 /// Names for completion: containers' and images', read from disk.
 pub fn names(survey: &Survey<'_>) -> Vec<(String, String)> {
     let mut problems = Vec::new();
-    let containers = survey.docker.containers(&mut problems).into_iter().map(|container| {
-        (container.name, format!("container {}", escape(container.image.as_bytes())))
-    });
-    let images = survey.docker.images(&mut problems).into_iter().flat_map(|image| {
-        image.tags.into_iter().map(|tag| (tag, "image".to_owned())).collect::<Vec<_>>()
-    });
+    let containers = survey
+        .docker
+        .containers(&mut problems)
+        .into_iter()
+        .map(|container| {
+            (
+                container.name,
+                format!("container {}", escape(container.image.as_bytes())),
+            )
+        });
+    let images = survey
+        .docker
+        .images(&mut problems)
+        .into_iter()
+        .flat_map(|image| {
+            image
+                .tags
+                .into_iter()
+                .map(|tag| (tag, "image".to_owned()))
+                .collect::<Vec<_>>()
+        });
     containers.chain(images).collect()
 }
 
@@ -348,7 +437,11 @@ mod tests {
             ("/etc/passwd", "/etc/passwd", None),
         ] {
             let split = split(argument.as_bytes());
-            assert_eq!(split, (target.as_bytes(), path.map(str::as_bytes)), "{argument}");
+            assert_eq!(
+                split,
+                (target.as_bytes(), path.map(str::as_bytes)),
+                "{argument}"
+            );
         }
     }
 }

@@ -55,7 +55,12 @@ impl Branch {
         } else {
             Grammar::AufsIgnored
         };
-        Branch { path: spec.path.clone(), permission: spec.permission.clone(), grammar, dir }
+        Branch {
+            path: spec.path.clone(),
+            permission: spec.permission.clone(),
+            grammar,
+            dir,
+        }
     }
 }
 
@@ -88,7 +93,13 @@ impl Stack {
                 parts.push(part);
             }
         }
-        Ok(Node { stack: self, path: Bytes::from("/"), parts, cuts: Vec::new(), reading })
+        Ok(Node {
+            stack: self,
+            path: Bytes::from("/"),
+            parts,
+            cuts: Vec::new(),
+            reading,
+        })
     }
 
     /// The whole merged view.
@@ -108,14 +119,17 @@ impl Stack {
 
     /// The branches that could not be opened. While there are any, no answer is sure.
     pub fn lost(&self) -> impl Iterator<Item = Error> {
-        self.branches.iter().enumerate().filter_map(|(index, branch)| {
-            let error = branch.dir.as_ref().err()?;
-            Some(Error::BranchLost {
-                index,
-                path: branch.path.clone(),
-                why: error.reason(),
+        self.branches
+            .iter()
+            .enumerate()
+            .filter_map(|(index, branch)| {
+                let error = branch.dir.as_ref().err()?;
+                Some(Error::BranchLost {
+                    index,
+                    path: branch.path.clone(),
+                    why: error.reason(),
+                })
             })
-        })
     }
 
     /// What one branch alone holds at `path`, marks and other branches left aside.
@@ -123,7 +137,9 @@ impl Stack {
     /// # Errors
     /// A directory on the way that cannot be searched.
     pub fn version(&self, branch: usize, path: &Bytes) -> Result<Option<Stat>> {
-        let Ok(root) = &self.branches[branch].dir else { return Ok(None) };
+        let Ok(root) = &self.branches[branch].dir else {
+            return Ok(None);
+        };
         let fail = |errno| Error::io(self.on_host(branch, path), errno);
         let mut dir = root.clone();
         let mut parts = path.components().peekable();
@@ -136,7 +152,9 @@ impl Stack {
             }
             dir = match dir.child(name, Access::Lookup) {
                 Ok(child) => child,
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => return Ok(None),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
+                    return Ok(None);
+                }
                 Err(errno) => return Err(fail(errno)),
             };
         }
@@ -146,7 +164,9 @@ impl Stack {
     /// Where a path of the union lies on the host, in one branch.
     pub fn on_host(&self, branch: usize, path: &Bytes) -> Bytes {
         path.components()
-            .fold(self.branches[branch].path.clone(), |joined, name| joined.join(name))
+            .fold(self.branches[branch].path.clone(), |joined, name| {
+                joined.join(name)
+            })
     }
 }
 
@@ -209,11 +229,19 @@ pub enum Entry<'s> {
     /// No branch that takes part has it.
     Missing,
     /// A whiteout of exactly this name.
-    Deleted { by: Cut },
+    Deleted {
+        by: Cut,
+    },
     /// The union refuses the name.
-    Broken { errno: Errno, why: Why },
+    Broken {
+        errno: Errno,
+        why: Why,
+    },
     /// Anything but a directory.
-    Leaf { from: usize, kind: Kind },
+    Leaf {
+        from: usize,
+        kind: Kind,
+    },
     Dir(Node<'s>),
 }
 
@@ -330,7 +358,9 @@ impl<'s> Node<'s> {
     pub fn stat(&self, branch: usize, name: &[u8]) -> Result<Stat> {
         let fail = |errno| Error::io(self.on_host(branch, name), errno);
         let dir = self.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
-        dir.stat(name).map_err(fail)?.ok_or_else(|| fail(Errno::NOENT))
+        dir.stat(name)
+            .map_err(fail)?
+            .ok_or_else(|| fail(Errno::NOENT))
     }
 
     /// What `lstat` says of the directory itself, which is the provider's.
@@ -338,7 +368,10 @@ impl<'s> Node<'s> {
     /// # Errors
     /// What the system call says.
     pub fn stat_self(&self) -> Result<Stat> {
-        let part = self.parts.first().ok_or_else(|| Error::io(self.path.clone(), Errno::NOENT))?;
+        let part = self
+            .parts
+            .first()
+            .ok_or_else(|| Error::io(self.path.clone(), Errno::NOENT))?;
         part.dir
             .stat_self()
             .map_err(|errno| Error::io(self.stack.on_host(part.branch, &self.path), errno))
@@ -361,7 +394,12 @@ impl<'s> Node<'s> {
     ///
     /// # Errors
     /// As [`Node::child`].
-    pub fn child_without_mark(&self, name: &[u8], branch: usize, kind: MarkKind) -> Result<Entry<'s>> {
+    pub fn child_without_mark(
+        &self,
+        name: &[u8],
+        branch: usize,
+        kind: MarkKind,
+    ) -> Result<Entry<'s>> {
         self.decide(name, Some((branch, kind)), |_, _| ())
     }
 
@@ -371,9 +409,11 @@ impl<'s> Node<'s> {
     /// As [`Node::child`].
     pub fn child_with_trail(&self, name: &[u8]) -> Result<(Entry<'s>, Vec<(usize, Says)>)> {
         let mut trail: Vec<(usize, Says)> = Vec::new();
-        let entry = self.decide(name, None, |branch, says| match trail.iter_mut().find(|(of, _)| *of == branch) {
-            Some(verdict) => verdict.1 = says,
-            None => trail.push((branch, says)),
+        let entry = self.decide(name, None, |branch, says| {
+            match trail.iter_mut().find(|(of, _)| *of == branch) {
+                Some(verdict) => verdict.1 = says,
+                None => trail.push((branch, says)),
+            }
         })?;
         Ok((entry, trail))
     }
@@ -415,14 +455,22 @@ impl<'s> Node<'s> {
                         return broken(Errno::IO, Why::BesideWhiteout { branch });
                     }
                     let mark = self.path.join(&grammar.whiteout_of(name));
-                    cut = Some(Cut { branch, mark, kind: MarkKind::Whiteout });
+                    cut = Some(Cut {
+                        branch,
+                        mark,
+                        kind: MarkKind::Whiteout,
+                    });
                     break;
                 }
             }
             match seen.entry {
                 None => says(branch, Says::Nothing),
                 Some(Kind::Directory) => {
-                    let access = if reads(self.reading, branch) { Access::List } else { Access::Lookup };
+                    let access = if reads(self.reading, branch) {
+                        Access::List
+                    } else {
+                        Access::Lookup
+                    };
                     let child = match part.dir.child(name, access) {
                         Ok(dir) => Part::new(branch, dir, self.reading).map_err(fail)?,
                         Err(errno) => return Err(fail(errno)),
@@ -432,7 +480,8 @@ impl<'s> Node<'s> {
                         says(branch, Says::Invalid);
                         return broken(Errno::IO, Why::BadOpaque { branch });
                     }
-                    let opaque = opaque == Validity::Valid && without != Some((branch, MarkKind::Opaque));
+                    let opaque =
+                        opaque == Validity::Valid && without != Some((branch, MarkKind::Opaque));
                     if opaque {
                         lowest_opaque = Some(found.len());
                     }
@@ -473,7 +522,13 @@ impl<'s> Node<'s> {
             });
         }
         cuts.extend(cut);
-        Ok(Entry::Dir(Node { stack: self.stack, path, parts: found, cuts, reading: self.reading }))
+        Ok(Entry::Dir(Node {
+            stack: self.stack,
+            path,
+            parts: found,
+            cuts,
+            reading: self.reading,
+        }))
     }
 
     /// Every name that any branch has here, marks and housekeeping left out, sorted. Whether the
@@ -512,7 +567,10 @@ impl<'s> Node<'s> {
                 return Ok(true);
             }
             let is_last = position + 1 == self.parts.len();
-            if !is_last && grammar == Grammar::Aufs && listing.kind(&grammar.whiteout_of(name)).is_some() {
+            if !is_last
+                && grammar == Grammar::Aufs
+                && listing.kind(&grammar.whiteout_of(name)).is_some()
+            {
                 return Ok(false);
             }
         }
@@ -599,7 +657,14 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
         for part in &rest {
             path = path.join(part);
         }
-        Ok(Resolution { path, place: Some((here, name)), entry, rest: rest.into(), links, trail })
+        Ok(Resolution {
+            path,
+            place: Some((here, name)),
+            entry,
+            rest: rest.into(),
+            links,
+            trail,
+        })
     };
 
     while let Some(name) = wanted.pop_front() {
@@ -615,11 +680,15 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
         trail = verdicts;
         match entry {
             Entry::Dir(node) => nodes.push(node),
-            Entry::Leaf { from, kind: Kind::Symlink }
-                if !wanted.is_empty() || as_directory || follow == Follow::All =>
-            {
+            Entry::Leaf {
+                from,
+                kind: Kind::Symlink,
+            } if !wanted.is_empty() || as_directory || follow == Follow::All => {
                 if links.len() == LINKS_MAX {
-                    let entry = Entry::Broken { errno: Errno::LOOP, why: Why::Links };
+                    let entry = Entry::Broken {
+                        errno: Errno::LOOP,
+                        why: Why::Links,
+                    };
                     return end(&nodes, name, entry, wanted, links, trail);
                 }
                 let fail = |errno| Error::io(here.on_host(from, &name), errno);
@@ -642,7 +711,10 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
                 trail.clear();
             }
             Entry::Leaf { .. } if !wanted.is_empty() || as_directory => {
-                let entry = Entry::Broken { errno: Errno::NOTDIR, why: Why::NotDirectory };
+                let entry = Entry::Broken {
+                    errno: Errno::NOTDIR,
+                    why: Why::NotDirectory,
+                };
                 return end(&nodes, name, entry, wanted, links, trail);
             }
             entry => return end(&nodes, name, entry, wanted, links, trail),
@@ -651,7 +723,9 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
     let Some(node) = nodes.pop() else {
         return Err(Error::io(root.path().clone(), Errno::NOENT));
     };
-    let place = nodes.pop().map(|parent| (parent, node.path().file_name().to_vec()));
+    let place = nodes
+        .pop()
+        .map(|parent| (parent, node.path().file_name().to_vec()));
     Ok(Resolution {
         path: node.path().clone(),
         place,

@@ -14,7 +14,10 @@ pub struct Walk<P, R, F> {
 }
 
 pub fn walk<P, R, F: FnMut(P) -> Vec<Item<P, R>>>(root: P, visit: F) -> Walk<P, R, F> {
-    Walk { pending: vec![vec![Item::Place(root)].into_iter()], visit }
+    Walk {
+        pending: vec![vec![Item::Place(root)].into_iter()],
+        visit,
+    }
 }
 
 impl<P, R, F: FnMut(P) -> Vec<Item<P, R>>> Iterator for Walk<P, R, F> {

@@ -93,7 +93,9 @@ impl Grammar {
         match self {
             Grammar::Plain => None,
             Grammar::Aufs | Grammar::AufsIgnored if name.starts_with(PREFIX) => Some(Errno::PERM),
-            Grammar::Aufs | Grammar::AufsIgnored if name.len() > AUFS_NAME_MAX => Some(Errno::NAMETOOLONG),
+            Grammar::Aufs | Grammar::AufsIgnored if name.len() > AUFS_NAME_MAX => {
+                Some(Errno::NAMETOOLONG)
+            }
             Grammar::Aufs | Grammar::AufsIgnored => None,
         }
     }
@@ -112,7 +114,10 @@ impl Grammar {
             Grammar::Aufs => Validity::of(source.kind(&self.whiteout_of(name))?),
             Grammar::AufsIgnored | Grammar::Plain => Validity::Absent,
         };
-        Ok(Seen { whiteout, entry: source.kind(name)? })
+        Ok(Seen {
+            whiteout,
+            entry: source.kind(name)?,
+        })
     }
 
     /// Whether the directory is marked opaque.
@@ -175,7 +180,12 @@ mod tests {
             (b".whx", None),
             (b"tomato", None),
         ] {
-            assert_eq!(Grammar::Aufs.mark(name), mark, "{}", crate::bytes::escape(name));
+            assert_eq!(
+                Grammar::Aufs.mark(name),
+                mark,
+                "{}",
+                crate::bytes::escape(name)
+            );
         }
     }
 
@@ -185,7 +195,10 @@ mod tests {
         assert_eq!(Grammar::Aufs.refuses(b".wh.x"), Some(Errno::PERM));
         assert_eq!(Grammar::AufsIgnored.refuses(b".wh."), Some(Errno::PERM));
         assert_eq!(Grammar::Aufs.refuses(&[b'a'; 242]), None);
-        assert_eq!(Grammar::Aufs.refuses(&[b'a'; 243]), Some(Errno::NAMETOOLONG));
+        assert_eq!(
+            Grammar::Aufs.refuses(&[b'a'; 243]),
+            Some(Errno::NAMETOOLONG)
+        );
         assert_eq!(Grammar::Aufs.refuses(b".whx"), None);
         assert_eq!(Grammar::Plain.refuses(b".wh.x"), None);
     }

@@ -62,7 +62,11 @@ fn row(union: Union) -> Row {
         union: union.label(),
         si: union.si.as_ref().map(|si| format!("si_{si}")),
         state: union.state,
-        mounts: union.mounts.iter().map(|mount| mount.path.clone()).collect(),
+        mounts: union
+            .mounts
+            .iter()
+            .map(|mount| mount.path.clone())
+            .collect(),
         owner: union.owner,
         branches: union
             .branches

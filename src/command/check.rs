@@ -71,20 +71,29 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
         for branch in 0..stack.branches.len() {
             for found in findings(&stack, branch) {
                 match found {
-                    Ok(row) => rows.push(Row { union: label.clone(), ..row }),
+                    Ok(row) => rows.push(Row {
+                        union: label.clone(),
+                        ..row
+                    }),
                     Err(error) => context.problems.push(error),
                 }
             }
             // While it is mounted, AUFS is still using them.
             if !in_use {
                 match leftovers(&stack, branch) {
-                    Ok(found) => rows.extend(found.into_iter().map(|row| Row { union: label.clone(), ..row })),
+                    Ok(found) => rows.extend(found.into_iter().map(|row| Row {
+                        union: label.clone(),
+                        ..row
+                    })),
                     Err(error) => context.problems.push(error),
                 }
             }
         }
     }
-    Ok(Outcome { is_yes: rows.is_empty(), report: Report::Check(rows) })
+    Ok(Outcome {
+        is_yes: rows.is_empty(),
+        report: Report::Check(rows),
+    })
 }
 
 enum Visit<'s> {
@@ -111,15 +120,28 @@ fn findings(stack: &Stack, branch: usize) -> impl Iterator<Item = Result<Row>> {
     })
 }
 
-fn in_directory<'s>(node: Node<'s>, at: Option<(&Node<'s>, &[u8])>, branch: usize) -> Result<Found<'s>> {
+fn in_directory<'s>(
+    node: Node<'s>,
+    at: Option<(&Node<'s>, &[u8])>,
+    branch: usize,
+) -> Result<Found<'s>> {
     let permission = &node.stack().branches[branch].permission;
     let grammar = node.stack().branches[branch].grammar;
-    let Some(listing) = node.listing(branch).cloned() else { return Ok(Vec::new()) };
+    let Some(listing) = node.listing(branch).cloned() else {
+        return Ok(Vec::new());
+    };
     let node = Arc::new(node);
     let mut found: Found<'s> = Vec::new();
     for (name, kind) in listing.iter() {
         let mut report = |finding, path: Bytes, means: String| {
-            found.push(Item::Row(Ok(Row { union: None, finding, branch, path, entry: node.path().join(name), means })));
+            found.push(Item::Row(Ok(Row {
+                union: None,
+                finding,
+                branch,
+                path,
+                entry: node.path().join(name),
+                means,
+            })));
         };
         match grammar.mark(name) {
             Some(mark) if !permission.honours_marks() => {
@@ -127,24 +149,46 @@ fn in_directory<'s>(node: Node<'s>, at: Option<(&Node<'s>, &[u8])>, branch: usiz
                     Mark::Whiteout(hidden) => node.path().join(hidden),
                     Mark::Opaque => node.path().clone(),
                 };
-                report(Finding::NoEffect, path, format!("marks do not count in a {permission} branch"));
+                report(
+                    Finding::NoEffect,
+                    path,
+                    format!("marks do not count in a {permission} branch"),
+                );
             }
             Some(_) if kind != Kind::File => {
                 let (path, what) = match grammar.mark(name) {
-                    Some(Mark::Whiteout(hidden)) => (node.path().join(hidden), "the name answers EIO"),
+                    Some(Mark::Whiteout(hidden)) => {
+                        (node.path().join(hidden), "the name answers EIO")
+                    }
                     _ => (node.path().clone(), "the directory answers EIO"),
                 };
-                report(Finding::BadMark, path, format!("the mark is a {}, not a regular file: {what}", kind.word()));
+                report(
+                    Finding::BadMark,
+                    path,
+                    format!("the mark is a {}, not a regular file: {what}", kind.word()),
+                );
             }
             Some(Mark::Whiteout(hidden)) => {
                 let path = node.path().join(hidden);
                 if listing.kind(hidden).is_some() {
-                    let answer = if branch == 0 { "the name answers EIO" } else { "the whiteout wins" };
-                    report(Finding::BesideWhiteout, path, format!("the branch has both the name and its whiteout: {answer}"));
+                    let answer = if branch == 0 {
+                        "the name answers EIO"
+                    } else {
+                        "the whiteout wins"
+                    };
+                    report(
+                        Finding::BesideWhiteout,
+                        path,
+                        format!("the branch has both the name and its whiteout: {answer}"),
+                    );
                 } else {
                     match node.child_without_mark(hidden, branch, MarkKind::Whiteout) {
                         Ok(entry) if entry.provider().is_none() => {
-                            report(Finding::StaleWhiteout, path, "no branch below has the name".into());
+                            report(
+                                Finding::StaleWhiteout,
+                                path,
+                                "no branch below has the name".into(),
+                            );
                         }
                         Ok(_) => {}
                         Err(error) => found.push(Item::Row(Err(error))),
@@ -152,25 +196,42 @@ fn in_directory<'s>(node: Node<'s>, at: Option<(&Node<'s>, &[u8])>, branch: usiz
                 }
             }
             Some(Mark::Opaque) => match at {
-                None => report(Finding::NoEffect, node.path().clone(), "an opaque mark in a branch's root is ignored".into()),
+                None => report(
+                    Finding::NoEffect,
+                    node.path().clone(),
+                    "an opaque mark in a branch's root is ignored".into(),
+                ),
                 Some(_) => match coming_back(&node, branch) {
                     Ok(names) if names.is_empty() => {}
-                    Ok(names) => report(Finding::ComesBack, node.path().clone(), comes_back_words(&names)),
+                    Ok(names) => report(
+                        Finding::ComesBack,
+                        node.path().clone(),
+                        comes_back_words(&names),
+                    ),
                     Err(error) => found.push(Item::Row(Err(error))),
                 },
             },
-            None if name.starts_with(STAGING) && name[STAGING.len()..].starts_with(b"layerctl-") => {
-                let means = "a restore was interrupted; what it was making can be removed".to_owned();
+            None if name.starts_with(STAGING)
+                && name[STAGING.len()..].starts_with(b"layerctl-") =>
+            {
+                let means =
+                    "a restore was interrupted; what it was making can be removed".to_owned();
                 report(Finding::Leftover, node.path().join(name), means);
             }
             None if grammar.hides_entry(name) => {}
             None => {
                 if grammar != Grammar::Plain && name.len() > AUFS_NAME_MAX {
-                    let means = format!("{} bytes; the union lists it and answers ENAMETOOLONG", name.len());
+                    let means = format!(
+                        "{} bytes; the union lists it and answers ENAMETOOLONG",
+                        name.len()
+                    );
                     report(Finding::NameTooLong, node.path().join(name), means);
                 }
                 if kind == Kind::Directory {
-                    found.push(Item::Place(Visit::Directory(Arc::clone(&node), name.to_vec())));
+                    found.push(Item::Place(Visit::Directory(
+                        Arc::clone(&node),
+                        name.to_vec(),
+                    )));
                 }
             }
         }
@@ -186,7 +247,11 @@ fn coming_back(node: &Node<'_>, branch: usize) -> Result<Vec<Vec<u8>>> {
     }
     let mut names = Vec::new();
     for name in node.names()? {
-        if node.child(&name)?.provider().is_some_and(|provider| provider != branch) {
+        if node
+            .child(&name)?
+            .provider()
+            .is_some_and(|provider| provider != branch)
+        {
             names.push(name);
         }
     }
@@ -194,7 +259,11 @@ fn coming_back(node: &Node<'_>, branch: usize) -> Result<Vec<Vec<u8>>> {
 }
 
 fn comes_back_words(names: &[Vec<u8>]) -> String {
-    let shown: Vec<String> = names.iter().take(3).map(|name| crate::bytes::escape(name).into_owned()).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(3)
+        .map(|name| crate::bytes::escape(name).into_owned())
+        .collect();
     let more = match names.len().saturating_sub(shown.len()) {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -208,20 +277,28 @@ fn comes_back_words(names: &[Vec<u8>]) -> String {
 /// What AUFS keeps for a mounted union and has left behind.
 fn leftovers(stack: &Stack, branch: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let Ok(root) = &stack.branches[branch].dir else { return Ok(rows) };
+    let Ok(root) = &stack.branches[branch].dir else {
+        return Ok(rows);
+    };
     for (directory, means) in [
         (
             &b".wh..wh.plnk"[..],
             "a copied-up hard link; its other names show their old content at the next mount",
         ),
-        (&b".wh..wh.orph"[..], "a file that was open when it was deleted"),
+        (
+            &b".wh..wh.orph"[..],
+            "a file that was open when it was deleted",
+        ),
     ] {
         let at = Bytes::from("/").join(directory);
         let fail = |errno| Error::io(stack.on_host(branch, &at), errno);
         if root.stat(directory).map_err(fail)?.map(|stat| stat.kind) != Some(Kind::Directory) {
             continue;
         }
-        let names = root.child(directory, Access::List).and_then(|dir| dir.names()).map_err(fail)?;
+        let names = root
+            .child(directory, Access::List)
+            .and_then(|dir| dir.names())
+            .map_err(fail)?;
         rows.extend(names.iter().map(|(name, _)| Row {
             union: None,
             finding: Finding::Leftover,

@@ -43,16 +43,23 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
         .map(|container| {
             let is_another = images.iter().any(|image| {
                 image.id != container.image_id
-                    && image
-                        .tags
-                        .iter()
-                        .any(|tag| *tag == container.image || tag.strip_suffix(":latest") == Some(&container.image))
+                    && image.tags.iter().any(|tag| {
+                        *tag == container.image
+                            || tag.strip_suffix(":latest") == Some(&container.image)
+                    })
             });
-            let time = |time: &Option<String>| time.clone().filter(|time| !crate::engine::docker::is_zero_time(Some(time)));
+            let time = |time: &Option<String>| {
+                time.clone()
+                    .filter(|time| !crate::engine::docker::is_zero_time(Some(time)))
+            };
             Row {
                 engine: "docker",
                 mounted: survey.mounted_of(&container.id).is_some(),
-                image: if is_another { short(&container.image_id).to_owned() } else { container.image },
+                image: if is_another {
+                    short(&container.image_id).to_owned()
+                } else {
+                    container.image
+                },
                 id: container.id,
                 name: container.name,
                 image_id: container.image_id,

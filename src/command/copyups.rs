@@ -61,21 +61,28 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
         let mut counted = HashSet::new();
         for difference in differences(&stack, branch) {
             let row = difference.and_then(|difference| {
-                let (Some(before), Some(after)) = (difference.before, difference.after) else { return Ok(None) };
+                let (Some(before), Some(after)) = (difference.before, difference.after) else {
+                    return Ok(None);
+                };
                 if difference.change != Change::Changed || before.kind != after.kind {
                     return Ok(None);
                 }
-                let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?) else {
+                let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?)
+                else {
                     return Ok(None);
                 };
                 let differs = differs(&difference)?;
                 // Directories are copied up only to hold what is in them, unless they were changed.
-                let is_mere_parent = !differs.iter().any(|what| matches!(what, Differs::Mode | Differs::Owner));
+                let is_mere_parent = !differs
+                    .iter()
+                    .any(|what| matches!(what, Differs::Mode | Differs::Owner));
                 if new.kind == Kind::Directory && is_mere_parent {
                     return Ok(None);
                 }
                 let cost = match new.kind {
-                    Kind::File if counted.insert((new.dev, new.ino)) => new.size.min(new.blocks * 512),
+                    Kind::File if counted.insert((new.dev, new.ino)) => {
+                        new.size.min(new.blocks * 512)
+                    }
                     _ => 0,
                 };
                 Ok(Some(Row {
@@ -102,7 +109,9 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
 /// A version that cannot be read.
 pub fn differs(difference: &Difference<'_>) -> Result<Vec<Differs>> {
     let mut found = Vec::new();
-    let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?) else { return Ok(found) };
+    let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?) else {
+        return Ok(found);
+    };
     if old.kind != new.kind {
         return Ok(vec![Differs::Type]);
     }
@@ -164,7 +173,11 @@ impl Reader {
         let fail = |errno| Error::io(path.clone(), errno);
         let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
         let file = File::from(dir.open_file(name).map_err(fail)?);
-        Ok(Reader { file, path, buffer: vec![0; 128 * 1024] })
+        Ok(Reader {
+            file,
+            path,
+            buffer: vec![0; 128 * 1024],
+        })
     }
 
     /// The next 128 KiB, less only at the end.

@@ -71,7 +71,9 @@ pub fn run(context: &mut Context<'_>, name: &[u8]) -> Result<Outcome> {
             diff_id: layer.and_then(|layer| layer.diff_id.clone()),
             chain_id: layer.and_then(|layer| layer.chain_id.clone()),
             cache_id: layer.and_then(|layer| layer.cache_id.clone()),
-            directory: layer.and_then(|layer| layer.cache_id.as_deref()).map(directory),
+            directory: layer
+                .and_then(|layer| layer.cache_id.as_deref())
+                .map(directory),
         }
     });
     Outcome::yes(Report::History(own.chain(steps).collect()))
@@ -90,7 +92,10 @@ fn image_of(context: &mut Context<'_>, target: &Target) -> Result<Image> {
         OwnerKind::Container => {
             let mut problems = Vec::new();
             let containers = docker.containers(&mut problems);
-            let container = containers.iter().find(|container| container.id == owner.id).ok_or_else(none)?;
+            let container = containers
+                .iter()
+                .find(|container| container.id == owner.id)
+                .ok_or_else(none)?;
             docker.image(&container.driver, &container.image_id)
         }
         OwnerKind::Layer => Err(none()),

@@ -28,14 +28,23 @@ pub struct Row {
 
 pub fn run(context: &mut Context<'_>, which: Which) -> Result<Outcome> {
     let images = context.survey.docker.images(&mut context.problems);
-    let parents: std::collections::HashSet<String> = images.iter().filter_map(|image| image.parent.clone()).collect();
+    let parents: std::collections::HashSet<String> = images
+        .iter()
+        .filter_map(|image| image.parent.clone())
+        .collect();
     let rows = images
         .into_iter()
         // As docker: an untagged image that another was built on is a step, not an image.
-        .filter(|image| which == Which::All || !image.tags.is_empty() || !parents.contains(&image.id))
+        .filter(|image| {
+            which == Which::All || !image.tags.is_empty() || !parents.contains(&image.id)
+        })
         .map(|image| Row {
             engine: "docker",
-            layers: image.history.iter().filter(|entry| entry.layer.is_some()).count(),
+            layers: image
+                .history
+                .iter()
+                .filter(|entry| entry.layer.is_some())
+                .count(),
             id: image.id,
             tags: image.tags,
             created: image.created,

@@ -42,7 +42,9 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
         Vec::new()
     };
     let mounted = &context.survey.mounted;
-    let elsewhere = mounted.iter().filter(|union| union.state == crate::engine::MountState::Elsewhere);
+    let elsewhere = mounted
+        .iter()
+        .filter(|union| union.state == crate::engine::MountState::Elsewhere);
     context.problems.append(&mut problems);
     let unread = context.survey.problems.iter().chain(&context.problems);
     let row = Row {
@@ -58,14 +60,20 @@ fn docker(context: &Context<'_>, problems: &mut Vec<crate::error::Error>) -> Eng
     let survey = &context.survey;
     let docker = &survey.docker;
     let containers = docker.containers(problems);
-    let count = |word: &str| containers.iter().filter(|container| container.state.word() == word).count();
+    let count = |word: &str| {
+        containers
+            .iter()
+            .filter(|container| container.state.word() == word)
+            .count()
+    };
     // As docker counts: a paused container is not running.
     let (running, paused) = (count("running") + count("restarting"), count("paused"));
     let driver = docker.driver(&containers, problems);
     let root_dir = docker.root.join(driver.as_bytes());
-    let dirperm1 = survey.table.0.iter().filter(|mount| {
-        mount.fs_type == b"aufs" && mount.point.strip_prefix(&root_dir).is_some()
-    });
+    let dirperm1 =
+        survey.table.0.iter().filter(|mount| {
+            mount.fs_type == b"aufs" && mount.point.strip_prefix(&root_dir).is_some()
+        });
     Engine {
         engine: "docker",
         running,
@@ -73,9 +81,17 @@ fn docker(context: &Context<'_>, problems: &mut Vec<crate::error::Error>) -> Eng
         stopped: containers.len() - running - paused,
         images: docker.images(problems).len(),
         dirs: docker.layer_ids(problems).len(),
-        backing_filesystem: survey.table.covering(&docker.root).map(|mount| backing(&mount.fs_type)),
+        backing_filesystem: survey
+            .table
+            .covering(&docker.root)
+            .map(|mount| backing(&mount.fs_type)),
         dirperm1_supported: dirperm1
-            .map(|mount| mount.options.split(|&byte| byte == b',').any(|option| option == b"dirperm1"))
+            .map(|mount| {
+                mount
+                    .options
+                    .split(|&byte| byte == b',')
+                    .any(|option| option == b"dirperm1")
+            })
             .reduce(|a, b| a || b),
         containers: containers.len(),
         storage_driver: driver,

@@ -95,7 +95,10 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             Depth::OneLevel => Reading::Nothing,
             Depth::Recursive => Reading::Everything,
         };
-        let start = match stack.whole(Reading::Nothing).and_then(|root| start(&root, path)) {
+        let start = match stack
+            .whole(Reading::Nothing)
+            .and_then(|root| start(&root, path))
+        {
             Ok(start) => start,
             Err(error) => return context.problems.push(error),
         };
@@ -107,13 +110,18 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                 },
                 None => {
                     is_yes = false;
-                    rows.push(refused(Bytes::absolute(found.path.components()), &found.entry));
+                    rows.push(refused(
+                        Bytes::absolute(found.path.components()),
+                        &found.entry,
+                    ));
                 }
             },
             Start::Directory(path) => {
-                let node = stack.whole(reading).and_then(|root| match lookup(&root, path.as_bytes(), Follow::NotLast)?.entry {
-                    Entry::Dir(node) => Ok(node),
-                    _ => Err(Error::io(path.clone(), rustix::io::Errno::STALE)),
+                let node = stack.whole(reading).and_then(|root| {
+                    match lookup(&root, path.as_bytes(), Follow::NotLast)?.entry {
+                        Entry::Dir(node) => Ok(node),
+                        _ => Err(Error::io(path.clone(), rustix::io::Errno::STALE)),
+                    }
                 });
                 match node {
                     Ok(node) => tree(&target.union, query, node, &mut rows, &mut context.problems),
@@ -126,7 +134,11 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         Some(name) => {
             let target = context.find(name)?;
             let root: &[u8] = b"/";
-            let paths = if query.arguments.is_empty() { vec![root] } else { query.arguments.clone() };
+            let paths = if query.arguments.is_empty() {
+                vec![root]
+            } else {
+                query.arguments.clone()
+            };
             for path in paths {
                 list(context, &target, &path_in_union(path));
             }
@@ -140,7 +152,10 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             }
         }
     }
-    Ok(Outcome { report: Report::Ls(rows), is_yes })
+    Ok(Outcome {
+        report: Report::Ls(rows),
+        is_yes,
+    })
 }
 
 enum Start<'s> {
@@ -168,7 +183,13 @@ enum Visit<'s> {
     Child(std::sync::Arc<Node<'s>>, Vec<u8>),
 }
 
-fn tree(union: &Union, query: &Query<'_>, node: Node<'_>, rows: &mut Vec<Row>, problems: &mut Vec<Error>) {
+fn tree(
+    union: &Union,
+    query: &Query<'_>,
+    node: Node<'_>,
+    rows: &mut Vec<Row>,
+    problems: &mut Vec<Error>,
+) {
     let answers = walk(Visit::Root(node), |visit| {
         let found = match visit {
             Visit::Root(node) => children(node),
@@ -204,8 +225,13 @@ fn child<'s>(union: &Union, query: &Query<'_>, node: &Node<'s>, name: &[u8]) -> 
         None => match &entry {
             Entry::Broken { .. } => found.push(Item::Row(Ok(refused(path, &entry)))),
             _ if query.ghosts == Ghosts::Shown && node.readdir_lists(name)? => {
-                let Row::Refused(row) = refused(path, &entry) else { return Ok(found) };
-                found.push(Item::Row(Ok(Row::Refused(Refused { is_ghost: true, ..row }))));
+                let Row::Refused(row) = refused(path, &entry) else {
+                    return Ok(found);
+                };
+                found.push(Item::Row(Ok(Row::Refused(Refused {
+                    is_ghost: true,
+                    ..row
+                }))));
             }
             _ => {}
         },
@@ -221,12 +247,26 @@ fn child<'s>(union: &Union, query: &Query<'_>, node: &Node<'s>, name: &[u8]) -> 
 
 fn row_of(union: &Union, query: &Query<'_>, found: &Resolution<'_>) -> Result<Row> {
     match &found.place {
-        Some((place, name)) => shown(union, query, place, name, &found.entry, place.path().join(name)),
+        Some((place, name)) => shown(
+            union,
+            query,
+            place,
+            name,
+            &found.entry,
+            place.path().join(name),
+        ),
         None => Err(Error::io(found.path.clone(), rustix::io::Errno::NOENT)),
     }
 }
 
-fn shown(union: &Union, query: &Query<'_>, node: &Node<'_>, name: &[u8], entry: &Entry<'_>, path: Bytes) -> Result<Row> {
+fn shown(
+    union: &Union,
+    query: &Query<'_>,
+    node: &Node<'_>,
+    name: &[u8],
+    entry: &Entry<'_>,
+    path: Bytes,
+) -> Result<Row> {
     let (Some(kind), Some(branch)) = (entry.kind(), entry.provider()) else {
         return Ok(refused(path, entry));
     };
@@ -236,7 +276,9 @@ fn shown(union: &Union, query: &Query<'_>, node: &Node<'_>, name: &[u8], entry: 
             let stat = node.stat(branch, name)?;
             let target = match (stat.kind, node.dir(branch)) {
                 (Kind::Symlink, Some(dir)) => {
-                    let target = dir.read_link(name).map_err(|errno| Error::io(node.on_host(branch, name), errno))?;
+                    let target = dir
+                        .read_link(name)
+                        .map_err(|errno| Error::io(node.on_host(branch, name), errno))?;
                     Some(Bytes(target))
                 }
                 _ => None,
@@ -252,7 +294,13 @@ fn shown(union: &Union, query: &Query<'_>, node: &Node<'_>, name: &[u8], entry: 
         }
     };
     let layer = union.layer_id(branch).map(str::to_owned);
-    Ok(Row::Shown(Box::new(Shown { path, kind, branch, layer, long })))
+    Ok(Row::Shown(Box::new(Shown {
+        path,
+        kind,
+        branch,
+        layer,
+        long,
+    })))
 }
 
 fn refused(path: Bytes, entry: &Entry<'_>) -> Row {
@@ -260,5 +308,9 @@ fn refused(path: Bytes, entry: &Entry<'_>) -> Row {
         Entry::Broken { errno, .. } => errno_name(*errno),
         _ => "ENOENT",
     };
-    Row::Refused(Refused { path, error, is_ghost: false })
+    Row::Refused(Refused {
+        path,
+        error,
+        is_ghost: false,
+    })
 }

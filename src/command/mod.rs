@@ -32,13 +32,16 @@ pub struct Context<'h> {
     pub problems: Vec<Error>,
 }
 
+/// A target, and its label where the person did not name it.
+pub type Labelled = (Option<String>, Target);
+
 impl Context<'_> {
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {
         target::find(&mut self.survey, name, &self.base)
     }
 
     /// The target that was named; where none was, every mounted union, each with its label.
-    pub fn targets(&mut self, name: Option<&[u8]>) -> Result<Vec<(Option<String>, Target)>> {
+    pub fn targets(&mut self, name: Option<&[u8]>) -> Result<Vec<Labelled>> {
         match name {
             Some(name) => Ok(vec![(None, self.find(name)?)]),
             None => Ok(target::all_mounted(&self.survey)?
@@ -66,7 +69,10 @@ pub struct Outcome {
 
 impl Outcome {
     fn yes(report: Report) -> Result<Outcome> {
-        Ok(Outcome { report, is_yes: true })
+        Ok(Outcome {
+            report,
+            is_yes: true,
+        })
     }
 }
 
@@ -115,7 +121,10 @@ impl Version {
 /// The branch that changes and marks are about.
 fn subject(target: &Target) -> Result<usize> {
     target.subject().ok_or_else(|| Error::Refused {
-        what: format!("{} has no writable branch, so nothing in it can have changed", target.union.label()),
+        what: format!(
+            "{} has no writable branch, so nothing in it can have changed",
+            target.union.label()
+        ),
         hint: "`layerctl whiteouts --all-layers` looks at read-only branches, too".into(),
     })
 }

@@ -112,13 +112,23 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         Ok(plan) => plan,
         Err(nothing) => {
             row.nothing = Some(nothing);
-            return Ok(Outcome { report: Report::Restore(Box::new(row)), is_yes: false });
+            return Ok(Outcome {
+                report: Report::Restore(Box::new(row)),
+                is_yes: false,
+            });
         }
     };
     let is_written = !matches!(plan, Plan::CopyOut { .. });
-    if is_written && ground.view.is_none() && target.union.is_mounted() && context.survey.host.is_live() {
+    if is_written
+        && ground.view.is_none()
+        && target.union.is_mounted()
+        && context.survey.host.is_live()
+    {
         return Err(Error::Refused {
-            what: format!("{} is mounted, but not where this process could look", target.union.label()),
+            what: format!(
+                "{} is mounted, but not where this process could look",
+                target.union.label()
+            ),
             hint: "run it as root on the host, or unmount the union first".into(),
         });
     }
@@ -127,18 +137,27 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     if query.apply == Apply::Now {
         if is_written && !context.survey.host.is_live() && !query.may_write_copy {
             return Err(Error::Refused {
-                what: format!("{} is a copy of a host, which is not written to unasked", context.survey.host.root().display()),
+                what: format!(
+                    "{} is a copy of a host, which is not written to unasked",
+                    context.survey.host.root().display()
+                ),
                 hint: "add --write, or see the plan with --dry-run".into(),
             });
         }
-        if matches!(plan, Plan::Unhide { .. }) && !row.reappears.is_empty() && query.consent == Consent::NotGiven {
+        if matches!(plan, Plan::Unhide { .. })
+            && !row.reappears.is_empty()
+            && query.consent == Consent::NotGiven
+        {
             return Err(more_reappears(&row));
         }
         plan.apply(&stack, &ground)?;
         row.applied = true;
         row.seen = Some(look_again(context, &target, &path, &plan, &ground)?);
     }
-    Ok(Outcome { report: Report::Restore(Box::new(row)), is_yes: true })
+    Ok(Outcome {
+        report: Report::Restore(Box::new(row)),
+        is_yes: true,
+    })
 }
 
 fn more_reappears(row: &Row) -> Error {
@@ -149,7 +168,10 @@ fn more_reappears(row: &Row) -> Error {
     if row.reappears.len() > 10 {
         what.push_str(&format!("\n  and {} more", row.reappears.len() - 10));
     }
-    Error::Refused { what, hint: "add --yes if that is wanted, or use --strategy copy".into() }
+    Error::Refused {
+        what,
+        hint: "add --yes if that is wanted, or use --strategy copy".into(),
+    }
 }
 
 /// The union and the path in it.
@@ -184,8 +206,12 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
         let root = stack.whole(Reading::Nothing)?;
         let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
         let fits = match &query.goal {
-            Goal::Revert(_) => found.entry.provider().is_some() && found.entry.provider() == stack.writable(),
-            Goal::Undelete(_) | Goal::CopyOut(_) => hidden_by(&found, &versions(&stack, &target.union, &found)?).is_some(),
+            Goal::Revert(_) => {
+                found.entry.provider().is_some() && found.entry.provider() == stack.writable()
+            }
+            Goal::Undelete(_) | Goal::CopyOut(_) => {
+                hidden_by(&found, &versions(&stack, &target.union, &found)?).is_some()
+            }
         };
         if fits {
             fitting.push(target.clone());
@@ -195,12 +221,18 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
         1 => Ok((fitting.remove(0), path)),
         0 if mounted.len() == 1 => Ok((mounted.remove(0), path)),
         0 => Err(Error::Refused {
-            what: format!("{path} is not deleted in any of the {} mounted unions", mounted.len()),
+            what: format!(
+                "{path} is not deleted in any of the {} mounted unions",
+                mounted.len()
+            ),
             hint: "name one: TARGET:PATH".into(),
         }),
         _ => Err(Error::Ambiguous {
             name: path.to_text().into_owned(),
-            candidates: fitting.iter().map(|target| format!("{}:{}", target.union.label(), path.to_text())).collect(),
+            candidates: fitting
+                .iter()
+                .map(|target| format!("{}:{}", target.union.label(), path.to_text()))
+                .collect(),
         }),
     }
 }
@@ -215,11 +247,13 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes) -> Result<Ground> 
             .iter()
             .filter(|mount| path.strip_prefix(&mount.root).is_some())
             .min_by_key(|mount| mount.root.components().count())
-            .map(|mount| View { mount: mount.clone() })
+            .map(|mount| View {
+                mount: mount.clone(),
+            })
     } else {
         None
     };
-    let root = std::path::absolute(host.root()).map_err(|_| Error::Usage("the working directory is gone".into()))?;
+    let root = host.root().to_owned();
     Ok(Ground { root, view })
 }
 
@@ -234,7 +268,12 @@ fn versions(stack: &Stack, union: &Union, found: &Resolution<'_>) -> Result<Vec<
 }
 
 /// Makes the plan, or says why there is nothing to restore.
-fn plan<'s>(stack: &'s Stack, path: &Bytes, query: &Query<'_>, row: &mut Row) -> Result<Result<Plan<'s>, String>> {
+fn plan<'s>(
+    stack: &'s Stack,
+    path: &Bytes,
+    query: &Query<'_>,
+    row: &mut Row,
+) -> Result<Result<Plan<'s>, String>> {
     let root = stack.whole(Reading::Nothing)?;
     let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
     row.path = Bytes::absolute(found.path.components());
@@ -242,44 +281,73 @@ fn plan<'s>(stack: &'s Stack, path: &Bytes, query: &Query<'_>, row: &mut Row) ->
         row.strategy = Some("revert");
         return revert(stack, found, changed);
     }
-    let Some((place, name)) = found.place.clone() else { return Ok(Err("the root of the union is there".into())) };
+    let Some((place, name)) = found.place.clone() else {
+        return Ok(Err("the root of the union is there".into()));
+    };
     if let Some(kind) = found.entry.kind() {
-        return Ok(Err(format!("it is there, a {}; nothing is deleted", kind.word())));
+        return Ok(Err(format!(
+            "it is there, a {}; nothing is deleted",
+            kind.word()
+        )));
     }
     let versions: Vec<Version> = (0..stack.branches.len())
         .map(|branch| Ok(stack.version(branch, &row.path)?.map(|stat| (branch, stat))))
         .collect::<Result<Vec<_>>>()?
         .into_iter()
         .flatten()
-        .map(|(branch, stat)| Version { branch, kind: stat.kind, size: stat.size, layer: None })
+        .map(|(branch, stat)| Version {
+            branch,
+            kind: stat.kind,
+            size: stat.size,
+            layer: None,
+        })
         .collect();
     let cut = match &found.entry {
         // What an earlier run that was killed between two steps has left, too.
-        Entry::Broken { why: Why::BesideWhiteout { branch }, .. } if found.rest.is_empty() => Some(Cut {
+        Entry::Broken {
+            why: Why::BesideWhiteout { branch },
+            ..
+        } if found.rest.is_empty() => Some(Cut {
             branch: *branch,
-            mark: place.path().join(&stack.branches[*branch].grammar.whiteout_of(&name)),
+            mark: place
+                .path()
+                .join(&stack.branches[*branch].grammar.whiteout_of(&name)),
             kind: MarkKind::Whiteout,
         }),
         Entry::Broken { errno, .. } => {
-            return Ok(Err(format!("the union refuses it ({})", crate::error::errno_name(*errno))));
+            return Ok(Err(format!(
+                "the union refuses it ({})",
+                crate::error::errno_name(*errno)
+            )));
         }
         _ => hidden_by(&found, &versions),
     };
-    let Some(cut) = cut else { return Ok(Err("it is not deleted: no branch has it".into())) };
+    let Some(cut) = cut else {
+        return Ok(Err("it is not deleted: no branch has it".into()));
+    };
     let is_beside = matches!(found.entry, Entry::Broken { .. });
     row.hidden_by = Some(cut.clone());
-    let version = versions.iter().find(|version| version.branch > cut.branch || (is_beside && version.branch == cut.branch));
+    let version = versions
+        .iter()
+        .find(|version| version.branch > cut.branch || (is_beside && version.branch == cut.branch));
     let Some(version) = version else {
-        return Ok(Err(format!("it is deleted, and nothing is left below {}", cut.mark)));
+        return Ok(Err(format!(
+            "it is deleted, and nothing is left below {}",
+            cut.mark
+        )));
     };
     if let Goal::CopyOut(to) = &query.goal {
         row.strategy = Some("copy-out");
         return copy_out(stack, &row.path, version, to, query.depth).map(Ok);
     }
-    let is_exact = cut.kind == MarkKind::Whiteout && found.rest.is_empty() && matches!(found.entry, Entry::Deleted { .. } | Entry::Broken { .. });
+    let is_exact = cut.kind == MarkKind::Whiteout
+        && found.rest.is_empty()
+        && matches!(found.entry, Entry::Deleted { .. } | Entry::Broken { .. });
     let can_write_mark = stack.branches[cut.branch].permission.is_writable();
     let unhidden = unhidden(stack, &cut, &row.path)?;
-    let Goal::Undelete(wanted) = query.goal else { return Ok(Err("nothing to do".into())) };
+    let Goal::Undelete(wanted) = query.goal else {
+        return Ok(Err("nothing to do".into()));
+    };
     let strategy = wanted.unwrap_or(if is_exact && can_write_mark && unhidden.is_some() {
         Strategy::Unhide
     } else {
@@ -290,18 +358,27 @@ fn plan<'s>(stack: &'s Stack, path: &Bytes, query: &Query<'_>, row: &mut Row) ->
             row.strategy = Some("unhide");
             if !can_write_mark {
                 return Err(Error::Refused {
-                    what: format!("{} is in branch {}, which is read-only and is never written", cut.mark, cut.branch),
+                    what: format!(
+                        "{} is in branch {}, which is read-only and is never written",
+                        cut.mark, cut.branch
+                    ),
                     hint: "use --strategy copy".into(),
                 });
             }
             let Some(reappears) = unhidden else {
                 return Err(Error::Refused {
-                    what: format!("removing {} would not bring it back: another mark below hides it, too", cut.mark),
+                    what: format!(
+                        "removing {} would not bring it back: another mark below hides it, too",
+                        cut.mark
+                    ),
                     hint: "use --strategy copy".into(),
                 });
             };
             row.reappears = reappears;
-            Ok(Ok(Plan::Unhide { branch: cut.branch, mark: cut.mark }))
+            Ok(Ok(Plan::Unhide {
+                branch: cut.branch,
+                mark: cut.mark,
+            }))
         }
         Strategy::Copy => {
             row.strategy = Some("copy");
@@ -325,7 +402,10 @@ fn copy_plan<'s>(
     })?;
     if cut.branch < writable {
         return Err(Error::Refused {
-            what: format!("branch {} hides it, above the writable branch {writable}", cut.branch),
+            what: format!(
+                "branch {} hides it, above the writable branch {writable}",
+                cut.branch
+            ),
             hint: "copy the version out with --to DIR".into(),
         });
     }
@@ -334,9 +414,15 @@ fn copy_plan<'s>(
     }
     let mut chain = vec![name.clone()];
     chain.extend(found.rest.iter().cloned());
-    let mark = place.path().join(&stack.branches[writable].grammar.whiteout_of(&name));
+    let mark = place
+        .path()
+        .join(&stack.branches[writable].grammar.whiteout_of(&name));
     let source = view_of(stack, version.branch, place.path())?;
-    let first = if chain.len() > 1 { Kind::Directory } else { version.kind };
+    let first = if chain.len() > 1 {
+        Kind::Directory
+    } else {
+        version.kind
+    };
     Ok(Plan::Copy {
         writable,
         has_whiteout: stack.version(writable, &mark)?.is_some(),
@@ -349,7 +435,10 @@ fn copy_plan<'s>(
 }
 
 fn is_directory(path: &Bytes) -> Error {
-    Error::Refused { what: format!("{path} is a directory"), hint: "copy it whole with -r".into() }
+    Error::Refused {
+        what: format!("{path} is a directory"),
+        hint: "copy it whole with -r".into(),
+    }
 }
 
 /// A directory in the view of one branch and those below it.
@@ -364,7 +453,13 @@ fn view_of<'s>(stack: &'s Stack, from: usize, path: &Bytes) -> Result<Node<'s>> 
     }
 }
 
-fn copy_out<'s>(stack: &'s Stack, path: &Bytes, version: &Version, to: &std::path::Path, depth: Depth) -> Result<Plan<'s>> {
+fn copy_out<'s>(
+    stack: &'s Stack,
+    path: &Bytes,
+    version: &Version,
+    to: &std::path::Path,
+    depth: Depth,
+) -> Result<Plan<'s>> {
     if version.kind == Kind::Directory && depth == Depth::OneEntry {
         return Err(is_directory(path));
     }
@@ -381,27 +476,48 @@ fn unhidden(stack: &Stack, cut: &Cut, path: &Bytes) -> Result<Option<Vec<Bytes>>
     let marked = match cut.kind {
         MarkKind::Opaque => cut.mark.parent(),
         MarkKind::Whiteout => {
-            let hidden = cut.mark.file_name().strip_prefix(b".wh.").unwrap_or_default();
+            let hidden = cut
+                .mark
+                .file_name()
+                .strip_prefix(b".wh.")
+                .unwrap_or_default();
             cut.mark.parent().join(hidden)
         }
     };
     let root = stack.whole(Reading::Nothing)?;
-    let Entry::Dir(parent) = lookup(&root, marked.parent().as_bytes(), Follow::NotLast)?.entry else {
+    let Entry::Dir(parent) = lookup(&root, marked.parent().as_bytes(), Follow::NotLast)?.entry
+    else {
         return Ok(None);
     };
     let without = parent.child_without_mark(marked.file_name(), cut.branch, cut.kind)?;
     let with = parent.child(marked.file_name())?;
-    let Some(rest) = path.strip_prefix(&marked) else { return Ok(None) };
+    let Some(rest) = path.strip_prefix(&marked) else {
+        return Ok(None);
+    };
     let mut reappears = Vec::new();
-    let is_back = compare(without, Some(with), &rest.components().map(<[u8]>::to_vec).collect::<Vec<_>>(), &mut reappears)?;
+    let is_back = compare(
+        without,
+        Some(with),
+        &rest.components().map(<[u8]>::to_vec).collect::<Vec<_>>(),
+        &mut reappears,
+    )?;
     Ok(is_back.then_some(reappears))
 }
 
 /// Follows `chain` down the view without the mark, noting what appears beside it that the view
 /// with the mark does not have.
-fn compare(without: Entry<'_>, with: Option<Entry<'_>>, chain: &[Vec<u8>], reappears: &mut Vec<Bytes>) -> Result<bool> {
-    let Some((next, rest)) = chain.split_first() else { return Ok(without.kind().is_some()) };
-    let Entry::Dir(without) = without else { return Ok(false) };
+fn compare(
+    without: Entry<'_>,
+    with: Option<Entry<'_>>,
+    chain: &[Vec<u8>],
+    reappears: &mut Vec<Bytes>,
+) -> Result<bool> {
+    let Some((next, rest)) = chain.split_first() else {
+        return Ok(without.kind().is_some());
+    };
+    let Entry::Dir(without) = without else {
+        return Ok(false);
+    };
     let with = match with {
         Some(Entry::Dir(node)) => Some(node),
         _ => None,
@@ -422,10 +538,18 @@ fn compare(without: Entry<'_>, with: Option<Entry<'_>>, chain: &[Vec<u8>], reapp
     Ok(is_back)
 }
 
-fn revert<'s>(stack: &'s Stack, found: Resolution<'s>, changed: &Changed) -> Result<Result<Plan<'s>, String>> {
-    let Some(writable) = stack.writable() else { return Ok(Err("the union has no writable branch".into())) };
+fn revert<'s>(
+    stack: &'s Stack,
+    found: Resolution<'s>,
+    changed: &Changed,
+) -> Result<Result<Plan<'s>, String>> {
+    let Some(writable) = stack.writable() else {
+        return Ok(Err("the union has no writable branch".into()));
+    };
     let (Some((place, name)), Some(kind)) = (found.place, found.entry.kind()) else {
-        return Ok(Err("it is not there; restore brings deleted files back without --revert".into()));
+        return Ok(Err(
+            "it is not there; restore brings deleted files back without --revert".into(),
+        ));
     };
     if kind == Kind::Directory {
         return Err(Error::Refused {
@@ -434,7 +558,9 @@ fn revert<'s>(stack: &'s Stack, found: Resolution<'s>, changed: &Changed) -> Res
         });
     }
     if found.entry.provider() != Some(writable) {
-        return Ok(Err("it was not changed: the writable branch does not have it".into()));
+        return Ok(Err(
+            "it was not changed: the writable branch does not have it".into(),
+        ));
     }
     let root = stack.root(|branch| branch != writable, Reading::Nothing)?;
     let below = match lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry {
@@ -443,7 +569,9 @@ fn revert<'s>(stack: &'s Stack, found: Resolution<'s>, changed: &Changed) -> Res
     };
     match below.child(&name)?.kind() {
         None => return Ok(Err("it was made here: there is no lower version".into())),
-        Some(Kind::Directory) => return Ok(Err("it replaced a directory and was not copied up".into())),
+        Some(Kind::Directory) => {
+            return Ok(Err("it replaced a directory and was not copied up".into()));
+        }
         Some(_) => {}
     }
     Ok(Ok(Plan::Revert {
@@ -459,13 +587,24 @@ fn revert<'s>(stack: &'s Stack, found: Resolution<'s>, changed: &Changed) -> Res
 }
 
 /// Looks whether it worked: through the mount where there is one.
-fn look_again(context: &Context<'_>, target: &Target, path: &Bytes, plan: &Plan<'_>, ground: &Ground) -> Result<String> {
+fn look_again(
+    context: &Context<'_>,
+    target: &Target,
+    path: &Bytes,
+    plan: &Plan<'_>,
+    ground: &Ground,
+) -> Result<String> {
     if let Plan::CopyOut { to, name, .. } = plan {
         return Ok(format!("{} is there", Bytes::from(to.as_path()).join(name)));
     }
     if let Some(view) = &ground.view {
         return match view.look(path)? {
-            Some(stat) => Ok(format!("{}, a {} of {} bytes", view.path(path)?, stat.kind.word(), stat.size)),
+            Some(stat) => Ok(format!(
+                "{}, a {} of {} bytes",
+                view.path(path)?,
+                stat.kind.word(),
+                stat.size
+            )),
             None => Err(Error::Refused {
                 what: format!("{} is still not there", view.path(path)?),
                 hint: "nothing else was changed; `layerctl which` tells what hides it now".into(),
@@ -478,7 +617,11 @@ fn look_again(context: &Context<'_>, target: &Target, path: &Bytes, plan: &Plan<
     match found.entry.provider() {
         Some(branch) => {
             let stat = found.stat()?;
-            Ok(format!("{} of {} bytes from branch {branch}", stat.kind.word(), stat.size))
+            Ok(format!(
+                "{} of {} bytes from branch {branch}",
+                stat.kind.word(),
+                stat.size
+            ))
         }
         None => Err(Error::Refused {
             what: format!("{path} is still not there"),

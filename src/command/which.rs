@@ -5,11 +5,11 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report, Version, path_in_union};
+use crate::command::{Context, Labelled, Outcome, Report, Version, path_in_union};
 use crate::dir::Kind;
 use crate::engine::Union;
 use crate::error::{Error, Result, errno_name};
-use crate::target::{self, Target};
+use crate::target;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
 
 /// What to look for.
@@ -97,11 +97,20 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     };
     for typed in &query.paths {
         if let Some((target, stack)) = &within {
-            ask(context, &target.union, stack, typed, &path_in_union(typed), query.follow, None, &mut rows);
+            ask(
+                context,
+                &target.union,
+                stack,
+                typed,
+                &path_in_union(typed),
+                query.follow,
+                None,
+                &mut rows,
+            );
             continue;
         }
         let (named, path) = target::split(typed);
-        let (targets, path): (Vec<(Option<String>, Target)>, Bytes) = match path {
+        let (targets, path): (Vec<Labelled>, Bytes) = match path {
             Some(path) => {
                 let target = context.find(named)?;
                 (vec![(None, target)], path_in_union(path))
@@ -110,11 +119,23 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         };
         for (label, target) in targets {
             let stack = context.open(&target);
-            ask(context, &target.union, &stack, typed, &path, query.follow, label, &mut rows);
+            ask(
+                context,
+                &target.union,
+                &stack,
+                typed,
+                &path,
+                query.follow,
+                label,
+                &mut rows,
+            );
         }
     }
     let is_yes = !rows.is_empty() && is_answered(&rows);
-    Ok(Outcome { report: Report::Which(rows), is_yes })
+    Ok(Outcome {
+        report: Report::Which(rows),
+        is_yes,
+    })
 }
 
 /// A path that was asked of several unions is there if one of them has it.
@@ -126,7 +147,10 @@ fn is_answered(rows: &[Row]) -> bool {
 }
 
 /// A path without TARGET: the union it lies under, or else every mounted one.
-fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<(Option<String>, Target)>, Bytes)> {
+fn everywhere(
+    context: &mut Context<'_>,
+    typed: &[u8],
+) -> Result<(Vec<Labelled>, Bytes)> {
     if branch_or_name(typed) {
         return Err(Error::Usage(format!(
             "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
@@ -197,7 +221,11 @@ fn row(
                 Errno::NOTDIR => State::Missing,
                 _ => State::Broken,
             };
-            (state, Some(errno_name(*errno)), Some(words(*why, &resolution)))
+            (
+                state,
+                Some(errno_name(*errno)),
+                Some(words(*why, &resolution)),
+            )
         }
         Entry::Missing | Entry::Deleted { .. } => match &hidden_by {
             Some(_) => (State::Deleted, Some("ENOENT"), None),
@@ -205,14 +233,17 @@ fn row(
         },
     };
     let branch = resolution.entry.provider();
-    let instruction = branch.and_then(|branch| union.branches.get(branch)?.layer.instruction.clone());
+    let instruction =
+        branch.and_then(|branch| union.branches.get(branch)?.layer.instruction.clone());
     Row {
         query: Bytes::from(typed),
         union: label,
         state,
         kind: resolution.entry.kind(),
         branch,
-        layer: branch.and_then(|branch| union.layer_id(branch)).map(str::to_owned),
+        layer: branch
+            .and_then(|branch| union.layer_id(branch))
+            .map(str::to_owned),
         instruction,
         error,
         why,
@@ -239,16 +270,25 @@ pub fn hidden_by(resolution: &Resolution<'_>, versions: &[Version]) -> Option<Cu
     let (place, _) = resolution.place.as_ref()?;
     let hides_something = |cut: &Cut| versions.iter().any(|version| version.branch > cut.branch);
     match &resolution.entry {
-        Entry::Deleted { by } if resolution.rest.is_empty() || hides_something(by) => Some(by.clone()),
-        Entry::Deleted { .. } | Entry::Missing => {
-            place.cuts().iter().find(|cut| hides_something(cut)).cloned()
+        Entry::Deleted { by } if resolution.rest.is_empty() || hides_something(by) => {
+            Some(by.clone())
         }
+        Entry::Deleted { .. } | Entry::Missing => place
+            .cuts()
+            .iter()
+            .find(|cut| hides_something(cut))
+            .cloned(),
         _ => None,
     }
 }
 
 /// Every branch's verdict. What the lookup did not ask is told from the versions on disk.
-fn trail(stack: &Stack, resolution: &Resolution<'_>, versions: &[Version], hidden_by: Option<&Cut>) -> Vec<Verdict> {
+fn trail(
+    stack: &Stack,
+    resolution: &Resolution<'_>,
+    versions: &[Version],
+    hidden_by: Option<&Cut>,
+) -> Vec<Verdict> {
     let provider = resolution.entry.provider();
     (0..stack.branches.len())
         .map(|branch| {
@@ -259,11 +299,21 @@ fn trail(stack: &Stack, resolution: &Resolution<'_>, versions: &[Version], hidde
                 .map(|(_, says)| *says);
             let has_version = versions.iter().any(|version| version.branch == branch);
             let says = match heard {
-                Some(says) if resolution.rest.is_empty() || says == Says::Whiteout || says == Says::Invalid => says,
+                Some(says)
+                    if resolution.rest.is_empty()
+                        || says == Says::Whiteout
+                        || says == Says::Invalid =>
+                {
+                    says
+                }
                 _ if stack.branches[branch].dir.is_err() => Says::Unread,
                 _ if !has_version => Says::Nothing,
                 _ if hidden_by.is_some_and(|cut| cut.branch < branch) => Says::Hidden,
-                _ if provider.is_some_and(|provider| provider < branch) && !is_cut(resolution, branch) => Says::Shadowed,
+                _ if provider.is_some_and(|provider| provider < branch)
+                    && !is_cut(resolution, branch) =>
+                {
+                    Says::Shadowed
+                }
                 _ => Says::Hidden,
             };
             Verdict { branch, says }
@@ -279,10 +329,19 @@ fn is_cut(resolution: &Resolution<'_>, branch: usize) -> bool {
 fn words(why: Why, resolution: &Resolution<'_>) -> String {
     match why {
         Why::Reserved => "names that begin with .wh. belong to the union itself".into(),
-        Why::TooLong => format!("a name in the union has at most {} bytes", crate::whiteout::AUFS_NAME_MAX),
-        Why::BesideWhiteout { branch } => format!("branch {branch} has both the name and its whiteout"),
-        Why::BadWhiteout { branch } => format!("its whiteout in branch {branch} is not a regular file"),
-        Why::BadOpaque { branch } => format!("its opaque mark in branch {branch} is not a regular file"),
+        Why::TooLong => format!(
+            "a name in the union has at most {} bytes",
+            crate::whiteout::AUFS_NAME_MAX
+        ),
+        Why::BesideWhiteout { branch } => {
+            format!("branch {branch} has both the name and its whiteout")
+        }
+        Why::BadWhiteout { branch } => {
+            format!("its whiteout in branch {branch} is not a regular file")
+        }
+        Why::BadOpaque { branch } => {
+            format!("its opaque mark in branch {branch} is not a regular file")
+        }
         Why::Links => "more than 40 symbolic links".into(),
         Why::NotDirectory => {
             let at = match &resolution.place {

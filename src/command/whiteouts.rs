@@ -42,13 +42,24 @@ impl Glob {
     /// # Errors
     /// What is wrong with the pattern.
     pub fn new(text: &str) -> Result<Glob> {
-        let pattern = glob::Pattern::new(text)
-            .map_err(|error| Error::Usage(format!("{}: is no pattern: {error}", crate::bytes::escape(text.as_bytes()))))?;
-        Ok(Glob { pattern, is_path: text.contains('/') })
+        let pattern = glob::Pattern::new(text).map_err(|error| {
+            Error::Usage(format!(
+                "{}: is no pattern: {error}",
+                crate::bytes::escape(text.as_bytes())
+            ))
+        })?;
+        Ok(Glob {
+            pattern,
+            is_path: text.contains('/'),
+        })
     }
 
     fn matches(&self, path: &Bytes) -> bool {
-        let text = if self.is_path { path.as_bytes() } else { path.file_name() };
+        let text = if self.is_path {
+            path.as_bytes()
+        } else {
+            path.file_name()
+        };
         self.pattern.matches(&String::from_utf8_lossy(text))
     }
 }
@@ -83,7 +94,10 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                 let row = found.and_then(|found| row(&target.union, label.clone(), found));
                 match row {
                     Ok(row) => {
-                        let is_wanted = query.glob.as_ref().is_none_or(|glob| glob.matches(&row.path))
+                        let is_wanted = query
+                            .glob
+                            .as_ref()
+                            .is_none_or(|glob| glob.matches(&row.path))
                             && (query.only == Only::Everything || row.hides.is_some());
                         if is_wanted {
                             rows.push(row);
@@ -98,10 +112,8 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
 }
 
 fn row(union: &Union, label: Option<String>, found: FoundMark<'_>) -> Result<Row> {
-    let hides = match found.hides()? {
-        Some((branch, stat)) => Some(Version::new(union, branch, &stat)),
-        None => None,
-    };
+    let hides = found.hides()?;
+    let hides = hides.map(|(branch, stat)| Version::new(union, branch, &stat));
     Ok(Row {
         union: label,
         mark: match found.kind {
@@ -142,7 +154,9 @@ impl FoundMark<'_> {
         if !stack.branches[self.branch].permission.honours_marks() {
             return Ok(None);
         }
-        let without = self.parent.child_without_mark(&self.name, self.branch, self.kind)?;
+        let without = self
+            .parent
+            .child_without_mark(&self.name, self.branch, self.kind)?;
         let from = match (self.kind, &without) {
             (MarkKind::Whiteout, entry) => entry.provider(),
             (MarkKind::Opaque, Entry::Dir(node)) => {
@@ -195,7 +209,9 @@ fn in_directory<'s>(
     branch: usize,
 ) -> Result<Found<'s>> {
     let grammar = node.stack().branches[branch].grammar;
-    let Some(listing) = node.listing(branch).cloned() else { return Ok(Vec::new()) };
+    let Some(listing) = node.listing(branch).cloned() else {
+        return Ok(Vec::new());
+    };
     let node = std::sync::Arc::new(node);
     let mut found: Found<'s> = Vec::new();
     for (name, kind) in listing.iter() {
@@ -210,7 +226,9 @@ fn in_directory<'s>(
                 name: hidden.to_vec(),
             },
             Some(Mark::Opaque) => {
-                let (parent, of) = parent.clone().unwrap_or((std::sync::Arc::clone(&node), Vec::new()));
+                let (parent, of) = parent
+                    .clone()
+                    .unwrap_or((std::sync::Arc::clone(&node), Vec::new()));
                 FoundMark {
                     path: node.path().clone(),
                     kind: MarkKind::Opaque,
@@ -223,7 +241,10 @@ fn in_directory<'s>(
             }
             None => {
                 if kind == Kind::Directory && !grammar.hides_entry(name) {
-                    found.push(Item::Place(Visit::Directory(std::sync::Arc::clone(&node), name.to_vec())));
+                    found.push(Item::Place(Visit::Directory(
+                        std::sync::Arc::clone(&node),
+                        name.to_vec(),
+                    )));
                 }
                 continue;
             }

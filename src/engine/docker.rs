@@ -185,7 +185,9 @@ impl<'h> Docker<'h> {
     }
 
     fn is_there(&self, parts: &[&str]) -> bool {
-        self.host.stat(&self.at(parts)).is_ok_and(|stat| stat.is_some())
+        self.host
+            .stat(&self.at(parts))
+            .is_ok_and(|stat| stat.is_some())
     }
 
     fn at(&self, parts: &[&str]) -> Bytes {
@@ -227,7 +229,11 @@ impl<'h> Docker<'h> {
                 Err(error) => problems.push(error),
             }
         }
-        containers.sort_by(|a, b| instant(&b.created).cmp(&instant(&a.created)).then(a.id.cmp(&b.id)));
+        containers.sort_by(|a, b| {
+            instant(&b.created)
+                .cmp(&instant(&a.created))
+                .then(a.id.cmp(&b.id))
+        });
         containers
     }
 
@@ -237,11 +243,19 @@ impl<'h> Docker<'h> {
         let (path, layout) = match self.host.stat(&new)? {
             Some(_) => (new, Layout::Content),
             None if self.host.stat(&old)?.is_some() => (old, Layout::Graph),
-            None => return Err(Error::damaged(self.at(&["containers", id]), "has no config.v2.json")),
+            None => {
+                return Err(Error::damaged(
+                    self.at(&["containers", id]),
+                    "has no config.v2.json",
+                ));
+            }
         };
         let config: ContainerConfig = read_json(self.host, &path)?;
         if config.id != id {
-            return Err(Error::damaged(path, "is the configuration of another container"));
+            return Err(Error::damaged(
+                path,
+                "is the configuration of another container",
+            ));
         }
         let image_id = config.image.trim_start_matches("sha256:").to_owned();
         Ok(Container {
@@ -252,7 +266,11 @@ impl<'h> Docker<'h> {
             command: command_line(&config.path, config.args.unwrap_or_default()),
             created: config.created,
             state: config.state,
-            driver: if config.driver.is_empty() { "aufs".into() } else { config.driver },
+            driver: if config.driver.is_empty() {
+                "aufs".into()
+            } else {
+                config.driver
+            },
             ports: ports(config.network_settings.ports.unwrap_or_default()),
             layout,
         })
@@ -263,9 +281,20 @@ impl<'h> Docker<'h> {
         match container.layout {
             Layout::Graph => Ok(container.id.clone()),
             Layout::Content => {
-                let parts = ["image", &container.driver, "layerdb", "mounts", &container.id, "mount-id"];
+                let parts = [
+                    "image",
+                    &container.driver,
+                    "layerdb",
+                    "mounts",
+                    &container.id,
+                    "mount-id",
+                ];
                 let id = self.read_word(&parts)?;
-                if is_id(&id) { Ok(id) } else { Err(Error::damaged(self.at(&parts), "is not an id")) }
+                if is_id(&id) {
+                    Ok(id)
+                } else {
+                    Err(Error::damaged(self.at(&parts), "is not an id"))
+                }
             }
         }
     }
@@ -277,7 +306,10 @@ impl<'h> Docker<'h> {
     pub fn union_of(&self, container: &Container) -> Result<Union> {
         if !container.is_aufs() {
             return Err(Error::Refused {
-                what: format!("{} uses the storage driver {}", container.name, container.driver),
+                what: format!(
+                    "{} uses the storage driver {}",
+                    container.name, container.driver
+                ),
                 hint: "this version of layerctl reads Docker's aufs driver".into(),
             });
         }
@@ -288,7 +320,11 @@ impl<'h> Docker<'h> {
             // A half-removed container has lost its own list, but its init layer's is there.
             Err(error) if error.is_not_found() => {
                 let init = format!("{mount_id}-init");
-                ids.extend(self.parents(&init).map(|parents| std::iter::once(init).chain(parents)).map_err(|_| error)?);
+                ids.extend(
+                    self.parents(&init)
+                        .map(|parents| std::iter::once(init).chain(parents))
+                        .map_err(|_| error)?,
+                );
             }
             Err(error) => return Err(error),
         }
@@ -296,8 +332,20 @@ impl<'h> Docker<'h> {
             .into_iter()
             .enumerate()
             .map(|(index, id)| {
-                let permission = if index == 0 { Permission::RW } else { Permission::ro_wh() };
-                layer_branch(self.diff_dir(&id), permission, Layer { id: Some(id), ..Layer::PLAIN })
+                let permission = if index == 0 {
+                    Permission::RW
+                } else {
+                    Permission::ro_wh()
+                };
+                let path = if index == 0 { self.own_diff_dir(&id) } else { self.diff_dir(&id) };
+                layer_branch(
+                    path,
+                    permission,
+                    Layer {
+                        id: Some(id),
+                        ..Layer::PLAIN
+                    },
+                )
             })
             .collect();
         let mut union = Union {
@@ -315,19 +363,35 @@ impl<'h> Docker<'h> {
         self.at(&["aufs", "diff", id])
     }
 
+    /// A container's own directory, or what a removal that failed has made of it (FACTS 6.12).
+    fn own_diff_dir(&self, id: &str) -> Bytes {
+        let removing = format!("{id}-removing");
+        match self.is_there(&["aufs", "diff", &removing]) && !self.is_there(&["aufs", "diff", id]) {
+            true => self.diff_dir(&removing),
+            false => self.diff_dir(id),
+        }
+    }
+
     /// The ids below a layer, nearest first.
     fn parents(&self, id: &str) -> Result<Vec<String>> {
         let path = self.at(&["aufs", "layers", id]);
         let bytes = self.host.read(&path)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| Error::damaged(path.clone(), "is not text"))?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| Error::damaged(path.clone(), "is not text"))?;
         let mut seen = HashSet::from([id]);
         let mut ids = Vec::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
             if !is_id(line) {
-                return Err(Error::damaged(path, format!("holds {line:?}, which is not an id")));
+                return Err(Error::damaged(
+                    path,
+                    format!("holds {line:?}, which is not an id"),
+                ));
             }
             if !seen.insert(line) {
-                return Err(Error::damaged(path, format!("names {line} twice: a loop of parents")));
+                return Err(Error::damaged(
+                    path,
+                    format!("names {line} twice: a loop of parents"),
+                ));
             }
             ids.push(line.to_owned());
         }
@@ -338,7 +402,13 @@ impl<'h> Docker<'h> {
     /// its branches are.
     pub fn recognise(&self, union: &mut Union, problems: &mut Vec<Error>) {
         self.move_branches(union);
-        let Some(top) = union.branches.first().and_then(|branch| self.layer_name(&branch.spec.path)) else { return };
+        let Some(top) = union
+            .branches
+            .first()
+            .and_then(|branch| self.layer_name(&branch.spec.path))
+        else {
+            return;
+        };
         for branch in &mut union.branches {
             branch.layer.id = layer_of_diff(&branch.spec.path);
         }
@@ -354,7 +424,9 @@ impl<'h> Docker<'h> {
             if self.layer_name(path).is_some() {
                 continue;
             }
-            let Some(id) = layer_of_diff(path).filter(|id| is_id(id)) else { continue };
+            let Some(id) = layer_of_diff(path).filter(|id| is_id(id)) else {
+                continue;
+            };
             let moved = self.diff_dir(&id);
             let exists = |path: &Bytes| self.host.stat(path).is_ok_and(|stat| stat.is_some());
             if !exists(path) && exists(&moved) {
@@ -371,12 +443,17 @@ impl<'h> Docker<'h> {
             path.strip_prefix(&real)
         })?;
         let first = inside.components().next()?;
-        String::from_utf8(first.to_vec()).ok().filter(|id| is_id(id))
+        String::from_utf8(first.to_vec())
+            .ok()
+            .filter(|id| is_id(id))
     }
 
     fn container_of_mount(&self, mount_id: &str, problems: &mut Vec<Error>) -> Option<Container> {
         if self.is_there(&["containers", mount_id]) {
-            return self.container(mount_id).map_err(|error| problems.push(error)).ok();
+            return self
+                .container(mount_id)
+                .map_err(|error| problems.push(error))
+                .ok();
         }
         let mounts = ["image", "aufs", "layerdb", "mounts"];
         self.ids(&mounts, problems)
@@ -385,7 +462,11 @@ impl<'h> Docker<'h> {
                 self.read_word(&["image", "aufs", "layerdb", "mounts", id, "mount-id"])
                     .is_ok_and(|of| of == mount_id)
             })
-            .and_then(|id| self.container(&id).map_err(|error| problems.push(error)).ok())
+            .and_then(|id| {
+                self.container(&id)
+                    .map_err(|error| problems.push(error))
+                    .ok()
+            })
     }
 
     fn label_container(&self, union: &mut Union, container: &Container) {
@@ -399,12 +480,21 @@ impl<'h> Docker<'h> {
             top.layer.role = Role::Container;
         }
         let is_init = |branch: &crate::engine::LayeredBranch| {
-            branch.layer.id.as_ref().is_some_and(|id| id.ends_with("-init"))
+            branch
+                .layer
+                .id
+                .as_ref()
+                .is_some_and(|id| id.ends_with("-init"))
         };
         if let Some(init) = union.branches.get_mut(1).filter(|branch| is_init(branch)) {
             init.layer.role = Role::Init;
         }
-        self.label_image(union, container.layout, &container.driver, &container.image_id);
+        self.label_image(
+            union,
+            container.layout,
+            &container.driver,
+            &container.image_id,
+        );
     }
 
     /// Numbers the image's layers and gives each its instruction.
@@ -418,8 +508,14 @@ impl<'h> Docker<'h> {
             .collect();
         let of = image_branches.len();
         for (index, layer) in image_branches.into_iter().enumerate() {
-            layer.role = Role::Image { number: of - index, of };
-            layer.instruction = layer.id.as_ref().and_then(|id| instructions.get(id).cloned());
+            layer.role = Role::Image {
+                number: of - index,
+                of,
+            };
+            layer.instruction = layer
+                .id
+                .as_ref()
+                .and_then(|id| instructions.get(id).cloned());
         }
     }
 
@@ -454,7 +550,10 @@ impl<'h> Docker<'h> {
         let mut images = Vec::new();
         for driver in self.ids(&["image"], problems) {
             let tags = self.tags(&["image", &driver, "repositories.json"], problems);
-            for id in self.ids(&["image", &driver, "imagedb", "content", "sha256"], problems) {
+            for id in self.ids(
+                &["image", &driver, "imagedb", "content", "sha256"],
+                problems,
+            ) {
                 match self.content_image(&driver, &id) {
                     Ok(mut image) => {
                         image.tags = tags.get(&id).cloned().unwrap_or_default();
@@ -477,7 +576,11 @@ impl<'h> Docker<'h> {
                 }
             }
         }
-        images.sort_by(|a, b| instant(&b.created).cmp(&instant(&a.created)).then(a.id.cmp(&b.id)));
+        images.sort_by(|a, b| {
+            instant(&b.created)
+                .cmp(&instant(&a.created))
+                .then(a.id.cmp(&b.id))
+        });
         images
     }
 
@@ -502,7 +605,9 @@ impl<'h> Docker<'h> {
                     Some(_) => reference,
                     None => format!("{name}:{reference}"),
                 };
-                tags.entry(id.trim_start_matches("sha256:").to_owned()).or_default().push(tag);
+                tags.entry(id.trim_start_matches("sha256:").to_owned())
+                    .or_default()
+                    .push(tag);
             }
         }
         for list in tags.values_mut() {
@@ -517,8 +622,16 @@ impl<'h> Docker<'h> {
             return Err(Error::damaged(path, "is not an image id"));
         }
         let config: ImageConfig = read_json(self.host, &path)?;
-        if config.rootfs.diff_ids.as_ref().is_some_and(|ids| ids.len() > CHAIN_MAX) {
-            return Err(Error::damaged(path, "has more layers than an image can have"));
+        if config
+            .rootfs
+            .diff_ids
+            .as_ref()
+            .is_some_and(|ids| ids.len() > CHAIN_MAX)
+        {
+            return Err(Error::damaged(
+                path,
+                "has more layers than an image can have",
+            ));
         }
         let layers = self.image_layers(driver, &config.rootfs.diff_ids.unwrap_or_default());
         let size = layers.iter().filter_map(|layer| layer.size).sum();
@@ -569,7 +682,9 @@ impl<'h> Docker<'h> {
         let mut chain: Vec<String> = Vec::new();
         let mut at = id.to_owned();
         while chain.len() < CHAIN_MAX {
-            let Ok(parent) = self.read_word(&["image", driver, "imagedb", "metadata", "sha256", &at, "parent"]) else {
+            let Ok(parent) = self.read_word(&[
+                "image", driver, "imagedb", "metadata", "sha256", &at, "parent",
+            ]) else {
                 break;
             };
             let parent = parent.trim_start_matches("sha256:").to_owned();
@@ -594,7 +709,9 @@ impl<'h> Docker<'h> {
                 };
                 let hex = chain_id.trim_start_matches("sha256:");
                 let word = |name| match is_id(hex) {
-                    true => self.read_word(&["image", driver, "layerdb", "sha256", hex, name]).ok(),
+                    true => self
+                        .read_word(&["image", driver, "layerdb", "sha256", hex, name])
+                        .ok(),
                     false => None,
                 };
                 let layer = ImageLayer {
@@ -642,7 +759,10 @@ impl<'h> Docker<'h> {
         let mut next = Some(id.to_owned());
         while let Some(id) = next.take() {
             if !seen.insert(id.clone()) || seen.len() > CHAIN_MAX {
-                return Err(Error::damaged(self.at(&["graph", &id, "json"]), "is its own ancestor: a loop of parents"));
+                return Err(Error::damaged(
+                    self.at(&["graph", &id, "json"]),
+                    "is its own ancestor: a loop of parents",
+                ));
             }
             let json = self.graph_json(&id)?;
             let size = self
@@ -652,10 +772,20 @@ impl<'h> Docker<'h> {
                 .or(json.size);
             history.push(HistoryEntry {
                 created: json.created.unwrap_or_default(),
-                instruction: json.container_config.unwrap_or_default().cmd.unwrap_or_default().join(" "),
+                instruction: json
+                    .container_config
+                    .unwrap_or_default()
+                    .cmd
+                    .unwrap_or_default()
+                    .join(" "),
                 comment: json.comment.unwrap_or_default(),
                 image: Some(id.clone()),
-                layer: Some(ImageLayer { diff_id: None, chain_id: None, cache_id: Some(id), size }),
+                layer: Some(ImageLayer {
+                    diff_id: None,
+                    chain_id: None,
+                    cache_id: Some(id),
+                    size,
+                }),
             });
             next = json.parent.filter(|parent| !parent.is_empty());
         }
@@ -681,22 +811,36 @@ impl<'h> Docker<'h> {
     pub fn union_of_image(&self, image: &Image) -> Result<Union> {
         if image.driver != "aufs" {
             return Err(Error::Refused {
-                what: format!("image {} belongs to the storage driver {}", short(&image.id), image.driver),
+                what: format!(
+                    "image {} belongs to the storage driver {}",
+                    short(&image.id),
+                    image.driver
+                ),
                 hint: "this version of layerctl reads Docker's aufs driver".into(),
             });
         }
         let mut branches = Vec::new();
-        for layer in image.history.iter().filter_map(|entry| entry.layer.as_ref()) {
+        for layer in image
+            .history
+            .iter()
+            .filter_map(|entry| entry.layer.as_ref())
+        {
             let id = layer.cache_id.clone().ok_or_else(|| {
                 Error::damaged(
                     self.at(&["image", &image.driver, "layerdb"]),
-                    format!("does not know the layer {}", layer.chain_id.as_deref().unwrap_or("of the image")),
+                    format!(
+                        "does not know the layer {}",
+                        layer.chain_id.as_deref().unwrap_or("of the image")
+                    ),
                 )
             })?;
             branches.push(layer_branch(
                 self.diff_dir(&id),
                 Permission::ro_wh(),
-                Layer { id: Some(id), ..Layer::PLAIN },
+                Layer {
+                    id: Some(id),
+                    ..Layer::PLAIN
+                },
             ));
         }
         let mut union = Union {
@@ -728,8 +872,14 @@ impl<'h> Docker<'h> {
         self.ids(&parts, problems)
             .into_iter()
             .filter_map(|hex| {
-                let word = |name| self.read_word(&["image", "aufs", "layerdb", "sha256", &hex, name]).ok();
-                Some((word("cache-id").filter(|id| is_id(id))?, (hex.clone(), word("diff").unwrap_or_default())))
+                let word = |name| {
+                    self.read_word(&["image", "aufs", "layerdb", "sha256", &hex, name])
+                        .ok()
+                };
+                Some((
+                    word("cache-id").filter(|id| is_id(id))?,
+                    (hex.clone(), word("diff").unwrap_or_default()),
+                ))
             })
             .collect()
     }
@@ -742,11 +892,20 @@ impl<'h> Docker<'h> {
     }
 
     /// The container whose mount directory `aufs/mnt/<id>` a path is, or lies in.
-    pub fn mount_dir_at(&self, path: &Bytes, problems: &mut Vec<Error>) -> Option<(Container, Bytes)> {
+    pub fn mount_dir_at(
+        &self,
+        path: &Bytes,
+        problems: &mut Vec<Error>,
+    ) -> Option<(Container, Bytes)> {
         let inside = path.strip_prefix(&self.at(&["aufs", "mnt"]))?;
         let mut parts = inside.components();
-        let id = String::from_utf8(parts.next()?.to_vec()).ok().filter(|id| is_id(id))?;
-        Some((self.container_of_mount(&id, problems)?, Bytes::absolute(parts)))
+        let id = String::from_utf8(parts.next()?.to_vec())
+            .ok()
+            .filter(|id| is_id(id))?;
+        Some((
+            self.container_of_mount(&id, problems)?,
+            Bytes::absolute(parts),
+        ))
     }
 
     /// A layer and those below it.
@@ -758,9 +917,22 @@ impl<'h> Docker<'h> {
         let ids = std::iter::once(id.to_owned()).chain(self.parents(id)?);
         let branches: Vec<_> = ids
             .map(|id| {
-                let is_container = container.is_some() && !id.ends_with("-init") && self.is_top(&id, container.as_ref());
-                let permission = if is_container { Permission::RW } else { Permission::ro_wh() };
-                layer_branch(self.diff_dir(&id), permission, Layer { id: Some(id), ..Layer::PLAIN })
+                let is_container = container.is_some()
+                    && !id.ends_with("-init")
+                    && self.is_top(&id, container.as_ref());
+                let permission = if is_container {
+                    Permission::RW
+                } else {
+                    Permission::ro_wh()
+                };
+                layer_branch(
+                    self.diff_dir(&id),
+                    permission,
+                    Layer {
+                        id: Some(id),
+                        ..Layer::PLAIN
+                    },
+                )
             })
             .collect();
         let mut union = Union {
@@ -775,7 +947,12 @@ impl<'h> Docker<'h> {
                 if let Some(init) = union.branches.first_mut() {
                     init.layer.role = Role::Init;
                 }
-                self.label_image(&mut union, container.layout, &container.driver, &container.image_id);
+                self.label_image(
+                    &mut union,
+                    container.layout,
+                    &container.driver,
+                    &container.image_id,
+                );
             }
             Some(container) => self.label_container(&mut union, &container),
             None => {
@@ -784,7 +961,10 @@ impl<'h> Docker<'h> {
                     .images(problems)
                     .into_iter()
                     .filter(|image| {
-                        let ids = image.history.iter().filter_map(|entry| entry.layer.as_ref()?.cache_id.as_deref());
+                        let ids = image
+                            .history
+                            .iter()
+                            .filter_map(|entry| entry.layer.as_ref()?.cache_id.as_deref());
                         ids.into_iter().any(|of| of == id)
                     })
                     .min_by_key(|image| image.history.len());
@@ -794,7 +974,12 @@ impl<'h> Docker<'h> {
             }
         }
         if union.owner.is_none() {
-            union.owner = Some(Owner { engine: NAME, kind: OwnerKind::Layer, id: id.to_owned(), name: None });
+            union.owner = Some(Owner {
+                engine: NAME,
+                kind: OwnerKind::Layer,
+                id: id.to_owned(),
+                name: None,
+            });
         }
         Ok(union)
     }
@@ -846,8 +1031,17 @@ fn chain_id(parent: &str, diff_id: &str) -> String {
 
 /// As `docker ps` shows it: arguments with blanks in single quotes.
 fn command_line(path: &str, args: Vec<String>) -> String {
-    let quoted = args.into_iter().map(|arg| if arg.contains(' ') { format!("'{arg}'") } else { arg });
-    std::iter::once(path.to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+    let quoted = args.into_iter().map(|arg| {
+        if arg.contains(' ') {
+            format!("'{arg}'")
+        } else {
+            arg
+        }
+    });
+    std::iter::once(path.to_owned())
+        .chain(quoted)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// As `docker ps` shows them: `0.0.0.0:32768->5000/tcp`.
@@ -858,7 +1052,11 @@ fn ports(ports: BTreeMap<String, Option<Vec<PortBinding>>>) -> String {
         if bindings.is_empty() {
             shown.push(port);
         } else {
-            shown.extend(bindings.iter().map(|to| format!("{}:{}->{port}", to.host_ip, to.host_port)));
+            shown.extend(
+                bindings
+                    .iter()
+                    .map(|to| format!("{}:{}->{port}", to.host_ip, to.host_port)),
+            );
         }
     }
     shown.join(", ")
@@ -866,7 +1064,9 @@ fn ports(ports: BTreeMap<String, Option<Vec<PortBinding>>>) -> String {
 
 fn read_json<T: for<'de> Deserialize<'de>>(host: &Host, path: &Bytes) -> Result<T> {
     let bytes = host.read(path)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::damaged(path.clone(), format!("is not what Docker writes: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::damaged(path.clone(), format!("is not what Docker writes: {error}"))
+    })
 }
 
 #[derive(Deserialize)]
@@ -965,10 +1165,14 @@ mod tests {
 
     #[test]
     fn ids_never_leave_their_directory() {
-        for bad in ["", ".", "..", "../x", "a/b", ".hidden", "a\nb", "a b", "\u{fc}"] {
+        for bad in [
+            "", ".", "..", "../x", "a/b", ".hidden", "a\nb", "a b", "\u{fc}",
+        ] {
             assert!(!is_id(bad), "{bad:?}");
         }
-        assert!(is_id("2ee58d81e4ac6811bbc78beb4b46bf213c79c9e2dc7e441741afc8c4349c6bab-init"));
+        assert!(is_id(
+            "2ee58d81e4ac6811bbc78beb4b46bf213c79c9e2dc7e441741afc8c4349c6bab-init"
+        ));
     }
 
     #[test]
@@ -976,7 +1180,10 @@ mod tests {
         // FACTS-engines 10; the values are from the captured host's layer database.
         assert_eq!(
             chain_id("sha256:a", "sha256:b"),
-            format!("sha256:{}", hex(Sha256::digest("sha256:a sha256:b").as_slice()))
+            format!(
+                "sha256:{}",
+                hex(Sha256::digest("sha256:a sha256:b").as_slice())
+            )
         );
     }
 
@@ -986,6 +1193,9 @@ mod tests {
 
     #[test]
     fn command_lines_are_quoted_as_docker_quotes_them() {
-        assert_eq!(command_line("/bin/sh", vec!["-c".into(), "sleep 1".into()]), "/bin/sh -c 'sleep 1'");
+        assert_eq!(
+            command_line("/bin/sh", vec!["-c".into(), "sleep 1".into()]),
+            "/bin/sh -c 'sleep 1'"
+        );
     }
 }

@@ -148,12 +148,17 @@ pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>
             union.state = MountState::Elsewhere;
         }
     }
-    if found.values().any(|union| union.state == MountState::Elsewhere) {
+    if found
+        .values()
+        .any(|union| union.state == MountState::Elsewhere)
+    {
         look_elsewhere(host, &mut found);
     }
     let mut unions = Vec::new();
     for si in order {
-        let Some(mut union) = found.remove(&si) else { continue };
+        let Some(mut union) = found.remove(&si) else {
+            continue;
+        };
         if in_sysfs.contains(&si) {
             match sysfs_branches(host, &si) {
                 // None: unmounted since the listing.
@@ -196,7 +201,10 @@ fn add_mount(union: &mut Union, mount: &Mount, process: Option<u32>) {
 fn layered(specs: Vec<BranchSpec>) -> Vec<LayeredBranch> {
     specs
         .into_iter()
-        .map(|spec| LayeredBranch { spec, layer: Layer::PLAIN })
+        .map(|spec| LayeredBranch {
+            spec,
+            layer: Layer::PLAIN,
+        })
         .collect()
 }
 
@@ -231,10 +239,17 @@ fn sysfs_branches(host: &Host, si: &str) -> Result<Option<Vec<BranchSpec>>> {
             })
             .collect();
         let after = branch_files(host, &dir)?;
-        let is_whole = files.iter().enumerate().all(|(index, number)| index == *number);
+        let is_whole = files
+            .iter()
+            .enumerate()
+            .all(|(index, number)| index == *number);
         match read {
-            Ok(branches) if is_whole && after.as_ref() == Some(&files) => return Ok(Some(branches)),
-            Err(error) if after.as_ref() == Some(&files) && !error.is_not_found() => return Err(error),
+            Ok(branches) if is_whole && after.as_ref() == Some(&files) => {
+                return Ok(Some(branches));
+            }
+            Err(error) if after.as_ref() == Some(&files) && !error.is_not_found() => {
+                return Err(error);
+            }
             Ok(_) if !is_whole && after.as_ref() == Some(&files) => {
                 return Err(Error::damaged(dir, "some of the br files are missing"));
             }
@@ -262,20 +277,28 @@ fn branch_files(host: &Host, dir: &Bytes) -> Result<Option<Vec<usize>>> {
 
 /// Looks for unions that are mounted only in other mount namespaces.
 fn look_elsewhere(host: &Host, found: &mut BTreeMap<String, Union>) {
-    let Ok(processes) = host.list(&Bytes::from("/proc")) else { return };
+    let Ok(processes) = host.list(&Bytes::from("/proc")) else {
+        return;
+    };
     for (name, kind) in processes {
         if kind != Kind::Directory || !name.iter().all(u8::is_ascii_digit) {
             continue;
         }
         // A process that has ended meanwhile, or is not ours to read, tells nothing.
-        let Ok(bytes) = host.read(&Bytes::from("/proc").join(&name).join(b"mountinfo")) else { continue };
+        let Ok(bytes) = host.read(&Bytes::from("/proc").join(&name).join(b"mountinfo")) else {
+            continue;
+        };
         for mount in parse_mountinfo(&bytes).0 {
-            let Some(si) = mount.si().filter(|_| mount.fs_type == b"aufs") else { continue };
+            let Some(si) = mount.si().filter(|_| mount.fs_type == b"aufs") else {
+                continue;
+            };
             if let Some(union) = found.get_mut(&si)
                 && union.state == MountState::Elsewhere
                 && !union.mounts.iter().any(|known| known.path == mount.point)
             {
-                let process = std::str::from_utf8(&name).ok().and_then(|text| text.parse().ok());
+                let process = std::str::from_utf8(&name)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
                 add_mount(union, &mount, process);
             }
         }
@@ -325,15 +348,24 @@ fn mount_flags(words: &str) -> MountFlags {
 /// distributions mount their squashfs modules.
 fn find_modules(host: &Host, table: &MountTable, union: &mut Union) {
     for branch in &mut union.branches {
-        let mount = table.0.iter().rev().find(|mount| mount.point == branch.spec.path);
-        let Some(mount) = mount.filter(|mount| mount.fs_type == b"squashfs" || mount.fs_type == b"erofs") else {
+        let mount = table
+            .0
+            .iter()
+            .rev()
+            .find(|mount| mount.point == branch.spec.path);
+        let Some(mount) =
+            mount.filter(|mount| mount.fs_type == b"squashfs" || mount.fs_type == b"erofs")
+        else {
             continue;
         };
         let device = mount.source.as_bytes().strip_prefix(b"/dev/");
         let backing = device
             .filter(|device| device.starts_with(b"loop") && !device.contains(&b'/'))
             .and_then(|device| {
-                let file = Bytes::from("/sys/block").join(device).join(b"loop").join(b"backing_file");
+                let file = Bytes::from("/sys/block")
+                    .join(device)
+                    .join(b"loop")
+                    .join(b"backing_file");
                 host.read(&file).ok()
             })
             .map(|bytes| Bytes::from(bytes.strip_suffix(b"\n").unwrap_or(&bytes)));

@@ -105,11 +105,19 @@ pub enum Role {
     Container,
     Init,
     /// Number `number` of `of`, counted from the base.
-    Image { number: usize, of: usize },
+    Image {
+        number: usize,
+        of: usize,
+    },
 }
 
 impl Layer {
-    pub const PLAIN: Layer = Layer { role: Role::Plain, id: None, instruction: None, module: None };
+    pub const PLAIN: Layer = Layer {
+        role: Role::Plain,
+        id: None,
+        instruction: None,
+        module: None,
+    };
 }
 
 impl std::fmt::Display for Role {
@@ -177,7 +185,10 @@ pub fn spelled_union(specs: Vec<BranchSpec>) -> Union {
         owner: None,
         branches: specs
             .into_iter()
-            .map(|spec| LayeredBranch { spec, layer: Layer::PLAIN })
+            .map(|spec| LayeredBranch {
+                spec,
+                layer: Layer::PLAIN,
+            })
             .collect(),
     }
 }
@@ -202,7 +213,13 @@ impl<'h> Survey<'h> {
         for union in &mut mounted {
             docker.recognise(union, &mut problems);
         }
-        Survey { host, docker, problems, mounted, table }
+        Survey {
+            host,
+            docker,
+            problems,
+            mounted,
+            table,
+        }
     }
 
     /// The unions that containers would have, but that are not mounted now.
@@ -223,13 +240,19 @@ impl<'h> Survey<'h> {
 
     /// The mounted union of a container.
     pub fn mounted_of(&self, container: &str) -> Option<&Union> {
-        self.mounted
-            .iter()
-            .find(|union| union.owner.as_ref().is_some_and(|owner| owner.id == container))
+        self.mounted.iter().find(|union| {
+            union
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner.id == container)
+        })
     }
 }
 
 /// A layer directory of an engine, in a branch of its own.
 pub fn layer_branch(path: Bytes, permission: Permission, layer: Layer) -> LayeredBranch {
-    LayeredBranch { spec: BranchSpec { path, permission }, layer }
+    LayeredBranch {
+        spec: BranchSpec { path, permission },
+        layer,
+    }
 }

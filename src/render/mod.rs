@@ -1,5 +1,6 @@
 //! How answers look: tables for people, JSON for machines, bare lines for other tools.
 
+mod columns;
 mod json;
 mod size;
 mod table;
@@ -78,7 +79,11 @@ fn words(report: &Report) -> Vec<Bytes> {
             .iter()
             .filter_map(|row| {
                 let directory = &row.branches.get(row.branch?)?.directory;
-                Some(row.path.components().fold(directory.clone(), |path, part| path.join(part)))
+                Some(
+                    row.path
+                        .components()
+                        .fold(directory.clone(), |path, part| path.join(part)),
+                )
             })
             .collect(),
         Report::Ls(rows) => rows

@@ -2,19 +2,21 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color};
 use owo_colors::OwoColorize;
 
-use super::{Look, size, time, write_line};
+use super::columns::{Columns, path, text};
+use super::{Look, time, write_line};
 use crate::bytes::{Bytes, escape};
 use crate::command::{
-    Report, Version, branches, changes, check, containers, copyups, history, images, info, ls, restore, which, whiteouts,
+    Report, Version, branches, changes, check, containers, copyups, history, images, info, ls,
+    restore, which, whiteouts,
 };
 use crate::difference::Change;
 use crate::dir::Kind;
 use crate::engine::MountState;
-use crate::engine::docker::short;
 use crate::union::Says;
+use crate::whiteout::MarkKind;
 
 pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<()> {
     match report {
@@ -30,96 +32,6 @@ pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<(
         Report::Check(rows) => check(rows, look, out),
         Report::Info(row) => info(row, look, out),
         Report::Restore(row) => restore(row, look, out),
-    }
-}
-
-/// A table without lines, two blanks between columns, as wide as it needs to be.
-struct Columns {
-    table: Table,
-}
-
-impl Columns {
-    fn new(head: &[&str], look: Look) -> Columns {
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(head.iter().map(|text| Cell::new(*text)));
-        if look.colors {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty();
-        }
-        Columns { table }
-    }
-
-    fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
-        self.table.add_row(cells);
-    }
-
-    fn write(mut self, out: &mut impl Write) -> io::Result<()> {
-        for column in self.table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        writeln!(out, "{}", self.table.trim_fmt())
-    }
-}
-
-fn text(text: impl AsRef<str>) -> Cell {
-    Cell::new(escape(text.as_ref().as_bytes()))
-}
-
-fn path(path: &Bytes) -> Cell {
-    Cell::new(path.to_string())
-}
-
-impl Look {
-    fn size(self, bytes: u64) -> String {
-        if self.exact_sizes { bytes.to_string() } else { size::human(bytes) }
-    }
-
-    fn id(self, id: &str) -> String {
-        if self.no_trunc { id.to_owned() } else { short_layer(id) }
-    }
-
-    /// Docker's ellipsis: so many characters, the last one a `…`.
-    fn clip(self, text: &str, max: usize) -> String {
-        let text = escape(text.as_bytes());
-        if self.no_trunc || text.chars().count() <= max {
-            return text.into_owned();
-        }
-        text.chars().take(max - 1).chain(['…']).collect()
-    }
-
-    /// A directory, its long hexadecimal names cut to docker's twelve digits.
-    fn directory(self, directory: &Bytes) -> String {
-        let shown = directory.to_string();
-        if self.no_trunc {
-            return shown;
-        }
-        let parts: Vec<String> = shown
-            .split('/')
-            .map(|part| {
-                let hex = part.bytes().take_while(u8::is_ascii_hexdigit).count();
-                match part.get(64..) {
-                    Some(rest) if hex == 64 => format!("{}…{rest}", &part[..12]),
-                    _ => part.to_owned(),
-                }
-            })
-            .collect();
-        parts.join("/")
-    }
-
-    fn bold(self, text: &str) -> String {
-        if self.colors { text.bold().to_string() } else { text.to_owned() }
-    }
-}
-
-/// Twelve digits, and what follows the long id: `-init`.
-fn short_layer(id: &str) -> String {
-    match id.strip_suffix("-init") {
-        Some(of) => format!("{}-init", short(of)),
-        None => short(id).to_owned(),
     }
 }
 
@@ -150,23 +62,41 @@ fn branches(rows: &[branches::Row], look: Look, out: &mut impl Write) -> io::Res
         }
         let has_layers = union.branches.iter().any(|branch| branch.layer.is_some());
         let has_modules = union.branches.iter().any(|branch| branch.module.is_some());
-        let mut head = vec!["BRANCH", "PERM", "WHAT"];
-        head.extend(has_layers.then_some("LAYER"));
+        let mut head = vec!["#", "PERM", "LAYER"];
+        head.extend(has_layers.then_some("ID"));
         head.push("DIRECTORY");
         head.extend(has_modules.then_some("MODULE"));
         head.extend(look.verbose.then_some("INSTRUCTION"));
         let mut columns = Columns::new(&head, look);
         for branch in &union.branches {
-            let mut cells = vec![Cell::new(branch.index), text(&branch.permission), text(&branch.role)];
+            let mut cells = vec![
+                Cell::new(branch.index),
+                text(&branch.permission),
+                text(role_words(&branch.role)),
+            ];
             if has_layers {
-                cells.push(text(branch.layer.as_deref().map(|id| look.id(id)).unwrap_or_default()));
+                cells.push(text(
+                    branch
+                        .layer
+                        .as_deref()
+                        .map(|id| look.id(id))
+                        .unwrap_or_default(),
+                ));
             }
             cells.push(Cell::new(look.directory(&branch.directory)));
             if has_modules {
-                cells.push(text(branch.module.as_ref().map(ToString::to_string).unwrap_or_default()));
+                cells.push(text(
+                    branch
+                        .module
+                        .as_ref()
+                        .map(ToString::to_string)
+                        .unwrap_or_default(),
+                ));
             }
             if look.verbose {
-                cells.push(Cell::new(look.clip(branch.instruction.as_deref().unwrap_or_default(), 45)));
+                cells.push(Cell::new(
+                    look.clip(branch.instruction.as_deref().unwrap_or_default(), 45),
+                ));
             }
             columns.row(cells);
         }
@@ -192,28 +122,36 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
             Some(note) => format!("branch {branch}, {}", look.directory(&note.directory)),
             None => format!("branch {branch}"),
         };
-        let verdict = match (row.state, row.branch, &row.hidden_by) {
+        let (verdict, reason) = match (row.state, row.branch, &row.hidden_by) {
             (which::State::Present, Some(branch), _) => {
                 let kind = row.kind.map(Kind::word).unwrap_or_default();
-                format!("{kind} from {}", what(branch))
+                (format!("{kind} from {}", what(branch)), None)
             }
-            (which::State::Deleted, _, Some(cut)) if row.versions.is_empty() => {
-                format!("deleted by {} in {}; nothing is left below it", cut.mark, what(cut.branch))
+            (which::State::Deleted, _, Some(cut)) => {
+                let verdict = match row.versions.is_empty() {
+                    true => "deleted, and nothing is left below",
+                    false => "deleted",
+                };
+                let kind = match cut.kind {
+                    MarkKind::Whiteout => "whiteout",
+                    MarkKind::Opaque => "opaque mark",
+                };
+                let reason = format!("by the {kind} {} of {}", cut.mark, what(cut.branch));
+                (verdict.to_owned(), Some(reason))
             }
-            (which::State::Deleted, _, Some(cut)) if cut.kind == crate::whiteout::MarkKind::Opaque => {
-                format!("hidden: {} in {} makes the directory opaque", cut.mark, what(cut.branch))
+            (which::State::Missing, _, _) => {
+                let why = row.why.clone().unwrap_or_else(|| "no branch has it".into());
+                (format!("not there: {why}"), None)
             }
-            (which::State::Deleted, _, Some(cut)) => format!("deleted by {} in {}", cut.mark, what(cut.branch)),
-            (which::State::Missing, _, _) => match &row.why {
-                Some(why) => format!("not there: {why}"),
-                None => "not there: no branch has it".into(),
-            },
             _ => {
                 let why = row.why.clone().unwrap_or_default();
-                format!("broken ({}): {why}", row.error.unwrap_or("EIO"))
+                (format!("broken ({}): {why}", row.error.unwrap_or("EIO")), None)
             }
         };
         writeln!(out, "{}  {verdict}", look.bold(&row.path.to_string()))?;
+        if let Some(reason) = reason {
+            writeln!(out, "  {reason}")?;
+        }
         if let Some(instruction) = &row.instruction {
             writeln!(out, "  made by {}", look.clip(instruction, 70))?;
         }
@@ -225,9 +163,15 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
         if shown.is_empty() {
             continue;
         }
-        let mut columns = Columns::new(&["BRANCH", "SAYS", "WHAT", "TYPE", "SIZE", "DIRECTORY"], look);
+        let mut columns = Columns::new(
+            &["#", "SAYS", "LAYER", "TYPE", "SIZE", "DIRECTORY"],
+            look,
+        );
         for verdict in shown {
-            let version = row.versions.iter().find(|version| version.branch == verdict.branch);
+            let version = row
+                .versions
+                .iter()
+                .find(|version| version.branch == verdict.branch);
             let note = note(verdict.branch);
             let says = text(says_words(verdict.says));
             columns.row([
@@ -237,15 +181,34 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
                     Says::Whiteout | Says::Invalid | Says::Unread => says.fg(Color::Red),
                     _ => says,
                 },
-                text(note.map(|note| note.role.as_str()).unwrap_or_default()),
-                text(version.map(|version| version.kind.word()).unwrap_or_default()),
-                text(version.map(|version| sized(version, look)).unwrap_or_default()),
-                Cell::new(note.map(|note| look.directory(&note.directory)).unwrap_or_default()),
+                text(note.map(|note| role_words(&note.role)).unwrap_or_default()),
+                text(
+                    version
+                        .map(|version| version.kind.word())
+                        .unwrap_or_default(),
+                ),
+                text(
+                    version
+                        .map(|version| sized(version, look))
+                        .unwrap_or_default(),
+                ),
+                Cell::new(
+                    note.map(|note| look.directory(&note.directory))
+                        .unwrap_or_default(),
+                ),
             ]);
         }
         columns.write(out)?;
     }
     Ok(())
+}
+
+/// `13 of 14` for an image's layer, which a column has room for.
+fn role_words(role: &str) -> String {
+    match role.strip_prefix("image ") {
+        Some(number) => number.replace('/', " of "),
+        None => role.to_owned(),
+    }
 }
 
 fn says_words(says: Says) -> &'static str {
@@ -273,8 +236,12 @@ fn sized(version: &Version, look: Look) -> String {
 }
 
 fn ls(rows: &[ls::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    let has_layers = rows.iter().any(|row| matches!(row, ls::Row::Shown(shown) if shown.layer.is_some()));
-    let is_long = rows.iter().any(|row| matches!(row, ls::Row::Shown(shown) if shown.long.is_some()));
+    let has_layers = rows
+        .iter()
+        .any(|row| matches!(row, ls::Row::Shown(shown) if shown.layer.is_some()));
+    let is_long = rows
+        .iter()
+        .any(|row| matches!(row, ls::Row::Shown(shown) if shown.long.is_some()));
     let mut head = vec!["TYPE", "BRANCH"];
     head.extend(has_layers.then_some("LAYER"));
     if is_long {
@@ -287,7 +254,13 @@ fn ls(rows: &[ls::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
             ls::Row::Shown(shown) => {
                 let mut cells = vec![text(shown.kind.word()), Cell::new(shown.branch)];
                 if has_layers {
-                    cells.push(text(shown.layer.as_deref().map(|id| look.id(id)).unwrap_or_default()));
+                    cells.push(text(
+                        shown
+                            .layer
+                            .as_deref()
+                            .map(|id| look.id(id))
+                            .unwrap_or_default(),
+                    ));
                 }
                 let mut shown_path = shown.path.to_string();
                 if let Some(long) = &shown.long {
@@ -364,7 +337,11 @@ fn copyups(rows: &[copyups::Row], look: Look, out: &mut impl Write) -> io::Resul
             cells.push(text(row.union.as_deref().unwrap_or_default()));
         }
         let differs: Vec<&str> = row.differs.iter().map(|what| what.word()).collect();
-        let differs = if differs.is_empty() { "nothing".to_owned() } else { differs.join(",") };
+        let differs = if differs.is_empty() {
+            "nothing".to_owned()
+        } else {
+            differs.join(",")
+        };
         cells.extend([
             text(row.kind.word()),
             text(layer_words(&row.from, look)),
@@ -385,7 +362,11 @@ fn changes(rows: &[changes::Row], look: Look, out: &mut impl Write) -> io::Resul
     for row in rows {
         if row.union.is_some() && heading != row.union.as_ref() {
             heading = row.union.as_ref();
-            writeln!(out, "{}:", look.bold(&escape(row.union.as_deref().unwrap_or_default().as_bytes())))?;
+            writeln!(
+                out,
+                "{}:",
+                look.bold(&escape(row.union.as_deref().unwrap_or_default().as_bytes()))
+            )?;
         }
         let letter = row.change.letter();
         if look.colors {
@@ -424,10 +405,14 @@ fn changes_long(rows: &[changes::Row], look: Look, out: &mut impl Write) -> io::
             .collect();
         cells.extend([
             Cell::new(row.change.letter()),
-            text(row.origin.as_ref().map_or(String::new(), |origin| match &origin.layer {
-                Some(id) => look.id(id),
-                None => format!("branch {}", origin.branch),
-            })),
+            text(
+                row.origin
+                    .as_ref()
+                    .map_or(String::new(), |origin| match &origin.layer {
+                        Some(id) => look.id(id),
+                        None => format!("branch {}", origin.branch),
+                    }),
+            ),
             text(size(long.and_then(|long| long.size_before))),
             text(size(long.and_then(|long| long.size))),
             text(differs.join(",")),
@@ -447,8 +432,16 @@ fn history(rows: &[history::Row], look: Look, out: &mut impl Write) -> io::Resul
     let mut columns = Columns::new(&head, look);
     for row in rows {
         let mut cells = vec![
-            text(row.image.as_deref().map_or("<missing>".to_owned(), |id| look.id(id))),
-            text(if row.created.is_empty() { String::new() } else { time::ago(&row.created) }),
+            text(
+                row.image
+                    .as_deref()
+                    .map_or("<missing>".to_owned(), |id| look.id(id)),
+            ),
+            text(if row.created.is_empty() {
+                String::new()
+            } else {
+                time::ago(&row.created)
+            }),
             Cell::new(look.clip(&row.instruction, 45)),
             text(row.size.map(|size| look.size(size)).unwrap_or_default()),
             text(match (&row.cache_id, row.empty) {
@@ -458,8 +451,18 @@ fn history(rows: &[history::Row], look: Look, out: &mut impl Write) -> io::Resul
             }),
         ];
         if look.verbose {
-            cells.push(text(row.diff_id.as_deref().map(|id| look.id(id)).unwrap_or_default()));
-            cells.push(Cell::new(row.directory.as_ref().map(|dir| look.directory(dir)).unwrap_or_default()));
+            cells.push(text(
+                row.diff_id
+                    .as_deref()
+                    .map(|id| look.id(id))
+                    .unwrap_or_default(),
+            ));
+            cells.push(Cell::new(
+                row.directory
+                    .as_ref()
+                    .map(|dir| look.directory(dir))
+                    .unwrap_or_default(),
+            ));
         }
         cells.push(text(&row.comment));
         columns.row(cells);
@@ -468,7 +471,16 @@ fn history(rows: &[history::Row], look: Look, out: &mut impl Write) -> io::Resul
 }
 
 fn containers(rows: &[containers::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "DRIVER", "NAMES"];
+    let head = [
+        "CONTAINER ID",
+        "IMAGE",
+        "COMMAND",
+        "CREATED",
+        "STATUS",
+        "PORTS",
+        "DRIVER",
+        "NAMES",
+    ];
     let mut columns = Columns::new(&head, look);
     for row in rows {
         columns.row([
@@ -492,11 +504,17 @@ fn status(row: &containers::Row) -> String {
     let words = match row.state {
         "running" => format!("Up {}", since(&row.started)),
         "paused" => format!("Up {} (Paused)", since(&row.started)),
-        "restarting" => format!("Restarting ({}) {} ago", state.exit_code, since(&row.finished)),
+        "restarting" => format!(
+            "Restarting ({}) {} ago",
+            state.exit_code,
+            since(&row.finished)
+        ),
         "removing" => "Removal In Progress".into(),
         "dead" => "Dead".into(),
         "created" => "Created".into(),
-        _ if row.finished.is_some() => format!("Exited ({}) {} ago", state.exit_code, since(&row.finished)),
+        _ if row.finished.is_some() => {
+            format!("Exited ({}) {} ago", state.exit_code, since(&row.finished))
+        }
         _ => format!("Exited ({})", state.exit_code),
     };
     let is_up = matches!(row.state, "running" | "paused");
@@ -508,10 +526,25 @@ fn status(row: &containers::Row) -> String {
 }
 
 fn images(rows: &[images::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    let mut columns = Columns::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "LAYERS", "DRIVER"], look);
+    let mut columns = Columns::new(
+        &[
+            "REPOSITORY",
+            "TAG",
+            "IMAGE ID",
+            "CREATED",
+            "SIZE",
+            "LAYERS",
+            "DRIVER",
+        ],
+        look,
+    );
     for row in rows {
         let none = vec!["<none>:<none>".to_owned()];
-        for tag in if row.tags.is_empty() { &none } else { &row.tags } {
+        for tag in if row.tags.is_empty() {
+            &none
+        } else {
+            &row.tags
+        } {
             let (name, tag) = tag.rsplit_once(':').unwrap_or((tag, "<none>"));
             columns.row([
                 text(name),
@@ -560,12 +593,28 @@ fn info(row: &info::Row, look: Look, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  Paused: {}", engine.paused)?;
         writeln!(out, "  Stopped: {}", engine.stopped)?;
         writeln!(out, " Images: {}", engine.images)?;
-        writeln!(out, " Storage Driver: {}", escape(engine.storage_driver.as_bytes()))?;
+        writeln!(
+            out,
+            " Storage Driver: {}",
+            escape(engine.storage_driver.as_bytes())
+        )?;
         writeln!(out, "  Root Dir: {}", engine.root_dir)?;
         let unknown = "unknown".to_owned();
-        writeln!(out, "  Backing Filesystem: {}", escape(engine.backing_filesystem.as_ref().unwrap_or(&unknown).as_bytes()))?;
+        writeln!(
+            out,
+            "  Backing Filesystem: {}",
+            escape(
+                engine
+                    .backing_filesystem
+                    .as_ref()
+                    .unwrap_or(&unknown)
+                    .as_bytes()
+            )
+        )?;
         writeln!(out, "  Dirs: {}", engine.dirs)?;
-        let dirperm1 = engine.dirperm1_supported.map_or(unknown, |yes| yes.to_string());
+        let dirperm1 = engine
+            .dirperm1_supported
+            .map_or(unknown, |yes| yes.to_string());
         writeln!(out, "  Dirperm1 Supported: {dirperm1}")?;
     }
     if row.engines.is_empty() {
