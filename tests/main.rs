@@ -1,2 +1,4 @@
+mod hosts;
 mod lab;
 mod oracle;
+mod readme;

@@ -1,43 +1,278 @@
-//! A real AUFS kernel's answers, all of them.
-use layerctl::branch::parse_spelled;
-use layerctl::dir::{Dir};
-use layerctl::union::*;
-use crate::lab::oracle::{Answer, LookupCase, decode, kind_word, make_branches, read};
+//! A real AUFS kernel's answers: all of them to the functions that decide, and a sample through
+//! the command line.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use layerctl::difference::differences;
+use layerctl::error::errno_name;
+use layerctl::union::{Entry, Follow, Node, Reading, lookup};
+use serde_json::Value;
+
+use crate::lab::all_right;
+use crate::lab::oracle::{Answer, LookupCase, Made, Meta, OperationsCase, child, decode, kind_word, parent, read};
+use crate::lab::run::{Output, bytes, layerctl, text};
+
+/// Every so many stacks one goes through the command line.
+const SAMPLE: usize = 50;
+
+// ---- what a name means ----
 
 #[test]
-fn core() {
-    let tmp = tempfile::tempdir().unwrap();
-    let (mut bad, mut n) = (0, 0);
-    for case in read::<LookupCase>("aufs-lookup.ndjson.zst") {
-        let dir = tmp.path().join(case.id.to_string());
-        std::fs::create_dir(&dir).unwrap();
-        let spelled = format!("br:{}", make_branches(&dir, 0, &case.branches).join(":"));
-        let branches = parse_spelled(spelled.as_bytes()).unwrap().iter().map(|s| Branch::aufs(s, Dir::open_root(&s.path.to_path()))).collect();
-        let stack = Stack { branches };
-        for reading in [Reading::Everything] {
-            let root = stack.whole(reading).unwrap();
-            let answer = |path: &str, follow| {
-                let r = lookup(&root, &decode(path), follow).unwrap();
-                match &r.entry {
-                    Entry::Leaf { from, kind } => Answer::Found(kind.word().into(), *from),
-                    Entry::Dir(node) => Answer::Found("directory".into(), node.provider().unwrap()),
-                    Entry::Missing | Entry::Deleted{..} => Answer::Errno("ENOENT".into()),
-                    Entry::Broken{errno, ..} => Answer::Errno(layerctl::error::errno_name(*errno).into()),
-                }
+fn every_path_of_every_stack_means_what_the_kernel_said() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let cases = read::<LookupCase>("aufs-lookup.ndjson.zst");
+    assert_eq!(cases.len(), 2500);
+    all_right(&cases, |case| {
+        let made = Made::lookup(home.path().join(case.id.to_string()), case);
+        let stack = made.stack();
+        let mut wrong = Vec::new();
+        let root = stack.whole(Reading::Nothing).expect("our own directories");
+        for (path, follow, kernel) in answers(case) {
+            let ours = match lookup(&root, &decode(path), follow) {
+                Ok(found) => answer(&found.entry),
+                Err(error) => Answer::Errno(error.to_string()),
             };
-            let mut check = |p: &str, follow, want: Answer| { n+=1; let got = answer(p, follow); if got != want { bad += 1; if bad < 20 {println!("{} {} {:?} {p}: {got:?} want {want:?}", case.id, case.dirty, follow)} } };
-            for (p, (k, b)) in &case.view { check(p, Follow::NotLast, Answer::Found(kind_word(k).into(), *b)); }
-            for (p, e) in &case.errors { check(p, Follow::NotLast, Answer::Errno(e.clone())); }
-            for (p, e) in &case.follow { check(p, Follow::All, match e { Answer::Found(k, b) => Answer::Found(kind_word(k).into(), *b), x => x.clone() }); }
-            for (d, names) in &case.list {
-                let r = lookup(&root, &decode(d), Follow::NotLast).unwrap();
-                let Entry::Dir(node) = r.entry else { panic!() };
-                let mut got: Vec<Vec<u8>> = node.names().unwrap().into_iter().filter(|nm| node.readdir_lists(nm).unwrap()).collect();
-                let mut want: Vec<Vec<u8>> = names.iter().map(|x| decode(x)).collect(); want.sort(); got.sort();
-                n+=1; if got != want { bad += 1; if bad < 2000 { println!("{} {} list {d} {:?}", case.id, case.dirty, got.iter().filter(|g| !want.contains(g)).chain(want.iter().filter(|g| !got.contains(g))).map(|x| String::from_utf8_lossy(x)).collect::<Vec<_>>()) } }
+            if ours != kernel {
+                wrong.push(format!("stack {} {follow:?} {path:?}: {ours:?}, kernel {kernel:?}", case.id));
+            }
+        }
+        // The view does not depend on which directories are read whole.
+        for reading in [Reading::Everything, Reading::Branch(0)] {
+            let mut walked = Walked::default();
+            walked.walk(&stack.whole(reading).expect("our own directories"), b"");
+            wrong.extend(walked.compare(case).iter().map(|what| format!("stack {} {reading:?} {what}", case.id)));
+        }
+        wrong
+    });
+}
+
+/// All that the kernel was asked of a stack, and what it said.
+fn answers(case: &LookupCase) -> impl Iterator<Item = (&str, Follow, Answer)> {
+    let view = case.view.iter().map(|(path, (kind, branch))| (path, Answer::Found(kind.clone(), *branch)));
+    let errors = case.errors.iter().map(|(path, errno)| (path, Answer::Errno(errno.clone())));
+    let follow = case.follow.iter().map(|(path, answer)| (path.as_str(), Follow::All, in_words(answer.clone())));
+    view.chain(errors)
+        .map(|(path, answer)| (path.as_str(), Follow::NotLast, in_words(answer)))
+        .chain(follow)
+}
+
+/// An answer with the type as the tool names it.
+fn in_words(answer: Answer) -> Answer {
+    match answer {
+        Answer::Found(kind, branch) => Answer::Found(kind_word(&kind).into(), branch),
+        refused @ Answer::Errno(_) => refused,
+    }
+}
+
+fn answer(entry: &Entry<'_>) -> Answer {
+    match (entry, entry.kind(), entry.provider()) {
+        (Entry::Broken { errno, .. }, ..) => Answer::Errno(errno_name(*errno).into()),
+        (_, Some(kind), Some(branch)) => Answer::Found(kind.word().into(), branch),
+        _ => Answer::Errno("ENOENT".into()),
+    }
+}
+
+/// The merged view as `ls -R` walks it.
+#[derive(Default)]
+struct Walked {
+    view: BTreeMap<Vec<u8>, Answer>,
+    /// Directory by directory what `readdir` would list.
+    list: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+}
+
+impl Walked {
+    fn walk(&mut self, node: &Node<'_>, path: &[u8]) {
+        for name in node.names().expect("our own directories") {
+            let at = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
+            if node.readdir_lists(&name).expect("our own directories") {
+                self.list.entry(path.to_vec()).or_default().insert(name.clone());
+            }
+            let entry = node.child(&name).expect("our own directories");
+            if let Entry::Dir(below) = &entry {
+                self.walk(below, &at);
+            }
+            self.view.insert(at, answer(&entry));
+        }
+    }
+
+    fn compare(&self, case: &LookupCase) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (path, (kind, branch)) in case.view.iter().filter(|(path, _)| !path.is_empty()) {
+            let ours = self.view.get(&decode(path));
+            if ours != Some(&Answer::Found(kind_word(kind).into(), *branch)) {
+                wrong.push(format!("{path:?}: {ours:?}, kernel {kind} {branch}"));
+            }
+        }
+        let shown = self.view.values().filter(|answer| matches!(answer, Answer::Found(..))).count();
+        if shown != case.view.len() - 1 {
+            wrong.push(format!("{shown} names shown, kernel {}", case.view.len() - 1));
+        }
+        for (directory, names) in &case.list {
+            let undecided = names_beside_their_whiteout(case, directory);
+            let decided = |name: &Vec<u8>| !undecided.contains(name);
+            let kernel: BTreeSet<Vec<u8>> = names.iter().map(|name| decode(name)).filter(decided).collect();
+            let ours = self.list.get(&decode(directory)).cloned().unwrap_or_default();
+            let ours: BTreeSet<Vec<u8>> = ours.into_iter().filter(decided).collect();
+            if ours != kernel {
+                wrong.push(format!("readdir {directory:?}: {ours:?}, kernel {kernel:?}"));
+            }
+        }
+        wrong
+    }
+}
+
+/// The names of a directory that some branch has beside their whiteout. Whether `readdir` lists
+/// them depends on which of the two comes first on disk (FACTS-aufs 1.14), on the kernel's disk.
+fn names_beside_their_whiteout(case: &LookupCase, directory: &str) -> BTreeSet<Vec<u8>> {
+    let mut names = BTreeSet::new();
+    for branch in case.branches.iter().filter(|_| case.dirty) {
+        let entries: BTreeSet<&str> = branch.entries.iter().map(|entry| entry[1].as_str()).collect();
+        for path in entries.iter().filter(|path| parent(path) == directory) {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            if entries.contains(child(directory, &format!(".wh.{name}")).as_str()) {
+                names.insert(decode(name));
             }
         }
     }
-    println!("{n} asked, {bad} wrong");
-    assert_eq!(bad, 0);
+    names
+}
+
+#[test]
+fn the_command_line_answers_as_the_kernel_did() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let cases: Vec<LookupCase> = read("aufs-lookup.ndjson.zst").into_iter().step_by(SAMPLE).collect();
+    all_right(&cases, |case| {
+        let made = Made::lookup(home.path().join(case.id.to_string()), case);
+        let mut wrong = Vec::new();
+
+        let listed = layerctl(["--format", "jsonl", "ls", "-R", "--in", &made.spelled]).rows();
+        let ours: BTreeMap<Vec<u8>, Answer> =
+            listed.iter().map(|row| (bytes(&row["path"]), answered(row))).filter(|(_, ours)| is_found(ours)).collect();
+        let kernel: BTreeMap<Vec<u8>, Answer> = case
+            .view
+            .iter()
+            .filter(|(path, _)| !path.is_empty())
+            .map(|(path, (kind, branch))| (absolute(path), Answer::Found(kind_word(kind).into(), *branch)))
+            .collect();
+        if ours != kernel {
+            wrong.push(format!("stack {}: ls -R {ours:?}, kernel {kernel:?}", case.id));
+        }
+
+        for (follow, option) in [(Follow::NotLast, Some("--no-follow")), (Follow::All, None)] {
+            let asked: Vec<(&str, Answer)> =
+                answers(case).filter(|asked| asked.1 == follow).map(|(path, _, kernel)| (path, kernel)).collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let rows = which(&made.spelled, option, asked.iter().map(|(path, _)| *path)).rows();
+            assert_eq!(rows.len(), asked.len(), "one row a path");
+            for ((path, kernel), row) in asked.iter().zip(&rows) {
+                let ours = answered(row);
+                if bytes(&row["query"]) != typed(path) || ours != *kernel {
+                    wrong.push(format!("stack {} which {follow:?} {path:?}: {ours:?}, kernel {kernel:?}", case.id));
+                }
+            }
+        }
+        wrong
+    });
+}
+
+fn which<'a>(spelled: &str, option: Option<&str>, paths: impl Iterator<Item = &'a str>) -> Output {
+    let words = ["--format", "jsonl", "which", "--in", spelled].into_iter().chain(option).chain(["--"]);
+    layerctl(words.map(OsString::from).chain(paths.map(|path| OsString::from_vec(typed(path)))))
+}
+
+/// How a person types a path of the oracle. Its root has no name there.
+fn typed(path: &str) -> Vec<u8> {
+    if path.is_empty() { b"/".to_vec() } else { decode(path) }
+}
+
+fn absolute(path: &str) -> Vec<u8> {
+    [b"/", &decode(path)[..]].concat()
+}
+
+fn is_found(answer: &Answer) -> bool {
+    matches!(answer, Answer::Found(..))
+}
+
+/// A row of `ls` or `which`.
+fn answered(row: &Value) -> Answer {
+    match (row["type"].as_str(), row["branch"].as_u64()) {
+        (Some(kind), Some(branch)) => Answer::Found(kind.into(), usize::try_from(branch).expect("a small number")),
+        _ => Answer::Errno(text(row, "error").into()),
+    }
+}
+
+// ---- what has changed ----
+
+/// A change: its word, and the version before with its branch and type.
+type Change = (&'static str, Option<(usize, &'static str)>);
+
+/// The one right answer of `changes`, from the views before and after and the writable branch.
+fn true_changes(case: &OperationsCase) -> BTreeMap<Vec<u8>, Change> {
+    let is_directory = |view: &BTreeMap<String, Meta>, path: &str| {
+        path.is_empty() || view.get(path).is_some_and(|meta| meta.kind == "d")
+    };
+    let mut changes = BTreeMap::new();
+    for path in case.after.keys().filter(|path| !case.before.contains_key(*path)) {
+        changes.insert(absolute(path), ("added", None));
+    }
+    for (path, meta) in &case.before {
+        let origin = Some((meta.uid - 1000, kind_word(&meta.kind)));
+        let parent = parent(path);
+        if case.after.contains_key(path) {
+            if case.writable.contains_key(path) {
+                changes.insert(absolute(path), ("changed", origin));
+            }
+        } else if is_directory(&case.before, parent) && is_directory(&case.after, parent) {
+            // Of what vanished together only the topmost.
+            changes.insert(absolute(path), ("deleted", origin));
+        }
+    }
+    changes
+}
+
+#[test]
+fn every_history_changed_what_the_kernel_showed() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let cases = read::<OperationsCase>("aufs-operations.ndjson.zst");
+    assert_eq!(cases.len(), 600);
+    all_right(&cases, |case| {
+        let made = Made::operations(home.path().join(case.id.to_string()), case);
+        let stack = made.stack();
+        let mut ours = BTreeMap::new();
+        for difference in differences(&stack, 0) {
+            let difference = difference.expect("our own directories");
+            let word = match difference.change.letter() {
+                'A' => "added",
+                'C' => "changed",
+                _ => "deleted",
+            };
+            let before = difference.before.map(|before| (before.branch, before.kind.word()));
+            ours.insert(difference.path.as_bytes().to_vec(), (word, before));
+        }
+        let kernel = true_changes(case);
+        if ours == kernel { Vec::new() } else { vec![format!("history {}: {ours:?}\n  kernel {kernel:?}", case.id)] }
+    });
+}
+
+#[test]
+fn changes_on_the_command_line_are_what_the_kernel_showed() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let cases: Vec<OperationsCase> = read("aufs-operations.ndjson.zst").into_iter().step_by(SAMPLE).collect();
+    all_right(&cases, |case| {
+        let made = Made::operations(home.path().join(case.id.to_string()), case);
+        let rows = layerctl(["--format", "jsonl", "changes", &made.spelled]).exits(0).rows();
+        let ours: BTreeMap<Vec<u8>, (&str, Option<u64>)> = rows
+            .iter()
+            .map(|row| (bytes(&row["path"]), (text(row, "change"), row["origin"]["branch"].as_u64())))
+            .collect();
+        let kernel: BTreeMap<Vec<u8>, (&str, Option<u64>)> = true_changes(case)
+            .into_iter()
+            .map(|(path, (word, before))| (path, (word, before.map(|(branch, _)| branch as u64))))
+            .collect();
+        if ours == kernel { Vec::new() } else { vec![format!("history {}: {ours:?}\n  kernel {kernel:?}", case.id)] }
+    });
 }

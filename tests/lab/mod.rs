@@ -1,9 +1,15 @@
-//! A hermetic place for tests: fixtures unpacked into temporary directories, stacks made from
-//! the oracle's words, and the binary run with an environment of its own.
+//! A hermetic place for tests: hosts made of fixtures or from nothing in temporary directories,
+//! stacks made from the oracle's words, and the binary run with an environment of its own.
 
+pub mod archive;
+pub mod host;
 pub mod oracle;
+pub mod run;
+pub mod table;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
@@ -11,4 +17,29 @@ pub fn fixture(name: &str) -> PathBuf {
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Says that a test cannot prove here what it is for. Run as root in CI, none is skipped.
+pub fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
+
+/// Runs `check` on every case, on all processors, and fails with what it found wrong.
+pub fn all_right<T: Sync>(cases: &[T], check: impl Fn(&T) -> Vec<String> + Sync) {
+    let found = Mutex::new(Vec::new());
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for worker in 0..workers {
+            let (found, check) = (&found, &check);
+            scope.spawn(move || {
+                for case in cases.iter().skip(worker).step_by(workers) {
+                    let wrong = check(case);
+                    found.lock().expect("no worker panicked").extend(wrong);
+                }
+            });
+        }
+    });
+    let wrong = found.into_inner().expect("no worker panicked");
+    let shown = wrong.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(wrong.is_empty(), "{} wrong, the first of them:\n{shown}", wrong.len());
 }
