@@ -228,19 +228,36 @@ impl Dir {
 
     /// The path from the directory that was opened by path, for messages.
     pub fn path(&self) -> Bytes {
-        match &self.0.parent {
-            Some(parent) => parent.path().join(&self.0.name),
-            None => Bytes(self.0.name.clone()),
+        let mut names = Vec::new();
+        let mut at = self;
+        while let Some(parent) = &at.0.parent {
+            names.push(&at.0.name);
+            at = parent;
         }
+        let root = Bytes(at.0.name.clone());
+        names.iter().rev().fold(root, |path, name| path.join(name))
     }
 
-    /// The open descriptor, opened again where it was parked.
+    /// The open descriptor, opened again where it was parked. In a loop, not by recursion: all
+    /// the parents may be parked, and a tree can be deeper than the stack.
     pub fn fd(&self) -> Result<Arc<OwnedFd>, Errno> {
-        if let Some(fd) = &*lock(&self.0.fd) {
-            return Ok(Arc::clone(fd));
+        let mut parked = Vec::new();
+        let mut at = self;
+        let mut fd = loop {
+            if let Some(fd) = &*lock(&at.0.fd) {
+                break Arc::clone(fd);
+            }
+            parked.push(at);
+            at = at.0.parent.as_ref().ok_or(Errno::BADF)?;
+        };
+        for dir in parked.into_iter().rev() {
+            fd = dir.reopen(&fd)?;
         }
-        let parent = self.0.parent.as_ref().ok_or(Errno::BADF)?;
-        let fd = open_dir_at(&*parent.fd()?, &self.0.name, self.0.access)?;
+        Ok(fd)
+    }
+
+    fn reopen(&self, parent: &OwnedFd) -> Result<Arc<OwnedFd>, Errno> {
+        let fd = open_dir_at(parent, &self.0.name, self.0.access)?;
         let stat = fs::fstat(&fd)?;
         if self.0.identity.get() != Some(&(stat.st_dev, stat.st_ino)) {
             return Err(Errno::STALE);

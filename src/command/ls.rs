@@ -13,7 +13,7 @@ use crate::walk::{Item, walk};
 
 pub struct Query<'a> {
     pub within: Option<&'a [u8]>,
-    /// With `within`, paths of that union; else TARGET[:PATH].
+    /// With `within`, paths of that union; else `TARGET[:PATH]`.
     pub arguments: Vec<&'a [u8]>,
     pub depth: Depth,
     pub detail: Detail,

@@ -1,9 +1,12 @@
 //! `restore [TARGET:]PATH`: why the path is hidden, a plan to bring it back, and what was seen
 //! afterwards.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use walkdir::WalkDir;
 
 use crate::bytes::Bytes;
 use crate::command::which::hidden_by;
@@ -595,7 +598,15 @@ fn look_again(
     ground: &Ground,
 ) -> Result<String> {
     if let Plan::CopyOut { to, name, .. } = plan {
-        return Ok(format!("{} is there", Bytes::from(to.as_path()).join(name)));
+        // Nobody else writes there: a walk by paths will do.
+        let copy = to.join(OsStr::from_bytes(name));
+        let count = WalkDir::new(&copy).into_iter().filter(Result::is_ok).count();
+        let copy = Bytes::from(copy.as_path());
+        return match count {
+            0 => Err(Error::io(copy, rustix::io::Errno::NOENT)),
+            1 => Ok(copy.to_string()),
+            more => Ok(format!("{copy} with {} entries in it", more - 1)),
+        };
     }
     if let Some(view) = &ground.view {
         return match view.look(path)? {

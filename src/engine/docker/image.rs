@@ -1,0 +1,485 @@
+//! Images: what they are called, their history, and the layers it made.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::{Docker, Layout, NAME, instant, is_id, read_json, short};
+use crate::branch::Permission;
+use crate::engine::{Layer, MountState, Owner, OwnerKind, Role, Union, layer_branch};
+use crate::error::{Error, Result};
+
+/// No image has nearly as many layers; a longer chain of parents is a loop.
+const CHAIN_MAX: usize = 1000;
+
+/// An image with its layers.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Hexadecimal, without `sha256:`.
+    pub id: String,
+    /// `name:tag`, sorted; none for a dangling image.
+    pub tags: Vec<String>,
+    /// RFC 3339.
+    pub created: String,
+    pub driver: String,
+    /// Bytes: the sum of the layers'.
+    pub size: u64,
+    /// The image it was built from, where Docker noted one.
+    pub parent: Option<String>,
+    /// Newest first.
+    pub history: Vec<HistoryEntry>,
+    pub(super) layout: Layout,
+}
+
+/// A step of an image's history, with the layer it made.
+#[derive(Debug, Clone)]
+pub struct HistoryEntry {
+    /// RFC 3339.
+    pub created: String,
+    pub instruction: String,
+    pub comment: String,
+    /// The image that ended with this step, where Docker still has it.
+    pub image: Option<String>,
+    /// None: a step that made no layer.
+    pub layer: Option<ImageLayer>,
+}
+
+/// A layer of an image.
+#[derive(Debug, Clone)]
+pub struct ImageLayer {
+    pub diff_id: Option<String>,
+    pub chain_id: Option<String>,
+    /// The name of its directory; none where the layer database lacks it.
+    pub cache_id: Option<String>,
+    /// Bytes.
+    pub size: Option<u64>,
+}
+
+impl Docker<'_> {
+    /// Every image, newest first, the intermediate ones too.
+    pub fn images(&self, problems: &mut Vec<Error>) -> Vec<Image> {
+        let mut images = Vec::new();
+        for driver in self.ids(&["image"], problems) {
+            let tags = self.tags(&["image", &driver, "repositories.json"], problems);
+            for id in self.ids(
+                &["image", &driver, "imagedb", "content", "sha256"],
+                problems,
+            ) {
+                match self.content_image(&driver, &id) {
+                    Ok(mut image) => {
+                        image.tags = tags.get(&id).cloned().unwrap_or_default();
+                        images.push(image);
+                    }
+                    Err(error) => problems.push(error),
+                }
+            }
+        }
+        let graph = self.ids(&["graph"], problems);
+        if !graph.is_empty() {
+            let mut tags = self.tags(&["repositories-aufs"], problems);
+            for id in graph.into_iter().filter(|id| id != "_tmp") {
+                match self.graph_image(&id) {
+                    Ok(mut image) => {
+                        image.tags = tags.remove(&id).unwrap_or_default();
+                        images.push(image);
+                    }
+                    Err(error) => problems.push(error),
+                }
+            }
+        }
+        images.sort_by(|a, b| {
+            instant(&b.created)
+                .cmp(&instant(&a.created))
+                .then(a.id.cmp(&b.id))
+        });
+        images
+    }
+
+    /// `image id -> name:tag...`, from a repositories file of either layout.
+    fn tags(&self, parts: &[&str], problems: &mut Vec<Error>) -> HashMap<String, Vec<String>> {
+        let repositories: Repositories = match read_json(self.host, &self.at(parts)) {
+            Ok(repositories) => repositories,
+            Err(error) if error.is_not_found() => return HashMap::new(),
+            Err(error) => {
+                problems.push(error);
+                return HashMap::new();
+            }
+        };
+        let mut tags: HashMap<String, Vec<String>> = HashMap::new();
+        for (name, references) in repositories.repositories {
+            for (reference, id) in references {
+                // name:tag and name@digest in the newer layout, tag and digest in the older.
+                if reference.contains('@') || reference.starts_with("sha256:") {
+                    continue;
+                }
+                let tag = match reference.strip_prefix(&format!("{name}:")) {
+                    Some(_) => reference,
+                    None => format!("{name}:{reference}"),
+                };
+                tags.entry(id.trim_start_matches("sha256:").to_owned())
+                    .or_default()
+                    .push(tag);
+            }
+        }
+        for list in tags.values_mut() {
+            list.sort();
+        }
+        tags
+    }
+
+    /// An image with its layers.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    pub fn image(&self, driver: &str, id: &str) -> Result<Image> {
+        if self.is_there(&["image", driver, "imagedb", "content", "sha256", id]) {
+            self.content_image(driver, id)
+        } else {
+            self.graph_image(id)
+        }
+    }
+
+    fn content_image(&self, driver: &str, id: &str) -> Result<Image> {
+        let path = self.at(&["image", driver, "imagedb", "content", "sha256", id]);
+        if !is_id(id) {
+            return Err(Error::damaged(path, "is not an image id"));
+        }
+        let config: ImageConfig = read_json(self.host, &path)?;
+        if config
+            .rootfs
+            .diff_ids
+            .as_ref()
+            .is_some_and(|ids| ids.len() > CHAIN_MAX)
+        {
+            return Err(Error::damaged(
+                path,
+                "has more layers than an image can have",
+            ));
+        }
+        let layers = self.image_layers(driver, &config.rootfs.diff_ids.unwrap_or_default());
+        let size = layers.iter().filter_map(|layer| layer.size).sum();
+        let mut parents = self.image_parents(driver, id).into_iter();
+        let parent = parents.next();
+        let mut next_image = Some(id.to_owned());
+        let mut left = layers.into_iter();
+        let mut history = Vec::new();
+        for step in config.history.unwrap_or_default() {
+            let layer = if step.empty_layer { None } else { left.next() };
+            history.push(HistoryEntry {
+                created: step.created.unwrap_or_default(),
+                instruction: step.created_by.unwrap_or_default(),
+                comment: step.comment.unwrap_or_default(),
+                image: None,
+                layer,
+            });
+        }
+        // Layers that the history does not account for.
+        history.extend(left.map(|layer| HistoryEntry {
+            created: config.created.clone().unwrap_or_default(),
+            instruction: String::new(),
+            comment: String::new(),
+            image: None,
+            layer: Some(layer),
+        }));
+        history.reverse();
+        // Docker still has the images that ended with earlier steps where it built them here.
+        let mut parents = parent.iter().cloned().chain(parents);
+        for entry in &mut history {
+            entry.image = next_image.take();
+            next_image = parents.next();
+        }
+        Ok(Image {
+            id: id.to_owned(),
+            tags: Vec::new(),
+            created: config.created.unwrap_or_default(),
+            driver: driver.to_owned(),
+            size,
+            parent,
+            history,
+            layout: Layout::Content,
+        })
+    }
+
+    /// The images below an image that was built here, nearest first.
+    fn image_parents(&self, driver: &str, id: &str) -> Vec<String> {
+        let mut chain: Vec<String> = Vec::new();
+        let mut at = id.to_owned();
+        while chain.len() < CHAIN_MAX {
+            let Ok(parent) = self.read_word(&[
+                "image", driver, "imagedb", "metadata", "sha256", &at, "parent",
+            ]) else {
+                break;
+            };
+            let parent = parent.trim_start_matches("sha256:").to_owned();
+            if !is_id(&parent) || parent == id || chain.contains(&parent) {
+                break;
+            }
+            chain.push(parent.clone());
+            at = parent;
+        }
+        chain
+    }
+
+    /// Layers, bottom first, from the diff ids of an image's configuration.
+    fn image_layers(&self, driver: &str, diff_ids: &[String]) -> Vec<ImageLayer> {
+        let mut chain: Option<String> = None;
+        diff_ids
+            .iter()
+            .map(|diff_id| {
+                let chain_id = match &chain {
+                    None => diff_id.clone(),
+                    Some(parent) => chain_id(parent, diff_id),
+                };
+                let hex = chain_id.trim_start_matches("sha256:");
+                let word = |name| match is_id(hex) {
+                    true => self
+                        .read_word(&["image", driver, "layerdb", "sha256", hex, name])
+                        .ok(),
+                    false => None,
+                };
+                let layer = ImageLayer {
+                    diff_id: Some(diff_id.clone()),
+                    cache_id: word("cache-id").filter(|id| is_id(id)),
+                    size: word("size").and_then(|size| size.parse().ok()),
+                    chain_id: Some(chain_id.clone()),
+                };
+                chain = Some(chain_id);
+                layer
+            })
+            .collect()
+    }
+
+    fn graph_json(&self, id: &str) -> Result<GraphImage> {
+        let path = self.at(&["graph", id, "json"]);
+        if !is_id(id) {
+            return Err(Error::damaged(path, "is not an image id"));
+        }
+        read_json(self.host, &path)
+    }
+
+    fn graph_image(&self, id: &str) -> Result<Image> {
+        let json = self.graph_json(id)?;
+        let history = self.graph_history(id)?;
+        Ok(Image {
+            id: id.to_owned(),
+            tags: Vec::new(),
+            created: json.created.unwrap_or_default(),
+            driver: "aufs".into(),
+            size: history
+                .iter()
+                .filter_map(|entry| entry.layer.as_ref()?.size)
+                .sum(),
+            parent: json.parent.filter(|parent| !parent.is_empty()),
+            history,
+            layout: Layout::Graph,
+        })
+    }
+
+    /// An image and its parents, newest first. Each is a layer of its own.
+    fn graph_history(&self, id: &str) -> Result<Vec<HistoryEntry>> {
+        let mut history = Vec::new();
+        let mut seen = HashSet::new();
+        let mut next = Some(id.to_owned());
+        while let Some(id) = next.take() {
+            if !seen.insert(id.clone()) || seen.len() > CHAIN_MAX {
+                return Err(Error::damaged(
+                    self.at(&["graph", &id, "json"]),
+                    "is its own ancestor: a loop of parents",
+                ));
+            }
+            let json = self.graph_json(&id)?;
+            let size = self
+                .read_word(&["graph", &id, "layersize"])
+                .ok()
+                .and_then(|size| size.parse().ok())
+                .or(json.size);
+            history.push(HistoryEntry {
+                created: json.created.unwrap_or_default(),
+                instruction: json
+                    .container_config
+                    .unwrap_or_default()
+                    .cmd
+                    .unwrap_or_default()
+                    .join(" "),
+                comment: json.comment.unwrap_or_default(),
+                image: Some(id.clone()),
+                layer: Some(ImageLayer {
+                    diff_id: None,
+                    chain_id: None,
+                    cache_id: Some(id),
+                    size,
+                }),
+            });
+            next = json.parent.filter(|parent| !parent.is_empty());
+        }
+        Ok(history)
+    }
+
+    /// The union that an image's layers make, topmost first, as a container would see them.
+    ///
+    /// # Errors
+    /// An image of another driver; a layer whose directory is not known.
+    pub fn union_of_image(&self, image: &Image) -> Result<Union> {
+        if image.driver != "aufs" {
+            return Err(Error::Refused {
+                what: format!(
+                    "image {} belongs to the storage driver {}",
+                    short(&image.id),
+                    image.driver
+                ),
+                hint: "this version of layerctl reads Docker's aufs driver".into(),
+            });
+        }
+        let mut branches = Vec::new();
+        for layer in image
+            .history
+            .iter()
+            .filter_map(|entry| entry.layer.as_ref())
+        {
+            let id = layer.cache_id.clone().ok_or_else(|| {
+                Error::damaged(
+                    self.at(&["image", &image.driver, "layerdb"]),
+                    format!(
+                        "does not know the layer {}",
+                        layer.chain_id.as_deref().unwrap_or("of the image")
+                    ),
+                )
+            })?;
+            branches.push(layer_branch(
+                self.diff_dir(&id),
+                Permission::ro_wh(),
+                Layer {
+                    id: Some(id),
+                    ..Layer::PLAIN
+                },
+            ));
+        }
+        let mut union = Union {
+            si: None,
+            mounts: Vec::new(),
+            state: MountState::NotMounted,
+            owner: Some(Owner {
+                engine: NAME,
+                kind: OwnerKind::Image,
+                id: image.id.clone(),
+                name: image.tags.first().cloned(),
+            }),
+            branches,
+        };
+        self.label_image(&mut union, image.layout, &image.driver, &image.id);
+        Ok(union)
+    }
+
+    /// Numbers the image's layers and gives each its instruction.
+    pub(super) fn label_image(&self, union: &mut Union, layout: Layout, driver: &str, image: &str) {
+        let instructions = self.instructions(layout, driver, image);
+        let image_branches: Vec<&mut Layer> = union
+            .branches
+            .iter_mut()
+            .map(|branch| &mut branch.layer)
+            .filter(|layer| layer.role == Role::Plain)
+            .collect();
+        let of = image_branches.len();
+        for (index, layer) in image_branches.into_iter().enumerate() {
+            layer.role = Role::Image {
+                number: of - index,
+                of,
+            };
+            layer.instruction = layer
+                .id
+                .as_ref()
+                .and_then(|id| instructions.get(id).cloned());
+        }
+    }
+
+    /// What made each layer of an image, by cache id. An image that is gone tells nothing.
+    fn instructions(&self, layout: Layout, driver: &str, image: &str) -> HashMap<String, String> {
+        let history = match layout {
+            Layout::Content => self.content_image(driver, image).map(|image| image.history),
+            Layout::Graph => self.graph_history(image),
+        };
+        history
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|entry| Some((entry.layer?.cache_id?, entry.instruction)))
+            .filter(|(_, instruction)| !instruction.is_empty())
+            .collect()
+    }
+}
+
+/// The chain id of a layer on top of another: the digest of both names.
+fn chain_id(parent: &str, diff_id: &str) -> String {
+    let digest = Sha256::digest(format!("{parent} {diff_id}"));
+    let mut text = String::from("sha256:");
+    for byte in digest {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+#[derive(Deserialize)]
+struct Repositories {
+    #[serde(rename = "Repositories", default)]
+    repositories: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct ImageConfig {
+    created: Option<String>,
+    history: Option<Vec<HistoryStep>>,
+    #[serde(default)]
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize, Default)]
+struct RootFs {
+    diff_ids: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct HistoryStep {
+    created: Option<String>,
+    created_by: Option<String>,
+    comment: Option<String>,
+    #[serde(default)]
+    empty_layer: bool,
+}
+
+#[derive(Deserialize)]
+struct GraphImage {
+    parent: Option<String>,
+    created: Option<String>,
+    comment: Option<String>,
+    container_config: Option<GraphConfig>,
+    #[serde(rename = "Size")]
+    size: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct GraphConfig {
+    #[serde(rename = "Cmd")]
+    cmd: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chain_ids_are_dockers() {
+        // FACTS-engines 10; the values are from the captured host's layer database.
+        assert_eq!(
+            chain_id("sha256:a", "sha256:b"),
+            format!(
+                "sha256:{}",
+                hex(Sha256::digest("sha256:a sha256:b").as_slice())
+            )
+        );
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
