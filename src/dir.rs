@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
@@ -118,6 +118,8 @@ struct Inner {
     fd: Mutex<Option<Arc<OwnedFd>>>,
     /// Whether it counts against the budget, and so may be parked: all but the host's root.
     counted: bool,
+    /// Whether its listing was read, so that reading it again starts over.
+    was_listed: AtomicBool,
     /// Device and inode, noted when the directory is parked.
     identity: OnceLock<(u64, u64)>,
 }
@@ -134,6 +136,7 @@ impl Dir {
             access: Access::Lookup,
             fd: Mutex::new(Some(Arc::new(fd))),
             counted: false,
+            was_listed: AtomicBool::new(false),
             identity: OnceLock::new(),
         })))
     }
@@ -148,6 +151,7 @@ impl Dir {
             access,
             fd: Mutex::new(Some(Arc::new(fd))),
             counted: true,
+            was_listed: AtomicBool::new(false),
             identity: OnceLock::new(),
         });
         budget::opened(&inner);
@@ -198,7 +202,9 @@ impl Dir {
         let fd = match self.0.access {
             Access::List => {
                 let fd = self.fd()?;
-                fs::seek(&*fd, fs::SeekFrom::Start(0))?;
+                if self.0.was_listed.swap(true, Ordering::Relaxed) {
+                    fs::seek(&*fd, fs::SeekFrom::Start(0))?;
+                }
                 fd
             }
             Access::Lookup => Arc::new(open_dir_at(&*self.fd()?, b".", Access::List)?),
