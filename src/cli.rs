@@ -17,6 +17,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
     name = "layerctl",
     version,
     disable_version_flag = true,
+    propagate_version = true,
     arg_required_else_help = true
 )]
 #[command(after_help = "Exit status: 0 yes or done; 1 no; 2 could not tell, or used wrongly.")]
@@ -70,7 +71,7 @@ pub struct Global {
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Print version
-    #[arg(short = 'V', long, action = ArgAction::Version)]
+    #[arg(short = 'V', long, global = true, action = ArgAction::Version)]
     version: Option<bool>,
 }
 
@@ -129,9 +130,9 @@ pub enum Command {
     Whiteouts {
         #[arg(add = target_completer())]
         target: Option<OsString>,
-        /// Only paths (or names, if it has no slash) that match
+        /// Only paths that match (names, if it has no slash); ** crosses slashes
         #[arg(long, value_name = "PATTERN")]
-        glob: Option<String>,
+        glob: Option<OsString>,
         /// Look at read-only branches, too
         #[arg(long)]
         all_layers: bool,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::dir::{Kind, Stat};
+use crate::dir::{Kind, Names, Stat};
 use crate::error::Result;
 use crate::union::{Entry, Node, Reading, Stack};
 use crate::walk::{Item, walk};
@@ -51,7 +51,7 @@ pub struct Difference<'s> {
     pub change: Change,
     pub before: Option<Provided>,
     pub after: Option<Provided>,
-    place: Arc<Place<'s>>,
+    place: Arc<Directory<'s>>,
     name: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl Difference<'_> {
     /// # Errors
     /// What the system call says.
     pub fn stat_before(&self) -> Result<Option<Stat>> {
-        stat(self.place.before.as_ref(), &self.name, self.before)
+        stat(self.place.place.before.as_ref(), &self.name, self.before)
     }
 
     /// `lstat` of the entry in the view with the branch.
@@ -69,16 +69,16 @@ impl Difference<'_> {
     /// # Errors
     /// What the system call says.
     pub fn stat_after(&self) -> Result<Option<Stat>> {
-        stat(Some(&self.place.after), &self.name, self.after)
+        stat(Some(&self.place.place.after), &self.name, self.after)
     }
 
     /// The directories that hold the two versions, and the name in them.
     pub fn versions(&self) -> Option<(&Node<'_>, usize, &Node<'_>, usize, &[u8])> {
-        let before = self.place.before.as_ref()?;
+        let before = self.place.place.before.as_ref()?;
         Some((
             before,
             self.before?.branch,
-            &self.place.after,
+            &self.place.place.after,
             self.after?.branch,
             &self.name,
         ))
@@ -99,11 +99,24 @@ struct Place<'s> {
     before: Option<Node<'s>>,
 }
 
+/// A place, and what the branch itself has there.
+#[derive(Debug)]
+struct Directory<'s> {
+    place: Place<'s>,
+    own: Option<Arc<Names>>,
+}
+
+impl Directory<'_> {
+    fn own_kind(&self, name: &[u8]) -> Option<Kind> {
+        self.own.as_ref()?.kind(name)
+    }
+}
+
 enum Visit<'s> {
     Root,
     /// A name that may be a directory. It is opened only when its turn comes, so that a wide
     /// directory does not hold all of its children open.
-    Name(Arc<Place<'s>>, Vec<u8>),
+    Name(Arc<Directory<'s>>, Vec<u8>),
 }
 
 /// Compares the union without `branch` to the union with it. What cannot be read comes out as
@@ -123,22 +136,19 @@ pub fn differences<'s>(
 
 fn root(stack: &Stack, branch: usize) -> Result<Place<'_>> {
     Ok(Place {
-        after: stack.whole(Reading::Branch(branch))?,
-        before: Some(stack.root(|index| index != branch, Reading::Nothing)?),
+        after: stack.whole(Reading::Branch(branch)),
+        before: Some(stack.root(|index| index != branch, Reading::Nothing)),
     })
 }
 
 type Found<'s> = Vec<Item<Visit<'s>, Result<Difference<'s>>>>;
 
 fn compare<'s>(place: Place<'s>, branch: usize) -> Result<Found<'s>> {
-    let place = Arc::new(place);
+    let own = place.after.listing(branch)?;
+    let place = Arc::new(Directory { place, own });
     let mut items: Found<'s> = Vec::new();
     for (_, name) in names(&place, branch)? {
-        match place
-            .after
-            .listing(branch)
-            .and_then(|listing| listing.kind(&name))
-        {
+        match place.own_kind(&name) {
             Some(kind) if kind != Kind::Directory => match compare_name(&place, branch, &name) {
                 Ok(found) => items.extend(found),
                 Err(error) => items.push(Item::Row(Err(error))),
@@ -151,10 +161,11 @@ fn compare<'s>(place: Place<'s>, branch: usize) -> Result<Found<'s>> {
 
 /// The names that may differ, in docker's order: those the branch has something to say of, and
 /// where lower branches take part in only one of the views, all of theirs.
-fn names(place: &Place<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+fn names(directory: &Directory<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let place = &directory.place;
     let grammar = place.after.stack().branches[branch].grammar;
     let mut names = BTreeMap::new();
-    if let Some(listing) = place.after.listing(branch) {
+    if let Some(listing) = &directory.own {
         for (name, _) in listing.iter() {
             match grammar.mark(name) {
                 Some(Mark::Whiteout(hidden)) if listing.kind(hidden).is_none() => {
@@ -181,11 +192,7 @@ fn names(place: &Place<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>>
         let sides = std::iter::once(&place.after).chain(&place.before);
         for side in sides {
             for name in side.names()? {
-                let own = place
-                    .after
-                    .listing(branch)
-                    .is_some_and(|listing| listing.kind(&name).is_some());
-                if !own {
+                if directory.own_kind(&name).is_none() {
                     names.entry(grammar.whiteout_of(&name)).or_insert(name);
                 }
             }
@@ -195,7 +202,8 @@ fn names(place: &Place<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>>
 }
 
 /// One name, and what is below it.
-fn compare_name<'s>(place: &Arc<Place<'s>>, branch: usize, name: &[u8]) -> Result<Found<'s>> {
+fn compare_name<'s>(directory: &Arc<Directory<'s>>, branch: usize, name: &[u8]) -> Result<Found<'s>> {
+    let place = &directory.place;
     let after = place.after.child(name)?;
     let before = match &place.before {
         Some(node) => node.child(name)?,
@@ -208,10 +216,11 @@ fn compare_name<'s>(place: &Arc<Place<'s>>, branch: usize, name: &[u8]) -> Resul
         })
     };
     let (was, is) = (provided(&before), provided(&after));
-    let has_own = place
-        .after
-        .listing(branch)
-        .is_some_and(|listing| listing.kind(name).is_some());
+    // A branch that is not on top may hold what the view does not show.
+    let has_own = match &after {
+        Entry::Dir(node) => node.branches().any(|of| of == branch),
+        entry => entry.provider() == Some(branch),
+    };
     let change = match (was, is) {
         (None, None) => return Ok(Vec::new()),
         (None, Some(_)) => Some(Change::Added),
@@ -225,7 +234,7 @@ fn compare_name<'s>(place: &Arc<Place<'s>>, branch: usize, name: &[u8]) -> Resul
             change,
             before: was,
             after: is,
-            place: Arc::clone(place),
+            place: Arc::clone(directory),
             name: name.to_vec(),
         }))
     }));

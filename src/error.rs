@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use crate::bytes::{Bytes, escape};
+use crate::bytes::{Bytes, escape, escape_text};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -14,7 +14,7 @@ pub enum Error {
     Io { path: Bytes, errno: Errno },
 
     /// A file of an engine or of the kernel does not say what it should.
-    #[error("{path}: {what}")]
+    #[error("{path}: {}", escape_text(.what))]
     Damaged { path: Bytes, what: String },
 
     #[error("No such container: {}", escape(.0.as_bytes()))]
@@ -29,19 +29,23 @@ pub enum Error {
     #[error("no union is mounted on this host")]
     NothingMounted,
 
-    #[error("{0}: more than 40 symbolic links")]
-    TooManyLinks(Bytes),
+    #[error("{0}: no union is mounted there, and it is no layer and no branch")]
+    NothingAt(Bytes),
 
     /// The command line asks for something that cannot be meant.
-    #[error("{0}")]
+    #[error("{}", escape_text(.0))]
     Usage(String),
 
     /// The host forbids or lacks what was asked for. `hint` says what to do instead.
-    #[error("{what}")]
+    #[error("{}", escape_text(.what))]
     Refused { what: String, hint: String },
 
+    /// Removing a mark would bring back more than was asked for.
+    #[error("removing the mark brings back more than {path}")]
+    MoreReappears { path: Bytes, reappears: Vec<Bytes> },
+
     /// The union has layers that could not be opened, so that no answer about it is sure.
-    #[error("branch {index} ({path}) could not be read: {why}")]
+    #[error("branch {index} ({path}) could not be read: {}", escape_text(.why))]
     BranchLost {
         index: usize,
         path: Bytes,
@@ -70,7 +74,7 @@ impl Error {
             Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM => {
                 Some("layers belong to root: run layerctl as root".into())
             }
-            Error::NoSuchTarget(_) => Some(
+            Error::NoSuchTarget(_) | Error::NothingAt(_) => Some(
                 "a TARGET is a container, an image, a mount point, si_HEX, a layer, or br:DIR=PERM:DIR...; \
                  `layerctl containers` and `layerctl branches` list what is here"
                     .into(),
@@ -86,7 +90,18 @@ impl Error {
             Error::NothingMounted => Some(
                 "name a TARGET (a container, an image, br:DIR=PERM:DIR...), or a copied host with --root".into(),
             ),
-            Error::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
+            Error::MoreReappears { reappears, .. } => {
+                let mut hint = String::from("with it would come:");
+                for path in reappears.iter().take(10) {
+                    hint.push_str(&format!("\n  {path}"));
+                }
+                if reappears.len() > 10 {
+                    hint.push_str(&format!("\n  and {} more", reappears.len() - 10));
+                }
+                hint.push_str("\n  add --yes if that is wanted, or use --strategy copy");
+                Some(hint)
+            }
+            Error::Refused { hint, .. } if !hint.is_empty() => Some(escape_text(hint).into_owned()),
             _ => None,
         }
     }
@@ -95,9 +110,14 @@ impl Error {
     pub fn reason(&self) -> String {
         match self {
             Error::Io { errno, .. } => errno_words(errno),
-            Error::Damaged { what, .. } => what.clone(),
+            Error::Damaged { what, .. } => escape_text(what).into_owned(),
             other => other.to_string(),
         }
+    }
+
+    /// Whether the error only says that nothing has this name.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT)
     }
 
     /// Whether the error only says that something is not there (any more).

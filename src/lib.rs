@@ -201,15 +201,14 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
         base: base(&host),
         problems: Vec::new(),
     };
-    let outcome = dispatch(&mut context, verb, look)?;
-    render(&outcome.report, look, &mut out)?;
-    out.flush()?;
-    let problems = context.survey.problems.iter().chain(&context.problems);
-    let mut is_incomplete = false;
-    for problem in problems {
-        report(problem);
-        is_incomplete = true;
-    }
+    let outcome = dispatch(&mut context, verb, look);
+    let shown = match &outcome {
+        Ok(outcome) => render(&outcome.report, look, &mut out).and_then(|()| out.flush()),
+        Err(_) => Ok(()),
+    };
+    let is_incomplete = report_problems(&context);
+    let outcome = outcome?;
+    shown?;
     Ok(match (is_incomplete, outcome.is_yes) {
         (true, _) => Status::Unsure,
         (false, true) => Status::Yes,
@@ -217,9 +216,22 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
     })
 }
 
+/// Says what could not be read, each thing once, and whether there was any.
+fn report_problems(context: &Context<'_>) -> bool {
+    let of_docker = context.survey.docker.take_problems();
+    let problems = context.survey.problems.iter().chain(&of_docker).chain(&context.problems);
+    let mut said = std::collections::HashSet::new();
+    for problem in problems {
+        if said.insert(problem.to_string()) {
+            report(problem);
+        }
+    }
+    !said.is_empty()
+}
+
 /// Relative directories start at the working directory, or at the root that was given.
 fn base(host: &Host) -> Base {
-    let here = match host.root() == Path::new("/") {
+    let here = match host.is_live() {
         true => std::env::current_dir().unwrap_or_else(|_| "/".into()),
         false => "/".into(),
     };
@@ -299,7 +311,7 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
                 } else {
                     whiteouts::Layers::Writable
                 },
-                glob: glob.as_deref().map(whiteouts::Glob::new).transpose()?,
+                glob: glob.as_deref().map(|glob| whiteouts::Glob::new(glob.as_bytes())).transpose()?,
                 only: if recoverable {
                     whiteouts::Only::Recoverable
                 } else {

@@ -588,7 +588,7 @@ fn make_place(stack: &Stack, branch: usize, place: &Node<'_>) -> Result<Dir> {
         .as_ref()
         .map_err(Clone::clone)?
         .clone();
-    let mut view = stack.whole(crate::union::Reading::Nothing)?;
+    let mut view = stack.whole(crate::union::Reading::Nothing);
     let grammar = stack.branches[branch].grammar;
     for name in place.path().components() {
         let path = view.path().join(name);

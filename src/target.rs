@@ -58,7 +58,7 @@ pub fn split(argument: &[u8]) -> (&[u8], Option<&[u8]>) {
 ///
 /// # Errors
 /// Nothing has the name, or more than one thing has.
-pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
+pub fn find(survey: &Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
     if branch::is_spelled(name) {
         return spelled(survey, name, base);
     }
@@ -67,22 +67,25 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
             .mounted
             .iter()
             .find(|union| union.si.as_ref().is_some_and(|si| si.as_bytes() == hex));
-        return union
-            .cloned()
-            .map(Target::of)
-            .ok_or_else(|| Error::NoSuchTarget(String::from_utf8_lossy(name).into_owned()));
+        if let Some(union) = union {
+            return Ok(Target::of(union.clone()));
+        }
     }
-    if name.starts_with(b"/")
-        || name.starts_with(b"./")
-        || name.starts_with(b"../")
-        || name == b"."
-        || name == b".."
-    {
+    let is_path = name.starts_with(b"/") || name.starts_with(b"./") || name.starts_with(b"../");
+    if is_path || name == b"." || name == b".." {
         let path = match name.starts_with(b"/") {
             true => Bytes::from(name),
             false => base.0.join(name),
         };
-        return at_path(survey, &path);
+        let target = at_path(survey, &path)?;
+        // Docker itself writes a container's name with a slash before it.
+        let is_one_name = path.components().count() == 1 && name.starts_with(b"/");
+        return match target {
+            Some(target) => Ok(target),
+            None if is_one_name => named(survey, &String::from_utf8_lossy(&name[1..]))
+                .map_err(|_| Error::NothingAt(path)),
+            None => Err(Error::NothingAt(path)),
+        };
     }
     named(survey, &String::from_utf8_lossy(name))
 }
@@ -99,11 +102,12 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
     let mut union = spelled_union(specs);
     // Spelling out what the kernel has mounted does not make it less mounted.
     if survey.host.is_live() {
-        let top = union
+        let written = union
             .branches
-            .first()
+            .iter()
+            .find(|branch| branch.spec.permission.is_writable())
             .map(|branch| branch.spec.path.clone());
-        let real = top.and_then(|path| survey.host.resolve(&path).ok());
+        let real = written.and_then(|path| survey.host.resolve(&path).ok());
         let same = survey.mounted.iter().find(|mounted| {
             mounted.branches.iter().any(|branch| {
                 Some(&branch.spec.path) == real.as_ref() && branch.spec.permission.is_writable()
@@ -124,36 +128,15 @@ fn normal(path: &Bytes) -> Bytes {
 }
 
 /// A path of the host: under a union's mount point, in a layer, or a branch's directory.
-fn at_path(survey: &mut Survey<'_>, path: &Bytes) -> Result<Target> {
-    if let Some(target) = under_mount(survey, path) {
-        return Ok(target);
+fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
+    if let Some(target) = seen_at(survey, path)? {
+        return Ok(Some(target));
     }
-    let mut problems = Vec::new();
-    let target = at_path_unmounted(survey, path, &mut problems);
-    survey.problems.append(&mut problems);
-    target
-}
-
-fn at_path_unmounted(
-    survey: &Survey<'_>,
-    path: &Bytes,
-    problems: &mut Vec<Error>,
-) -> Result<Target> {
     let docker = &survey.docker;
-    if let Some((container, inside)) = docker.mount_dir_at(path, problems) {
-        let union = container_union(survey, &container)?;
-        return Ok(Target {
-            union,
-            inside,
-            is_layer: false,
-        });
-    }
     if let Some((id, inside)) = docker.layer_at(path) {
-        let union = docker.union_of_layer(&id, problems)?;
-        return Ok(Target {
-            inside,
-            ..layer_target(survey, union)
-        });
+        let union = docker.union_of_layer(&id)?;
+        let target = layer_target(survey, union);
+        return Ok(Some(Target { inside, ..target }));
     }
     let branches = survey.mounted.iter().flat_map(|union| {
         union
@@ -167,23 +150,40 @@ fn at_path_unmounted(
     let mut branches: Vec<_> = branches.collect();
     // The branch of a union of which the path is the deepest part.
     branches.sort_by_key(|(_, _, inside)| inside.components().count());
-    match branches.into_iter().next() {
-        Some((union, index, inside)) => {
-            let mut union = union.clone();
-            union.branches.drain(..index);
-            let is_layer = index > 0;
-            Ok(Target {
-                union,
-                inside,
-                is_layer,
-            })
+    Ok(branches.into_iter().next().map(|(union, index, inside)| {
+        let mut union = union.clone();
+        if index == 0 {
+            return Target { inside, ..Target::of(union) };
         }
-        None => Err(Error::NoSuchTarget(path.to_text().into_owned())),
+        // What is left of the union is no union that the kernel has.
+        union.branches.drain(..index);
+        union.si = None;
+        union.owner = None;
+        union.mounts.clear();
+        Target { union, inside, is_layer: true }
+    }))
+}
+
+/// The union that a path of the host shows: the mounted one that it lies under, or the one that
+/// would be mounted there if its container ran.
+///
+/// # Errors
+/// A container whose layers are not known.
+pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
+    if let Some(target) = under_mount(survey, path) {
+        return Ok(Some(target));
+    }
+    match survey.docker.mount_dir_at(path) {
+        Some((container, inside)) => {
+            let union = container_union(survey, &container)?;
+            Ok(Some(Target { inside, ..Target::of(union) }))
+        }
+        None => Ok(None),
     }
 }
 
 /// The union whose mount point `path` lies under, unless another file system is mounted between.
-pub fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
+fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
     let inside_union = |path: &Bytes| {
         let mount = survey.table.covering(path)?;
         let union = survey.mounted.iter().find(|union| {
@@ -247,10 +247,10 @@ impl Candidate {
                 format!("container {} ({})", short(&container.id), container.name)
             }
             Candidate::Image(image) => {
-                let tags = if image.tags.is_empty() {
+                let tags = if image.names.tags.is_empty() {
                     "untagged".to_owned()
                 } else {
-                    image.tags.join(", ")
+                    image.names.tags.join(", ")
                 };
                 format!("image {} ({tags})", short(&image.id))
             }
@@ -258,7 +258,7 @@ impl Candidate {
         }
     }
 
-    fn target(self, survey: &Survey<'_>, problems: &mut Vec<Error>) -> Result<Target> {
+    fn target(self, survey: &Survey<'_>) -> Result<Target> {
         match self {
             Candidate::Container(container) => Ok(Target::of(container_union(survey, &container)?)),
             Candidate::Image(image) => {
@@ -270,7 +270,7 @@ impl Candidate {
                 })
             }
             Candidate::Layer(id) => {
-                let union = survey.docker.union_of_layer(&id, problems)?;
+                let union = survey.docker.union_of_layer(&id)?;
                 Ok(layer_target(survey, union))
             }
         }
@@ -278,38 +278,43 @@ impl Candidate {
 }
 
 /// Docker's order: full id, name, then unique prefix; containers before images before layers.
-fn named(survey: &mut Survey<'_>, name: &str) -> Result<Target> {
-    let mut problems = Vec::new();
-    let found = candidate(survey, name, &mut problems);
+fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
+    let before = survey.docker.take_problems();
+    let found = candidate(survey, name);
     // What is broken elsewhere in the engine's state matters only if the name was not found.
-    let target = match found {
-        Ok(candidate) => candidate.target(survey, &mut problems),
+    let beside = survey.docker.take_problems();
+    survey.docker.put_problems(before);
+    match found {
+        Ok(candidate) => candidate.target(survey),
         Err(error) => {
-            survey.problems.append(&mut problems);
+            survey.docker.put_problems(beside);
             Err(error)
         }
-    };
-    target.inspect_err(|_| survey.problems.append(&mut problems))
+    }
 }
 
-fn candidate(survey: &Survey<'_>, name: &str, problems: &mut Vec<Error>) -> Result<Candidate> {
+fn candidate(survey: &Survey<'_>, name: &str) -> Result<Candidate> {
     let docker = &survey.docker;
-    let containers = docker.containers(problems);
-    let plain = name.strip_prefix('/').unwrap_or(name);
+    let containers = docker.containers();
     if let Some(container) = containers
         .iter()
         .find(|container| container.id == name)
-        .or_else(|| containers.iter().find(|container| container.name == plain))
+        .or_else(|| containers.iter().find(|container| container.name == name))
     {
         return Ok(Candidate::Container(Box::new(container.clone())));
     }
     let hex = name.strip_prefix("sha256:").unwrap_or(name);
-    let images = docker.images(problems);
+    let mut images = docker.images();
+    // A migrated host has the same image under two drivers.
+    images.sort_by_key(|image| (image.id.clone(), image.driver != "aufs"));
+    images.dedup_by(|a, b| a.id == b.id);
     let is_tag = |image: &&Image| {
-        image
-            .tags
-            .iter()
-            .any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
+        image.names.digests.iter().any(|digest| digest == name)
+            || image
+                .names
+                .tags
+                .iter()
+                .any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
     };
     if let Some(image) = images
         .iter()
@@ -325,8 +330,8 @@ fn candidate(survey: &Survey<'_>, name: &str, problems: &mut Vec<Error>) -> Resu
     {
         return Err(Error::NoSuchTarget(name.to_owned()));
     }
-    let layers = docker.layer_ids(problems);
-    let database = docker.layer_database(problems);
+    let layers = docker.layer_ids();
+    let database = docker.layer_database();
     if let Some(layer) = layers.iter().find(|id| *id == hex) {
         return Ok(Candidate::Layer(layer.clone()));
     }
@@ -395,10 +400,9 @@ pub fn all_mounted(survey: &Survey<'_>) -> Result<Vec<Target>> {
 
 /// Names for completion: containers' and images', read from disk.
 pub fn names(survey: &Survey<'_>) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
     let containers = survey
         .docker
-        .containers(&mut problems)
+        .containers()
         .into_iter()
         .map(|container| {
             (
@@ -408,11 +412,10 @@ pub fn names(survey: &Survey<'_>) -> Vec<(String, String)> {
         });
     let images = survey
         .docker
-        .images(&mut problems)
+        .images()
         .into_iter()
         .flat_map(|image| {
-            image
-                .tags
+            image.names.tags
                 .into_iter()
                 .map(|tag| (tag, "image".to_owned()))
                 .collect::<Vec<_>>()

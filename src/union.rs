@@ -81,32 +81,24 @@ impl Stack {
     ///
     /// A branch that could not be opened takes no part; whoever needs a sure answer asks
     /// [`Stack::lost`] first.
-    ///
-    /// # Errors
-    /// A branch's root that cannot be listed although `reading` asks for it.
-    pub fn root(&self, choose: impl Fn(usize) -> bool, reading: Reading) -> Result<Node<'_>> {
+    pub fn root(&self, choose: impl Fn(usize) -> bool, reading: Reading) -> Node<'_> {
         let mut parts = Vec::with_capacity(self.branches.len());
         for (index, branch) in self.branches.iter().enumerate() {
             if let (true, Ok(dir)) = (choose(index), &branch.dir) {
-                let part = Part::new(index, dir.clone(), reading)
-                    .map_err(|errno| Error::io(branch.path.clone(), errno))?;
-                parts.push(part);
+                parts.push(Part::new(index, dir.clone(), reading));
             }
         }
-        Ok(Node {
+        Node {
             stack: self,
             path: Bytes::from("/"),
             parts,
             cuts: Vec::new(),
             reading,
-        })
+        }
     }
 
     /// The whole merged view.
-    ///
-    /// # Errors
-    /// As [`Stack::root`].
-    pub fn whole(&self, reading: Reading) -> Result<Node<'_>> {
+    pub fn whole(&self, reading: Reading) -> Node<'_> {
         self.root(|_| true, reading)
     }
 
@@ -130,6 +122,11 @@ impl Stack {
                     why: error.reason(),
                 })
             })
+    }
+
+    /// Whether a branch below another could not be opened.
+    pub fn lost_below(&self, branch: usize) -> bool {
+        self.branches.iter().skip(branch + 1).any(|below| below.dir.is_err())
     }
 
     /// What one branch alone holds at `path`, marks and other branches left aside.
@@ -189,12 +186,14 @@ struct Part {
 }
 
 impl Part {
-    fn new(branch: usize, dir: Dir, reading: Reading) -> Result<Part, Errno> {
+    /// Reads the listing where it is wanted. One that cannot be read is asked name by name, and
+    /// whoever needs it whole is told why.
+    fn new(branch: usize, dir: Dir, reading: Reading) -> Part {
         let names = match reads(reading, branch) {
-            true => Some(Arc::new(dir.names()?)),
+            true => dir.names().ok().map(Arc::new),
             false => None,
         };
-        Ok(Part { branch, dir, names })
+        Part { branch, dir, names }
     }
 
     fn source(&self) -> Source<'_> {
@@ -343,12 +342,13 @@ impl<'s> Node<'s> {
             .map(|part| &part.dir)
     }
 
-    /// A branch's own listing at this place, where it was read.
-    pub fn listing(&self, branch: usize) -> Option<&Arc<Names>> {
-        self.parts
-            .iter()
-            .find(|part| part.branch == branch)
-            .and_then(|part| part.names.as_ref())
+    /// A branch's own listing at this place; `None` where the branch takes no part.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed.
+    pub fn listing(&self, branch: usize) -> Result<Option<Arc<Names>>> {
+        let part = self.parts.iter().find(|part| part.branch == branch);
+        part.map(|part| self.read_part(part)).transpose()
     }
 
     /// What `lstat` says of `name` in one of the branches here.
@@ -466,15 +466,16 @@ impl<'s> Node<'s> {
             match seen.entry {
                 None => says(branch, Says::Nothing),
                 Some(Kind::Directory) => {
-                    let access = if reads(self.reading, branch) {
-                        Access::List
-                    } else {
-                        Access::Lookup
+                    let wanted = match reads(self.reading, branch) {
+                        true => part.dir.child(name, Access::List),
+                        false => part.dir.child(name, Access::Lookup),
                     };
-                    let child = match part.dir.child(name, access) {
-                        Ok(dir) => Part::new(branch, dir, self.reading).map_err(fail)?,
-                        Err(errno) => return Err(fail(errno)),
+                    // What may be entered but not listed can still be looked up in.
+                    let dir = match wanted {
+                        Err(Errno::ACCESS) => part.dir.child(name, Access::Lookup),
+                        result => result,
                     };
+                    let child = Part::new(branch, dir.map_err(fail)?, self.reading);
                     let opaque = grammar.opaque(&child.source()).map_err(fail)?;
                     if opaque == Validity::Invalid && without != Some((branch, MarkKind::Opaque)) {
                         says(branch, Says::Invalid);
@@ -587,6 +588,12 @@ impl<'s> Node<'s> {
                 .map_err(|errno| Error::io(self.stack.on_host(part.branch, &self.path), errno)),
         }
     }
+}
+
+/// Nothing is looked up to find the root: all branches are merged there.
+fn root_trail(root: &Node<'_>) -> Vec<(usize, Says)> {
+    let says = std::iter::once(Says::Provides).chain(std::iter::repeat(Says::Merges));
+    root.branches().zip(says).collect()
 }
 
 /// What happens to a symbolic link at the end of a path.
@@ -726,6 +733,13 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
     let place = nodes
         .pop()
         .map(|parent| (parent, node.path().file_name().to_vec()));
+    if trail.is_empty() {
+        // It was reached by `..` or by a link to where the lookup had been already.
+        trail = match &place {
+            Some((parent, name)) => parent.child_with_trail(name)?.1,
+            None => root_trail(&node),
+        };
+    }
     Ok(Resolution {
         path: node.path().clone(),
         place,

@@ -11,15 +11,30 @@ use crate::error::Result;
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
     /// What a person would call it.
-    pub union: String,
+    pub union: Bytes,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub si: Option<String>,
     pub state: MountState,
+    /// Where it can be seen.
     pub mounts: Vec<Bytes>,
+    /// Of those, mounts that show only a part of the union, or are in another mount namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<Partial>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
     /// Topmost first.
     pub branches: Vec<BranchRow>,
+}
+
+/// A mount that is not the whole union in our own mount namespace.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Partial {
+    pub mount: Bytes,
+    /// The directory of the union that is mounted there.
+    pub root: Bytes,
+    /// A process in whose mount namespace it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -62,6 +77,16 @@ fn row(union: Union) -> Row {
         union: union.label(),
         si: union.si.as_ref().map(|si| format!("si_{si}")),
         state: union.state,
+        partial: union
+            .mounts
+            .iter()
+            .filter(|mount| mount.root != Bytes::from("/") || mount.process.is_some())
+            .map(|mount| Partial {
+                mount: mount.path.clone(),
+                root: mount.root.clone(),
+                process: mount.process,
+            })
+            .collect(),
         mounts: union
             .mounts
             .iter()

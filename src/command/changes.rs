@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::copyups::{Differs, differs};
-use crate::command::{Context, Outcome, Report, subject};
+use crate::command::{Context, Outcome, Report, subjects};
 use crate::difference::{Change, differences};
 use crate::dir::Kind;
 use crate::error::Result;
@@ -26,7 +26,7 @@ pub enum Detail {
 pub struct Row {
     /// The union, where the query did not name one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<String>,
+    pub union: Option<Bytes>,
     pub path: Bytes,
     pub change: Change,
     /// The version that was changed or deleted.
@@ -58,8 +58,7 @@ pub struct Long {
 
 pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     let mut rows = Vec::new();
-    for (label, target) in context.targets(query.target)? {
-        let branch = subject(&target)?;
+    for (label, target, branch) in subjects(context, query.target)? {
         let stack = context.open(&target);
         for difference in differences(&stack, branch) {
             let row = difference.and_then(|difference| {

@@ -13,12 +13,19 @@ use crate::union::{Entry, Node, Reading, Stack};
 use crate::walk::{Item, walk};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind};
 
+/// All findings, and whether everything could be read.
+#[derive(Debug)]
+pub struct Findings {
+    pub rows: Vec<Row>,
+    pub is_whole: bool,
+}
+
 /// One finding.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
     /// The union, where the query did not name one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<String>,
+    pub union: Option<Bytes>,
     pub finding: Finding,
     /// Index of the branch, 0 is topmost.
     pub branch: usize,
@@ -90,9 +97,10 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
             }
         }
     }
+    let is_whole = context.problems.is_empty();
     Ok(Outcome {
         is_yes: rows.is_empty(),
-        report: Report::Check(rows),
+        report: Report::Check(Findings { rows, is_whole }),
     })
 }
 
@@ -107,9 +115,11 @@ type Found<'s> = Vec<Item<Visit<'s>, Result<Row>>>;
 fn findings(stack: &Stack, branch: usize) -> impl Iterator<Item = Result<Row>> {
     walk(Visit::Root, move |visit| {
         let found = match visit {
-            Visit::Root => stack
-                .root(|index| index >= branch, Reading::Branch(branch))
-                .and_then(|root| in_directory(root, None, branch)),
+            Visit::Root => in_directory(
+                stack.root(|index| index >= branch, Reading::Branch(branch)),
+                None,
+                branch,
+            ),
             Visit::Directory(parent, name) => match parent.child(&name) {
                 Ok(Entry::Dir(node)) => in_directory(node, Some((&parent, &name)), branch),
                 Ok(_) => Ok(Vec::new()),
@@ -127,7 +137,7 @@ fn in_directory<'s>(
 ) -> Result<Found<'s>> {
     let permission = &node.stack().branches[branch].permission;
     let grammar = node.stack().branches[branch].grammar;
-    let Some(listing) = node.listing(branch).cloned() else {
+    let Some(listing) = node.listing(branch)? else {
         return Ok(Vec::new());
     };
     let node = Arc::new(node);
@@ -155,6 +165,11 @@ fn in_directory<'s>(
                     format!("marks do not count in a {permission} branch"),
                 );
             }
+            Some(Mark::Opaque) if at.is_none() => report(
+                Finding::NoEffect,
+                node.path().clone(),
+                "an opaque mark in a branch's root is ignored".into(),
+            ),
             Some(_) if kind != Kind::File => {
                 let (path, what) = match grammar.mark(name) {
                     Some(Mark::Whiteout(hidden)) => {
@@ -183,25 +198,19 @@ fn in_directory<'s>(
                     );
                 } else {
                     match node.child_without_mark(hidden, branch, MarkKind::Whiteout) {
-                        Ok(entry) if entry.provider().is_none() => {
-                            report(
-                                Finding::StaleWhiteout,
-                                path,
-                                "no branch below has the name".into(),
-                            );
-                        }
+                        // Of what was not read nobody knows whether it has the name.
+                        Ok(_) if node.stack().lost_below(branch) => {}
+                        Ok(entry) if entry.provider().is_none() => report(
+                            Finding::StaleWhiteout,
+                            path,
+                            "nothing would show without it".into(),
+                        ),
                         Ok(_) => {}
                         Err(error) => found.push(Item::Row(Err(error))),
                     }
                 }
             }
-            Some(Mark::Opaque) => match at {
-                None => report(
-                    Finding::NoEffect,
-                    node.path().clone(),
-                    "an opaque mark in a branch's root is ignored".into(),
-                ),
-                Some(_) => match coming_back(&node, branch) {
+            Some(Mark::Opaque) => match coming_back(&node, branch) {
                     Ok(names) if names.is_empty() => {}
                     Ok(names) => report(
                         Finding::ComesBack,
@@ -209,7 +218,6 @@ fn in_directory<'s>(
                         comes_back_words(&names),
                     ),
                     Err(error) => found.push(Item::Row(Err(error))),
-                },
             },
             None if name.starts_with(STAGING)
                 && name[STAGING.len()..].starts_with(b"layerctl-") =>

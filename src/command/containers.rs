@@ -34,16 +34,15 @@ pub struct Row {
 }
 
 pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
-    let mut problems = Vec::new();
     let survey = &context.survey;
-    let images = survey.docker.images(&mut problems);
-    let containers = survey.docker.containers(&mut problems);
+    let images = survey.docker.images();
+    let containers = survey.docker.containers();
     let rows = containers
         .into_iter()
         .map(|container| {
             let is_another = images.iter().any(|image| {
                 image.id != container.image_id
-                    && image.tags.iter().any(|tag| {
+                    && image.names.tags.iter().any(|tag| {
                         *tag == container.image
                             || tag.strip_suffix(":latest") == Some(&container.image)
                     })
@@ -75,6 +74,5 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
             }
         })
         .collect();
-    context.problems.append(&mut problems);
     Outcome::yes(Report::Containers(rows))
 }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report, Version, subject};
+use crate::command::{Context, Outcome, Report, Version, subjects};
 use crate::difference::{Change, Difference, differences};
 use crate::dir::Kind;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::union::Node;
 pub struct Row {
     /// The union, where the query did not name one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<String>,
+    pub union: Option<Bytes>,
     pub path: Bytes,
     #[serde(rename = "type")]
     pub kind: Kind,
@@ -55,8 +55,7 @@ impl Differs {
 
 pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
     let mut rows = Vec::new();
-    for (label, target) in context.targets(target)? {
-        let branch = subject(&target)?;
+    for (label, target, branch) in subjects(context, target)? {
         let stack = context.open(&target);
         let mut counted = HashSet::new();
         for difference in differences(&stack, branch) {

@@ -36,22 +36,33 @@ pub struct Row {
 
 pub fn run(context: &mut Context<'_>, name: &[u8]) -> Result<Outcome> {
     let target = context.find(name)?;
-    let image = image_of(context, &target)?;
+    let steps = match image_of(context, &target)? {
+        Ok(image) => image.history,
+        Err(error) => {
+            context.problems.push(error);
+            Vec::new()
+        }
+    };
     let directory = |cache_id: &str| {
         let root = context.survey.docker.root.join(b"aufs").join(b"diff");
         root.join(cache_id.as_bytes())
     };
-    // A container's own layers stand above its image's.
+    // A container's own layers stand above its image's, whose layers are known even where the
+    // image itself is gone.
+    let is_own = |role| matches!(role, Role::Container | Role::Init);
     let own = target
         .union
         .branches
         .iter()
-        .filter(|branch| matches!(branch.layer.role, Role::Container | Role::Init))
+        .filter(|branch| steps.is_empty() || is_own(branch.layer.role))
         .map(|branch| Row {
             image: None,
             created: String::new(),
             instruction: String::new(),
-            comment: format!("the {} layer", branch.layer.role),
+            comment: match branch.layer.role {
+                Role::Image { number, of } => format!("layer {number} of {of}"),
+                role => format!("the {role} layer"),
+            },
             empty: false,
             size: None,
             diff_id: None,
@@ -59,7 +70,7 @@ pub fn run(context: &mut Context<'_>, name: &[u8]) -> Result<Outcome> {
             cache_id: branch.layer.id.clone(),
             directory: Some(branch.spec.path.clone()),
         });
-    let steps = image.history.iter().map(|step| {
+    let steps = steps.iter().map(|step| {
         let layer = step.layer.as_ref();
         Row {
             image: step.image.clone(),
@@ -80,7 +91,8 @@ pub fn run(context: &mut Context<'_>, name: &[u8]) -> Result<Outcome> {
 }
 
 /// The image that a target is, or was made from.
-fn image_of(context: &mut Context<'_>, target: &Target) -> Result<Image> {
+/// Outside: there is none. Inside: it cannot be read.
+fn image_of(context: &Context<'_>, target: &Target) -> Result<Result<Image>> {
     let none = || Error::Refused {
         what: format!("{} has no history", target.union.label()),
         hint: "name an image or a container".into(),
@@ -88,15 +100,14 @@ fn image_of(context: &mut Context<'_>, target: &Target) -> Result<Image> {
     let owner = target.union.owner.as_ref().ok_or_else(none)?;
     let docker = &context.survey.docker;
     match owner.kind {
-        OwnerKind::Image => docker.image("aufs", &owner.id),
+        OwnerKind::Image => Ok(docker.image("aufs", &owner.id)),
         OwnerKind::Container => {
-            let mut problems = Vec::new();
-            let containers = docker.containers(&mut problems);
+            let containers = docker.containers();
             let container = containers
                 .iter()
                 .find(|container| container.id == owner.id)
                 .ok_or_else(none)?;
-            docker.image(&container.driver, &container.image_id)
+            Ok(docker.image_of(container))
         }
         OwnerKind::Layer => Err(none()),
     }

@@ -27,7 +27,7 @@ pub struct Row {
 }
 
 pub fn run(context: &mut Context<'_>, which: Which) -> Result<Outcome> {
-    let images = context.survey.docker.images(&mut context.problems);
+    let images = context.survey.docker.images();
     let parents: std::collections::HashSet<String> = images
         .iter()
         .filter_map(|image| image.parent.clone())
@@ -36,7 +36,7 @@ pub fn run(context: &mut Context<'_>, which: Which) -> Result<Outcome> {
         .into_iter()
         // As docker: an untagged image that another was built on is a step, not an image.
         .filter(|image| {
-            which == Which::All || !image.tags.is_empty() || !parents.contains(&image.id)
+            which == Which::All || !image.names.tags.is_empty() || !parents.contains(&image.id)
         })
         .map(|image| Row {
             engine: "docker",
@@ -46,7 +46,7 @@ pub fn run(context: &mut Context<'_>, which: Which) -> Result<Outcome> {
                 .filter(|entry| entry.layer.is_some())
                 .count(),
             id: image.id,
-            tags: image.tags,
+            tags: image.names.tags,
             created: image.created,
             size: image.size,
             driver: image.driver,

@@ -35,9 +35,8 @@ pub struct Engine {
 }
 
 pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
-    let mut problems = Vec::new();
     let engines = if context.survey.docker.exists() {
-        vec![docker(context, &mut problems)]
+        vec![docker(context)]
     } else {
         Vec::new()
     };
@@ -45,7 +44,7 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
     let elsewhere = mounted
         .iter()
         .filter(|union| union.state == crate::engine::MountState::Elsewhere);
-    context.problems.append(&mut problems);
+    context.problems.extend(context.survey.docker.take_problems());
     let unread = context.survey.problems.iter().chain(&context.problems);
     let row = Row {
         engines,
@@ -56,10 +55,10 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
     Outcome::yes(Report::Info(Box::new(row)))
 }
 
-fn docker(context: &Context<'_>, problems: &mut Vec<crate::error::Error>) -> Engine {
+fn docker(context: &Context<'_>) -> Engine {
     let survey = &context.survey;
     let docker = &survey.docker;
-    let containers = docker.containers(problems);
+    let containers = docker.containers();
     let count = |word: &str| {
         containers
             .iter()
@@ -68,7 +67,7 @@ fn docker(context: &Context<'_>, problems: &mut Vec<crate::error::Error>) -> Eng
     };
     // As docker counts: a paused container is not running.
     let (running, paused) = (count("running") + count("restarting"), count("paused"));
-    let driver = docker.driver(&containers, problems);
+    let driver = docker.driver(&containers);
     let root_dir = docker.root.join(driver.as_bytes());
     let dirperm1 =
         survey.table.0.iter().filter(|mount| {
@@ -79,8 +78,8 @@ fn docker(context: &Context<'_>, problems: &mut Vec<crate::error::Error>) -> Eng
         running,
         paused,
         stopped: containers.len() - running - paused,
-        images: docker.images(problems).len(),
-        dirs: docker.layer_ids(problems).len(),
+        images: docker.images().len(),
+        dirs: docker.layer_ids().len(),
         backing_filesystem: survey
             .table
             .covering(&docker.root)

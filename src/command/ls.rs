@@ -95,10 +95,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             Depth::OneLevel => Reading::Nothing,
             Depth::Recursive => Reading::Everything,
         };
-        let start = match stack
-            .whole(Reading::Nothing)
-            .and_then(|root| start(&root, path))
-        {
+        let start = match start(&stack.whole(Reading::Nothing), path) {
             Ok(start) => start,
             Err(error) => return context.problems.push(error),
         };
@@ -113,16 +110,12 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                     rows.push(refused(
                         Bytes::absolute(found.path.components()),
                         &found.entry,
+                        false,
                     ));
                 }
             },
             Start::Directory(path) => {
-                let node = stack.whole(reading).and_then(|root| {
-                    match lookup(&root, path.as_bytes(), Follow::NotLast)?.entry {
-                        Entry::Dir(node) => Ok(node),
-                        _ => Err(Error::io(path.clone(), rustix::io::Errno::STALE)),
-                    }
-                });
+                let node = directory(&stack.whole(reading), &path);
                 match node {
                     Ok(node) => tree(&target.union, query, node, &mut rows, &mut context.problems),
                     Err(error) => context.problems.push(error),
@@ -156,6 +149,13 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         report: Report::Ls(rows),
         is_yes,
     })
+}
+
+fn directory<'s>(root: &Node<'s>, path: &Bytes) -> Result<Node<'s>> {
+    match lookup(root, path.as_bytes(), Follow::NotLast)?.entry {
+        Entry::Dir(node) => Ok(node),
+        _ => Err(Error::io(path.clone(), rustix::io::Errno::STALE)),
+    }
 }
 
 enum Start<'s> {
@@ -222,19 +222,15 @@ fn child<'s>(union: &Union, query: &Query<'_>, node: &Node<'s>, name: &[u8]) -> 
     let path = node.path().join(name);
     match entry.kind() {
         Some(_) => found.push(Item::Row(shown(union, query, node, name, &entry, path))),
-        None => match &entry {
-            Entry::Broken { .. } => found.push(Item::Row(Ok(refused(path, &entry)))),
-            _ if query.ghosts == Ghosts::Shown && node.readdir_lists(name)? => {
-                let Row::Refused(row) = refused(path, &entry) else {
-                    return Ok(found);
-                };
-                found.push(Item::Row(Ok(Row::Refused(Refused {
-                    is_ghost: true,
-                    ..row
-                }))));
+        // As `ls` of the kernel's own listing: what is listed and broken is shown broken. What
+        // is listed and not there is a ghost.
+        None => {
+            let is_broken = matches!(entry, Entry::Broken { .. });
+            let is_wanted = is_broken || query.ghosts == Ghosts::Shown;
+            if is_wanted && (node.readdir_lists(name)? || query.ghosts == Ghosts::Shown && is_broken) {
+                found.push(Item::Row(Ok(refused(path, &entry, !is_broken))));
             }
-            _ => {}
-        },
+        }
     }
     if let (Entry::Dir(node), Depth::Recursive) = (entry, query.depth) {
         match children(node) {
@@ -268,7 +264,7 @@ fn shown(
     path: Bytes,
 ) -> Result<Row> {
     let (Some(kind), Some(branch)) = (entry.kind(), entry.provider()) else {
-        return Ok(refused(path, entry));
+        return Ok(refused(path, entry, false));
     };
     let long = match query.detail {
         Detail::Short => None,
@@ -303,7 +299,7 @@ fn shown(
     })))
 }
 
-fn refused(path: Bytes, entry: &Entry<'_>) -> Row {
+fn refused(path: Bytes, entry: &Entry<'_>, is_ghost: bool) -> Row {
     let error = match entry {
         Entry::Broken { errno, .. } => errno_name(*errno),
         _ => "ENOENT",
@@ -311,6 +307,6 @@ fn refused(path: Bytes, entry: &Entry<'_>) -> Row {
     Row::Refused(Refused {
         path,
         error,
-        is_ghost: false,
+        is_ghost,
     })
 }

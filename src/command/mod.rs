@@ -33,11 +33,11 @@ pub struct Context<'h> {
 }
 
 /// A target, and its label where the person did not name it.
-pub type Labelled = (Option<String>, Target);
+pub type Labelled = (Option<Bytes>, Target);
 
 impl Context<'_> {
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {
-        target::find(&mut self.survey, name, &self.base)
+        target::find(&self.survey, name, &self.base)
     }
 
     /// The target that was named; where none was, every mounted union, each with its label.
@@ -88,7 +88,7 @@ pub enum Report {
     History(Vec<history::Row>),
     Containers(Vec<containers::Row>),
     Images(Vec<images::Row>),
-    Check(Vec<check::Row>),
+    Check(check::Findings),
     Info(Box<info::Row>),
     Restore(Box<restore::Row>),
 }
@@ -118,15 +118,28 @@ impl Version {
     }
 }
 
-/// The branch that changes and marks are about.
-fn subject(target: &Target) -> Result<usize> {
-    target.subject().ok_or_else(|| Error::Refused {
+/// The targets and the branch of each that changes and marks are about. Of all the mounted
+/// unions, those in which nothing can be written are left out.
+fn subjects(context: &mut Context<'_>, name: Option<&[u8]>) -> Result<Vec<(Option<Bytes>, Target, usize)>> {
+    let mut subjects = Vec::new();
+    for (label, target) in context.targets(name)? {
+        match target.subject() {
+            Some(branch) => subjects.push((label, target, branch)),
+            None if name.is_some() => return Err(no_subject(&target)),
+            None => {}
+        }
+    }
+    Ok(subjects)
+}
+
+fn no_subject(target: &Target) -> Error {
+    Error::Refused {
         what: format!(
             "{} has no writable branch, so nothing in it can have changed",
             target.union.label()
         ),
-        hint: "`layerctl whiteouts --all-layers` looks at read-only branches, too".into(),
-    })
+        hint: "name a layer or an image to see what that changed".into(),
+    }
 }
 
 /// An absolute path of the union from what was typed.

@@ -68,7 +68,7 @@ pub enum Consent {
 /// What was done, or would be.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    pub union: String,
+    pub union: Bytes,
     pub path: Bytes,
     /// None where there is nothing to restore.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,7 +151,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             && !row.reappears.is_empty()
             && query.consent == Consent::NotGiven
         {
-            return Err(more_reappears(&row));
+            return Err(Error::MoreReappears { path: row.path, reappears: row.reappears });
         }
         plan.apply(&stack, &ground)?;
         row.applied = true;
@@ -161,20 +161,6 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         report: Report::Restore(Box::new(row)),
         is_yes: true,
     })
-}
-
-fn more_reappears(row: &Row) -> Error {
-    let mut what = format!("removing the mark brings back more than {}:", row.path);
-    for path in row.reappears.iter().take(10) {
-        what.push_str(&format!("\n  {path}"));
-    }
-    if row.reappears.len() > 10 {
-        what.push_str(&format!("\n  and {} more", row.reappears.len() - 10));
-    }
-    Error::Refused {
-        what,
-        hint: "add --yes if that is wanted, or use --strategy copy".into(),
-    }
 }
 
 /// The union and the path in it.
@@ -197,7 +183,7 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
         true => plain(name),
         false => plain(context.base.0.join(name).as_bytes()),
     };
-    if let Some(target) = target::under_mount(&context.survey, &path) {
+    if let Some(target) = target::seen_at(&context.survey, &path)? {
         let inside = target.inside.clone();
         return Ok((target, inside));
     }
@@ -206,7 +192,7 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
     let mut mounted = target::all_mounted(&context.survey)?;
     for target in &mounted {
         let stack = context.open(target);
-        let root = stack.whole(Reading::Nothing)?;
+        let root = stack.whole(Reading::Nothing);
         let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
         let fits = match &query.goal {
             Goal::Revert(_) => {
@@ -277,7 +263,7 @@ fn plan<'s>(
     query: &Query<'_>,
     row: &mut Row,
 ) -> Result<Result<Plan<'s>, String>> {
-    let root = stack.whole(Reading::Nothing)?;
+    let root = stack.whole(Reading::Nothing);
     let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
     row.path = Bytes::absolute(found.path.components());
     if let Goal::Revert(changed) = &query.goal {
@@ -446,7 +432,7 @@ fn is_directory(path: &Bytes) -> Error {
 
 /// A directory in the view of one branch and those below it.
 fn view_of<'s>(stack: &'s Stack, from: usize, path: &Bytes) -> Result<Node<'s>> {
-    let root = stack.root(|branch| branch >= from, Reading::Nothing)?;
+    let root = stack.root(|branch| branch >= from, Reading::Nothing);
     match lookup(&root, path.as_bytes(), Follow::NotLast)?.entry {
         Entry::Dir(node) => Ok(node),
         _ => Err(Error::Refused {
@@ -487,7 +473,7 @@ fn unhidden(stack: &Stack, cut: &Cut, path: &Bytes) -> Result<Option<Vec<Bytes>>
             cut.mark.parent().join(hidden)
         }
     };
-    let root = stack.whole(Reading::Nothing)?;
+    let root = stack.whole(Reading::Nothing);
     let Entry::Dir(parent) = lookup(&root, marked.parent().as_bytes(), Follow::NotLast)?.entry
     else {
         return Ok(None);
@@ -565,7 +551,7 @@ fn revert<'s>(
             "it was not changed: the writable branch does not have it".into(),
         ));
     }
-    let root = stack.root(|branch| branch != writable, Reading::Nothing)?;
+    let root = stack.root(|branch| branch != writable, Reading::Nothing);
     let below = match lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry {
         Entry::Dir(node) => node,
         _ => return Ok(Err("it was made here: there is no lower version".into())),
@@ -623,7 +609,7 @@ fn look_again(
         };
     }
     let stack = target.union.open(context.survey.host);
-    let root = stack.whole(Reading::Nothing)?;
+    let root = stack.whole(Reading::Nothing);
     let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
     match found.entry.provider() {
         Some(branch) => {

@@ -10,6 +10,7 @@ use crate::dir::Kind;
 use crate::engine::Union;
 use crate::error::{Error, Result, errno_name};
 use crate::target;
+use crate::whiteout::MarkKind;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
 
 /// What to look for.
@@ -39,7 +40,7 @@ pub struct Row {
     pub query: Bytes,
     /// The union, where the query did not name one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<String>,
+    pub union: Option<Bytes>,
     /// The path with symbolic links resolved.
     pub path: Bytes,
     pub state: State,
@@ -53,6 +54,9 @@ pub struct Row {
     /// What made the layer, where the image's history knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
+    /// A branch was not read that might say something else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uncertain: bool,
     /// The errno that the union answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
@@ -157,11 +161,23 @@ fn everywhere(
             crate::bytes::escape(typed)
         )));
     }
+    if !typed.starts_with(b"/")
+        && let Some(at) = typed.iter().position(|&byte| byte == b':')
+        && !typed[..at].contains(&b'/')
+    {
+        let (target, path) = (&typed[..at], &typed[at + 1..]);
+        return Err(Error::Usage(format!(
+            "{}: write {}:/{}",
+            crate::bytes::escape(typed),
+            crate::bytes::escape(target),
+            crate::bytes::escape(path)
+        )));
+    }
     let path = match typed.starts_with(b"/") {
         true => path_in_union(typed),
         false => path_in_union(context.base.0.join(typed).as_bytes()),
     };
-    match target::under_mount(&context.survey, &path) {
+    match target::seen_at(&context.survey, &path)? {
         Some(target) => {
             let inside = target.inside.clone();
             Ok((vec![(Some(target.union.label()), target)], inside))
@@ -183,12 +199,10 @@ fn ask(
     typed: &[u8],
     path: &Bytes,
     follow: Follow,
-    label: Option<String>,
+    label: Option<Bytes>,
     rows: &mut Vec<Row>,
 ) {
-    let resolution = stack
-        .whole(Reading::Nothing)
-        .and_then(|root| lookup(&root, path.as_bytes(), follow));
+    let resolution = lookup(&stack.whole(Reading::Nothing), path.as_bytes(), follow);
     match resolution {
         Ok(resolution) => rows.push(row(context, union, stack, typed, resolution, label)),
         Err(error) => context.problems.push(error),
@@ -201,7 +215,7 @@ fn row(
     stack: &Stack,
     typed: &[u8],
     resolution: Resolution<'_>,
-    label: Option<String>,
+    label: Option<Bytes>,
 ) -> Row {
     let mut versions = Vec::new();
     let path = Bytes::absolute(resolution.path.components());
@@ -229,7 +243,7 @@ fn row(
         }
         Entry::Missing | Entry::Deleted { .. } => match &hidden_by {
             Some(_) => (State::Deleted, Some("ENOENT"), None),
-            None => (State::Missing, Some("ENOENT"), None),
+            None => (State::Missing, Some("ENOENT"), deleted_ancestor(&resolution)),
         },
     };
     let branch = resolution.entry.provider();
@@ -245,6 +259,11 @@ fn row(
             .and_then(|branch| union.layer_id(branch))
             .map(str::to_owned),
         instruction,
+        uncertain: stack
+            .branches
+            .iter()
+            .take(branch.unwrap_or(stack.branches.len()))
+            .any(|above| above.dir.is_err()),
         error,
         why,
         trail: trail(stack, &resolution, &versions, hidden_by.as_ref()),
@@ -268,7 +287,13 @@ fn row(
 /// have it.
 pub fn hidden_by(resolution: &Resolution<'_>, versions: &[Version]) -> Option<Cut> {
     let (place, _) = resolution.place.as_ref()?;
-    let hides_something = |cut: &Cut| versions.iter().any(|version| version.branch > cut.branch);
+    // A whiteout hides what its own branch has of the name, too.
+    let hides_something = |cut: &Cut| {
+        versions.iter().any(|version| match cut.kind {
+            MarkKind::Whiteout => version.branch >= cut.branch,
+            MarkKind::Opaque => version.branch > cut.branch,
+        })
+    };
     match &resolution.entry {
         Entry::Deleted { by } if resolution.rest.is_empty() || hides_something(by) => {
             Some(by.clone())
@@ -324,6 +349,18 @@ fn trail(
 fn is_cut(resolution: &Resolution<'_>, branch: usize) -> bool {
     let here = resolution.place.as_ref().map(|(place, _)| place.cuts());
     here.is_some_and(|cuts| cuts.iter().any(|cut| cut.branch < branch))
+}
+
+/// Nothing is hidden there, but the way to it is deleted.
+fn deleted_ancestor(resolution: &Resolution<'_>) -> Option<String> {
+    match (&resolution.entry, &resolution.place) {
+        (Entry::Deleted { by }, Some((place, name))) => Some(format!(
+            "{} is deleted by {}, and no branch has it below",
+            place.path().join(name),
+            by.mark
+        )),
+        _ => None,
+    }
 }
 
 fn words(why: Why, resolution: &Resolution<'_>) -> String {

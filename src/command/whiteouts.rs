@@ -1,12 +1,15 @@
 //! `whiteouts [TARGET]`: every mark, where it is and what it hides.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report, Version, subject};
+use crate::command::{Context, Outcome, Report, Version, subjects};
 use crate::dir::Kind;
 use crate::engine::Union;
 use crate::error::{Error, Result};
+use crate::target::Target;
 use crate::union::{Entry, Node, Reading, Stack};
 use crate::walk::{Item, walk};
 use crate::whiteout::{Mark, MarkKind};
@@ -32,35 +35,39 @@ pub enum Only {
     Recoverable,
 }
 
-/// A pattern over paths: against the whole path if it holds a slash, else against the name.
+/// A pattern over paths: against the whole path if it holds a slash, where `*` stops at a slash
+/// and `**` does not; else against the name.
 pub struct Glob {
     pattern: glob::Pattern,
     is_path: bool,
+    is_text: bool,
 }
 
 impl Glob {
     /// # Errors
     /// What is wrong with the pattern.
-    pub fn new(text: &str) -> Result<Glob> {
-        let pattern = glob::Pattern::new(text).map_err(|error| {
-            Error::Usage(format!(
-                "{}: is no pattern: {error}",
-                crate::bytes::escape(text.as_bytes())
-            ))
+    pub fn new(pattern: &[u8]) -> Result<Glob> {
+        let is_text = std::str::from_utf8(pattern).is_ok();
+        let text = readable(pattern, is_text);
+        let parsed = glob::Pattern::new(&text).map_err(|error| {
+            Error::Usage(format!("{}: is no pattern: {error}", crate::bytes::escape(pattern)))
         })?;
-        Ok(Glob {
-            pattern,
-            is_path: text.contains('/'),
-        })
+        Ok(Glob { pattern: parsed, is_path: pattern.contains(&b'/'), is_text })
     }
 
     fn matches(&self, path: &Bytes) -> bool {
-        let text = if self.is_path {
-            path.as_bytes()
-        } else {
-            path.file_name()
-        };
-        self.pattern.matches(&String::from_utf8_lossy(text))
+        let bytes = if self.is_path { path.as_bytes() } else { path.file_name() };
+        let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+        self.pattern.matches_with(&readable(bytes, self.is_text), options)
+    }
+}
+
+/// Bytes as the pattern matcher takes them, which knows only text: as they are, or each byte as a
+/// character of its own where either side is not UTF-8.
+fn readable(bytes: &[u8], is_text: bool) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if is_text => Cow::Borrowed(text),
+        _ => bytes.iter().map(|&byte| char::from(byte)).collect(),
     }
 }
 
@@ -69,7 +76,7 @@ impl Glob {
 pub struct Row {
     /// The union, where the query did not name one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<String>,
+    pub union: Option<Bytes>,
     /// What is marked: the deleted name, or the opaque directory.
     pub path: Bytes,
     /// The mark's own path in its branch.
@@ -79,15 +86,28 @@ pub struct Row {
     pub branch: usize,
     /// What would come back without the mark; null for a stale one.
     pub hides: Option<Version>,
+    /// A branch below was not read, so that nobody knows whether the mark is stale.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }
 
 pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     let mut rows = Vec::new();
-    for (label, target) in context.targets(query.target)? {
-        let branches: Vec<usize> = match query.layers {
-            Layers::Writable => vec![subject(&target)?],
-            Layers::All => (0..target.union.branches.len()).collect(),
-        };
+    let asked: Vec<(Option<Bytes>, Target, Vec<usize>)> = match query.layers {
+        Layers::Writable => subjects(context, query.target)?
+            .into_iter()
+            .map(|(label, target, branch)| (label, target, vec![branch]))
+            .collect(),
+        Layers::All => context
+            .targets(query.target)?
+            .into_iter()
+            .map(|(label, target)| {
+                let branches = (0..target.union.branches.len()).collect();
+                (label, target, branches)
+            })
+            .collect(),
+    };
+    for (label, target, branches) in asked {
         let stack = context.open(&target);
         for branch in branches {
             for found in marks(&stack, branch) {
@@ -111,7 +131,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     Outcome::yes(Report::Whiteouts(rows))
 }
 
-fn row(union: &Union, label: Option<String>, found: FoundMark<'_>) -> Result<Row> {
+fn row(union: &Union, label: Option<Bytes>, found: FoundMark<'_>) -> Result<Row> {
     let hides = found.hides()?;
     let hides = hides.map(|(branch, stat)| Version::new(union, branch, &stat));
     Ok(Row {
@@ -123,6 +143,7 @@ fn row(union: &Union, label: Option<String>, found: FoundMark<'_>) -> Result<Row
         path: found.path,
         kind: found.kind,
         branch: found.branch,
+        unknown: hides.is_none() && found.parent.stack().lost_below(found.branch),
         hides,
     })
 }
@@ -135,7 +156,6 @@ pub struct FoundMark<'s> {
     pub branch: usize,
     /// The name of the mark on disk.
     pub mark: Vec<u8>,
-    pub mark_kind: Kind,
     /// For a whiteout the directory it lies in; for an opaque mark the marked directory's parent.
     parent: std::sync::Arc<Node<'s>>,
     name: Vec<u8>,
@@ -187,9 +207,11 @@ enum Visit<'s> {
 pub fn marks<'s>(stack: &'s Stack, branch: usize) -> impl Iterator<Item = Result<FoundMark<'s>>> {
     walk(Visit::Root, move |visit| {
         let found = match visit {
-            Visit::Root => stack
-                .root(|index| index >= branch, Reading::Branch(branch))
-                .and_then(|root| in_directory(root, None, branch)),
+            Visit::Root => in_directory(
+                stack.root(|index| index >= branch, Reading::Branch(branch)),
+                None,
+                branch,
+            ),
             Visit::Directory(parent, name) => match parent.child(&name) {
                 Ok(Entry::Dir(node)) => in_directory(node, Some((parent, name)), branch),
                 // Refused by the union, or gone: nothing below it means anything.
@@ -209,7 +231,7 @@ fn in_directory<'s>(
     branch: usize,
 ) -> Result<Found<'s>> {
     let grammar = node.stack().branches[branch].grammar;
-    let Some(listing) = node.listing(branch).cloned() else {
+    let Some(listing) = node.listing(branch)? else {
         return Ok(Vec::new());
     };
     let node = std::sync::Arc::new(node);
@@ -221,7 +243,6 @@ fn in_directory<'s>(
                 kind: MarkKind::Whiteout,
                 branch,
                 mark: name.to_vec(),
-                mark_kind: kind,
                 parent: std::sync::Arc::clone(&node),
                 name: hidden.to_vec(),
             },
@@ -234,8 +255,7 @@ fn in_directory<'s>(
                     kind: MarkKind::Opaque,
                     branch,
                     mark: name.to_vec(),
-                    mark_kind: kind,
-                    parent,
+                        parent,
                     name: of,
                 }
             }

@@ -37,7 +37,7 @@ pub struct Mount {
 
 impl Mount {
     /// AUFS's `si=` option.
-    fn si(&self) -> Option<String> {
+    pub fn si(&self) -> Option<String> {
         let value = self
             .options
             .split(|&byte| byte == b',')

@@ -139,19 +139,18 @@ impl Serialize for Role {
 }
 
 impl Union {
-    /// What a person would call it: the container's or image's name, the mount point, `si_HEX`,
-    /// or the topmost directory.
-    pub fn label(&self) -> String {
+    /// What a person would call it: the container's or image's name, the mount point, `si_HEX`
+    /// (a mount point means nothing in another mount namespace), or the topmost directory.
+    pub fn label(&self) -> Bytes {
         if let Some(owner) = &self.owner {
-            return owner.name.clone().unwrap_or_else(|| owner.id.clone());
+            return Bytes::from(owner.name.clone().unwrap_or_else(|| owner.id.clone()));
         }
-        match (self.mounts.first(), &self.si) {
-            (Some(mount), _) => mount.path.to_text().into_owned(),
-            (None, Some(si)) => format!("si_{si}"),
-            (None, None) => match self.branches.first() {
-                Some(branch) => branch.spec.path.to_text().into_owned(),
-                None => "empty union".to_owned(),
-            },
+        let mount = self.mounts.first().filter(|_| self.state == MountState::Mounted);
+        match (mount, &self.si, self.branches.first()) {
+            (Some(mount), ..) => mount.path.clone(),
+            (None, Some(si), _) => Bytes::from(format!("si_{si}")),
+            (None, None, Some(branch)) => branch.spec.path.clone(),
+            (None, None, None) => Bytes::from("empty union"),
         }
     }
 
@@ -208,10 +207,10 @@ impl<'h> Survey<'h> {
     /// Asks the kernel. Engines are asked when a name of theirs is needed.
     pub fn new(host: &'h Host, docker_root: Option<&Bytes>) -> Survey<'h> {
         let mut problems = Vec::new();
-        let docker = docker::Docker::find(host, docker_root, &mut problems);
+        let docker = docker::Docker::find(host, docker_root);
         let (table, mut mounted) = kernel::unions(host, &mut problems);
         for union in &mut mounted {
-            docker.recognise(union, &mut problems);
+            docker.recognise(union);
         }
         Survey {
             host,
@@ -226,7 +225,7 @@ impl<'h> Survey<'h> {
     pub fn unmounted(&mut self) -> Vec<Union> {
         let mut problems = Vec::new();
         let mut unions = Vec::new();
-        for container in self.docker.containers(&mut problems) {
+        for container in self.docker.containers() {
             if self.mounted_of(&container.id).is_none() && container.is_aufs() {
                 match self.docker.union_of(&container) {
                     Ok(union) => unions.push(union),

@@ -20,7 +20,7 @@ pub fn document(report: &Report, out: &mut impl Write) -> io::Result<()> {
         Report::History(rows) => pretty(rows, out),
         Report::Containers(rows) => pretty(rows, out),
         Report::Images(rows) => pretty(rows, out),
-        Report::Check(rows) => pretty(rows, out),
+        Report::Check(found) => pretty(&found.rows, out),
         Report::Info(row) => pretty(row, out),
         Report::Restore(row) => pretty(row, out),
     }
@@ -37,7 +37,7 @@ pub fn lines(report: &Report, out: &mut impl Write) -> io::Result<()> {
         Report::History(rows) => each(rows, out),
         Report::Containers(rows) => each(rows, out),
         Report::Images(rows) => each(rows, out),
-        Report::Check(rows) => each(rows, out),
+        Report::Check(found) => each(&found.rows, out),
         Report::Info(row) => each(std::slice::from_ref(&**row), out),
         Report::Restore(row) => each(std::slice::from_ref(&**row), out),
     }

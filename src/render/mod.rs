@@ -103,7 +103,7 @@ fn words(report: &Report) -> Vec<Bytes> {
             .collect(),
         Report::Containers(rows) => rows.iter().map(|row| Bytes::from(row.id.clone())).collect(),
         Report::Images(rows) => rows.iter().map(|row| Bytes::from(row.id.clone())).collect(),
-        Report::Check(rows) => rows.iter().map(|row| row.path.clone()).collect(),
+        Report::Check(found) => found.rows.iter().map(|row| row.path.clone()).collect(),
         Report::Info(row) => row
             .engines
             .iter()

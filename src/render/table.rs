@@ -18,6 +18,8 @@ use crate::engine::MountState;
 use crate::union::Says;
 use crate::whiteout::MarkKind;
 
+const NO_UNION: Bytes = Bytes(Vec::new());
+
 pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<()> {
     match report {
         Report::Branches(rows) => branches(rows, look, out),
@@ -29,7 +31,7 @@ pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<(
         Report::History(rows) => history(rows, look, out),
         Report::Containers(rows) => containers(rows, look, out),
         Report::Images(rows) => images(rows, look, out),
-        Report::Check(rows) => check(rows, look, out),
+        Report::Check(found) => check(found, look, out),
         Report::Info(row) => info(row, look, out),
         Report::Restore(row) => restore(row, look, out),
     }
@@ -56,9 +58,20 @@ fn branches(rows: &[branches::Row], look: Look, out: &mut impl Write) -> io::Res
         });
         writeln!(out, "{title}")?;
         for mount in &union.mounts {
-            if mount.to_text() != union.union {
-                writeln!(out, "at {}", look.directory(mount))?;
+            let partial = union.partial.iter().find(|partial| partial.mount == *mount);
+            if *mount == union.union && partial.is_none() {
+                continue;
             }
+            write!(out, "at {}", look.directory(mount))?;
+            if let Some(partial) = partial {
+                if partial.root.as_bytes() != b"/" {
+                    write!(out, ", only {}", partial.root)?;
+                }
+                if let Some(process) = partial.process {
+                    write!(out, ", in the mount namespace of process {process}")?;
+                }
+            }
+            writeln!(out)?;
         }
         let has_layers = union.branches.iter().any(|branch| branch.layer.is_some());
         let has_modules = union.branches.iter().any(|branch| branch.module.is_some());
@@ -85,12 +98,8 @@ fn branches(rows: &[branches::Row], look: Look, out: &mut impl Write) -> io::Res
             }
             cells.push(Cell::new(look.directory(&branch.directory)));
             if has_modules {
-                cells.push(text(
-                    branch
-                        .module
-                        .as_ref()
-                        .map(ToString::to_string)
-                        .unwrap_or_default(),
+                cells.push(Cell::new(
+                    branch.module.as_ref().map(ToString::to_string).unwrap_or_default(),
                 ));
             }
             if look.verbose {
@@ -151,6 +160,9 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
         writeln!(out, "{}  {verdict}", look.bold(&row.path.to_string()))?;
         if let Some(reason) = reason {
             writeln!(out, "  {reason}")?;
+        }
+        if row.uncertain {
+            writeln!(out, "  but a branch above it was not read, and may say something else")?;
         }
         if let Some(instruction) = &row.instruction {
             writeln!(out, "  made by {}", look.clip(instruction, 70))?;
@@ -300,7 +312,7 @@ fn whiteouts(rows: &[whiteouts::Row], look: Look, out: &mut impl Write) -> io::R
     for row in rows {
         let mut cells = Vec::new();
         if has_unions {
-            cells.push(text(row.union.as_deref().unwrap_or_default()));
+            cells.push(path(row.union.as_ref().unwrap_or(&NO_UNION)));
         }
         cells.extend([Cell::new(row.branch), text(row.kind.word())]);
         match &row.hides {
@@ -309,6 +321,7 @@ fn whiteouts(rows: &[whiteouts::Row], look: Look, out: &mut impl Write) -> io::R
                 text(sized(version, look)),
                 text(layer_words(version, look)),
             ]),
+            None if row.unknown => cells.extend([text("not known"), Cell::new(""), Cell::new("")]),
             None => cells.extend([text("nothing (stale)"), Cell::new(""), Cell::new("")]),
         }
         cells.push(path(&row.path));
@@ -334,7 +347,7 @@ fn copyups(rows: &[copyups::Row], look: Look, out: &mut impl Write) -> io::Resul
     for row in rows {
         let mut cells = Vec::new();
         if has_unions {
-            cells.push(text(row.union.as_deref().unwrap_or_default()));
+            cells.push(path(row.union.as_ref().unwrap_or(&NO_UNION)));
         }
         let differs: Vec<&str> = row.differs.iter().map(|what| what.word()).collect();
         let differs = if differs.is_empty() {
@@ -365,7 +378,7 @@ fn changes(rows: &[changes::Row], look: Look, out: &mut impl Write) -> io::Resul
             writeln!(
                 out,
                 "{}:",
-                look.bold(&escape(row.union.as_deref().unwrap_or_default().as_bytes()))
+                look.bold(&row.union.as_ref().unwrap_or(&NO_UNION).to_string())
             )?;
         }
         let letter = row.change.letter();
@@ -393,7 +406,7 @@ fn changes_long(rows: &[changes::Row], look: Look, out: &mut impl Write) -> io::
     for row in rows {
         let mut cells = Vec::new();
         if has_unions {
-            cells.push(text(row.union.as_deref().unwrap_or_default()));
+            cells.push(path(row.union.as_ref().unwrap_or(&NO_UNION)));
         }
         let long = row.long.as_ref();
         let size = |size: Option<u64>| size.map(|size| look.size(size)).unwrap_or_default();
@@ -560,9 +573,12 @@ fn images(rows: &[images::Row], look: Look, out: &mut impl Write) -> io::Result<
     columns.write(out)
 }
 
-fn check(rows: &[check::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    if rows.is_empty() {
-        return writeln!(out, "nothing found");
+fn check(found: &check::Findings, look: Look, out: &mut impl Write) -> io::Result<()> {
+    let rows = &found.rows;
+    match (rows.is_empty(), found.is_whole) {
+        (true, true) => return writeln!(out, "nothing found"),
+        (true, false) => return writeln!(out, "nothing found in what could be read"),
+        (false, _) => {}
     }
     let has_unions = rows.iter().any(|row| row.union.is_some());
     let mut head = Vec::new();
@@ -572,7 +588,7 @@ fn check(rows: &[check::Row], look: Look, out: &mut impl Write) -> io::Result<()
     for row in rows {
         let mut cells = Vec::new();
         if has_unions {
-            cells.push(text(row.union.as_deref().unwrap_or_default()));
+            cells.push(path(row.union.as_ref().unwrap_or(&NO_UNION)));
         }
         cells.extend([
             text(row.finding.word()),

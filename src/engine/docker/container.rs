@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::{Docker, Layout, NAME, instant, is_id, is_zero_time, read_json};
+use super::{Docker, Layout, NAME, instant, is_id, is_zero_time, null_default, read_json};
 use crate::branch::Permission;
 use crate::engine::{Layer, MountState, Owner, OwnerKind, Role, Union, layer_branch};
 use crate::error::{Error, Result};
@@ -37,11 +37,17 @@ impl Container {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerState {
+    #[serde(deserialize_with = "null_default")]
     pub running: bool,
+    #[serde(deserialize_with = "null_default")]
     pub paused: bool,
+    #[serde(deserialize_with = "null_default")]
     pub restarting: bool,
+    #[serde(deserialize_with = "null_default")]
     pub removal_in_progress: bool,
+    #[serde(deserialize_with = "null_default")]
     pub dead: bool,
+    #[serde(deserialize_with = "null_default")]
     pub exit_code: i64,
     pub started_at: Option<String>,
     pub finished_at: Option<String>,
@@ -71,12 +77,12 @@ impl ContainerState {
 
 impl Docker<'_> {
     /// Every container, newest first, as `docker ps -a` lists them.
-    pub fn containers(&self, problems: &mut Vec<Error>) -> Vec<Container> {
+    pub fn containers(&self) -> Vec<Container> {
         let mut containers = Vec::new();
-        for id in self.ids(&["containers"], problems) {
+        for id in self.ids(&["containers"]) {
             match self.container(&id) {
                 Ok(container) => containers.push(container),
-                Err(error) => problems.push(error),
+                Err(error) => self.note(error),
             }
         }
         containers.sort_by(|a, b| {
@@ -107,6 +113,10 @@ impl Docker<'_> {
                 "is the configuration of another container",
             ));
         }
+        let driver = if config.driver.is_empty() { "aufs".to_owned() } else { config.driver };
+        if !is_id(&driver) {
+            return Err(Error::damaged(path, "names a storage driver that cannot be one"));
+        }
         let image_id = config.image.trim_start_matches("sha256:").to_owned();
         Ok(Container {
             id: config.id,
@@ -116,11 +126,7 @@ impl Docker<'_> {
             command: command_line(&config.path, config.args.unwrap_or_default()),
             created: config.created,
             state: config.state,
-            driver: if config.driver.is_empty() {
-                "aufs".into()
-            } else {
-                config.driver
-            },
+            driver,
             ports: ports(config.network_settings.ports.unwrap_or_default()),
             layout,
         })
@@ -212,26 +218,25 @@ impl Docker<'_> {
     /// The container that a layer directory is the own one of.
     pub(super) fn container_of_mount(
         &self,
-        mount_id: &str,
-        problems: &mut Vec<Error>,
+        mount_id: &str
     ) -> Option<Container> {
-        let mounts = self.mounts.get_or_init(|| self.read_mounts(problems));
+        let mounts = self.mounts.get_or_init(|| self.read_mounts());
         let id = match mounts.get(mount_id) {
             Some(id) => id,
             // In the older layout a container's layer has the container's own id.
             None if self.is_there(&["containers", mount_id]) => mount_id,
             None => return None,
         };
-        self.container(id).map_err(|error| problems.push(error)).ok()
+        self.container(id).map_err(|error| self.note(error)).ok()
     }
 
-    fn read_mounts(&self, problems: &mut Vec<Error>) -> HashMap<String, String> {
+    fn read_mounts(&self) -> HashMap<String, String> {
         let parts = ["image", "aufs", "layerdb", "mounts"];
-        self.ids(&parts, problems)
+        self.ids(&parts)
             .into_iter()
             .filter_map(|id| {
-                let word = self.read_word(&["image", "aufs", "layerdb", "mounts", &id, "mount-id"]);
-                Some((word.ok()?, id))
+                let parts = ["image", "aufs", "layerdb", "mounts", &id, "mount-id"];
+                Some((self.id(&parts)?, id))
             })
             .collect()
     }
@@ -302,23 +307,23 @@ fn ports(ports: BTreeMap<String, Option<Vec<PortBinding>>>) -> String {
 struct ContainerConfig {
     #[serde(rename = "ID")]
     id: String,
-    #[serde(rename = "Name", default)]
+    #[serde(rename = "Name", default, deserialize_with = "null_default")]
     name: String,
-    #[serde(rename = "Created", default)]
+    #[serde(rename = "Created", default, deserialize_with = "null_default")]
     created: String,
-    #[serde(rename = "Path", default)]
+    #[serde(rename = "Path", default, deserialize_with = "null_default")]
     path: String,
     #[serde(rename = "Args", default)]
     args: Option<Vec<String>>,
-    #[serde(rename = "Image", default)]
+    #[serde(rename = "Image", default, deserialize_with = "null_default")]
     image: String,
-    #[serde(rename = "Driver", default)]
+    #[serde(rename = "Driver", default, deserialize_with = "null_default")]
     driver: String,
-    #[serde(rename = "State", default)]
+    #[serde(rename = "State", default, deserialize_with = "null_default")]
     state: ContainerState,
-    #[serde(rename = "Config", default)]
+    #[serde(rename = "Config", default, deserialize_with = "null_default")]
     config: ContainerInner,
-    #[serde(rename = "NetworkSettings", default)]
+    #[serde(rename = "NetworkSettings", default, deserialize_with = "null_default")]
     network_settings: NetworkSettings,
 }
 
@@ -337,9 +342,9 @@ struct NetworkSettings {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct PortBinding {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     host_ip: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     host_port: String,
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Docker, Layout, NAME, instant, is_id, read_json, short};
+use super::{Container, Docker, Layout, NAME, instant, is_id, null_default, read_json, short};
 use crate::branch::Permission;
 use crate::engine::{Layer, MountState, Owner, OwnerKind, Role, Union, layer_branch};
 use crate::error::{Error, Result};
@@ -18,8 +18,7 @@ const CHAIN_MAX: usize = 1000;
 pub struct Image {
     /// Hexadecimal, without `sha256:`.
     pub id: String,
-    /// `name:tag`, sorted; none for a dangling image.
-    pub tags: Vec<String>,
+    pub names: Names,
     /// RFC 3339.
     pub created: String,
     pub driver: String,
@@ -30,6 +29,15 @@ pub struct Image {
     /// Newest first.
     pub history: Vec<HistoryEntry>,
     pub(super) layout: Layout,
+}
+
+/// What an image is called: nothing, if it is dangling.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// `name:tag`, sorted.
+    pub tags: Vec<String>,
+    /// `name@sha256:...`, sorted.
+    pub digests: Vec<String>,
 }
 
 /// A step of an image's history, with the layer it made.
@@ -58,33 +66,31 @@ pub struct ImageLayer {
 
 impl Docker<'_> {
     /// Every image, newest first, the intermediate ones too.
-    pub fn images(&self, problems: &mut Vec<Error>) -> Vec<Image> {
+    pub fn images(&self) -> Vec<Image> {
         let mut images = Vec::new();
-        for driver in self.ids(&["image"], problems) {
-            let tags = self.tags(&["image", &driver, "repositories.json"], problems);
+        for driver in self.ids(&["image"]) {
+            let names = self.names(&["image", &driver, "repositories.json"]);
             for id in self.ids(
-                &["image", &driver, "imagedb", "content", "sha256"],
-                problems,
-            ) {
+                &["image", &driver, "imagedb", "content", "sha256"]) {
                 match self.content_image(&driver, &id) {
                     Ok(mut image) => {
-                        image.tags = tags.get(&id).cloned().unwrap_or_default();
+                        image.names = names.get(&id).cloned().unwrap_or_default();
                         images.push(image);
                     }
-                    Err(error) => problems.push(error),
+                    Err(error) => self.note(error),
                 }
             }
         }
-        let graph = self.ids(&["graph"], problems);
+        let graph = self.ids(&["graph"]);
         if !graph.is_empty() {
-            let mut tags = self.tags(&["repositories-aufs"], problems);
+            let names = self.names(&["repositories-aufs"]);
             for id in graph.into_iter().filter(|id| id != "_tmp") {
                 match self.graph_image(&id) {
                     Ok(mut image) => {
-                        image.tags = tags.remove(&id).unwrap_or_default();
+                        image.names = names.get(&id).cloned().unwrap_or_default();
                         images.push(image);
                     }
-                    Err(error) => problems.push(error),
+                    Err(error) => self.note(error),
                 }
             }
         }
@@ -96,36 +102,36 @@ impl Docker<'_> {
         images
     }
 
-    /// `image id -> name:tag...`, from a repositories file of either layout.
-    fn tags(&self, parts: &[&str], problems: &mut Vec<Error>) -> HashMap<String, Vec<String>> {
+    /// `image id -> names`, from a repositories file of either layout.
+    fn names(&self, parts: &[&str]) -> HashMap<String, Names> {
         let repositories: Repositories = match read_json(self.host, &self.at(parts)) {
             Ok(repositories) => repositories,
-            Err(error) if error.is_not_found() => return HashMap::new(),
             Err(error) => {
-                problems.push(error);
+                self.note_unless_absent(error);
                 return HashMap::new();
             }
         };
-        let mut tags: HashMap<String, Vec<String>> = HashMap::new();
+        let mut names: HashMap<String, Names> = HashMap::new();
         for (name, references) in repositories.repositories {
-            for (reference, id) in references {
+            for (reference, id) in references.unwrap_or_default() {
+                let of = names.entry(id.trim_start_matches("sha256:").to_owned()).or_default();
                 // name:tag and name@digest in the newer layout, tag and digest in the older.
-                if reference.contains('@') || reference.starts_with("sha256:") {
-                    continue;
+                if reference.contains('@') {
+                    of.digests.push(reference);
+                } else if reference.starts_with("sha256:") {
+                    of.digests.push(format!("{name}@{reference}"));
+                } else if reference.starts_with(&format!("{name}:")) {
+                    of.tags.push(reference);
+                } else {
+                    of.tags.push(format!("{name}:{reference}"));
                 }
-                let tag = match reference.strip_prefix(&format!("{name}:")) {
-                    Some(_) => reference,
-                    None => format!("{name}:{reference}"),
-                };
-                tags.entry(id.trim_start_matches("sha256:").to_owned())
-                    .or_default()
-                    .push(tag);
             }
         }
-        for list in tags.values_mut() {
-            list.sort();
+        for of in names.values_mut() {
+            of.tags.sort();
+            of.digests.sort();
         }
-        tags
+        names
     }
 
     /// An image with its layers.
@@ -133,10 +139,21 @@ impl Docker<'_> {
     /// # Errors
     /// Metadata that is missing or damaged.
     pub fn image(&self, driver: &str, id: &str) -> Result<Image> {
-        if self.is_there(&["image", driver, "imagedb", "content", "sha256", id]) {
-            self.content_image(driver, id)
-        } else {
+        if self.is_there(&["graph", id]) {
             self.graph_image(id)
+        } else {
+            self.content_image(driver, id)
+        }
+    }
+
+    /// The image that a container was made from.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    pub fn image_of(&self, container: &Container) -> Result<Image> {
+        match container.layout {
+            Layout::Content => self.content_image(&container.driver, &container.image_id),
+            Layout::Graph => self.graph_image(&container.image_id),
         }
     }
 
@@ -191,7 +208,7 @@ impl Docker<'_> {
         }
         Ok(Image {
             id: id.to_owned(),
-            tags: Vec::new(),
+            names: Names::default(),
             created: config.created.unwrap_or_default(),
             driver: driver.to_owned(),
             size,
@@ -206,11 +223,8 @@ impl Docker<'_> {
         let mut chain: Vec<String> = Vec::new();
         let mut at = id.to_owned();
         while chain.len() < CHAIN_MAX {
-            let Ok(parent) = self.read_word(&[
-                "image", driver, "imagedb", "metadata", "sha256", &at, "parent",
-            ]) else {
-                break;
-            };
+            let parts = ["image", driver, "imagedb", "metadata", "sha256", &at, "parent"];
+            let Some(parent) = self.word(&parts) else { break };
             let parent = parent.trim_start_matches("sha256:").to_owned();
             if !is_id(&parent) || parent == id || chain.contains(&parent) {
                 break;
@@ -232,16 +246,12 @@ impl Docker<'_> {
                     Some(parent) => chain_id(parent, diff_id),
                 };
                 let hex = chain_id.trim_start_matches("sha256:");
-                let word = |name| match is_id(hex) {
-                    true => self
-                        .read_word(&["image", driver, "layerdb", "sha256", hex, name])
-                        .ok(),
-                    false => None,
-                };
+                let at = |name| ["image", driver, "layerdb", "sha256", hex, name];
+                let is_known = is_id(hex);
                 let layer = ImageLayer {
                     diff_id: Some(diff_id.clone()),
-                    cache_id: word("cache-id").filter(|id| is_id(id)),
-                    size: word("size").and_then(|size| size.parse().ok()),
+                    cache_id: is_known.then(|| self.id(&at("cache-id"))).flatten(),
+                    size: is_known.then(|| self.size(&at("size"))).flatten(),
                     chain_id: Some(chain_id.clone()),
                 };
                 chain = Some(chain_id);
@@ -263,7 +273,7 @@ impl Docker<'_> {
         let history = self.graph_history(id)?;
         Ok(Image {
             id: id.to_owned(),
-            tags: Vec::new(),
+            names: Names::default(),
             created: json.created.unwrap_or_default(),
             driver: "aufs".into(),
             size: history
@@ -289,11 +299,7 @@ impl Docker<'_> {
                 ));
             }
             let json = self.graph_json(&id)?;
-            let size = self
-                .read_word(&["graph", &id, "layersize"])
-                .ok()
-                .and_then(|size| size.parse().ok())
-                .or(json.size);
+            let size = self.size(&["graph", &id, "layersize"]).or(json.size);
             history.push(HistoryEntry {
                 created: json.created.unwrap_or_default(),
                 instruction: json
@@ -337,15 +343,14 @@ impl Docker<'_> {
             .iter()
             .filter_map(|entry| entry.layer.as_ref())
         {
-            let id = layer.cache_id.clone().ok_or_else(|| {
-                Error::damaged(
-                    self.at(&["image", &image.driver, "layerdb"]),
-                    format!(
-                        "does not know the layer {}",
-                        layer.chain_id.as_deref().unwrap_or("of the image")
-                    ),
-                )
-            })?;
+            let id = layer.cache_id.clone().unwrap_or_else(|| {
+                // Kept as a branch that cannot be read, so that no answer seems sure.
+                let chain_id = layer.chain_id.clone().unwrap_or_default();
+                let what = format!("does not know the layer {chain_id}");
+                self.note(Error::damaged(self.at(&["image", &image.driver, "layerdb"]), what));
+                let hex = chain_id.trim_start_matches("sha256:");
+                if is_id(hex) { hex.to_owned() } else { "unknown".to_owned() }
+            });
             branches.push(layer_branch(
                 self.diff_dir(&id),
                 Permission::ro_wh(),
@@ -363,7 +368,7 @@ impl Docker<'_> {
                 engine: NAME,
                 kind: OwnerKind::Image,
                 id: image.id.clone(),
-                name: image.tags.first().cloned(),
+                name: image.names.tags.first().cloned(),
             }),
             branches,
         };
@@ -399,6 +404,7 @@ impl Docker<'_> {
             Layout::Content => self.content_image(driver, image).map(|image| image.history),
             Layout::Graph => self.graph_history(image),
         };
+        let history = history.map_err(|error| self.note_unless_absent(error));
         history
             .unwrap_or_default()
             .into_iter()
@@ -420,15 +426,15 @@ fn chain_id(parent: &str, diff_id: &str) -> String {
 
 #[derive(Deserialize)]
 struct Repositories {
-    #[serde(rename = "Repositories", default)]
-    repositories: BTreeMap<String, BTreeMap<String, String>>,
+    #[serde(rename = "Repositories", default, deserialize_with = "null_default")]
+    repositories: BTreeMap<String, Option<BTreeMap<String, String>>>,
 }
 
 #[derive(Deserialize)]
 struct ImageConfig {
     created: Option<String>,
     history: Option<Vec<HistoryStep>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     rootfs: RootFs,
 }
 
@@ -442,7 +448,7 @@ struct HistoryStep {
     created: Option<String>,
     created_by: Option<String>,
     comment: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     empty_layer: bool,
 }
 

@@ -10,24 +10,20 @@ use crate::error::{Error, Result};
 
 impl Docker<'_> {
     /// The names of all layer directories: Docker's own count of them is `Dirs` in `docker info`.
-    pub fn layer_ids(&self, problems: &mut Vec<Error>) -> Vec<String> {
-        self.ids(&["aufs", "layers"], problems)
+    pub fn layer_ids(&self) -> Vec<String> {
+        self.ids(&["aufs", "layers"])
     }
 
     /// `cache id -> (chain id, diff id)` of every layer in the database.
-    pub fn layer_database(&self, problems: &mut Vec<Error>) -> BTreeMap<String, (String, String)> {
+    pub fn layer_database(&self) -> BTreeMap<String, (String, String)> {
         let parts = ["image", "aufs", "layerdb", "sha256"];
-        self.ids(&parts, problems)
+        self.ids(&parts)
             .into_iter()
             .filter_map(|hex| {
-                let word = |name| {
-                    self.read_word(&["image", "aufs", "layerdb", "sha256", &hex, name])
-                        .ok()
-                };
-                Some((
-                    word("cache-id").filter(|id| is_id(id))?,
-                    (hex.clone(), word("diff").unwrap_or_default()),
-                ))
+                let at = |name| ["image", "aufs", "layerdb", "sha256", &hex, name];
+                let cache_id = self.id(&at("cache-id"))?;
+                let diff_id = self.word(&at("diff")).unwrap_or_default();
+                Some((cache_id, (hex.clone(), diff_id)))
             })
             .collect()
     }
@@ -73,7 +69,7 @@ impl Docker<'_> {
 
     /// Finds out whether a mounted union is a container's, by its topmost branch, and says what
     /// its branches are.
-    pub fn recognise(&self, union: &mut Union, problems: &mut Vec<Error>) {
+    pub fn recognise(&self, union: &mut Union) {
         self.move_branches(union);
         let Some(top) = union
             .branches
@@ -85,7 +81,7 @@ impl Docker<'_> {
         for branch in &mut union.branches {
             branch.layer.id = layer_of_diff(&branch.spec.path);
         }
-        if let Some(container) = self.container_of_mount(&top, problems) {
+        if let Some(container) = self.container_of_mount(&top) {
             self.label_container(union, &container);
         }
     }
@@ -110,37 +106,39 @@ impl Docker<'_> {
 
     /// The layer directory that a path of the host is, or lies in.
     pub fn layer_at(&self, path: &Bytes) -> Option<(String, Bytes)> {
+        let inside = self.inside(&["aufs", "diff"], path)?;
         let id = self.layer_name(path)?;
-        let depth = self.diff_dir(&id).components().count();
-        Some((id, Bytes::absolute(path.components().skip(depth))))
+        Some((id, Bytes::absolute(inside.components().skip(1))))
     }
 
     /// The id of a layer's directory, where `path` is one of ours.
     fn layer_name(&self, path: &Bytes) -> Option<String> {
-        let root = self.at(&["aufs", "diff"]);
-        let inside = path.strip_prefix(&root).or_else(|| {
-            let real = self.host.resolve(&root).ok()?;
-            path.strip_prefix(&real)
-        })?;
+        let inside = self.inside(&["aufs", "diff"], path)?;
         let first = inside.components().next()?;
-        String::from_utf8(first.to_vec())
-            .ok()
-            .filter(|id| is_id(id))
+        String::from_utf8(first.to_vec()).ok().filter(|id| is_id(id))
+    }
+
+    /// What is left of a path below one of our directories, which a link may lead to.
+    fn inside(&self, parts: &[&str], path: &Bytes) -> Option<Bytes> {
+        let directory = self.at(parts);
+        path.strip_prefix(&directory).or_else(|| {
+            let real = self.host.resolve(&directory).ok()?;
+            path.strip_prefix(&real)
+        })
     }
 
     /// The container whose mount directory `aufs/mnt/<id>` a path is, or lies in.
     pub fn mount_dir_at(
         &self,
-        path: &Bytes,
-        problems: &mut Vec<Error>,
+        path: &Bytes
     ) -> Option<(Container, Bytes)> {
-        let inside = path.strip_prefix(&self.at(&["aufs", "mnt"]))?;
+        let inside = self.inside(&["aufs", "mnt"], path)?;
         let mut parts = inside.components();
         let id = String::from_utf8(parts.next()?.to_vec())
             .ok()
             .filter(|id| is_id(id))?;
         Some((
-            self.container_of_mount(&id, problems)?,
+            self.container_of_mount(&id)?,
             Bytes::absolute(parts),
         ))
     }
@@ -149,8 +147,8 @@ impl Docker<'_> {
     ///
     /// # Errors
     /// Metadata that is missing or damaged.
-    pub fn union_of_layer(&self, id: &str, problems: &mut Vec<Error>) -> Result<Union> {
-        let container = self.container_of_mount(id.trim_end_matches("-init"), problems);
+    pub fn union_of_layer(&self, id: &str) -> Result<Union> {
+        let container = self.container_of_mount(id.trim_end_matches("-init"));
         let ids = std::iter::once(id.to_owned()).chain(self.parents(id)?);
         let branches: Vec<_> = ids
             .map(|id| {
@@ -195,7 +193,7 @@ impl Docker<'_> {
             None => {
                 // Number the layers within the smallest image that has this one.
                 let image = self
-                    .images(problems)
+                    .images()
                     .into_iter()
                     .filter(|image| {
                         let ids = image

@@ -16,17 +16,19 @@ mod container;
 mod image;
 mod layer;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 
+use rustix::io::Errno;
 use serde::Deserialize;
 
 pub use container::{Container, ContainerState};
-pub use image::{HistoryEntry, Image, ImageLayer};
+pub use image::{HistoryEntry, Image, ImageLayer, Names};
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::union::Follow;
 
 const DEFAULT_ROOT: &str = "/var/lib/docker";
 const NAME: &str = "docker";
@@ -35,6 +37,8 @@ const NAME: &str = "docker";
 pub struct Docker<'h> {
     host: &'h Host,
     pub root: Bytes,
+    /// What could not be read.
+    problems: RefCell<Vec<Error>>,
     /// `mount id -> container id`, once it has been asked for.
     mounts: OnceCell<HashMap<String, String>>,
 }
@@ -55,28 +59,69 @@ pub fn is_zero_time(time: Option<&str>) -> bool {
 
 impl<'h> Docker<'h> {
     /// Takes the data directory that the person named, that `daemon.json` names, or the default.
-    pub fn find(host: &'h Host, named: Option<&Bytes>, problems: &mut Vec<Error>) -> Docker<'h> {
-        let configured = || {
-            #[derive(Deserialize)]
-            struct Daemon {
-                #[serde(rename = "data-root", alias = "graph")]
-                data_root: Option<String>,
-            }
-            let path = Bytes::from("/etc/docker/daemon.json");
-            match read_json::<Daemon>(host, &path) {
-                Ok(daemon) => daemon.data_root.map(Bytes::from),
-                Err(error) if error.is_not_found() => None,
-                Err(error) => {
-                    problems.push(error);
-                    None
-                }
-            }
+    pub fn find(host: &'h Host, named: Option<&Bytes>) -> Docker<'h> {
+        let mut docker = Docker {
+            host,
+            root: Bytes::from(DEFAULT_ROOT),
+            mounts: OnceCell::new(),
+            problems: RefCell::default(),
         };
-        let root = named
-            .cloned()
-            .or_else(configured)
-            .unwrap_or_else(|| Bytes::from(DEFAULT_ROOT));
-        Docker { host, root, mounts: OnceCell::new() }
+        let named = named.cloned().or_else(|| docker.configured_root());
+        let is_named = named.is_some();
+        docker.root = named.unwrap_or(docker.root);
+        // A directory that was named, or to which a link leads, has to be there.
+        let found = host.stat(&docker.root);
+        let is_link = || host.lookup(docker.root.as_bytes(), Follow::NotLast).is_ok_and(|found| found.entry.kind().is_some());
+        match found {
+            Ok(Some(_)) => {}
+            Ok(None) if is_named || is_link() => docker.note(Error::io(docker.root.clone(), Errno::NOENT)),
+            Ok(None) => {}
+            Err(error) => docker.note(error),
+        }
+        docker
+    }
+
+    /// Keeps problems that were taken before.
+    pub fn put_problems(&self, problems: Vec<Error>) {
+        self.problems.borrow_mut().extend(problems);
+    }
+
+    fn configured_root(&self) -> Option<Bytes> {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Daemon {
+            #[serde(rename = "data-root")]
+            data_root: Option<String>,
+            /// The older name of the same.
+            graph: Option<String>,
+        }
+        let path = Bytes::from("/etc/docker/daemon.json");
+        match read_json::<Option<Daemon>>(self.host, &path) {
+            Ok(daemon) => {
+                let daemon = daemon.unwrap_or_default();
+                daemon.data_root.or(daemon.graph).map(Bytes::from)
+            }
+            Err(error) => {
+                self.note_unless_absent(error);
+                None
+            }
+        }
+    }
+
+    /// Keeps what could not be read: an unreadable part is not an empty part.
+    pub(super) fn note(&self, error: Error) {
+        self.problems.borrow_mut().push(error);
+    }
+
+    fn note_unless_absent(&self, error: Error) {
+        if !error.is_absent() {
+            self.note(error);
+        }
+    }
+
+    /// What could not be read until now.
+    pub fn take_problems(&self) -> Vec<Error> {
+        self.problems.take()
     }
 
     /// Whether there is anything of Docker's here.
@@ -86,20 +131,26 @@ impl<'h> Docker<'h> {
             .any(|name| self.is_there(&[name]))
     }
 
-    /// The storage driver in use: that of the containers, or the one whose layers are here.
-    pub fn driver(&self, containers: &[Container], problems: &mut Vec<Error>) -> String {
-        if let Some(container) = containers.first() {
+    /// The storage driver in use: aufs where any container has it, else the newest container's,
+    /// else the one whose layers are here.
+    pub fn driver(&self, containers: &[Container]) -> String {
+        let in_use = containers.iter().find(|container| container.is_aufs()).or(containers.first());
+        if let Some(container) = in_use {
             return container.driver.clone();
         }
-        let drivers = self.ids(&["image"], problems);
+        let drivers = self.ids(&["image"]);
         let used = drivers.into_iter().find(|driver| self.is_there(&[driver]));
         used.unwrap_or_else(|| "aufs".into())
     }
 
     pub(super) fn is_there(&self, parts: &[&str]) -> bool {
-        self.host
-            .stat(&self.at(parts))
-            .is_ok_and(|stat| stat.is_some())
+        match self.host.stat(&self.at(parts)) {
+            Ok(stat) => stat.is_some(),
+            Err(error) => {
+                self.note(error);
+                false
+            }
+        }
     }
 
     pub(super) fn at(&self, parts: &[&str]) -> Bytes {
@@ -117,10 +168,37 @@ impl<'h> Docker<'h> {
         }
     }
 
+    /// A word that may be missing. One that is there and cannot be read is noted.
+    pub(super) fn word(&self, parts: &[&str]) -> Option<String> {
+        self.read_word(parts)
+            .map_err(|error| self.note_unless_absent(error))
+            .ok()
+    }
+
+    /// An id in a file that may be missing. What is no id is noted.
+    pub(super) fn id(&self, parts: &[&str]) -> Option<String> {
+        let word = self.word(parts)?;
+        if !is_id(&word) {
+            self.note(Error::damaged(self.at(parts), "is not an id"));
+            return None;
+        }
+        Some(word)
+    }
+
+    /// A number of bytes in a file that may be missing. What is no number is noted.
+    pub(super) fn size(&self, parts: &[&str]) -> Option<u64> {
+        let word = self.word(parts)?;
+        let size = word.parse().ok();
+        if size.is_none() {
+            self.note(Error::damaged(self.at(parts), "is not a number of bytes"));
+        }
+        size
+    }
+
     /// The names in a directory that can be ids.
-    pub(super) fn ids(&self, parts: &[&str], problems: &mut Vec<Error>) -> Vec<String> {
+    pub(super) fn ids(&self, parts: &[&str]) -> Vec<String> {
         let names = self.host.list(&self.at(parts)).unwrap_or_else(|error| {
-            problems.push(error);
+            self.note(error);
             Vec::new()
         });
         names
@@ -157,6 +235,15 @@ fn read_json<T: for<'de> Deserialize<'de>>(host: &Host, path: &Bytes) -> Result<
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::damaged(path.clone(), format!("is not what Docker writes: {error}"))
     })
+}
+
+/// Go writes `null` for what has its zero value.
+fn null_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]
