@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{
     self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
@@ -184,7 +184,9 @@ fn copy_leaf(
         }
         Kind::Symlink => {
             let target = dir.read_link(name).map_err(LeafError::From)?;
+            let attributes = Attributes::of_entry(dir, name).map_err(LeafError::From)?;
             fs::symlinkat(&target[..], &*to_fd, to_name).map_err(LeafError::To)?;
+            attributes.apply_to_entry(to, to_name).map_err(LeafError::To)?;
             chown_link(to, to_name, &stat).map_err(LeafError::To)?;
             set_times(to, to_name, &stat).map_err(LeafError::To)
         }
@@ -196,7 +198,9 @@ fn copy_leaf(
                 _ => FileType::Socket,
             };
             let mode = Mode::from_raw_mode(0o600);
+            let attributes = Attributes::of_entry(dir, name).map_err(LeafError::From)?;
             fs::mknodat(&*to_fd, to_name, file_type, mode, stat.rdev).map_err(LeafError::To)?;
+            attributes.apply_to_entry(to, to_name).map_err(LeafError::To)?;
             chown_link(to, to_name, &stat).map_err(LeafError::To)?;
             fs::chmodat(
                 &*to_fd,
@@ -292,22 +296,49 @@ pub fn remove_tree(parent: &Dir, name: &[u8]) -> Result<(), Errno> {
 /// A file's extended attributes.
 struct Attributes(Vec<(Vec<u8>, Vec<u8>)>);
 
+/// What the largest attribute, and the largest list of them, can have.
+const XATTR_MAX: usize = 64 * 1024;
+
 impl Attributes {
     fn of(fd: impl AsFd) -> Result<Attributes, Errno> {
-        let mut list: Vec<u8> = Vec::with_capacity(64 * 1024);
-        match fs::flistxattr(&fd, rustix::buffer::spare_capacity(&mut list)) {
-            Ok(_) => {}
+        let list = |buffer: &mut Vec<u8>| {
+            fs::flistxattr(&fd, rustix::buffer::spare_capacity(buffer)).map(|_| ())
+        };
+        Self::read(list, |name, buffer| {
+            fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(buffer)).map(|_| ())
+        })
+    }
+
+    /// Those of an entry that cannot be opened: a link, a fifo, a device.
+    fn of_entry(dir: &Dir, name: &[u8]) -> Result<Attributes, Errno> {
+        let fd = dir.fd()?;
+        let path = entry_path(&fd, name);
+        let list = |buffer: &mut Vec<u8>| {
+            fs::llistxattr(&path[..], rustix::buffer::spare_capacity(buffer)).map(|_| ())
+        };
+        match Self::read(list, |name, buffer| {
+            fs::lgetxattr(&path[..], name, rustix::buffer::spare_capacity(buffer)).map(|_| ())
+        }) {
+            Err(Errno::NOENT) => Ok(Attributes(Vec::new())), // no /proc to name it by
+            result => result,
+        }
+    }
+
+    fn read(
+        list: impl Fn(&mut Vec<u8>) -> Result<(), Errno>,
+        get: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Errno>,
+    ) -> Result<Attributes, Errno> {
+        let mut names: Vec<u8> = Vec::with_capacity(XATTR_MAX);
+        match list(&mut names) {
+            Ok(()) => {}
             Err(Errno::OPNOTSUPP) => return Ok(Attributes(Vec::new())),
             Err(errno) => return Err(errno),
         }
         let mut attributes = Vec::new();
-        for name in list
-            .split(|&byte| byte == 0)
-            .filter(|name| !name.is_empty())
-        {
-            let mut value: Vec<u8> = Vec::with_capacity(64 * 1024);
-            match fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(&mut value)) {
-                Ok(_) => attributes.push((name.to_vec(), value)),
+        for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+            let mut value: Vec<u8> = Vec::with_capacity(XATTR_MAX);
+            match get(name, &mut value) {
+                Ok(()) => attributes.push((name.to_vec(), value)),
                 // Gone meanwhile, or a name that this file system lists and does not give.
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
                 Err(errno) => return Err(errno),
@@ -320,26 +351,55 @@ impl Attributes {
     fn apply(&self, fd: impl AsFd, stat: &Stat) -> Result<(), Errno> {
         let now = fs::fstat(&fd)?;
         if (now.st_uid, now.st_gid) != (stat.uid, stat.gid) {
-            fs::fchown(
-                &fd,
-                Some(Uid::from_raw(stat.uid)),
-                Some(Gid::from_raw(stat.gid)),
-            )?;
+            let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
+            fs::fchown(&fd, Some(uid), Some(gid))?;
+        }
+        // A new file inherits its directory's default access list, which the version had not.
+        for (name, _) in &Attributes::of(&fd)?.0 {
+            if name.starts_with(b"system.posix_acl_") && !self.has(name) {
+                fs::fremovexattr(&fd, &name[..])?;
+            }
         }
         for (name, value) in &self.0 {
-            match fs::fsetxattr(&fd, &name[..], value, XattrFlags::empty()) {
-                Ok(()) => {}
-                // A label of the host's security module, or an attribute that the union itself
-                // does not take: it has its own.
-                Err(Errno::OPNOTSUPP) => {}
-                Err(Errno::PERM | Errno::ACCESS)
-                    if name.starts_with(b"security.") || name.starts_with(b"trusted.") => {}
-                Err(errno) => return Err(errno),
-            }
+            may_be_refused(name, fs::fsetxattr(&fd, &name[..], value, XattrFlags::empty()))?;
         }
         fs::fchmod(&fd, Mode::from_raw_mode(stat.mode))?;
         fs::futimens(&fd, &times(stat))
     }
+
+    fn apply_to_entry(&self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let fd = dir.fd()?;
+        let path = entry_path(&fd, name);
+        for (name, value) in &self.0 {
+            may_be_refused(name, fs::lsetxattr(&path[..], &name[..], value, XattrFlags::empty()))?;
+        }
+        Ok(())
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+}
+
+/// A label of the host's security module, or an attribute that the union itself does not take,
+/// is no reason to fail: the copy has its own.
+fn may_be_refused(name: &[u8], set: Result<(), Errno>) -> Result<(), Errno> {
+    let is_the_hosts = name.starts_with(b"security.") || name.starts_with(b"trusted.");
+    match set {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(Errno::PERM | Errno::ACCESS) if is_the_hosts => Ok(()),
+        result => result,
+    }
+}
+
+/// A path to an entry of an open directory, for the calls that take nothing else. The link in
+/// `/proc` is the directory itself, whatever has become of its path.
+fn entry_path(dir: &OwnedFd, name: &[u8]) -> Vec<u8> {
+    let directory = format!("/proc/self/fd/{}/", dir.as_raw_fd());
+    [directory.as_bytes(), name].concat()
 }
 
 fn times(stat: &Stat) -> Timestamps {

@@ -6,7 +6,6 @@
 //! directory found then must be the one that was parked; another one in its place is an error.
 
 use std::collections::VecDeque;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -210,8 +209,8 @@ impl Dir {
             Access::Lookup => Arc::new(open_dir_at(&*self.fd()?, b".", Access::List)?),
         };
         let mut names = Names::default();
-        let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
-        let mut raw = fs::RawDir::new(&*fd, &mut buffer);
+        let mut buffer: Vec<u8> = Vec::with_capacity(32 * 1024);
+        let mut raw = fs::RawDir::new(&*fd, buffer.spare_capacity_mut());
         while let Some(entry) = raw.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();

@@ -106,6 +106,8 @@ pub struct Ground {
     pub root: PathBuf,
     /// The mounted view, where there is one.
     pub view: Option<View>,
+    /// The command line that asks for this, as a shell takes it.
+    pub command: String,
 }
 
 impl Ground {
@@ -138,6 +140,8 @@ pub enum Plan<'s> {
         chain: Vec<Vec<u8>>,
         /// The same place in the view that still has the version.
         source: Node<'s>,
+        /// The branch that provides the version there.
+        from: usize,
         /// What the first name of the chain is there.
         first: Kind,
         /// Whether the writable branch has a whiteout of the first name.
@@ -147,6 +151,8 @@ pub enum Plan<'s> {
     /// Copy a hidden version out of the union.
     CopyOut {
         source: Node<'s>,
+        /// The branch that provides the version.
+        from: usize,
         name: Vec<u8>,
         to: PathBuf,
         depth: Depth,
@@ -206,7 +212,7 @@ impl Plan<'_> {
                 writable,
                 place,
                 chain,
-                source,
+                from,
                 has_whiteout,
                 first,
                 ..
@@ -215,8 +221,7 @@ impl Plan<'_> {
                     .iter()
                     .fold(place.path().clone(), |path, name| path.join(name));
                 let first_path = place.path().join(&chain[0]);
-                let from = source.provider().unwrap_or_default();
-                let from = ground.machine_path(&stack.on_host(from, &what));
+                let from = ground.machine_path(&stack.on_host(*from, &what));
                 match &ground.view {
                     Some(view) => {
                         let to = view.path(&what)?;
@@ -253,11 +258,8 @@ impl Plan<'_> {
                     }
                 }
             }
-            Plan::CopyOut {
-                source, name, to, ..
-            } => {
-                let from = source.provider().unwrap_or_default();
-                let from = ground.machine_path(&source.on_host(from, name));
+            Plan::CopyOut { source, from, name, to, .. } => {
+                let from = ground.machine_path(&source.on_host(*from, name));
                 let to = Bytes::from(to.as_path()).join(name);
                 steps.push(step(
                     Action::Copy,
@@ -379,7 +381,7 @@ impl Plan<'_> {
         match self {
             Plan::Unhide { branch, mark } => match &ground.view {
                 None => remove_mark(stack, *branch, mark),
-                Some(view) => remove_mark_live(stack, *branch, mark, view),
+                Some(view) => remove_mark_live(stack, *branch, mark, view, &ground.command),
             },
             Plan::Copy {
                 place,
@@ -396,6 +398,7 @@ impl Plan<'_> {
                 name,
                 to,
                 depth,
+                ..
             } => {
                 let to = Dir::open_root(to)?;
                 copy_beside(source, std::slice::from_ref(name), &to, name, *depth)
@@ -435,6 +438,7 @@ impl Plan<'_> {
             first,
             has_whiteout,
             depth,
+            ..
         } = self
         else {
             return Ok(());
@@ -463,7 +467,11 @@ impl Plan<'_> {
                 rename_into(&dir, &mark, &dir, name).map_err(fail)
             } else {
                 rename_into(&dir, &staging, &dir, name).map_err(fail)?;
-                unlinkat(&*fd, &mark[..], AtFlags::empty()).map_err(fail)
+                unlinkat(&*fd, &mark[..], AtFlags::empty()).map_err(|errno| {
+                    // Back to the old state: what was made goes with the staging name.
+                    let _ = rename_into(&dir, name, &dir, &staging);
+                    fail(errno)
+                })
             }
         });
         if made.is_err() {
@@ -501,53 +509,64 @@ fn branch_dir(stack: &Stack, branch: usize, path: &Bytes) -> Result<Dir> {
     )
 }
 
-fn remove_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<()> {
+/// A mark about to be removed: its directory, after a look at what has its name.
+fn find_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<Dir> {
     let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
     let dir = branch_dir(stack, branch, &mark.parent())?;
     match dir.stat(mark.file_name()).map_err(fail)? {
-        Some(stat) if stat.kind == Kind::File => {}
-        Some(_) => {
-            return Err(Error::damaged(
-                stack.on_host(branch, mark),
-                "is not a regular file any more",
-            ));
-        }
-        None => return Err(fail(Errno::NOENT)),
+        Some(stat) if stat.kind == Kind::File => Ok(dir),
+        Some(_) => Err(Error::damaged(
+            stack.on_host(branch, mark),
+            "is not a regular file any more",
+        )),
+        None => Err(fail(Errno::NOENT)),
     }
-    unlinkat(
-        &*dir.fd().map_err(fail)?,
-        mark.file_name(),
-        AtFlags::empty(),
-    )
-    .map_err(fail)?;
+}
+
+fn unlink(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    unlinkat(&*dir.fd()?, name, AtFlags::empty())
+}
+
+fn remove_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<()> {
+    let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
+    let dir = find_mark(stack, branch, mark)?;
+    unlink(&dir, mark.file_name()).map_err(fail)?;
     sync_dir(&dir).map_err(fail)
 }
 
 /// On a mounted union a removed mark is dangerous until the kernel has forgotten what it cached:
 /// first it is found out whether that is permitted, and then both are done in one breath.
-fn remove_mark_live(stack: &Stack, branch: usize, mark: &Bytes, view: &View) -> Result<()> {
+fn remove_mark_live(stack: &Stack, branch: usize, mark: &Bytes, view: &View, command: &str) -> Result<()> {
     let mount = &view.mount.path;
+    let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
     kernel::refresh(&view.mount).map_err(|errno| Error::Refused {
         what: format!(
             "{mount} may not be refreshed ({}); the mark was left alone, since a mounted union would go on \
              to answer \"not there\", and making the name anew could crash the kernel",
             Error::io("", errno).reason()
         ),
-        hint: "run it as root on the host, or bring the file back through the mount with --strategy copy".into(),
+        hint: format!(
+            "run `{command}` as root on the host, or bring the file back through the mount with --strategy copy"
+        ),
     })?;
-    remove_mark(stack, branch, mark)?;
-    kernel::refresh(&view.mount).or_else(|errno| {
-        // Nothing may look the name up in between: put the mark back at once.
-        let dir = branch_dir(stack, branch, &mark.parent())?;
+    let dir = find_mark(stack, branch, mark)?;
+    let removed = unlink(&dir, mark.file_name());
+    // Whatever the removal answered, nothing may come between.
+    let refreshed = kernel::refresh(&view.mount);
+    removed.map_err(fail)?;
+    if let Err(errno) = refreshed {
         let put_back = make_mark(stack, branch, &dir, mark.file_name());
-        Err(Error::Refused {
+        return Err(Error::Refused {
             what: format!("{mount} could not be refreshed ({})", Error::io("", errno).reason()),
             hint: match put_back {
                 Ok(()) => "the mark was put back; try --strategy copy".into(),
-                Err(_) => format!("the mark is gone: unmount the union, or run `mount -o remount {mount}`, before anything uses the name"),
+                Err(_) => format!(
+                    "the mark is gone: unmount the union, or run `mount -o remount {mount}`, before anything uses the name"
+                ),
             },
-        })
-    })
+        });
+    }
+    sync_dir(&dir).map_err(fail)
 }
 
 /// Makes a mark as AUFS does: a link of the branch's own empty file, or else an empty file.

@@ -4,7 +4,7 @@
 use crate::branch;
 use crate::bytes::{Bytes, escape};
 use crate::engine::docker::{Container, Image, short};
-use crate::engine::{MountState, Survey, Union, spelled_union};
+use crate::engine::{MountPoint, MountState, Survey, Union, spelled_union};
 use crate::error::{Error, Result};
 
 /// A stack that a person named.
@@ -100,26 +100,43 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
         survey.host.open_dir(&spec.path)?;
     }
     let mut union = spelled_union(specs);
-    // Spelling out what the kernel has mounted does not make it less mounted.
     if survey.host.is_live() {
-        let written = union
-            .branches
-            .iter()
-            .find(|branch| branch.spec.permission.is_writable())
-            .map(|branch| branch.spec.path.clone());
-        let real = written.and_then(|path| survey.host.resolve(&path).ok());
-        let same = survey.mounted.iter().find(|mounted| {
-            mounted.branches.iter().any(|branch| {
-                Some(&branch.spec.path) == real.as_ref() && branch.spec.permission.is_writable()
-            })
-        });
-        if let Some(mounted) = same {
-            union.state = mounted.state;
-            union.si.clone_from(&mounted.si);
-            union.mounts.clone_from(&mounted.mounts);
-        }
+        mount_if_mounted(survey, &mut union);
     }
     Ok(Target::of(union))
+}
+
+/// Spelling out what the kernel has mounted does not make it less mounted: a branch that may be
+/// written to is looked for among the mounted ones, by what it is and not by its path, and so is
+/// every directory that it lies in.
+fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
+    let identity = |path: &Bytes| survey.host.stat(path).ok().flatten().map(|stat| (stat.dev, stat.ino));
+    let written = union.branches.iter().filter(|branch| branch.spec.permission.is_writable());
+    for branch in written {
+        let Ok(real) = survey.host.resolve(&branch.spec.path) else { continue };
+        let parts: Vec<&[u8]> = real.components().collect();
+        for end in (0..=parts.len()).rev() {
+            let Some(found) = identity(&Bytes::absolute(parts[..end].iter().copied())) else { continue };
+            let mounted = survey.mounted.iter().find(|mounted| {
+                mounted.branches.iter().any(|of| identity(&of.spec.path) == Some(found))
+            });
+            let Some(mounted) = mounted else { continue };
+            // The spelled stack's root is this directory of the mounted union.
+            let inside = Bytes::absolute(parts[end..].iter().copied());
+            union.state = mounted.state;
+            union.si.clone_from(&mounted.si);
+            union.mounts = mounted
+                .mounts
+                .iter()
+                .filter_map(|mount| {
+                    let below = inside.strip_prefix(&mount.root)?;
+                    let path = below.components().fold(mount.path.clone(), |path, part| path.join(part));
+                    Some(MountPoint { path, root: Bytes::from("/"), ..mount.clone() })
+                })
+                .collect();
+            return;
+        }
+    }
 }
 
 /// A path without `.` and empty components; `..` is left to the file system.
@@ -279,18 +296,10 @@ impl Candidate {
 
 /// Docker's order: full id, name, then unique prefix; containers before images before layers.
 fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
-    let before = survey.docker.take_problems();
-    let found = candidate(survey, name);
-    // What is broken elsewhere in the engine's state matters only if the name was not found.
-    let beside = survey.docker.take_problems();
-    survey.docker.put_problems(before);
-    match found {
-        Ok(candidate) => candidate.target(survey),
-        Err(error) => {
-            survey.docker.put_problems(beside);
-            Err(error)
-        }
-    }
+    let candidate = candidate(survey, name)?;
+    // It was found: what is broken elsewhere in the engine's state does not matter.
+    survey.docker.take_problems();
+    candidate.target(survey)
 }
 
 fn candidate(survey: &Survey<'_>, name: &str) -> Result<Candidate> {

@@ -134,6 +134,10 @@ impl Stack {
     /// # Errors
     /// A directory on the way that cannot be searched.
     pub fn version(&self, branch: usize, path: &Bytes) -> Result<Option<Stat>> {
+        // What is left of a path that ended early may still climb; no branch is left that way.
+        if path.components().any(|part| part == b"..") {
+            return Ok(None);
+        }
         let Ok(root) = &self.branches[branch].dir else {
             return Ok(None);
         };

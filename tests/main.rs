@@ -1,4 +1,15 @@
+//! One integration binary, one file a feature; the environment is in `lab`.
+
+// Tests make and spoil the disk that the program only reads.
+#![allow(clippy::disallowed_methods)]
+
+mod blog_host;
+mod completions;
 mod hosts;
 mod lab;
 mod oracle;
 mod readme;
+mod restore;
+mod schema;
+mod target;
+mod trouble;

@@ -11,7 +11,9 @@ use layerctl::union::{Entry, Follow, Node, Reading, lookup};
 use serde_json::Value;
 
 use crate::lab::all_right;
-use crate::lab::oracle::{Answer, LookupCase, Made, Meta, OperationsCase, child, decode, kind_word, parent, read};
+use crate::lab::oracle::{
+    Answer, LookupCase, Made, Meta, OperationsCase, child, decode, kind_word, parent, read,
+};
 use crate::lab::run::{Output, bytes, layerctl, text};
 
 /// Every so many stacks one goes through the command line.
@@ -28,21 +30,29 @@ fn every_path_of_every_stack_means_what_the_kernel_said() {
         let made = Made::lookup(home.path().join(case.id.to_string()), case);
         let stack = made.stack();
         let mut wrong = Vec::new();
-        let root = stack.whole(Reading::Nothing).expect("our own directories");
+        let root = stack.whole(Reading::Nothing);
         for (path, follow, kernel) in answers(case) {
             let ours = match lookup(&root, &decode(path), follow) {
                 Ok(found) => answer(&found.entry),
                 Err(error) => Answer::Errno(error.to_string()),
             };
             if ours != kernel {
-                wrong.push(format!("stack {} {follow:?} {path:?}: {ours:?}, kernel {kernel:?}", case.id));
+                wrong.push(format!(
+                    "stack {} {follow:?} {path:?}: {ours:?}, kernel {kernel:?}",
+                    case.id
+                ));
             }
         }
         // The view does not depend on which directories are read whole.
         for reading in [Reading::Everything, Reading::Branch(0)] {
             let mut walked = Walked::default();
-            walked.walk(&stack.whole(reading).expect("our own directories"), b"");
-            wrong.extend(walked.compare(case).iter().map(|what| format!("stack {} {reading:?} {what}", case.id)));
+            walked.walk(&stack.whole(reading), b"");
+            wrong.extend(
+                walked
+                    .compare(case)
+                    .iter()
+                    .map(|what| format!("stack {} {reading:?} {what}", case.id)),
+            );
         }
         wrong
     });
@@ -50,9 +60,18 @@ fn every_path_of_every_stack_means_what_the_kernel_said() {
 
 /// All that the kernel was asked of a stack, and what it said.
 fn answers(case: &LookupCase) -> impl Iterator<Item = (&str, Follow, Answer)> {
-    let view = case.view.iter().map(|(path, (kind, branch))| (path, Answer::Found(kind.clone(), *branch)));
-    let errors = case.errors.iter().map(|(path, errno)| (path, Answer::Errno(errno.clone())));
-    let follow = case.follow.iter().map(|(path, answer)| (path.as_str(), Follow::All, in_words(answer.clone())));
+    let view = case
+        .view
+        .iter()
+        .map(|(path, (kind, branch))| (path, Answer::Found(kind.clone(), *branch)));
+    let errors = case
+        .errors
+        .iter()
+        .map(|(path, errno)| (path, Answer::Errno(errno.clone())));
+    let follow = case
+        .follow
+        .iter()
+        .map(|(path, answer)| (path.as_str(), Follow::All, in_words(answer.clone())));
     view.chain(errors)
         .map(|(path, answer)| (path.as_str(), Follow::NotLast, in_words(answer)))
         .chain(follow)
@@ -85,9 +104,16 @@ struct Walked {
 impl Walked {
     fn walk(&mut self, node: &Node<'_>, path: &[u8]) {
         for name in node.names().expect("our own directories") {
-            let at = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
+            let at = if path.is_empty() {
+                name.clone()
+            } else {
+                [path, b"/", &name].concat()
+            };
             if node.readdir_lists(&name).expect("our own directories") {
-                self.list.entry(path.to_vec()).or_default().insert(name.clone());
+                self.list
+                    .entry(path.to_vec())
+                    .or_default()
+                    .insert(name.clone());
             }
             let entry = node.child(&name).expect("our own directories");
             if let Entry::Dir(below) = &entry {
@@ -105,18 +131,35 @@ impl Walked {
                 wrong.push(format!("{path:?}: {ours:?}, kernel {kind} {branch}"));
             }
         }
-        let shown = self.view.values().filter(|answer| matches!(answer, Answer::Found(..))).count();
+        let shown = self
+            .view
+            .values()
+            .filter(|answer| matches!(answer, Answer::Found(..)))
+            .count();
         if shown != case.view.len() - 1 {
-            wrong.push(format!("{shown} names shown, kernel {}", case.view.len() - 1));
+            wrong.push(format!(
+                "{shown} names shown, kernel {}",
+                case.view.len() - 1
+            ));
         }
         for (directory, names) in &case.list {
             let undecided = names_beside_their_whiteout(case, directory);
             let decided = |name: &Vec<u8>| !undecided.contains(name);
-            let kernel: BTreeSet<Vec<u8>> = names.iter().map(|name| decode(name)).filter(decided).collect();
-            let ours = self.list.get(&decode(directory)).cloned().unwrap_or_default();
+            let kernel: BTreeSet<Vec<u8>> = names
+                .iter()
+                .map(|name| decode(name))
+                .filter(decided)
+                .collect();
+            let ours = self
+                .list
+                .get(&decode(directory))
+                .cloned()
+                .unwrap_or_default();
             let ours: BTreeSet<Vec<u8>> = ours.into_iter().filter(decided).collect();
             if ours != kernel {
-                wrong.push(format!("readdir {directory:?}: {ours:?}, kernel {kernel:?}"));
+                wrong.push(format!(
+                    "readdir {directory:?}: {ours:?}, kernel {kernel:?}"
+                ));
             }
         }
         wrong
@@ -128,7 +171,11 @@ impl Walked {
 fn names_beside_their_whiteout(case: &LookupCase, directory: &str) -> BTreeSet<Vec<u8>> {
     let mut names = BTreeSet::new();
     for branch in case.branches.iter().filter(|_| case.dirty) {
-        let entries: BTreeSet<&str> = branch.entries.iter().map(|entry| entry[1].as_str()).collect();
+        let entries: BTreeSet<&str> = branch
+            .entries
+            .iter()
+            .map(|entry| entry[1].as_str())
+            .collect();
         for path in entries.iter().filter(|path| parent(path) == directory) {
             let name = path.rsplit('/').next().unwrap_or(path);
             if entries.contains(child(directory, &format!(".wh.{name}")).as_str()) {
@@ -142,27 +189,43 @@ fn names_beside_their_whiteout(case: &LookupCase, directory: &str) -> BTreeSet<V
 #[test]
 fn the_command_line_answers_as_the_kernel_did() {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let cases: Vec<LookupCase> = read("aufs-lookup.ndjson.zst").into_iter().step_by(SAMPLE).collect();
+    let cases: Vec<LookupCase> = read("aufs-lookup.ndjson.zst")
+        .into_iter()
+        .step_by(SAMPLE)
+        .collect();
     all_right(&cases, |case| {
         let made = Made::lookup(home.path().join(case.id.to_string()), case);
         let mut wrong = Vec::new();
 
         let listed = layerctl(["--format", "jsonl", "ls", "-R", "--in", &made.spelled]).rows();
-        let ours: BTreeMap<Vec<u8>, Answer> =
-            listed.iter().map(|row| (bytes(&row["path"]), answered(row))).filter(|(_, ours)| is_found(ours)).collect();
+        let ours: BTreeMap<Vec<u8>, Answer> = listed
+            .iter()
+            .map(|row| (bytes(&row["path"]), answered(row)))
+            .filter(|(_, ours)| is_found(ours))
+            .collect();
         let kernel: BTreeMap<Vec<u8>, Answer> = case
             .view
             .iter()
             .filter(|(path, _)| !path.is_empty())
-            .map(|(path, (kind, branch))| (absolute(path), Answer::Found(kind_word(kind).into(), *branch)))
+            .map(|(path, (kind, branch))| {
+                (
+                    absolute(path),
+                    Answer::Found(kind_word(kind).into(), *branch),
+                )
+            })
             .collect();
         if ours != kernel {
-            wrong.push(format!("stack {}: ls -R {ours:?}, kernel {kernel:?}", case.id));
+            wrong.push(format!(
+                "stack {}: ls -R {ours:?}, kernel {kernel:?}",
+                case.id
+            ));
         }
 
         for (follow, option) in [(Follow::NotLast, Some("--no-follow")), (Follow::All, None)] {
-            let asked: Vec<(&str, Answer)> =
-                answers(case).filter(|asked| asked.1 == follow).map(|(path, _, kernel)| (path, kernel)).collect();
+            let asked: Vec<(&str, Answer)> = answers(case)
+                .filter(|asked| asked.1 == follow)
+                .map(|(path, _, kernel)| (path, kernel))
+                .collect();
             if asked.is_empty() {
                 continue;
             }
@@ -171,7 +234,10 @@ fn the_command_line_answers_as_the_kernel_did() {
             for ((path, kernel), row) in asked.iter().zip(&rows) {
                 let ours = answered(row);
                 if bytes(&row["query"]) != typed(path) || ours != *kernel {
-                    wrong.push(format!("stack {} which {follow:?} {path:?}: {ours:?}, kernel {kernel:?}", case.id));
+                    wrong.push(format!(
+                        "stack {} which {follow:?} {path:?}: {ours:?}, kernel {kernel:?}",
+                        case.id
+                    ));
                 }
             }
         }
@@ -180,13 +246,24 @@ fn the_command_line_answers_as_the_kernel_did() {
 }
 
 fn which<'a>(spelled: &str, option: Option<&str>, paths: impl Iterator<Item = &'a str>) -> Output {
-    let words = ["--format", "jsonl", "which", "--in", spelled].into_iter().chain(option).chain(["--"]);
-    layerctl(words.map(OsString::from).chain(paths.map(|path| OsString::from_vec(typed(path)))))
+    let words = ["--format", "jsonl", "which", "--in", spelled]
+        .into_iter()
+        .chain(option)
+        .chain(["--"]);
+    layerctl(
+        words
+            .map(OsString::from)
+            .chain(paths.map(|path| OsString::from_vec(typed(path)))),
+    )
 }
 
 /// How a person types a path of the oracle. Its root has no name there.
 fn typed(path: &str) -> Vec<u8> {
-    if path.is_empty() { b"/".to_vec() } else { decode(path) }
+    if path.is_empty() {
+        b"/".to_vec()
+    } else {
+        decode(path)
+    }
 }
 
 fn absolute(path: &str) -> Vec<u8> {
@@ -200,7 +277,10 @@ fn is_found(answer: &Answer) -> bool {
 /// A row of `ls` or `which`.
 fn answered(row: &Value) -> Answer {
     match (row["type"].as_str(), row["branch"].as_u64()) {
-        (Some(kind), Some(branch)) => Answer::Found(kind.into(), usize::try_from(branch).expect("a small number")),
+        (Some(kind), Some(branch)) => Answer::Found(
+            kind.into(),
+            usize::try_from(branch).expect("a small number"),
+        ),
         _ => Answer::Errno(text(row, "error").into()),
     }
 }
@@ -216,7 +296,11 @@ fn true_changes(case: &OperationsCase) -> BTreeMap<Vec<u8>, Change> {
         path.is_empty() || view.get(path).is_some_and(|meta| meta.kind == "d")
     };
     let mut changes = BTreeMap::new();
-    for path in case.after.keys().filter(|path| !case.before.contains_key(*path)) {
+    for path in case
+        .after
+        .keys()
+        .filter(|path| !case.before.contains_key(*path))
+    {
         changes.insert(absolute(path), ("added", None));
     }
     for (path, meta) in &case.before {
@@ -250,29 +334,55 @@ fn every_history_changed_what_the_kernel_showed() {
                 'C' => "changed",
                 _ => "deleted",
             };
-            let before = difference.before.map(|before| (before.branch, before.kind.word()));
+            let before = difference
+                .before
+                .map(|before| (before.branch, before.kind.word()));
             ours.insert(difference.path.as_bytes().to_vec(), (word, before));
         }
         let kernel = true_changes(case);
-        if ours == kernel { Vec::new() } else { vec![format!("history {}: {ours:?}\n  kernel {kernel:?}", case.id)] }
+        if ours == kernel {
+            Vec::new()
+        } else {
+            vec![format!(
+                "history {}: {ours:?}\n  kernel {kernel:?}",
+                case.id
+            )]
+        }
     });
 }
 
 #[test]
 fn changes_on_the_command_line_are_what_the_kernel_showed() {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let cases: Vec<OperationsCase> = read("aufs-operations.ndjson.zst").into_iter().step_by(SAMPLE).collect();
+    let cases: Vec<OperationsCase> = read("aufs-operations.ndjson.zst")
+        .into_iter()
+        .step_by(SAMPLE)
+        .collect();
     all_right(&cases, |case| {
         let made = Made::operations(home.path().join(case.id.to_string()), case);
-        let rows = layerctl(["--format", "jsonl", "changes", &made.spelled]).exits(0).rows();
+        let rows = layerctl(["--format", "jsonl", "changes", &made.spelled])
+            .exits(0)
+            .rows();
         let ours: BTreeMap<Vec<u8>, (&str, Option<u64>)> = rows
             .iter()
-            .map(|row| (bytes(&row["path"]), (text(row, "change"), row["origin"]["branch"].as_u64())))
+            .map(|row| {
+                (
+                    bytes(&row["path"]),
+                    (text(row, "change"), row["origin"]["branch"].as_u64()),
+                )
+            })
             .collect();
         let kernel: BTreeMap<Vec<u8>, (&str, Option<u64>)> = true_changes(case)
             .into_iter()
             .map(|(path, (word, before))| (path, (word, before.map(|(branch, _)| branch as u64))))
             .collect();
-        if ours == kernel { Vec::new() } else { vec![format!("history {}: {ours:?}\n  kernel {kernel:?}", case.id)] }
+        if ours == kernel {
+            Vec::new()
+        } else {
+            vec![format!(
+                "history {}: {ours:?}\n  kernel {kernel:?}",
+                case.id
+            )]
+        }
     });
 }

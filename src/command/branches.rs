@@ -18,7 +18,7 @@ pub struct Row {
     /// Where it can be seen.
     pub mounts: Vec<Bytes>,
     /// Of those, mounts that show only a part of the union, or are in another mount namespace.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partial: Vec<Partial>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,

@@ -9,9 +9,9 @@ use crate::command::{Context, Outcome, Report};
 use crate::dir::{Access, Kind};
 use crate::error::{Error, Result};
 use crate::plan::STAGING;
-use crate::union::{Entry, Node, Reading, Stack};
+use crate::union::{Entry, Node, Reading, Stack, Why};
 use crate::walk::{Item, walk};
-use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind};
+use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};
 
 /// All findings, and whether everything could be read.
 #[derive(Debug)]
@@ -122,12 +122,28 @@ fn findings(stack: &Stack, branch: usize) -> impl Iterator<Item = Result<Row>> {
             ),
             Visit::Directory(parent, name) => match parent.child(&name) {
                 Ok(Entry::Dir(node)) => in_directory(node, Some((&parent, &name)), branch),
+                Ok(Entry::Broken {
+                    why: Why::BadOpaque { branch: of },
+                    ..
+                }) if of == branch => Ok(vec![Item::Row(Ok(bad_opaque(&parent, &name, branch)))]),
                 Ok(_) => Ok(Vec::new()),
                 Err(error) => Err(error),
             },
         };
         found.unwrap_or_else(|error| vec![Item::Row(Err(error))])
     })
+}
+
+fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
+    let path = parent.path().join(name);
+    Row {
+        union: None,
+        finding: Finding::BadMark,
+        branch,
+        entry: path.join(OPAQUE),
+        path,
+        means: "the mark is not a regular file: the directory answers EIO".into(),
+    }
 }
 
 fn in_directory<'s>(

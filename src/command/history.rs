@@ -18,7 +18,7 @@ pub struct Row {
     /// RFC 3339.
     pub created: String,
     pub instruction: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub comment: String,
     /// The step made no layer.
     pub empty: bool,

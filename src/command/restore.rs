@@ -3,8 +3,9 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use walkdir::WalkDir;
 
@@ -12,10 +13,10 @@ use crate::bytes::Bytes;
 use crate::command::which::hidden_by;
 use crate::command::{Context, Outcome, Report, Version};
 pub use crate::copy::Depth;
-use crate::dir::Kind;
+use crate::dir::{Access, Dir, Kind};
 use crate::engine::{MountState, Union};
 use crate::error::{Error, Result};
-use crate::plan::{Ground, Plan, Step, View};
+use crate::plan::{Ground, Plan, Step, View, shell_quote};
 use crate::target::{self, Target};
 use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, Why, lookup};
 use crate::whiteout::MarkKind;
@@ -110,7 +111,16 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         seen: None,
         undo: Vec::new(),
     };
-    let ground = ground(context, &target.union, &path)?;
+    let ground = ground(context, &target.union, &path, query)?;
+    // Two of us in one branch would each find what the other is making. The other one's end is
+    // waited for, and then looked at.
+    let _locks = match query.apply {
+        Apply::Now => lock_writable(&stack),
+        Apply::OnlyPlan => Vec::new(),
+    };
+    if let Goal::CopyOut(to) | Goal::Revert(Changed::Save(to)) = &query.goal {
+        refuse_inside(&stack, to)?;
+    }
     let plan = match plan(&stack, &path, query, &mut row)? {
         Ok(plan) => plan,
         Err(nothing) => {
@@ -155,7 +165,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         }
         plan.apply(&stack, &ground)?;
         row.applied = true;
-        row.seen = Some(look_again(context, &target, &path, &plan, &ground)?);
+        row.seen = Some(look_again(context, &target, &row.path, &plan, &ground)?);
     }
     Ok(Outcome {
         report: Report::Restore(Box::new(row)),
@@ -226,9 +236,50 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
     }
 }
 
+/// Locks the union's writable branches against another restore. Where that cannot be had there
+/// is nothing to wait for: whoever may not list a branch does not write to it.
+fn lock_writable(stack: &Stack) -> Vec<Dir> {
+    let writable = stack.branches.iter().filter(|branch| branch.permission.is_writable());
+    writable
+        .filter_map(|branch| {
+            let dir = branch.dir.as_ref().ok()?.child(b".", Access::List).ok()?;
+            flock(&*dir.fd().ok()?, FlockOperation::LockExclusive).ok()?;
+            Some(dir)
+        })
+        .collect()
+}
+
+/// What is copied out must not land in the union: a branch, or a directory below one.
+fn refuse_inside(stack: &Stack, to: &Path) -> Result<()> {
+    let identity = |dir: &Dir| dir.stat_self().ok().map(|stat| (stat.dev, stat.ino));
+    let branches: Vec<_> = stack.branches.iter().filter_map(|branch| identity(branch.dir.as_ref().ok()?)).collect();
+    let real = std::fs::canonicalize(to).map_err(|error| {
+        Error::io(to, rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+    })?;
+    for ancestor in real.ancestors() {
+        let is_branch = identity(&Dir::open_root(ancestor)?).is_some_and(|of| branches.contains(&of));
+        if is_branch {
+            return Err(Error::Refused {
+                what: format!("{} lies in the union's own branch {}", to.display(), ancestor.display()),
+                hint: "name a directory outside of the union".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The command line that asks for this, for whoever may do it.
+fn command_line(query: &Query<'_>) -> String {
+    let path = shell_quote(&Bytes::from(query.path));
+    match query.within {
+        Some(name) => format!("layerctl restore --in {} -- {path}", shell_quote(&Bytes::from(name))),
+        None => format!("layerctl restore {path}"),
+    }
+}
+
 /// How the union can be reached while it is mounted. Under another root nothing is mounted,
 /// whatever the copied table says.
-fn ground(context: &Context<'_>, union: &Union, path: &Bytes) -> Result<Ground> {
+fn ground(context: &Context<'_>, union: &Union, path: &Bytes, query: &Query<'_>) -> Result<Ground> {
     let host = context.survey.host;
     let view = if host.is_live() && union.state != MountState::NotMounted {
         union
@@ -243,7 +294,11 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes) -> Result<Ground> 
         None
     };
     let root = host.root().to_owned();
-    Ok(Ground { root, view })
+    Ok(Ground {
+        root,
+        view,
+        command: command_line(query),
+    })
 }
 
 fn versions(stack: &Stack, union: &Union, found: &Resolution<'_>) -> Result<Vec<Version>> {
@@ -296,7 +351,7 @@ fn plan<'s>(
         Entry::Broken {
             why: Why::BesideWhiteout { branch },
             ..
-        } if found.rest.is_empty() => Some(Cut {
+        } => Some(Cut {
             branch: *branch,
             mark: place
                 .path()
@@ -327,7 +382,10 @@ fn plan<'s>(
     };
     if let Goal::CopyOut(to) = &query.goal {
         row.strategy = Some("copy-out");
-        return copy_out(stack, &row.path, version, to, query.depth).map(Ok);
+        return copy_out(stack, &row.path, &cut, version, to, query.depth).map(Ok);
+    }
+    if found.rest.iter().any(|name| name == b"..") {
+        return Ok(Err(format!("the way to it is deleted ({}); name it without ..", cut.mark)));
     }
     let is_exact = cut.kind == MarkKind::Whiteout
         && found.rest.is_empty()
@@ -337,11 +395,14 @@ fn plan<'s>(
     let Goal::Undelete(wanted) = query.goal else {
         return Ok(Err("nothing to do".into()));
     };
-    let strategy = wanted.unwrap_or(if is_exact && can_write_mark && unhidden.is_some() {
-        Strategy::Unhide
-    } else {
-        Strategy::Copy
-    });
+    let fits = is_exact && can_write_mark && unhidden.is_some();
+    let strategy = match wanted {
+        // What stands beside its mark needs no copy: an earlier run was killed between two steps.
+        _ if is_beside && unhidden.is_some() => Strategy::Unhide,
+        Some(strategy) => strategy,
+        None if fits => Strategy::Unhide,
+        None => Strategy::Copy,
+    };
     match strategy {
         Strategy::Unhide => {
             row.strategy = Some("unhide");
@@ -385,17 +446,19 @@ fn copy_plan<'s>(
     cut: &Cut,
     depth: Depth,
 ) -> Result<Plan<'s>> {
+    let out = "copy the version out with --to DIR";
     let writable = stack.writable().ok_or_else(|| Error::Refused {
         what: "the union has no writable branch".into(),
-        hint: "copy the version out with --to DIR".into(),
+        hint: out.into(),
     })?;
-    if cut.branch < writable {
+    let above = std::iter::once(cut).chain(place.cuts()).find(|cut| cut.branch < writable);
+    if let Some(above) = above {
         return Err(Error::Refused {
             what: format!(
-                "branch {} hides it, above the writable branch {writable}",
-                cut.branch
+                "branch {} hides it with {}, above the writable branch {writable}",
+                above.branch, above.mark
             ),
-            hint: "copy the version out with --to DIR".into(),
+            hint: out.into(),
         });
     }
     if version.kind == Kind::Directory && depth == Depth::OneEntry {
@@ -403,23 +466,44 @@ fn copy_plan<'s>(
     }
     let mut chain = vec![name.clone()];
     chain.extend(found.rest.iter().cloned());
-    let mark = place
-        .path()
-        .join(&stack.branches[writable].grammar.whiteout_of(&name));
-    let source = view_of(stack, version.branch, place.path())?;
-    let first = if chain.len() > 1 {
-        Kind::Directory
-    } else {
-        version.kind
-    };
+    let mark = place.path().join(&stack.branches[writable].grammar.whiteout_of(&name));
+    let (source, from) = source_of(stack, cut.branch + 1, version.branch, place.path(), &found.path)?;
+    let first = if chain.len() > 1 { Kind::Directory } else { version.kind };
     Ok(Plan::Copy {
         writable,
         has_whiteout: stack.version(writable, &mark)?.is_some(),
         place: place.clone(),
         chain,
         source,
+        from,
         first,
         depth,
+    })
+}
+
+/// The view that has the version, at one of its directories, and the branch that provides it:
+/// what the union showed below the mark, or if marks further down hide the version there, too,
+/// the view that begins with it.
+fn source_of<'s>(
+    stack: &'s Stack,
+    below: usize,
+    version: usize,
+    place: &Bytes,
+    path: &Bytes,
+) -> Result<(Node<'s>, usize)> {
+    for from in [below, version] {
+        let root = stack.root(|branch| branch >= from, Reading::Nothing);
+        let provider = lookup(&root, path.as_bytes(), Follow::NotLast)?.entry.provider();
+        if let (Some(provider), Entry::Dir(node)) = (
+            provider,
+            lookup(&root, place.as_bytes(), Follow::NotLast)?.entry,
+        ) {
+            return Ok((node, provider));
+        }
+    }
+    Err(Error::Refused {
+        what: format!("{path} is in branch {version}, behind more than one mark"),
+        hint: "`layerctl which` shows every version and where it is".into(),
     })
 }
 
@@ -430,30 +514,21 @@ fn is_directory(path: &Bytes) -> Error {
     }
 }
 
-/// A directory in the view of one branch and those below it.
-fn view_of<'s>(stack: &'s Stack, from: usize, path: &Bytes) -> Result<Node<'s>> {
-    let root = stack.root(|branch| branch >= from, Reading::Nothing);
-    match lookup(&root, path.as_bytes(), Follow::NotLast)?.entry {
-        Entry::Dir(node) => Ok(node),
-        _ => Err(Error::Refused {
-            what: format!("{path} is no directory in the view below branch {from}"),
-            hint: "`layerctl which` shows every version".into(),
-        }),
-    }
-}
-
 fn copy_out<'s>(
     stack: &'s Stack,
     path: &Bytes,
+    cut: &Cut,
     version: &Version,
-    to: &std::path::Path,
+    to: &Path,
     depth: Depth,
 ) -> Result<Plan<'s>> {
     if version.kind == Kind::Directory && depth == Depth::OneEntry {
         return Err(is_directory(path));
     }
+    let (source, from) = source_of(stack, cut.branch + 1, version.branch, &path.parent(), path)?;
     Ok(Plan::CopyOut {
-        source: view_of(stack, version.branch, &path.parent())?,
+        source,
+        from,
         name: path.file_name().to_vec(),
         to: to.to_owned(),
         depth,
@@ -556,7 +631,11 @@ fn revert<'s>(
         Entry::Dir(node) => node,
         _ => return Ok(Err("it was made here: there is no lower version".into())),
     };
-    match below.child(&name)?.kind() {
+    let lower = below.child(&name)?;
+    if lower.provider().is_some_and(|of| !place.branches().any(|branch| branch == of)) {
+        return Ok(Err("its directory is opaque: the lower version would not show".into()));
+    }
+    match lower.kind() {
         None => return Ok(Err("it was made here: there is no lower version".into())),
         Some(Kind::Directory) => {
             return Ok(Err("it replaced a directory and was not copied up".into()));

@@ -55,7 +55,7 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
     /// A branch was not read that might say something else.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncertain: bool,
     /// The errno that the union answers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +65,7 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_by: Option<Cut>,
     /// The symbolic links that led there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
     /// Each branch's verdict.
     pub trail: Vec<Verdict>,
@@ -219,11 +219,10 @@ fn row(
 ) -> Row {
     let mut versions = Vec::new();
     let path = Bytes::absolute(resolution.path.components());
-    let is_nameable = !path.components().any(|part| part == b"..");
     for branch in 0..stack.branches.len() {
         match stack.version(branch, &path) {
-            Ok(Some(stat)) if is_nameable => versions.push(Version::new(union, branch, &stat)),
-            Ok(_) => {}
+            Ok(Some(stat)) => versions.push(Version::new(union, branch, &stat)),
+            Ok(None) => {}
             Err(error) => context.problems.push(error),
         }
     }

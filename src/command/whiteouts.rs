@@ -87,7 +87,7 @@ pub struct Row {
     /// What would come back without the mark; null for a stale one.
     pub hides: Option<Version>,
     /// A branch below was not read, so that nobody knows whether the mark is stale.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
 }
 

@@ -208,6 +208,9 @@ impl<'h> Survey<'h> {
     pub fn new(host: &'h Host, docker_root: Option<&Bytes>) -> Survey<'h> {
         let mut problems = Vec::new();
         let docker = docker::Docker::find(host, docker_root);
+        // That the data directory is not there concerns everybody; what is wrong with one container
+        // concerns whoever asks for it.
+        problems.extend(docker.take_problems());
         let (table, mut mounted) = kernel::unions(host, &mut problems);
         for union in &mut mounted {
             docker.recognise(union);

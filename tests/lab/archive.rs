@@ -11,7 +11,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, makedev, mknodat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, makedev, mknodat,
+    utimensat,
+};
 use tar::{Archive, EntryType, Header};
 
 use super::{fixture, is_root};
@@ -37,7 +40,9 @@ pub struct Meta {
 fn entries(name: &str) -> Vec<(Vec<u8>, Meta)> {
     let path = fixture("hosts").join(format!("{name}.tar.zst"));
     let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut archive = Archive::new(BufReader::new(zstd::Decoder::new(file).expect("a zstd stream")));
+    let mut archive = Archive::new(BufReader::new(
+        zstd::Decoder::new(file).expect("a zstd stream"),
+    ));
     let mut found = Vec::new();
     let mut extension = Vec::new();
     for entry in archive.entries().expect("a tar stream").raw(true) {
@@ -58,8 +63,14 @@ fn entries(name: &str) -> Vec<(Vec<u8>, Meta)> {
 fn pax_records(mut bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
-        let blank = bytes.iter().position(|&byte| byte == b' ').expect("a length");
-        let length = std::str::from_utf8(&bytes[..blank]).ok().and_then(|text| text.parse().ok()).expect("a length");
+        let blank = bytes
+            .iter()
+            .position(|&byte| byte == b' ')
+            .expect("a length");
+        let length = std::str::from_utf8(&bytes[..blank])
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .expect("a length");
         let (record, rest) = bytes.split_at(length);
         let record = &record[blank + 1..record.len() - 1];
         let equals = record.iter().position(|&byte| byte == b'=').expect("a key");
@@ -70,11 +81,18 @@ fn pax_records(mut bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn meta(header: &Header, content: Vec<u8>, extension: &[(Vec<u8>, Vec<u8>)]) -> (Vec<u8>, Meta) {
-    let extended = |key: &str| extension.iter().find(|(of, _)| of == key.as_bytes()).map(|(_, value)| value.clone());
-    let small = |field: io::Result<u64>| u32::try_from(field.expect("a number")).expect("a small one");
+    let extended = |key: &str| {
+        extension
+            .iter()
+            .find(|(of, _)| of == key.as_bytes())
+            .map(|(_, value)| value.clone())
+    };
+    let small =
+        |field: io::Result<u64>| u32::try_from(field.expect("a number")).expect("a small one");
     let number = |field: io::Result<Option<u32>>| field.ok().flatten().unwrap_or(0);
     let path = extended("path").unwrap_or_else(|| header.path_bytes().into_owned());
-    let target = extended("linkpath").or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
+    let target =
+        extended("linkpath").or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
     let is_hard_link = header.entry_type() == EntryType::Link;
     let meta = Meta {
         kind: match header.entry_type() {
@@ -88,14 +106,20 @@ fn meta(header: &Header, content: Vec<u8>, extension: &[(Vec<u8>, Vec<u8>)]) -> 
         mode: header.mode().expect("a mode"),
         uid: small(header.uid()),
         gid: small(header.gid()),
-        mtime: i64::try_from(header.mtime().expect("a time")).expect("a time before the end of time"),
-        same_as: target.clone().filter(|_| is_hard_link).map(|target| clean(&target).to_vec()),
+        mtime: i64::try_from(header.mtime().expect("a time"))
+            .expect("a time before the end of time"),
+        same_as: target
+            .clone()
+            .filter(|_| is_hard_link)
+            .map(|target| clean(&target).to_vec()),
         link: target.filter(|_| !is_hard_link),
         content,
         device: makedev(number(header.device_major()), number(header.device_minor())),
         xattrs: extension
             .iter()
-            .filter_map(|(key, value)| Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone())))
+            .filter_map(|(key, value)| {
+                Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone()))
+            })
             .collect(),
     };
     (clean(&path).to_vec(), meta)
@@ -121,17 +145,32 @@ pub fn unpack(name: &str, into: &Path) {
         done.unwrap_or_else(|error| panic!("{}: {error}", to.display()));
     }
     // Last: what is made in a directory changes its time, and may need its permission.
-    for (path, meta) in entries.iter().rev().filter(|(_, meta)| meta.same_as.is_none()) {
+    for (path, meta) in entries
+        .iter()
+        .rev()
+        .filter(|(_, meta)| meta.same_as.is_none())
+    {
         let to = at(path);
         dress(&to, meta).unwrap_or_else(|error| panic!("{}: {error}", to.display()));
     }
 }
 
 fn make(at: &Path, meta: &Meta) -> io::Result<()> {
-    let node = |kind| Ok(mknodat(CWD, at, kind, Mode::from_raw_mode(0o600), meta.device)?);
+    let node = |kind| {
+        Ok(mknodat(
+            CWD,
+            at,
+            kind,
+            Mode::from_raw_mode(0o600),
+            meta.device,
+        )?)
+    };
     match meta.kind {
         "directory" => fs::create_dir_all(at),
-        "symlink" => symlink(OsStr::from_bytes(meta.link.as_deref().unwrap_or_default()), at),
+        "symlink" => symlink(
+            OsStr::from_bytes(meta.link.as_deref().unwrap_or_default()),
+            at,
+        ),
         "fifo" => node(FileType::Fifo),
         "char" | "block" if !is_root() => Ok(()),
         "char" => node(FileType::CharacterDevice),
@@ -154,20 +193,33 @@ fn dress(at: &Path, meta: &Meta) -> io::Result<()> {
     for (name, value) in meta.xattrs.iter().filter(|_| is_root()) {
         lsetxattr(at, name.as_slice(), value, XattrFlags::empty())?;
     }
-    let time = Timespec { tv_sec: meta.mtime, tv_nsec: 0 };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: meta.mtime,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     Ok(utimensat(CWD, at, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Everything in an archive below `prefix`, by its path from there (`/etc/passwd`). A hard link
 /// is what it is another name of.
 pub fn contents(name: &str, prefix: &str) -> BTreeMap<Vec<u8>, Meta> {
-    let below = |path: &[u8]| path.strip_prefix(prefix.as_bytes()).filter(|rest| rest.starts_with(b"/")).map(<[u8]>::to_vec);
+    let below = |path: &[u8]| {
+        path.strip_prefix(prefix.as_bytes())
+            .filter(|rest| rest.starts_with(b"/"))
+            .map(<[u8]>::to_vec)
+    };
     let mut found: BTreeMap<Vec<u8>, Meta> = BTreeMap::new();
     for (path, mut meta) in entries(name) {
         let Some(path) = below(&path) else { continue };
         if let Some(of) = meta.same_as.as_deref().and_then(below) {
-            meta = Meta { same_as: Some(of.clone()), ..found[&of].clone() };
+            meta = Meta {
+                same_as: Some(of.clone()),
+                ..found[&of].clone()
+            };
         }
         found.insert(path, meta);
     }
@@ -176,6 +228,8 @@ pub fn contents(name: &str, prefix: &str) -> BTreeMap<Vec<u8>, Meta> {
 
 /// The text files of an archive, by name.
 pub fn texts(name: &str) -> BTreeMap<String, Vec<u8>> {
-    let named = |(path, meta): (Vec<u8>, Meta)| (String::from_utf8(path).expect("plain names"), meta.content);
+    let named = |(path, meta): (Vec<u8>, Meta)| {
+        (String::from_utf8(path).expect("plain names"), meta.content)
+    };
     entries(name).into_iter().map(named).collect()
 }

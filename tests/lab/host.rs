@@ -25,7 +25,10 @@ pub struct Host {
 impl Host {
     /// A fixture of plain files, looked at where it is.
     pub fn fixture(name: &str) -> Host {
-        Host { root: fixture(name), _home: None }
+        Host {
+            root: fixture(name),
+            _home: None,
+        }
     }
 
     /// A copy of a fixture, to be spoilt.
@@ -44,13 +47,17 @@ impl Host {
 
     pub fn empty() -> Host {
         let home = tempfile::tempdir().expect("a temporary directory");
-        Host { root: home.path().to_owned(), _home: Some(home) }
+        Host {
+            root: home.path().to_owned(),
+            _home: Some(home),
+        }
     }
 
     /// Where a path of the host is.
     pub fn at(&self, path: impl AsRef<OsStr>) -> PathBuf {
         let path = path.as_ref().as_bytes();
-        self.root.join(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)))
+        self.root
+            .join(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)))
     }
 
     /// Makes a file and the directories on its way.
@@ -84,11 +91,16 @@ impl Host {
         for (index, (path, permission)) in branches.iter().enumerate() {
             let line = [&escape_octal(path)[..], b"=", permission.as_bytes(), b"\n"].concat();
             self.file(format!("/sys/fs/aufs/si_{si}/br{index}"), line);
-            self.file(format!("/sys/fs/aufs/si_{si}/brid{index}"), format!("{}\n", 64 + index));
+            self.file(
+                format!("/sys/fs/aufs/si_{si}/brid{index}"),
+                format!("{}\n", 64 + index),
+            );
         }
         self.file(format!("/sys/fs/aufs/si_{si}/xi_path"), "");
         for (point, root) in mounts {
-            self.mount(&format!("{root} {point} rw,relatime - aufs none rw,si={si}"));
+            self.mount(&format!(
+                "{root} {point} rw,relatime - aufs none rw,si={si}"
+            ));
         }
         self
     }
@@ -97,7 +109,11 @@ impl Host {
     pub fn mount(&self, line: &str) -> &Host {
         let table = self.at("/proc/self/mountinfo");
         make_parent(&table);
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(&table).expect("our own file");
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&table)
+            .expect("our own file");
         writeln!(file, "33 15 0:29 {line}").expect("our own file");
         self
     }
@@ -115,7 +131,10 @@ impl Host {
     /// The directories of the branches that a target stands for.
     #[track_caller]
     pub fn branches_of(&self, target: impl AsRef<OsStr>) -> Vec<Vec<u8>> {
-        let row = self.jsonl([OsStr::new("branches"), OsStr::new("--"), target.as_ref()]).exits(0).row();
+        let row = self
+            .jsonl([OsStr::new("branches"), OsStr::new("--"), target.as_ref()])
+            .exits(0)
+            .row();
         directories(&row)
     }
 }
@@ -132,7 +151,10 @@ fn make_parent(at: &Path) {
 #[track_caller]
 pub fn directories(row: &Value) -> Vec<Vec<u8>> {
     let branches = row["branches"].as_array().expect("branches");
-    branches.iter().map(|branch| run::bytes(&branch["directory"])).collect()
+    branches
+        .iter()
+        .map(|branch| run::bytes(&branch["directory"]))
+        .collect()
 }
 
 /// A stack as a person spells it, of directories.

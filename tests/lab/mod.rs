@@ -11,8 +11,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
+/// Every verb that answers about unions, in the order of the help.
+pub const VERBS: [&str; 12] = [
+    "branches",
+    "which",
+    "ls",
+    "whiteouts",
+    "copyups",
+    "changes",
+    "history",
+    "containers",
+    "images",
+    "check",
+    "info",
+    "restore",
+];
+
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
 }
 
 pub fn is_root() -> bool {
@@ -40,6 +58,15 @@ pub fn all_right<T: Sync>(cases: &[T], check: impl Fn(&T) -> Vec<String> + Sync)
         }
     });
     let wrong = found.into_inner().expect("no worker panicked");
-    let shown = wrong.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
-    assert!(wrong.is_empty(), "{} wrong, the first of them:\n{shown}", wrong.len());
+    let shown = wrong
+        .iter()
+        .take(20)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(
+        wrong.is_empty(),
+        "{} wrong, the first of them:\n{shown}",
+        wrong.len()
+    );
 }

@@ -95,29 +95,16 @@ pub fn decode(text: &str) -> Vec<u8> {
 
 /// The percent-encoded path of a name in a directory.
 pub fn child(parent: &str, name: &str) -> String {
-    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
+    if parent.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{parent}/{name}")
+    }
 }
 
 /// The percent-encoded path of a directory that holds a name.
 pub fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
-}
-
-/// Makes one entry. Making a device takes root; a socket, which the oracle has none of, stands
-/// in for it elsewhere (see [`kind_word`]).
-fn make(dir: &Path, kind: &str, path: &str, target: Option<&str>) {
-    let at = dir.join(OsStr::from_bytes(&decode(path)));
-    let node = |kind, device| mknodat(CWD, &at, kind, Mode::from_raw_mode(0o644), device).map_err(std::io::Error::from);
-    let made = match (kind, target) {
-        ("f", _) => fs::write(&at, b""),
-        ("d", _) => fs::create_dir(&at),
-        ("l", Some(target)) => symlink(OsStr::from_bytes(&decode(target)), &at),
-        ("p", _) => node(FileType::Fifo, 0),
-        ("c", _) if super::is_root() => node(FileType::CharacterDevice, makedev(1, 3)),
-        ("c", _) => node(FileType::Socket, 0),
-        other => panic!("the oracle has no type {other:?}"),
-    };
-    made.unwrap_or_else(|error| panic!("{}: {error}", at.display()));
 }
 
 /// How the tool names the oracle's types.
@@ -133,6 +120,9 @@ pub fn kind_word(kind: &str) -> &'static str {
     }
 }
 
+/// The file, beside a stack's branches, that all files in them are links of.
+const FILE: &str = "file";
+
 /// A stack's branches on disk.
 pub struct Made {
     /// As a person spells it: `br:DIR=PERM:...`.
@@ -142,38 +132,69 @@ pub struct Made {
 
 impl Made {
     pub fn lookup(dir: PathBuf, case: &LookupCase) -> Made {
-        let mut made = Made { spelled: "br".into(), dir };
-        fs::create_dir(&made.dir).expect("a directory of our own");
+        let mut made = Made::empty(dir);
         made.branches(&case.branches);
         made
     }
 
     pub fn operations(dir: PathBuf, case: &OperationsCase) -> Made {
-        let mut made = Made { spelled: "br".into(), dir };
-        fs::create_dir(&made.dir).expect("a directory of our own");
+        let mut made = Made::empty(dir);
         let writable = made.branch("rw");
         // Sorted, so that a directory comes before what is in it.
         for (path, meta) in &case.writable {
-            make(&writable, &meta.kind, path, meta.target.as_deref());
+            made.entry(&writable, &meta.kind, path, meta.target.as_deref());
         }
         made.branches(&case.branches);
         made
+    }
+
+    fn empty(dir: PathBuf) -> Made {
+        fs::create_dir(&dir).expect("a directory of our own");
+        fs::write(dir.join(FILE), "").expect("a file of our own");
+        Made {
+            spelled: "br".into(),
+            dir,
+        }
     }
 
     fn branches(&mut self, branches: &[Branch]) {
         for branch in branches {
             let at = self.branch(&branch.perm);
             for entry in &branch.entries {
-                make(&at, &entry[0], &entry[1], entry.get(2).map(String::as_str));
+                self.entry(&at, &entry[0], &entry[1], entry.get(2).map(String::as_str));
             }
         }
     }
 
     fn branch(&mut self, permission: &str) -> PathBuf {
-        let at = self.dir.join(format!("b{}", self.spelled.matches('=').count()));
+        let at = self
+            .dir
+            .join(format!("b{}", self.spelled.matches('=').count()));
         fs::create_dir(&at).expect("a directory of our own");
-        self.spelled.push_str(&format!(":{}={permission}", at.display()));
+        self.spelled
+            .push_str(&format!(":{}={permission}", at.display()));
         at
+    }
+
+    /// Makes one entry. Files are links of one, as AUFS's own marks are: thousands of new ones
+    /// would take longer than all that is asked of them. Making a device takes root; a socket,
+    /// which the oracle has none of, stands in for it elsewhere (see [`kind_word`]).
+    fn entry(&self, branch: &Path, kind: &str, path: &str, target: Option<&str>) {
+        let at = branch.join(OsStr::from_bytes(&decode(path)));
+        let node = |kind, device| {
+            mknodat(CWD, &at, kind, Mode::from_raw_mode(0o644), device)
+                .map_err(std::io::Error::from)
+        };
+        let made = match (kind, target) {
+            ("f", _) => fs::hard_link(self.dir.join(FILE), &at),
+            ("d", _) => fs::create_dir(&at),
+            ("l", Some(target)) => symlink(OsStr::from_bytes(&decode(target)), &at),
+            ("p", _) => node(FileType::Fifo, 0),
+            ("c", _) if super::is_root() => node(FileType::CharacterDevice, makedev(1, 3)),
+            ("c", _) => node(FileType::Socket, 0),
+            other => panic!("the oracle has no type {other:?}"),
+        };
+        made.unwrap_or_else(|error| panic!("{}: {error}", at.display()));
     }
 
     pub fn stack(&self) -> union::Stack {
@@ -187,7 +208,7 @@ impl Made {
 }
 
 impl Drop for Made {
-    /// At once: thousands of stacks are made.
+    /// At once, before any of it has to be written to a disk.
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }

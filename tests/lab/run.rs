@@ -50,20 +50,32 @@ impl Output {
             String::from_utf8_lossy(&self.stdout),
             self.stderr
         );
-        assert_eq!(status != 2, self.stderr.is_empty(), "{}\nstderr: {}", self.said, self.stderr);
+        assert_eq!(
+            status != 2,
+            self.stderr.is_empty(),
+            "{}\nstderr: {}",
+            self.said,
+            self.stderr
+        );
         self
     }
 
     /// Demands words on stderr.
     #[track_caller]
     pub fn says(self, words: &str) -> Output {
-        assert!(self.stderr.contains(words), "{}\nlacks {words:?}: {}", self.said, self.stderr);
+        assert!(
+            self.stderr.contains(words),
+            "{}\nlacks {words:?}: {}",
+            self.said,
+            self.stderr
+        );
         self
     }
 
     #[track_caller]
     pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.stdout).unwrap_or_else(|_| panic!("{}\nstdout is not UTF-8", self.said))
+        std::str::from_utf8(&self.stdout)
+            .unwrap_or_else(|_| panic!("{}\nstdout is not UTF-8", self.said))
     }
 
     /// The objects of `--format jsonl`.
@@ -71,7 +83,10 @@ impl Output {
     pub fn rows(&self) -> Vec<Value> {
         self.text()
             .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{}\n{error}: {line}", self.said)))
+            .map(|line| {
+                serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("{}\n{error}: {line}", self.said))
+            })
             .collect()
     }
 
@@ -86,8 +101,17 @@ impl Output {
 
 /// Arguments with a root and a machine format before them.
 pub fn jsonl(root: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<OsString> {
-    let mut all: Vec<OsString> = vec!["--root".into(), root.into(), "--format".into(), "jsonl".into()];
-    all.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+    let mut all: Vec<OsString> = vec![
+        "--root".into(),
+        root.into(),
+        "--format".into(),
+        "jsonl".into(),
+    ];
+    all.extend(
+        arguments
+            .into_iter()
+            .map(|argument| argument.as_ref().to_owned()),
+    );
     all
 }
 
@@ -98,8 +122,13 @@ pub fn bytes(path: &Value) -> Vec<u8> {
         Value::String(text) => text.clone().into_bytes(),
         Value::Object(map) if map.len() == 1 && map.contains_key("bytes") => {
             let encoded = map["bytes"].as_str().unwrap_or_default();
-            let bytes = BASE64.decode(encoded).unwrap_or_else(|error| panic!("{encoded}: {error}"));
-            assert!(std::str::from_utf8(&bytes).is_err(), "{bytes:?} is UTF-8 and should be a string");
+            let bytes = BASE64
+                .decode(encoded)
+                .unwrap_or_else(|error| panic!("{encoded}: {error}"));
+            assert!(
+                std::str::from_utf8(&bytes).is_err(),
+                "{bytes:?} is UTF-8 and should be a string"
+            );
             bytes
         }
         other => panic!("{other} is no path"),
@@ -109,7 +138,9 @@ pub fn bytes(path: &Value) -> Vec<u8> {
 /// A field that has to be text.
 #[track_caller]
 pub fn text<'a>(row: &'a Value, field: &str) -> &'a str {
-    row[field].as_str().unwrap_or_else(|| panic!("no text {field:?} in {row}"))
+    row[field]
+        .as_str()
+        .unwrap_or_else(|| panic!("no text {field:?} in {row}"))
 }
 
 /// One field of every row, as text.

@@ -6,20 +6,34 @@ use std::collections::BTreeMap;
 /// where their heads begin.
 pub fn read(text: &str) -> Vec<BTreeMap<String, String>> {
     let mut lines = text.lines();
-    let Some(head) = lines.next() else { return Vec::new() };
+    let Some(head) = lines.next() else {
+        return Vec::new();
+    };
     let head: Vec<char> = head.chars().collect();
     let starts: Vec<usize> = (0..head.len())
-        .filter(|&at| head[at] != ' ' && (at == 0 || head[at - 1] == ' ' && (at == 1 || head[at - 2] == ' ')))
+        .filter(|&at| {
+            head[at] != ' ' && (at == 0 || head[at - 1] == ' ' && (at == 1 || head[at - 2] == ' '))
+        })
         .collect();
     let cell = |line: &[char], column: usize| -> String {
-        let end = starts.get(column + 1).copied().unwrap_or(usize::MAX).min(line.len());
+        let end = starts
+            .get(column + 1)
+            .copied()
+            .unwrap_or(usize::MAX)
+            .min(line.len());
         let start = starts[column].min(end);
-        line[start..end].iter().collect::<String>().trim().to_owned()
+        line[start..end]
+            .iter()
+            .collect::<String>()
+            .trim()
+            .to_owned()
     };
     lines
         .map(|line| {
             let line: Vec<char> = line.chars().collect();
-            (0..starts.len()).map(|column| (cell(&head, column), cell(&line, column))).collect()
+            (0..starts.len())
+                .map(|column| (cell(&head, column), cell(&line, column)))
+                .collect()
         })
         .collect()
 }
@@ -28,6 +42,15 @@ pub fn read(text: &str) -> Vec<BTreeMap<String, String>> {
 pub fn columns(text: &str, names: &[&str]) -> Vec<Vec<String>> {
     read(text)
         .iter()
-        .map(|row| names.iter().map(|name| row.get(*name).cloned().unwrap_or_else(|| panic!("no column {name}"))).collect())
+        .map(|row| {
+            names
+                .iter()
+                .map(|name| {
+                    row.get(*name)
+                        .cloned()
+                        .unwrap_or_else(|| panic!("no column {name}"))
+                })
+                .collect()
+        })
         .collect()
 }

@@ -81,11 +81,6 @@ impl<'h> Docker<'h> {
         docker
     }
 
-    /// Keeps problems that were taken before.
-    pub fn put_problems(&self, problems: Vec<Error>) {
-        self.problems.borrow_mut().extend(problems);
-    }
-
     fn configured_root(&self) -> Option<Bytes> {
         #[derive(Deserialize, Default)]
         #[serde(default)]

@@ -1,0 +1,182 @@
+//! What is generated from the command line's own description: completion scripts, what they
+//! offer, and man pages.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use crate::lab::host::Host;
+use crate::lab::run::{command, layerctl, run};
+use crate::lab::{VERBS, fixture};
+
+#[test]
+fn the_scripts_kept_here_are_those_that_the_program_prints() {
+    for (shell, file) in [
+        ("bash", "layerctl.bash"),
+        ("zsh", "_layerctl"),
+        ("fish", "layerctl.fish"),
+    ] {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("completions")
+            .join(file);
+        let kept =
+            fs::read_to_string(&kept).unwrap_or_else(|error| panic!("{}: {error}", kept.display()));
+        let printed = layerctl(["completions", shell]).exits(0);
+        assert_eq!(
+            printed.text(),
+            kept,
+            "write it anew: layerctl completions {shell} > completions/{file}"
+        );
+    }
+}
+
+/// What a script is offered for the last of `words`, as the script asks for it.
+fn offered(shell: &str, words: &[&OsStr]) -> Vec<String> {
+    let mut command = command();
+    command
+        .env("COMPLETE", shell)
+        .env("_CLAP_IFS", "\n")
+        .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+        .env("_CLAP_COMPLETE_SPACE", "false")
+        .args(["--", "layerctl"])
+        .args(words);
+    run(&mut command)
+        .exits(0)
+        .text()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The same below a root.
+fn offered_in(shell: &str, host: &Host, words: &[&str]) -> Vec<String> {
+    let root = [OsStr::new("--root"), host.root.as_os_str()];
+    let words: Vec<&OsStr> = root
+        .into_iter()
+        .chain(words.iter().map(OsStr::new))
+        .collect();
+    offered(shell, &words)
+}
+
+/// Whether a name is among what is offered; some shells take a description after it.
+fn is_among(offered: &[String], name: &str) -> bool {
+    offered
+        .iter()
+        .any(|line| line.split(['\t', ':']).next() == Some(name) || line == name)
+}
+
+#[test]
+fn containers_are_offered_without_a_daemon() {
+    let host = Host::fixture("blog-host");
+    for shell in ["bash", "zsh", "fish"] {
+        for verb in [
+            "branches",
+            "ls",
+            "which",
+            "changes",
+            "whiteouts",
+            "copyups",
+            "history",
+            "check",
+            "restore",
+        ] {
+            let names = offered_in(shell, &host, &[verb, ""]);
+            assert!(is_among(&names, "old_shell"), "{shell} {verb}: {names:?}");
+            assert!(
+                is_among(&names, "determined_sammet"),
+                "{shell} {verb}: {names:?}"
+            );
+        }
+        for verb in ["which", "ls", "restore"] {
+            let names = offered_in(shell, &host, &[verb, "--in", "det"]);
+            assert!(
+                is_among(&names, "determined_sammet") && !is_among(&names, "old_shell"),
+                "{shell} {verb}: {names:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn containers_are_offered_from_a_data_directory_elsewhere() {
+    let docker_root = fixture("docker-1.9/var/lib/docker");
+    let words = [
+        OsStr::new("--docker-root"),
+        docker_root.as_os_str(),
+        OsStr::new("changes"),
+        OsStr::new("old_"),
+    ];
+    let names = offered("bash", &words);
+    assert!(
+        is_among(&names, "old_web") && is_among(&names, "old_job"),
+        "{names:?}"
+    );
+    let joined = format!("--docker-root={}", docker_root.display());
+    assert_eq!(
+        offered(
+            "bash",
+            &[
+                OsStr::new(&joined),
+                OsStr::new("changes"),
+                OsStr::new("old_")
+            ]
+        ),
+        names
+    );
+}
+
+#[test]
+fn verbs_and_formats_are_offered() {
+    let verbs = offered("bash", &[OsStr::new("")]);
+    for verb in VERBS {
+        assert!(is_among(&verbs, verb), "{verb}: {verbs:?}");
+    }
+    let formats = offered("bash", ["info", "--format", ""].map(OsStr::new).as_slice());
+    for format in ["table", "json", "jsonl"] {
+        assert!(is_among(&formats, format), "{formats:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_offers_nothing_and_says_nothing() {
+    let host = Host::copy_of("blog-host");
+    host.file("/var/lib/docker/containers/6e34f74c1961320c2ea57b073b34ae9ff15a217a7d9f7db46d9ad8cfa62c782f/config.v2.json", "{");
+    let names = offered_in("bash", &host, &["changes", ""]);
+    assert!(
+        is_among(&names, "old_shell") && !is_among(&names, "determined_sammet"),
+        "{names:?}"
+    );
+    offered(
+        "bash",
+        ["--root", "/no/such/root", "changes", ""]
+            .map(OsStr::new)
+            .as_slice(),
+    );
+}
+
+#[test]
+fn every_verb_has_a_man_page_and_help() {
+    for verb in VERBS {
+        let page = layerctl(["man", verb]).exits(0);
+        assert!(
+            page.text().starts_with(".ie") || page.text().contains(".TH"),
+            "{verb}"
+        );
+        assert!(
+            page.text().contains(&format!("layerctl-{verb}"))
+                || page.text().contains(&format!("layerctl\\-{verb}")),
+            "{verb}: {}",
+            page.text()
+        );
+        assert!(
+            page.text().contains("docker\\-root") || page.text().contains("docker-root"),
+            "{verb} has the global options"
+        );
+        layerctl([verb, "--help"]).exits(0);
+    }
+    let page = layerctl(["man"]).exits(0);
+    for verb in VERBS {
+        assert!(page.text().contains(verb), "{verb}");
+    }
+}

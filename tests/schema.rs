@@ -1,0 +1,310 @@
+//! The machine formats are a promise: every verb publishes a schema, what is printed keeps it,
+//! and the four formats that scripts are told of have the keys that they are told.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::lab::VERBS;
+use crate::lab::host::Host;
+use crate::lab::run::{layerctl, text};
+
+fn schema(verb: &str) -> Value {
+    serde_json::from_slice(&layerctl(["schema", verb]).exits(0).stdout).expect("a JSON document")
+}
+
+/// A host where every field of every verb has something to say.
+fn rich_host() -> Host {
+    let host = Host::copy_of("blog-host");
+    let writable = host.branches_of("determined_sammet").remove(0);
+    let writable = String::from_utf8(writable).expect("an id");
+    host.file(format!("{writable}/etc/apt/apt.conf.d/.wh..wh..opq"), "")
+        .file(format!("{writable}/etc/.wh.nothing"), "")
+        .file(format!("{writable}/etc/.wh.group"), "")
+        .file(format!("{writable}/etc/group"), "")
+        .file(format!("{writable}/etc/{}", "x".repeat(250)), "")
+        .link(format!("{writable}/etc/link"), "apt/sources.list")
+        .link(format!("{writable}/etc/loop"), "loop");
+    host
+}
+
+/// What each verb is asked, so that its answers differ as much as they can.
+const ASKED: [(&str, &[&[&str]]); 12] = [
+    (
+        "branches",
+        &[
+            &["branches"],
+            &["branches", "training/webapp"],
+            &["branches", "br:/etc"],
+        ],
+    ),
+    (
+        "which",
+        &[
+            &[
+                "which",
+                "/etc/apt/sources.list",
+                "/etc/link",
+                "/etc/loop",
+                "/etc/group",
+                "/etc/nothing",
+                "/no",
+                "/etc/passwd/x",
+                "/.wh.x",
+            ],
+            &["which", "--in", "old_shell", "/etc/shadow", "/", "/etc"],
+        ],
+    ),
+    (
+        "ls",
+        &[
+            &["ls", "-R", "determined_sammet"],
+            &["-v", "ls", "-R", "-l", "determined_sammet"],
+            &["ls", "br:/etc"],
+        ],
+    ),
+    (
+        "whiteouts",
+        &[
+            &["whiteouts", "--all-layers"],
+            &["whiteouts", "determined_sammet"],
+        ],
+    ),
+    ("copyups", &[&["copyups"], &["copyups", "old_shell"]]),
+    (
+        "changes",
+        &[
+            &["changes"],
+            &["changes", "--long", "determined_sammet"],
+            &["changes", "old_shell"],
+        ],
+    ),
+    (
+        "history",
+        &[&["history", "determined_sammet"], &["history", "busybox"]],
+    ),
+    ("containers", &[&["containers"]]),
+    ("images", &[&["images", "--all"]]),
+    ("check", &[&["check"], &["check", "determined_sammet"]]),
+    ("info", &[&["info"]]),
+    (
+        "restore",
+        &[&[
+            "restore",
+            "--dry-run",
+            "--in",
+            "determined_sammet",
+            "/usr/local/lib/python2.7/dist-packages/itsdangerous.py",
+        ]],
+    ),
+];
+
+#[test]
+fn every_verb_prints_what_its_schema_says() {
+    let host = rich_host();
+    assert_eq!(ASKED.map(|(verb, _)| verb), VERBS, "every verb is asked");
+    let mut wrong = BTreeSet::new();
+    for (verb, asked) in ASKED {
+        let schema = schema(verb);
+        let validator =
+            jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{verb}: {error}"));
+        for arguments in asked {
+            let rows = host.jsonl(*arguments).rows();
+            assert!(!rows.is_empty(), "{arguments:?}");
+            for row in rows {
+                wrong.extend(
+                    validator
+                        .iter_errors(&row)
+                        .map(|error| format!("{arguments:?}: {error}")),
+                );
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn one_document_holds_the_same_rows() {
+    let host = rich_host();
+    for (verb, asked) in ASKED {
+        let lines = host.jsonl(asked[0]).rows();
+        let whole = host.ask(["--format", "json"].iter().chain(asked[0]));
+        let whole: Value =
+            serde_json::from_slice(&whole.stdout).unwrap_or_else(|error| panic!("{verb}: {error}"));
+        match whole {
+            Value::Array(rows) => assert_eq!(rows, lines, "{verb}"),
+            row => assert_eq!(vec![row], lines, "{verb}"),
+        }
+    }
+}
+
+#[test]
+fn a_schema_refuses_what_is_not_promised() {
+    let wrong = [
+        ("ls", serde_json::json!({"path": "/x"})),
+        (
+            "ls",
+            serde_json::json!({"path": "/x", "type": "door", "branch": 0}),
+        ),
+        (
+            "which",
+            serde_json::json!({"query": "/x", "path": "/x", "state": "gone", "trail": [], "versions": []}),
+        ),
+        ("changes", serde_json::json!({"path": "/x", "change": "A"})),
+        (
+            "whiteouts",
+            serde_json::json!({"path": "/x", "mark": "/.wh.x", "branch": 0, "hides": null}),
+        ),
+    ];
+    for (verb, row) in wrong {
+        assert!(!jsonschema::is_valid(&schema(verb), &row), "{verb} {row}");
+    }
+}
+
+// ---- the four promised formats ----
+
+fn keys(row: &Value) -> BTreeSet<&str> {
+    row.as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+/// A row has all of `always`, and beyond that only some of `sometimes`.
+#[track_caller]
+fn assert_keys(row: &Value, always: &[&str], sometimes: &[&str]) {
+    let (always, sometimes): (BTreeSet<&str>, BTreeSet<&str>) = (
+        always.iter().copied().collect(),
+        sometimes.iter().copied().collect(),
+    );
+    let keys = keys(row);
+    assert!(
+        keys.is_superset(&always),
+        "{row} lacks {:?}",
+        always.difference(&keys)
+    );
+    let more: Vec<&str> = keys
+        .difference(&always)
+        .copied()
+        .filter(|key| !sometimes.contains(key))
+        .collect();
+    assert!(more.is_empty(), "{row} has {more:?}, too");
+}
+
+const TYPES: [&str; 7] = [
+    "file",
+    "directory",
+    "symlink",
+    "char",
+    "block",
+    "fifo",
+    "socket",
+];
+
+#[test]
+fn ls_has_the_promised_keys() {
+    let rows = rich_host().jsonl(["ls", "-R", "determined_sammet"]).rows();
+    let (refused, shown): (Vec<&Value>, Vec<&Value>) =
+        rows.iter().partition(|row| row.get("error").is_some());
+    assert!(!refused.is_empty() && !shown.is_empty());
+    for row in refused {
+        assert_keys(row, &["path", "error"], &[]);
+    }
+    for row in shown {
+        assert_keys(row, &["path", "type", "branch", "layer"], &[]);
+        assert!(TYPES.contains(&text(row, "type")));
+        assert!(text(row, "path").starts_with('/'));
+    }
+    // Outside engines there are no layers.
+    for row in rich_host().jsonl(["ls", "br:/etc"]).exits(0).rows() {
+        assert_keys(&row, &["path", "type", "branch"], &[]);
+    }
+}
+
+#[test]
+fn which_has_the_promised_keys() {
+    // Beyond the promise: what a person is told, too. Scripts need none of it.
+    let besides = ["error", "why", "instruction", "links"];
+    let paths = [
+        "/etc/apt/sources.list",
+        "/etc/link",
+        "/etc/nothing",
+        "/etc/group",
+        "/no",
+        "/usr/local/lib/python2.7/dist-packages/itsdangerous.py",
+    ];
+    let rows = rich_host()
+        .jsonl(["which", "--in", "determined_sammet"].iter().chain(&paths))
+        .exits(1)
+        .rows();
+    let always = ["query", "path", "state", "trail", "versions"];
+    for row in &rows {
+        let state = text(row, "state");
+        let more: &[&str] = match state {
+            "present" => &["type", "branch", "layer"],
+            "deleted" => &["hidden_by"],
+            _ => &[],
+        };
+        assert_keys(row, &[&always[..], more].concat(), &besides);
+        for verdict in row["trail"].as_array().expect("a trail") {
+            assert_keys(verdict, &["branch", "says"], &[]);
+        }
+        for version in row["versions"].as_array().expect("versions") {
+            assert_keys(version, &["branch", "type", "size", "layer"], &[]);
+        }
+        if state == "deleted" {
+            assert_keys(&row["hidden_by"], &["branch", "mark", "kind"], &[]);
+        }
+    }
+    let states: BTreeSet<&str> = rows.iter().map(|row| text(row, "state")).collect();
+    assert_eq!(
+        states,
+        BTreeSet::from(["present", "deleted", "missing", "broken"])
+    );
+}
+
+#[test]
+fn changes_have_the_promised_keys() {
+    for row in rich_host()
+        .jsonl(["changes", "determined_sammet"])
+        .exits(0)
+        .rows()
+    {
+        match text(&row, "change") {
+            "added" => assert_keys(&row, &["path", "change"], &[]),
+            "changed" | "deleted" => assert_keys(&row, &["path", "change", "origin"], &[]),
+            other => panic!("{other} is no change"),
+        }
+    }
+}
+
+#[test]
+fn whiteouts_have_the_promised_keys() {
+    let rows = rich_host()
+        .jsonl(["whiteouts", "determined_sammet"])
+        .exits(0)
+        .rows();
+    let kinds: BTreeSet<&str> = rows.iter().map(|row| text(row, "kind")).collect();
+    assert_eq!(kinds, BTreeSet::from(["whiteout", "opaque"]));
+    for row in &rows {
+        assert_keys(row, &["path", "mark", "kind", "branch", "hides"], &[]);
+    }
+    let stale = rows
+        .iter()
+        .find(|row| row["path"] == "/etc/nothing")
+        .expect("a stale one");
+    assert_eq!(stale["hides"], Value::Null);
+}
+
+#[test]
+fn only_what_names_no_target_says_which_union_it_is() {
+    for verb in ["whiteouts", "changes", "copyups", "check"] {
+        for row in rich_host().jsonl([verb]).rows() {
+            assert_eq!(row["union"], "determined_sammet", "{verb}");
+        }
+        for row in rich_host().jsonl([verb, "determined_sammet"]).rows() {
+            assert!(row.get("union").is_none(), "{verb}: {row}");
+        }
+    }
+}

@@ -1,0 +1,904 @@
+//! Bad input, unreadable parts, odd bytes: said clearly, answered as far as can be, and nothing
+//! is lost or written.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
+use walkdir::WalkDir;
+
+use crate::lab::host::Host;
+use crate::lab::is_root;
+use crate::lab::run::{self, Output, bytes, text, texts};
+
+const CONTAINER: &str = "6e34f74c1961320c2ea57b073b34ae9ff15a217a7d9f7db46d9ad8cfa62c782f";
+const MOUNT_ID: &str = "2ee58d81e4ac6811bbc78beb4b46bf213c79c9e2dc7e441741afc8c4349c6bab";
+const DOCKER: &str = "/var/lib/docker";
+
+fn config_of(container: &str) -> String {
+    format!("{DOCKER}/containers/{container}/config.v2.json")
+}
+
+/// The article's host with one of its files replaced.
+fn blog_host_with(path: &str, content: impl AsRef<[u8]>) -> Host {
+    let host = Host::copy_of("blog-host");
+    assert!(host.at(path).exists(), "{path}");
+    host.file(path, content);
+    host
+}
+
+// ---- an engine's files ----
+
+#[test]
+fn a_container_whose_configuration_is_damaged_does_not_hide_the_others() {
+    let whole = Host::fixture("blog-host").read(config_of(CONTAINER));
+    for damaged in [
+        &whole[..whole.len() / 2],
+        b"",
+        b"not JSON",
+        b"[]",
+        b"\x00\xff\xfe",
+        b"{}",
+        b"{\"ID\": 7}",
+    ] {
+        let host = blog_host_with(&config_of(CONTAINER), damaged);
+        let output = host
+            .jsonl(["containers"])
+            .exits(2)
+            .says(CONTAINER)
+            .says("config.v2.json");
+        assert_eq!(texts(&output.rows(), "name"), ["old_shell"]);
+        host.ask(["changes", "old_shell"]).exits(0);
+        host.ask(["branches", "determined_sammet"]).exits(2);
+        let info = host.jsonl(["info"]).exits(2).row();
+        assert_eq!(info["problems"].as_array().map(Vec::len), Some(1), "{info}");
+    }
+}
+
+#[test]
+fn a_configuration_cannot_name_another_container() {
+    let whole =
+        String::from_utf8(Host::fixture("blog-host").read(config_of(CONTAINER))).expect("JSON");
+    for id in [
+        "../../../../etc",
+        "a/b",
+        "..",
+        "18e8c1c9dd0d8dfb4be834fede307a94d163d2aef7a8b9d2e60340893a8b5386",
+    ] {
+        let host = blog_host_with(&config_of(CONTAINER), whole.replace(CONTAINER, id));
+        let output = host
+            .jsonl(["containers"])
+            .exits(2)
+            .says("another container");
+        assert_eq!(texts(&output.rows(), "name"), ["old_shell"], "{id}");
+    }
+}
+
+#[test]
+fn ids_never_lead_out_of_their_directory() {
+    let mount_id = format!(
+        "{DOCKER}/image/aufs/layerdb/mounts/18e8c1c9dd0d8dfb4be834fede307a94d163d2aef7a8b9d2e60340893a8b5386/mount-id"
+    );
+    let layers = format!(
+        "{DOCKER}/aufs/layers/dde1f945f3a0de856aa8cd97c3688a0361e94569fa14692088b714258677baf4"
+    );
+    for id in [
+        "../../../../etc",
+        "..",
+        "a/../b",
+        "/etc",
+        ".hidden",
+        "new\nline",
+        "",
+    ] {
+        let host = blog_host_with(&mount_id, id);
+        host.ask(["branches", "old_shell"])
+            .exits(2)
+            .says("is not an id");
+    }
+    for id in ["../../../../etc", "..", "a/../b", "/etc"] {
+        let host = blog_host_with(&layers, format!("{id}\n"));
+        host.ask(["ls", "old_shell"]).exits(2).says("is not an id");
+    }
+}
+
+#[test]
+fn a_layer_that_is_not_known_leaves_the_rest_of_a_history() {
+    let host = Host::fixture("blog-host");
+    let rows = host.jsonl(["history", "busybox"]).exits(0).rows();
+    let base = rows.last().expect("a base layer");
+    let chain = text(base, "chain_id")
+        .trim_start_matches("sha256:")
+        .to_owned();
+    for id in ["../../../../etc", "a/b", "\u{fc}"] {
+        let host = blog_host_with(
+            &format!("{DOCKER}/image/aufs/layerdb/sha256/{chain}/cache-id"),
+            id,
+        );
+        host.ask(["ls", "busybox"]).exits(2).says("layerdb");
+        let told = host.jsonl(["history", "busybox"]).rows();
+        assert_eq!(told.len(), rows.len(), "{id}");
+        assert!(
+            told.iter().all(|row| row.get("directory").is_none()),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_layer_that_is_missing_is_named_and_the_rest_is_answered() {
+    let layer = format!(
+        "{DOCKER}/aufs/diff/7a085e415855435121fb7837c26a5e951f622bc69364d9228d409a4929b627e1"
+    );
+    let host = Host::copy_of("blog-host");
+    fs::remove_dir_all(host.at(&layer)).expect("our own copy");
+    for arguments in [
+        &["which", "determined_sammet:/etc/apt/sources.list"][..],
+        &["ls", "determined_sammet"],
+        &["changes", "determined_sammet"],
+        &["whiteouts", "determined_sammet"],
+        &["copyups", "determined_sammet"],
+        &["check", "determined_sammet"],
+    ] {
+        let output = host.jsonl(arguments).exits(2).says("branch 6").says(&layer);
+        assert!(
+            arguments[0] == "check" || !output.rows().is_empty(),
+            "{arguments:?}"
+        );
+    }
+    let row = host
+        .jsonl(["which", "determined_sammet:/etc/apt/sources.list"])
+        .exits(2)
+        .row();
+    assert_eq!(row["trail"][6]["says"], "unread");
+    // Other containers have nothing to do with it.
+    host.ask(["changes", "old_shell"]).exits(0);
+}
+
+#[test]
+fn a_layer_that_is_a_link_leads_nowhere_outside_the_root() {
+    let host = Host::copy_of("blog-host");
+    let layer = host.at(format!(
+        "{DOCKER}/aufs/diff/7a085e415855435121fb7837c26a5e951f622bc69364d9228d409a4929b627e1"
+    ));
+    fs::remove_dir_all(&layer).expect("our own copy");
+    // On this machine the target exists; inside the root it does not.
+    std::os::unix::fs::symlink(std::env::temp_dir(), &layer).expect("our own copy");
+    host.ask(["ls", "determined_sammet"])
+        .exits(2)
+        .says("branch 6");
+}
+
+#[test]
+fn a_loop_of_parents_ends() {
+    let layers = format!("{DOCKER}/aufs/layers/{MOUNT_ID}");
+    let whole = String::from_utf8(Host::fixture("blog-host").read(&layers)).expect("ids");
+    for looped in [format!("{whole}{whole}"), format!("{whole}{MOUNT_ID}\n")] {
+        let host = blog_host_with(&layers, looped);
+        // The kernel's own list is there while it is mounted.
+        host.ask(["changes", "determined_sammet"]).exits(0);
+        fs::remove_dir_all(host.at("/sys/fs/aufs")).expect("our own copy");
+        fs::remove_dir_all(host.at("/proc")).expect("our own copy");
+        host.ask(["changes", "determined_sammet"])
+            .exits(2)
+            .says("loop")
+            .says(MOUNT_ID);
+    }
+}
+
+#[test]
+fn a_loop_of_images_ends() {
+    let host = Host::copy_of("docker-1.9");
+    let images = host.jsonl(["history", "example/web:1.0"]).exits(0).rows();
+    let (top, base) = (text(&images[0], "image"), text(&images[3], "image"));
+    let path = format!("{DOCKER}/graph/{base}/json");
+    let mut json: Value = serde_json::from_slice(&host.read(&path)).expect("JSON");
+    json["parent"] = top.into();
+    host.file(&path, json.to_string());
+    host.ask(["history", "example/web:1.0"])
+        .exits(2)
+        .says("loop");
+    host.ask(["images"]).exits(2).says("loop");
+    // What is mounted needs no parents.
+    assert_eq!(
+        host.ask(["changes", "old_web"]).stdout,
+        Host::fixture("docker-1.9")
+            .ask(["changes", "old_web"])
+            .stdout
+    );
+}
+
+// ---- the kernel's files ----
+
+#[test]
+fn a_gap_in_sysfs_is_not_taken_for_a_whole_union() {
+    let host = Host::copy_of("blog-host");
+    fs::remove_file(host.at("/sys/fs/aufs/si_ab487e40195df24f/br3")).expect("our own copy");
+    host.ask(["branches"]).exits(2).says("br files are missing");
+}
+
+#[test]
+fn sysfs_lines_that_say_nothing_are_said() {
+    for line in ["", "\n", "no equals sign\n", "relative=rw\n"] {
+        let host = blog_host_with("/sys/fs/aufs/si_ab487e40195df24f/br3", line);
+        host.ask(["branches"]).exits(2).says("br3");
+    }
+}
+
+#[test]
+fn a_mount_that_sysfs_does_not_know_is_said() {
+    let host = Host::empty();
+    host.mount("/ /mnt rw - aufs none rw,si=80a122805ed3e91b")
+        .dir("/mnt");
+    host.ask(["branches"]).exits(2).says("si_80a122805ed3e91b");
+}
+
+#[test]
+fn nothing_of_a_kernel_is_nothing_mounted() {
+    let host = Host::copy_of("blog-host");
+    fs::remove_dir_all(host.at("/proc")).expect("our own copy");
+    fs::remove_dir_all(host.at("/sys")).expect("our own copy");
+    let rows = host.jsonl(["branches"]).exits(0).rows();
+    assert_eq!(texts(&rows, "state"), ["not-mounted", "not-mounted"]);
+    assert_eq!(host.jsonl(["info"]).exits(0).row()["unions_mounted"], 0);
+    host.ask(["whiteouts"]).exits(2).says("no union is mounted");
+    assert!(
+        host.jsonl(["containers"])
+            .exits(0)
+            .rows()
+            .iter()
+            .all(|row| row["mounted"] == false)
+    );
+    // An empty root has no engine.
+    let nothing = Host::empty();
+    assert_eq!(
+        nothing.jsonl(["info"]).exits(0).row()["engines"],
+        Value::Array(Vec::new())
+    );
+    for verb in ["containers", "images", "branches"] {
+        assert!(nothing.jsonl([verb]).exits(0).rows().is_empty());
+    }
+    run::layerctl(["--root", "/no/such/root", "info"])
+        .exits(2)
+        .says("/no/such/root");
+}
+
+// ---- branches ----
+
+/// A stack of `/up` (rw) over `/low` (ro+wh), spelled.
+const STACK: &str = "br:/up=rw:/low=ro+wh";
+
+fn two_branches() -> Host {
+    let host = Host::empty();
+    host.dir("/up").dir("/low");
+    host
+}
+
+#[test]
+fn names_of_255_bytes_are_listed_and_refused() {
+    // 1.10
+    let host = two_branches();
+    let (longest, too_long, full) = ("a".repeat(242), "b".repeat(243), "c".repeat(255));
+    for name in [&longest, &too_long, &full] {
+        host.file(format!("/low/{name}"), "");
+    }
+    host.file(format!("/up/.wh.{longest}"), "");
+    let output = host.jsonl(["ls", STACK]).exits(0);
+    let shown: Vec<(String, &str)> = output
+        .rows()
+        .iter()
+        .map(|row| {
+            (
+                text(row, "path").to_owned(),
+                if row["error"] == "ENAMETOOLONG" {
+                    "refused"
+                } else {
+                    "shown"
+                },
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (format!("/{too_long}"), "refused"),
+            (format!("/{full}"), "refused")
+        ]
+    );
+    let rows = host
+        .jsonl([
+            "which",
+            "--in",
+            STACK,
+            &longest,
+            &too_long,
+            &full,
+            &"d".repeat(300),
+        ])
+        .exits(1)
+        .rows();
+    assert_eq!(
+        texts(&rows, "state"),
+        ["deleted", "broken", "broken", "broken"]
+    );
+    assert_eq!(rows[1]["error"], "ENAMETOOLONG");
+    let found = host.jsonl(["check", STACK]).exits(1).rows();
+    assert_eq!(texts(&found, "finding"), ["name-too-long", "name-too-long"]);
+    assert_eq!(
+        host.ask(["changes", STACK]).exits(0).text(),
+        format!("D /{longest}\n")
+    );
+}
+
+#[test]
+fn marks_that_are_no_regular_files_break_what_they_mark() {
+    // 1.13
+    let host = two_branches();
+    host.dir("/up/.wh.f")
+        .dir("/up/d/.wh..wh..opq")
+        .link("/up/.wh.l", "nowhere");
+    host.file("/low/f", "")
+        .file("/low/l", "")
+        .file("/low/d/x", "")
+        .file("/low/whole", "");
+    for (path, state) in [
+        ("/f", "broken"),
+        ("/l", "broken"),
+        ("/d", "broken"),
+        ("/d/x", "broken"),
+        ("/whole", "present"),
+    ] {
+        let row = host.jsonl(["which", "--in", STACK, path]).row();
+        assert_eq!(row["state"], state, "{path}");
+        assert_eq!(row["error"] == "EIO", state == "broken", "{path}");
+    }
+    let found = host.jsonl(["check", STACK]).exits(1).rows();
+    assert_eq!(
+        texts(&found, "finding"),
+        ["bad-mark", "bad-mark", "bad-mark"]
+    );
+    let listed = host.jsonl(["ls", "-R", STACK]).exits(0).rows();
+    assert!(
+        listed
+            .iter()
+            .any(|row| row["path"] == "/whole" && row["type"] == "file"),
+        "{listed:?}"
+    );
+    host.ask(["changes", STACK]).exits(0);
+    host.ask(["whiteouts", STACK]).exits(0);
+}
+
+#[test]
+fn a_name_beside_its_own_whiteout_is_found() {
+    // 1.14
+    let host = two_branches();
+    host.file("/up/x", "")
+        .file("/up/.wh.x", "")
+        .file("/low/x", "");
+    let row = host.jsonl(["which", "--in", STACK, "/x"]).exits(1).row();
+    assert_eq!(
+        (text(&row, "state"), text(&row, "error")),
+        ("broken", "EIO")
+    );
+    let found = host.jsonl(["check", STACK]).exits(1).row();
+    assert_eq!(found["finding"], "beside-whiteout");
+}
+
+#[test]
+fn deleted_content_that_the_next_mount_shows_again_is_found() {
+    // 3.4b
+    let host = Host::empty();
+    host.file("/up/d/.wh..wh..opq", "")
+        .file("/mid/d/.wh..wh..opq", "")
+        .file("/mid/d/back", "")
+        .file("/low/d/gone", "");
+    let found = host
+        .jsonl(["check", "br:/up=rw:/mid=ro+wh:/low=ro+wh"])
+        .exits(1)
+        .row();
+    assert_eq!(
+        (text(&found, "finding"), text(&found, "path")),
+        ("comes-back", "/d")
+    );
+    assert!(text(&found, "means").contains("back"), "{found}");
+}
+
+#[test]
+fn marks_without_effect_are_found() {
+    // 1.12, 3.2, 3.4
+    let host = two_branches();
+    host.file("/up/.wh..wh..opq", "")
+        .file("/up/.wh.nothing", "")
+        .file("/low/d/.wh.x", "");
+    let rows = host.jsonl(["check", "br:/up=rw:/low=ro"]).exits(1).rows();
+    let mut found: Vec<(&str, &str)> = rows
+        .iter()
+        .map(|row| (text(row, "finding"), text(row, "path")))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            ("no-effect", "/"),
+            ("no-effect", "/d/x"),
+            ("stale-whiteout", "/nothing")
+        ]
+    );
+}
+
+#[test]
+fn every_verb_can_take_127_branches() {
+    let host = Host::empty();
+    let branches: Vec<String> = (0..127).map(|number| format!("/b{number}")).collect();
+    for (number, branch) in branches.iter().enumerate() {
+        host.file(format!("{branch}/all"), "")
+            .file(format!("{branch}/f{number}"), "");
+    }
+    host.file("/b0/.wh.f126", "");
+    let stack = format!(
+        "br:{}",
+        branches
+            .iter()
+            .map(|path| format!("{path}=ro+wh"))
+            .collect::<Vec<_>>()
+            .join(":")
+            .replacen("ro+wh", "rw", 1)
+    );
+    assert_eq!(
+        host.jsonl(["ls", &stack]).exits(0).rows().len(),
+        127,
+        "126 files and the one that all have"
+    );
+    assert_eq!(
+        host.ask(["changes", &stack]).exits(0).text(),
+        "D /f126\nC /all\nA /f0\n"
+    );
+    let mark = host.jsonl(["whiteouts", &stack]).exits(0).row();
+    assert_eq!(mark["hides"]["branch"], 126);
+    let row = host.jsonl(["which", "--in", &stack, "/all"]).exits(0).row();
+    assert_eq!(row["versions"].as_array().map(Vec::len), Some(127));
+    host.ask(["check", &stack]).exits(0);
+}
+
+#[test]
+fn trees_deeper_than_a_path_may_be_are_walked() {
+    let host = two_branches();
+    // 600 levels of 20 bytes: three times PATH_MAX, so that it must be made step by step.
+    let name = "deep".repeat(5);
+    let mut at = rustix::fs::open(
+        host.at("/up"),
+        rustix::fs::OFlags::PATH,
+        rustix::fs::Mode::empty(),
+    )
+    .expect("our own");
+    for _ in 0..600 {
+        rustix::fs::mkdirat(&at, &name, rustix::fs::Mode::from_raw_mode(0o755)).expect("our own");
+        at = rustix::fs::openat(
+            &at,
+            &name,
+            rustix::fs::OFlags::PATH,
+            rustix::fs::Mode::empty(),
+        )
+        .expect("our own");
+    }
+    assert_eq!(host.jsonl(["ls", "-R", STACK]).exits(0).rows().len(), 600);
+    assert_eq!(host.jsonl(["changes", STACK]).exits(0).rows().len(), 600);
+    host.ask(["check", STACK]).exits(0);
+    host.ask(["whiteouts", STACK]).exits(0);
+}
+
+#[test]
+fn what_may_not_be_read_is_said_and_the_rest_is_answered() {
+    let host = two_branches();
+    host.file("/up/a", "")
+        .file("/up/closed/.wh.x", "")
+        .file("/up/z/.wh.y", "")
+        .file("/low/z/y", "")
+        .file("/low/closed/x", "");
+    let set_mode = |path: &str, mode| {
+        fs::set_permissions(host.at(path), fs::Permissions::from_mode(mode)).expect("our own")
+    };
+    set_mode("/", 0o755);
+    set_mode("/up/closed", 0o000);
+    let program = Ordinary::program(&host);
+    for (verb, path, known) in [
+        (&["ls", "-R"][..], "/up/closed", vec!["/a", "/z"]),
+        (&["changes"], "/up/closed", vec!["/a", "/z", "/z/y"]),
+        (&["whiteouts"], "/up/closed", vec!["/z/y"]),
+        (&["which"], "/up/closed", vec!["/a"]),
+    ] {
+        let mut command = program.command();
+        command
+            .arg("--root")
+            .arg(&host.root)
+            .args(["--format", "jsonl"])
+            .args(verb);
+        match verb {
+            ["which"] => command.args(["--in", STACK, "/closed/x", "/a"]),
+            _ => command.arg(STACK),
+        };
+        let output = run::run(&mut command)
+            .exits(2)
+            .says("Permission denied")
+            .says(path)
+            .says("as root");
+        let paths: Vec<String> = output
+            .rows()
+            .iter()
+            .map(|row| text(row, "path").to_owned())
+            .collect();
+        for path in known {
+            assert!(
+                paths.iter().any(|seen| seen == path),
+                "{verb:?} {path}: {paths:?}"
+            );
+        }
+    }
+    set_mode("/up/closed", 0o755);
+}
+
+/// The binary as a user runs it who may not read everything.
+struct Ordinary(PathBuf);
+
+impl Ordinary {
+    /// A copy that such a user can reach.
+    fn program(host: &Host) -> Ordinary {
+        let copy = host.at("/layerctl");
+        fs::copy(env!("CARGO_BIN_EXE_layerctl"), &copy).expect("a copy of the program");
+        Ordinary(copy)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.0);
+        command.env_clear();
+        if is_root() {
+            const NOBODY: u32 = 65534;
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+}
+
+// ---- output ----
+
+const ODD: &[u8] = b"a\x1b[31mred\nline\t\xff";
+
+fn odd_names() -> Host {
+    let host = two_branches();
+    host.file(std::ffi::OsStr::from_bytes(&[b"/up/", ODD].concat()), "");
+    host
+}
+
+#[test]
+fn control_bytes_are_escaped_in_tables() {
+    let host = odd_names();
+    for verb in [
+        &["ls", STACK][..],
+        &["which", "--in", STACK, "--", "/a"],
+        &["check", STACK],
+    ] {
+        let output = host.ask(verb);
+        assert!(
+            !output
+                .stdout
+                .iter()
+                .any(|&byte| byte < b' ' && byte != b'\n' || byte == 0x7f),
+            "{verb:?}"
+        );
+    }
+    let shown = host.ask(["ls", STACK]).exits(0);
+    assert!(
+        shown.text().contains("/a\\x1b[31mred\\nline\\t\\xff"),
+        "{}",
+        shown.text()
+    );
+}
+
+#[test]
+fn bare_paths_are_raw_for_machines_and_escaped_for_a_terminal() {
+    let host = odd_names();
+    let path = [b"/", ODD].concat();
+    assert_eq!(
+        host.ask(["-0", "ls", STACK]).exits(0).stdout,
+        [&path[..], b"\0"].concat()
+    );
+    assert_eq!(
+        host.ask(["-q", "ls", STACK]).exits(0).stdout,
+        [&path[..], b"\n"].concat()
+    );
+    assert_eq!(
+        host.ask(["changes", STACK]).exits(0).stdout,
+        [b"A ", &path[..], b"\n"].concat()
+    );
+    for (arguments, shown) in [
+        (&["-q", "ls", STACK][..], "/a\\x1b[31mred\\nline\\t\\xff"),
+        (&["changes", STACK], "A /a\\x1b[31mred\\nline\\t\\xff"),
+    ] {
+        let seen = on_a_terminal(&host, arguments);
+        // Colours are ours; the name's own escape must not be among them.
+        assert!(
+            seen.contains(shown) && !seen.contains("\x1b[31mred"),
+            "{seen:?}"
+        );
+    }
+}
+
+/// What a terminal is sent.
+fn on_a_terminal(host: &Host, arguments: &[&str]) -> String {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+    grantpt(&master)
+        .and_then(|()| unlockpt(&master))
+        .expect("a pseudo-terminal");
+    let name = ptsname(&master, Vec::new()).expect("a pseudo-terminal");
+    let slave: OwnedFd = fs::File::options()
+        .write(true)
+        .open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))
+        .expect("a pseudo-terminal")
+        .into();
+    let mut command = run::command();
+    command
+        .env("TERM", "xterm")
+        .arg("--root")
+        .arg(&host.root)
+        .args(arguments)
+        .stdout(slave);
+    let status = command.status().expect("layerctl was built");
+    assert!(status.success());
+    // Ours is the last hand on the slave: without it, reading ends.
+    drop(command);
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut master = fs::File::from(master);
+    while let Ok(length @ 1..) = master.read(&mut buffer) {
+        seen.extend_from_slice(&buffer[..length]);
+    }
+    String::from_utf8_lossy(&seen).into_owned()
+}
+
+#[test]
+fn paths_that_are_not_utf_8_are_bytes_in_json() {
+    let host = odd_names();
+    let row = host.jsonl(["ls", STACK]).exits(0).row();
+    assert_eq!(
+        row["path"],
+        serde_json::json!({"bytes": "L2EbWzMxbXJlZApsaW5lCf8="})
+    );
+    assert_eq!(bytes(&row["path"]), [b"/", ODD].concat());
+    let document: Value = serde_json::from_slice(
+        &host
+            .ask(["--format", "json", "changes", STACK])
+            .exits(0)
+            .stdout,
+    )
+    .expect("JSON");
+    assert_eq!(bytes(&document[0]["path"]), [b"/", ODD].concat());
+}
+
+#[test]
+fn a_closed_pipe_is_quiet() {
+    for arguments in [
+        &["ls", "-R", "determined_sammet"][..],
+        &["--format", "json", "branches"],
+        &["man"],
+        &["--help"],
+        &["completions", "bash"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let host = Host::fixture("blog-host");
+        let mut command = run::command();
+        command
+            .arg("--root")
+            .arg(&host.root)
+            .args(arguments)
+            .stdout(writer);
+        command.stderr(std::process::Stdio::piped());
+        let output = command
+            .spawn()
+            .and_then(std::process::Child::wait_with_output)
+            .expect("layerctl was built");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_unless_they_are_asked_for() {
+    let host = Host::fixture("blog-host");
+    let is_coloured = |options: &[&str], variable: Option<(&str, &str)>| {
+        let mut command = run::command();
+        command
+            .arg("--root")
+            .arg(&host.root)
+            .args(options)
+            .args(["which", "/etc/apt/sources.list"])
+            .envs(variable);
+        run::run(&mut command).exits(0).stdout.contains(&0x1b)
+    };
+    assert!(!is_coloured(&[], None));
+    assert!(is_coloured(&["--color", "always"], None));
+    assert!(!is_coloured(
+        &["--color", "never"],
+        Some(("CLICOLOR_FORCE", "1"))
+    ));
+    assert!(is_coloured(&[], Some(("CLICOLOR_FORCE", "1"))));
+    assert!(!is_coloured(&[], Some(("NO_COLOR", "1"))));
+    assert!(
+        is_coloured(&["--color", "always"], Some(("NO_COLOR", "1"))),
+        "what is typed wins"
+    );
+    assert!(
+        !is_coloured(&["--color", "always", "--format", "jsonl"], None),
+        "JSON has no colours"
+    );
+}
+
+#[test]
+fn wrong_use_exits_2() {
+    for arguments in [
+        &["nonsense"][..],
+        &["which"],
+        &["ls"],
+        &["--format", "xml", "info"],
+        &["schema", "nonsense"],
+        &["man", "nonsense"],
+        &["whiteouts", "--glob", "[", "x"],
+    ] {
+        let output = run::layerctl(arguments).exits(2);
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    for arguments in [&["--version"][..], &["-V"], &["--help"], &["help", "which"]] {
+        run::layerctl(arguments).exits(0);
+    }
+}
+
+// ---- reading only ----
+
+#[test]
+fn reading_leaves_no_trace_not_even_an_access_time() {
+    let (host, container) = if is_root() {
+        (Host::captured("docker-aufs-leftover"), "web1")
+    } else {
+        (Host::copy_of("blog-host"), "determined_sammet")
+    };
+    let before = Trace::of(&host);
+    let asked: [&[&str]; 14] = [
+        &["branches"],
+        &["branches", "--", container],
+        &["ls", "-R", "-l", container],
+        &["-v", "ls", "-R", container],
+        &["whiteouts", "--all-layers", container],
+        &["copyups", container],
+        &["changes", "--long", container],
+        &["changes"],
+        &["history", container],
+        &["containers"],
+        &["images", "--all"],
+        &["check"],
+        &["info"],
+        &["which", "/etc/apt/sources.list"],
+    ];
+    for arguments in asked {
+        let Output { stdout, stderr, .. } = host.ask(arguments);
+        assert!(!stdout.is_empty(), "{arguments:?}: {stderr}");
+        before.compare(arguments);
+    }
+    let dry_run = ["restore", "--dry-run", "--in", container, "/etc/passwd"];
+    host.ask(dry_run);
+    before.compare(&dry_run);
+    before.compare_content();
+}
+
+/// Everything below a root: its metadata, times of reading among them, and its content.
+struct Trace {
+    root: PathBuf,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    path: PathBuf,
+    metadata: String,
+    content: Vec<u8>,
+}
+
+impl Trace {
+    fn of(host: &Host) -> Trace {
+        let paths = WalkDir::new(&host.root).into_iter();
+        let mut entries: Vec<Entry> = paths
+            .map(|entry| entry.expect("our own copy").into_path())
+            .map(|path| Entry {
+                metadata: String::new(),
+                content: content(&path),
+                path,
+            })
+            .collect();
+        for entry in &entries {
+            // Read before it was written, so that the next reading is noted even with `relatime`.
+            let seconds = |tv_sec| Timespec { tv_sec, tv_nsec: 0 };
+            let times = Timestamps {
+                last_access: seconds(1_000_000_000),
+                last_modification: seconds(1_100_000_000),
+            };
+            utimensat(CWD, &entry.path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("our own copy");
+        }
+        // Only now: what was done to one name of a file was done to its other names.
+        for entry in &mut entries {
+            entry.metadata = metadata(&entry.path);
+        }
+        Trace {
+            root: host.root.clone(),
+            entries,
+        }
+    }
+
+    /// Looks only at metadata: looking at more would change it.
+    fn compare(&self, after: &[&str]) {
+        for entry in &self.entries {
+            assert_eq!(
+                metadata(&entry.path),
+                entry.metadata,
+                "{after:?} {}",
+                entry.path.display()
+            );
+        }
+    }
+
+    /// Once all has been asked: the content is the same, and nothing was added.
+    fn compare_content(self) {
+        for entry in &self.entries {
+            assert!(
+                content(&entry.path) == entry.content,
+                "{}",
+                entry.path.display()
+            );
+        }
+        assert_eq!(
+            WalkDir::new(&self.root).into_iter().count(),
+            self.entries.len()
+        );
+    }
+}
+
+fn metadata(path: &Path) -> String {
+    let stat = path.symlink_metadata().expect("still there");
+    // Linux notes the reading of a link, and has no way to forbid it.
+    let read = if stat.is_symlink() {
+        0
+    } else {
+        stat.atime_nsec() + stat.atime() * 1_000_000_000
+    };
+    format!(
+        "inode {} mode {:o} links {} owner {}:{} size {} read {read} written {} changed {}.{};",
+        stat.ino(),
+        stat.mode(),
+        stat.nlink(),
+        stat.uid(),
+        stat.gid(),
+        stat.len(),
+        stat.mtime(),
+        stat.ctime(),
+        stat.ctime_nsec()
+    )
+}
+
+fn content(path: &Path) -> Vec<u8> {
+    let stat = path.symlink_metadata().expect("still there");
+    if stat.is_symlink() {
+        fs::read_link(path)
+            .expect("our own copy")
+            .into_os_string()
+            .into_vec()
+    } else if stat.is_file() {
+        fs::read(path).expect("our own copy")
+    } else {
+        Vec::new()
+    }
+}
