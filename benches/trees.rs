@@ -51,9 +51,15 @@ static TREE: LazyLock<TempDir> = LazyLock::new(|| {
 static WIDE: LazyLock<TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for branch in 0..BRANCHES_MAX {
-        fs::create_dir_all(dir.path().join(format!("b{branch}/usr/lib/python"))).expect("a directory");
+        fs::create_dir_all(dir.path().join(format!("b{branch}/usr/lib/python")))
+            .expect("a directory");
     }
-    fs::write(dir.path().join(format!("b{}/usr/lib/python/os.py", BRANCHES_MAX - 1)), b"").expect("a file");
+    fs::write(
+        dir.path()
+            .join(format!("b{}/usr/lib/python/os.py", BRANCHES_MAX - 1)),
+        b"",
+    )
+    .expect("a file");
     dir
 });
 
@@ -79,7 +85,8 @@ fn bare_walk(bencher: Bencher) {
 
 /// `openat`, `getdents64` and `close` for every directory, and nothing else.
 fn bare(root: &Path) -> usize {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
+    let flags =
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
     let mut count = 0;
     let mut pending = vec![openat(rustix::fs::CWD, root, flags, Mode::empty()).expect("the tree")];
@@ -115,7 +122,9 @@ fn changes(bencher: Bencher) {
 #[divan::bench(sample_count = 100)]
 fn which_on_127_branches(bencher: Bencher) {
     let at = WIDE.path().display();
-    let branches: Vec<String> = (0..BRANCHES_MAX).map(|branch| format!("{at}/b{branch}=ro+wh")).collect();
+    let branches: Vec<String> = (0..BRANCHES_MAX)
+        .map(|branch| format!("{at}/b{branch}=ro+wh"))
+        .collect();
     let stack = stack(&format!("br:{}", branches.join(":")));
     bencher.bench_local(|| {
         let root = stack.whole(Reading::Nothing);

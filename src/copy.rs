@@ -186,7 +186,9 @@ fn copy_leaf(
             let target = dir.read_link(name).map_err(LeafError::From)?;
             let attributes = Attributes::of_entry(dir, name).map_err(LeafError::From)?;
             fs::symlinkat(&target[..], &*to_fd, to_name).map_err(LeafError::To)?;
-            attributes.apply_to_entry(to, to_name).map_err(LeafError::To)?;
+            attributes
+                .apply_to_entry(to, to_name)
+                .map_err(LeafError::To)?;
             chown_link(to, to_name, &stat).map_err(LeafError::To)?;
             set_times(to, to_name, &stat).map_err(LeafError::To)
         }
@@ -200,7 +202,9 @@ fn copy_leaf(
             let mode = Mode::from_raw_mode(0o600);
             let attributes = Attributes::of_entry(dir, name).map_err(LeafError::From)?;
             fs::mknodat(&*to_fd, to_name, file_type, mode, stat.rdev).map_err(LeafError::To)?;
-            attributes.apply_to_entry(to, to_name).map_err(LeafError::To)?;
+            attributes
+                .apply_to_entry(to, to_name)
+                .map_err(LeafError::To)?;
             chown_link(to, to_name, &stat).map_err(LeafError::To)?;
             fs::chmodat(
                 &*to_fd,
@@ -335,7 +339,10 @@ impl Attributes {
             Err(errno) => return Err(errno),
         }
         let mut attributes = Vec::new();
-        for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        for name in names
+            .split(|&byte| byte == 0)
+            .filter(|name| !name.is_empty())
+        {
             let mut value: Vec<u8> = Vec::with_capacity(XATTR_MAX);
             match get(name, &mut value) {
                 Ok(()) => attributes.push((name.to_vec(), value)),
@@ -361,7 +368,10 @@ impl Attributes {
             }
         }
         for (name, value) in &self.0 {
-            may_be_refused(name, fs::fsetxattr(&fd, &name[..], value, XattrFlags::empty()))?;
+            may_be_refused(
+                name,
+                fs::fsetxattr(&fd, &name[..], value, XattrFlags::empty()),
+            )?;
         }
         fs::fchmod(&fd, Mode::from_raw_mode(stat.mode))?;
         fs::futimens(&fd, &times(stat))
@@ -374,7 +384,10 @@ impl Attributes {
         let fd = dir.fd()?;
         let path = entry_path(&fd, name);
         for (name, value) in &self.0 {
-            may_be_refused(name, fs::lsetxattr(&path[..], &name[..], value, XattrFlags::empty()))?;
+            may_be_refused(
+                name,
+                fs::lsetxattr(&path[..], &name[..], value, XattrFlags::empty()),
+            )?;
         }
         Ok(())
     }

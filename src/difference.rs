@@ -202,7 +202,11 @@ fn names(directory: &Directory<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, V
 }
 
 /// One name, and what is below it.
-fn compare_name<'s>(directory: &Arc<Directory<'s>>, branch: usize, name: &[u8]) -> Result<Found<'s>> {
+fn compare_name<'s>(
+    directory: &Arc<Directory<'s>>,
+    branch: usize,
+    name: &[u8],
+) -> Result<Found<'s>> {
     let place = &directory.place;
     let after = place.after.child(name)?;
     let before = match &place.before {

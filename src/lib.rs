@@ -25,7 +25,15 @@
 //! Dependencies point downwards. `union` and `whiteout` know no engine, an engine knows no verb,
 //! and only this module sees both `cli` and `render`. All verbs but `restore` only read.
 
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::todo, clippy::dbg_macro))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::todo,
+        clippy::dbg_macro
+    )
+)]
 
 pub mod branch;
 pub mod bytes;
@@ -219,7 +227,12 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
 /// Says what could not be read, each thing once, and whether there was any.
 fn report_problems(context: &Context<'_>) -> bool {
     let of_docker = context.survey.docker.take_problems();
-    let problems = context.survey.problems.iter().chain(&of_docker).chain(&context.problems);
+    let problems = context
+        .survey
+        .problems
+        .iter()
+        .chain(&of_docker)
+        .chain(&context.problems);
     let mut said = std::collections::HashSet::new();
     for problem in problems {
         if said.insert(problem.to_string()) {
@@ -311,7 +324,10 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
                 } else {
                     whiteouts::Layers::Writable
                 },
-                glob: glob.as_deref().map(|glob| whiteouts::Glob::new(glob.as_bytes())).transpose()?,
+                glob: glob
+                    .as_deref()
+                    .map(|glob| whiteouts::Glob::new(glob.as_bytes()))
+                    .transpose()?,
                 only: if recoverable {
                     whiteouts::Only::Recoverable
                 } else {

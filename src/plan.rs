@@ -258,7 +258,13 @@ impl Plan<'_> {
                     }
                 }
             }
-            Plan::CopyOut { source, from, name, to, .. } => {
+            Plan::CopyOut {
+                source,
+                from,
+                name,
+                to,
+                ..
+            } => {
                 let from = ground.machine_path(&source.on_host(*from, name));
                 let to = Bytes::from(to.as_path()).join(name);
                 steps.push(step(
@@ -536,7 +542,13 @@ fn remove_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<()> {
 
 /// On a mounted union a removed mark is dangerous until the kernel has forgotten what it cached:
 /// first it is found out whether that is permitted, and then both are done in one breath.
-fn remove_mark_live(stack: &Stack, branch: usize, mark: &Bytes, view: &View, command: &str) -> Result<()> {
+fn remove_mark_live(
+    stack: &Stack,
+    branch: usize,
+    mark: &Bytes,
+    view: &View,
+    command: &str,
+) -> Result<()> {
     let mount = &view.mount.path;
     let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
     kernel::refresh(&view.mount).map_err(|errno| Error::Refused {
@@ -557,7 +569,10 @@ fn remove_mark_live(stack: &Stack, branch: usize, mark: &Bytes, view: &View, com
     if let Err(errno) = refreshed {
         let put_back = make_mark(stack, branch, &dir, mark.file_name());
         return Err(Error::Refused {
-            what: format!("{mount} could not be refreshed ({})", Error::io("", errno).reason()),
+            what: format!(
+                "{mount} could not be refreshed ({})",
+                Error::io("", errno).reason()
+            ),
             hint: match put_back {
                 Ok(()) => "the mark was put back; try --strategy copy".into(),
                 Err(_) => format!(

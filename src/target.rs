@@ -110,15 +110,32 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
 /// written to is looked for among the mounted ones, by what it is and not by its path, and so is
 /// every directory that it lies in.
 fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
-    let identity = |path: &Bytes| survey.host.stat(path).ok().flatten().map(|stat| (stat.dev, stat.ino));
-    let written = union.branches.iter().filter(|branch| branch.spec.permission.is_writable());
+    let identity = |path: &Bytes| {
+        survey
+            .host
+            .stat(path)
+            .ok()
+            .flatten()
+            .map(|stat| (stat.dev, stat.ino))
+    };
+    let written = union
+        .branches
+        .iter()
+        .filter(|branch| branch.spec.permission.is_writable());
     for branch in written {
-        let Ok(real) = survey.host.resolve(&branch.spec.path) else { continue };
+        let Ok(real) = survey.host.resolve(&branch.spec.path) else {
+            continue;
+        };
         let parts: Vec<&[u8]> = real.components().collect();
         for end in (0..=parts.len()).rev() {
-            let Some(found) = identity(&Bytes::absolute(parts[..end].iter().copied())) else { continue };
+            let Some(found) = identity(&Bytes::absolute(parts[..end].iter().copied())) else {
+                continue;
+            };
             let mounted = survey.mounted.iter().find(|mounted| {
-                mounted.branches.iter().any(|of| identity(&of.spec.path) == Some(found))
+                mounted
+                    .branches
+                    .iter()
+                    .any(|of| identity(&of.spec.path) == Some(found))
             });
             let Some(mounted) = mounted else { continue };
             // The spelled stack's root is this directory of the mounted union.
@@ -130,8 +147,14 @@ fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
                 .iter()
                 .filter_map(|mount| {
                     let below = inside.strip_prefix(&mount.root)?;
-                    let path = below.components().fold(mount.path.clone(), |path, part| path.join(part));
-                    Some(MountPoint { path, root: Bytes::from("/"), ..mount.clone() })
+                    let path = below
+                        .components()
+                        .fold(mount.path.clone(), |path, part| path.join(part));
+                    Some(MountPoint {
+                        path,
+                        root: Bytes::from("/"),
+                        ..mount.clone()
+                    })
                 })
                 .collect();
             return;
@@ -170,14 +193,21 @@ fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     Ok(branches.into_iter().next().map(|(union, index, inside)| {
         let mut union = union.clone();
         if index == 0 {
-            return Target { inside, ..Target::of(union) };
+            return Target {
+                inside,
+                ..Target::of(union)
+            };
         }
         // What is left of the union is no union that the kernel has.
         union.branches.drain(..index);
         union.si = None;
         union.owner = None;
         union.mounts.clear();
-        Target { union, inside, is_layer: true }
+        Target {
+            union,
+            inside,
+            is_layer: true,
+        }
     }))
 }
 
@@ -193,7 +223,10 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     match survey.docker.mount_dir_at(path) {
         Some((container, inside)) => {
             let union = container_union(survey, &container)?;
-            Ok(Some(Target { inside, ..Target::of(union) }))
+            Ok(Some(Target {
+                inside,
+                ..Target::of(union)
+            }))
         }
         None => Ok(None),
     }
@@ -409,26 +442,20 @@ pub fn all_mounted(survey: &Survey<'_>) -> Result<Vec<Target>> {
 
 /// Names for completion: containers' and images', read from disk.
 pub fn names(survey: &Survey<'_>) -> Vec<(String, String)> {
-    let containers = survey
-        .docker
-        .containers()
-        .into_iter()
-        .map(|container| {
-            (
-                container.name,
-                format!("container {}", escape(container.image.as_bytes())),
-            )
-        });
-    let images = survey
-        .docker
-        .images()
-        .into_iter()
-        .flat_map(|image| {
-            image.names.tags
-                .into_iter()
-                .map(|tag| (tag, "image".to_owned()))
-                .collect::<Vec<_>>()
-        });
+    let containers = survey.docker.containers().into_iter().map(|container| {
+        (
+            container.name,
+            format!("container {}", escape(container.image.as_bytes())),
+        )
+    });
+    let images = survey.docker.images().into_iter().flat_map(|image| {
+        image
+            .names
+            .tags
+            .into_iter()
+            .map(|tag| (tag, "image".to_owned()))
+            .collect::<Vec<_>>()
+    });
     containers.chain(images).collect()
 }
 

@@ -126,7 +126,10 @@ impl Stack {
 
     /// Whether a branch below another could not be opened.
     pub fn lost_below(&self, branch: usize) -> bool {
-        self.branches.iter().skip(branch + 1).any(|below| below.dir.is_err())
+        self.branches
+            .iter()
+            .skip(branch + 1)
+            .any(|below| below.dir.is_err())
     }
 
     /// What one branch alone holds at `path`, marks and other branches left aside.

@@ -227,13 +227,13 @@ fn in_directory<'s>(
                 }
             }
             Some(Mark::Opaque) => match coming_back(&node, branch) {
-                    Ok(names) if names.is_empty() => {}
-                    Ok(names) => report(
-                        Finding::ComesBack,
-                        node.path().clone(),
-                        comes_back_words(&names),
-                    ),
-                    Err(error) => found.push(Item::Row(Err(error))),
+                Ok(names) if names.is_empty() => {}
+                Ok(names) => report(
+                    Finding::ComesBack,
+                    node.path().clone(),
+                    comes_back_words(&names),
+                ),
+                Err(error) => found.push(Item::Row(Err(error))),
             },
             None if name.starts_with(STAGING)
                 && name[STAGING.len()..].starts_with(b"layerctl-") =>

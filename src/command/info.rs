@@ -44,13 +44,21 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
     let elsewhere = mounted
         .iter()
         .filter(|union| union.state == crate::engine::MountState::Elsewhere);
-    context.problems.extend(context.survey.docker.take_problems());
-    let unread = context.survey.problems.iter().chain(&context.problems);
+    context
+        .problems
+        .extend(context.survey.docker.take_problems());
+    let mut problems: Vec<String> = Vec::new();
+    for problem in context.survey.problems.iter().chain(&context.problems) {
+        let words = problem.to_string();
+        if !problems.contains(&words) {
+            problems.push(words);
+        }
+    }
     let row = Row {
         engines,
         unions_mounted: mounted.len(),
         unions_elsewhere: elsewhere.count(),
-        problems: unread.map(ToString::to_string).collect(),
+        problems,
     };
     Outcome::yes(Report::Info(Box::new(row)))
 }

@@ -227,7 +227,9 @@ fn child<'s>(union: &Union, query: &Query<'_>, node: &Node<'s>, name: &[u8]) -> 
         None => {
             let is_broken = matches!(entry, Entry::Broken { .. });
             let is_wanted = is_broken || query.ghosts == Ghosts::Shown;
-            if is_wanted && (node.readdir_lists(name)? || query.ghosts == Ghosts::Shown && is_broken) {
+            if is_wanted
+                && (node.readdir_lists(name)? || query.ghosts == Ghosts::Shown && is_broken)
+            {
                 found.push(Item::Row(Ok(refused(path, &entry, !is_broken))));
             }
         }

@@ -120,7 +120,10 @@ impl Version {
 
 /// The targets and the branch of each that changes and marks are about. Of all the mounted
 /// unions, those in which nothing can be written are left out.
-fn subjects(context: &mut Context<'_>, name: Option<&[u8]>) -> Result<Vec<(Option<Bytes>, Target, usize)>> {
+fn subjects(
+    context: &mut Context<'_>,
+    name: Option<&[u8]>,
+) -> Result<Vec<(Option<Bytes>, Target, usize)>> {
     let mut subjects = Vec::new();
     for (label, target) in context.targets(name)? {
         match target.subject() {

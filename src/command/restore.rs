@@ -161,7 +161,10 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             && !row.reappears.is_empty()
             && query.consent == Consent::NotGiven
         {
-            return Err(Error::MoreReappears { path: row.path, reappears: row.reappears });
+            return Err(Error::MoreReappears {
+                path: row.path,
+                reappears: row.reappears,
+            });
         }
         plan.apply(&stack, &ground)?;
         row.applied = true;
@@ -239,7 +242,10 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
 /// Locks the union's writable branches against another restore. Where that cannot be had there
 /// is nothing to wait for: whoever may not list a branch does not write to it.
 fn lock_writable(stack: &Stack) -> Vec<Dir> {
-    let writable = stack.branches.iter().filter(|branch| branch.permission.is_writable());
+    let writable = stack
+        .branches
+        .iter()
+        .filter(|branch| branch.permission.is_writable());
     writable
         .filter_map(|branch| {
             let dir = branch.dir.as_ref().ok()?.child(b".", Access::List).ok()?;
@@ -252,15 +258,27 @@ fn lock_writable(stack: &Stack) -> Vec<Dir> {
 /// What is copied out must not land in the union: a branch, or a directory below one.
 fn refuse_inside(stack: &Stack, to: &Path) -> Result<()> {
     let identity = |dir: &Dir| dir.stat_self().ok().map(|stat| (stat.dev, stat.ino));
-    let branches: Vec<_> = stack.branches.iter().filter_map(|branch| identity(branch.dir.as_ref().ok()?)).collect();
+    let branches: Vec<_> = stack
+        .branches
+        .iter()
+        .filter_map(|branch| identity(branch.dir.as_ref().ok()?))
+        .collect();
     let real = std::fs::canonicalize(to).map_err(|error| {
-        Error::io(to, rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+        Error::io(
+            to,
+            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+        )
     })?;
     for ancestor in real.ancestors() {
-        let is_branch = identity(&Dir::open_root(ancestor)?).is_some_and(|of| branches.contains(&of));
+        let is_branch =
+            identity(&Dir::open_root(ancestor)?).is_some_and(|of| branches.contains(&of));
         if is_branch {
             return Err(Error::Refused {
-                what: format!("{} lies in the union's own branch {}", to.display(), ancestor.display()),
+                what: format!(
+                    "{} lies in the union's own branch {}",
+                    to.display(),
+                    ancestor.display()
+                ),
                 hint: "name a directory outside of the union".into(),
             });
         }
@@ -272,7 +290,10 @@ fn refuse_inside(stack: &Stack, to: &Path) -> Result<()> {
 fn command_line(query: &Query<'_>) -> String {
     let path = shell_quote(&Bytes::from(query.path));
     match query.within {
-        Some(name) => format!("layerctl restore --in {} -- {path}", shell_quote(&Bytes::from(name))),
+        Some(name) => format!(
+            "layerctl restore --in {} -- {path}",
+            shell_quote(&Bytes::from(name))
+        ),
         None => format!("layerctl restore {path}"),
     }
 }
@@ -385,7 +406,10 @@ fn plan<'s>(
         return copy_out(stack, &row.path, &cut, version, to, query.depth).map(Ok);
     }
     if found.rest.iter().any(|name| name == b"..") {
-        return Ok(Err(format!("the way to it is deleted ({}); name it without ..", cut.mark)));
+        return Ok(Err(format!(
+            "the way to it is deleted ({}); name it without ..",
+            cut.mark
+        )));
     }
     let is_exact = cut.kind == MarkKind::Whiteout
         && found.rest.is_empty()
@@ -451,7 +475,9 @@ fn copy_plan<'s>(
         what: "the union has no writable branch".into(),
         hint: out.into(),
     })?;
-    let above = std::iter::once(cut).chain(place.cuts()).find(|cut| cut.branch < writable);
+    let above = std::iter::once(cut)
+        .chain(place.cuts())
+        .find(|cut| cut.branch < writable);
     if let Some(above) = above {
         return Err(Error::Refused {
             what: format!(
@@ -466,9 +492,21 @@ fn copy_plan<'s>(
     }
     let mut chain = vec![name.clone()];
     chain.extend(found.rest.iter().cloned());
-    let mark = place.path().join(&stack.branches[writable].grammar.whiteout_of(&name));
-    let (source, from) = source_of(stack, cut.branch + 1, version.branch, place.path(), &found.path)?;
-    let first = if chain.len() > 1 { Kind::Directory } else { version.kind };
+    let mark = place
+        .path()
+        .join(&stack.branches[writable].grammar.whiteout_of(&name));
+    let (source, from) = source_of(
+        stack,
+        cut.branch + 1,
+        version.branch,
+        place.path(),
+        &found.path,
+    )?;
+    let first = if chain.len() > 1 {
+        Kind::Directory
+    } else {
+        version.kind
+    };
     Ok(Plan::Copy {
         writable,
         has_whiteout: stack.version(writable, &mark)?.is_some(),
@@ -493,7 +531,9 @@ fn source_of<'s>(
 ) -> Result<(Node<'s>, usize)> {
     for from in [below, version] {
         let root = stack.root(|branch| branch >= from, Reading::Nothing);
-        let provider = lookup(&root, path.as_bytes(), Follow::NotLast)?.entry.provider();
+        let provider = lookup(&root, path.as_bytes(), Follow::NotLast)?
+            .entry
+            .provider();
         if let (Some(provider), Entry::Dir(node)) = (
             provider,
             lookup(&root, place.as_bytes(), Follow::NotLast)?.entry,
@@ -632,8 +672,13 @@ fn revert<'s>(
         _ => return Ok(Err("it was made here: there is no lower version".into())),
     };
     let lower = below.child(&name)?;
-    if lower.provider().is_some_and(|of| !place.branches().any(|branch| branch == of)) {
-        return Ok(Err("its directory is opaque: the lower version would not show".into()));
+    if lower
+        .provider()
+        .is_some_and(|of| !place.branches().any(|branch| branch == of))
+    {
+        return Ok(Err(
+            "its directory is opaque: the lower version would not show".into(),
+        ));
     }
     match lower.kind() {
         None => return Ok(Err("it was made here: there is no lower version".into())),
@@ -665,7 +710,10 @@ fn look_again(
     if let Plan::CopyOut { to, name, .. } = plan {
         // Nobody else writes there: a walk by paths will do.
         let copy = to.join(OsStr::from_bytes(name));
-        let count = WalkDir::new(&copy).into_iter().filter(Result::is_ok).count();
+        let count = WalkDir::new(&copy)
+            .into_iter()
+            .filter(Result::is_ok)
+            .count();
         let copy = Bytes::from(copy.as_path());
         return match count {
             0 => Err(Error::io(copy, rustix::io::Errno::NOENT)),

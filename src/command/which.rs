@@ -10,8 +10,8 @@ use crate::dir::Kind;
 use crate::engine::Union;
 use crate::error::{Error, Result, errno_name};
 use crate::target;
-use crate::whiteout::MarkKind;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
+use crate::whiteout::MarkKind;
 
 /// What to look for.
 pub struct Query<'a> {
@@ -151,10 +151,7 @@ fn is_answered(rows: &[Row]) -> bool {
 }
 
 /// A path without TARGET: the union it lies under, or else every mounted one.
-fn everywhere(
-    context: &mut Context<'_>,
-    typed: &[u8],
-) -> Result<(Vec<Labelled>, Bytes)> {
+fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>, Bytes)> {
     if branch_or_name(typed) {
         return Err(Error::Usage(format!(
             "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
@@ -242,7 +239,11 @@ fn row(
         }
         Entry::Missing | Entry::Deleted { .. } => match &hidden_by {
             Some(_) => (State::Deleted, Some("ENOENT"), None),
-            None => (State::Missing, Some("ENOENT"), deleted_ancestor(&resolution)),
+            None => (
+                State::Missing,
+                Some("ENOENT"),
+                deleted_ancestor(&resolution),
+            ),
         },
     };
     let branch = resolution.entry.provider();

@@ -50,15 +50,30 @@ impl Glob {
         let is_text = std::str::from_utf8(pattern).is_ok();
         let text = readable(pattern, is_text);
         let parsed = glob::Pattern::new(&text).map_err(|error| {
-            Error::Usage(format!("{}: is no pattern: {error}", crate::bytes::escape(pattern)))
+            Error::Usage(format!(
+                "{}: is no pattern: {error}",
+                crate::bytes::escape(pattern)
+            ))
         })?;
-        Ok(Glob { pattern: parsed, is_path: pattern.contains(&b'/'), is_text })
+        Ok(Glob {
+            pattern: parsed,
+            is_path: pattern.contains(&b'/'),
+            is_text,
+        })
     }
 
     fn matches(&self, path: &Bytes) -> bool {
-        let bytes = if self.is_path { path.as_bytes() } else { path.file_name() };
-        let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-        self.pattern.matches_with(&readable(bytes, self.is_text), options)
+        let bytes = if self.is_path {
+            path.as_bytes()
+        } else {
+            path.file_name()
+        };
+        let options = glob::MatchOptions {
+            require_literal_separator: true,
+            ..Default::default()
+        };
+        self.pattern
+            .matches_with(&readable(bytes, self.is_text), options)
     }
 }
 
@@ -255,7 +270,7 @@ fn in_directory<'s>(
                     kind: MarkKind::Opaque,
                     branch,
                     mark: name.to_vec(),
-                        parent,
+                    parent,
                     name: of,
                 }
             }

@@ -145,7 +145,10 @@ impl Union {
         if let Some(owner) = &self.owner {
             return Bytes::from(owner.name.clone().unwrap_or_else(|| owner.id.clone()));
         }
-        let mount = self.mounts.first().filter(|_| self.state == MountState::Mounted);
+        let mount = self
+            .mounts
+            .first()
+            .filter(|_| self.state == MountState::Mounted);
         match (mount, &self.si, self.branches.first()) {
             (Some(mount), ..) => mount.path.clone(),
             (None, Some(si), _) => Bytes::from(format!("si_{si}")),

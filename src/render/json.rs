@@ -74,7 +74,9 @@ impl<F: Formatter> Formatter for Harmless<F> {
         while let Some(at) = rest.find(|char| char != '\\' && needs_escape(char)) {
             let (plain, from) = rest.split_at(at);
             writer.write_all(plain.as_bytes())?;
-            let Some(char) = from.chars().next() else { break };
+            let Some(char) = from.chars().next() else {
+                break;
+            };
             for unit in char.encode_utf16(&mut [0; 2]) {
                 write!(writer, "\\u{unit:04x}")?;
             }
@@ -91,7 +93,11 @@ impl<F: Formatter> Formatter for Harmless<F> {
         self.0.end_array(writer)
     }
 
-    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.0.begin_array_value(writer, first)
     }
 
@@ -107,7 +113,11 @@ impl<F: Formatter> Formatter for Harmless<F> {
         self.0.end_object(writer)
     }
 
-    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.0.begin_object_key(writer, first)
     }
 
@@ -126,13 +136,19 @@ mod tests {
 
     #[test]
     fn nothing_in_a_string_reaches_a_terminal_raw() {
-        for byte in (0..=0x1f).chain(0x7f..=0x9f).chain([0x202e, 0x2066, 0xe0001]) {
+        for byte in (0..=0x1f)
+            .chain(0x7f..=0x9f)
+            .chain([0x202e, 0x2066, 0xe0001])
+        {
             let text = format!("a{}b\\c", char::from_u32(byte).unwrap());
             let mut out = Vec::new();
             each(std::slice::from_ref(&text), &mut out).unwrap();
             let line = String::from_utf8(out).unwrap();
             let line = line.strip_suffix('\n').unwrap();
-            assert!(!line.chars().any(|char| char != '\\' && needs_escape(char)), "{line:?}");
+            assert!(
+                !line.chars().any(|char| char != '\\' && needs_escape(char)),
+                "{line:?}"
+            );
             assert_eq!(serde_json::from_str::<String>(line).unwrap(), text);
         }
     }

@@ -99,7 +99,11 @@ fn branches(rows: &[branches::Row], look: Look, out: &mut impl Write) -> io::Res
             cells.push(Cell::new(look.directory(&branch.directory)));
             if has_modules {
                 cells.push(Cell::new(
-                    branch.module.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    branch
+                        .module
+                        .as_ref()
+                        .map(ToString::to_string)
+                        .unwrap_or_default(),
                 ));
             }
             if look.verbose {
@@ -154,7 +158,10 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
             }
             _ => {
                 let why = row.why.clone().unwrap_or_default();
-                (format!("broken ({}): {why}", row.error.unwrap_or("EIO")), None)
+                (
+                    format!("broken ({}): {why}", row.error.unwrap_or("EIO")),
+                    None,
+                )
             }
         };
         writeln!(out, "{}  {verdict}", look.bold(&row.path.to_string()))?;
@@ -162,7 +169,10 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
             writeln!(out, "  {reason}")?;
         }
         if row.uncertain {
-            writeln!(out, "  but a branch above it was not read, and may say something else")?;
+            writeln!(
+                out,
+                "  but a branch above it was not read, and may say something else"
+            )?;
         }
         if let Some(instruction) = &row.instruction {
             writeln!(out, "  made by {}", look.clip(instruction, 70))?;
@@ -175,10 +185,7 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
         if shown.is_empty() {
             continue;
         }
-        let mut columns = Columns::new(
-            &["#", "SAYS", "LAYER", "TYPE", "SIZE", "DIRECTORY"],
-            look,
-        );
+        let mut columns = Columns::new(&["#", "SAYS", "LAYER", "TYPE", "SIZE", "DIRECTORY"], look);
         for verdict in shown {
             let version = row
                 .versions

@@ -113,9 +113,16 @@ impl Docker<'_> {
                 "is the configuration of another container",
             ));
         }
-        let driver = if config.driver.is_empty() { "aufs".to_owned() } else { config.driver };
+        let driver = if config.driver.is_empty() {
+            "aufs".to_owned()
+        } else {
+            config.driver
+        };
         if !is_id(&driver) {
-            return Err(Error::damaged(path, "names a storage driver that cannot be one"));
+            return Err(Error::damaged(
+                path,
+                "names a storage driver that cannot be one",
+            ));
         }
         let image_id = config.image.trim_start_matches("sha256:").to_owned();
         Ok(Container {
@@ -193,7 +200,11 @@ impl Docker<'_> {
                 } else {
                     Permission::ro_wh()
                 };
-                let path = if index == 0 { self.own_diff_dir(&id) } else { self.diff_dir(&id) };
+                let path = if index == 0 {
+                    self.own_diff_dir(&id)
+                } else {
+                    self.diff_dir(&id)
+                };
                 layer_branch(
                     path,
                     permission,
@@ -216,10 +227,7 @@ impl Docker<'_> {
     }
 
     /// The container that a layer directory is the own one of.
-    pub(super) fn container_of_mount(
-        &self,
-        mount_id: &str
-    ) -> Option<Container> {
+    pub(super) fn container_of_mount(&self, mount_id: &str) -> Option<Container> {
         let mounts = self.mounts.get_or_init(|| self.read_mounts());
         let id = match mounts.get(mount_id) {
             Some(id) => id,

@@ -70,8 +70,7 @@ impl Docker<'_> {
         let mut images = Vec::new();
         for driver in self.ids(&["image"]) {
             let names = self.names(&["image", &driver, "repositories.json"]);
-            for id in self.ids(
-                &["image", &driver, "imagedb", "content", "sha256"]) {
+            for id in self.ids(&["image", &driver, "imagedb", "content", "sha256"]) {
                 match self.content_image(&driver, &id) {
                     Ok(mut image) => {
                         image.names = names.get(&id).cloned().unwrap_or_default();
@@ -114,7 +113,9 @@ impl Docker<'_> {
         let mut names: HashMap<String, Names> = HashMap::new();
         for (name, references) in repositories.repositories {
             for (reference, id) in references.unwrap_or_default() {
-                let of = names.entry(id.trim_start_matches("sha256:").to_owned()).or_default();
+                let of = names
+                    .entry(id.trim_start_matches("sha256:").to_owned())
+                    .or_default();
                 // name:tag and name@digest in the newer layout, tag and digest in the older.
                 if reference.contains('@') {
                     of.digests.push(reference);
@@ -223,8 +224,12 @@ impl Docker<'_> {
         let mut chain: Vec<String> = Vec::new();
         let mut at = id.to_owned();
         while chain.len() < CHAIN_MAX {
-            let parts = ["image", driver, "imagedb", "metadata", "sha256", &at, "parent"];
-            let Some(parent) = self.word(&parts) else { break };
+            let parts = [
+                "image", driver, "imagedb", "metadata", "sha256", &at, "parent",
+            ];
+            let Some(parent) = self.word(&parts) else {
+                break;
+            };
             let parent = parent.trim_start_matches("sha256:").to_owned();
             if !is_id(&parent) || parent == id || chain.contains(&parent) {
                 break;
@@ -347,9 +352,16 @@ impl Docker<'_> {
                 // Kept as a branch that cannot be read, so that no answer seems sure.
                 let chain_id = layer.chain_id.clone().unwrap_or_default();
                 let what = format!("does not know the layer {chain_id}");
-                self.note(Error::damaged(self.at(&["image", &image.driver, "layerdb"]), what));
+                self.note(Error::damaged(
+                    self.at(&["image", &image.driver, "layerdb"]),
+                    what,
+                ));
                 let hex = chain_id.trim_start_matches("sha256:");
-                if is_id(hex) { hex.to_owned() } else { "unknown".to_owned() }
+                if is_id(hex) {
+                    hex.to_owned()
+                } else {
+                    "unknown".to_owned()
+                }
             });
             branches.push(layer_branch(
                 self.diff_dir(&id),

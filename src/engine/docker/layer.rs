@@ -115,7 +115,9 @@ impl Docker<'_> {
     fn layer_name(&self, path: &Bytes) -> Option<String> {
         let inside = self.inside(&["aufs", "diff"], path)?;
         let first = inside.components().next()?;
-        String::from_utf8(first.to_vec()).ok().filter(|id| is_id(id))
+        String::from_utf8(first.to_vec())
+            .ok()
+            .filter(|id| is_id(id))
     }
 
     /// What is left of a path below one of our directories, which a link may lead to.
@@ -128,19 +130,13 @@ impl Docker<'_> {
     }
 
     /// The container whose mount directory `aufs/mnt/<id>` a path is, or lies in.
-    pub fn mount_dir_at(
-        &self,
-        path: &Bytes
-    ) -> Option<(Container, Bytes)> {
+    pub fn mount_dir_at(&self, path: &Bytes) -> Option<(Container, Bytes)> {
         let inside = self.inside(&["aufs", "mnt"], path)?;
         let mut parts = inside.components();
         let id = String::from_utf8(parts.next()?.to_vec())
             .ok()
             .filter(|id| is_id(id))?;
-        Some((
-            self.container_of_mount(&id)?,
-            Bytes::absolute(parts),
-        ))
+        Some((self.container_of_mount(&id)?, Bytes::absolute(parts)))
     }
 
     /// A layer and those below it.

@@ -71,10 +71,15 @@ impl<'h> Docker<'h> {
         docker.root = named.unwrap_or(docker.root);
         // A directory that was named, or to which a link leads, has to be there.
         let found = host.stat(&docker.root);
-        let is_link = || host.lookup(docker.root.as_bytes(), Follow::NotLast).is_ok_and(|found| found.entry.kind().is_some());
+        let is_link = || {
+            host.lookup(docker.root.as_bytes(), Follow::NotLast)
+                .is_ok_and(|found| found.entry.kind().is_some())
+        };
         match found {
             Ok(Some(_)) => {}
-            Ok(None) if is_named || is_link() => docker.note(Error::io(docker.root.clone(), Errno::NOENT)),
+            Ok(None) if is_named || is_link() => {
+                docker.note(Error::io(docker.root.clone(), Errno::NOENT))
+            }
             Ok(None) => {}
             Err(error) => docker.note(error),
         }
@@ -129,7 +134,10 @@ impl<'h> Docker<'h> {
     /// The storage driver in use: aufs where any container has it, else the newest container's,
     /// else the one whose layers are here.
     pub fn driver(&self, containers: &[Container]) -> String {
-        let in_use = containers.iter().find(|container| container.is_aufs()).or(containers.first());
+        let in_use = containers
+            .iter()
+            .find(|container| container.is_aufs())
+            .or(containers.first());
         if let Some(container) = in_use {
             return container.driver.clone();
         }
