@@ -118,6 +118,16 @@ fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
             .flatten()
             .map(|stat| (stat.dev, stat.ino))
     };
+    let mounted: Vec<(&Union, Option<(u64, u64)>)> = survey
+        .mounted
+        .iter()
+        .flat_map(|of| {
+            of.branches
+                .iter()
+                .map(move |branch| (of, &branch.spec.path))
+        })
+        .map(|(of, path)| (of, identity(path)))
+        .collect();
     let written = union
         .branches
         .iter()
@@ -131,13 +141,9 @@ fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
             let Some(found) = identity(&Bytes::absolute(parts[..end].iter().copied())) else {
                 continue;
             };
-            let mounted = survey.mounted.iter().find(|mounted| {
-                mounted
-                    .branches
-                    .iter()
-                    .any(|of| identity(&of.spec.path) == Some(found))
-            });
-            let Some(mounted) = mounted else { continue };
+            let Some((mounted, _)) = mounted.iter().find(|(_, of)| *of == Some(found)) else {
+                continue;
+            };
             // The spelled stack's root is this directory of the mounted union.
             let inside = Bytes::absolute(parts[end..].iter().copied());
             union.state = mounted.state;

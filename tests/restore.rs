@@ -1960,6 +1960,10 @@ mod live {
     "#;
 
     fn imitation(script: &str) -> Option<Output> {
+        if script.contains("strace ") && !has_strace() {
+            skip("strace is not installed");
+            return None;
+        }
         in_own_mounts(&format!("{IMITATION}\n{script}"))
     }
 

@@ -139,6 +139,17 @@ impl Serialize for Role {
 }
 
 impl Union {
+    /// A union that nobody owns and no kernel has.
+    pub fn unmounted(branches: Vec<LayeredBranch>) -> Union {
+        Union {
+            si: None,
+            mounts: Vec::new(),
+            state: MountState::NotMounted,
+            owner: None,
+            branches,
+        }
+    }
+
     /// What a person would call it: the container's or image's name, the mount point, `si_HEX`
     /// (a mount point means nothing in another mount namespace), or the topmost directory.
     pub fn label(&self) -> Bytes {
@@ -180,19 +191,11 @@ impl Union {
 
 /// A stack that is only spelled: no kernel and no engine has to know it.
 pub fn spelled_union(specs: Vec<BranchSpec>) -> Union {
-    Union {
-        si: None,
-        mounts: Vec::new(),
-        state: MountState::NotMounted,
-        owner: None,
-        branches: specs
-            .into_iter()
-            .map(|spec| LayeredBranch {
-                spec,
-                layer: Layer::PLAIN,
-            })
-            .collect(),
-    }
+    let plain = |spec| LayeredBranch {
+        spec,
+        layer: Layer::PLAIN,
+    };
+    Union::unmounted(specs.into_iter().map(plain).collect())
 }
 
 /// Everything that is known of the unions of a host.
@@ -255,9 +258,12 @@ impl<'h> Survey<'h> {
 }
 
 /// A layer directory of an engine, in a branch of its own.
-pub fn layer_branch(path: Bytes, permission: Permission, layer: Layer) -> LayeredBranch {
+pub fn layer_branch(path: Bytes, permission: Permission, id: String) -> LayeredBranch {
     LayeredBranch {
         spec: BranchSpec { path, permission },
-        layer,
+        layer: Layer {
+            id: Some(id),
+            ..Layer::PLAIN
+        },
     }
 }

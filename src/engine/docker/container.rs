@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Docker, Layout, NAME, instant, is_id, is_zero_time, null_default, read_json};
 use crate::branch::Permission;
-use crate::engine::{Layer, MountState, Owner, OwnerKind, Role, Union, layer_branch};
+use crate::engine::{Owner, OwnerKind, Role, Union, layer_branch};
 use crate::error::{Error, Result};
 
 /// A container, as its configuration file has it.
@@ -205,23 +205,10 @@ impl Docker<'_> {
                 } else {
                     self.diff_dir(&id)
                 };
-                layer_branch(
-                    path,
-                    permission,
-                    Layer {
-                        id: Some(id),
-                        ..Layer::PLAIN
-                    },
-                )
+                layer_branch(path, permission, id)
             })
             .collect();
-        let mut union = Union {
-            si: None,
-            mounts: Vec::new(),
-            state: MountState::NotMounted,
-            owner: None,
-            branches,
-        };
+        let mut union = Union::unmounted(branches);
         self.label_container(&mut union, container);
         Ok(union)
     }

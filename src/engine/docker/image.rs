@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Container, Docker, Layout, NAME, instant, is_id, null_default, read_json, short};
 use crate::branch::Permission;
-use crate::engine::{Layer, MountState, Owner, OwnerKind, Role, Union, layer_branch};
+use crate::engine::{Layer, Owner, OwnerKind, Role, Union, layer_branch};
 use crate::error::{Error, Result};
 
 /// No image has nearly as many layers; a longer chain of parents is a loop.
@@ -363,26 +363,16 @@ impl Docker<'_> {
                     "unknown".to_owned()
                 }
             });
-            branches.push(layer_branch(
-                self.diff_dir(&id),
-                Permission::ro_wh(),
-                Layer {
-                    id: Some(id),
-                    ..Layer::PLAIN
-                },
-            ));
+            branches.push(layer_branch(self.diff_dir(&id), Permission::ro_wh(), id));
         }
         let mut union = Union {
-            si: None,
-            mounts: Vec::new(),
-            state: MountState::NotMounted,
             owner: Some(Owner {
                 engine: NAME,
                 kind: OwnerKind::Image,
                 id: image.id.clone(),
                 name: image.names.tags.first().cloned(),
             }),
-            branches,
+            ..Union::unmounted(branches)
         };
         self.label_image(&mut union, image.layout, &image.driver, &image.id);
         Ok(union)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::{Container, Docker, NAME, is_id};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
-use crate::engine::{Layer, MountState, Owner, OwnerKind, Role, Union, layer_branch};
+use crate::engine::{Owner, OwnerKind, Role, Union, layer_branch};
 use crate::error::{Error, Result};
 
 impl Docker<'_> {
@@ -156,23 +156,10 @@ impl Docker<'_> {
                 } else {
                     Permission::ro_wh()
                 };
-                layer_branch(
-                    self.diff_dir(&id),
-                    permission,
-                    Layer {
-                        id: Some(id),
-                        ..Layer::PLAIN
-                    },
-                )
+                layer_branch(self.diff_dir(&id), permission, id)
             })
             .collect();
-        let mut union = Union {
-            si: None,
-            mounts: Vec::new(),
-            state: MountState::NotMounted,
-            owner: None,
-            branches,
-        };
+        let mut union = Union::unmounted(branches);
         match container {
             Some(container) if id.ends_with("-init") => {
                 if let Some(init) = union.branches.first_mut() {
