@@ -58,6 +58,16 @@ pub enum Action {
 #[derive(Debug, Clone)]
 pub struct View {
     pub mount: MountPoint,
+    /// Where other unions are mounted that share the branch.
+    pub also: Vec<MountPoint>,
+}
+
+impl View {
+    /// Refreshes each mount, whatever becomes of another.
+    fn refresh(&self) -> Result<(), Errno> {
+        let all = std::iter::once(&self.mount).chain(&self.also);
+        all.map(kernel::refresh).fold(Ok(()), Result::and)
+    }
 }
 
 impl View {
@@ -146,6 +156,8 @@ pub enum Plan<'s> {
         first: Kind,
         /// Whether the writable branch has a whiteout of the first name.
         has_whiteout: bool,
+        /// The directories on the way that the writable branch does not have, topmost first.
+        missing: Vec<Bytes>,
         depth: Depth,
     },
     /// Copy a hidden version out of the union.
@@ -157,6 +169,8 @@ pub enum Plan<'s> {
         to: PathBuf,
         depth: Depth,
     },
+    /// The branches show it, the mount does not: make the kernel look again.
+    Refresh,
     /// Take the writable branch's version away, so that the one below shows.
     Revert {
         writable: usize,
@@ -215,6 +229,7 @@ impl Plan<'_> {
                 from,
                 has_whiteout,
                 first,
+                missing,
                 ..
             } => {
                 let what = chain
@@ -232,6 +247,14 @@ impl Plan<'_> {
                         ));
                     }
                     None => {
+                        for made in missing {
+                            let to = in_branch(*writable, made);
+                            steps.push(step(
+                                Action::MakeDirectory,
+                                to.clone(),
+                                format!("make the directory {to}, as the union shows it"),
+                            ));
+                        }
                         let to = in_branch(*writable, &what);
                         steps.push(step(
                             Action::Copy,
@@ -272,6 +295,16 @@ impl Plan<'_> {
                     to.clone(),
                     format!("copy {from} to {to}"),
                 ));
+            }
+            Plan::Refresh => {
+                if let Some(view) = &ground.view {
+                    let mount = view.mount.path.clone();
+                    steps.push(step(
+                        Action::Refresh,
+                        mount.clone(),
+                        format!("refresh {mount}, no option changed"),
+                    ));
+                }
             }
             Plan::Revert {
                 writable,
@@ -329,13 +362,19 @@ impl Plan<'_> {
                 (Some(view), Some(path)) => {
                     vec![format!("rm -r -- {}", shell_quote(&view.path(&path)?))]
                 }
-                _ => vec![put_mark_back(in_branch(*branch, mark))],
+                // An opaque mark can only be put back behind the mount, which then has to look again.
+                (Some(view), None) => vec![
+                    put_mark_back(in_branch(*branch, mark)),
+                    format!("mount -o remount {}", shell_quote(&view.mount.path)),
+                ],
+                (None, _) => vec![put_mark_back(in_branch(*branch, mark))],
             },
             Plan::Copy {
                 writable,
                 place,
                 chain,
                 has_whiteout,
+                missing,
                 ..
             } => {
                 let first = place.path().join(&chain[0]);
@@ -350,6 +389,12 @@ impl Plan<'_> {
                                 &whiteout_path(stack, *writable, &first),
                             )));
                         }
+                        if !missing.is_empty() {
+                            let dirs = missing.iter().rev();
+                            let dirs: Vec<String> =
+                                dirs.map(|dir| in_branch(*writable, dir)).collect();
+                            commands.push(format!("rmdir -- {}", dirs.join(" ")));
+                        }
                         commands
                     }
                 }
@@ -360,7 +405,7 @@ impl Plan<'_> {
                     shell_quote(&Bytes::from(to.as_path()).join(name))
                 )]
             }
-            Plan::Revert { save: None, .. } => Vec::new(),
+            Plan::Refresh | Plan::Revert { save: None, .. } => Vec::new(),
             Plan::Revert {
                 writable,
                 place,
@@ -398,6 +443,12 @@ impl Plan<'_> {
             } => match &ground.view {
                 Some(view) => copy_through(view, place, chain, source, *depth),
                 None => self.copy_into_branch(stack),
+            },
+            Plan::Refresh => match &ground.view {
+                None => Ok(()),
+                Some(view) => view
+                    .refresh()
+                    .map_err(|errno| Error::io(view.mount.path.clone(), errno)),
             },
             Plan::CopyOut {
                 source,
@@ -443,13 +494,24 @@ impl Plan<'_> {
             source,
             first,
             has_whiteout,
+            missing,
             depth,
             ..
         } = self
         else {
             return Ok(());
         };
-        let dir = make_place(stack, *writable, place)?;
+        let take_back = || {
+            for path in missing.iter().rev() {
+                // Only what is empty goes: anything else has become somebody's.
+                if let Ok(dir) = branch_dir(stack, *writable, &path.parent())
+                    && let Ok(fd) = dir.fd()
+                {
+                    let _ = unlinkat(&*fd, path.file_name(), AtFlags::REMOVEDIR);
+                }
+            }
+        };
+        let dir = make_place(stack, *writable, place).inspect_err(|_| take_back())?;
         let name = &chain[0];
         let staging = staging_name(STAGING);
         let grammar = stack.branches[*writable].grammar;
@@ -469,8 +531,13 @@ impl Plan<'_> {
             }
             if *first == Kind::File {
                 renameat(&*fd, &staging[..], &*fd, &mark[..]).map_err(fail)?;
-                sync_dir(&dir).map_err(fail)?;
-                rename_into(&dir, &mark, &dir, name).map_err(fail)
+                let placed = sync_dir(&dir).and_then(|()| rename_into(&dir, &mark, &dir, name));
+                placed.map_err(|errno| {
+                    // The mark goes on to hide the name; it gets its empty content back.
+                    let _ = make_mark(stack, *writable, &dir, &staging)
+                        .and_then(|()| renameat(&*fd, &staging[..], &*fd, &mark[..]));
+                    fail(errno)
+                })
             } else {
                 rename_into(&dir, &staging, &dir, name).map_err(fail)?;
                 unlinkat(&*fd, &mark[..], AtFlags::empty()).map_err(|errno| {
@@ -483,6 +550,7 @@ impl Plan<'_> {
         if made.is_err() {
             // What cannot be removed is named by `check`; the first error is the one to tell.
             let _ = copy::remove_tree(&dir, &staging);
+            take_back();
         }
         made?;
         sync_dir(&dir).map_err(fail)
@@ -551,7 +619,7 @@ fn remove_mark_live(
 ) -> Result<()> {
     let mount = &view.mount.path;
     let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
-    kernel::refresh(&view.mount).map_err(|errno| Error::Refused {
+    view.refresh().map_err(|errno| Error::Refused {
         what: format!(
             "{mount} may not be refreshed ({}); the mark was left alone, since a mounted union would go on \
              to answer \"not there\", and making the name anew could crash the kernel",
@@ -564,7 +632,7 @@ fn remove_mark_live(
     let dir = find_mark(stack, branch, mark)?;
     let removed = unlink(&dir, mark.file_name());
     // Whatever the removal answered, nothing may come between.
-    let refreshed = kernel::refresh(&view.mount);
+    let refreshed = view.refresh();
     removed.map_err(fail)?;
     if let Err(errno) = refreshed {
         let put_back = make_mark(stack, branch, &dir, mark.file_name());

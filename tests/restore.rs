@@ -1959,7 +1959,7 @@ mod live {
         set +e
     "#;
 
-    fn imitation(script: &str) -> Option<Output> {
+    pub fn imitation(script: &str) -> Option<Output> {
         if script.contains("strace ") && !has_strace() {
             skip("strace is not installed");
             return None;
@@ -2276,5 +2276,142 @@ mod live {
             return;
         };
         assert_eq!(lines(&output), ["0", "x", "./.wh.f "], "{}", output.stderr);
+    }
+}
+mod mounts {
+    use super::*;
+
+    #[test]
+    fn a_kill_before_the_refresh_is_made_good_by_the_next_run() {
+        if !has_strace() {
+            return skip("strace is not installed");
+        }
+        let Some(output) = live::imitation(
+            "echo x > br1/f; touch br0/.wh.f; imitate empty
+             strace -o /dev/null -e trace=fspick -e inject=fspick:signal=KILL:when=2 $LAYERCTL restore $H/mnt/f; look
+             strace -o trace/t -e trace=fsconfig $LAYERCTL restore $H/mnt/f >/dev/null; grep -c RECONFIGURE trace/t",
+        ) else {
+            return;
+        };
+        assert_eq!(output.text(), "\n1\n", "{}", output.stderr);
+    }
+
+    #[test]
+    fn a_mount_point_that_something_else_covers_is_not_taken_for_the_union() {
+        for strategy in ["copy", "unhide"] {
+            let Some(output) = live::imitation(&format!(
+                "echo x > br1/f; touch br0/.wh.f; imitate empty; mount -t tmpfs other mnt
+                 echo \"34 33 0:30 / $H/mnt rw,relatime - tmpfs other rw\" >> /proc/self/mountinfo
+                 restore --strategy {strategy} si_abc123:/f >/dev/null; echo $?; look; ls -A mnt"
+            )) else {
+                return;
+            };
+            assert_eq!(
+                output.text(),
+                "2\n./.wh.f \n",
+                "{strategy}: {}",
+                output.stderr
+            );
+        }
+    }
+
+    /// The same directory may be the writable branch of two mounts (FACTS-aufs 4.11): both have
+    /// cached what was there.
+    #[test]
+    fn every_union_that_has_the_branch_is_refreshed() {
+        if !has_strace() {
+            return skip("strace is not installed");
+        }
+        let Some(output) = live::imitation(
+            "mkdir mnt2; echo x > br1/f; touch br0/.wh.f; imitate br1; mount --bind mnt mnt2
+             mkdir /sys/fs/aufs/si_def456; cp /sys/fs/aufs/si_abc123/* /sys/fs/aufs/si_def456/
+             echo \"35 15 0:31 / $H/mnt2 rw,relatime - aufs none rw,si=def456\" >> /proc/self/mountinfo
+             strace -o trace/t -e trace=fspick,unlinkat $LAYERCTL restore si_abc123:/f > /dev/null; echo $?; sed 's/.*mnt/mnt/; s/\".*//; s/(.*//' trace/t | grep -v '^+'",
+        ) else {
+            return;
+        };
+        let lines: Vec<&str> = output.text().lines().collect();
+        let unlink = lines
+            .iter()
+            .position(|line| *line == "unlinkat")
+            .unwrap_or(0);
+        assert!(
+            lines[unlink..].contains(&"mnt2"),
+            "{lines:?} {}",
+            output.stderr
+        );
+    }
+}
+
+mod the_plan {
+    use super::*;
+
+    fn past_a_layer() -> Union {
+        let union = Union::usual();
+        union
+            .file("low/e/sub/f", "content")
+            .file("low/e/sub/g", "g")
+            .mark("mid/e/sub/.wh.f");
+        union
+    }
+
+    #[test]
+    fn names_every_directory_that_will_be_made() {
+        let union = past_a_layer();
+        let row = union.restore(&["-n"], "/e/sub/f").exits(0).row();
+        let paths: Vec<Vec<u8>> = steps(&row).into_iter().map(|(_, path, _)| path).collect();
+        for made in ["up/e", "up/e/sub", "up/e/sub/f"] {
+            let made = union.at(made).into_os_string();
+            assert!(
+                paths.iter().any(|path| path == made.as_bytes()),
+                "{made:?}: {row}"
+            );
+        }
+    }
+
+    #[test]
+    fn takes_the_directories_back_that_it_made() {
+        let union = past_a_layer();
+        let before = union.disk();
+        let row = union.restore(&[], "/e/sub/f").exits(0).row();
+        take_back(&row);
+        assert_same(&settled(before), &settled(union.disk()));
+    }
+
+    /// Writing into a copied host needs leave, whatever the option is called.
+    #[test]
+    fn copies_nothing_out_into_a_copied_host_unasked() {
+        let host = Host::empty();
+        host.file("/up/.wh.f", "").file("/low/f", "f").dir("/out");
+        let arguments = ["restore", "--in", "br:/up=rw:/low", "/f", "--to"];
+        let arguments = arguments.iter().map(OsStr::new);
+        let out = host.at("/out");
+        let output = host.ask(arguments.chain([out.as_os_str()]));
+        assert!(!out.join("f").exists());
+        output.exits(2).says("--write");
+    }
+
+    /// Whether exactly one union fits cannot be told while another cannot be read.
+    #[test]
+    fn is_not_made_while_a_union_that_might_be_meant_cannot_be_read() {
+        let host = Host::empty();
+        for number in ["1", "2"] {
+            let (up, low) = (format!("/u{number}"), format!("/l{number}"));
+            host.file(format!("{up}/.wh.f"), "")
+                .file(format!("{low}/f"), "f");
+            let branches = [(up.as_bytes(), "rw"), (low.as_bytes(), "ro+wh")];
+            host.union(
+                &format!("abc{number}"),
+                &[(&format!("/mnt/{number}"), "/")],
+                &branches,
+            );
+        }
+        fs::rename(host.at("/u1"), host.at("/elsewhere")).expect("ours");
+        let output = host.ask(["restore", "--write", "/f"]);
+        assert!(
+            host.at("/u2/.wh.f").exists(),
+            "it was restored all the same"
+        );
+        output.exits(2);
     }
 }

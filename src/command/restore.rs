@@ -14,7 +14,7 @@ use crate::command::which::hidden_by;
 use crate::command::{Context, Outcome, Report, Version};
 pub use crate::copy::Depth;
 use crate::dir::{Access, Dir, Kind};
-use crate::engine::{MountState, Union};
+use crate::engine::{MountPoint, MountState, Union};
 use crate::error::{Error, Result};
 use crate::plan::{Ground, Plan, Step, View, shell_quote};
 use crate::target::{self, Target};
@@ -123,6 +123,10 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     }
     let plan = match plan(&stack, &path, query, &mut row)? {
         Ok(plan) => plan,
+        Err(_) if is_forgotten(&stack, &ground, &row.path)? => {
+            row.strategy = Some("refresh");
+            Plan::Refresh
+        }
         Err(nothing) => {
             row.nothing = Some(nothing);
             return Ok(Outcome {
@@ -148,6 +152,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     row.steps = plan.steps(&stack, &ground)?;
     row.undo = plan.undo(&stack, &ground)?;
     if query.apply == Apply::Now {
+        let is_written = is_written || is_into(&plan, context.survey.host.root());
         if is_written && !context.survey.host.is_live() && !query.may_write_copy {
             return Err(Error::Refused {
                 what: format!(
@@ -204,7 +209,11 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
     let mut fitting = Vec::new();
     let mut mounted = target::all_mounted(&context.survey)?;
     for target in &mounted {
-        let stack = context.open(target);
+        let stack = target.union.open(context.survey.host);
+        // Whether this one has it cannot be told, and so neither whether another is the only one.
+        if let Some(error) = stack.lost().next() {
+            return Err(error);
+        }
         let root = stack.whole(Reading::Nothing);
         let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
         let fits = match &query.goal {
@@ -239,6 +248,47 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
     }
 }
 
+/// Where other unions are mounted that have a writable branch of this one: the kernel has cached
+/// there, too, what lies in it.
+fn sharing(context: &Context<'_>, union: &Union) -> Vec<MountPoint> {
+    let written: Vec<&Bytes> = union
+        .branches
+        .iter()
+        .filter(|branch| branch.spec.permission.is_writable())
+        .map(|branch| &branch.spec.path)
+        .collect();
+    let others = context.survey.mounted.iter().filter(|other| {
+        other.si != union.si
+            && other
+                .branches
+                .iter()
+                .any(|branch| written.contains(&&branch.spec.path))
+    });
+    others
+        .filter_map(|other| other.mounts.first().cloned())
+        .collect()
+}
+
+/// Whether the branches show the path and the mount does not: it has cached that it is not there.
+/// A run that was killed before it could refresh leaves that.
+fn is_forgotten(stack: &Stack, ground: &Ground, path: &Bytes) -> Result<bool> {
+    let Some(view) = &ground.view else {
+        return Ok(false);
+    };
+    let root = stack.whole(Reading::Nothing);
+    let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+    Ok(found.entry.kind().is_some() && found.place.is_some() && view.look(path)?.is_none())
+}
+
+/// Whether something is copied out into the host that is looked at.
+fn is_into(plan: &Plan<'_>, root: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    match (plan, real(root)) {
+        (Plan::CopyOut { to, .. }, Some(root)) => real(to).is_some_and(|to| to.starts_with(root)),
+        _ => false,
+    }
+}
+
 /// Locks the union's writable branches against another restore. Where that cannot be had there
 /// is nothing to wait for: whoever may not list a branch does not write to it.
 fn lock_writable(stack: &Stack) -> Vec<Dir> {
@@ -246,9 +296,18 @@ fn lock_writable(stack: &Stack) -> Vec<Dir> {
         .branches
         .iter()
         .filter(|branch| branch.permission.is_writable());
-    writable
+    let mut dirs: Vec<(u64, u64, Dir)> = writable
         .filter_map(|branch| {
             let dir = branch.dir.as_ref().ok()?.child(b".", Access::List).ok()?;
+            let stat = dir.stat_self().ok()?;
+            Some((stat.dev, stat.ino, dir))
+        })
+        .collect();
+    // In one order for everybody, so that no two wait for each other.
+    dirs.sort_by_key(|(dev, ino, _)| (*dev, *ino));
+    dirs.dedup_by_key(|(dev, ino, _)| (*dev, *ino));
+    dirs.into_iter()
+        .filter_map(|(_, _, dir)| {
             flock(&*dir.fd().ok()?, FlockOperation::LockExclusive).ok()?;
             Some(dir)
         })
@@ -307,9 +366,22 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes, query: &Query<'_>)
             .mounts
             .iter()
             .filter(|mount| path.strip_prefix(&mount.root).is_some())
-            .min_by_key(|mount| mount.root.components().count())
+            // What is mounted over it later is what a look there would see.
+            .filter(|mount| {
+                let covering = context.survey.table.covering(&mount.path);
+                mount.process.is_some()
+                    || covering.is_some_and(|covering| {
+                        covering.fs_type == b"aufs" && covering.si() == union.si
+                    })
+            })
+            // The whole union rather than a part of it, and where it can be written to.
+            .min_by_key(|mount| {
+                let is_read_only = mount.flags.split(',').any(|flag| flag == "ro");
+                (is_read_only, mount.root.components().count())
+            })
             .map(|mount| View {
                 mount: mount.clone(),
+                also: sharing(context, union),
             })
     } else {
         None
@@ -507,7 +579,17 @@ fn copy_plan<'s>(
     } else {
         version.kind
     };
+    let mut missing = Vec::new();
+    let mut on_the_way = Bytes::from("/");
+    for name in place.path().components() {
+        on_the_way = on_the_way.join(name);
+        let there = stack.version(writable, &on_the_way)?;
+        if there.is_none_or(|stat| stat.kind != Kind::Directory) {
+            missing.push(on_the_way.clone());
+        }
+    }
     Ok(Plan::Copy {
+        missing,
         writable,
         has_whiteout: stack.version(writable, &mark)?.is_some(),
         place: place.clone(),

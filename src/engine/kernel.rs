@@ -314,12 +314,17 @@ fn look_elsewhere(host: &Host, found: &mut BTreeMap<String, Union>) {
 pub fn refresh(mount: &MountPoint) -> std::result::Result<(), Errno> {
     let path = mount.reach();
     let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
-    match fspick(rustix::fs::CWD, &path, flags) {
-        Ok(picked) => fsconfig_reconfigure(picked),
-        // Kernels before 5.2: a remount drops every flag that is not repeated.
-        Err(Errno::NOSYS) => mount_remount(&path, mount_flags(&mount.flags), ""),
-        Err(errno) => Err(errno),
+    // A directory below the mount point is no mount, which is EINVAL; one above it is.
+    for at in path.ancestors() {
+        match fspick(rustix::fs::CWD, at, flags) {
+            Ok(picked) => return fsconfig_reconfigure(picked),
+            Err(Errno::INVAL) => {}
+            // Kernels before 5.2: a remount drops every flag that is not repeated.
+            Err(Errno::NOSYS) => return mount_remount(&path, mount_flags(&mount.flags), ""),
+            Err(errno) => return Err(errno),
+        }
     }
+    Err(Errno::INVAL)
 }
 
 fn mount_flags(words: &str) -> MountFlags {
