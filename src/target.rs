@@ -242,9 +242,11 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
 fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
     let inside_union = |path: &Bytes| {
         let mount = survey.table.covering(path)?;
-        let union = survey.mounted.iter().find(|union| {
-            union.mounts.iter().any(|at| at.path == mount.point) && mount.fs_type == b"aufs"
-        })?;
+        let si = mount.si().filter(|_| mount.fs_type == b"aufs")?;
+        let union = survey
+            .mounted
+            .iter()
+            .find(|union| union.si.as_ref() == Some(&si))?;
         let rest = path.strip_prefix(&mount.point)?;
         let inside = rest
             .components()

@@ -255,7 +255,8 @@ fn nothing_of_a_kernel_is_nothing_mounted() {
             .exits(0)
             .rows()
             .iter()
-            .all(|row| row["mounted"] == false)
+            .all(|row| row.get("mounted").is_none()),
+        "nothing tells, so nothing is said"
     );
     // An empty root has no engine.
     let nothing = Host::empty();

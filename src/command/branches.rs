@@ -61,20 +61,29 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
             let target = context.find(name)?;
             // Says which branch is not there.
             context.open(&target);
-            vec![row(target.union)]
+            vec![row(target.union.label(), target.union)]
         }
         None => {
             let mounted = context.survey.mounted.clone();
             let unmounted = context.survey.unmounted();
-            mounted.into_iter().chain(unmounted).map(row).collect()
+            {
+                let unions: Vec<Union> = mounted.into_iter().chain(unmounted).collect();
+                context
+                    .problems
+                    .extend(unions.iter().filter_map(Union::unknown));
+                unions
+                    .into_iter()
+                    .map(|union| row(context.survey.label(&union), union))
+                    .collect()
+            }
         }
     };
     Outcome::yes(Report::Branches(rows))
 }
 
-fn row(union: Union) -> Row {
+fn row(label: Bytes, union: Union) -> Row {
     Row {
-        union: union.label(),
+        union: label,
         si: union.si.as_ref().map(|si| format!("si_{si}")),
         state: union.state,
         partial: union

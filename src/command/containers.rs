@@ -27,8 +27,10 @@ pub struct Row {
     pub finished: Option<String>,
     pub ports: String,
     pub driver: String,
-    /// Whether the kernel has its union mounted, whatever the engine's files say.
-    pub mounted: bool,
+    /// Whether the kernel has its union mounted, whatever the engine's files say; none where that
+    /// is not known: another driver's, or a host without a mount table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mounted: Option<bool>,
     #[serde(skip)]
     pub full_state: ContainerState,
 }
@@ -53,7 +55,8 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
             };
             Row {
                 engine: "docker",
-                mounted: survey.mounted_of(&container.id).is_some(),
+                mounted: (container.is_aufs() && !survey.table.0.is_empty())
+                    .then(|| survey.mounted_of(&container.id).is_some()),
                 image: if is_another {
                     short(&container.image_id).to_owned()
                 } else {

@@ -101,14 +101,7 @@ fn image_of(context: &Context<'_>, target: &Target) -> Result<Result<Image>> {
     let docker = &context.survey.docker;
     match owner.kind {
         OwnerKind::Image => Ok(docker.image("aufs", &owner.id)),
-        OwnerKind::Container => {
-            let containers = docker.containers();
-            let container = containers
-                .iter()
-                .find(|container| container.id == owner.id)
-                .ok_or_else(none)?;
-            Ok(docker.image_of(container))
-        }
+        OwnerKind::Container => Ok(docker.image_of(&docker.container(&owner.id)?)),
         OwnerKind::Layer => Err(none()),
     }
 }

@@ -46,7 +46,7 @@ impl Context<'_> {
             Some(name) => Ok(vec![(None, self.find(name)?)]),
             None => Ok(target::all_mounted(&self.survey)?
                 .into_iter()
-                .map(|target| (Some(target.union.label()), target))
+                .map(|target| (Some(self.survey.label(&target.union)), target))
                 .collect()),
         }
     }
@@ -54,6 +54,7 @@ impl Context<'_> {
     /// Opens a target's branches. One that cannot be opened makes every answer unsure.
     pub fn open(&mut self, target: &Target) -> Stack {
         let stack = target.union.open(self.survey.host);
+        self.problems.extend(target.union.unknown());
         self.problems.extend(stack.lost());
         stack
     }
@@ -149,7 +150,7 @@ fn no_subject(target: &Target) -> Error {
 fn path_in_union(typed: &[u8]) -> Bytes {
     let mut path = Bytes::absolute(crate::bytes::components(typed));
     // A trailing slash means "the directory", and follows a link.
-    if typed.ends_with(b"/") && path.as_bytes() != b"/" {
+    if (typed.ends_with(b"/") || typed.ends_with(b"/.")) && path.as_bytes() != b"/" {
         path.0.push(b'/');
     }
     path

@@ -247,6 +247,7 @@ fn row(
         },
     };
     let branch = resolution.entry.provider();
+    let decided_by = branch.or(hidden_by.as_ref().map(|cut| cut.branch));
     let instruction =
         branch.and_then(|branch| union.branches.get(branch)?.layer.instruction.clone());
     Row {
@@ -262,8 +263,12 @@ fn row(
         uncertain: stack
             .branches
             .iter()
-            .take(branch.unwrap_or(stack.branches.len()))
-            .any(|above| above.dir.is_err()),
+            .take(decided_by.unwrap_or(stack.branches.len()))
+            .any(|above| above.dir.is_err())
+            || stack.branches.is_empty()
+            || hidden_by
+                .as_ref()
+                .is_some_and(|cut| versions.is_empty() && stack.lost_below(cut.branch)),
         error,
         why,
         trail: trail(stack, &resolution, &versions, hidden_by.as_ref()),

@@ -8,7 +8,7 @@
 //!
 //! `/sys` shows every AUFS of the machine, the mount table only those of one mount namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use rustix::io::Errno;
 use rustix::mount::{FsPickFlags, MountFlags, fsconfig_reconfigure, fspick, mount_remount};
@@ -27,6 +27,8 @@ const ATTEMPTS: usize = 5;
 /// One line of a mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// The mount's own number and that of the mount it lies on; `/proc/mounts` has neither.
+    pub ids: Option<(u32, u32)>,
     pub root: Bytes,
     pub point: Bytes,
     pub flags: String,
@@ -51,14 +53,44 @@ impl Mount {
 pub struct MountTable(pub Vec<Mount>);
 
 impl MountTable {
-    /// The mount that a path lies on: the deepest one, the latest where several cover each other.
+    /// The mount that a path lies on. As the kernel walks: down from the first mount on the path,
+    /// always to the next one that lies on it, however deep the ones are that it covers.
     pub fn covering(&self, path: &Bytes) -> Option<&Mount> {
-        self.0
+        let on_path: Vec<&Mount> = self
+            .0
             .iter()
-            .enumerate()
-            .filter(|(_, mount)| path.strip_prefix(&mount.point).is_some())
-            .max_by_key(|(order, mount)| (mount.point.components().count(), *order))
-            .map(|(_, mount)| mount)
+            .filter(|mount| path.strip_prefix(&mount.point).is_some())
+            .collect();
+        let depth = |mount: &&&Mount| mount.point.components().count();
+        let numbers: Option<Vec<(u32, u32)>> = on_path.iter().map(|mount| mount.ids).collect();
+        let are_unlike = |numbers: &Vec<(u32, u32)>| {
+            let ids: HashSet<u32> = numbers.iter().map(|(id, _)| *id).collect();
+            ids.len() == numbers.len()
+        };
+        // Without numbers the order of mounting is all there is: the latest covers.
+        let Some(numbers) = numbers.filter(are_unlike) else {
+            return on_path.last().copied();
+        };
+        let is_lowest =
+            |(id, parent): (u32, u32)| id == parent || !numbers.iter().any(|(of, _)| *of == parent);
+        let lowest = on_path
+            .iter()
+            .rev()
+            .filter(|mount| mount.ids.is_some_and(is_lowest));
+        let mut at: &Mount = lowest.min_by_key(depth)?;
+        for _ in 0..on_path.len() {
+            let id = at.ids.map(|(id, _)| id);
+            let lies_on_it = on_path.iter().rev().filter(|mount| {
+                mount
+                    .ids
+                    .is_some_and(|(of, parent)| Some(parent) == id && Some(of) != id)
+            });
+            match lies_on_it.min_by_key(depth) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        Some(at)
     }
 }
 
@@ -67,7 +99,9 @@ pub fn parse_mountinfo(bytes: &[u8]) -> MountTable {
     let mounts = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
         let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
+        let number = |at: usize| std::str::from_utf8(fields[at]).ok()?.parse().ok();
         Some(Mount {
+            ids: number(0).zip(number(1)),
             root: Bytes(unescape_octal(fields[3])),
             point: Bytes(unescape_octal(fields[4])),
             flags: String::from_utf8_lossy(fields[5]).into_owned(),
@@ -88,6 +122,7 @@ pub fn parse_mounts(bytes: &[u8]) -> MountTable {
         let fs_type = fields.next()?;
         let options = fields.next()?;
         Some(Mount {
+            ids: None,
             root: Bytes::from("/"),
             point: Bytes(unescape_octal(point)),
             flags: String::from_utf8_lossy(options).into_owned(),
@@ -168,12 +203,6 @@ pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>
                 Ok(Some(specs)) => union.branches = layered(specs),
                 Err(error) => problems.push(error),
             }
-        }
-        if union.branches.is_empty() {
-            problems.push(Error::damaged(
-                format!("{SYSFS}/si_{si}"),
-                "neither /sys nor the mount table tells the branches of this union",
-            ));
         }
         find_modules(host, &table, &mut union);
         unions.push(union);
@@ -414,6 +443,21 @@ mod tests {
         assert_eq!(covering("/etc/passwd"), b"aufs");
         assert_eq!(covering("/home/me"), b"tmpfs");
         assert_eq!(covering("/homeless"), b"aufs");
+
+        // A later mount over a parent covers what was mounted below it before.
+        for table in [
+            parse_mountinfo(
+                b"1 0 0:1 / / rw - ext4 /dev/a rw\n\
+                  2 1 0:2 / /mnt/sub rw - aufs none rw,si=1\n\
+                  3 1 0:3 / /mnt rw - tmpfs t rw\n",
+            ),
+            parse_mounts(
+                b"/dev/a / ext4 rw 0 0\nnone /mnt/sub aufs rw,si=1 0 0\nt /mnt tmpfs rw 0 0\n",
+            ),
+        ] {
+            let covering = table.covering(&Bytes::from("/mnt/sub/x")).unwrap();
+            assert_eq!(covering.fs_type, b"tmpfs");
+        }
     }
 
     proptest::proptest! {

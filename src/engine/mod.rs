@@ -168,6 +168,15 @@ impl Union {
         }
     }
 
+    /// That the kernel has the union and nothing tells its branches.
+    pub fn unknown(&self) -> Option<Error> {
+        let si = self.si.as_ref().filter(|_| self.branches.is_empty())?;
+        Some(Error::damaged(
+            format!("/sys/fs/aufs/si_{si}"),
+            "neither /sys nor the mount table tells the branches of this union",
+        ))
+    }
+
     /// Opens every branch. Those that cannot be opened are kept with the reason.
     pub fn open(&self, host: &Host) -> Stack {
         let branches = self
@@ -244,6 +253,21 @@ impl<'h> Survey<'h> {
         }
         self.problems.extend(problems);
         unions
+    }
+
+    /// A union's label, made unlike those of other mounted ones: mounts can cover each other.
+    pub fn label(&self, union: &Union) -> Bytes {
+        let label = union.label();
+        let is_shared = self
+            .mounted
+            .iter()
+            .any(|other| other.si != union.si && other.label() == label);
+        match (is_shared, &union.si) {
+            (true, Some(si)) => {
+                Bytes([label.as_bytes(), format!(" (si_{si})").as_bytes()].concat())
+            }
+            _ => label,
+        }
     }
 
     /// The mounted union of a container.

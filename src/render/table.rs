@@ -171,7 +171,7 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
         if row.uncertain {
             writeln!(
                 out,
-                "  but a branch above it was not read, and may say something else"
+                "  but a branch was not read that may say something else"
             )?;
         }
         if let Some(instruction) = &row.instruction {
@@ -539,8 +539,8 @@ fn status(row: &containers::Row) -> String {
     };
     let is_up = matches!(row.state, "running" | "paused");
     match (is_up, row.mounted) {
-        (true, false) => format!("{words}, not mounted"),
-        (false, true) => format!("{words}, still mounted"),
+        (true, Some(false)) => format!("{words}, not mounted"),
+        (false, Some(true)) => format!("{words}, still mounted"),
         _ => words,
     }
 }

@@ -31,11 +31,12 @@ pub fn duration(seconds: i64) -> String {
     }
 }
 
-/// How long ago a time was that an engine wrote; the text itself where it is no time.
+/// How long ago a time was that an engine wrote; the text itself, to be escaped, where it is no
+/// time.
 pub fn ago(text: &str) -> String {
     match text.parse::<Timestamp>() {
         Ok(then) => format!("{} ago", duration(now().as_second() - then.as_second())),
-        Err(_) => crate::bytes::escape(text.as_bytes()).into_owned(),
+        Err(_) => text.to_owned(),
     }
 }
 

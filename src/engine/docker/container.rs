@@ -93,7 +93,11 @@ impl Docker<'_> {
         containers
     }
 
-    pub(super) fn container(&self, id: &str) -> Result<Container> {
+    /// A container by its id.
+    ///
+    /// # Errors
+    /// A configuration that is missing or damaged.
+    pub fn container(&self, id: &str) -> Result<Container> {
         let new = self.at(&["containers", id, "config.v2.json"]);
         let old = self.at(&["containers", id, "config.json"]);
         let (path, layout) = match self.host.stat(&new)? {

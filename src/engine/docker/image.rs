@@ -79,6 +79,15 @@ impl Docker<'_> {
                     Err(error) => self.note(error),
                 }
             }
+            // What is named and not there is missing, not absent.
+            for id in names
+                .keys()
+                .filter(|id| !images.iter().any(|image| image.id == **id))
+            {
+                if let Err(error) = self.content_image(&driver, id) {
+                    self.note(error);
+                }
+            }
         }
         let graph = self.ids(&["graph"]);
         if !graph.is_empty() {
