@@ -463,6 +463,29 @@ fn what_is_mounted_inside_a_union_is_not_the_unions() {
 }
 
 #[test]
+fn of_unions_over_each_other_the_upper_one_answers() {
+    let host = Host::empty();
+    host.file(
+        "/proc/self/mountinfo",
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n\
+         2 1 0:9 / /mnt rw - aufs none rw,si=aa1\n\
+         3 2 0:10 / /mnt rw - aufs none rw,si=bb2\n",
+    );
+    for (si, branch) in [("aa1", "/w/covered"), ("bb2", "/w/upper")] {
+        host.file(
+            format!("/sys/fs/aufs/si_{si}/br0"),
+            format!("{branch}=rw\n"),
+        )
+        .file(format!("{branch}/of_{si}"), "");
+    }
+    let row = host.jsonl(["which", "/mnt/of_bb2"]).exits(0).row();
+    assert_eq!(text(&row, "union"), "/mnt (si_bb2)");
+    host.jsonl(["which", "/mnt/of_aa1"]).exits(1);
+    let rows = host.jsonl(["changes"]).exits(0).rows();
+    assert_eq!(texts(&rows, "union"), ["/mnt (si_aa1)", "/mnt (si_bb2)"]);
+}
+
+#[test]
 fn links_of_the_host_lead_to_mount_points_inside_the_root() {
     let host = two_unions();
     host.link("/short", "/mnt");

@@ -177,7 +177,8 @@ fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>,
     match target::seen_at(&context.survey, &path)? {
         Some(target) => {
             let inside = target.inside.clone();
-            Ok((vec![(Some(target.union.label()), target)], inside))
+            let label = context.survey.label(&target.union);
+            Ok((vec![(Some(label), target)], inside))
         }
         None => Ok((context.targets(None)?, path)),
     }
