@@ -1,4 +1,4 @@
-//! The oracle's stacks, made on disk. What the fields mean: `../shared/oracle/README.md`, whose
+//! The oracle's stacks, made on disk. What the fields mean: `fixtures/oracle/README.md`, whose
 //! words are repeated here.
 
 use std::collections::BTreeMap;
