@@ -196,6 +196,22 @@ fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     let mut branches: Vec<_> = branches.collect();
     // The branch of a union of which the path is the deepest part.
     branches.sort_by_key(|(_, _, inside)| inside.components().count());
+    let deepest = branches
+        .first()
+        .map(|(_, _, inside)| inside.components().count());
+    branches.retain(|(_, _, inside)| Some(inside.components().count()) == deepest);
+    if branches.len() > 1 {
+        return Err(Error::Ambiguous {
+            name: path.to_text().into_owned(),
+            candidates: branches
+                .iter()
+                .map(|(union, index, _)| {
+                    let si = union.si.as_deref().unwrap_or_default();
+                    format!("si_{si}, branch {index} of {}", union.label().to_text())
+                })
+                .collect(),
+        });
+    }
     Ok(branches.into_iter().next().map(|(union, index, inside)| {
         let mut union = union.clone();
         if index == 0 {

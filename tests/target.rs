@@ -463,6 +463,21 @@ fn what_is_mounted_inside_a_union_is_not_the_unions() {
 }
 
 #[test]
+fn a_branch_of_several_unions_is_ambiguous() {
+    let host = Host::empty();
+    host.union("a1", &[("/m1", "/")], &[(b"/w/a", "rw"), (b"/w/low", "ro")])
+        .union("a2", &[("/m2", "/")], &[(b"/w/b", "rw"), (b"/w/low", "ro")])
+        .file("/w/low/f", "")
+        .dir("/w/a");
+    for name in ["/w/low", "/w/low/f"] {
+        host.ask(["branches", name])
+            .exits(2)
+            .says("si_a2, branch 1 of /m2");
+    }
+    host.ask(["branches", "/w/a"]).exits(0);
+}
+
+#[test]
 fn of_unions_over_each_other_the_upper_one_answers() {
     let host = Host::empty();
     host.file(
