@@ -9,8 +9,8 @@ use crate::command::{Context, Outcome, Report};
 use crate::dir::{Access, Kind};
 use crate::error::{Error, Result};
 use crate::plan::STAGING;
-use crate::union::{Entry, Node, Reading, Stack, Why};
-use crate::walk::{Item, walk};
+use crate::union::{Node, Stack, Why};
+use crate::walk::{BranchItems, Found, InBranch, Item, walk_branch};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};
 
 /// All findings, and whether everything could be read.
@@ -104,34 +104,17 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
     })
 }
 
-enum Visit<'s> {
-    Root,
-    Directory(Arc<Node<'s>>, Vec<u8>),
-}
-
-type Found<'s> = Vec<Item<Visit<'s>, Result<Row>>>;
-
 /// What is wrong in one branch, in the view of that branch and those below it.
 fn findings(stack: &Stack, branch: usize) -> impl Iterator<Item = Result<Row>> {
-    walk(Visit::Root, move |visit| {
-        let found = match visit {
-            Visit::Root => in_directory(
-                stack.root(|index| index >= branch, Reading::Branch(branch)),
-                None,
-                branch,
-            ),
-            Visit::Directory(parent, name) => match parent.child(&name) {
-                Ok(Entry::Dir(node)) => in_directory(node, Some((&parent, &name)), branch),
-                Ok(Entry::Broken {
-                    why: Why::BadOpaque { branch: of },
-                    ..
-                }) if of == branch => Ok(vec![Item::Row(Ok(bad_opaque(&parent, &name, branch)))]),
-                Ok(_) => Ok(Vec::new()),
-                Err(error) => Err(error),
-            },
-        };
-        found.unwrap_or_else(|error| vec![Item::Row(Err(error))])
-    })
+    walk_branch(
+        stack,
+        branch,
+        move |node, at| in_directory(node, at, branch),
+        move |parent, name, why| match why {
+            Why::BadOpaque { branch: of } if of == branch => Some(bad_opaque(parent, name, branch)),
+            _ => None,
+        },
+    )
 }
 
 fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
@@ -146,18 +129,14 @@ fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
     }
 }
 
-fn in_directory<'s>(
-    node: Node<'s>,
-    at: Option<(&Node<'s>, &[u8])>,
-    branch: usize,
-) -> Result<Found<'s>> {
+fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<BranchItems<'s, Row>> {
     let permission = &node.stack().branches[branch].permission;
     let grammar = node.stack().branches[branch].grammar;
     let Some(listing) = node.listing(branch)? else {
         return Ok(Vec::new());
     };
     let node = Arc::new(node);
-    let mut found: Found<'s> = Vec::new();
+    let mut found = Vec::new();
     for (name, kind) in listing.iter() {
         let mut report = |finding, path: Bytes, means: String| {
             found.push(Item::Row(Ok(Row {
@@ -252,7 +231,7 @@ fn in_directory<'s>(
                     report(Finding::NameTooLong, node.path().join(name), means);
                 }
                 if kind == Kind::Directory {
-                    found.push(Item::Place(Visit::Directory(
+                    found.push(Item::Place(InBranch::Name(
                         Arc::clone(&node),
                         name.to_vec(),
                     )));

@@ -221,7 +221,7 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
                 found.entry.provider().is_some() && found.entry.provider() == stack.writable()
             }
             Goal::Undelete(_) | Goal::CopyOut(_) => {
-                hidden_by(&found, &versions(&stack, &target.union, &found)?).is_some()
+                hidden_by(&found, &versions(&stack, &found.path)?).is_some()
             }
         };
         if fits {
@@ -394,11 +394,17 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes, query: &Query<'_>)
     })
 }
 
-fn versions(stack: &Stack, union: &Union, found: &Resolution<'_>) -> Result<Vec<Version>> {
+/// What the branches hold at a path, topmost first, hidden or not.
+fn versions(stack: &Stack, path: &Bytes) -> Result<Vec<Version>> {
     let mut versions = Vec::new();
     for branch in 0..stack.branches.len() {
-        if let Some(stat) = stack.version(branch, &found.path)? {
-            versions.push(Version::new(union, branch, &stat));
+        if let Some(stat) = stack.version(branch, path)? {
+            versions.push(Version {
+                branch,
+                kind: stat.kind,
+                size: stat.size,
+                layer: None,
+            });
         }
     }
     Ok(versions)
@@ -427,18 +433,7 @@ fn plan<'s>(
             kind.word()
         )));
     }
-    let versions: Vec<Version> = (0..stack.branches.len())
-        .map(|branch| Ok(stack.version(branch, &row.path)?.map(|stat| (branch, stat))))
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .map(|(branch, stat)| Version {
-            branch,
-            kind: stat.kind,
-            size: stat.size,
-            layer: None,
-        })
-        .collect();
+    let versions = versions(stack, &row.path)?;
     let cut = match &found.entry {
         // What an earlier run that was killed between two steps has left, too.
         Entry::Broken {

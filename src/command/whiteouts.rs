@@ -10,8 +10,8 @@ use crate::dir::Kind;
 use crate::engine::Union;
 use crate::error::{Error, Result};
 use crate::target::Target;
-use crate::union::{Entry, Node, Reading, Stack};
-use crate::walk::{Item, walk};
+use crate::union::{Entry, Node, Stack};
+use crate::walk::{BranchItems, Found, InBranch, Item, walk_branch};
 use crate::whiteout::{Mark, MarkKind};
 
 pub struct Query<'a> {
@@ -213,44 +213,27 @@ impl FoundMark<'_> {
     }
 }
 
-enum Visit<'s> {
-    Root,
-    Directory(std::sync::Arc<Node<'s>>, Vec<u8>),
-}
-
 /// Every mark in one branch, in the order of the branch's names.
 pub fn marks<'s>(stack: &'s Stack, branch: usize) -> impl Iterator<Item = Result<FoundMark<'s>>> {
-    walk(Visit::Root, move |visit| {
-        let found = match visit {
-            Visit::Root => in_directory(
-                stack.root(|index| index >= branch, Reading::Branch(branch)),
-                None,
-                branch,
-            ),
-            Visit::Directory(parent, name) => match parent.child(&name) {
-                Ok(Entry::Dir(node)) => in_directory(node, Some((parent, name)), branch),
-                // Refused by the union, or gone: nothing below it means anything.
-                Ok(_) => Ok(Vec::new()),
-                Err(error) => Err(error),
-            },
-        };
-        found.unwrap_or_else(|error| vec![Item::Row(Err(error))])
-    })
+    walk_branch(
+        stack,
+        branch,
+        move |node, at| in_directory(node, at, branch),
+        |_, _, _| None,
+    )
 }
-
-type Found<'s> = Vec<Item<Visit<'s>, Result<FoundMark<'s>>>>;
 
 fn in_directory<'s>(
     node: Node<'s>,
-    parent: Option<(std::sync::Arc<Node<'s>>, Vec<u8>)>,
+    parent: Found<'s>,
     branch: usize,
-) -> Result<Found<'s>> {
+) -> Result<BranchItems<'s, FoundMark<'s>>> {
     let grammar = node.stack().branches[branch].grammar;
     let Some(listing) = node.listing(branch)? else {
         return Ok(Vec::new());
     };
     let node = std::sync::Arc::new(node);
-    let mut found: Found<'s> = Vec::new();
+    let mut found = Vec::new();
     for (name, kind) in listing.iter() {
         let mark = match grammar.mark(name) {
             Some(Mark::Whiteout(hidden)) => FoundMark {
@@ -276,7 +259,7 @@ fn in_directory<'s>(
             }
             None => {
                 if kind == Kind::Directory && !grammar.hides_entry(name) {
-                    found.push(Item::Place(Visit::Directory(
+                    found.push(Item::Place(InBranch::Name(
                         std::sync::Arc::clone(&node),
                         name.to_vec(),
                     )));
