@@ -37,6 +37,12 @@ impl Bytes {
         Bytes(joined)
     }
 
+    /// A path that was taken as if `self` were the root.
+    pub fn join_path(&self, path: &Bytes) -> Bytes {
+        path.components()
+            .fold(self.clone(), |joined, part| joined.join(part))
+    }
+
     /// The absolute path of `components`: `/` of none.
     pub fn absolute<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
         let mut path = Vec::new();

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A system call failed on a path of the host.
-    #[error("{path}: {}", errno_words(.errno))]
+    #[error("{path}: {}", errno_words(*.errno))]
     Io { path: Bytes, errno: Errno },
 
     /// A file of an engine or of the kernel does not say what it should.
@@ -109,7 +109,7 @@ impl Error {
     /// What happened, without the path.
     pub fn reason(&self) -> String {
         match self {
-            Error::Io { errno, .. } => errno_words(errno),
+            Error::Io { errno, .. } => errno_words(*errno),
             Error::Damaged { what, .. } => escape_text(what).into_owned(),
             other => other.to_string(),
         }
@@ -126,7 +126,8 @@ impl Error {
     }
 }
 
-fn errno_words(errno: &Errno) -> String {
+/// What the system says of an errno.
+pub fn errno_words(errno: Errno) -> String {
     let words = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
     match words.find(" (os error") {
         Some(end) => words[..end].to_owned(),

@@ -18,7 +18,7 @@ use crate::bytes::{Bytes, escape};
 use crate::copy::{self, Depth, copy, rename_into, staging_name, sync_dir};
 use crate::dir::{Access, Dir, Kind, Stat};
 use crate::engine::{MountPoint, kernel};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_words};
 use crate::union::{Node, Stack};
 use crate::whiteout::OPAQUE;
 
@@ -93,9 +93,7 @@ impl View {
     pub fn path(&self, path: &Bytes) -> Result<Bytes> {
         let inside = self.inside(path)?;
         let mount = Bytes::from(self.mount.reach().as_path());
-        Ok(inside
-            .components()
-            .fold(mount, |joined, part| joined.join(part)))
+        Ok(mount.join_path(&inside))
     }
 
     /// What the mounted union answers for a path.
@@ -124,11 +122,7 @@ impl Ground {
     fn machine_path(&self, on_host: &Bytes) -> Bytes {
         match self.root == Path::new("/") {
             true => on_host.clone(),
-            false => on_host
-                .components()
-                .fold(Bytes::from(self.root.as_path()), |joined, part| {
-                    joined.join(part)
-                }),
+            false => Bytes::from(self.root.as_path()).join_path(on_host),
         }
     }
 }
@@ -623,7 +617,7 @@ fn remove_mark_live(
         what: format!(
             "{mount} may not be refreshed ({}); the mark was left alone, since a mounted union would go on \
              to answer \"not there\", and making the name anew could crash the kernel",
-            Error::io("", errno).reason()
+            errno_words(errno)
         ),
         hint: format!(
             "run `{command}` as root on the host, or bring the file back through the mount with --strategy copy"
@@ -637,10 +631,7 @@ fn remove_mark_live(
     if let Err(errno) = refreshed {
         let put_back = make_mark(stack, branch, &dir, mark.file_name());
         return Err(Error::Refused {
-            what: format!(
-                "{mount} could not be refreshed ({})",
-                Error::io("", errno).reason()
-            ),
+            what: format!("{mount} could not be refreshed ({})", errno_words(errno)),
             hint: match put_back {
                 Ok(()) => "the mark was put back; try --strategy copy".into(),
                 Err(_) => format!(

@@ -153,9 +153,7 @@ fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
                 .iter()
                 .filter_map(|mount| {
                     let below = inside.strip_prefix(&mount.root)?;
-                    let path = below
-                        .components()
-                        .fold(mount.path.clone(), |path, part| path.join(part));
+                    let path = mount.path.join_path(&below);
                     Some(MountPoint {
                         path,
                         root: Bytes::from("/"),
@@ -264,9 +262,7 @@ fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
             .iter()
             .find(|union| union.si.as_ref() == Some(&si))?;
         let rest = path.strip_prefix(&mount.point)?;
-        let inside = rest
-            .components()
-            .fold(mount.root.clone(), |joined, part| joined.join(part));
+        let inside = mount.root.join_path(&rest);
         Some(Target {
             union: union.clone(),
             inside,

@@ -167,10 +167,7 @@ impl Stack {
 
     /// Where a path of the union lies on the host, in one branch.
     pub fn on_host(&self, branch: usize, path: &Bytes) -> Bytes {
-        path.components()
-            .fold(self.branches[branch].path.clone(), |joined, name| {
-                joined.join(name)
-            })
+        self.branches[branch].path.join_path(path)
     }
 }
 

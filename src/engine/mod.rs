@@ -42,8 +42,7 @@ impl MountPoint {
         match self.process {
             Some(process) => {
                 let root = Bytes::from(format!("/proc/{process}/root"));
-                let parts = self.path.components();
-                parts.fold(root, |joined, part| joined.join(part)).to_path()
+                root.join_path(&self.path).to_path()
             }
             None => self.path.to_path(),
         }

@@ -79,11 +79,7 @@ fn words(report: &Report) -> Vec<Bytes> {
             .iter()
             .filter_map(|row| {
                 let directory = &row.branches.get(row.branch?)?.directory;
-                Some(
-                    row.path
-                        .components()
-                        .fold(directory.clone(), |path, part| path.join(part)),
-                )
+                Some(directory.join_path(&row.path))
             })
             .collect(),
         Report::Ls(rows) => rows
