@@ -8,14 +8,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
     self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
-use crate::dir::{Access, Dir, Kind, Stat};
+use crate::dir::{Access, Dir, Kind, Stat, entry_path};
 use crate::error::{Error, Result};
 use crate::union::{Entry, Node};
 use crate::walk::{Item, walk};
@@ -406,13 +406,6 @@ fn may_be_refused(name: &[u8], set: Result<(), Errno>) -> Result<(), Errno> {
         Err(Errno::PERM | Errno::ACCESS) if is_the_hosts => Ok(()),
         result => result,
     }
-}
-
-/// A path to an entry of an open directory, for the calls that take nothing else. The link in
-/// `/proc` is the directory itself, whatever has become of its path.
-fn entry_path(dir: &OwnedFd, name: &[u8]) -> Vec<u8> {
-    let directory = format!("/proc/self/fd/{}/", dir.as_raw_fd());
-    [directory.as_bytes(), name].concat()
 }
 
 fn times(stat: &Stat) -> Timestamps {

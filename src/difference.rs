@@ -178,16 +178,12 @@ fn names(directory: &Directory<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, V
             }
         }
     }
-    let below: Vec<usize> = place
+    let below: Vec<_> = place
         .after
-        .branches()
-        .filter(|index| *index != branch)
+        .places()
+        .filter(|(index, _)| *index != branch)
         .collect();
-    let before: Vec<usize> = place
-        .before
-        .iter()
-        .flat_map(|node| node.branches())
-        .collect();
+    let before: Vec<_> = place.before.iter().flat_map(Node::places).collect();
     if below != before {
         let sides = std::iter::once(&place.after).chain(&place.before);
         for side in sides {

@@ -6,10 +6,11 @@
 //! directory found then must be the one that was parked; another one in its place is an error.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -176,6 +177,32 @@ impl Dir {
         Ok(fs::readlinkat(&*self.fd()?, name, Vec::new())?.into_bytes())
     }
 
+    /// An extended attribute of the directory itself. `None` where it has none of that name, or a
+    /// longer one than `max` bytes.
+    pub fn attribute_self(&self, name: &str, max: usize) -> Result<Option<Vec<u8>>, Errno> {
+        let fd = self.fd()?;
+        let mut value = Vec::with_capacity(max);
+        let got = match self.0.access {
+            Access::List => fs::fgetxattr(&*fd, name, spare_capacity(&mut value)),
+            // What was opened for lookups only cannot be asked itself.
+            Access::Lookup => fs::getxattr(entry_path(&fd, b"."), name, spare_capacity(&mut value)),
+        };
+        attribute_or_none(got, value)
+    }
+
+    /// The same of an entry, which is not opened.
+    pub fn attribute(
+        &self,
+        entry: &[u8],
+        name: &str,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        let fd = self.fd()?;
+        let mut value = Vec::with_capacity(max);
+        let got = fs::lgetxattr(entry_path(&fd, entry), name, spare_capacity(&mut value));
+        attribute_or_none(got, value)
+    }
+
     /// Opens a regular file for reading. Nothing else is ever opened: a fifo would block, a
     /// device would act.
     pub fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
@@ -293,6 +320,21 @@ impl Drop for Inner {
                 None => break,
             }
         }
+    }
+}
+
+/// A path to an entry of an open directory, for the calls that take nothing else. The link in
+/// `/proc` is the directory itself, whatever has become of its path.
+pub fn entry_path(dir: &OwnedFd, name: &[u8]) -> Vec<u8> {
+    let directory = format!("/proc/self/fd/{}/", dir.as_raw_fd());
+    [directory.as_bytes(), name].concat()
+}
+
+fn attribute_or_none(got: Result<usize, Errno>, value: Vec<u8>) -> Result<Option<Vec<u8>>, Errno> {
+    match got {
+        Ok(_) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -11,6 +11,7 @@
 //! difference   what a branch makes of the view below it
 //! union        what a name means in a stack                      <- the core
 //! whiteout     how one branch spells that a name is deleted
+//! overlay      what the options of an overlay mount say
 //! branch       how branches are written by kernels and people
 //! walk         trees in order, however deep
 //! plan         what restore does: printed or applied
@@ -45,6 +46,7 @@ pub mod dir;
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod overlay;
 pub mod plan;
 pub mod render;
 pub mod target;

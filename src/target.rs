@@ -1,11 +1,12 @@
 //! What a person calls a stack: a container, an image, a mount point, `si_HEX`, a layer, or the
-//! stack itself, spelled `br:DIR=PERM:DIR=PERM...`.
+//! stack itself, spelled `br:DIR=PERM:DIR=PERM...` or `lowerdir=DIR:DIR,upperdir=DIR`.
 
 use crate::branch;
 use crate::bytes::{Bytes, escape};
 use crate::engine::docker::{Container, Image, short};
-use crate::engine::{MountPoint, MountState, Survey, Union, spelled_union};
+use crate::engine::{MountPoint, MountState, Survey, Union, UnionKind, spelled_union};
 use crate::error::{Error, Result};
+use crate::overlay;
 
 /// A stack that a person named.
 #[derive(Debug, Clone)]
@@ -43,9 +44,14 @@ impl Target {
 #[derive(Debug, Clone)]
 pub struct Base(pub Bytes);
 
+/// Whether an argument spells a stack rather than names one.
+pub fn is_spelled(argument: &[u8]) -> bool {
+    branch::is_spelled(argument) || overlay::is_spelled(argument)
+}
+
 /// Splits `TARGET:PATH` at the first `:/`, as `docker cp` does. A spelled stack is all TARGET.
 pub fn split(argument: &[u8]) -> (&[u8], Option<&[u8]>) {
-    if branch::is_spelled(argument) {
+    if is_spelled(argument) {
         return (argument, None);
     }
     match argument.windows(2).position(|pair| pair == b":/") {
@@ -59,7 +65,7 @@ pub fn split(argument: &[u8]) -> (&[u8], Option<&[u8]>) {
 /// # Errors
 /// Nothing has the name, or more than one thing has.
 pub fn find(survey: &Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
-    if branch::is_spelled(name) {
+    if is_spelled(name) {
         return spelled(survey, name, base);
     }
     if let Some(hex) = name.strip_prefix(b"si_") {
@@ -91,7 +97,20 @@ pub fn find(survey: &Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
 }
 
 fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
-    let mut specs = branch::parse_spelled(text).map_err(Error::Usage)?;
+    let (mut specs, kind) = match overlay::is_spelled(text) {
+        true => {
+            let options = overlay::parse(text).map_err(Error::Usage)?;
+            let kind = UnionKind::Overlay {
+                rules: options.rules,
+                data: options.data.len(),
+            };
+            (options.branches(), kind)
+        }
+        false => (
+            branch::parse_spelled(text).map_err(Error::Usage)?,
+            UnionKind::Aufs,
+        ),
+    };
     for spec in &mut specs {
         if !spec.path.as_bytes().starts_with(b"/") {
             spec.path = normal(&base.0.join(spec.path.as_bytes()));
@@ -99,7 +118,7 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
         // Said at once: a directory that is not there is a slip of the pen.
         survey.host.open_dir(&spec.path)?;
     }
-    let mut union = spelled_union(specs);
+    let mut union = spelled_union(specs, kind);
     if survey.host.is_live() {
         mount_if_mounted(survey, &mut union);
     }

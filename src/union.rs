@@ -14,6 +14,10 @@
 //!   NAME, a directory      is merged; if it is opaque, nothing below it is
 //!                          (the lowest opaque one counts: the search itself goes on)
 //! ```
+//!
+//! Overlay's rules are other ones, and have a place of their own: `union/overlay.rs`.
+
+mod overlay;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +29,8 @@ use crate::branch::{BranchSpec, Permission};
 use crate::bytes::{Bytes, components};
 use crate::dir::{Access, Dir, Kind, Names, Stat};
 use crate::error::{Error, Result};
-use crate::whiteout::{Grammar, MarkKind, OPAQUE, Source, Validity};
+use crate::overlay::Rules;
+use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE, Source, Validity};
 
 /// The kernel's limit on symbolic links in one lookup.
 const LINKS_MAX: usize = 40;
@@ -62,6 +67,16 @@ impl Branch {
             dir,
         }
     }
+
+    /// A branch of an overlay.
+    pub fn overlay(spec: &BranchSpec, grammar: Grammar, dir: Result<Dir>) -> Branch {
+        Branch {
+            path: spec.path.clone(),
+            permission: spec.permission.clone(),
+            grammar,
+            dir,
+        }
+    }
 }
 
 /// Which directories are read whole when they are opened: what is read once need not be asked
@@ -84,16 +99,26 @@ impl Stack {
     pub fn root(&self, choose: impl Fn(usize) -> bool, reading: Reading) -> Node<'_> {
         let mut parts = Vec::with_capacity(self.branches.len());
         for (index, branch) in self.branches.iter().enumerate() {
-            if let (true, Ok(dir)) = (choose(index), &branch.dir) {
-                parts.push(Part::new(index, dir.clone(), reading));
+            let is_merged = choose(index) && branch.grammar != Grammar::OverlayData;
+            if let (true, Ok(dir)) = (is_merged, &branch.dir) {
+                parts.push(Part::new(index, dir.clone(), None, reading));
             }
         }
         Node {
             stack: self,
             path: Bytes::from("/"),
+            roots: self.overlay_rules().map(|_| parts.clone().into()),
             parts,
             cuts: Vec::new(),
             reading,
+        }
+    }
+
+    /// The rules of an overlay; none for other unions.
+    pub fn overlay_rules(&self) -> Option<Rules> {
+        match self.branches.first()?.grammar {
+            Grammar::Overlay(rules) => Some(rules),
+            _ => None,
         }
     }
 
@@ -149,9 +174,13 @@ impl Stack {
         let mut parts = path.components().peekable();
         while let Some(name) = parts.next() {
             if parts.peek().is_none() {
-                return match dir.stat(name) {
+                let grammar = self.branches[branch].grammar;
+                return match grammar.look(&Source::Disk(&dir), name) {
                     Err(Errno::NAMETOOLONG) => Ok(None),
-                    result => result.map_err(fail),
+                    Err(errno) => Err(fail(errno)),
+                    // An entry that is itself a mark is no version of anything.
+                    Ok(seen) if seen.entry.is_none() => Ok(None),
+                    Ok(_) => dir.stat(name).map_err(fail),
                 };
             }
             dir = match dir.child(name, Access::Lookup) {
@@ -179,6 +208,8 @@ pub struct Node<'s> {
     parts: Vec<Part>,
     cuts: Vec<Cut>,
     reading: Reading,
+    /// The root of the view, where redirects start from: only overlay has them.
+    roots: Option<Arc<[Part]>>,
 }
 
 /// A branch's directory at a place.
@@ -186,23 +217,30 @@ pub struct Node<'s> {
 struct Part {
     branch: usize,
     dir: Dir,
+    /// Where the directory lies in its branch, if that is not where it is shown.
+    place: Option<Bytes>,
     names: Option<Arc<Names>>,
 }
 
 impl Part {
     /// Reads the listing where it is wanted. One that cannot be read is asked name by name, and
     /// whoever needs it whole is told why.
-    fn new(branch: usize, dir: Dir, reading: Reading) -> Part {
+    fn new(branch: usize, dir: Dir, place: Option<Bytes>, reading: Reading) -> Part {
         let names = match reads(reading, branch) {
             true => dir.names().ok().map(Arc::new),
             false => None,
         };
-        Part { branch, dir, names }
+        Part {
+            branch,
+            dir,
+            place,
+            names,
+        }
     }
 
     fn source(&self) -> Source<'_> {
         match &self.names {
-            Some(names) => Source::Listing(names),
+            Some(names) => Source::Listing(names, &self.dir),
             None => Source::Disk(&self.dir),
         }
     }
@@ -244,8 +282,18 @@ pub enum Entry<'s> {
     Leaf {
         from: usize,
         kind: Kind,
+        /// Where the content is, if only the metadata is in `from`.
+        data: Option<Box<DataAt>>,
     },
     Dir(Node<'s>),
+}
+
+/// Where the content of a file is whose metadata is in a branch above.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataAt {
+    pub branch: usize,
+    /// The file's path in that branch.
+    pub path: Bytes,
 }
 
 impl Entry<'_> {
@@ -284,6 +332,16 @@ pub enum Why {
     Links,
     /// A component of the path is not a directory.
     NotDirectory,
+    /// A redirect in a branch that the union may not follow.
+    Redirect { branch: usize },
+    /// A redirect that can be no name.
+    BadRedirect { branch: usize },
+    /// A file without content in a branch whose metacopies the union may not follow.
+    Metacopy { branch: usize },
+    /// A file whose content is nowhere.
+    NoData { branch: usize },
+    /// A metacopy attribute that cannot be one.
+    BadMetacopy { branch: usize },
 }
 
 /// One branch's verdict on a name.
@@ -292,6 +350,8 @@ pub enum Why {
 pub enum Says {
     /// Its entry is what the union shows.
     Provides,
+    /// It has the content of the file, whose metadata is the provider's.
+    ProvidesData,
     /// Its directory is shown, and hides what is below.
     ProvidesOpaque,
     /// Its directory is merged under the provider's.
@@ -355,6 +415,38 @@ impl<'s> Node<'s> {
         part.map(|part| self.read_part(part)).transpose()
     }
 
+    /// What an entry of a branch's own listing marks, whether or not that counts.
+    ///
+    /// # Errors
+    /// An entry that cannot be asked.
+    pub fn mark<'n>(&self, branch: usize, name: &'n [u8], kind: Kind) -> Result<Option<Mark<'n>>> {
+        let grammar = self.stack.branches[branch].grammar;
+        let could_be = matches!(kind, Kind::Char | Kind::File);
+        match (grammar, self.dir(branch)) {
+            (Grammar::Overlay(_), Some(dir)) if could_be => {
+                let seen = grammar.look(&Source::Disk(dir), name);
+                let seen = seen.map_err(|errno| Error::io(self.on_host(branch, name), errno))?;
+                Ok((seen.whiteout != Validity::Absent).then_some(Mark::Whiteout(name)))
+            }
+            _ => Ok(grammar.mark(name)),
+        }
+    }
+
+    /// Whether a branch's directory here is marked opaque.
+    ///
+    /// # Errors
+    /// A directory that cannot be asked.
+    pub fn is_opaque(&self, branch: usize) -> Result<bool> {
+        let Some(dir) = self.dir(branch) else {
+            return Ok(false);
+        };
+        let opaque = self.stack.branches[branch]
+            .grammar
+            .opaque(&Source::Disk(dir));
+        let opaque = opaque.map_err(|errno| Error::io(self.on_host(branch, b""), errno))?;
+        Ok(opaque == Validity::Valid)
+    }
+
     /// What `lstat` says of `name` in one of the branches here.
     ///
     /// # Errors
@@ -378,11 +470,32 @@ impl<'s> Node<'s> {
             .ok_or_else(|| Error::io(self.path.clone(), Errno::NOENT))?;
         part.dir
             .stat_self()
-            .map_err(|errno| Error::io(self.stack.on_host(part.branch, &self.path), errno))
+            .map_err(|errno| Error::io(self.host_path(part), errno))
     }
 
+    /// Where a name of this place lies on the host, in one branch.
     pub fn on_host(&self, branch: usize, name: &[u8]) -> Bytes {
-        self.stack.on_host(branch, &self.path.join(name))
+        let place = self.place_in(branch);
+        self.stack.on_host(branch, &place.join(name))
+    }
+
+    /// Where this place is in a branch: overlay may show a directory that lies elsewhere.
+    pub fn place_in(&self, branch: usize) -> &Bytes {
+        let part = self.parts.iter().find(|part| part.branch == branch);
+        part.and_then(|part| part.place.as_ref())
+            .unwrap_or(&self.path)
+    }
+
+    /// The directories that are merged here: each one's branch, and where it is there.
+    pub fn places(&self) -> impl Iterator<Item = (usize, &Bytes)> {
+        self.parts
+            .iter()
+            .map(|part| (part.branch, part.place.as_ref().unwrap_or(&self.path)))
+    }
+
+    fn host_path(&self, part: &Part) -> Bytes {
+        self.stack
+            .on_host(part.branch, part.place.as_ref().unwrap_or(&self.path))
     }
 
     /// What `name` means here. This is the one place that decides it.
@@ -428,6 +541,9 @@ impl<'s> Node<'s> {
         without: Option<(usize, MarkKind)>,
         mut says: impl FnMut(usize, Says),
     ) -> Result<Entry<'s>> {
+        if let Some(rules) = self.stack.overlay_rules() {
+            return self.decide_overlay(rules, name, without, &mut says);
+        }
         let broken = |errno, why| Ok(Entry::Broken { errno, why });
         let mut found: Vec<Part> = Vec::new();
         let mut lowest_opaque = None;
@@ -479,7 +595,7 @@ impl<'s> Node<'s> {
                         Err(Errno::ACCESS) => part.dir.child(name, Access::Lookup),
                         result => result,
                     };
-                    let child = Part::new(branch, dir.map_err(fail)?, self.reading);
+                    let child = Part::new(branch, dir.map_err(fail)?, None, self.reading);
                     let opaque = grammar.opaque(&child.source()).map_err(fail)?;
                     if opaque == Validity::Invalid && without != Some((branch, MarkKind::Opaque)) {
                         says(branch, Says::Invalid);
@@ -503,7 +619,11 @@ impl<'s> Node<'s> {
                 }
                 Some(kind) if found.is_empty() => {
                     says(branch, Says::Provides);
-                    return Ok(Entry::Leaf { from: branch, kind });
+                    return Ok(Entry::Leaf {
+                        from: branch,
+                        kind,
+                        data: None,
+                    });
                 }
                 Some(_) => says(branch, Says::Skipped),
             }
@@ -533,6 +653,7 @@ impl<'s> Node<'s> {
             parts: found,
             cuts,
             reading: self.reading,
+            roots: None,
         }))
     }
 
@@ -568,6 +689,15 @@ impl<'s> Node<'s> {
         for (position, part) in self.parts.iter().enumerate() {
             let grammar = self.stack.branches[part.branch].grammar;
             let listing = self.read_part(part)?;
+            if let Grammar::Overlay(_) = grammar {
+                // Overlay reads a directory of one branch as it is, whiteouts and all.
+                match grammar.look(&Source::Disk(&part.dir), name) {
+                    _ if self.parts.len() == 1 => return Ok(listing.kind(name).is_some()),
+                    Ok(seen) if seen.whiteout != Validity::Absent => return Ok(false),
+                    _ if listing.kind(name).is_some() => return Ok(true),
+                    _ => continue,
+                }
+            }
             if listing.kind(name).is_some() {
                 return Ok(true);
             }
@@ -589,7 +719,7 @@ impl<'s> Node<'s> {
                 .dir
                 .names()
                 .map(Arc::new)
-                .map_err(|errno| Error::io(self.stack.on_host(part.branch, &self.path), errno)),
+                .map_err(|errno| Error::io(self.host_path(part), errno)),
         }
     }
 }
@@ -694,6 +824,7 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
             Entry::Leaf {
                 from,
                 kind: Kind::Symlink,
+                ..
             } if !wanted.is_empty() || as_directory || follow == Follow::All => {
                 if links.len() == LINKS_MAX {
                     let entry = Entry::Broken {

@@ -3,14 +3,23 @@
 //! AUFS: an empty file `.wh.NAME` beside NAME's place, and `.wh..wh..opq` in a directory whose
 //! lower content is hidden. Everything else that begins with `.wh..wh.` is AUFS's own
 //! housekeeping and marks nothing.
+//!
+//! Overlay: a character device 0:0 in NAME's place, or an empty file with the attribute
+//! `overlay.whiteout`; a directory is opaque that has `overlay.opaque=y`. What else an attribute
+//! can say - where a renamed directory was, that a file's content is in a lower branch - is read
+//! here, too, and means what `union` makes of it.
 
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::dir::{Dir, Kind, Names};
+use crate::dir::{Dir, Kind, Names, Stat};
+use crate::overlay::Rules;
 
 /// The longest name that an AUFS union has: a whiteout and a temporary of it must fit into 255.
 pub const AUFS_NAME_MAX: usize = 242;
+
+/// The longest name of an overlay, which is that of the file systems below.
+pub const OVERLAY_NAME_MAX: usize = 255;
 
 const PREFIX: &[u8] = b".wh.";
 const META_PREFIX: &[u8] = b".wh..wh.";
@@ -26,6 +35,10 @@ pub enum Grammar {
     AufsIgnored,
     /// No union at all: an ordinary directory, such as a host's root.
     Plain,
+    /// Overlay, upper or lower.
+    Overlay(Rules),
+    /// Overlay's lower branches that are asked for the content of files only.
+    OverlayData,
 }
 
 /// The two kinds of mark.
@@ -52,6 +65,13 @@ pub struct Seen {
     pub entry: Option<Kind>,
 }
 
+impl Seen {
+    const NOTHING: Seen = Seen {
+        whiteout: Validity::Absent,
+        entry: None,
+    };
+}
+
 /// Whether a mark is there, and whether the union can read it: AUFS answers `EIO` for one that
 /// is not a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,24 +94,54 @@ impl Validity {
 /// Where the facts about a directory come from: its listing where it was read, the kernel where
 /// not.
 pub enum Source<'a> {
-    Listing(&'a Names),
+    Listing(&'a Names, &'a Dir),
     Disk(&'a Dir),
 }
 
 impl Source<'_> {
     fn kind(&self, name: &[u8]) -> Result<Option<Kind>, Errno> {
         match self {
-            Source::Listing(names) => Ok(names.kind(name)),
+            Source::Listing(names, _) => Ok(names.kind(name)),
             Source::Disk(dir) => Ok(dir.stat(name)?.map(|stat| stat.kind)),
         }
     }
+
+    fn dir(&self) -> &Dir {
+        match self {
+            Source::Listing(_, dir) | Source::Disk(dir) => dir,
+        }
+    }
+
+    /// What `lstat` says of an entry whose kind alone does not tell whether it is a mark.
+    fn could_be_mark(&self, name: &[u8]) -> Result<Option<(Kind, Option<Stat>)>, Errno> {
+        let listed = match self {
+            Source::Listing(names, _) => names.kind(name),
+            Source::Disk(_) => Some(Kind::File),
+        };
+        match listed {
+            None => Ok(None),
+            Some(Kind::Char | Kind::File) => {
+                let stat = self.dir().stat(name)?;
+                Ok(stat.map(|stat| (stat.kind, Some(stat))))
+            }
+            Some(kind) => Ok(Some((kind, None))),
+        }
+    }
 }
+
+/// The longest value of an attribute that can be a mark: a path.
+const PATH_MAX: usize = 4096;
+/// What a metacopy attribute has at least, unless it is empty.
+const METACOPY_MIN: usize = 4;
 
 impl Grammar {
     /// Why the union refuses `name` before it looks at any branch.
     pub fn refuses(self, name: &[u8]) -> Option<Errno> {
         match self {
             Grammar::Plain => None,
+            Grammar::Overlay(_) | Grammar::OverlayData => {
+                (name.len() > OVERLAY_NAME_MAX).then_some(Errno::NAMETOOLONG)
+            }
             Grammar::Aufs | Grammar::AufsIgnored if name.starts_with(PREFIX) => Some(Errno::PERM),
             Grammar::Aufs | Grammar::AufsIgnored if name.len() > AUFS_NAME_MAX => {
                 Some(Errno::NAMETOOLONG)
@@ -103,7 +153,7 @@ impl Grammar {
     /// Whether an entry of this name on disk is a mark or housekeeping, never shown by the union.
     pub fn hides_entry(self, name: &[u8]) -> bool {
         match self {
-            Grammar::Plain => false,
+            Grammar::Plain | Grammar::Overlay(_) | Grammar::OverlayData => false,
             Grammar::Aufs | Grammar::AufsIgnored => name.starts_with(PREFIX),
         }
     }
@@ -111,8 +161,34 @@ impl Grammar {
     /// What the directory says of `name`.
     pub fn look(self, source: &Source<'_>, name: &[u8]) -> Result<Seen, Errno> {
         let whiteout = match self {
+            Grammar::Overlay(rules) => {
+                let Some((kind, stat)) = source.could_be_mark(name)? else {
+                    return Ok(Seen::NOTHING);
+                };
+                let is_mark = match stat {
+                    Some(stat) if kind == Kind::Char => stat.rdev == 0,
+                    Some(stat) if kind == Kind::File && stat.size == 0 => {
+                        let attribute = rules.namespace.attribute("whiteout");
+                        source
+                            .dir()
+                            .attribute(name, &attribute, PATH_MAX)?
+                            .is_some()
+                    }
+                    _ => false,
+                };
+                return Ok(match is_mark {
+                    true => Seen {
+                        whiteout: Validity::Valid,
+                        entry: None,
+                    },
+                    false => Seen {
+                        whiteout: Validity::Absent,
+                        entry: Some(kind),
+                    },
+                });
+            }
             Grammar::Aufs => Validity::of(source.kind(&self.whiteout_of(name))?),
-            Grammar::AufsIgnored | Grammar::Plain => Validity::Absent,
+            Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Validity::Absent,
         };
         Ok(Seen {
             whiteout,
@@ -124,19 +200,102 @@ impl Grammar {
     pub fn opaque(self, source: &Source<'_>) -> Result<Validity, Errno> {
         match self {
             Grammar::Aufs => Ok(Validity::of(source.kind(OPAQUE)?)),
-            Grammar::AufsIgnored | Grammar::Plain => Ok(Validity::Absent),
+            Grammar::Overlay(rules) => {
+                // `x` says that there are whiteouts by attribute, and hides nothing.
+                let value = source
+                    .dir()
+                    .attribute_self(&rules.namespace.attribute("opaque"), 1)?;
+                Ok(match value.as_deref() {
+                    Some(b"y") => Validity::Valid,
+                    _ => Validity::Absent,
+                })
+            }
+            Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Ok(Validity::Absent),
         }
+    }
+
+    /// Whether a regular file has its content in a lower branch.
+    ///
+    /// # Errors
+    /// `EIO` for an attribute that cannot be one.
+    pub fn metacopy(self, source: &Source<'_>, name: &[u8]) -> Result<bool, Errno> {
+        let Grammar::Overlay(rules) = self else {
+            return Ok(false);
+        };
+        let attribute = rules.namespace.attribute("metacopy");
+        match source.dir().attribute(name, &attribute, PATH_MAX)? {
+            None => Ok(false),
+            Some(value) if value.is_empty() || value.len() >= METACOPY_MIN => Ok(true),
+            Some(_) => Err(Errno::IO),
+        }
+    }
+
+    /// Under which name the branches below are asked, where not under the same: a name in the
+    /// same directory, or a path from the root. `of` is the entry, `None` the directory itself.
+    ///
+    /// # Errors
+    /// `EINVAL` for what can be neither.
+    pub fn redirect(
+        self,
+        source: &Source<'_>,
+        of: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        let Grammar::Overlay(rules) = self else {
+            return Ok(None);
+        };
+        let attribute = rules.namespace.attribute("redirect");
+        let value = match of {
+            Some(name) => source.dir().attribute(name, &attribute, PATH_MAX)?,
+            None => source.dir().attribute_self(&attribute, PATH_MAX)?,
+        };
+        let Some(mut value) = value else {
+            return Ok(None);
+        };
+        if value.is_empty() {
+            return Err(Errno::INVAL);
+        }
+        // The kernel takes it for a C string.
+        value.truncate(
+            value
+                .iter()
+                .position(|&byte| byte == 0)
+                .unwrap_or(value.len()),
+        );
+        let is_valid = match value.strip_prefix(b"/") {
+            Some(path) => path
+                .split(|&byte| byte == b'/')
+                .all(|part| !part.is_empty()),
+            None => !value.contains(&b'/'),
+        };
+        is_valid.then_some(Some(value)).ok_or(Errno::INVAL)
     }
 
     /// The name on disk of the mark that deletes `name`.
     pub fn whiteout_of(self, name: &[u8]) -> Vec<u8> {
-        [PREFIX, name].concat()
+        match self {
+            Grammar::Overlay(_) | Grammar::OverlayData => name.to_vec(),
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain => [PREFIX, name].concat(),
+        }
+    }
+
+    /// The name on disk of the mark that makes a directory opaque; none where the mark is no
+    /// entry of it.
+    pub fn opaque_name(self) -> &'static [u8] {
+        match self {
+            Grammar::Overlay(_) | Grammar::OverlayData => b"",
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain => OPAQUE,
+        }
+    }
+
+    /// Whether marks in this branch mean anything.
+    pub fn honours_marks(self) -> bool {
+        matches!(self, Grammar::Aufs | Grammar::Overlay(_))
     }
 
     /// What an entry of a listing marks, whether or not the mark counts in this branch.
     pub fn mark(self, name: &[u8]) -> Option<Mark<'_>> {
         match self {
-            Grammar::Plain => None,
+            Grammar::Plain | Grammar::Overlay(_) | Grammar::OverlayData => None,
             Grammar::Aufs | Grammar::AufsIgnored if name == OPAQUE => Some(Mark::Opaque),
             Grammar::Aufs | Grammar::AufsIgnored if name.starts_with(META_PREFIX) => None,
             Grammar::Aufs | Grammar::AufsIgnored => match name.strip_prefix(PREFIX)? {

@@ -148,8 +148,8 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                 means,
             })));
         };
-        match grammar.mark(name) {
-            Some(mark) if !permission.honours_marks() => {
+        match node.mark(branch, name, kind)? {
+            Some(mark) if !grammar.honours_marks() => {
                 let path = match mark {
                     Mark::Whiteout(hidden) => node.path().join(hidden),
                     Mark::Opaque => node.path().clone(),
@@ -165,7 +165,7 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                 node.path().clone(),
                 "an opaque mark in a branch's root is ignored".into(),
             ),
-            Some(_) if kind != Kind::File => {
+            Some(_) if kind != Kind::File && grammar == Grammar::Aufs => {
                 let (path, what) = match grammar.mark(name) {
                     Some(Mark::Whiteout(hidden)) => {
                         (node.path().join(hidden), "the name answers EIO")
@@ -180,7 +180,7 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
             }
             Some(Mark::Whiteout(hidden)) => {
                 let path = node.path().join(hidden);
-                if listing.kind(hidden).is_some() {
+                if hidden != name && listing.kind(hidden).is_some() {
                     let answer = if branch == 0 {
                         "the name answers EIO"
                     } else {
@@ -223,7 +223,9 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
             }
             None if grammar.hides_entry(name) => {}
             None => {
-                if grammar != Grammar::Plain && name.len() > AUFS_NAME_MAX {
+                if matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored)
+                    && name.len() > AUFS_NAME_MAX
+                {
                     let means = format!(
                         "{} bytes; the union lists it and answers ENAMETOOLONG",
                         name.len()

@@ -14,7 +14,7 @@ use crate::command::which::hidden_by;
 use crate::command::{Context, Outcome, Report, Version};
 pub use crate::copy::Depth;
 use crate::dir::{Access, Dir, Kind};
-use crate::engine::{MountPoint, MountState, Union};
+use crate::engine::{MountPoint, MountState, Union, UnionKind};
 use crate::error::{Error, Result};
 use crate::plan::{Ground, Plan, Step, View, shell_quote};
 use crate::target::{self, Target};
@@ -93,6 +93,13 @@ pub struct Row {
 
 pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     let (target, path) = choose(context, query)?;
+    let is_overlay = matches!(target.union.kind, UnionKind::Overlay { .. });
+    if is_overlay && !matches!(query.goal, Goal::CopyOut(_)) {
+        return Err(Error::Refused {
+            what: "this version of layerctl does not write to an overlay".into(),
+            hint: "copy the version out with --to DIR".into(),
+        });
+    }
     let stack = context.open(&target);
     if let Some(error) = stack.lost().next() {
         // Reported by the caller already; here it is the reason not to write.
@@ -191,7 +198,7 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
     if let Some(path) = path {
         return Ok((context.find(name)?, plain(path)));
     }
-    if crate::branch::is_spelled(name) || !name.contains(&b'/') {
+    if target::is_spelled(name) || !name.contains(&b'/') {
         return Err(Error::Usage(format!(
             "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
             crate::bytes::escape(name)

@@ -51,6 +51,9 @@ pub struct Row {
     pub branch: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
+    /// Where its content is, if that branch has only the metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Content>,
     /// What made the layer, where the image's history knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
@@ -74,6 +77,16 @@ pub struct Row {
     /// The branches, for tables.
     #[serde(skip)]
     pub branches: Vec<BranchNote>,
+}
+
+/// Where the content of a metacopy is.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Content {
+    pub branch: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// The file's path in that branch.
+    pub path: Bytes,
 }
 
 /// How a table names a branch.
@@ -186,7 +199,7 @@ fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>,
 
 /// Whether an argument looks like a TARGET rather than a path.
 fn branch_or_name(typed: &[u8]) -> bool {
-    crate::branch::is_spelled(typed) || !typed.contains(&b'/')
+    target::is_spelled(typed) || !typed.contains(&b'/')
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -260,6 +273,16 @@ fn row(
         layer: branch
             .and_then(|branch| union.layer_id(branch))
             .map(str::to_owned),
+        data: match &resolution.entry {
+            Entry::Leaf {
+                data: Some(data), ..
+            } => Some(Content {
+                branch: data.branch,
+                layer: union.layer_id(data.branch).map(str::to_owned),
+                path: data.path.clone(),
+            }),
+            _ => None,
+        },
         instruction,
         uncertain: stack
             .branches
@@ -384,6 +407,21 @@ fn words(why: Why, resolution: &Resolution<'_>) -> String {
         }
         Why::BadOpaque { branch } => {
             format!("its opaque mark in branch {branch} is not a regular file")
+        }
+        Why::Redirect { branch } => format!(
+            "branch {branch} says that it was renamed, and the union may not follow that (redirect_dir)"
+        ),
+        Why::BadRedirect { branch } => {
+            format!("branch {branch} says that it was renamed, from what can be no name")
+        }
+        Why::Metacopy { branch } => format!(
+            "branch {branch} has it without its content, and the union may not look for that (metacopy)"
+        ),
+        Why::NoData { branch } => {
+            format!("branch {branch} has it without its content, and no branch below has that")
+        }
+        Why::BadMetacopy { branch } => {
+            format!("its metacopy attribute in branch {branch} cannot be read")
         }
         Why::Links => "more than 40 symbolic links".into(),
         Why::NotDirectory => {

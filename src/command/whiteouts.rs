@@ -153,6 +153,8 @@ fn row(union: &Union, label: Option<Bytes>, found: FoundMark<'_>) -> Result<Row>
         union: label,
         mark: match found.kind {
             MarkKind::Whiteout => found.parent.path().join(&found.mark),
+            // An attribute is on the directory itself.
+            MarkKind::Opaque if found.mark.is_empty() => found.path.clone(),
             MarkKind::Opaque => found.path.join(&found.mark),
         },
         path: found.path,
@@ -186,7 +188,7 @@ impl FoundMark<'_> {
             return Ok(None); // an opaque mark in a branch's root means nothing
         }
         let stack = self.parent.stack();
-        if !stack.branches[self.branch].permission.honours_marks() {
+        if !stack.branches[self.branch].grammar.honours_marks() {
             return Ok(None);
         }
         let without = self
@@ -234,8 +236,22 @@ fn in_directory<'s>(
     };
     let node = std::sync::Arc::new(node);
     let mut found = Vec::new();
+    let opaque = |parent: Found<'s>, mark: Vec<u8>| {
+        let (parent, of) = parent.unwrap_or((std::sync::Arc::clone(&node), Vec::new()));
+        FoundMark {
+            path: node.path().clone(),
+            kind: MarkKind::Opaque,
+            branch,
+            mark,
+            parent,
+            name: of,
+        }
+    };
+    if grammar.opaque_name().is_empty() && node.is_opaque(branch)? {
+        found.push(Item::Row(Ok(opaque(parent.clone(), Vec::new()))));
+    }
     for (name, kind) in listing.iter() {
-        let mark = match grammar.mark(name) {
+        let mark = match node.mark(branch, name, kind)? {
             Some(Mark::Whiteout(hidden)) => FoundMark {
                 path: node.path().join(hidden),
                 kind: MarkKind::Whiteout,
@@ -244,19 +260,7 @@ fn in_directory<'s>(
                 parent: std::sync::Arc::clone(&node),
                 name: hidden.to_vec(),
             },
-            Some(Mark::Opaque) => {
-                let (parent, of) = parent
-                    .clone()
-                    .unwrap_or((std::sync::Arc::clone(&node), Vec::new()));
-                FoundMark {
-                    path: node.path().clone(),
-                    kind: MarkKind::Opaque,
-                    branch,
-                    mark: name.to_vec(),
-                    parent,
-                    name: of,
-                }
-            }
+            Some(Mark::Opaque) => opaque(parent.clone(), name.to_vec()),
             None => {
                 if kind == Kind::Directory && !grammar.hides_entry(name) {
                     found.push(Item::Place(InBranch::Name(

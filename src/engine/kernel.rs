@@ -16,7 +16,7 @@ use rustix::mount::{FsPickFlags, MountFlags, fsconfig_reconfigure, fspick, mount
 use crate::branch::{self, BranchSpec, unescape_octal};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
-use crate::engine::{Layer, LayeredBranch, MountPoint, MountState, Role, Union};
+use crate::engine::{Layer, LayeredBranch, MountPoint, MountState, Role, Union, UnionKind};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -165,6 +165,7 @@ pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>
                 state: MountState::Mounted,
                 owner: None,
                 branches: Vec::new(),
+                kind: UnionKind::Aufs,
             }
         });
     };

@@ -11,7 +11,9 @@ use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::overlay::Rules;
 use crate::union::{Branch, Stack};
+use crate::whiteout::Grammar;
 
 /// A union that some engine knows, before any of its branches is opened.
 #[derive(Debug, Clone)]
@@ -22,6 +24,18 @@ pub struct Union {
     pub state: MountState,
     pub owner: Option<Owner>,
     pub branches: Vec<LayeredBranch>,
+    pub kind: UnionKind,
+}
+
+/// What kind of union stacks the branches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnionKind {
+    Aufs,
+    Overlay {
+        rules: Rules,
+        /// How many of the lowest branches give nothing but the content of files.
+        data: usize,
+    },
 }
 
 /// A place where a union can be seen.
@@ -146,6 +160,7 @@ impl Union {
             state: MountState::NotMounted,
             owner: None,
             branches,
+            kind: UnionKind::Aufs,
         }
     }
 
@@ -178,11 +193,23 @@ impl Union {
 
     /// Opens every branch. Those that cannot be opened are kept with the reason.
     pub fn open(&self, host: &Host) -> Stack {
-        let branches = self
-            .branches
-            .iter()
-            .map(|branch| Branch::aufs(&branch.spec, host.open_dir(&branch.spec.path)))
-            .collect();
+        let merged = match self.kind {
+            UnionKind::Aufs => self.branches.len(),
+            UnionKind::Overlay { data, .. } => self.branches.len().saturating_sub(data),
+        };
+        let open = |(index, branch): (usize, &LayeredBranch)| {
+            let dir = host.open_dir(&branch.spec.path);
+            match self.kind {
+                UnionKind::Aufs => Branch::aufs(&branch.spec, dir),
+                UnionKind::Overlay { .. } if index >= merged => {
+                    Branch::overlay(&branch.spec, Grammar::OverlayData, dir)
+                }
+                UnionKind::Overlay { rules, .. } => {
+                    Branch::overlay(&branch.spec, Grammar::Overlay(rules), dir)
+                }
+            }
+        };
+        let branches = self.branches.iter().enumerate().map(open).collect();
         Stack { branches }
     }
 
@@ -198,12 +225,15 @@ impl Union {
 }
 
 /// A stack that is only spelled: no kernel and no engine has to know it.
-pub fn spelled_union(specs: Vec<BranchSpec>) -> Union {
+pub fn spelled_union(specs: Vec<BranchSpec>, kind: UnionKind) -> Union {
     let plain = |spec| LayeredBranch {
         spec,
         layer: Layer::PLAIN,
     };
-    Union::unmounted(specs.into_iter().map(plain).collect())
+    Union {
+        kind,
+        ..Union::unmounted(specs.into_iter().map(plain).collect())
+    }
 }
 
 /// Everything that is known of the unions of a host.

@@ -232,6 +232,7 @@ fn role_words(role: &str) -> String {
 
 fn says_words(says: Says) -> &'static str {
     match says {
+        Says::ProvidesData => "provides the content",
         Says::Provides => "provides",
         Says::ProvidesOpaque => "provides, opaque",
         Says::Merges => "merges",

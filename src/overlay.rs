@@ -1,0 +1,255 @@
+//! Overlay's mount options: what is stacked, and which marks count.
+//!
+//! ```text
+//! mount table, old API   lowerdir=/a\134:b:/c\040d,upperdir=/u,workdir=/w,userxattr
+//!                        octal escapes first, then overlay's own: \: \, \\
+//! mount table, new API   lowerdir+=/a:b,lowerdir+=/c,datadir+=/d      nothing to unescape
+//! typed by a person      lowerdir=/a\:b:/c::/data,upperdir=/u         as mount(8) takes it
+//! ```
+//!
+//! The topmost branch is the upper one, then come the lower ones from left to right, and last
+//! those that give nothing but the content of files (`::`, `datadir+`).
+
+use crate::branch::{BranchSpec, Permission};
+use crate::bytes::Bytes;
+
+/// Where overlay keeps its marks: `trusted.overlay.*`, or `user.overlay.*` with `userxattr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Namespace {
+    #[default]
+    Trusted,
+    User,
+}
+
+impl Namespace {
+    /// The whole name of an attribute.
+    pub fn attribute(self, name: &str) -> String {
+        match self {
+            Namespace::Trusted => format!("trusted.overlay.{name}"),
+            Namespace::User => format!("user.overlay.{name}"),
+        }
+    }
+}
+
+/// Which marks a union heeds beside whiteouts and opaque directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    pub namespace: Namespace,
+    /// Directories that were renamed are looked for under their old name.
+    pub follows_redirects: bool,
+    /// Files may have their content in a lower branch.
+    pub metacopy: bool,
+}
+
+impl Rules {
+    /// The kernel's own, where no option says otherwise: redirects are followed, metacopies are
+    /// not.
+    pub const DEFAULT: Rules = Rules {
+        namespace: Namespace::Trusted,
+        follows_redirects: true,
+        metacopy: false,
+    };
+}
+
+/// What the options of an overlay mount say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    pub upper: Option<Bytes>,
+    /// Topmost first.
+    pub lowers: Vec<Bytes>,
+    /// Those that are asked for content only.
+    pub data: Vec<Bytes>,
+    pub rules: Rules,
+}
+
+impl Options {
+    /// The branches, topmost first.
+    pub fn branches(&self) -> Vec<BranchSpec> {
+        let branch = |path: &Bytes, permission| BranchSpec {
+            path: path.clone(),
+            permission,
+        };
+        let upper = self.upper.iter().map(|path| branch(path, Permission::RW));
+        let below = self.lowers.iter().chain(&self.data);
+        upper
+            .chain(below.map(|path| branch(path, Permission::RO)))
+            .collect()
+    }
+}
+
+/// The options by which a person's argument is known to spell an overlay.
+const OPENING: [&[u8]; 5] = [
+    b"lowerdir=",
+    b"lowerdir+=",
+    b"datadir+=",
+    b"upperdir=",
+    b"userxattr,",
+];
+
+/// Whether an argument spells an overlay rather than names one.
+pub fn is_spelled(text: &[u8]) -> bool {
+    OPENING.iter().any(|opening| text.starts_with(opening))
+}
+
+/// Reads overlay's options. `text` has its octal escapes undone already, if it had any.
+///
+/// # Errors
+/// Says what is wrong with them.
+pub fn parse(text: &[u8]) -> Result<Options, String> {
+    let mut options = Options {
+        upper: None,
+        lowers: Vec::new(),
+        data: Vec::new(),
+        rules: Rules::DEFAULT,
+    };
+    let (mut redirects, mut metacopy) = (None, None);
+    for option in split_unescaped(text, b',') {
+        let (key, value) = match option.iter().position(|&byte| byte == b'=') {
+            Some(at) => (&option[..at], &option[at + 1..]),
+            None => (option, &b""[..]),
+        };
+        match key {
+            b"lowerdir" => (options.lowers, options.data) = lowers(value)?,
+            b"lowerdir+" => options.lowers.push(path(value)?),
+            b"datadir+" => options.data.push(path(value)?),
+            b"upperdir" => options.upper = Some(path(&unescape(value))?),
+            b"userxattr" => options.rules.namespace = Namespace::User,
+            b"redirect_dir" => {
+                redirects = match value {
+                    b"nofollow" => Some(false),
+                    b"on" | b"follow" | b"off" => Some(true),
+                    _ => return Err(unknown(option)),
+                }
+            }
+            b"metacopy" => {
+                metacopy = match value {
+                    b"on" => Some(true),
+                    b"off" => Some(false),
+                    _ => return Err(unknown(option)),
+                }
+            }
+            _ => {}
+        }
+    }
+    if options.lowers.is_empty() {
+        return Err("an overlay is spelled lowerdir=DIR:DIR...,upperdir=DIR".into());
+    }
+    // With userxattr the kernel takes neither, whatever its own defaults are.
+    let is_user = options.rules.namespace == Namespace::User;
+    options.rules.follows_redirects = redirects.unwrap_or(!is_user) && !is_user;
+    options.rules.metacopy = metacopy.unwrap_or(false) && !is_user;
+    Ok(options)
+}
+
+fn unknown(option: &[u8]) -> String {
+    format!(
+        "{}: overlay has no such value",
+        crate::bytes::escape(option)
+    )
+}
+
+fn path(value: &[u8]) -> Result<Bytes, String> {
+    match value.is_empty() {
+        true => Err("an overlay's directory has no name".into()),
+        false => Ok(Bytes::from(value)),
+    }
+}
+
+/// `a:b::c`: lower branches, and after `::` those for content only.
+fn lowers(value: &[u8]) -> Result<(Vec<Bytes>, Vec<Bytes>), String> {
+    let (mut lowers, mut data) = (Vec::new(), Vec::new());
+    let mut is_data = false;
+    for piece in split_unescaped(value, b':') {
+        if piece.is_empty() && !lowers.is_empty() {
+            is_data = true;
+            continue;
+        }
+        let piece = path(&unescape(piece))?;
+        match is_data {
+            true => data.push(piece),
+            false => lowers.push(piece),
+        }
+    }
+    Ok((lowers, data))
+}
+
+/// The pieces between separators that no backslash protects.
+fn split_unescaped(text: &[u8], separator: u8) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while at < text.len() {
+        match text[at] {
+            b'\\' => at += 1,
+            byte if byte == separator => {
+                pieces.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    pieces.push(&text[start..]);
+    pieces
+}
+
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut bytes = text.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'\\' => plain.push(*bytes.next().unwrap_or(&byte)),
+            _ => plain.push(byte),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(paths: &[&str]) -> Vec<Bytes> {
+        paths.iter().map(|path| Bytes::from(*path)).collect()
+    }
+
+    #[test]
+    fn options_as_kernels_and_people_write_them() {
+        // FACTS-engines 58
+        let options =
+            parse(br"rw,lowerdir=/a\:b:/c d:/e\,f:/g\\h,upperdir=/u:1,workdir=/w").unwrap();
+        assert_eq!(options.lowers, paths(&["/a:b", "/c d", "/e,f", r"/g\h"]));
+        assert_eq!(options.upper, Some(Bytes::from("/u:1")));
+        assert_eq!(options.rules, Rules::DEFAULT);
+
+        let options =
+            parse(b"lowerdir+=/a:b,lowerdir+=/c,datadir+=/d,redirect_dir=nofollow").unwrap();
+        assert_eq!(options.lowers, paths(&["/a:b", "/c"]));
+        assert_eq!(options.data, paths(&["/d"]));
+        assert!(!options.rules.follows_redirects);
+
+        let options = parse(b"lowerdir=a:b::c::d,metacopy=on").unwrap();
+        assert_eq!(options.lowers, paths(&["a", "b"]));
+        assert_eq!(options.data, paths(&["c", "d"]));
+        assert!(options.rules.metacopy);
+
+        let options = parse(b"userxattr,lowerdir=a,metacopy=on").unwrap();
+        assert_eq!(options.rules.namespace, Namespace::User);
+        assert!(!options.rules.metacopy && !options.rules.follows_redirects);
+        assert_eq!(options.branches().len(), 1);
+
+        for bad in [
+            &b"upperdir=/u"[..],
+            b"lowerdir=",
+            b"lowerdir=a,redirect_dir=maybe",
+        ] {
+            assert!(parse(bad).is_err(), "{}", crate::bytes::escape(bad));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Overlay's rules, as the kernel was seen to follow them:
+//!
+//! ```text
+//! the upper branch, then the lower ones in which the parent directory is merged:
+//!   a whiteout             the search ends
+//!   NAME, no directory     is the answer if nothing was found yet; the search ends in any case,
+//!                          unless it is a metacopy, which has its content below
+//!   NAME, a directory      is merged; an opaque one ends the search
+//!   a redirect on either   the branches below are asked for another name: of the same directory,
+//!                          or as a path from their roots
+//! ```
+
+use rustix::io::Errno;
+
+use super::{Cut, DataAt, Entry, Node, Part, Says, Why, reads};
+use crate::bytes::Bytes;
+use crate::dir::{Access, Dir, Kind};
+use crate::error::{Error, Result};
+use crate::overlay::Rules;
+use crate::whiteout::{Grammar, MarkKind, Source, Validity};
+
+/// How far the search for a name has come.
+struct Search {
+    /// What the next branch is asked for: a name, or a path from its root.
+    wanted: Vec<u8>,
+    /// A directory was found.
+    is_dir: bool,
+    /// No further branch is asked.
+    stop: bool,
+    /// This is the last branch: what would concern those below it is not looked at.
+    last: bool,
+    /// A redirect was met, and by whom.
+    redirected: Option<usize>,
+    /// The latest redirect is a path.
+    is_absolute: bool,
+    /// A file was found that has its content below, and by whom.
+    metacopy: Option<usize>,
+}
+
+/// What a branch has of a name.
+enum Layer {
+    Nothing,
+    /// Something that the search passes over.
+    Skipped,
+    Whiteout(Cut),
+    Leaf(Kind, Bytes),
+    Dir {
+        dir: Dir,
+        place: Bytes,
+        opaque: bool,
+    },
+    Broken(Errno, Why),
+}
+
+/// A mark that is to be looked past.
+type Without = Option<(usize, MarkKind)>;
+
+impl<'s> Node<'s> {
+    pub(super) fn decide_overlay(
+        &self,
+        rules: Rules,
+        name: &[u8],
+        without: Without,
+        says: &mut dyn FnMut(usize, Says),
+    ) -> Result<Entry<'s>> {
+        let broken = |errno, why| Ok(Entry::Broken { errno, why });
+        let stack = self.stack;
+        let Some(roots) = self.roots.as_ref() else {
+            return Ok(Entry::Missing);
+        };
+        if Grammar::Overlay(rules).refuses(name).is_some() {
+            return broken(Errno::NAMETOOLONG, Why::TooLong);
+        }
+        let data: Vec<usize> = (0..stack.branches.len())
+            .filter(|&branch| stack.branches[branch].grammar == Grammar::OverlayData)
+            .collect();
+        let checks_redirects = rules.follows_redirects || !data.is_empty();
+        let is_upper = |part: &Part| stack.branches[part.branch].permission.is_writable();
+        let mut search = Search {
+            wanted: name.to_vec(),
+            is_dir: false,
+            stop: false,
+            last: false,
+            redirected: None,
+            is_absolute: false,
+            metacopy: None,
+        };
+        let mut parts: &[Part] = &self.parts;
+        let mut is_root = self.path.as_bytes() == b"/";
+        let mut at = 0;
+        let mut found: Vec<Part> = Vec::new();
+        // A leaf: its branch and kind; then where the content is, if it is not there.
+        let mut leaf: Option<(usize, Kind)> = None;
+        let mut content: Option<DataAt> = None;
+        let mut cuts = self.cuts.clone();
+        let mut deleted = None;
+        while let Some(part) = parts.get(at).filter(|_| !search.stop) {
+            at += 1;
+            let branch = part.branch;
+            let below_upper = !is_upper(part);
+            if below_upper && let Some((errno, why)) = refused(&search, rules) {
+                return broken(errno, why);
+            }
+            if !below_upper {
+                search.last = !checks_redirects && at == parts.len();
+            } else if !checks_redirects {
+                search.last = at == parts.len();
+            } else if search.is_dir || data.is_empty() {
+                search.last = roots.last().is_some_and(|last| last.branch == branch);
+            }
+            match self.in_branch(part, &mut search, without)? {
+                Layer::Broken(errno, why) => {
+                    says(branch, Says::Invalid);
+                    return broken(errno, why);
+                }
+                Layer::Nothing => says(branch, Says::Nothing),
+                Layer::Skipped => says(branch, Says::Skipped),
+                Layer::Whiteout(cut) => {
+                    says(branch, Says::Whiteout);
+                    cuts.push(cut.clone());
+                    deleted = Some(cut);
+                }
+                Layer::Leaf(kind, path) => match leaf {
+                    None => {
+                        says(branch, Says::Provides);
+                        leaf = Some((branch, kind));
+                    }
+                    Some(_) => {
+                        says(branch, Says::ProvidesData);
+                        content = Some(DataAt { branch, path });
+                    }
+                },
+                Layer::Dir { dir, place, opaque } => {
+                    says(
+                        branch,
+                        match (found.is_empty(), opaque) {
+                            (true, false) => Says::Provides,
+                            (true, true) => Says::ProvidesOpaque,
+                            (false, false) => Says::Merges,
+                            (false, true) => Says::MergesOpaque,
+                        },
+                    );
+                    if opaque {
+                        cuts.push(Cut {
+                            branch,
+                            mark: place.clone(),
+                            kind: MarkKind::Opaque,
+                        });
+                    }
+                    let shown = self.path.join(name);
+                    let place = (place != shown).then_some(place);
+                    found.push(Part::new(branch, dir, place, self.reading));
+                }
+            }
+            if !search.stop && search.wanted.starts_with(b"/") && !is_root {
+                is_root = true;
+                parts = roots;
+                // From the roots of the branches below this one.
+                at = parts.partition_point(|part| part.branch <= branch);
+            }
+        }
+        let may_lie_in_data = search.metacopy.is_some() && !data.is_empty() && search.is_absolute;
+        if may_lie_in_data && leaf.is_some() {
+            content = self.in_data(&data, &search.wanted)?;
+            if let Some(content) = &content {
+                says(content.branch, Says::ProvidesData);
+            }
+            search.metacopy = None;
+        } else if let Some((errno, why)) = refused(&search, rules) {
+            return broken(errno, why);
+        }
+        if let Some(branch) = search.metacopy {
+            return broken(Errno::IO, Why::NoData { branch });
+        }
+        if let Some((from, kind)) = leaf {
+            return Ok(Entry::Leaf {
+                from,
+                kind,
+                data: content.map(Box::new),
+            });
+        }
+        if found.is_empty() {
+            return Ok(match deleted {
+                Some(by) => Entry::Deleted { by },
+                None => Entry::Missing,
+            });
+        }
+        Ok(Entry::Dir(Node {
+            stack,
+            path: self.path.join(name),
+            parts: found,
+            cuts,
+            reading: self.reading,
+            roots: self.roots.clone(),
+        }))
+    }
+
+    /// One branch's answer, along a path where one is wanted.
+    fn in_branch(&self, part: &Part, search: &mut Search, without: Without) -> Result<Layer> {
+        if !search.wanted.starts_with(b"/") {
+            let place = part.place.clone().unwrap_or_else(|| self.path.clone());
+            let name = search.wanted.clone();
+            return self.element(part, &place, &name, 0, b"", search, without);
+        }
+        // Counted from the end, since what is before it can change on the way.
+        let mut left = search.wanted.len() - 1;
+        let mut here = part.clone();
+        let mut place = Bytes::from("/");
+        loop {
+            let start = search.wanted.len() - left;
+            let rest = &search.wanted[start..];
+            let end = rest
+                .iter()
+                .position(|&byte| byte == b'/')
+                .unwrap_or(rest.len());
+            let (name, post) = (rest[..end].to_vec(), rest[end..].to_vec());
+            let layer = self.element(&here, &place, &name, start, &post, search, without)?;
+            match layer {
+                Layer::Dir {
+                    dir, place: next, ..
+                } if !post.is_empty() => {
+                    here = Part::new(here.branch, dir, None, super::Reading::Nothing);
+                    place = next;
+                    left = post.len() - 1;
+                }
+                layer => return Ok(layer),
+            }
+        }
+    }
+
+    /// One name in one directory. `start` bytes of what is wanted stand before it, `post` after.
+    #[allow(clippy::too_many_arguments)]
+    fn element(
+        &self,
+        part: &Part,
+        place: &Bytes,
+        name: &[u8],
+        start: usize,
+        post: &[u8],
+        search: &mut Search,
+        without: Without,
+    ) -> Result<Layer> {
+        let branch = part.branch;
+        let grammar = self.stack.branches[branch].grammar;
+        let path = place.join(name);
+        let fail = |errno| Error::io(self.stack.on_host(branch, &path), errno);
+        if name == b"." || name == b".." {
+            return Ok(Layer::Broken(Errno::ACCESS, Why::BadRedirect { branch }));
+        }
+        let is_last_element = post.is_empty();
+        let source = part.source();
+        let seen = match grammar.look(&source, name) {
+            Err(Errno::NAMETOOLONG) => return Ok(Layer::Nothing),
+            result => result.map_err(fail)?,
+        };
+        let is_deleted = seen.whiteout != Validity::Absent;
+        if is_deleted && !(is_last_element && without == Some((branch, MarkKind::Whiteout))) {
+            search.stop = true;
+            return Ok(Layer::Whiteout(Cut {
+                branch,
+                mark: path,
+                kind: MarkKind::Whiteout,
+            }));
+        }
+        let Some(kind) = seen.entry else {
+            return Ok(Layer::Nothing);
+        };
+        if is_last_element && search.metacopy.is_some() && kind != Kind::File {
+            search.stop = true;
+            return Ok(Layer::Skipped);
+        }
+        let prefix = search.wanted[..start].to_vec();
+        if kind != Kind::Directory {
+            if search.is_dir || !is_last_element {
+                search.stop = true;
+                return Ok(Layer::Skipped);
+            }
+            let is_metacopy = match kind {
+                Kind::File => match grammar.metacopy(&source, name) {
+                    Err(Errno::IO) => {
+                        return Ok(Layer::Broken(Errno::IO, Why::BadMetacopy { branch }));
+                    }
+                    result => result.map_err(fail)?,
+                },
+                _ => false,
+            };
+            search.metacopy = is_metacopy.then_some(branch);
+            search.stop = !is_metacopy;
+            if is_metacopy && !search.last {
+                match grammar.redirect(&source, Some(name)) {
+                    Err(Errno::INVAL) => {
+                        return Ok(Layer::Broken(Errno::INVAL, Why::BadRedirect { branch }));
+                    }
+                    result => search.turn(result.map_err(fail)?, branch, &prefix, post),
+                }
+            }
+            return Ok(Layer::Leaf(kind, path));
+        }
+        let access = match reads(self.reading, branch) {
+            true => Access::List,
+            false => Access::Lookup,
+        };
+        let dir = match part.dir.child(name, access) {
+            Err(Errno::ACCESS) => part.dir.child(name, Access::Lookup),
+            result => result,
+        };
+        let dir = dir.map_err(fail)?;
+        search.is_dir |= is_last_element;
+        let mut opaque = false;
+        if !search.last {
+            let source = Source::Disk(&dir);
+            opaque = grammar.opaque(&source).map_err(fail)? == Validity::Valid
+                && !(is_last_element && without == Some((branch, MarkKind::Opaque)));
+            if opaque {
+                search.stop = true;
+            } else {
+                match grammar.redirect(&source, None) {
+                    Err(Errno::INVAL) => {
+                        return Ok(Layer::Broken(Errno::INVAL, Why::BadRedirect { branch }));
+                    }
+                    result => search.turn(result.map_err(fail)?, branch, &prefix, post),
+                }
+            }
+        }
+        Ok(Layer::Dir {
+            dir,
+            place: path,
+            opaque: opaque && is_last_element,
+        })
+    }
+
+    /// The content of a file, in the branches that give nothing else. No link is followed.
+    fn in_data(&self, data: &[usize], path: &[u8]) -> Result<Option<DataAt>> {
+        let path = Bytes::from(path);
+        for &branch in data {
+            if self
+                .stack
+                .version(branch, &path)?
+                .is_some_and(|stat| stat.kind == Kind::File)
+            {
+                return Ok(Some(DataAt { branch, path }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Search {
+    /// Heeds a redirect, if there is one.
+    fn turn(&mut self, redirect: Option<Vec<u8>>, branch: usize, prefix: &[u8], post: &[u8]) {
+        let Some(redirect) = redirect else {
+            return;
+        };
+        self.is_absolute = redirect.starts_with(b"/");
+        // A path leads on, though a directory on the way to it was opaque.
+        self.stop &= !self.is_absolute;
+        self.wanted = match self.is_absolute {
+            true => [&redirect, post].concat(),
+            false => [prefix, &redirect, post].concat(),
+        };
+        self.redirected = Some(branch);
+    }
+}
+
+/// What the union may not follow: `EPERM`, before the next branch is asked.
+fn refused(search: &Search, rules: Rules) -> Option<(Errno, Why)> {
+    match (search.metacopy, search.redirected) {
+        (Some(branch), _) if !rules.metacopy => Some((Errno::PERM, Why::Metacopy { branch })),
+        (_, Some(branch)) if !rules.follows_redirects => {
+            Some((Errno::PERM, Why::Redirect { branch }))
+        }
+        _ => None,
+    }
+}
