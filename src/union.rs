@@ -694,6 +694,11 @@ impl<'s> Node<'s> {
                 match grammar.look(&Source::Disk(&part.dir), name) {
                     _ if self.parts.len() == 1 => return Ok(listing.kind(name).is_some()),
                     Ok(seen) if seen.whiteout != Validity::Absent => return Ok(false),
+                    // Where there can be whiteouts by attribute it looks at files, and leaves out
+                    // those that it refuses.
+                    Ok(_) if listing.kind(name) == Some(Kind::File) => {
+                        return Ok(!self.has_attribute_whiteouts(part)?);
+                    }
                     _ if listing.kind(name).is_some() => return Ok(true),
                     _ => continue,
                 }
@@ -710,6 +715,18 @@ impl<'s> Node<'s> {
             }
         }
         Ok(false)
+    }
+
+    /// Whether the kernel looks for whiteouts by attribute when it lists a branch's directory: it
+    /// does not ask the upper branch, nor the lowest of the union.
+    fn has_attribute_whiteouts(&self, part: &Part) -> Result<bool> {
+        let branch = &self.stack.branches[part.branch];
+        let lowest = self.roots.as_ref().and_then(|roots| roots.last());
+        if branch.permission.is_writable() || lowest.is_some_and(|of| of.branch == part.branch) {
+            return Ok(false);
+        }
+        let has_whiteouts = branch.grammar.has_attribute_whiteouts(&part.dir);
+        has_whiteouts.map_err(|errno| Error::io(self.host_path(part), errno))
     }
 
     fn read_part(&self, part: &Part) -> Result<Arc<Names>> {

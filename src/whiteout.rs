@@ -201,16 +201,22 @@ impl Grammar {
         match self {
             Grammar::Aufs => Ok(Validity::of(source.kind(OPAQUE)?)),
             Grammar::Overlay(rules) => {
-                // `x` says that there are whiteouts by attribute, and hides nothing.
-                let value = source
-                    .dir()
-                    .attribute_self(&rules.namespace.attribute("opaque"), 1)?;
-                Ok(match value.as_deref() {
-                    Some(b"y") => Validity::Valid,
-                    _ => Validity::Absent,
+                let is_opaque = opaque_value(rules, source.dir())? == Some(b'y');
+                Ok(match is_opaque {
+                    true => Validity::Valid,
+                    false => Validity::Absent,
                 })
             }
             Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Ok(Validity::Absent),
+        }
+    }
+
+    /// Whether the directory says that there are whiteouts by attribute in it. They count without
+    /// that, too, but only here does the kernel look for them when it lists the directory.
+    pub fn has_attribute_whiteouts(self, dir: &Dir) -> Result<bool, Errno> {
+        match self {
+            Grammar::Overlay(rules) => Ok(opaque_value(rules, dir)? == Some(b'x')),
+            _ => Ok(false),
         }
     }
 
@@ -304,6 +310,12 @@ impl Grammar {
             },
         }
     }
+}
+
+/// `y` for an opaque directory, `x` for one that has whiteouts by attribute and hides nothing.
+fn opaque_value(rules: Rules, dir: &Dir) -> Result<Option<u8>, Errno> {
+    let value = dir.attribute_self(&rules.namespace.attribute("opaque"), 1)?;
+    Ok(value.and_then(|value| value.first().copied()))
 }
 
 /// What an entry of a directory marks.

@@ -8,6 +8,7 @@ mod completions;
 mod hosts;
 mod lab;
 mod oracle;
+mod overlay;
 mod readme;
 mod restore;
 mod schema;

@@ -31,7 +31,7 @@ struct Search {
     last: bool,
     /// A redirect was met, and by whom.
     redirected: Option<usize>,
-    /// The latest redirect is a path.
+    /// What was looked at last has a redirect, which is a path.
     is_absolute: bool,
     /// A file was found that has its content below, and by whom.
     metacopy: Option<usize>,
@@ -159,8 +159,10 @@ impl<'s> Node<'s> {
                 at = parts.partition_point(|part| part.branch <= branch);
             }
         }
-        let may_lie_in_data = search.metacopy.is_some() && !data.is_empty() && search.is_absolute;
-        if may_lie_in_data && leaf.is_some() {
+        // Data-only branches are asked for what a lower branch has the metadata of, not the upper.
+        let is_below = content.is_some()
+            || leaf.is_some_and(|(branch, _)| !stack.branches[branch].permission.is_writable());
+        if search.metacopy.is_some() && !data.is_empty() && search.is_absolute && is_below {
             content = self.in_data(&data, &search.wanted)?;
             if let Some(content) = &content {
                 says(content.branch, Says::ProvidesData);
@@ -348,10 +350,13 @@ impl<'s> Node<'s> {
 impl Search {
     /// Heeds a redirect, if there is one.
     fn turn(&mut self, redirect: Option<Vec<u8>>, branch: usize, prefix: &[u8], post: &[u8]) {
+        // Forgotten by whatever is looked at after it, be it only on the way.
+        self.is_absolute = redirect
+            .as_ref()
+            .is_some_and(|redirect| redirect.starts_with(b"/"));
         let Some(redirect) = redirect else {
             return;
         };
-        self.is_absolute = redirect.starts_with(b"/");
         // A path leads on, though a directory on the way to it was opaque.
         self.stop &= !self.is_absolute;
         self.wanted = match self.is_absolute {
