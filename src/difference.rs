@@ -5,15 +5,19 @@
 //! (where many vanish together, the topmost); *changed* what is in both and has an entry in the
 //! branch. The order is that of `docker diff`, which walks the branch's own names: a deletion
 //! sorts as the whiteout that it is, `.wh.NAME`.
+//!
+//! On overlay docker compares the two views, and so is *changed* there only what differs in mode,
+//! owner, device, capability, or, but for directories, in size or time; and every directory that
+//! something differs in (FACTS-engines 60).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::dir::{Kind, Names, Stat};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::union::{Entry, Node, Reading, Stack};
 use crate::walk::{Item, walk};
 use crate::whiteout::Mark;
@@ -53,6 +57,8 @@ pub struct Difference<'s> {
     pub after: Option<Provided>,
     place: Arc<Directory<'s>>,
     name: Vec<u8>,
+    /// A directory that is changed only if something in it is.
+    is_mere_parent: bool,
 }
 
 impl Difference<'_> {
@@ -125,12 +131,69 @@ pub fn differences<'s>(
     stack: &'s Stack,
     branch: usize,
 ) -> impl Iterator<Item = Result<Difference<'s>>> {
+    compared(stack, branch, Changed::InBranch)
+}
+
+/// The same, where *changed* is what `docker diff` calls so: on overlay, what differs.
+pub fn changes<'s>(
+    stack: &'s Stack,
+    branch: usize,
+) -> impl Iterator<Item = Result<Difference<'s>>> {
+    let changed = match stack.overlay_rules() {
+        Some(_) => Changed::Differs,
+        None => Changed::InBranch,
+    };
+    without_mere_parents(compared(stack, branch, changed))
+}
+
+/// What makes an entry of both views a changed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    /// The branch has it.
+    InBranch,
+    /// The two versions differ, or what is in the two directories does.
+    Differs,
+}
+
+fn compared<'s>(
+    stack: &'s Stack,
+    branch: usize,
+    changed: Changed,
+) -> impl Iterator<Item = Result<Difference<'s>>> {
     walk(Visit::Root, move |visit| {
         let items = match visit {
-            Visit::Root => root(stack, branch).and_then(|place| compare(place, branch)),
-            Visit::Name(place, name) => compare_name(&place, branch, &name),
+            Visit::Root => root(stack, branch).and_then(|place| compare(place, branch, changed)),
+            Visit::Name(place, name) => compare_name(&place, branch, &name, changed),
         };
         items.unwrap_or_else(|error| vec![Item::Row(Err(error))])
+    })
+}
+
+/// Leaves out the directories that are changed only if something in them is, where nothing is.
+fn without_mere_parents<'s>(
+    mut all: impl Iterator<Item = Result<Difference<'s>>>,
+) -> impl Iterator<Item = Result<Difference<'s>>> {
+    let mut parents: VecDeque<Difference<'s>> = VecDeque::new();
+    let mut ready: VecDeque<Result<Difference<'s>>> = VecDeque::new();
+    std::iter::from_fn(move || {
+        while ready.is_empty() {
+            let difference = match all.next()? {
+                Ok(difference) => difference,
+                Err(error) => return Some(Err(error)),
+            };
+            let holds =
+                |parent: &Difference<'_>| difference.path.strip_prefix(&parent.path).is_some();
+            while parents.back().is_some_and(|parent| !holds(parent)) {
+                parents.pop_back();
+            }
+            if difference.is_mere_parent {
+                parents.push_back(difference);
+            } else {
+                ready.extend(parents.drain(..).map(Ok));
+                ready.push_back(Ok(difference));
+            }
+        }
+        ready.pop_front()
     })
 }
 
@@ -143,16 +206,18 @@ fn root(stack: &Stack, branch: usize) -> Result<Place<'_>> {
 
 type Found<'s> = Vec<Item<Visit<'s>, Result<Difference<'s>>>>;
 
-fn compare<'s>(place: Place<'s>, branch: usize) -> Result<Found<'s>> {
+fn compare<'s>(place: Place<'s>, branch: usize, changed: Changed) -> Result<Found<'s>> {
     let own = place.after.listing(branch)?;
     let place = Arc::new(Directory { place, own });
     let mut items: Found<'s> = Vec::new();
     for (_, name) in names(&place, branch)? {
         match place.own_kind(&name) {
-            Some(kind) if kind != Kind::Directory => match compare_name(&place, branch, &name) {
-                Ok(found) => items.extend(found),
-                Err(error) => items.push(Item::Row(Err(error))),
-            },
+            Some(kind) if kind != Kind::Directory => {
+                match compare_name(&place, branch, &name, changed) {
+                    Ok(found) => items.extend(found),
+                    Err(error) => items.push(Item::Row(Err(error))),
+                }
+            }
             _ => items.push(Item::Place(Visit::Name(Arc::clone(&place), name))),
         }
     }
@@ -197,11 +262,41 @@ fn names(directory: &Directory<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, V
     Ok(names)
 }
 
+/// Whether two versions differ as docker sees it.
+fn differ(old: (&Node<'_>, Provided), new: (&Node<'_>, Provided), name: &[u8]) -> Result<bool> {
+    let facts = |(node, provided): (&Node<'_>, Provided)| -> Result<(Stat, Option<Vec<u8>>)> {
+        let stat = node.stat(provided.branch, name)?;
+        let capability = match (stat.kind, node.dir(provided.branch)) {
+            (Kind::File, Some(dir)) => {
+                dir.attribute(name, "security.capability", CAPABILITY_MAX)
+                    .map_err(|errno| Error::io(node.on_host(provided.branch, name), errno))?
+            }
+            _ => None,
+        };
+        Ok((stat, capability))
+    };
+    let ((old, old_capability), (new, new_capability)) = (facts(old)?, facts(new)?);
+    let is_directory = new.kind == Kind::Directory;
+    Ok(old.kind != new.kind
+        || (old.mode, old.uid, old.gid, old.rdev) != (new.mode, new.uid, new.gid, new.rdev)
+        || old_capability != new_capability
+        || (!is_directory && (old.size != new.size || !is_same_time(old.mtime, new.mtime))))
+}
+
+/// What a `security.capability` attribute can have at most, in bytes.
+const CAPABILITY_MAX: usize = 64;
+
+/// A time without nanoseconds may come from an archive that had none.
+fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
+    a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
+}
+
 /// One name, and what is below it.
 fn compare_name<'s>(
     directory: &Arc<Directory<'s>>,
     branch: usize,
     name: &[u8],
+    changed: Changed,
 ) -> Result<Found<'s>> {
     let place = &directory.place;
     let after = place.after.child(name)?;
@@ -227,6 +322,16 @@ fn compare_name<'s>(
         (Some(_), None) => Some(Change::Deleted),
         (Some(_), Some(_)) => has_own.then_some(Change::Changed),
     };
+    let mut is_mere_parent = false;
+    let mut change = change;
+    if let (Some(Change::Changed), Some(before), Some(old), Some(new)) =
+        (change, &place.before, was, is)
+        && changed == Changed::Differs
+        && !differ((before, old), (&place.after, new), name)?
+    {
+        is_mere_parent = new.kind == Kind::Directory;
+        change = change.filter(|_| is_mere_parent);
+    }
     let mut items: Found<'s> = Vec::new();
     items.extend(change.map(|change| {
         Item::Row(Ok(Difference {
@@ -236,6 +341,7 @@ fn compare_name<'s>(
             after: is,
             place: Arc::clone(directory),
             name: name.to_vec(),
+            is_mere_parent,
         }))
     }));
     if let Entry::Dir(after) = after {
@@ -243,7 +349,7 @@ fn compare_name<'s>(
             Entry::Dir(node) => Some(node),
             _ => None,
         };
-        match compare(Place { after, before }, branch) {
+        match compare(Place { after, before }, branch, changed) {
             Ok(below) => items.extend(below),
             Err(error) => items.push(Item::Row(Err(error))),
         }

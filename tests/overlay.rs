@@ -964,3 +964,49 @@ fn quote(word: &[u8]) -> String {
     quoted.push('\'');
     quoted
 }
+
+// FACTS-engines 60: what is changed is what differs, not what has been copied up.
+#[test]
+fn changes_are_what_docker_compares() {
+    if !lab::is_root() {
+        return lab::skip("whiteouts are devices, which only root can make");
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let at = |path: &str| place.path().join(path);
+    for directory in ["low/etc/mere", "low/opt", "up/etc/mere", "up/opt", "up/new"] {
+        fs::create_dir_all(at(directory)).expect("a new directory");
+    }
+    for (path, content) in [
+        ("low/etc/same", "as it was"),
+        ("low/etc/longer", "short"),
+        ("low/opt/chmod", "x"),
+        ("low/gone", "x"),
+        ("up/etc/longer", "not short"),
+        ("up/new/file", "x"),
+    ] {
+        fs::write(at(path), content).expect("a new file");
+    }
+    for path in ["etc/same", "opt/chmod"] {
+        let status = Command::new("cp")
+            .arg("-a")
+            .args([at(&format!("low/{path}")), at(&format!("up/{path}"))])
+            .status();
+        assert!(status.expect("cp is there").success());
+    }
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(at("up/opt/chmod"), mode).expect("it is ours");
+    let whiteout = rustix::fs::makedev(0, 0);
+    let device = FileType::CharacterDevice;
+    rustix::fs::mknodat(CWD, at("up/gone"), device, Mode::empty(), whiteout).expect("root may");
+    let stack = format!(
+        "lowerdir={},upperdir={}",
+        at("low").display(),
+        at("up").display()
+    );
+    let changes = layerctl(["changes", &stack]).exits(0);
+    let expected = "C /etc\nC /etc/longer\nD /gone\nA /new\nA /new/file\nC /opt\nC /opt/chmod\n";
+    assert_eq!(changes.text(), expected);
+    // What was copied up and not changed is a copy-up all the same.
+    let copyups = layerctl(["-q", "copyups", &stack]).exits(0);
+    assert_eq!(copyups.text(), "/etc/longer\n/etc/same\n/opt/chmod\n");
+}

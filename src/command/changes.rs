@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::copyups::{Differs, differs};
 use crate::command::{Context, Outcome, Report, subjects};
-use crate::difference::{Change, differences};
+use crate::difference::{self, Change};
 use crate::dir::Kind;
 use crate::error::Result;
 
@@ -60,7 +60,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     let mut rows = Vec::new();
     for (label, target, branch) in subjects(context, query.target)? {
         let stack = context.open(&target);
-        for difference in differences(&stack, branch) {
+        for difference in difference::changes(&stack, branch) {
             let row = difference.and_then(|difference| {
                 let long = match query.detail {
                     Detail::Short => None,
