@@ -22,13 +22,32 @@ pub enum Namespace {
 }
 
 impl Namespace {
-    /// The whole name of an attribute.
-    pub fn attribute(self, name: &str) -> String {
+    /// The names of the attributes that are marks.
+    pub fn attributes(self) -> &'static Attributes {
         match self {
-            Namespace::Trusted => format!("trusted.overlay.{name}"),
-            Namespace::User => format!("user.overlay.{name}"),
+            Namespace::Trusted => &Attributes {
+                whiteout: "trusted.overlay.whiteout",
+                opaque: "trusted.overlay.opaque",
+                redirect: "trusted.overlay.redirect",
+                metacopy: "trusted.overlay.metacopy",
+            },
+            Namespace::User => &Attributes {
+                whiteout: "user.overlay.whiteout",
+                opaque: "user.overlay.opaque",
+                redirect: "user.overlay.redirect",
+                metacopy: "user.overlay.metacopy",
+            },
         }
     }
+}
+
+/// The whole names of overlay's attributes.
+#[derive(Debug)]
+pub struct Attributes {
+    pub whiteout: &'static str,
+    pub opaque: &'static str,
+    pub redirect: &'static str,
+    pub metacopy: &'static str,
 }
 
 /// Which marks a union heeds beside whiteouts and opaque directories.

@@ -60,16 +60,10 @@ impl Branch {
         } else {
             Grammar::AufsIgnored
         };
-        Branch {
-            path: spec.path.clone(),
-            permission: spec.permission.clone(),
-            grammar,
-            dir,
-        }
+        Branch::new(spec, grammar, dir)
     }
 
-    /// A branch of an overlay.
-    pub fn overlay(spec: &BranchSpec, grammar: Grammar, dir: Result<Dir>) -> Branch {
+    pub fn new(spec: &BranchSpec, grammar: Grammar, dir: Result<Dir>) -> Branch {
         Branch {
             path: spec.path.clone(),
             permission: spec.permission.clone(),
@@ -374,6 +368,18 @@ pub enum Says {
     Unread,
 }
 
+impl Says {
+    /// Of a directory that is shown, as the first one of its name or under another.
+    fn of_directory(is_first: bool, is_opaque: bool) -> Says {
+        match (is_first, is_opaque) {
+            (true, false) => Says::Provides,
+            (true, true) => Says::ProvidesOpaque,
+            (false, false) => Says::Merges,
+            (false, true) => Says::MergesOpaque,
+        }
+    }
+}
+
 impl<'s> Node<'s> {
     pub fn stack(&self) -> &'s Stack {
         self.stack
@@ -400,10 +406,7 @@ impl<'s> Node<'s> {
 
     /// A branch's own directory at this place.
     pub fn dir(&self, branch: usize) -> Option<&Dir> {
-        self.parts
-            .iter()
-            .find(|part| part.branch == branch)
-            .map(|part| &part.dir)
+        self.part(branch).map(|part| &part.dir)
     }
 
     /// A branch's own listing at this place; `None` where the branch takes no part.
@@ -411,7 +414,7 @@ impl<'s> Node<'s> {
     /// # Errors
     /// A directory that cannot be listed.
     pub fn listing(&self, branch: usize) -> Result<Option<Arc<Names>>> {
-        let part = self.parts.iter().find(|part| part.branch == branch);
+        let part = self.part(branch);
         part.map(|part| self.read_part(part)).transpose()
     }
 
@@ -419,12 +422,11 @@ impl<'s> Node<'s> {
     ///
     /// # Errors
     /// An entry that cannot be asked.
-    pub fn mark<'n>(&self, branch: usize, name: &'n [u8], kind: Kind) -> Result<Option<Mark<'n>>> {
+    pub fn mark<'n>(&self, branch: usize, name: &'n [u8]) -> Result<Option<Mark<'n>>> {
         let grammar = self.stack.branches[branch].grammar;
-        let could_be = matches!(kind, Kind::Char | Kind::File);
-        match (grammar, self.dir(branch)) {
-            (Grammar::Overlay(_), Some(dir)) if could_be => {
-                let seen = grammar.look(&Source::Disk(dir), name);
+        match (grammar, self.part(branch)) {
+            (Grammar::Overlay(_), Some(part)) => {
+                let seen = grammar.look(&part.source(), name);
                 let seen = seen.map_err(|errno| Error::io(self.on_host(branch, name), errno))?;
                 Ok((seen.whiteout != Validity::Absent).then_some(Mark::Whiteout(name)))
             }
@@ -437,13 +439,12 @@ impl<'s> Node<'s> {
     /// # Errors
     /// A directory that cannot be asked.
     pub fn is_opaque(&self, branch: usize) -> Result<bool> {
-        let Some(dir) = self.dir(branch) else {
+        let Some(part) = self.part(branch) else {
             return Ok(false);
         };
-        let opaque = self.stack.branches[branch]
-            .grammar
-            .opaque(&Source::Disk(dir));
-        let opaque = opaque.map_err(|errno| Error::io(self.on_host(branch, b""), errno))?;
+        let grammar = self.stack.branches[branch].grammar;
+        let opaque = grammar.opaque(&part.source());
+        let opaque = opaque.map_err(|errno| Error::io(self.host_path(part), errno))?;
         Ok(opaque == Validity::Valid)
     }
 
@@ -481,21 +482,27 @@ impl<'s> Node<'s> {
 
     /// Where this place is in a branch: overlay may show a directory that lies elsewhere.
     pub fn place_in(&self, branch: usize) -> &Bytes {
-        let part = self.parts.iter().find(|part| part.branch == branch);
-        part.and_then(|part| part.place.as_ref())
-            .unwrap_or(&self.path)
+        self.part(branch)
+            .map_or(&self.path, |part| self.place_of(part))
+    }
+
+    fn part(&self, branch: usize) -> Option<&Part> {
+        self.parts.iter().find(|part| part.branch == branch)
+    }
+
+    fn place_of<'n>(&'n self, part: &'n Part) -> &'n Bytes {
+        part.place.as_ref().unwrap_or(&self.path)
     }
 
     /// The directories that are merged here: each one's branch, and where it is there.
     pub fn places(&self) -> impl Iterator<Item = (usize, &Bytes)> {
         self.parts
             .iter()
-            .map(|part| (part.branch, part.place.as_ref().unwrap_or(&self.path)))
+            .map(|part| (part.branch, self.place_of(part)))
     }
 
     fn host_path(&self, part: &Part) -> Bytes {
-        self.stack
-            .on_host(part.branch, part.place.as_ref().unwrap_or(&self.path))
+        self.stack.on_host(part.branch, self.place_of(part))
     }
 
     /// What `name` means here. This is the one place that decides it.
@@ -606,15 +613,7 @@ impl<'s> Node<'s> {
                     if opaque {
                         lowest_opaque = Some(found.len());
                     }
-                    says(
-                        branch,
-                        match (found.is_empty(), opaque) {
-                            (true, false) => Says::Provides,
-                            (true, true) => Says::ProvidesOpaque,
-                            (false, false) => Says::Merges,
-                            (false, true) => Says::MergesOpaque,
-                        },
-                    );
+                    says(branch, Says::of_directory(found.is_empty(), opaque));
                     found.push(child);
                 }
                 Some(kind) if found.is_empty() => {

@@ -168,11 +168,8 @@ impl Grammar {
                 let is_mark = match stat {
                     Some(stat) if kind == Kind::Char => stat.rdev == 0,
                     Some(stat) if kind == Kind::File && stat.size == 0 => {
-                        let attribute = rules.namespace.attribute("whiteout");
-                        source
-                            .dir()
-                            .attribute(name, &attribute, PATH_MAX)?
-                            .is_some()
+                        let attribute = rules.namespace.attributes().whiteout;
+                        source.dir().attribute(name, attribute, PATH_MAX)?.is_some()
                     }
                     _ => false,
                 };
@@ -228,8 +225,8 @@ impl Grammar {
         let Grammar::Overlay(rules) = self else {
             return Ok(false);
         };
-        let attribute = rules.namespace.attribute("metacopy");
-        match source.dir().attribute(name, &attribute, PATH_MAX)? {
+        let attribute = rules.namespace.attributes().metacopy;
+        match source.dir().attribute(name, attribute, PATH_MAX)? {
             None => Ok(false),
             Some(value) if value.is_empty() || value.len() >= METACOPY_MIN => Ok(true),
             Some(_) => Err(Errno::IO),
@@ -249,10 +246,10 @@ impl Grammar {
         let Grammar::Overlay(rules) = self else {
             return Ok(None);
         };
-        let attribute = rules.namespace.attribute("redirect");
+        let attribute = rules.namespace.attributes().redirect;
         let value = match of {
-            Some(name) => source.dir().attribute(name, &attribute, PATH_MAX)?,
-            None => source.dir().attribute_self(&attribute, PATH_MAX)?,
+            Some(name) => source.dir().attribute(name, attribute, PATH_MAX)?,
+            None => source.dir().attribute_self(attribute, PATH_MAX)?,
         };
         let Some(mut value) = value else {
             return Ok(None);
@@ -314,7 +311,7 @@ impl Grammar {
 
 /// `y` for an opaque directory, `x` for one that has whiteouts by attribute and hides nothing.
 fn opaque_value(rules: Rules, dir: &Dir) -> Result<Option<u8>, Errno> {
-    let value = dir.attribute_self(&rules.namespace.attribute("opaque"), 1)?;
+    let value = dir.attribute_self(rules.namespace.attributes().opaque, 1)?;
     Ok(value.and_then(|value| value.first().copied()))
 }
 

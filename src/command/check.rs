@@ -148,7 +148,7 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                 means,
             })));
         };
-        match node.mark(branch, name, kind)? {
+        match node.mark(branch, name)? {
             Some(mark) if !grammar.honours_marks() => {
                 let path = match mark {
                     Mark::Whiteout(hidden) => node.path().join(hidden),

@@ -251,7 +251,7 @@ fn in_directory<'s>(
         found.push(Item::Row(Ok(opaque(parent.clone(), Vec::new()))));
     }
     for (name, kind) in listing.iter() {
-        let mark = match node.mark(branch, name, kind)? {
+        let mark = match node.mark(branch, name)? {
             Some(Mark::Whiteout(hidden)) => FoundMark {
                 path: node.path().join(hidden),
                 kind: MarkKind::Whiteout,

@@ -202,10 +202,10 @@ impl Union {
             match self.kind {
                 UnionKind::Aufs => Branch::aufs(&branch.spec, dir),
                 UnionKind::Overlay { .. } if index >= merged => {
-                    Branch::overlay(&branch.spec, Grammar::OverlayData, dir)
+                    Branch::new(&branch.spec, Grammar::OverlayData, dir)
                 }
                 UnionKind::Overlay { rules, .. } => {
-                    Branch::overlay(&branch.spec, Grammar::Overlay(rules), dir)
+                    Branch::new(&branch.spec, Grammar::Overlay(rules), dir)
                 }
             }
         };

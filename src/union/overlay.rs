@@ -12,7 +12,7 @@
 
 use rustix::io::Errno;
 
-use super::{Cut, DataAt, Entry, Node, Part, Says, Why, reads};
+use super::{Branch, Cut, DataAt, Entry, Node, Part, Says, Why, reads};
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind};
 use crate::error::{Error, Result};
@@ -71,10 +71,9 @@ impl<'s> Node<'s> {
         if Grammar::Overlay(rules).refuses(name).is_some() {
             return broken(Errno::NAMETOOLONG, Why::TooLong);
         }
-        let data: Vec<usize> = (0..stack.branches.len())
-            .filter(|&branch| stack.branches[branch].grammar == Grammar::OverlayData)
-            .collect();
-        let checks_redirects = rules.follows_redirects || !data.is_empty();
+        // They are the lowest.
+        let has_data = stack.branches.last().is_some_and(is_data);
+        let checks_redirects = rules.follows_redirects || has_data;
         let is_upper = |part: &Part| stack.branches[part.branch].permission.is_writable();
         let mut search = Search {
             wanted: name.to_vec(),
@@ -105,7 +104,7 @@ impl<'s> Node<'s> {
                 search.last = !checks_redirects && at == parts.len();
             } else if !checks_redirects {
                 search.last = at == parts.len();
-            } else if search.is_dir || data.is_empty() {
+            } else if search.is_dir || !has_data {
                 search.last = roots.last().is_some_and(|last| last.branch == branch);
             }
             match self.in_branch(part, &mut search, without)? {
@@ -131,15 +130,7 @@ impl<'s> Node<'s> {
                     }
                 },
                 Layer::Dir { dir, place, opaque } => {
-                    says(
-                        branch,
-                        match (found.is_empty(), opaque) {
-                            (true, false) => Says::Provides,
-                            (true, true) => Says::ProvidesOpaque,
-                            (false, false) => Says::Merges,
-                            (false, true) => Says::MergesOpaque,
-                        },
-                    );
+                    says(branch, Says::of_directory(found.is_empty(), opaque));
                     if opaque {
                         cuts.push(Cut {
                             branch,
@@ -162,8 +153,8 @@ impl<'s> Node<'s> {
         // Data-only branches are asked for what a lower branch has the metadata of, not the upper.
         let is_below = content.is_some()
             || leaf.is_some_and(|(branch, _)| !stack.branches[branch].permission.is_writable());
-        if search.metacopy.is_some() && !data.is_empty() && search.is_absolute && is_below {
-            content = self.in_data(&data, &search.wanted)?;
+        if search.metacopy.is_some() && has_data && search.is_absolute && is_below {
+            content = self.in_data(&search.wanted)?;
             if let Some(content) = &content {
                 says(content.branch, Says::ProvidesData);
             }
@@ -200,9 +191,8 @@ impl<'s> Node<'s> {
     /// One branch's answer, along a path where one is wanted.
     fn in_branch(&self, part: &Part, search: &mut Search, without: Without) -> Result<Layer> {
         if !search.wanted.starts_with(b"/") {
-            let place = part.place.clone().unwrap_or_else(|| self.path.clone());
             let name = search.wanted.clone();
-            return self.element(part, &place, &name, 0, b"", search, without);
+            return self.element(part, self.place_of(part), &name, 0, b"", search, without);
         }
         // Counted from the end, since what is before it can change on the way.
         let mut left = search.wanted.len() - 1;
@@ -247,7 +237,7 @@ impl<'s> Node<'s> {
         let path = place.join(name);
         let fail = |errno| Error::io(self.stack.on_host(branch, &path), errno);
         if name == b"." || name == b".." {
-            return Ok(Layer::Broken(Errno::ACCESS, Why::BadRedirect { branch }));
+            return Ok(bad_redirect(Errno::ACCESS, branch));
         }
         let is_last_element = post.is_empty();
         let source = part.source();
@@ -271,7 +261,6 @@ impl<'s> Node<'s> {
             search.stop = true;
             return Ok(Layer::Skipped);
         }
-        let prefix = search.wanted[..start].to_vec();
         if kind != Kind::Directory {
             if search.is_dir || !is_last_element {
                 search.stop = true;
@@ -290,10 +279,8 @@ impl<'s> Node<'s> {
             search.stop = !is_metacopy;
             if is_metacopy && !search.last {
                 match grammar.redirect(&source, Some(name)) {
-                    Err(Errno::INVAL) => {
-                        return Ok(Layer::Broken(Errno::INVAL, Why::BadRedirect { branch }));
-                    }
-                    result => search.turn(result.map_err(fail)?, branch, &prefix, post),
+                    Err(Errno::INVAL) => return Ok(bad_redirect(Errno::INVAL, branch)),
+                    result => search.turn(result.map_err(fail)?, branch, start, post),
                 }
             }
             return Ok(Layer::Leaf(kind, path));
@@ -317,10 +304,8 @@ impl<'s> Node<'s> {
                 search.stop = true;
             } else {
                 match grammar.redirect(&source, None) {
-                    Err(Errno::INVAL) => {
-                        return Ok(Layer::Broken(Errno::INVAL, Why::BadRedirect { branch }));
-                    }
-                    result => search.turn(result.map_err(fail)?, branch, &prefix, post),
+                    Err(Errno::INVAL) => return Ok(bad_redirect(Errno::INVAL, branch)),
+                    result => search.turn(result.map_err(fail)?, branch, start, post),
                 }
             }
         }
@@ -332,13 +317,14 @@ impl<'s> Node<'s> {
     }
 
     /// The content of a file, in the branches that give nothing else. No link is followed.
-    fn in_data(&self, data: &[usize], path: &[u8]) -> Result<Option<DataAt>> {
+    fn in_data(&self, path: &[u8]) -> Result<Option<DataAt>> {
         let path = Bytes::from(path);
-        for &branch in data {
-            if self
-                .stack
-                .version(branch, &path)?
-                .is_some_and(|stat| stat.kind == Kind::File)
+        for (branch, of) in self.stack.branches.iter().enumerate() {
+            if is_data(of)
+                && self
+                    .stack
+                    .version(branch, &path)?
+                    .is_some_and(|stat| stat.kind == Kind::File)
             {
                 return Ok(Some(DataAt { branch, path }));
             }
@@ -349,7 +335,7 @@ impl<'s> Node<'s> {
 
 impl Search {
     /// Heeds a redirect, if there is one.
-    fn turn(&mut self, redirect: Option<Vec<u8>>, branch: usize, prefix: &[u8], post: &[u8]) {
+    fn turn(&mut self, redirect: Option<Vec<u8>>, branch: usize, start: usize, post: &[u8]) {
         // Forgotten by whatever is looked at after it, be it only on the way.
         self.is_absolute = redirect
             .as_ref()
@@ -361,10 +347,18 @@ impl Search {
         self.stop &= !self.is_absolute;
         self.wanted = match self.is_absolute {
             true => [&redirect, post].concat(),
-            false => [prefix, &redirect, post].concat(),
+            false => [&self.wanted[..start], &redirect, post].concat(),
         };
         self.redirected = Some(branch);
     }
+}
+
+fn is_data(branch: &Branch) -> bool {
+    branch.grammar == Grammar::OverlayData
+}
+
+fn bad_redirect(errno: Errno, branch: usize) -> Layer {
+    Layer::Broken(errno, Why::BadRedirect { branch })
 }
 
 /// What the union may not follow: `EPERM`, before the next branch is asked.
