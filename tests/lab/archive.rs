@@ -10,6 +10,7 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
+use std::str::FromStr;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, makedev, mknodat,
@@ -27,9 +28,12 @@ pub struct Meta {
     pub uid: u32,
     pub gid: u32,
     pub mtime: i64,
+    mtime_nanoseconds: i64,
     /// A symbolic link's target.
     pub link: Option<Vec<u8>>,
     pub content: Vec<u8>,
+    /// The size of a file of which only the size was kept.
+    hole: Option<u64>,
     /// The earlier entry that this one is another name of.
     pub same_as: Option<Vec<u8>>,
     device: u64,
@@ -93,6 +97,10 @@ fn meta(header: &Header, content: Vec<u8>, extension: &[(Vec<u8>, Vec<u8>)]) -> 
     let path = extended("path").unwrap_or_else(|| header.path_bytes().into_owned());
     let target =
         extended("linkpath").or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
+    let (mtime_nanoseconds, hole) = (
+        extended("mtime").map_or(0, |time| nanoseconds(&time)),
+        extended("LAYERCTL.hole").map(|size| digits(&size)),
+    );
     let is_hard_link = header.entry_type() == EntryType::Link;
     let meta = Meta {
         kind: match header.entry_type() {
@@ -108,12 +116,14 @@ fn meta(header: &Header, content: Vec<u8>, extension: &[(Vec<u8>, Vec<u8>)]) -> 
         gid: small(header.gid()),
         mtime: i64::try_from(header.mtime().expect("a time"))
             .expect("a time before the end of time"),
+        mtime_nanoseconds,
         same_as: target
             .clone()
             .filter(|_| is_hard_link)
             .map(|target| clean(&target).to_vec()),
         link: target.filter(|_| !is_hard_link),
         content,
+        hole,
         device: makedev(number(header.device_major()), number(header.device_minor())),
         xattrs: extension
             .iter()
@@ -123,6 +133,21 @@ fn meta(header: &Header, content: Vec<u8>, extension: &[(Vec<u8>, Vec<u8>)]) -> 
             .collect(),
     };
     (clean(&path).to_vec(), meta)
+}
+
+fn digits<T: FromStr>(text: &[u8]) -> T {
+    let number = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    number.expect("a number")
+}
+
+/// Those of a PAX time, which is `SECONDS` or `SECONDS.FRACTION`.
+fn nanoseconds(time: &[u8]) -> i64 {
+    let text = std::str::from_utf8(time).expect("a time");
+    text.split_once('.').map_or(0, |(_, fraction)| {
+        digits(format!("{fraction:0<9}").as_bytes())
+    })
 }
 
 /// `./a/b/` as `a/b`.
@@ -175,7 +200,10 @@ fn make(at: &Path, meta: &Meta) -> io::Result<()> {
         "char" | "block" if !is_root() => Ok(()),
         "char" => node(FileType::CharacterDevice),
         "block" => node(FileType::BlockDevice),
-        _ => fs::write(at, &meta.content),
+        _ => match meta.hole {
+            Some(size) => File::create(at)?.set_len(size),
+            None => fs::write(at, &meta.content),
+        },
     }
 }
 
@@ -195,7 +223,7 @@ fn dress(at: &Path, meta: &Meta) -> io::Result<()> {
     }
     let time = Timespec {
         tv_sec: meta.mtime,
-        tv_nsec: 0,
+        tv_nsec: meta.mtime_nanoseconds,
     };
     let times = Timestamps {
         last_access: time,

@@ -1,0 +1,524 @@
+//! Docker's other storage drivers: captured hosts of a real Docker 20.10 on overlay2,
+//! fuse-overlayfs and vfs. What the engine said there is what layerctl has to say. Numbers are
+//! those of FACTS-engines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use serde_json::Value;
+
+use crate::lab::host::Host;
+use crate::lab::run::{bytes, text};
+use crate::lab::{archive, is_root, skip};
+
+const DRIVERS: [&str; 3] = ["overlay2", "fuse-overlayfs", "vfs"];
+
+/// A captured host with what Docker said on it.
+struct Docker {
+    driver: &'static str,
+    host: Host,
+    truth: BTreeMap<String, Vec<u8>>,
+}
+
+/// The captured hosts, which tests that run at one time share; none where they cannot be made.
+fn dockers() -> Arc<Vec<Docker>> {
+    static SHARED: Mutex<Weak<Vec<Docker>>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let dockers = Arc::new(unpack());
+        *shared = Arc::downgrade(&dockers);
+        dockers
+    })
+}
+
+fn unpack() -> Vec<Docker> {
+    if !is_root() || !makes_whiteouts() {
+        skip(
+            "the captured hosts hold whiteouts, owners and trusted attributes, which only root can make, and not on an overlay",
+        );
+        return Vec::new();
+    }
+    let unpack = |driver| {
+        let name = format!("docker-{driver}");
+        Docker {
+            driver,
+            host: Host::captured(&name),
+            truth: archive::texts(&format!("{name}.truth")),
+        }
+    };
+    DRIVERS.map(unpack).into()
+}
+
+/// An overlay below the temporary directory refuses them (49).
+fn makes_whiteouts() -> bool {
+    let host = Host::empty();
+    mknodat(
+        CWD,
+        host.at("/whiteout"),
+        FileType::CharacterDevice,
+        Mode::empty(),
+        makedev(0, 0),
+    )
+    .is_ok()
+}
+
+impl Docker {
+    fn said(&self, file: &str) -> &str {
+        std::str::from_utf8(&self.truth[file]).expect("docker prints UTF-8")
+    }
+
+    /// What is between `before` and `after` in the names of the truth's files.
+    fn named(&self, before: &str, after: &str) -> Vec<&str> {
+        let names = self
+            .truth
+            .keys()
+            .filter_map(|file| file.strip_prefix(before)?.strip_suffix(after));
+        names.collect()
+    }
+
+    fn inspected(&self, what: &str) -> Value {
+        let file = &self.truth[&format!("inspect-{what}.json")];
+        let mut found: Vec<Value> = serde_json::from_slice(file).expect("docker prints JSON");
+        found.remove(0)
+    }
+
+    /// The containers that Docker could diff. On fuse-overlayfs it cannot while they run (21).
+    fn diffed(&self) -> Vec<&str> {
+        let mut containers = self.named("diff-", ".txt");
+        containers.retain(|name| !self.truth.contains_key(&format!("diff-{name}.err")));
+        containers
+    }
+
+    fn diff(&self, container: &str) -> BTreeSet<Change> {
+        changes(self.said(&format!("diff-{container}.txt")))
+    }
+}
+
+// ---- changes ----
+
+/// The letter of `docker diff` and the path.
+type Change = (u8, Vec<u8>);
+
+/// The lines of `docker diff`. Names are printed raw, and may hold newlines (61).
+fn changes(diff: &str) -> BTreeSet<Change> {
+    let is_start = |line: &str| {
+        ["A /", "C /", "D /"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    let mut entries: Vec<String> = Vec::new();
+    for line in diff.split_inclusive('\n') {
+        match entries.last_mut() {
+            Some(entry) if !is_start(line) => entry.push_str(line),
+            _ => entries.push(line.to_owned()),
+        }
+    }
+    let change = |entry: String| {
+        let entry = entry.strip_suffix('\n').expect("a whole line").as_bytes();
+        (entry[0], entry[2..].to_vec())
+    };
+    entries.into_iter().map(change).collect()
+}
+
+#[test]
+fn a_newline_in_a_name_continues_the_line() {
+    assert_eq!(
+        changes("C /a\nD /a/new\nline.txt\nA /b\n"),
+        BTreeSet::from([
+            (b'A', b"/b".to_vec()),
+            (b'C', b"/a".to_vec()),
+            (b'D', b"/a/new\nline.txt".to_vec()),
+        ])
+    );
+}
+
+/// What `docker diff` said and should not have, or should have said and did not.
+struct DockersError {
+    drivers: &'static [&'static str],
+    containers: &'static [&'static str],
+    said: Option<(u8, &'static str)>,
+    truth: Option<(u8, &'static [u8])>,
+    why: &'static str,
+}
+
+const DOCKERS_ERRORS: [DockersError; 3] = [
+    DockersError {
+        drivers: &["overlay2", "vfs"],
+        containers: &["run-a", "stop-a"],
+        said: Some((b'A', "/root/ctr\x1b]0;title\x07\n\u{fffd}.txt")),
+        truth: Some((b'A', b"/root/ctr\x1b]0;title\x07\n\xff.txt")),
+        why: "61: the name's bytes are not UTF-8, and JSON lost them on the way",
+    },
+    DockersError {
+        drivers: &["fuse-overlayfs"],
+        containers: &["stop-a"],
+        said: Some((b'A', "/root/ctr\x1b]0;title\x07\n\u{fffd}.txt")),
+        truth: Some((b'A', b"/root/ctr\x1b]0;title\x07\n\xff.txt")),
+        why: "61: the same",
+    },
+    DockersError {
+        drivers: &["fuse-overlayfs"],
+        containers: &["stop-a"],
+        said: None,
+        truth: Some((b'D', b"/opt/keep/keep.txt")),
+        why: "the directory is opaque, docker exports it without the file, and yet does not list that",
+    },
+];
+
+impl DockersError {
+    fn is_of(&self, docker: &Docker, container: &str) -> bool {
+        self.drivers.contains(&docker.driver) && self.containers.contains(&container)
+    }
+
+    fn said(&self) -> Option<Change> {
+        self.said.map(|(letter, path)| (letter, path.into()))
+    }
+
+    fn truth(&self) -> Option<Change> {
+        self.truth.map(|(letter, path)| (letter, path.into()))
+    }
+}
+
+#[test]
+fn changes_are_docker_diff_without_dockers_errors() {
+    for docker in dockers().iter() {
+        for container in docker.diffed() {
+            let mut said = docker.diff(container);
+            for error in DOCKERS_ERRORS
+                .iter()
+                .filter(|error| error.is_of(docker, container))
+            {
+                if let Some(change) = error.said() {
+                    said.remove(&change);
+                }
+                said.extend(error.truth());
+            }
+            let rows = docker.host.jsonl(["changes", container]).exits(0).rows();
+            let ours: BTreeSet<Change> = rows.iter().map(change_of_row).collect();
+            assert_eq!(ours.len(), rows.len(), "{} {container}", docker.driver);
+            let only = |these: &BTreeSet<Change>, those: &BTreeSet<Change>| {
+                let only = these.difference(those);
+                only.map(|(letter, path)| format!("{} {}", *letter as char, path.escape_ascii()))
+                    .collect::<Vec<_>>()
+            };
+            assert!(
+                ours == said,
+                "{} {container}\nonly ours: {:#?}\nonly docker's: {:#?}",
+                docker.driver,
+                only(&ours, &said),
+                only(&said, &ours)
+            );
+        }
+    }
+}
+
+fn change_of_row(row: &Value) -> Change {
+    let letter = match text(row, "change") {
+        "added" => b'A',
+        "changed" => b'C',
+        "deleted" => b'D',
+        other => panic!("no change is {other:?}"),
+    };
+    (letter, bytes(&row["path"]))
+}
+
+#[test]
+fn every_error_of_docker_that_is_named_was_seen() {
+    let dockers = dockers();
+    for error in DOCKERS_ERRORS.iter().filter(|_| !dockers.is_empty()) {
+        for (driver, container) in error
+            .drivers
+            .iter()
+            .flat_map(|driver| error.containers.iter().map(move |name| (driver, name)))
+        {
+            let docker = dockers.iter().find(|docker| docker.driver == *driver);
+            let diff = docker.expect("a captured driver").diff(container);
+            let is_said = error.said().is_none_or(|change| diff.contains(&change));
+            let is_true = error.truth().is_some_and(|change| diff.contains(&change));
+            assert!(is_said && !is_true, "{driver} {container}: {}", error.why);
+        }
+    }
+}
+
+// ---- ls ----
+
+/// A name of the merged view. The root's name is not one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    kind: String,
+    /// Mode, owner and group, unless something was mounted there.
+    rights: Option<(u32, u64, u64)>,
+    /// Of regular files, unless something was mounted there.
+    size: Option<u64>,
+    target: Option<Vec<u8>>,
+}
+
+type View = BTreeMap<Vec<u8>, Entry>;
+
+/// What a running container has mounted over its root, and what is below that.
+const MOUNTED_TREES: [&[u8]; 3] = [b"/proc", b"/sys", b"/dev"];
+const MOUNTED_FILES: [&[u8]; 3] = [b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf"];
+
+/// A view as far as it can be told beside the mounts of a running container.
+fn beside_mounts(view: View) -> View {
+    let is_below = |path: &[u8], tree: &[u8]| {
+        path.strip_prefix(tree)
+            .is_some_and(|rest| rest.starts_with(b"/"))
+    };
+    let mut kept = view;
+    kept.retain(|path, _| !MOUNTED_TREES.iter().any(|tree| is_below(path, tree)));
+    for path in MOUNTED_TREES.iter().chain(&MOUNTED_FILES) {
+        if let Some(entry) = kept.get_mut(*path) {
+            entry.rights = None;
+            entry.size = None;
+        }
+    }
+    kept
+}
+
+/// What the engine's view holds, and the names that only its `readdir` gave (54).
+fn seen(jsonl: &str) -> (View, BTreeSet<Vec<u8>>) {
+    let rows: Vec<Value> = jsonl
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("the capture wrote JSON"))
+        .collect();
+    let (mut view, mut ghosts) = (View::new(), BTreeSet::new());
+    for row in &rows {
+        let path = unescape(text(row, "path"));
+        if row["readdir_only"] == true {
+            ghosts.insert(path);
+            continue;
+        }
+        let mode = u32::from_str_radix(text(row, "mode"), 8).expect("an octal mode");
+        // An export tells the size of a hard link at the first of its names only.
+        let size = match row.get("hardlink_to") {
+            Some(first) => {
+                let first = unescape(first.as_str().expect("a path"));
+                view.get(&first).and_then(|first: &Entry| first.size)
+            }
+            None => row["size"].as_u64(),
+        };
+        let kind = kind_of_mode(mode);
+        assert_eq!(size.is_some(), kind == "file", "{row}");
+        let entry = Entry {
+            kind: kind.into(),
+            rights: Some((
+                mode & 0o7777,
+                row["uid"].as_u64().expect("a user"),
+                row["gid"].as_u64().expect("a group"),
+            )),
+            size,
+            target: row
+                .get("link")
+                .map(|link| unescape(link.as_str().expect("a path"))),
+        };
+        assert!(view.insert(path, entry).is_none(), "{row}");
+    }
+    (view, ghosts)
+}
+
+fn kind_of_mode(mode: u32) -> &'static str {
+    match mode >> 12 {
+        0o01 => "fifo",
+        0o02 => "char",
+        0o04 => "directory",
+        0o06 => "block",
+        0o10 => "file",
+        0o12 => "symlink",
+        other => panic!("no type is {other:o}"),
+    }
+}
+
+/// `%e9` as the byte.
+fn unescape(path: &str) -> Vec<u8> {
+    let mut parts = path.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at(2);
+        bytes.push(u8::from_str_radix(digits, 16).expect("two hexadecimal digits"));
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    bytes
+}
+
+fn entry_of_row(row: &Value) -> (Vec<u8>, Entry) {
+    let kind = text(row, "type");
+    let entry = Entry {
+        kind: kind.into(),
+        rights: Some((
+            u32::from_str_radix(text(row, "mode"), 8).expect("an octal mode"),
+            row["uid"].as_u64().expect("a user"),
+            row["gid"].as_u64().expect("a group"),
+        )),
+        size: row["size"].as_u64().filter(|_| kind == "file"),
+        target: row.get("target").map(bytes),
+    };
+    (bytes(&row["path"]), entry)
+}
+
+#[test]
+fn the_view_is_what_docker_showed() {
+    for docker in dockers().iter() {
+        for name in docker.named("merged-", ".jsonl") {
+            let (mut engine, ghosts) = seen(docker.said(&format!("merged-{name}.jsonl")));
+            let container = name.strip_prefix("export-").unwrap_or(name);
+            let rows = docker
+                .host
+                .jsonl(["ls", "-R", "-l", container])
+                .exits(0)
+                .rows();
+            let mut ours: View = rows.iter().map(entry_of_row).collect();
+            assert_eq!(ours.len(), rows.len(), "{} {name}", docker.driver);
+            for ghost in ghosts {
+                assert!(!ours.contains_key(&ghost), "{}", ghost.escape_ascii());
+            }
+            if container == name {
+                (engine, ours) = (beside_mounts(engine), beside_mounts(ours));
+            }
+            let paths: BTreeSet<&Vec<u8>> = engine.keys().chain(ours.keys()).collect();
+            let wrong: Vec<String> = paths
+                .into_iter()
+                .filter(|path| engine.get(*path) != ours.get(*path))
+                .map(|path| {
+                    format!(
+                        "{}\n  docker: {:?}\n  ours: {:?}",
+                        path.escape_ascii(),
+                        engine.get(path),
+                        ours.get(path)
+                    )
+                })
+                .collect();
+            assert!(
+                wrong.is_empty(),
+                "{} {name}\n{}",
+                docker.driver,
+                wrong.join("\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn the_captures_say_what_is_hard() {
+    let ghost = b"/srv/weird/notawhiteout".to_vec();
+    for docker in dockers().iter() {
+        let (stopped, _) = seen(docker.said("merged-export-stop-a.jsonl"));
+        assert_eq!(stopped[&b"/root/big.sparse"[..]].size, Some(1 << 30));
+        // 17: to vfs this is a file like others.
+        let device = stopped.get(&b"/root/whiteout"[..]);
+        assert_eq!(
+            device.map(|entry| entry.kind.as_str()),
+            (docker.driver == "vfs").then_some("char")
+        );
+        if docker.driver == "overlay2" {
+            let (_, ghosts) = seen(docker.said("merged-clean-a.jsonl"));
+            assert_eq!(ghosts, BTreeSet::from([ghost.clone()]));
+        }
+    }
+}
+
+// ---- containers, images, info ----
+
+#[test]
+fn containers_are_what_docker_inspects() {
+    for docker in dockers().iter() {
+        let rows = docker.host.jsonl(["containers"]).exits(0).rows();
+        let mut names = docker.named("inspect-", ".json");
+        names.retain(|name| !name.starts_with("image-"));
+        // `docker ps -a`, below its heading.
+        assert_eq!(names.len(), docker.said("ps.txt").lines().count() - 1);
+        assert_eq!(rows.len(), names.len());
+        for name in names {
+            let said = docker.inspected(name);
+            let row = rows
+                .iter()
+                .find(|row| row["name"] == name)
+                .unwrap_or_else(|| panic!("no {name}"));
+            assert_eq!(row["id"], said["Id"]);
+            assert_eq!(row["created"], said["Created"]);
+            assert_eq!(row["driver"], docker.driver);
+            assert_eq!(row["state"], said["State"]["Status"]);
+            assert_eq!(row["exit_code"], said["State"]["ExitCode"]);
+            assert_eq!(
+                format!("sha256:{}", text(row, "image_id")),
+                text(&said, "Image")
+            );
+        }
+    }
+}
+
+/// Images with their names.
+type Images = BTreeMap<String, BTreeSet<String>>;
+
+#[test]
+fn images_are_docker_images() {
+    for docker in dockers().iter() {
+        let mut said = Images::new();
+        for line in docker.said("images.txt").lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [repository, tag, _digest, id, ..] = words[..] else {
+                panic!("{line}");
+            };
+            let id = id.strip_prefix("sha256:").expect("a whole id");
+            let names = said.entry(id.into()).or_default();
+            if repository != "<none>" {
+                names.insert(format!("{repository}:{tag}"));
+            }
+        }
+        let rows = docker.host.jsonl(["images", "--all"]).exits(0).rows();
+        let names_of = |row: &Value| {
+            let tags = row["tags"].as_array().expect("tags");
+            let tags = tags.iter().map(|tag| tag.as_str().expect("a tag").into());
+            (text(row, "id").to_owned(), tags.collect())
+        };
+        let ours: Images = rows.iter().map(names_of).collect();
+        assert_eq!(ours, said, "{}", docker.driver);
+
+        for name in docker.named("inspect-image-", ".json") {
+            let said = docker.inspected(&format!("image-{name}"));
+            let row = rows
+                .iter()
+                .find(|row| format!("sha256:{}", text(row, "id")) == text(&said, "Id"))
+                .unwrap_or_else(|| panic!("no {name}"));
+            let layers = said["RootFS"]["Layers"].as_array().expect("layers");
+            assert_eq!(row["layers"], layers.len(), "{} {name}", docker.driver);
+            assert_eq!(row["size"], said["Size"], "{} {name}", docker.driver);
+            assert_eq!(row["created"], said["Created"], "{} {name}", docker.driver);
+            assert_eq!(row["driver"], docker.driver);
+        }
+    }
+}
+
+#[test]
+fn info_is_the_storage_part_of_docker_info() {
+    for docker in dockers().iter() {
+        let value = |name: &str| {
+            let lines = docker.said("info.txt").lines();
+            let mut lines = lines.filter_map(|line| line.trim().split_once(": "));
+            lines.find(|(of, _)| *of == name).map(|(_, value)| value)
+        };
+        let row = docker.host.jsonl(["info"]).exits(0).row();
+        let engine = &row["engines"][0];
+        for (field, name) in [
+            ("containers", "Containers"),
+            ("running", "Running"),
+            ("paused", "Paused"),
+            ("stopped", "Stopped"),
+            ("images", "Images"),
+        ] {
+            let said = value(name).expect("docker counts them");
+            assert_eq!(engine[field].to_string(), said, "{} {name}", docker.driver);
+        }
+        assert_eq!(value("Storage Driver"), Some(docker.driver));
+        assert_eq!(engine["storage_driver"], docker.driver);
+        assert_eq!(
+            engine["root_dir"],
+            format!("/var/lib/docker/{}", docker.driver)
+        );
+        // Docker says it of overlay2 only.
+        if let Some(backing) = value("Backing Filesystem") {
+            assert_eq!(engine["backing_filesystem"], backing);
+        }
+    }
+}
