@@ -69,7 +69,7 @@ fn stack(spelled: &str) -> Stack {
         .iter()
         .map(|spec| Branch::aufs(spec, Dir::open_root(&spec.path.to_path())))
         .collect();
-    Stack { branches }
+    Stack::new(branches)
 }
 
 fn tree() -> Stack {

@@ -20,7 +20,7 @@ use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
 use crate::union::{Entry, Node, Reading, Stack};
 use crate::walk::{Item, walk};
-use crate::whiteout::Mark;
+use crate::whiteout::{Grammar, Mark};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -131,7 +131,12 @@ pub fn differences<'s>(
     stack: &'s Stack,
     branch: usize,
 ) -> impl Iterator<Item = Result<Difference<'s>>> {
-    compared(stack, branch, Changed::InBranch)
+    // A copy has everything, changed or not.
+    let changed = match stack.branches.first() {
+        Some(first) if first.grammar == Grammar::Plain => Changed::Differs,
+        _ => Changed::InBranch,
+    };
+    compared(stack, branch, changed)
 }
 
 /// The same, where *changed* is what `docker diff` calls so: on overlay, what differs.
@@ -139,9 +144,10 @@ pub fn changes<'s>(
     stack: &'s Stack,
     branch: usize,
 ) -> impl Iterator<Item = Result<Difference<'s>>> {
-    let changed = match stack.overlay_rules() {
-        Some(_) => Changed::Differs,
-        None => Changed::InBranch,
+    let is_aufs = stack.overlay_rules().is_none() && stack.base.is_none();
+    let changed = match is_aufs {
+        true => Changed::InBranch,
+        false => Changed::Differs,
     };
     without_mere_parents(compared(stack, branch, changed))
 }
@@ -200,7 +206,10 @@ fn without_mere_parents<'s>(
 fn root(stack: &Stack, branch: usize) -> Result<Place<'_>> {
     Ok(Place {
         after: stack.whole(Reading::Branch(branch)),
-        before: Some(stack.root(|index| index != branch, Reading::Nothing)),
+        before: Some(match &stack.base {
+            Some(base) => base.whole(Reading::Nothing),
+            None => stack.root(|index| index != branch, Reading::Nothing),
+        }),
     })
 }
 
@@ -243,13 +252,11 @@ fn names(directory: &Directory<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, V
             }
         }
     }
-    let below: Vec<_> = place
-        .after
-        .places()
-        .filter(|(index, _)| *index != branch)
-        .collect();
-    let before: Vec<_> = place.before.iter().flat_map(Node::places).collect();
-    if below != before {
+    let is_below = |(index, _): &(usize, &Bytes)| *index != branch;
+    let below = place.after.places().filter(is_below);
+    let before = place.before.iter().flat_map(Node::places);
+    // The branches of another stack are other ones, whatever their numbers.
+    if place.after.stack().base.is_some() || !below.eq(before) {
         let sides = std::iter::once(&place.after).chain(&place.before);
         for side in sides {
             for name in side.names()? {

@@ -39,6 +39,7 @@ impl Host {
             root: root.to_owned(),
             stack: Stack {
                 branches: vec![branch],
+                base: None,
             },
         })
     }
@@ -97,6 +98,20 @@ impl Host {
     /// A directory on the way that cannot be searched.
     pub fn resolve(&self, path: &Bytes) -> Result<Bytes> {
         Ok(self.lookup(path.as_bytes(), Follow::All)?.path)
+    }
+
+    /// What a symbolic link says; `None` where there is none.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched; what the system call says.
+    pub fn read_link(&self, path: &Bytes) -> Result<Option<Bytes>> {
+        let found = self.lookup(path.as_bytes(), Follow::NotLast)?;
+        let (Some(Kind::Symlink), Some((place, name))) = (found.entry.kind(), &found.place) else {
+            return Ok(None);
+        };
+        let target = place.dir(0).map(|dir| dir.read_link(name)).transpose();
+        let target = target.map_err(|errno| Error::io(path.clone(), errno))?;
+        Ok(target.map(|target| Bytes::from(&target[..])))
     }
 
     /// Reads a small file whole. Kernel files are read to their end, whatever size they claim.

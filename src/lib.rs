@@ -228,12 +228,12 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
 
 /// Says what could not be read, each thing once, and whether there was any.
 fn report_problems(context: &Context<'_>) -> bool {
-    let of_docker = context.survey.docker.take_problems();
+    let of_engines = context.survey.take_problems();
     let problems = context
         .survey
         .problems
         .iter()
-        .chain(&of_docker)
+        .chain(&of_engines)
         .chain(&context.problems);
     let mut said = std::collections::HashSet::new();
     for problem in problems {

@@ -10,7 +10,7 @@
 //! The topmost branch is the upper one, then come the lower ones from left to right, and last
 //! those that give nothing but the content of files (`::`, `datadir+`).
 
-use crate::branch::{BranchSpec, Permission};
+use crate::branch::{BranchSpec, Permission, unescape_octal};
 use crate::bytes::Bytes;
 
 /// Where overlay keeps its marks: `trusted.overlay.*`, or `user.overlay.*` with `userxattr`.
@@ -110,19 +110,39 @@ pub fn is_spelled(text: &[u8]) -> bool {
     OPENING.iter().any(|opening| text.starts_with(opening))
 }
 
-/// Reads overlay's options. `text` has its octal escapes undone already, if it had any.
+/// The most branches that the kernel stacks below the upper one.
+pub const LOWERS_MAX: usize = 500;
+
+/// Reads the options as a person types them.
 ///
 /// # Errors
 /// Says what is wrong with them.
 pub fn parse(text: &[u8]) -> Result<Options, String> {
+    read(split_unescaped(text, b',').into_iter(), Rules::DEFAULT)
+}
+
+/// Reads the options as a mount table shows them. It leaves out what is the kernel's default.
+///
+/// # Errors
+/// Says what is wrong with them.
+pub fn parse_mounted(text: &[u8], defaults: Rules) -> Result<Options, String> {
+    // A comma of a directory's name is escaped.
+    let options: Vec<Vec<u8>> = text
+        .split(|&byte| byte == b',')
+        .map(unescape_octal)
+        .collect();
+    read(options.iter().map(Vec::as_slice), defaults)
+}
+
+fn read<'o>(all: impl Iterator<Item = &'o [u8]>, defaults: Rules) -> Result<Options, String> {
     let mut options = Options {
         upper: None,
         lowers: Vec::new(),
         data: Vec::new(),
-        rules: Rules::DEFAULT,
+        rules: defaults,
     };
     let (mut redirects, mut metacopy) = (None, None);
-    for option in split_unescaped(text, b',') {
+    for option in all {
         let (key, value) = match option.iter().position(|&byte| byte == b'=') {
             Some(at) => (&option[..at], &option[at + 1..]),
             None => (option, &b""[..]),
@@ -155,8 +175,8 @@ pub fn parse(text: &[u8]) -> Result<Options, String> {
     }
     // With userxattr the kernel takes neither, whatever its own defaults are.
     let is_user = options.rules.namespace == Namespace::User;
-    options.rules.follows_redirects = redirects.unwrap_or(!is_user) && !is_user;
-    options.rules.metacopy = metacopy.unwrap_or(false) && !is_user;
+    options.rules.follows_redirects = redirects.unwrap_or(defaults.follows_redirects) && !is_user;
+    options.rules.metacopy = metacopy.unwrap_or(defaults.metacopy) && !is_user;
     Ok(options)
 }
 

@@ -3,8 +3,11 @@
 
 use crate::branch;
 use crate::bytes::{Bytes, escape};
-use crate::engine::docker::{Container, Image, short};
-use crate::engine::{MountPoint, MountState, Survey, Union, UnionKind, spelled_union};
+use crate::engine::inventory::{Container, Image, LayerName, short};
+use crate::engine::mount_table::Superblock;
+use crate::engine::{
+    Engine, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
+};
 use crate::error::{Error, Result};
 use crate::overlay;
 
@@ -64,15 +67,13 @@ pub fn split(argument: &[u8]) -> (&[u8], Option<&[u8]>) {
 ///
 /// # Errors
 /// Nothing has the name, or more than one thing has.
-pub fn find(survey: &Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
+pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
     if is_spelled(name) {
         return spelled(survey, name, base);
     }
     if let Some(hex) = name.strip_prefix(b"si_") {
-        let union = survey
-            .mounted
-            .iter()
-            .find(|union| union.si.as_ref().is_some_and(|si| si.as_bytes() == hex));
+        let superblock = Superblock::Aufs(String::from_utf8_lossy(hex).into_owned());
+        let union = survey.mounted_as(&superblock);
         if let Some(union) = union {
             return Ok(Target::of(union.clone()));
         }
@@ -166,7 +167,7 @@ fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
             // The spelled stack's root is this directory of the mounted union.
             let inside = Bytes::absolute(parts[end..].iter().copied());
             union.state = mounted.state;
-            union.si.clone_from(&mounted.si);
+            union.superblock.clone_from(&mounted.superblock);
             union.mounts = mounted
                 .mounts
                 .iter()
@@ -195,11 +196,12 @@ fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     if let Some(target) = seen_at(survey, path)? {
         return Ok(Some(target));
     }
-    let docker = &survey.docker;
-    if let Some((id, inside)) = docker.layer_at(path) {
-        let union = docker.union_of_layer(&id)?;
-        let target = layer_target(survey, union);
-        return Ok(Some(Target { inside, ..target }));
+    for engine in &survey.engines {
+        if let Some((layer, inside)) = engine.layer_at(path) {
+            let union = engine.union_of_layer(&layer)?;
+            let target = layer_target(survey, union);
+            return Ok(Some(Target { inside, ..target }));
+        }
     }
     let branches = survey.mounted.iter().flat_map(|union| {
         union
@@ -223,8 +225,12 @@ fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
             candidates: branches
                 .iter()
                 .map(|(union, index, _)| {
-                    let si = union.si.as_deref().unwrap_or_default();
-                    format!("si_{si}, branch {index} of {}", union.label().to_text())
+                    let superblock = union.superblock.as_ref().map(Superblock::to_string);
+                    format!(
+                        "{}, branch {index} of {}",
+                        superblock.unwrap_or_default(),
+                        union.label().to_text()
+                    )
                 })
                 .collect(),
         });
@@ -239,7 +245,7 @@ fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
         }
         // What is left of the union is no union that the kernel has.
         union.branches.drain(..index);
-        union.si = None;
+        union.superblock = None;
         union.owner = None;
         union.mounts.clear();
         Target {
@@ -259,27 +265,21 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     if let Some(target) = under_mount(survey, path) {
         return Ok(Some(target));
     }
-    match survey.docker.mount_dir_at(path) {
-        Some((container, inside)) => {
-            let union = container_union(survey, &container)?;
-            Ok(Some(Target {
-                inside,
-                ..Target::of(union)
-            }))
+    for engine in &survey.engines {
+        if let Some((container, inside)) = engine.mount_dir_at(path) {
+            let union = container_union(survey, &**engine, &container)?;
+            let target = Target::of(union);
+            return Ok(Some(Target { inside, ..target }));
         }
-        None => Ok(None),
     }
+    Ok(None)
 }
 
 /// The union whose mount point `path` lies under, unless another file system is mounted between.
 fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
     let inside_union = |path: &Bytes| {
         let mount = survey.table.covering(path)?;
-        let si = mount.si().filter(|_| mount.fs_type == b"aufs")?;
-        let union = survey
-            .mounted
-            .iter()
-            .find(|union| union.si.as_ref() == Some(&si))?;
+        let union = survey.mounted_as(&mount.superblock()?)?;
         let rest = path.strip_prefix(&mount.point)?;
         let inside = mount.root.join_path(&rest);
         Some(Target {
@@ -315,27 +315,32 @@ fn layer_target(survey: &Survey<'_>, union: Union) -> Target {
     }
 }
 
-fn container_union(survey: &Survey<'_>, container: &Container) -> Result<Union> {
+fn container_union(
+    survey: &Survey<'_>,
+    engine: &dyn Engine,
+    container: &Container,
+) -> Result<Union> {
     match survey.mounted_of(&container.id) {
         Some(union) => Ok(union.clone()),
-        None => survey.docker.union_of(container),
+        None => engine.union_of(container),
     }
 }
 
-/// What an engine's name can stand for.
-enum Candidate {
-    Container(Box<Container>),
-    Image(Box<Image>),
-    Layer(String),
+/// What an engine's name, or a number, can stand for.
+enum Candidate<'s> {
+    Container(&'s dyn Engine, Box<Container>),
+    Image(&'s dyn Engine, Box<Image>),
+    Layer(&'s dyn Engine, LayerName),
+    Process(u32),
 }
 
-impl Candidate {
+impl Candidate<'_> {
     fn describe(&self) -> String {
         match self {
-            Candidate::Container(container) => {
+            Candidate::Container(_, container) => {
                 format!("container {} ({})", short(&container.id), container.name)
             }
-            Candidate::Image(image) => {
+            Candidate::Image(_, image) => {
                 let tags = if image.names.tags.is_empty() {
                     "untagged".to_owned()
                 } else {
@@ -343,53 +348,98 @@ impl Candidate {
                 };
                 format!("image {} ({tags})", short(&image.id))
             }
-            Candidate::Layer(id) => format!("layer {id}"),
+            Candidate::Layer(_, layer) => format!("layer {}", layer.id),
+            Candidate::Process(id) => format!("process {id}"),
         }
     }
 
     fn target(self, survey: &Survey<'_>) -> Result<Target> {
         match self {
-            Candidate::Container(container) => Ok(Target::of(container_union(survey, &container)?)),
-            Candidate::Image(image) => {
-                let union = survey.docker.union_of_image(&image)?;
-                Ok(Target {
-                    union,
-                    inside: Bytes::from("/"),
-                    is_layer: true,
-                })
+            Candidate::Container(engine, container) => {
+                Ok(Target::of(container_union(survey, engine, &container)?))
             }
-            Candidate::Layer(id) => {
-                let union = survey.docker.union_of_layer(&id)?;
-                Ok(layer_target(survey, union))
+            Candidate::Image(engine, image) => Ok(Target {
+                union: engine.union_of_image(&image)?,
+                inside: Bytes::from("/"),
+                is_layer: true,
+            }),
+            Candidate::Layer(engine, layer) => {
+                Ok(layer_target(survey, engine.union_of_layer(&layer)?))
+            }
+            Candidate::Process(id) => process_target(survey, id),
+        }
+    }
+}
+
+/// What a process has as its root: a union, or a layer that is mounted as it is.
+fn process_target(survey: &Survey<'_>, id: u32) -> Result<Target> {
+    let root = kernel::root_of_process(survey.host, id)?;
+    let no_union = || Error::Refused {
+        what: format!("process {id} has no union as its root"),
+        hint: "a TARGET is a process that runs in a container, on a union's mount".into(),
+    };
+    let inside = root.mount.root.clone();
+    if let Some(mut union) = root.union {
+        // Our own mount namespace knows it better, and an engine may know whose it is.
+        let known = union.superblock.as_ref();
+        if let Some(known) = known.and_then(|superblock| survey.mounted_as(superblock)) {
+            let target = Target::of(known.clone());
+            return Ok(Target { inside, ..target });
+        }
+        for engine in &survey.engines {
+            engine.recognise(&mut union);
+        }
+        let target = Target::of(union);
+        return Ok(Target { inside, ..target });
+    }
+    // Where its file system is mounted here, and what of it.
+    let here = survey.table.0.iter().filter_map(|mount| {
+        let is_same = mount.device.is_some() && mount.device == root.mount.device;
+        let rest = inside.strip_prefix(&mount.root).filter(|_| is_same)?;
+        Some(mount.point.join_path(&rest))
+    });
+    for path in here {
+        for engine in &survey.engines {
+            if let Some((layer, inside)) = engine.layer_at(&path) {
+                let target = layer_target(survey, engine.union_of_layer(&layer)?);
+                return Ok(Target { inside, ..target });
             }
         }
     }
+    Err(no_union())
 }
 
 /// Docker's order: full id, name, then unique prefix; containers before images before layers.
 fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
     let candidate = candidate(survey, name)?;
-    // It was found: what is broken elsewhere in the engine's state does not matter.
-    survey.docker.take_problems();
+    // It was found: what is broken elsewhere in the engines' state does not matter.
+    survey.take_problems();
     candidate.target(survey)
 }
 
-fn candidate(survey: &Survey<'_>, name: &str) -> Result<Candidate> {
-    let docker = &survey.docker;
-    let containers = docker.containers();
-    if let Some(container) = containers
+fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
+    let containers = survey.containers();
+    if let Some((engine, container)) = containers
         .iter()
-        .find(|container| container.id == name)
-        .or_else(|| containers.iter().find(|container| container.name == name))
+        .find(|(_, container)| container.id == name)
+        .or_else(|| {
+            containers
+                .iter()
+                .find(|(_, container)| container.name == name)
+        })
     {
-        return Ok(Candidate::Container(Box::new(container.clone())));
+        return Ok(Candidate::Container(*engine, Box::new(container.clone())));
     }
     let hex = name.strip_prefix("sha256:").unwrap_or(name);
-    let mut images = docker.images();
+    let mut images = survey.images();
     // A migrated host has the same image under two drivers.
-    images.sort_by_key(|image| (image.id.clone(), image.driver != "aufs"));
-    images.dedup_by(|a, b| a.id == b.id);
-    let is_tag = |image: &&Image| {
+    let in_use: Vec<String> = survey
+        .engines_here()
+        .map(|engine| engine.driver(&engine.containers()))
+        .collect();
+    images.sort_by_key(|(_, image)| (image.id.clone(), !in_use.contains(&image.driver)));
+    images.dedup_by(|(_, a), (_, b)| a.id == b.id);
+    let is_tag = |(_, image): &&(&dyn Engine, Image)| {
         image.names.digests.iter().any(|digest| digest == name)
             || image
                 .names
@@ -397,12 +447,12 @@ fn candidate(survey: &Survey<'_>, name: &str) -> Result<Candidate> {
                 .iter()
                 .any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
     };
-    if let Some(image) = images
+    if let Some((engine, image)) = images
         .iter()
-        .find(|image| image.id == hex)
+        .find(|(_, image)| image.id == hex)
         .or_else(|| images.iter().find(is_tag))
     {
-        return Ok(Candidate::Image(Box::new(image.clone())));
+        return Ok(Candidate::Image(*engine, Box::new(image.clone())));
     }
     if hex.is_empty()
         || !hex
@@ -411,45 +461,45 @@ fn candidate(survey: &Survey<'_>, name: &str) -> Result<Candidate> {
     {
         return Err(Error::NoSuchTarget(name.to_owned()));
     }
-    let layers = docker.layer_ids();
-    let database = docker.layer_database();
-    if let Some(layer) = layers.iter().find(|id| *id == hex) {
-        return Ok(Candidate::Layer(layer.clone()));
+    let layers = survey.layers();
+    if let Some((engine, layer)) = layers.iter().find(|(_, layer)| layer.id == hex) {
+        return Ok(Candidate::Layer(*engine, layer.clone()));
     }
     let mut found: Vec<Candidate> = Vec::new();
     let is_prefix = |id: &str| id.starts_with(hex);
     found.extend(
         containers
             .into_iter()
-            .filter(|container| is_prefix(&container.id))
-            .map(|container| Candidate::Container(Box::new(container))),
+            .filter(|(_, container)| is_prefix(&container.id))
+            .map(|(engine, container)| Candidate::Container(engine, Box::new(container))),
     );
     found.extend(
         images
             .into_iter()
-            .filter(|image| is_prefix(&image.id))
-            .map(|image| Candidate::Image(Box::new(image))),
+            .filter(|(_, image)| is_prefix(&image.id))
+            .map(|(engine, image)| Candidate::Image(engine, Box::new(image))),
     );
-    for id in layers {
+    for (engine, layer) in layers {
         // In the older layout an image, a container and their layers share one name.
         let is_known = found.iter().any(|candidate| match candidate {
-            Candidate::Container(container) => id.trim_end_matches("-init") == container.id,
-            Candidate::Image(image) => image.id == id,
-            Candidate::Layer(_) => false,
+            Candidate::Container(_, container) => {
+                layer.id.trim_end_matches("-init") == container.id
+            }
+            Candidate::Image(_, image) => image.id == layer.id,
+            Candidate::Layer(..) | Candidate::Process(_) => false,
         });
-        let ids = database.get(&id);
-        let is_named = is_prefix(&id)
-            || ids.is_some_and(|(chain, diff)| {
-                is_prefix(chain) || is_prefix(diff.trim_start_matches("sha256:"))
-            });
+        let is_named = is_prefix(&layer.id) || layer.aliases.iter().any(|alias| is_prefix(alias));
         // A container's init layer shares its prefix: the shorter one is meant.
-        let is_init_of = id
+        let is_init_of = layer
+            .id
             .strip_suffix("-init")
             .is_some_and(|of| of.starts_with(hex));
         if is_named && !is_known && !is_init_of {
-            found.push(Candidate::Layer(id));
+            found.push(Candidate::Layer(engine, layer));
         }
     }
+    let process = name.parse().ok().filter(|id| is_process(survey, *id));
+    found.extend(process.map(Candidate::Process));
     match found.len() {
         0 => Err(Error::NoSuchTarget(name.to_owned())),
         1 => Ok(found.remove(0)),
@@ -460,11 +510,20 @@ fn candidate(survey: &Survey<'_>, name: &str) -> Result<Candidate> {
     }
 }
 
+fn is_process(survey: &Survey<'_>, id: u32) -> bool {
+    let directory = crate::engine::namespace::directory(id);
+    survey
+        .host
+        .stat(&directory)
+        .is_ok_and(|stat| stat.is_some())
+}
+
 /// The unions that are meant when no TARGET is named.
 ///
 /// # Errors
 /// There are none.
-pub fn all_mounted(survey: &Survey<'_>) -> Result<Vec<Target>> {
+pub fn all_mounted(survey: &mut Survey<'_>) -> Result<Vec<Target>> {
+    survey.look_everywhere();
     let targets: Vec<Target> = survey
         .mounted
         .iter()
@@ -481,13 +540,13 @@ pub fn all_mounted(survey: &Survey<'_>) -> Result<Vec<Target>> {
 
 /// Names for completion: containers' and images', read from disk.
 pub fn names(survey: &Survey<'_>) -> Vec<(String, String)> {
-    let containers = survey.docker.containers().into_iter().map(|container| {
+    let containers = survey.containers().into_iter().map(|(_, container)| {
         (
             container.name,
             format!("container {}", escape(container.image.as_bytes())),
         )
     });
-    let images = survey.docker.images().into_iter().flat_map(|image| {
+    let images = survey.images().into_iter().flat_map(|(_, image)| {
         image
             .names
             .tags

@@ -39,6 +39,8 @@ const LINKS_MAX: usize = 40;
 #[derive(Debug)]
 pub struct Stack {
     pub branches: Vec<Branch>,
+    /// What the topmost branch is compared with, where that is not the branches below it.
+    pub base: Option<Box<Stack>>,
 }
 
 /// One directory of a union.
@@ -86,6 +88,13 @@ pub enum Reading {
 }
 
 impl Stack {
+    pub fn new(branches: Vec<Branch>) -> Stack {
+        Stack {
+            branches,
+            base: None,
+        }
+    }
+
     /// The root of the merged view of those branches that `choose` picks.
     ///
     /// A branch that could not be opened takes no part; whoever needs a sure answer asks
@@ -96,6 +105,10 @@ impl Stack {
             let is_merged = choose(index) && branch.grammar != Grammar::OverlayData;
             if let (true, Ok(dir)) = (is_merged, &branch.dir) {
                 parts.push(Part::new(index, dir.clone(), None, reading));
+                // What cannot be asked is said when a name in it is looked up.
+                if branch.grammar.is_opaque_root(dir) == Ok(true) {
+                    break;
+                }
             }
         }
         Node {
@@ -112,7 +125,12 @@ impl Stack {
     pub fn overlay_rules(&self) -> Option<Rules> {
         match self.branches.first()?.grammar {
             Grammar::Overlay(rules) => Some(rules),
-            _ => None,
+            // It has neither redirects nor metacopies to follow.
+            Grammar::FuseOverlay(namespace) => Some(Rules {
+                namespace,
+                ..Rules::DEFAULT
+            }),
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::OverlayData | Grammar::Plain => None,
         }
     }
 
@@ -424,13 +442,11 @@ impl<'s> Node<'s> {
     /// An entry that cannot be asked.
     pub fn mark<'n>(&self, branch: usize, name: &'n [u8]) -> Result<Option<Mark<'n>>> {
         let grammar = self.stack.branches[branch].grammar;
-        match (grammar, self.part(branch)) {
-            (Grammar::Overlay(_), Some(part)) => {
-                let seen = grammar.look(&part.source(), name);
-                let seen = seen.map_err(|errno| Error::io(self.on_host(branch, name), errno))?;
-                Ok((seen.whiteout != Validity::Absent).then_some(Mark::Whiteout(name)))
-            }
-            _ => Ok(grammar.mark(name)),
+        match self.part(branch) {
+            Some(part) => grammar
+                .mark_at(&part.source(), name)
+                .map_err(|errno| Error::io(self.on_host(branch, name), errno)),
+            None => Ok(grammar.mark(name)),
         }
     }
 
@@ -688,6 +704,9 @@ impl<'s> Node<'s> {
         for (position, part) in self.parts.iter().enumerate() {
             let grammar = self.stack.branches[part.branch].grammar;
             let listing = self.read_part(part)?;
+            if let Grammar::FuseOverlay(_) = grammar {
+                return Ok(self.child(name)?.provider().is_some());
+            }
             if let Grammar::Overlay(_) = grammar {
                 // Overlay reads a directory of one branch as it is, whiteouts and all.
                 match grammar.look(&Source::Disk(&part.dir), name) {

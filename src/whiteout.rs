@@ -8,12 +8,16 @@
 //! `overlay.whiteout`; a directory is opaque that has `overlay.opaque=y`. What else an attribute
 //! can say - where a renamed directory was, that a file's content is in a lower branch - is read
 //! here, too, and means what `union` makes of it.
+//!
+//! fuse-overlayfs reads both: the device and `.wh.NAME`, whatever that is, and of a directory the
+//! first opaque attribute that it has, else `.wh..wh..opq`. The mark of a name that is itself a
+//! mark's - `.wh..opq` beside `.wh..wh..opq` - is none.
 
 use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::dir::{Dir, Kind, Names, Stat};
-use crate::overlay::Rules;
+use crate::overlay::{Namespace, Rules};
 
 /// The longest name that an AUFS union has: a whiteout and a temporary of it must fit into 255.
 pub const AUFS_NAME_MAX: usize = 242;
@@ -39,6 +43,8 @@ pub enum Grammar {
     Overlay(Rules),
     /// Overlay's lower branches that are asked for the content of files only.
     OverlayData,
+    /// What fuse-overlayfs reads: overlay's marks and AUFS's.
+    FuseOverlay(Namespace),
 }
 
 /// The two kinds of mark.
@@ -68,6 +74,11 @@ pub struct Seen {
 impl Seen {
     const NOTHING: Seen = Seen {
         whiteout: Validity::Absent,
+        entry: None,
+    };
+
+    const WHITEOUT: Seen = Seen {
+        whiteout: Validity::Valid,
         entry: None,
     };
 }
@@ -139,7 +150,7 @@ impl Grammar {
     pub fn refuses(self, name: &[u8]) -> Option<Errno> {
         match self {
             Grammar::Plain => None,
-            Grammar::Overlay(_) | Grammar::OverlayData => {
+            Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => {
                 (name.len() > OVERLAY_NAME_MAX).then_some(Errno::NAMETOOLONG)
             }
             Grammar::Aufs | Grammar::AufsIgnored if name.starts_with(PREFIX) => Some(Errno::PERM),
@@ -154,7 +165,9 @@ impl Grammar {
     pub fn hides_entry(self, name: &[u8]) -> bool {
         match self {
             Grammar::Plain | Grammar::Overlay(_) | Grammar::OverlayData => false,
-            Grammar::Aufs | Grammar::AufsIgnored => name.starts_with(PREFIX),
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::FuseOverlay(_) => {
+                name.starts_with(PREFIX)
+            }
         }
     }
 
@@ -174,13 +187,31 @@ impl Grammar {
                     _ => false,
                 };
                 return Ok(match is_mark {
-                    true => Seen {
-                        whiteout: Validity::Valid,
-                        entry: None,
-                    },
+                    true => Seen::WHITEOUT,
                     false => Seen {
-                        whiteout: Validity::Absent,
                         entry: Some(kind),
+                        ..Seen::NOTHING
+                    },
+                });
+            }
+            Grammar::FuseOverlay(_) => {
+                let mark = [PREFIX, name].concat();
+                let has_mark = match source.kind(&mark) {
+                    // No mark of so long a name can be.
+                    Err(Errno::NAMETOOLONG) => false,
+                    result => result?.is_some(),
+                };
+                if has_mark {
+                    return Ok(match is_taken_back(source, &mark)? {
+                        true => Seen::NOTHING,
+                        false => Seen::WHITEOUT,
+                    });
+                }
+                return Ok(match source.could_be_mark(name)? {
+                    Some((Kind::Char, Some(stat))) if stat.rdev == 0 => Seen::WHITEOUT,
+                    found => Seen {
+                        entry: found.map(|(kind, _)| kind),
+                        ..Seen::NOTHING
                     },
                 });
             }
@@ -204,7 +235,36 @@ impl Grammar {
                     false => Validity::Absent,
                 })
             }
+            Grammar::FuseOverlay(namespace) => {
+                let attributes = match namespace {
+                    Namespace::Trusted => &FUSE_OPAQUE[..],
+                    // Nobody but root is told of the first.
+                    Namespace::User => &FUSE_OPAQUE[1..],
+                };
+                for attribute in attributes {
+                    let value = source.dir().attribute_self(attribute, FUSE_OPAQUE_MAX)?;
+                    if let Some(value) = value {
+                        return Ok(match value.first() {
+                            Some(b'y') => Validity::Valid,
+                            _ => Validity::Absent,
+                        });
+                    }
+                }
+                Ok(match source.kind(OPAQUE)? {
+                    Some(_) => Validity::Valid,
+                    None => Validity::Absent,
+                })
+            }
             Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Ok(Validity::Absent),
+        }
+    }
+
+    /// Whether the mark on a branch's own root counts, and nothing below the branch shows at all:
+    /// to overlay and AUFS it means nothing there.
+    pub fn is_opaque_root(self, dir: &Dir) -> Result<bool, Errno> {
+        match self {
+            Grammar::FuseOverlay(_) => Ok(self.opaque(&Source::Disk(dir))? == Validity::Valid),
+            _ => Ok(false),
         }
     }
 
@@ -276,7 +336,7 @@ impl Grammar {
     /// The name on disk of the mark that deletes `name`.
     pub fn whiteout_of(self, name: &[u8]) -> Vec<u8> {
         match self {
-            Grammar::Overlay(_) | Grammar::OverlayData => name.to_vec(),
+            Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => name.to_vec(),
             Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain => [PREFIX, name].concat(),
         }
     }
@@ -285,27 +345,79 @@ impl Grammar {
     /// entry of it.
     pub fn opaque_name(self) -> &'static [u8] {
         match self {
-            Grammar::Overlay(_) | Grammar::OverlayData => b"",
+            Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => b"",
             Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain => OPAQUE,
         }
     }
 
     /// Whether marks in this branch mean anything.
     pub fn honours_marks(self) -> bool {
-        matches!(self, Grammar::Aufs | Grammar::Overlay(_))
+        matches!(
+            self,
+            Grammar::Aufs | Grammar::Overlay(_) | Grammar::FuseOverlay(_)
+        )
     }
 
-    /// What an entry of a listing marks, whether or not the mark counts in this branch.
+    /// What an entry of a directory marks, whether or not the mark counts in this branch.
+    ///
+    /// # Errors
+    /// An entry that cannot be asked.
+    pub fn mark_at<'n>(
+        self,
+        source: &Source<'_>,
+        name: &'n [u8],
+    ) -> Result<Option<Mark<'n>>, Errno> {
+        match self {
+            Grammar::Overlay(_) => self.whiteout_at(source, name),
+            Grammar::FuseOverlay(_) => match self.mark(name) {
+                Some(_) if is_taken_back(source, name)? => Ok(None),
+                None if !self.hides_entry(name) => self.whiteout_at(source, name),
+                mark => Ok(mark),
+            },
+            _ => Ok(self.mark(name)),
+        }
+    }
+
+    /// The mark that is called as what it marks.
+    fn whiteout_at<'n>(
+        self,
+        source: &Source<'_>,
+        name: &'n [u8],
+    ) -> Result<Option<Mark<'n>>, Errno> {
+        let is_whiteout = self.look(source, name)?.whiteout != Validity::Absent;
+        Ok(is_whiteout.then_some(Mark::Whiteout(name)))
+    }
+
+    /// What the name of an entry alone says that it marks.
     pub fn mark(self, name: &[u8]) -> Option<Mark<'_>> {
         match self {
             Grammar::Plain | Grammar::Overlay(_) | Grammar::OverlayData => None,
             Grammar::Aufs | Grammar::AufsIgnored if name == OPAQUE => Some(Mark::Opaque),
-            Grammar::Aufs | Grammar::AufsIgnored if name.starts_with(META_PREFIX) => None,
-            Grammar::Aufs | Grammar::AufsIgnored => match name.strip_prefix(PREFIX)? {
-                b"" | b"." | b".." => None,
-                hidden => Some(Mark::Whiteout(hidden)),
-            },
+            _ if name.starts_with(META_PREFIX) => None,
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::FuseOverlay(_) => {
+                match name.strip_prefix(PREFIX)? {
+                    b"" | b"." | b".." => None,
+                    hidden => Some(Mark::Whiteout(hidden)),
+                }
+            }
         }
+    }
+}
+
+/// The attributes of an opaque directory that fuse-overlayfs knows, in its order.
+const FUSE_OPAQUE: [&str; 3] = [
+    "trusted.overlay.opaque",
+    "user.overlay.opaque",
+    "user.fuseoverlayfs.opaque",
+];
+/// The longest value of one, in bytes.
+const FUSE_OPAQUE_MAX: usize = 16;
+
+/// Whether a mark of fuse-overlayfs has a mark itself.
+fn is_taken_back(source: &Source<'_>, mark: &[u8]) -> Result<bool, Errno> {
+    match source.kind(&[PREFIX, mark].concat()) {
+        Err(Errno::NAMETOOLONG) => Ok(false),
+        result => Ok(result?.is_some()),
     }
 }
 

@@ -98,10 +98,10 @@ impl Docker {
 // ---- changes ----
 
 /// The letter of `docker diff` and the path.
-type Change = (u8, Vec<u8>);
+pub type Change = (u8, Vec<u8>);
 
 /// The lines of `docker diff`. Names are printed raw, and may hold newlines (61).
-fn changes(diff: &str) -> BTreeSet<Change> {
+pub fn changes(diff: &str) -> BTreeSet<Change> {
     let is_start = |line: &str| {
         ["A /", "C /", "D /"]
             .iter()
@@ -213,7 +213,7 @@ fn changes_are_docker_diff_without_dockers_errors() {
     }
 }
 
-fn change_of_row(row: &Value) -> Change {
+pub fn change_of_row(row: &Value) -> Change {
     let letter = match text(row, "change") {
         "added" => b'A',
         "changed" => b'C',
@@ -245,23 +245,23 @@ fn every_error_of_docker_that_is_named_was_seen() {
 
 /// A name of the merged view. The root's name is not one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    kind: String,
+pub struct Entry {
+    pub kind: String,
     /// Mode, owner and group, unless something was mounted there.
-    rights: Option<(u32, u64, u64)>,
+    pub rights: Option<(u32, u64, u64)>,
     /// Of regular files, unless something was mounted there.
-    size: Option<u64>,
-    target: Option<Vec<u8>>,
+    pub size: Option<u64>,
+    pub target: Option<Vec<u8>>,
 }
 
-type View = BTreeMap<Vec<u8>, Entry>;
+pub type View = BTreeMap<Vec<u8>, Entry>;
 
 /// What a running container has mounted over its root, and what is below that.
 const MOUNTED_TREES: [&[u8]; 3] = [b"/proc", b"/sys", b"/dev"];
-const MOUNTED_FILES: [&[u8]; 3] = [b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf"];
+pub const MOUNTED_FILES: [&[u8]; 3] = [b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf"];
 
 /// A view as far as it can be told beside the mounts of a running container.
-fn beside_mounts(view: View) -> View {
+pub fn beside_mounts(view: View) -> View {
     let is_below = |path: &[u8], tree: &[u8]| {
         path.strip_prefix(tree)
             .is_some_and(|rest| rest.starts_with(b"/"))
@@ -318,7 +318,7 @@ fn seen(jsonl: &str) -> (View, BTreeSet<Vec<u8>>) {
     (view, ghosts)
 }
 
-fn kind_of_mode(mode: u32) -> &'static str {
+pub fn kind_of_mode(mode: u32) -> &'static str {
     match mode >> 12 {
         0o01 => "fifo",
         0o02 => "char",
@@ -342,7 +342,7 @@ fn unescape(path: &str) -> Vec<u8> {
     bytes
 }
 
-fn entry_of_row(row: &Value) -> (Vec<u8>, Entry) {
+pub fn entry_of_row(row: &Value) -> (Vec<u8>, Entry) {
     let kind = text(row, "type");
     let entry = Entry {
         kind: kind.into(),

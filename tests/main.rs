@@ -5,6 +5,7 @@
 
 mod blog_host;
 mod completions;
+mod docker_drivers;
 mod hosts;
 mod lab;
 mod oracle;

@@ -64,6 +64,7 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
             vec![row(target.union.label(), target.union)]
         }
         None => {
+            context.survey.look_everywhere();
             let mounted = context.survey.mounted.clone();
             let unmounted = context.survey.unmounted();
             {
@@ -84,7 +85,7 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
 fn row(label: Bytes, union: Union) -> Row {
     Row {
         union: label,
-        si: union.si.as_ref().map(|si| format!("si_{si}")),
+        si: union.si().map(|si| format!("si_{si}")),
         state: union.state,
         partial: union
             .mounts

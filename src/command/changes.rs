@@ -38,6 +38,7 @@ pub struct Row {
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Origin {
+    /// Index of the branch, 0 is topmost; past the last one for what a copy was made from.
     pub branch: usize,
     #[serde(rename = "type")]
     pub kind: Kind,
@@ -77,10 +78,13 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                     union: label.clone(),
                     path: difference.path,
                     change: difference.change,
-                    origin: difference.before.map(|before| Origin {
-                        branch: before.branch,
-                        kind: before.kind,
-                        layer: target.union.layer_id(before.branch).map(str::to_owned),
+                    origin: difference.before.map(|before| {
+                        let (branch, layer) = target.union.compared_with(before.branch);
+                        Origin {
+                            branch,
+                            kind: before.kind,
+                            layer,
+                        }
                     }),
                     long,
                 })

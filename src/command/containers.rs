@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::command::{Context, Outcome, Report};
-use crate::engine::docker::{ContainerState, short};
+use crate::engine::inventory::{ContainerState, is_zero_time, short};
 use crate::error::Result;
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -36,26 +36,25 @@ pub struct Row {
 }
 
 pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
+    context.survey.look_everywhere();
     let survey = &context.survey;
-    let images = survey.docker.images();
-    let containers = survey.docker.containers();
+    let images = survey.images();
+    let containers = survey.containers();
     let rows = containers
         .into_iter()
-        .map(|container| {
-            let is_another = images.iter().any(|image| {
+        .map(|(engine, container)| {
+            let is_another = images.iter().any(|(_, image)| {
                 image.id != container.image_id
                     && image.names.tags.iter().any(|tag| {
                         *tag == container.image
                             || tag.strip_suffix(":latest") == Some(&container.image)
                     })
             });
-            let time = |time: &Option<String>| {
-                time.clone()
-                    .filter(|time| !crate::engine::docker::is_zero_time(Some(time)))
-            };
+            let time =
+                |time: &Option<String>| time.clone().filter(|time| !is_zero_time(Some(time)));
             Row {
-                engine: "docker",
-                mounted: (container.is_aufs() && !survey.table.0.is_empty())
+                engine: engine.name(),
+                mounted: (engine.has_union(&container) && !survey.table.0.is_empty())
                     .then(|| survey.mounted_of(&container.id).is_some()),
                 image: if is_another {
                     short(&container.image_id).to_owned()

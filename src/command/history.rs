@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report};
-use crate::engine::docker::Image;
-use crate::engine::{OwnerKind, Role};
+use crate::engine::Role;
+use crate::engine::inventory::Image;
 use crate::error::{Error, Result};
 use crate::target::Target;
 
@@ -43,9 +43,10 @@ pub fn run(context: &mut Context<'_>, name: &[u8]) -> Result<Outcome> {
             Vec::new()
         }
     };
+    let driver = target.union.driver.as_deref().unwrap_or_default();
     let directory = |cache_id: &str| {
-        let root = context.survey.docker.root.join(b"aufs").join(b"diff");
-        root.join(cache_id.as_bytes())
+        let mut engines = context.survey.engines_here();
+        engines.find_map(|engine| engine.directory_of_layer(driver, cache_id))
     };
     // A container's own layers stand above its image's, whose layers are known even where the
     // image itself is gone.
@@ -84,7 +85,7 @@ pub fn run(context: &mut Context<'_>, name: &[u8]) -> Result<Outcome> {
             cache_id: layer.and_then(|layer| layer.cache_id.clone()),
             directory: layer
                 .and_then(|layer| layer.cache_id.as_deref())
-                .map(directory),
+                .and_then(directory),
         }
     });
     Outcome::yes(Report::History(own.chain(steps).collect()))
@@ -97,11 +98,7 @@ fn image_of(context: &Context<'_>, target: &Target) -> Result<Result<Image>> {
         what: format!("{} has no history", target.union.label()),
         hint: "name an image or a container".into(),
     };
-    let owner = target.union.owner.as_ref().ok_or_else(none)?;
-    let docker = &context.survey.docker;
-    match owner.kind {
-        OwnerKind::Image => Ok(docker.image("aufs", &owner.id)),
-        OwnerKind::Container => Ok(docker.image_of(&docker.container(&owner.id)?)),
-        OwnerKind::Layer => Err(none()),
-    }
+    let mut engines = context.survey.engines.iter();
+    let image = engines.find_map(|engine| engine.image_of(&target.union));
+    image.ok_or_else(none)
 }

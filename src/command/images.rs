@@ -27,19 +27,19 @@ pub struct Row {
 }
 
 pub fn run(context: &mut Context<'_>, which: Which) -> Result<Outcome> {
-    let images = context.survey.docker.images();
+    let images = context.survey.images();
     let parents: std::collections::HashSet<String> = images
         .iter()
-        .filter_map(|image| image.parent.clone())
+        .filter_map(|(_, image)| image.parent.clone())
         .collect();
     let rows = images
         .into_iter()
         // As docker: an untagged image that another was built on is a step, not an image.
-        .filter(|image| {
+        .filter(|(_, image)| {
             which == Which::All || !image.names.tags.is_empty() || !parents.contains(&image.id)
         })
-        .map(|image| Row {
-            engine: "docker",
+        .map(|(engine, image)| Row {
+            engine: engine.name(),
             layers: image
                 .history
                 .iter()

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report};
+use crate::engine::{self, mount_table::MountKind};
 use crate::error::Result;
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -35,18 +36,14 @@ pub struct Engine {
 }
 
 pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
-    let engines = if context.survey.docker.exists() {
-        vec![docker(context)]
-    } else {
-        Vec::new()
-    };
+    context.survey.look_everywhere();
+    let here = context.survey.engines_here();
+    let engines = here.map(|engine| row(context, engine)).collect();
     let mounted = &context.survey.mounted;
     let elsewhere = mounted
         .iter()
         .filter(|union| union.state == crate::engine::MountState::Elsewhere);
-    context
-        .problems
-        .extend(context.survey.docker.take_problems());
+    context.problems.extend(context.survey.take_problems());
     let mut problems: Vec<String> = Vec::new();
     for problem in context.survey.problems.iter().chain(&context.problems) {
         let words = problem.to_string();
@@ -63,10 +60,9 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
     Outcome::yes(Report::Info(Box::new(row)))
 }
 
-fn docker(context: &Context<'_>) -> Engine {
+fn row(context: &Context<'_>, engine: &dyn engine::Engine) -> Engine {
     let survey = &context.survey;
-    let docker = &survey.docker;
-    let containers = docker.containers();
+    let containers = engine.containers();
     let count = |word: &str| {
         containers
             .iter()
@@ -75,22 +71,22 @@ fn docker(context: &Context<'_>) -> Engine {
     };
     // As docker counts: a paused container is not running.
     let (running, paused) = (count("running") + count("restarting"), count("paused"));
-    let driver = docker.driver(&containers);
-    let root_dir = docker.root.join(driver.as_bytes());
-    let dirperm1 =
-        survey.table.0.iter().filter(|mount| {
-            mount.fs_type == b"aufs" && mount.point.strip_prefix(&root_dir).is_some()
-        });
+    let driver = engine.driver(&containers);
+    let root_dir = engine.root().join(driver.as_bytes());
+    let dirperm1 = survey.table.0.iter().filter(|mount| {
+        mount.kind() == Some(MountKind::Aufs) && mount.point.strip_prefix(&root_dir).is_some()
+    });
+    let layers = engine.layers().into_iter();
     Engine {
-        engine: "docker",
+        engine: engine.name(),
         running,
         paused,
         stopped: containers.len() - running - paused,
-        images: docker.images().len(),
-        dirs: docker.layer_ids().len(),
+        images: engine.images().len(),
+        dirs: layers.filter(|layer| layer.driver == driver).count(),
         backing_filesystem: survey
             .table
-            .covering(&docker.root)
+            .covering(engine.root())
             .map(|mount| backing(&mount.fs_type)),
         dirperm1_supported: dirperm1
             .map(|mount| {

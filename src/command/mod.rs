@@ -37,14 +37,14 @@ pub type Labelled = (Option<Bytes>, Target);
 
 impl Context<'_> {
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {
-        target::find(&self.survey, name, &self.base)
+        target::find(&mut self.survey, name, &self.base)
     }
 
     /// The target that was named; where none was, every mounted union, each with its label.
     pub fn targets(&mut self, name: Option<&[u8]>) -> Result<Vec<Labelled>> {
         match name {
             Some(name) => Ok(vec![(None, self.find(name)?)]),
-            None => Ok(target::all_mounted(&self.survey)?
+            None => Ok(target::all_mounted(&mut self.survey)?
                 .into_iter()
                 .map(|target| (Some(self.survey.label(&target.union)), target))
                 .collect()),

@@ -214,7 +214,7 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
     }
     // Exactly one mounted union must have it to restore.
     let mut fitting = Vec::new();
-    let mut mounted = target::all_mounted(&context.survey)?;
+    let mut mounted = target::all_mounted(&mut context.survey)?;
     for target in &mounted {
         let stack = target.union.open(context.survey.host);
         // Whether this one has it cannot be told, and so neither whether another is the only one.
@@ -265,7 +265,7 @@ fn sharing(context: &Context<'_>, union: &Union) -> Vec<MountPoint> {
         .map(|branch| &branch.spec.path)
         .collect();
     let others = context.survey.mounted.iter().filter(|other| {
-        other.si != union.si
+        other.superblock != union.superblock
             && other
                 .branches
                 .iter()
@@ -377,9 +377,7 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes, query: &Query<'_>)
             .filter(|mount| {
                 let covering = context.survey.table.covering(&mount.path);
                 mount.process.is_some()
-                    || covering.is_some_and(|covering| {
-                        covering.fs_type == b"aufs" && covering.si() == union.si
-                    })
+                    || covering.is_some_and(|covering| covering.superblock() == union.superblock)
             })
             // The whole union rather than a part of it, and where it can be written to.
             .min_by_key(|mount| {

@@ -1,202 +1,63 @@
-//! What the kernel has mounted: the mount table and `/sys/fs/aufs`.
+//! What unions the kernel has mounted: from the mount table, and for AUFS from `/sys/fs/aufs`.
 //!
 //! ```text
-//! /proc/self/mountinfo   33 15 0:29 / /demo/mnt rw,relatime shared:2 - aufs none rw,si=80a122805ed3e91b
-//!                        id parent dev root mount-point flags [tags] - type source options
 //! /sys/fs/aufs/          si_80a122805ed3e91b/br0 br1 ... br10   (brid* and xi_path are not branches)
 //! ```
 //!
-//! `/sys` shows every AUFS of the machine, the mount table only those of one mount namespace.
-
-use std::collections::{BTreeMap, HashSet};
+//! `/sys` shows every AUFS of the machine, the mount table only those of one mount namespace, as
+//! it does overlays. An overlay's branches are in the mount's options; those of one that a
+//! program makes are nowhere.
 
 use rustix::io::Errno;
 use rustix::mount::{FsPickFlags, MountFlags, fsconfig_reconfigure, fspick, mount_remount};
 
 use crate::branch::{self, BranchSpec, unescape_octal};
 use crate::bytes::Bytes;
-use crate::dir::Kind;
-use crate::engine::{Layer, LayeredBranch, MountPoint, MountState, Role, Union, UnionKind};
+use crate::engine::mount_table::{Mount, MountKind, MountTable, Superblock, mount_table};
+use crate::engine::namespace::{self, Process};
+use crate::engine::{LayeredBranch, MountPoint, MountState, Role, Union, UnionKind};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::overlay::{self, Namespace, Rules};
 
 const SYSFS: &str = "/sys/fs/aufs";
 /// How often a listing that changes under our eyes is read again.
 const ATTEMPTS: usize = 5;
 
-/// One line of a mount table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// The mount's own number and that of the mount it lies on; `/proc/mounts` has neither.
-    pub ids: Option<(u32, u32)>,
-    pub root: Bytes,
-    pub point: Bytes,
-    pub flags: String,
-    pub fs_type: Vec<u8>,
-    pub source: Bytes,
-    pub options: Vec<u8>,
-}
-
-impl Mount {
-    /// AUFS's `si=` option.
-    pub fn si(&self) -> Option<String> {
-        let value = self
-            .options
-            .split(|&byte| byte == b',')
-            .find_map(|option| option.strip_prefix(b"si="))?;
-        is_hex(value).then(|| String::from_utf8_lossy(value).into_owned())
-    }
-}
-
-/// The mounts of one namespace, in mount order.
-#[derive(Debug, Clone, Default)]
-pub struct MountTable(pub Vec<Mount>);
-
-impl MountTable {
-    /// The mount that a path lies on. As the kernel walks: down from the first mount on the path,
-    /// always to the next one that lies on it, however deep the ones are that it covers.
-    pub fn covering(&self, path: &Bytes) -> Option<&Mount> {
-        let on_path: Vec<&Mount> = self
-            .0
-            .iter()
-            .filter(|mount| path.strip_prefix(&mount.point).is_some())
-            .collect();
-        let depth = |mount: &&&Mount| mount.point.components().count();
-        let numbers: Option<Vec<(u32, u32)>> = on_path.iter().map(|mount| mount.ids).collect();
-        let are_unlike = |numbers: &Vec<(u32, u32)>| {
-            let ids: HashSet<u32> = numbers.iter().map(|(id, _)| *id).collect();
-            ids.len() == numbers.len()
-        };
-        // Without numbers the order of mounting is all there is: the latest covers.
-        let Some(numbers) = numbers.filter(are_unlike) else {
-            return on_path.last().copied();
-        };
-        let is_lowest =
-            |(id, parent): (u32, u32)| id == parent || !numbers.iter().any(|(of, _)| *of == parent);
-        let lowest = on_path
-            .iter()
-            .rev()
-            .filter(|mount| mount.ids.is_some_and(is_lowest));
-        let mut at: &Mount = lowest.min_by_key(depth)?;
-        for _ in 0..on_path.len() {
-            let id = at.ids.map(|(id, _)| id);
-            let lies_on_it = on_path.iter().rev().filter(|mount| {
-                mount
-                    .ids
-                    .is_some_and(|(of, parent)| Some(parent) == id && Some(of) != id)
-            });
-            match lies_on_it.min_by_key(depth) {
-                Some(next) => at = next,
-                None => break,
-            }
-        }
-        Some(at)
-    }
-}
-
-/// Reads `mountinfo`. Lines that are no mounts are passed over.
-pub fn parse_mountinfo(bytes: &[u8]) -> MountTable {
-    let mounts = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-        let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
-        let number = |at: usize| std::str::from_utf8(fields[at]).ok()?.parse().ok();
-        Some(Mount {
-            ids: number(0).zip(number(1)),
-            root: Bytes(unescape_octal(fields[3])),
-            point: Bytes(unescape_octal(fields[4])),
-            flags: String::from_utf8_lossy(fields[5]).into_owned(),
-            fs_type: fields.get(dash + 1)?.to_vec(),
-            source: Bytes(unescape_octal(fields.get(dash + 2)?)),
-            options: unescape_octal(fields.get(dash + 3).copied().unwrap_or_default()),
-        })
-    });
-    MountTable(mounts.collect())
-}
-
-/// Reads `/proc/mounts`, which lacks only the part that a bind mount shows.
-pub fn parse_mounts(bytes: &[u8]) -> MountTable {
-    let mounts = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|&byte| byte == b' ');
-        let source = fields.next()?;
-        let point = fields.next()?;
-        let fs_type = fields.next()?;
-        let options = fields.next()?;
-        Some(Mount {
-            ids: None,
-            root: Bytes::from("/"),
-            point: Bytes(unescape_octal(point)),
-            flags: String::from_utf8_lossy(options).into_owned(),
-            fs_type: fs_type.to_vec(),
-            source: Bytes(unescape_octal(source)),
-            options: unescape_octal(options),
-        })
-    });
-    MountTable(mounts.collect())
-}
-
-/// The mount table of our own namespace, or of the copied host's first process.
-pub fn mount_table(host: &Host) -> Result<MountTable> {
-    let mut last = Ok(MountTable::default());
-    for path in ["/proc/self/mountinfo", "/proc/1/mountinfo", "/proc/mounts"] {
-        match host.read(&Bytes::from(path)) {
-            Ok(bytes) if path.ends_with("mountinfo") => return Ok(parse_mountinfo(&bytes)),
-            Ok(bytes) => return Ok(parse_mounts(&bytes)),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => last = Err(error),
-        }
-    }
-    last
-}
-
-/// Every AUFS that the kernel has, by its `si`, and the mount table that was read on the way.
+/// Every union of our own mount namespace, in mount order, with every AUFS of the machine; and
+/// the mount table that was read on the way.
 pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>) {
     let table = mount_table(host).unwrap_or_else(|error| {
         problems.push(error);
         MountTable::default()
     });
-    let mut found: BTreeMap<String, Union> = BTreeMap::new();
-    let mut order = Vec::new();
-    let note = |si: String, found: &mut BTreeMap<String, Union>, order: &mut Vec<String>| {
-        found.entry(si.clone()).or_insert_with(|| {
-            order.push(si.clone());
-            Union {
-                si: Some(si),
-                mounts: Vec::new(),
-                state: MountState::Mounted,
-                owner: None,
-                branches: Vec::new(),
-                kind: UnionKind::Aufs,
-            }
-        });
-    };
-    for mount in table.0.iter().filter(|mount| mount.fs_type == b"aufs") {
-        let Some(si) = mount.si() else { continue };
-        note(si.clone(), &mut found, &mut order);
-        if let Some(union) = found.get_mut(&si) {
-            add_mount(union, mount, None);
-        }
+    let mut found = Found::default();
+    for mount in &table.0 {
+        found.add(mount, None);
     }
-    let known: Vec<String> = order.clone();
     let in_sysfs = sysfs_names(host, problems);
-    for si in in_sysfs.iter().filter(|si| !known.contains(si)) {
-        note(si.clone(), &mut found, &mut order);
-        if let Some(union) = found.get_mut(si) {
-            union.state = MountState::Elsewhere;
+    for si in &in_sysfs {
+        let superblock = Superblock::Aufs(si.clone());
+        if !found.has(&superblock) {
+            found.unions.push(Union {
+                state: MountState::Elsewhere,
+                ..new_union(superblock, MountKind::Aufs)
+            });
         }
     }
-    if found
-        .values()
-        .any(|union| union.state == MountState::Elsewhere)
-    {
-        look_elsewhere(host, &mut found);
+    let is_elsewhere = |union: &Union| union.state == MountState::Elsewhere;
+    if found.unions.iter().any(is_elsewhere) {
+        for process in namespace::others(host) {
+            let mounts = process.table.0.iter();
+            for mount in mounts.filter(|mount| mount.kind() == Some(MountKind::Aufs)) {
+                found.add_known(mount, Some(process.id));
+            }
+        }
     }
     let mut unions = Vec::new();
-    for si in order {
-        let Some(mut union) = found.remove(&si) else {
-            continue;
-        };
-        if in_sysfs.contains(&si) {
-            match sysfs_branches(host, &si) {
+    for mut union in found.unions {
+        if let Some(si) = union.si().filter(|si| in_sysfs.iter().any(|of| of == si)) {
+            match sysfs_branches(host, si) {
                 // None: unmounted since the listing.
                 Ok(None) if union.mounts.is_empty() => continue,
                 Ok(None) => {}
@@ -205,10 +66,128 @@ pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>
                 Err(error) => problems.push(error),
             }
         }
-        find_modules(host, &table, &mut union);
+        finish(host, &table, &mut union);
         unions.push(union);
     }
     (table, unions)
+}
+
+/// The unions that are mounted in other mount namespaces only.
+pub fn unions_elsewhere(host: &Host, known: &[Union]) -> Vec<Union> {
+    let mut found = Found::default();
+    let mut tables = Vec::new();
+    for process in namespace::others(host) {
+        for mount in &process.table.0 {
+            let superblock = mount.superblock();
+            let is_known = known.iter().any(|union| union.superblock == superblock);
+            if !is_known {
+                found.add(mount, Some(process.id));
+            }
+        }
+        tables.push(process);
+    }
+    let mut unions = found.unions;
+    for union in &mut unions {
+        union.state = MountState::Elsewhere;
+        let process = union.mounts.first().and_then(|mount| mount.process);
+        let table = tables.iter().find(|of| Some(of.id) == process);
+        if let Some(Process { table, .. }) = table {
+            finish(host, table, union);
+        }
+    }
+    unions
+}
+
+/// The union that a process has as its root, and the directory of it that the root is.
+///
+/// # Errors
+/// There is no such process, or its mount table cannot be read.
+pub fn root_of_process(host: &Host, id: u32) -> Result<Root> {
+    let process = Process::read(host, id)?;
+    let Some(mount) = process.table.covering(&Bytes::from("/")).cloned() else {
+        let path = namespace::directory(id).join(b"mountinfo");
+        return Err(Error::damaged(path, "has no line for the root"));
+    };
+    let mut found = Found::default();
+    // Its other mounts may tell where its branches are.
+    for other in &process.table.0 {
+        if other.superblock() == mount.superblock() {
+            found.add(other, Some(id));
+        }
+    }
+    let union = found.unions.pop().map(|mut union| {
+        union.state = MountState::Elsewhere;
+        finish(host, &process.table, &mut union);
+        union
+    });
+    Ok(Root { mount, union })
+}
+
+/// What a process sees as `/`.
+pub struct Root {
+    pub mount: Mount,
+    /// None: another file system.
+    pub union: Option<Union>,
+}
+
+/// Unions in the order in which they were found.
+#[derive(Default)]
+struct Found {
+    unions: Vec<Union>,
+}
+
+impl Found {
+    fn has(&self, superblock: &Superblock) -> bool {
+        self.unions
+            .iter()
+            .any(|union| union.superblock.as_ref() == Some(superblock))
+    }
+
+    /// Notes a mount, if it is a union's.
+    fn add(&mut self, mount: &Mount, process: Option<u32>) {
+        let (Some(kind), Some(superblock)) = (mount.kind(), mount.superblock()) else {
+            return;
+        };
+        if !self.has(&superblock) {
+            self.unions.push(new_union(superblock, kind));
+        }
+        self.add_known(mount, process);
+    }
+
+    /// Notes a mount of a union that was found before. A process elsewhere tells nothing new of
+    /// a place that is known.
+    fn add_known(&mut self, mount: &Mount, process: Option<u32>) {
+        let superblock = mount.superblock();
+        let union = self
+            .unions
+            .iter_mut()
+            .find(|union| union.superblock == superblock)
+            .filter(|union| {
+                process.is_none() || !union.mounts.iter().any(|known| known.path == mount.point)
+            })
+            .filter(|union| {
+                process.is_none() || union.mounts.iter().all(|known| known.process.is_some())
+            });
+        if let Some(union) = union {
+            add_mount(union, mount, process);
+        }
+    }
+}
+
+fn new_union(superblock: Superblock, kind: MountKind) -> Union {
+    Union {
+        superblock: Some(superblock),
+        state: MountState::Mounted,
+        kind: match kind {
+            MountKind::Aufs => UnionKind::Aufs,
+            MountKind::Overlay => UnionKind::Overlay {
+                rules: Rules::DEFAULT,
+                data: 0,
+            },
+            MountKind::FuseOverlay => UnionKind::FuseOverlay(Namespace::Trusted),
+        },
+        ..Union::unmounted(Vec::new())
+    }
 }
 
 fn add_mount(union: &mut Union, mount: &Mount, process: Option<u32>) {
@@ -220,22 +199,74 @@ fn add_mount(union: &mut Union, mount: &Mount, process: Option<u32>) {
             false => mount.flags.clone(),
         },
         process,
+        options: mount.options.clone(),
     });
     if union.branches.is_empty()
-        && let Some(specs) = branch::parse_mount_options(&mount.options)
+        && union.kind == UnionKind::Aufs
+        && let Some(specs) = branch::parse_mount_options(&unescape_octal(&mount.options))
     {
         union.branches = layered(specs);
     }
 }
 
+/// What needs all of a union's mounts to be known.
+fn finish(host: &Host, table: &MountTable, union: &mut Union) {
+    if let UnionKind::Overlay { .. } = union.kind {
+        read_overlay(host, union);
+    }
+    find_modules(host, table, union);
+}
+
+/// An overlay's branches, from the options of its mounts.
+fn read_overlay(host: &Host, union: &mut Union) {
+    let defaults = overlay_defaults(host);
+    let options = union
+        .mounts
+        .iter()
+        .find_map(|mount| overlay::parse_mounted(&mount.options, defaults).ok());
+    // Not told: some old kernels, and some tables, have no options.
+    let Some(mut options) = options else { return };
+    let grandparent = |path: &Bytes| path.parent().parent();
+    let is_absolute = |path: &Bytes| path.as_bytes().starts_with(b"/");
+    let mut specs = options.branches();
+    if let Some(first) = specs.iter().find(|spec| !is_absolute(&spec.path)) {
+        // Engines give long options relative to the directory that they keep layers in, where
+        // each has its own directory, with the upper one and the mount point in it.
+        let upper = options.upper.take().filter(is_absolute);
+        let points = union.mounts.iter().map(|mount| &mount.path);
+        let mut bases = upper.iter().chain(points).map(grandparent);
+        let exists = |path: Bytes| host.stat(&path).is_ok_and(|stat| stat.is_some());
+        if let Some(base) = bases.find(|base| exists(base.join_path(&first.path))) {
+            for spec in specs.iter_mut().filter(|spec| !is_absolute(&spec.path)) {
+                spec.path = base.join_path(&spec.path);
+            }
+        }
+    }
+    union.branches = layered(specs);
+    union.kind = UnionKind::Overlay {
+        rules: options.rules,
+        data: options.data.len(),
+    };
+}
+
+/// What an overlay does whose options do not say, on this host.
+fn overlay_defaults(host: &Host) -> Rules {
+    let is_set = |name: &str, default| {
+        let path = Bytes::from("/sys/module/overlay/parameters").join(name.as_bytes());
+        match host.read(&path) {
+            Ok(bytes) => bytes.starts_with(b"Y"),
+            Err(_) => default,
+        }
+    };
+    Rules {
+        follows_redirects: is_set("redirect_dir", false) || is_set("redirect_always_follow", true),
+        metacopy: is_set("metacopy", false),
+        ..Rules::DEFAULT
+    }
+}
+
 fn layered(specs: Vec<BranchSpec>) -> Vec<LayeredBranch> {
-    specs
-        .into_iter()
-        .map(|spec| LayeredBranch {
-            spec,
-            layer: Layer::PLAIN,
-        })
-        .collect()
+    specs.into_iter().map(LayeredBranch::from).collect()
 }
 
 fn sysfs_names(host: &Host, problems: &mut Vec<Error>) -> Vec<String> {
@@ -303,36 +334,6 @@ fn branch_files(host: &Host, dir: &Bytes) -> Result<Option<Vec<usize>>> {
         .collect();
     numbers.sort_unstable();
     Ok(Some(numbers))
-}
-
-/// Looks for unions that are mounted only in other mount namespaces.
-fn look_elsewhere(host: &Host, found: &mut BTreeMap<String, Union>) {
-    let Ok(processes) = host.list(&Bytes::from("/proc")) else {
-        return;
-    };
-    for (name, kind) in processes {
-        if kind != Kind::Directory || !name.iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        // A process that has ended meanwhile, or is not ours to read, tells nothing.
-        let Ok(bytes) = host.read(&Bytes::from("/proc").join(&name).join(b"mountinfo")) else {
-            continue;
-        };
-        for mount in parse_mountinfo(&bytes).0 {
-            let Some(si) = mount.si().filter(|_| mount.fs_type == b"aufs") else {
-                continue;
-            };
-            if let Some(union) = found.get_mut(&si)
-                && union.state == MountState::Elsewhere
-                && !union.mounts.iter().any(|known| known.path == mount.point)
-            {
-                let process = std::str::from_utf8(&name)
-                    .ok()
-                    .and_then(|text| text.parse().ok());
-                add_mount(union, &mount, process);
-            }
-        }
-    }
 }
 
 /// Makes a mounted AUFS forget what it has cached, without changing any of its options: a name
@@ -409,63 +410,6 @@ fn find_modules(host: &Host, table: &MountTable, union: &mut Union) {
     }
 }
 
-fn is_hex(text: &[u8]) -> bool {
+pub(super) fn is_hex(text: &[u8]) -> bool {
     !text.is_empty() && text.len() <= 16 && text.iter().all(u8::is_ascii_hexdigit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mountinfo_lines() {
-        // FACTS-aufs 4.4, 4.5, 4.11, 4.12
-        let table = parse_mountinfo(
-            b"32 15 0:28 / /host rw,relatime - hostfs none rw,/srv1/aufs/share\n\
-              33 15 0:29 / /demo/mnt rw,relatime shared:2 master:1 - aufs none rw,si=e5fdfdcac24fc19,dio\n\
-              34 15 0:29 /sub\\040dir /demo/bind ro - aufs none rw,si=e5fdfdcac24fc19\n\
-              broken line\n",
-        );
-        assert_eq!(table.0.len(), 3);
-        assert_eq!(table.0[0].si(), None);
-        assert_eq!(table.0[1].si().as_deref(), Some("e5fdfdcac24fc19"));
-        assert_eq!(table.0[2].root, Bytes::from("/sub dir"));
-        assert_eq!(table.0[2].flags, "ro");
-    }
-
-    #[test]
-    fn the_deepest_and_latest_mount_covers_a_path() {
-        let table = parse_mountinfo(
-            b"1 0 0:1 / / rw - aufs none rw,si=1\n\
-              2 1 0:2 / /home rw - ext4 /dev/a rw\n\
-              3 1 0:3 / /home rw - tmpfs t rw\n",
-        );
-        let covering = |path: &str| table.covering(&Bytes::from(path)).unwrap().fs_type.clone();
-        assert_eq!(covering("/etc/passwd"), b"aufs");
-        assert_eq!(covering("/home/me"), b"tmpfs");
-        assert_eq!(covering("/homeless"), b"aufs");
-
-        // A later mount over a parent covers what was mounted below it before.
-        for table in [
-            parse_mountinfo(
-                b"1 0 0:1 / / rw - ext4 /dev/a rw\n\
-                  2 1 0:2 / /mnt/sub rw - aufs none rw,si=1\n\
-                  3 1 0:3 / /mnt rw - tmpfs t rw\n",
-            ),
-            parse_mounts(
-                b"/dev/a / ext4 rw 0 0\nnone /mnt/sub aufs rw,si=1 0 0\nt /mnt tmpfs rw 0 0\n",
-            ),
-        ] {
-            let covering = table.covering(&Bytes::from("/mnt/sub/x")).unwrap();
-            assert_eq!(covering.fs_type, b"tmpfs");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_make_a_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-            let _ = parse_mountinfo(&bytes);
-            let _ = parse_mounts(&bytes);
-        }
-    }
 }

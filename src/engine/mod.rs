@@ -3,7 +3,10 @@
 //! An engine ends in [`Union`]s: a list of branches with what each of them is. It knows no verb.
 
 pub mod docker;
+pub mod inventory;
 pub mod kernel;
+pub mod mount_table;
+pub mod namespace;
 
 use serde::Serialize;
 
@@ -11,20 +14,93 @@ use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::overlay::Rules;
+use crate::overlay::{Namespace, Rules};
 use crate::union::{Branch, Stack};
 use crate::whiteout::Grammar;
+use inventory::{Container, Image, LayerName};
+use mount_table::{MountTable, Superblock};
+
+/// What knows containers, images and layers by name.
+pub trait Engine {
+    /// `docker`.
+    fn name(&self) -> &'static str;
+
+    /// Its data directory.
+    fn root(&self) -> &Bytes;
+
+    /// Whether there is anything of its here.
+    fn exists(&self) -> bool;
+
+    /// What could not be read until now. An unreadable part is not an empty part.
+    fn take_problems(&self) -> Vec<Error>;
+
+    /// Every container, newest first.
+    fn containers(&self) -> Vec<Container>;
+
+    /// Every image, newest first, the intermediate ones too.
+    fn images(&self) -> Vec<Image>;
+
+    /// Every layer that has a directory.
+    fn layers(&self) -> Vec<LayerName>;
+
+    /// The storage driver in use.
+    fn driver(&self, containers: &[Container]) -> String;
+
+    /// Whether a container's layers can be read.
+    fn reads(&self, container: &Container) -> bool;
+
+    /// Whether the kernel has a union for a container that runs: some drivers copy instead.
+    fn has_union(&self, container: &Container) -> bool;
+
+    /// The union of a container, mounted or not.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged; a driver that is not read.
+    fn union_of(&self, container: &Container) -> Result<Union>;
+
+    /// The union that an image's layers make, as a container would see them.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged; a driver that is not read.
+    fn union_of_image(&self, image: &Image) -> Result<Union>;
+
+    /// A layer and those below it.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    fn union_of_layer(&self, layer: &LayerName) -> Result<Union>;
+
+    /// The image that is, or is below, what a union belongs to; none where it is not ours.
+    fn image_of(&self, union: &Union) -> Option<Result<Image>>;
+
+    /// Where a layer's content is.
+    fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes>;
+
+    /// Finds out whether a mounted union is a container's, and says what its branches are.
+    fn recognise(&self, union: &mut Union);
+
+    /// The layer directory that a path of the host is, or lies in, and where in it.
+    fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)>;
+
+    /// The container whose mount directory a path is, or lies in, and where in it.
+    fn mount_dir_at(&self, path: &Bytes) -> Option<(Container, Bytes)>;
+}
 
 /// A union that some engine knows, before any of its branches is opened.
 #[derive(Debug, Clone)]
 pub struct Union {
-    /// AUFS's own name for the mount: the hexadecimal digits after `si_`.
-    pub si: Option<String>,
+    /// What the kernel knows it by, if it is mounted.
+    pub superblock: Option<Superblock>,
     pub mounts: Vec<MountPoint>,
     pub state: MountState,
     pub owner: Option<Owner>,
+    /// The engine's storage driver.
+    pub driver: Option<String>,
     pub branches: Vec<LayeredBranch>,
     pub kind: UnionKind,
+    /// What the topmost branch began as a copy of, and is compared with; none where the branches
+    /// below it are that.
+    pub base: Option<Box<Union>>,
 }
 
 /// What kind of union stacks the branches.
@@ -36,6 +112,10 @@ pub enum UnionKind {
         /// How many of the lowest branches give nothing but the content of files.
         data: usize,
     },
+    /// Overlay as a program in user space makes it, with marks of its own.
+    FuseOverlay(Namespace),
+    /// No union: one directory that holds everything.
+    Copy,
 }
 
 /// A place where a union can be seen.
@@ -48,6 +128,8 @@ pub struct MountPoint {
     pub flags: String,
     /// A process in whose mount namespace it is, where that is not ours.
     pub process: Option<u32>,
+    /// The union's options, as the mount table has them.
+    pub options: Vec<u8>,
 }
 
 impl MountPoint {
@@ -95,6 +177,22 @@ pub enum OwnerKind {
 pub struct LayeredBranch {
     pub spec: BranchSpec,
     pub layer: Layer,
+}
+
+impl LayeredBranch {
+    /// A branch that no engine knows.
+    pub fn plain(path: Bytes, permission: Permission) -> LayeredBranch {
+        LayeredBranch::from(BranchSpec { path, permission })
+    }
+}
+
+impl From<BranchSpec> for LayeredBranch {
+    fn from(spec: BranchSpec) -> LayeredBranch {
+        LayeredBranch {
+            spec,
+            layer: Layer::PLAIN,
+        }
+    }
 }
 
 /// What stands behind a branch.
@@ -155,12 +253,22 @@ impl Union {
     /// A union that nobody owns and no kernel has.
     pub fn unmounted(branches: Vec<LayeredBranch>) -> Union {
         Union {
-            si: None,
+            superblock: None,
             mounts: Vec::new(),
             state: MountState::NotMounted,
             owner: None,
+            driver: None,
             branches,
             kind: UnionKind::Aufs,
+            base: None,
+        }
+    }
+
+    /// AUFS's own name for the mount: the hexadecimal digits after `si_`.
+    pub fn si(&self) -> Option<&str> {
+        match self.superblock.as_ref()? {
+            Superblock::Aufs(si) => Some(si),
+            Superblock::Device(..) | Superblock::Options(_) => None,
         }
     }
 
@@ -174,7 +282,7 @@ impl Union {
             .mounts
             .first()
             .filter(|_| self.state == MountState::Mounted);
-        match (mount, &self.si, self.branches.first()) {
+        match (mount, self.si(), self.branches.first()) {
             (Some(mount), ..) => mount.path.clone(),
             (None, Some(si), _) => Bytes::from(format!("si_{si}")),
             (None, None, Some(branch)) => branch.spec.path.clone(),
@@ -184,38 +292,64 @@ impl Union {
 
     /// That the kernel has the union and nothing tells its branches.
     pub fn unknown(&self) -> Option<Error> {
-        let si = self.si.as_ref().filter(|_| self.branches.is_empty())?;
-        Some(Error::damaged(
-            format!("/sys/fs/aufs/si_{si}"),
-            "neither /sys nor the mount table tells the branches of this union",
-        ))
+        let superblock = self.superblock.as_ref()?;
+        if !self.branches.is_empty() {
+            return None;
+        }
+        Some(match (superblock, self.kind) {
+            (Superblock::Aufs(si), _) => Error::damaged(
+                format!("/sys/fs/aufs/si_{si}"),
+                "neither /sys nor the mount table tells the branches of this union",
+            ),
+            (_, UnionKind::FuseOverlay(_)) => Error::damaged(
+                self.label(),
+                "is mounted by a program whose command line does not tell its branches",
+            ),
+            _ => Error::damaged(
+                self.label(),
+                "the mount table does not tell the branches of this union",
+            ),
+        })
     }
 
     /// Opens every branch. Those that cannot be opened are kept with the reason.
     pub fn open(&self, host: &Host) -> Stack {
         let merged = match self.kind {
-            UnionKind::Aufs => self.branches.len(),
             UnionKind::Overlay { data, .. } => self.branches.len().saturating_sub(data),
+            UnionKind::Aufs | UnionKind::FuseOverlay(_) | UnionKind::Copy => self.branches.len(),
         };
         let open = |(index, branch): (usize, &LayeredBranch)| {
             let dir = host.open_dir(&branch.spec.path);
-            match self.kind {
-                UnionKind::Aufs => Branch::aufs(&branch.spec, dir),
-                UnionKind::Overlay { .. } if index >= merged => {
-                    Branch::new(&branch.spec, Grammar::OverlayData, dir)
-                }
-                UnionKind::Overlay { rules, .. } => {
-                    Branch::new(&branch.spec, Grammar::Overlay(rules), dir)
-                }
-            }
+            let grammar = match self.kind {
+                UnionKind::Aufs => return Branch::aufs(&branch.spec, dir),
+                UnionKind::Overlay { .. } if index >= merged => Grammar::OverlayData,
+                UnionKind::Overlay { rules, .. } => Grammar::Overlay(rules),
+                UnionKind::FuseOverlay(namespace) => Grammar::FuseOverlay(namespace),
+                UnionKind::Copy => Grammar::Plain,
+            };
+            Branch::new(&branch.spec, grammar, dir)
         };
-        let branches = self.branches.iter().enumerate().map(open).collect();
-        Stack { branches }
+        Stack {
+            branches: self.branches.iter().enumerate().map(open).collect(),
+            base: self.base.as_ref().map(|base| Box::new(base.open(host))),
+        }
     }
 
     /// The layer id of a branch, for machine formats.
     pub fn layer_id(&self, branch: usize) -> Option<&str> {
         self.branches.get(branch)?.layer.id.as_deref()
+    }
+
+    /// A branch of what the topmost one is compared with: its number and its layer.
+    pub fn compared_with(&self, branch: usize) -> (usize, Option<String>) {
+        let Some(base) = &self.base else {
+            return (branch, self.layer_id(branch).map(str::to_owned));
+        };
+        let path = base.branches.get(branch).map(|of| &of.spec.path);
+        let is_same = |of: &LayeredBranch| Some(&of.spec.path) == path;
+        let own = self.branches.iter().position(is_same);
+        let number = own.unwrap_or(self.branches.len() + branch);
+        (number, base.layer_id(branch).map(str::to_owned))
     }
 
     /// Whether any mount of this union shows it, in whatever namespace.
@@ -226,55 +360,107 @@ impl Union {
 
 /// A stack that is only spelled: no kernel and no engine has to know it.
 pub fn spelled_union(specs: Vec<BranchSpec>, kind: UnionKind) -> Union {
-    let plain = |spec| LayeredBranch {
-        spec,
-        layer: Layer::PLAIN,
-    };
     Union {
         kind,
-        ..Union::unmounted(specs.into_iter().map(plain).collect())
+        ..Union::unmounted(specs.into_iter().map(LayeredBranch::from).collect())
     }
 }
 
 /// Everything that is known of the unions of a host.
 pub struct Survey<'h> {
     pub host: &'h Host,
-    pub docker: docker::Docker<'h>,
+    pub engines: Vec<Box<dyn Engine + 'h>>,
     /// What could not be read on the way.
     pub problems: Vec<Error>,
-    /// What the kernel has mounted.
+    /// What the kernel has mounted, as far as it has been looked for.
     pub mounted: Vec<Union>,
-    pub table: kernel::MountTable,
+    pub table: MountTable,
+    /// Whether other mount namespaces have been looked at.
+    is_complete: bool,
 }
 
 impl<'h> Survey<'h> {
-    /// Asks the kernel. Engines are asked when a name of theirs is needed.
+    /// Asks the kernel. Engines are asked when a name of theirs is needed, and other mount
+    /// namespaces when [`Survey::look_everywhere`] is.
     pub fn new(host: &'h Host, docker_root: Option<&Bytes>) -> Survey<'h> {
-        let mut problems = Vec::new();
-        let docker = docker::Docker::find(host, docker_root);
+        let dockers = docker::Docker::find(host, docker_root).into_iter();
+        let engines = dockers.map(|docker| Box::new(docker) as Box<dyn Engine + 'h>);
+        let mut survey = Survey {
+            host,
+            engines: engines.collect(),
+            problems: Vec::new(),
+            mounted: Vec::new(),
+            table: MountTable::default(),
+            is_complete: false,
+        };
         // That the data directory is not there concerns everybody; what is wrong with one container
         // concerns whoever asks for it.
-        problems.extend(docker.take_problems());
-        let (table, mut mounted) = kernel::unions(host, &mut problems);
-        for union in &mut mounted {
-            docker.recognise(union);
+        survey.problems = survey.take_problems();
+        let (table, mounted) = kernel::unions(host, &mut survey.problems);
+        survey.table = table;
+        survey.add(mounted);
+        survey
+    }
+
+    /// Looks into every other mount namespace for unions that are not mounted in ours.
+    pub fn look_everywhere(&mut self) {
+        if std::mem::replace(&mut self.is_complete, true) {
+            return;
         }
-        Survey {
-            host,
-            docker,
-            problems,
-            mounted,
-            table,
+        let elsewhere = kernel::unions_elsewhere(self.host, &self.mounted);
+        self.add(elsewhere);
+    }
+
+    fn add(&mut self, mut unions: Vec<Union>) {
+        for union in &mut unions {
+            for engine in &self.engines {
+                engine.recognise(union);
+            }
         }
+        self.mounted.append(&mut unions);
+    }
+
+    /// What engines could not read since they were asked last.
+    pub fn take_problems(&self) -> Vec<Error> {
+        let engines = self.engines.iter();
+        engines.flat_map(|engine| engine.take_problems()).collect()
+    }
+
+    /// The engines of which there is anything here.
+    pub fn engines_here(&self) -> impl Iterator<Item = &dyn Engine> {
+        let engines = self.engines.iter().map(|engine| &**engine as &dyn Engine);
+        engines.filter(|engine| engine.exists())
+    }
+
+    /// Every engine's containers.
+    pub fn containers(&self) -> Vec<(&dyn Engine, Container)> {
+        self.of_engines(|engine| engine.containers())
+    }
+
+    /// Every engine's images.
+    pub fn images(&self) -> Vec<(&dyn Engine, Image)> {
+        self.of_engines(|engine| engine.images())
+    }
+
+    /// Every engine's layers.
+    pub fn layers(&self) -> Vec<(&dyn Engine, LayerName)> {
+        self.of_engines(|engine| engine.layers())
+    }
+
+    fn of_engines<T>(&self, list: impl Fn(&dyn Engine) -> Vec<T>) -> Vec<(&dyn Engine, T)> {
+        let engines = self.engines.iter().map(|engine| &**engine as &dyn Engine);
+        engines
+            .flat_map(|engine| list(engine).into_iter().map(move |item| (engine, item)))
+            .collect()
     }
 
     /// The unions that containers would have, but that are not mounted now.
     pub fn unmounted(&mut self) -> Vec<Union> {
         let mut problems = Vec::new();
         let mut unions = Vec::new();
-        for container in self.docker.containers() {
-            if self.mounted_of(&container.id).is_none() && container.is_aufs() {
-                match self.docker.union_of(&container) {
+        for (engine, container) in self.containers() {
+            if self.mounted_of(&container.id).is_none() && engine.reads(&container) {
+                match engine.union_of(&container) {
                     Ok(union) => unions.push(union),
                     Err(error) => problems.push(error),
                 }
@@ -290,10 +476,10 @@ impl<'h> Survey<'h> {
         let is_shared = self
             .mounted
             .iter()
-            .any(|other| other.si != union.si && other.label() == label);
-        match (is_shared, &union.si) {
-            (true, Some(si)) => {
-                Bytes([label.as_bytes(), format!(" (si_{si})").as_bytes()].concat())
+            .any(|other| other.superblock != union.superblock && other.label() == label);
+        match (is_shared, &union.superblock) {
+            (true, Some(superblock)) => {
+                Bytes([label.as_bytes(), format!(" ({superblock})").as_bytes()].concat())
             }
             _ => label,
         }
@@ -307,6 +493,12 @@ impl<'h> Survey<'h> {
                 .as_ref()
                 .is_some_and(|owner| owner.id == container)
         })
+    }
+
+    /// The mounted union that the kernel knows by this.
+    pub fn mounted_as(&self, superblock: &Superblock) -> Option<&Union> {
+        let mut mounted = self.mounted.iter();
+        mounted.find(|union| union.superblock.as_ref() == Some(superblock))
     }
 }
 

@@ -7,7 +7,7 @@ use owo_colors::OwoColorize;
 
 use super::{Look, size};
 use crate::bytes::{Bytes, escape, escape_text};
-use crate::engine::docker::short;
+use crate::engine::inventory::short;
 
 /// A table without lines, two blanks between columns, as wide as it needs to be.
 pub struct Columns {

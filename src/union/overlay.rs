@@ -71,6 +71,11 @@ impl<'s> Node<'s> {
         if Grammar::Overlay(rules).refuses(name).is_some() {
             return broken(Errno::NAMETOOLONG, Why::TooLong);
         }
+        // fuse-overlayfs denies that it has any name that is a mark's.
+        let grammar = stack.branches.first().map(|branch| branch.grammar);
+        if grammar.is_some_and(|grammar| grammar.hides_entry(name)) {
+            return Ok(Entry::Missing);
+        }
         // They are the lowest.
         let has_data = stack.branches.last().is_some_and(is_data);
         let checks_redirects = rules.follows_redirects || has_data;

@@ -203,7 +203,7 @@ impl Made {
             .iter()
             .map(|spec| union::Branch::aufs(spec, Dir::open_root(&spec.path.to_path())))
             .collect();
-        union::Stack { branches }
+        union::Stack::new(branches)
     }
 }
 

@@ -4,80 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::{Docker, Layout, NAME, instant, is_id, is_zero_time, null_default, read_json};
-use crate::branch::Permission;
-use crate::engine::{Owner, OwnerKind, Role, Union, layer_branch};
+use super::driver::Driver;
+use super::layer::Layer;
+use super::{Docker, NAME, read_json};
+use crate::engine::inventory::{Container, ContainerState, INIT, instant, is_id, null_default};
+use crate::engine::{Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
-
-/// A container, as its configuration file has it.
-#[derive(Debug, Clone)]
-pub struct Container {
-    pub id: String,
-    /// Without the leading slash.
-    pub name: String,
-    /// What the person called the image.
-    pub image: String,
-    /// Hexadecimal, without `sha256:`.
-    pub image_id: String,
-    pub command: String,
-    /// RFC 3339.
-    pub created: String,
-    pub state: ContainerState,
-    pub driver: String,
-    pub ports: String,
-    pub(super) layout: Layout,
-}
-
-impl Container {
-    pub fn is_aufs(&self) -> bool {
-        self.driver == "aufs"
-    }
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct ContainerState {
-    #[serde(deserialize_with = "null_default")]
-    pub running: bool,
-    #[serde(deserialize_with = "null_default")]
-    pub paused: bool,
-    #[serde(deserialize_with = "null_default")]
-    pub restarting: bool,
-    #[serde(deserialize_with = "null_default")]
-    pub removal_in_progress: bool,
-    #[serde(deserialize_with = "null_default")]
-    pub dead: bool,
-    #[serde(deserialize_with = "null_default")]
-    pub exit_code: i64,
-    pub started_at: Option<String>,
-    pub finished_at: Option<String>,
-}
-
-impl ContainerState {
-    /// Docker's word for it.
-    pub fn word(&self) -> &'static str {
-        if self.running {
-            return match (self.paused, self.restarting) {
-                (true, _) => "paused",
-                (_, true) => "restarting",
-                _ => "running",
-            };
-        }
-        if self.removal_in_progress {
-            "removing"
-        } else if self.dead {
-            "dead"
-        } else if is_zero_time(self.started_at.as_deref()) {
-            "created"
-        } else {
-            "exited"
-        }
-    }
-}
 
 impl Docker<'_> {
     /// Every container, newest first, as `docker ps -a` lists them.
-    pub fn containers(&self) -> Vec<Container> {
+    pub(super) fn read_containers(&self) -> Vec<Container> {
         let mut containers = Vec::new();
         for id in self.ids(&["containers"]) {
             match self.container(&id) {
@@ -97,12 +33,12 @@ impl Docker<'_> {
     ///
     /// # Errors
     /// A configuration that is missing or damaged.
-    pub fn container(&self, id: &str) -> Result<Container> {
+    pub(super) fn container(&self, id: &str) -> Result<Container> {
         let new = self.at(&["containers", id, "config.v2.json"]);
         let old = self.at(&["containers", id, "config.json"]);
-        let (path, layout) = match self.host.stat(&new)? {
-            Some(_) => (new, Layout::Content),
-            None if self.host.stat(&old)?.is_some() => (old, Layout::Graph),
+        let path = match self.host.stat(&new)? {
+            Some(_) => new,
+            None if self.host.stat(&old)?.is_some() => old,
             None => {
                 return Err(Error::damaged(
                     self.at(&["containers", id]),
@@ -139,80 +75,58 @@ impl Docker<'_> {
             state: config.state,
             driver,
             ports: ports(config.network_settings.ports.unwrap_or_default()),
-            layout,
         })
     }
 
-    /// The directory name of a container's own layer.
-    pub(super) fn mount_id(&self, container: &Container) -> Result<String> {
-        match container.layout {
-            Layout::Graph => Ok(container.id.clone()),
-            Layout::Content => {
+    /// The driver that keeps a container's layers.
+    ///
+    /// # Errors
+    /// A driver whose layers are no directories, or that is not known.
+    pub(super) fn driver_of(&self, container: &Container) -> Result<Driver> {
+        Driver::named(&container.driver).ok_or_else(|| Error::Refused {
+            what: format!(
+                "{} uses the storage driver {}",
+                container.name, container.driver
+            ),
+            hint: super::DRIVERS_READ.into(),
+        })
+    }
+
+    /// A container's own layer.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged; a driver that is not read.
+    pub(super) fn own_layer(&self, container: &Container) -> Result<Layer> {
+        let driver = self.driver_of(container)?;
+        // In the older layout a container's layer has the container's own id.
+        let id = match self.is_there(&["containers", &container.id, "config.v2.json"]) {
+            false => container.id.clone(),
+            true => {
                 let parts = [
                     "image",
-                    &container.driver,
+                    driver.name(),
                     "layerdb",
                     "mounts",
                     &container.id,
                     "mount-id",
                 ];
                 let id = self.read_word(&parts)?;
-                if is_id(&id) {
-                    Ok(id)
-                } else {
-                    Err(Error::damaged(self.at(&parts), "is not an id"))
+                if !is_id(&id) {
+                    return Err(Error::damaged(self.at(&parts), "is not an id"));
                 }
+                id
             }
-        }
+        };
+        Ok(Layer { driver, id })
     }
 
     /// The union of a container, mounted or not.
     ///
     /// # Errors
     /// Metadata that is missing or damaged; a driver that has no layers of this kind.
-    pub fn union_of(&self, container: &Container) -> Result<Union> {
-        if !container.is_aufs() {
-            return Err(Error::Refused {
-                what: format!(
-                    "{} uses the storage driver {}",
-                    container.name, container.driver
-                ),
-                hint: "this version of layerctl reads Docker's aufs driver".into(),
-            });
-        }
-        let mount_id = self.mount_id(container)?;
-        let mut ids = vec![mount_id.clone()];
-        match self.parents(&mount_id) {
-            Ok(parents) => ids.extend(parents),
-            // A half-removed container has lost its own list, but its init layer's is there.
-            Err(error) if error.is_not_found() => {
-                let init = format!("{mount_id}-init");
-                ids.extend(
-                    self.parents(&init)
-                        .map(|parents| std::iter::once(init).chain(parents))
-                        .map_err(|_| error)?,
-                );
-            }
-            Err(error) => return Err(error),
-        }
-        let branches = ids
-            .into_iter()
-            .enumerate()
-            .map(|(index, id)| {
-                let permission = if index == 0 {
-                    Permission::RW
-                } else {
-                    Permission::ro_wh()
-                };
-                let path = if index == 0 {
-                    self.own_diff_dir(&id)
-                } else {
-                    self.diff_dir(&id)
-                };
-                layer_branch(path, permission, id)
-            })
-            .collect();
-        let mut union = Union::unmounted(branches);
+    pub(super) fn container_union(&self, container: &Container) -> Result<Union> {
+        let layer = self.own_layer(container)?;
+        let mut union = self.stack(&layer, Some(container))?;
         self.label_container(&mut union, container);
         Ok(union)
     }
@@ -230,17 +144,21 @@ impl Docker<'_> {
     }
 
     fn read_mounts(&self) -> HashMap<String, String> {
-        let parts = ["image", "aufs", "layerdb", "mounts"];
-        self.ids(&parts)
-            .into_iter()
-            .filter_map(|id| {
-                let parts = ["image", "aufs", "layerdb", "mounts", &id, "mount-id"];
+        let of_driver = |driver: String| {
+            let parts = ["image", &driver, "layerdb", "mounts"];
+            let mount_id = |id: String| {
+                let parts = ["image", &driver, "layerdb", "mounts", &id, "mount-id"];
                 Some((self.id(&parts)?, id))
-            })
-            .collect()
+            };
+            let ids = self.ids(&parts).into_iter();
+            ids.filter_map(mount_id).collect::<Vec<_>>()
+        };
+        let drivers = self.ids(&["image"]).into_iter();
+        drivers.flat_map(of_driver).collect()
     }
 
     pub(super) fn label_container(&self, union: &mut Union, container: &Container) {
+        union.driver = Some(container.driver.clone());
         union.owner = Some(Owner {
             engine: NAME,
             kind: OwnerKind::Container,
@@ -255,17 +173,12 @@ impl Docker<'_> {
                 .layer
                 .id
                 .as_ref()
-                .is_some_and(|id| id.ends_with("-init"))
+                .is_some_and(|id| id.ends_with(INIT))
         };
         if let Some(init) = union.branches.get_mut(1).filter(|branch| is_init(branch)) {
             init.layer.role = Role::Init;
         }
-        self.label_image(
-            union,
-            container.layout,
-            &container.driver,
-            &container.image_id,
-        );
+        self.label_image(union, &container.driver, &container.image_id);
     }
 }
 

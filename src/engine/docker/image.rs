@@ -5,68 +5,21 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Container, Docker, Layout, NAME, instant, is_id, null_default, read_json, short};
-use crate::branch::Permission;
-use crate::engine::{Layer, Owner, OwnerKind, Role, Union, layer_branch};
+use super::driver::{Driver, Stacking};
+use super::layer::Layer;
+use super::{DRIVERS_READ, Docker, NAME, read_json};
+use crate::engine::inventory::{
+    Container, HistoryEntry, Image, ImageLayer, Names, instant, is_id, null_default, short,
+};
+use crate::engine::{self, Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 
 /// No image has nearly as many layers; a longer chain of parents is a loop.
 const CHAIN_MAX: usize = 1000;
 
-/// An image with its layers.
-#[derive(Debug, Clone)]
-pub struct Image {
-    /// Hexadecimal, without `sha256:`.
-    pub id: String,
-    pub names: Names,
-    /// RFC 3339.
-    pub created: String,
-    pub driver: String,
-    /// Bytes: the sum of the layers'.
-    pub size: u64,
-    /// The image it was built from, where Docker noted one.
-    pub parent: Option<String>,
-    /// Newest first.
-    pub history: Vec<HistoryEntry>,
-    pub(super) layout: Layout,
-}
-
-/// What an image is called: nothing, if it is dangling.
-#[derive(Debug, Clone, Default)]
-pub struct Names {
-    /// `name:tag`, sorted.
-    pub tags: Vec<String>,
-    /// `name@sha256:...`, sorted.
-    pub digests: Vec<String>,
-}
-
-/// A step of an image's history, with the layer it made.
-#[derive(Debug, Clone)]
-pub struct HistoryEntry {
-    /// RFC 3339.
-    pub created: String,
-    pub instruction: String,
-    pub comment: String,
-    /// The image that ended with this step, where Docker still has it.
-    pub image: Option<String>,
-    /// None: a step that made no layer.
-    pub layer: Option<ImageLayer>,
-}
-
-/// A layer of an image.
-#[derive(Debug, Clone)]
-pub struct ImageLayer {
-    pub diff_id: Option<String>,
-    pub chain_id: Option<String>,
-    /// The name of its directory; none where the layer database lacks it.
-    pub cache_id: Option<String>,
-    /// Bytes.
-    pub size: Option<u64>,
-}
-
 impl Docker<'_> {
     /// Every image, newest first, the intermediate ones too.
-    pub fn images(&self) -> Vec<Image> {
+    pub(super) fn read_images(&self) -> Vec<Image> {
         let mut images = Vec::new();
         for driver in self.ids(&["image"]) {
             let names = self.names(&["image", &driver, "repositories.json"]);
@@ -148,23 +101,26 @@ impl Docker<'_> {
     ///
     /// # Errors
     /// Metadata that is missing or damaged.
-    pub fn image(&self, driver: &str, id: &str) -> Result<Image> {
-        if self.is_there(&["graph", id]) {
+    pub(super) fn image(&self, driver: &str, id: &str) -> Result<Image> {
+        if is_id(id) && self.is_there(&["graph", id]) {
             self.graph_image(id)
         } else {
             self.content_image(driver, id)
         }
     }
 
+    /// Whether this data directory has an image.
+    pub(super) fn has_image(&self, driver: &str, id: &str) -> bool {
+        self.is_there(&["graph", id])
+            || self.is_there(&["image", driver, "imagedb", "content", "sha256", id])
+    }
+
     /// The image that a container was made from.
     ///
     /// # Errors
     /// Metadata that is missing or damaged.
-    pub fn image_of(&self, container: &Container) -> Result<Image> {
-        match container.layout {
-            Layout::Content => self.content_image(&container.driver, &container.image_id),
-            Layout::Graph => self.graph_image(&container.image_id),
-        }
+    pub(super) fn image_of_container(&self, container: &Container) -> Result<Image> {
+        self.image(&container.driver, &container.image_id)
     }
 
     fn content_image(&self, driver: &str, id: &str) -> Result<Image> {
@@ -224,7 +180,6 @@ impl Docker<'_> {
             size,
             parent,
             history,
-            layout: Layout::Content,
         })
     }
 
@@ -296,7 +251,6 @@ impl Docker<'_> {
                 .sum(),
             parent: json.parent.filter(|parent| !parent.is_empty()),
             history,
-            layout: Layout::Graph,
         })
     }
 
@@ -339,25 +293,23 @@ impl Docker<'_> {
     /// The union that an image's layers make, topmost first, as a container would see them.
     ///
     /// # Errors
-    /// An image of another driver; a layer whose directory is not known.
-    pub fn union_of_image(&self, image: &Image) -> Result<Union> {
-        if image.driver != "aufs" {
-            return Err(Error::Refused {
-                what: format!(
-                    "image {} belongs to the storage driver {}",
-                    short(&image.id),
-                    image.driver
-                ),
-                hint: "this version of layerctl reads Docker's aufs driver".into(),
-            });
-        }
-        let mut branches = Vec::new();
-        for layer in image
+    /// An image of a driver that is not read; a layer whose directory is not known.
+    pub(super) fn image_union(&self, image: &Image) -> Result<Union> {
+        let driver = Driver::named(&image.driver).ok_or_else(|| Error::Refused {
+            what: format!(
+                "image {} belongs to the storage driver {}",
+                short(&image.id),
+                image.driver
+            ),
+            hint: DRIVERS_READ.into(),
+        })?;
+        let layers = image
             .history
             .iter()
-            .filter_map(|entry| entry.layer.as_ref())
-        {
-            let id = layer.cache_id.clone().unwrap_or_else(|| {
+            .filter_map(|entry| entry.layer.as_ref());
+        let layers = layers.map(|layer| Layer {
+            driver,
+            id: layer.cache_id.clone().unwrap_or_else(|| {
                 // Kept as a branch that cannot be read, so that no answer seems sure.
                 let chain_id = layer.chain_id.clone().unwrap_or_default();
                 let what = format!("does not know the layer {chain_id}");
@@ -371,9 +323,9 @@ impl Docker<'_> {
                 } else {
                     "unknown".to_owned()
                 }
-            });
-            branches.push(layer_branch(self.diff_dir(&id), Permission::ro_wh(), id));
-        }
+            }),
+        });
+        let union = self.image_stack(driver, layers.collect());
         let mut union = Union {
             owner: Some(Owner {
                 engine: NAME,
@@ -381,46 +333,62 @@ impl Docker<'_> {
                 id: image.id.clone(),
                 name: image.names.tags.first().cloned(),
             }),
-            ..Union::unmounted(branches)
+            ..union
         };
-        self.label_image(&mut union, image.layout, &image.driver, &image.id);
+        self.label_image(&mut union, &image.driver, &image.id);
         Ok(union)
     }
 
     /// Numbers the image's layers and gives each its instruction.
-    pub(super) fn label_image(&self, union: &mut Union, layout: Layout, driver: &str, image: &str) {
-        let instructions = self.instructions(layout, driver, image);
-        let image_branches: Vec<&mut Layer> = union
+    pub(super) fn label_image(&self, union: &mut Union, driver: &str, image: &str) {
+        let steps = self.steps(driver, image);
+        let is_stack = Driver::named(driver).is_none_or(|driver| {
+            // Elsewhere a layer holds all those below it, which are no branches then.
+            driver.stacking() == Stacking::Differences
+        });
+        let base = union.base.iter_mut().flat_map(|base| &mut base.branches);
+        let image_branches: Vec<&mut engine::Layer> = union
             .branches
             .iter_mut()
+            .chain(base)
             .map(|branch| &mut branch.layer)
             .filter(|layer| layer.role == Role::Plain)
             .collect();
-        let of = image_branches.len();
+        let of = match is_stack {
+            true => image_branches.len(),
+            false => steps.len(),
+        };
         for (index, layer) in image_branches.into_iter().enumerate() {
-            layer.role = Role::Image {
-                number: of - index,
-                of,
-            };
-            layer.instruction = layer
+            let step = layer
                 .id
                 .as_ref()
-                .and_then(|id| instructions.get(id).cloned());
+                .and_then(|id| steps.iter().position(|(of, _)| of == id));
+            layer.instruction = step
+                .map(|at| steps[at].1.clone())
+                .filter(|instruction| !instruction.is_empty());
+            layer.role = match (is_stack, step) {
+                (true, _) => Role::Image {
+                    number: of - index,
+                    of,
+                },
+                (false, Some(at)) => Role::Image {
+                    number: of - at,
+                    of,
+                },
+                (false, None) => Role::Plain,
+            };
         }
     }
 
-    /// What made each layer of an image, by cache id. An image that is gone tells nothing.
-    fn instructions(&self, layout: Layout, driver: &str, image: &str) -> HashMap<String, String> {
-        let history = match layout {
-            Layout::Content => self.content_image(driver, image).map(|image| image.history),
-            Layout::Graph => self.graph_history(image),
-        };
+    /// The layers of an image by cache id, newest first, and what made each. An image that is
+    /// gone tells nothing.
+    fn steps(&self, driver: &str, image: &str) -> Vec<(String, String)> {
+        let history = self.image(driver, image).map(|image| image.history);
         let history = history.map_err(|error| self.note_unless_absent(error));
         history
             .unwrap_or_default()
             .into_iter()
             .filter_map(|entry| Some((entry.layer?.cache_id?, entry.instruction)))
-            .filter(|(_, instruction)| !instruction.is_empty())
             .collect()
     }
 }

@@ -1,41 +1,279 @@
-//! Layers of the `aufs` driver: which directories there are, and what each of them is.
+//! Layers: which directories there are, what stands below each, and what they make together.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use super::{Container, Docker, NAME, is_id};
+use super::driver::{Driver, Stacking};
+use super::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
-use crate::engine::{Owner, OwnerKind, Role, Union, layer_branch};
+use crate::engine::inventory::{Container, INIT, LayerName, is_id};
+use crate::engine::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
+use crate::overlay::LOWERS_MAX;
 
-impl Docker<'_> {
-    /// The names of all layer directories: Docker's own count of them is `Dirs` in `docker info`.
-    pub fn layer_ids(&self) -> Vec<String> {
-        self.ids(&["aufs", "layers"])
+/// A layer's directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Layer {
+    pub driver: Driver,
+    pub id: String,
+}
+
+impl Layer {
+    fn is_init(&self) -> bool {
+        self.id.ends_with(INIT)
     }
 
-    /// `cache id -> (chain id, diff id)` of every layer in the database.
-    pub fn layer_database(&self) -> BTreeMap<String, (String, String)> {
-        let parts = ["image", "aufs", "layerdb", "sha256"];
+    /// Another layer of the same driver.
+    fn beside(&self, id: String) -> Layer {
+        Layer {
+            driver: self.driver,
+            id,
+        }
+    }
+}
+
+/// Where overlay2 keeps the short names of its layers.
+const LINKS: &str = "l";
+
+impl Docker<'_> {
+    /// The layers of every driver.
+    pub(super) fn read_layers(&self) -> Vec<LayerName> {
+        let mut layers = Vec::new();
+        for driver in Driver::ALL {
+            let mut database = self.database(driver);
+            let ids = self.layer_ids(driver).into_iter();
+            layers.extend(ids.map(|id| {
+                LayerName {
+                    driver: driver.name().to_owned(),
+                    aliases: database
+                        .remove(&id)
+                        .map(|(chain_id, diff_id)| vec![chain_id, diff_id])
+                        .unwrap_or_default(),
+                    id,
+                }
+            }));
+        }
+        layers
+    }
+
+    /// The names of a driver's layers: docker's own count of them is `Dirs` in `docker info`.
+    pub(super) fn layer_ids(&self, driver: Driver) -> Vec<String> {
+        let mut ids = self.ids(driver.layers());
+        ids.retain(|id| id != LINKS);
+        ids
+    }
+
+    /// `cache id -> (chain id, diff id)` of every layer in a driver's database, in hexadecimal.
+    fn database(&self, driver: Driver) -> HashMap<String, (String, String)> {
+        let parts = ["image", driver.name(), "layerdb", "sha256"];
         self.ids(&parts)
             .into_iter()
             .filter_map(|hex| {
-                let at = |name| ["image", "aufs", "layerdb", "sha256", &hex, name];
+                let at = |name| ["image", driver.name(), "layerdb", "sha256", &hex, name];
                 let cache_id = self.id(&at("cache-id"))?;
                 let diff_id = self.word(&at("diff")).unwrap_or_default();
+                let diff_id = diff_id.trim_start_matches("sha256:").to_owned();
                 Some((cache_id, (hex.clone(), diff_id)))
             })
             .collect()
     }
 
-    /// The ids below a layer, nearest first.
-    pub(super) fn parents(&self, id: &str) -> Result<Vec<String>> {
-        let path = self.at(&["aufs", "layers", id]);
+    /// The directory of a layer's content.
+    pub(super) fn content_dir(&self, layer: &Layer) -> Bytes {
+        let (directory, inside) = layer.driver.content();
+        let at = |id: &str| self.at(directory).join(id.as_bytes());
+        match (layer.driver, inside) {
+            (Driver::Overlay, _) if self.is_whole(layer) => at(&layer.id).join(b"root"),
+            (_, Some(inside)) => at(&layer.id).join(inside.as_bytes()),
+            (Driver::Aufs, None) => {
+                // What a removal that failed has made of a container's directory (FACTS 6.12).
+                let removing = format!("{}-removing", layer.id);
+                let is_removing = self.is_there(&["aufs", "diff", &removing])
+                    && !self.is_there(&["aufs", "diff", &layer.id]);
+                at(if is_removing { &removing } else { &layer.id })
+            }
+            (_, None) => at(&layer.id),
+        }
+    }
+
+    /// Whether a layer of the old overlay driver is an image's, and so a copy of all below it.
+    fn is_whole(&self, layer: &Layer) -> bool {
+        self.is_there(&["overlay", &layer.id, "root"])
+    }
+
+    /// The union that has a layer on top: of a container, or read-only.
+    pub(super) fn stack(&self, layer: &Layer, container: Option<&Container>) -> Result<Union> {
+        let top = match container {
+            Some(_) => Permission::RW,
+            None => Permission::RO,
+        };
+        match layer.driver.stacking() {
+            Stacking::Differences => {
+                let lower = match self.parents(layer) {
+                    // A half-removed container has lost its own list, but its init layer's is
+                    // there.
+                    Err(error) if error.is_not_found() && container.is_some() => {
+                        let init = layer.beside(format!("{}{INIT}", layer.id));
+                        let parents = self.parents(&init).map_err(|_| error)?;
+                        [vec![Parent::Layer(init)], parents].concat()
+                    }
+                    parents => parents?,
+                };
+                let own = Parent::Layer(layer.clone());
+                let all = std::iter::once(own).chain(lower).enumerate();
+                let branches = all.map(|(index, parent)| {
+                    let permission = if index == 0 {
+                        top.clone()
+                    } else {
+                        Permission::RO
+                    };
+                    self.branch(parent, permission)
+                });
+                Ok(self.union(layer.driver, branches.collect()))
+            }
+            Stacking::OneImage if self.is_whole(layer) => self.copy(layer, top),
+            Stacking::OneImage => {
+                let image = layer.beside(self.id_of(&["overlay", &layer.id, "lower-id"])?);
+                let over_image = |own: &Layer, top| {
+                    let own = self.branch(Parent::Layer(own.clone()), top);
+                    let image = self.branch(Parent::Layer(image.clone()), Permission::RO);
+                    self.union(layer.driver, vec![own, image])
+                };
+                let mut union = over_image(layer, top);
+                // The container's directory began as a copy of its init layer's.
+                let init = layer.beside(format!("{}{INIT}", layer.id));
+                if container.is_some() && self.is_there(&["overlay", &init.id]) {
+                    union.base = Some(Box::new(over_image(&init, Permission::RO)));
+                }
+                Ok(union)
+            }
+            Stacking::Copies => self.copy(layer, top),
+        }
+    }
+
+    /// A layer that is whole, and the one that it was copied from.
+    fn copy(&self, layer: &Layer, top: Permission) -> Result<Union> {
+        let branch = |layer: &Layer, permission| {
+            let branch = self.branch(Parent::Layer(layer.clone()), permission);
+            self.one_copy(layer.driver, branch)
+        };
+        let mut union = branch(layer, top);
+        let mut base = self
+            .parent_of_copy(layer)?
+            .map(|parent| branch(&parent, Permission::RO));
+        for branch in base.iter_mut().flat_map(|base| &mut base.branches) {
+            if branch
+                .layer
+                .id
+                .as_ref()
+                .is_some_and(|id| id.ends_with(INIT))
+            {
+                branch.layer.role = Role::Init;
+            }
+        }
+        union.base = base.map(Box::new);
+        Ok(union)
+    }
+
+    /// The layer that another one began as a copy of; none below a base.
+    fn parent_of_copy(&self, layer: &Layer) -> Result<Option<Layer>> {
+        let name = layer.driver.name();
+        let of_chain = |chain_id: &str| {
+            let hex = chain_id.trim_start_matches("sha256:");
+            let parts = ["image", name, "layerdb", "sha256", hex, "cache-id"];
+            if !is_id(hex) {
+                return Err(Error::damaged(self.at(&parts[..4]), "names no layer"));
+            }
+            self.id_of(&parts).map(|id| Some(layer.beside(id)))
+        };
+        let own_id = layer.id.trim_end_matches(INIT);
+        if let Some(container) = self.container_of_mount(own_id) {
+            let of = |file| ["image", name, "layerdb", "mounts", &container.id, file];
+            if !layer.is_init()
+                && let Some(init) = self.id(&of("init-id"))
+            {
+                return Ok(Some(layer.beside(init)));
+            }
+            // A container may be made from nothing.
+            return match self.word(&of("parent")) {
+                Some(chain_id) if !chain_id.is_empty() => of_chain(&chain_id),
+                _ => Ok(None),
+            };
+        }
+        let Some((chain_id, _)) = self.database(layer.driver).remove(&layer.id) else {
+            return Err(Error::damaged(
+                self.at(&["image", name, "layerdb"]),
+                format!("does not know the layer {}", layer.id),
+            ));
+        };
+        match self.word(&["image", name, "layerdb", "sha256", &chain_id, "parent"]) {
+            Some(parent) => of_chain(&parent),
+            None => Ok(None),
+        }
+    }
+
+    /// The union that an image's layers make, newest first.
+    pub(super) fn image_stack(&self, driver: Driver, layers: Vec<Layer>) -> Union {
+        let is_whole = driver.stacking() != Stacking::Differences;
+        let branch = |layer| self.branch(Parent::Layer(layer), Permission::RO);
+        let mut branches = layers.into_iter().map(branch);
+        if !is_whole {
+            return self.union(driver, branches.collect());
+        }
+        let copy = |branch| self.one_copy(driver, branch);
+        match (branches.next(), branches.next()) {
+            (Some(top), below) => Union {
+                base: below.map(copy).map(Box::new),
+                ..copy(top)
+            },
+            (None, _) => self.union(driver, Vec::new()),
+        }
+    }
+
+    fn one_copy(&self, driver: Driver, branch: LayeredBranch) -> Union {
+        Union {
+            kind: UnionKind::Copy,
+            ..self.union(driver, vec![branch])
+        }
+    }
+
+    fn union(&self, driver: Driver, branches: Vec<LayeredBranch>) -> Union {
+        Union {
+            kind: driver.kind(self.namespace),
+            driver: Some(driver.name().to_owned()),
+            ..Union::unmounted(branches)
+        }
+    }
+
+    fn branch(&self, parent: Parent, permission: Permission) -> LayeredBranch {
+        match parent {
+            Parent::Layer(layer) => {
+                let permission = match (layer.driver, permission.is_writable()) {
+                    (Driver::Aufs, false) => Permission::ro_wh(),
+                    _ => permission,
+                };
+                layer_branch(self.content_dir(&layer), permission, layer.id)
+            }
+            Parent::Lost(path) => LayeredBranch::plain(path, permission),
+        }
+    }
+
+    /// The layers below one whose content is a difference, nearest first.
+    fn parents(&self, layer: &Layer) -> Result<Vec<Parent>> {
+        match layer.driver {
+            Driver::Aufs => self.listed_parents(layer),
+            _ => self.linked_parents(layer),
+        }
+    }
+
+    /// AUFS: a line for each.
+    fn listed_parents(&self, layer: &Layer) -> Result<Vec<Parent>> {
+        let path = self.at(&["aufs", "layers", &layer.id]);
         let bytes = self.host.read(&path)?;
         let text =
             std::str::from_utf8(&bytes).map_err(|_| Error::damaged(path.clone(), "is not text"))?;
-        let mut seen = HashSet::from([id]);
-        let mut ids = Vec::new();
+        let mut seen = HashSet::from([layer.id.as_str()]);
+        let mut parents = Vec::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
             if !is_id(line) {
                 return Err(Error::damaged(
@@ -49,75 +287,179 @@ impl Docker<'_> {
                     format!("names {line} twice: a loop of parents"),
                 ));
             }
-            ids.push(line.to_owned());
+            parents.push(Parent::Layer(layer.beside(line.to_owned())));
         }
-        Ok(ids)
+        Ok(parents)
     }
 
-    pub(super) fn diff_dir(&self, id: &str) -> Bytes {
-        self.at(&["aufs", "diff", id])
-    }
-
-    /// A container's own directory, or what a removal that failed has made of it (FACTS 6.12).
-    pub(super) fn own_diff_dir(&self, id: &str) -> Bytes {
-        let removing = format!("{id}-removing");
-        match self.is_there(&["aufs", "diff", &removing]) && !self.is_there(&["aufs", "diff", id]) {
-            true => self.diff_dir(&removing),
-            false => self.diff_dir(id),
-        }
-    }
-
-    /// Finds out whether a mounted union is a container's, by its topmost branch, and says what
-    /// its branches are.
-    pub fn recognise(&self, union: &mut Union) {
-        self.move_branches(union);
-        let Some(top) = union
-            .branches
-            .first()
-            .and_then(|branch| self.layer_name(&branch.spec.path))
-        else {
-            return;
+    /// overlay2: short names, `l/AAA:l/BBB`. A base layer has no such file.
+    fn linked_parents(&self, layer: &Layer) -> Result<Vec<Parent>> {
+        let directory = layer.driver.content().0[0];
+        let path = self.at(&[directory, &layer.id, "lower"]);
+        let bytes = match self.host.read(&path) {
+            Err(error) if error.is_absent() && self.is_there(&[directory, &layer.id, "diff"]) => {
+                return Ok(Vec::new());
+            }
+            result => result?,
         };
-        for branch in &mut union.branches {
-            branch.layer.id = layer_of_diff(&branch.spec.path);
+        let links = parse_lower(&bytes).map_err(|what| Error::damaged(path.clone(), what))?;
+        let mut seen = HashSet::from([layer.clone()]);
+        let mut parents = Vec::new();
+        for link in links {
+            let parent = self.linked(layer.driver, link)?;
+            if let Parent::Layer(parent) = &parent
+                && !seen.insert(parent.clone())
+            {
+                let what = format!("names {} twice: a loop of parents", parent.id);
+                return Err(Error::damaged(path, what));
+            }
+            parents.push(parent);
         }
-        if let Some(container) = self.container_of_mount(&top) {
-            self.label_container(union, &container);
+        Ok(parents)
+    }
+
+    /// The layer that a short name stands for.
+    ///
+    /// # Errors
+    /// A link that leads to something else than a layer.
+    fn linked(&self, driver: Driver, name: &str) -> Result<Parent> {
+        let directory = driver.content().0[0];
+        let path = self.at(&[directory, LINKS, name]);
+        match self.host.read_link(&path)? {
+            Some(target) => layer_of_link(&target)
+                .map(|id| Parent::Layer(Layer { driver, id }))
+                .ok_or_else(|| {
+                    let what = format!("leads to {}, which is no layer", target.to_text());
+                    Error::damaged(path, what)
+                }),
+            // Docker makes a lost link anew from what the layer itself says.
+            None => {
+                let says =
+                    |id: &String| self.word(&[directory, id, "link"]).as_deref() == Some(name);
+                let id = self.layer_ids(driver).into_iter().find(says);
+                Ok(match id {
+                    Some(id) => Parent::Layer(Layer { driver, id }),
+                    None => Parent::Lost(path),
+                })
+            }
         }
     }
 
-    /// Where the data directory has been moved, the kernel's paths are those of the old place.
-    fn move_branches(&self, union: &mut Union) {
+    /// Finds out whether a mounted union is a container's, by its topmost branch or its mount
+    /// point, and says what its branches are.
+    pub(super) fn recognise_union(&self, union: &mut Union) {
         for branch in &mut union.branches {
-            let path = &branch.spec.path;
-            if self.layer_name(path).is_some() {
-                continue;
+            if let Some(layer) = self.layer_of_branch(&branch.spec.path) {
+                branch.spec.path = self.content_dir(&layer);
+                branch.layer.id = Some(layer.id);
             }
-            let Some(id) = layer_of_diff(path).filter(|id| is_id(id)) else {
-                continue;
+        }
+        let top = union.branches.first();
+        let own = top.and_then(|branch| branch.layer.id.clone());
+        let container = match own {
+            Some(id) => self.container_of_mount(&id),
+            // A mount by a program does not tell its branches.
+            None if union.branches.is_empty() => {
+                let mut points = union.mounts.iter().map(|mount| &mount.path);
+                points.find_map(|point| Some(self.mount_dir(point)?.0))
+            }
+            None => None,
+        };
+        let Some(container) = container else { return };
+        if union.branches.is_empty() || container.driver == Driver::Overlay.name() {
+            match self
+                .own_layer(&container)
+                .and_then(|layer| self.stack(&layer, Some(&container)))
+            {
+                Ok(stack) => {
+                    if union.branches.is_empty() {
+                        (union.branches, union.kind) = (stack.branches, stack.kind);
+                    }
+                    union.base = stack.base;
+                }
+                Err(error) => self.note(error),
+            }
+        }
+        self.label_container(union, &container);
+    }
+
+    /// The layer that the kernel's path of a branch stands for. It may be a short name, relative
+    /// to the driver's directory, or in the place where the data directory was before.
+    fn layer_of_branch(&self, path: &Bytes) -> Option<Layer> {
+        if let Some((layer, inside)) = self.layer_inside(path) {
+            return (inside == Bytes::from("/")).then_some(layer);
+        }
+        let exists = |path: &Bytes| self.host.stat(path).is_ok_and(|stat| stat.is_some());
+        if path.as_bytes().starts_with(b"/") && exists(path) {
+            return None;
+        }
+        let parts: Vec<&[u8]> = path.components().collect();
+        let layer = Driver::ALL.into_iter().find_map(|driver| {
+            let (directory, inside) = driver.content();
+            let directory: Vec<&[u8]> = directory.iter().map(|part| part.as_bytes()).collect();
+            let tail = match (path.as_bytes().starts_with(b"/"), inside) {
+                (true, _) => {
+                    let at = parts
+                        .windows(directory.len())
+                        .rposition(|window| window == directory)?;
+                    &parts[at + directory.len()..]
+                }
+                // Relative options are overlay's.
+                (false, Some(_)) => &parts[..],
+                (false, None) => return None,
             };
-            let moved = self.diff_dir(&id);
-            let exists = |path: &Bytes| self.host.stat(path).is_ok_and(|stat| stat.is_some());
-            if !exists(path) && exists(&moved) {
-                branch.spec.path = moved;
-            }
+            self.layer_in(driver, tail)
+                .filter(|(_, rest)| rest.is_empty())
+        });
+        layer
+            .map(|(layer, _)| layer)
+            .filter(|layer| exists(&self.content_dir(layer)))
+    }
+
+    /// The layer directory that a path of the host is, or lies in, and where in it.
+    pub(super) fn layer_inside(&self, path: &Bytes) -> Option<(Layer, Bytes)> {
+        Driver::ALL.into_iter().find_map(|driver| {
+            let inside = self.inside(driver.content().0, path)?;
+            let parts: Vec<&[u8]> = inside.components().collect();
+            let (layer, rest) = self.layer_in(driver, &parts)?;
+            Some((layer, Bytes::absolute(rest.iter().copied())))
+        })
+    }
+
+    /// The layer that a path below a driver's directory names, and what is left of the path.
+    fn layer_in<'p>(
+        &self,
+        driver: Driver,
+        parts: &'p [&'p [u8]],
+    ) -> Option<(Layer, &'p [&'p [u8]])> {
+        let id = |part: &[u8]| {
+            let id = String::from_utf8(part.to_vec()).ok()?;
+            is_id(&id).then_some(id)
+        };
+        let (first, rest) = parts.split_first()?;
+        if *first == LINKS.as_bytes() && driver.content().1.is_some() {
+            let (name, rest) = rest.split_first()?;
+            return match self.linked(driver, &id(name)?) {
+                Ok(Parent::Layer(layer)) => Some((layer, rest)),
+                Ok(Parent::Lost(_)) => None,
+                Err(error) => {
+                    self.note(error);
+                    None
+                }
+            };
         }
-    }
-
-    /// The layer directory that a path of the host is, or lies in.
-    pub fn layer_at(&self, path: &Bytes) -> Option<(String, Bytes)> {
-        let inside = self.inside(&["aufs", "diff"], path)?;
-        let id = self.layer_name(path)?;
-        Some((id, Bytes::absolute(inside.components().skip(1))))
-    }
-
-    /// The id of a layer's directory, where `path` is one of ours.
-    fn layer_name(&self, path: &Bytes) -> Option<String> {
-        let inside = self.inside(&["aufs", "diff"], path)?;
-        let first = inside.components().next()?;
-        String::from_utf8(first.to_vec())
-            .ok()
-            .filter(|id| is_id(id))
+        let layer = Layer {
+            driver,
+            id: id(first)?,
+        };
+        match (driver.content().1, rest) {
+            (None, rest) => Some((layer, rest)),
+            (Some(_), []) => Some((layer, rest)),
+            (Some(_), [b"merged", ..]) => None,
+            (Some(_), [b"diff" | b"upper" | b"root", rest @ ..]) => Some((layer, rest)),
+            // A file beside the content, which is about the layer.
+            (Some(_), [_, ..]) => Some((layer, &[])),
+        }
     }
 
     /// What is left of a path below one of our directories, which a link may lead to.
@@ -129,65 +471,57 @@ impl Docker<'_> {
         })
     }
 
-    /// The container whose mount directory `aufs/mnt/<id>` a path is, or lies in.
-    pub fn mount_dir_at(&self, path: &Bytes) -> Option<(Container, Bytes)> {
-        let inside = self.inside(&["aufs", "mnt"], path)?;
-        let mut parts = inside.components();
-        let id = String::from_utf8(parts.next()?.to_vec())
-            .ok()
-            .filter(|id| is_id(id))?;
-        Some((self.container_of_mount(&id)?, Bytes::absolute(parts)))
+    /// The container whose mount directory a path is, or lies in.
+    pub(super) fn mount_dir(&self, path: &Bytes) -> Option<(Container, Bytes)> {
+        Driver::ALL.into_iter().find_map(|driver| {
+            let (directory, point) = driver.mount()?;
+            let inside = self.inside(directory, path)?;
+            let mut parts = inside.components();
+            let id = String::from_utf8(parts.next()?.to_vec()).ok()?;
+            if let Some(point) = point
+                && parts.next() != Some(point.as_bytes())
+            {
+                return None;
+            }
+            let container = is_id(&id).then(|| self.container_of_mount(&id)).flatten()?;
+            Some((container, Bytes::absolute(parts)))
+        })
     }
 
     /// A layer and those below it.
     ///
     /// # Errors
     /// Metadata that is missing or damaged.
-    pub fn union_of_layer(&self, id: &str) -> Result<Union> {
-        let container = self.container_of_mount(id.trim_end_matches("-init"));
-        let ids = std::iter::once(id.to_owned()).chain(self.parents(id)?);
-        let branches: Vec<_> = ids
-            .map(|id| {
-                let is_container = container.is_some()
-                    && !id.ends_with("-init")
-                    && self.is_top(&id, container.as_ref());
-                let permission = if is_container {
-                    Permission::RW
-                } else {
-                    Permission::ro_wh()
-                };
-                layer_branch(self.diff_dir(&id), permission, id)
-            })
-            .collect();
-        let mut union = Union::unmounted(branches);
-        match container {
-            Some(container) if id.ends_with("-init") => {
+    pub(super) fn layer_union(&self, layer: &Layer) -> Result<Union> {
+        let container = self.container_of_mount(layer.id.trim_end_matches(INIT));
+        let own = container
+            .as_ref()
+            .filter(|container| self.own_layer(container).is_ok_and(|own| own == *layer));
+        let mut union = self.stack(layer, own)?;
+        match &container {
+            Some(container) if layer.is_init() => {
                 if let Some(init) = union.branches.first_mut() {
                     init.layer.role = Role::Init;
                 }
-                self.label_image(
-                    &mut union,
-                    container.layout,
-                    &container.driver,
-                    &container.image_id,
-                );
+                self.label_image(&mut union, &container.driver, &container.image_id);
             }
-            Some(container) => self.label_container(&mut union, &container),
+            Some(container) => self.label_container(&mut union, container),
             None => {
                 // Number the layers within the smallest image that has this one.
                 let image = self
-                    .images()
+                    .read_images()
                     .into_iter()
+                    .filter(|image| image.driver == layer.driver.name())
                     .filter(|image| {
-                        let ids = image
+                        let mut ids = image
                             .history
                             .iter()
                             .filter_map(|entry| entry.layer.as_ref()?.cache_id.as_deref());
-                        ids.into_iter().any(|of| of == id)
+                        ids.any(|of| of == layer.id)
                     })
                     .min_by_key(|image| image.history.len());
                 if let Some(image) = image {
-                    self.label_image(&mut union, image.layout, &image.driver, &image.id);
+                    self.label_image(&mut union, &image.driver, &image.id);
                 }
             }
         }
@@ -195,23 +529,79 @@ impl Docker<'_> {
             union.owner = Some(Owner {
                 engine: NAME,
                 kind: OwnerKind::Layer,
-                id: id.to_owned(),
+                id: layer.id.clone(),
                 name: None,
             });
         }
         Ok(union)
     }
+}
 
-    fn is_top(&self, id: &str, container: Option<&Container>) -> bool {
-        container.is_some_and(|container| self.mount_id(container).is_ok_and(|of| of == id))
+/// A layer below another one.
+#[derive(Debug, Clone)]
+enum Parent {
+    Layer(Layer),
+    /// Nothing tells which one it was. It stays in its place, so that no answer seems sure.
+    Lost(Bytes),
+}
+
+/// The short names in a `lower` file: `l/AAA:l/BBB`, topmost first.
+fn parse_lower(bytes: &[u8]) -> Result<Vec<&str>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
+    let mut links = Vec::new();
+    for part in text.trim_end().split(':') {
+        let name = part.strip_prefix("l/").filter(|name| is_id(name));
+        let name = name.ok_or_else(|| {
+            let shown: String = part.chars().take(40).collect();
+            format!("holds {shown:?}, which is no short name of a layer")
+        })?;
+        if links.len() == LOWERS_MAX {
+            return Err("names more layers than a union can have".into());
+        }
+        links.push(name);
+    }
+    Ok(links)
+}
+
+/// The id in what a short name links to: `../<id>/diff`.
+fn layer_of_link(target: &Bytes) -> Option<String> {
+    let parts: Vec<&[u8]> = target.as_bytes().split(|&byte| byte == b'/').collect();
+    match parts.as_slice() {
+        [b"..", id, b"diff"] => String::from_utf8(id.to_vec()).ok().filter(|id| is_id(id)),
+        _ => None,
     }
 }
 
-/// The layer id in a path `.../aufs/diff/<id>`.
-fn layer_of_diff(path: &Bytes) -> Option<String> {
-    let parts: Vec<&[u8]> = path.components().collect();
-    match parts.as_slice() {
-        [.., b"aufs", b"diff", id] => String::from_utf8(id.to_vec()).ok(),
-        _ => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_files() {
+        // FACTS-engines 6
+        assert_eq!(parse_lower(b"l/AAA:l/BBB"), Ok(vec!["AAA", "BBB"]));
+        for bad in [&b""[..], b"AAA", b"l/..", b"l/a/b", b"l/A::l/B", b"\xff"] {
+            assert!(parse_lower(bad).is_err(), "{}", crate::bytes::escape(bad));
+        }
+        assert_eq!(
+            layer_of_link(&Bytes::from("../abc/diff")).as_deref(),
+            Some("abc")
+        );
+        for bad in [
+            "../../../etc",
+            "/etc",
+            "../../diff",
+            "abc/diff",
+            "../abc/diff/..",
+        ] {
+            assert_eq!(layer_of_link(&Bytes::from(bad)), None, "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = parse_lower(&bytes);
+        }
     }
 }

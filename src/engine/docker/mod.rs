@@ -7,12 +7,15 @@
 //! image/<driver>/imagedb/content/sha256/<image>    graph/<image>/{json,layersize}
 //! image/<driver>/layerdb/sha256/<chain>/{cache-id,diff,parent,size}
 //! image/<driver>/layerdb/mounts/<cid>/{mount-id,init-id,parent}
-//! aufs/{diff,layers,mnt}/<cache id | mount id>     aufs/{diff,layers,mnt}/<image | cid>
 //! ```
+//!
+//! Where the layers themselves are is the storage driver's affair: `driver`. With remapped users
+//! everything is once more below `<uid>.<gid>/` of the data directory.
 //!
 //! Every id read from a file is checked before it becomes part of a path.
 
 mod container;
+mod driver;
 mod image;
 mod layer;
 
@@ -22,60 +25,49 @@ use std::collections::HashMap;
 use rustix::io::Errno;
 use serde::Deserialize;
 
-pub use container::{Container, ContainerState};
-pub use image::{HistoryEntry, Image, ImageLayer, Names};
-
+use self::driver::{Driver, Stacking};
+use self::layer::Layer;
 use crate::bytes::Bytes;
+use crate::dir::Kind;
+use crate::engine::inventory::{Container, Image, LayerName, is_id};
+use crate::engine::{Engine, OwnerKind, Union};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::overlay::Namespace;
 use crate::union::Follow;
 
 const DEFAULT_ROOT: &str = "/var/lib/docker";
 const NAME: &str = "docker";
+const DRIVERS_READ: &str =
+    "layerctl reads Docker's drivers aufs, overlay2, overlay, fuse-overlayfs, vfs and btrfs";
 
 /// One Docker data directory. Nothing is read from it until it is asked.
 pub struct Docker<'h> {
     host: &'h Host,
-    pub root: Bytes,
+    root: Bytes,
+    /// Where overlay's marks are: a daemon without root's rights has the user's.
+    namespace: Namespace,
     /// What could not be read.
     problems: RefCell<Vec<Error>>,
     /// `mount id -> container id`, once it has been asked for.
     mounts: OnceCell<HashMap<String, String>>,
 }
 
-/// The two ways in which Docker has kept its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    /// 1.10 and newer: layers have chain ids and cache ids.
-    Content,
-    /// 1.9 and older: an image is a layer.
-    Graph,
-}
-
-/// Go writes a time that never was as the first second of year 1.
-pub fn is_zero_time(time: Option<&str>) -> bool {
-    time.is_none_or(|time| time.is_empty() || time.starts_with("0001-01-01"))
-}
-
 impl<'h> Docker<'h> {
-    /// Takes the data directory that the person named, that `daemon.json` names, or the default.
-    pub fn find(host: &'h Host, named: Option<&Bytes>) -> Docker<'h> {
-        let mut docker = Docker {
-            host,
-            root: Bytes::from(DEFAULT_ROOT),
-            mounts: OnceCell::new(),
-            problems: RefCell::default(),
-        };
+    /// The data directory that the person named, that `daemon.json` names, or the default; and
+    /// those in it that belong to remapped users.
+    pub fn find(host: &'h Host, named: Option<&Bytes>) -> Vec<Docker<'h>> {
+        let mut docker = Docker::new(host, Bytes::from(DEFAULT_ROOT));
         let named = named.cloned().or_else(|| docker.configured_root());
         let is_named = named.is_some();
         docker.root = named.unwrap_or(docker.root);
         // A directory that was named, or to which a link leads, has to be there.
-        let found = host.stat(&docker.root);
         let is_link = || {
             host.lookup(docker.root.as_bytes(), Follow::NotLast)
                 .is_ok_and(|found| found.entry.kind().is_some())
         };
-        match found {
+        match host.stat(&docker.root) {
+            Ok(Some(stat)) if stat.uid != 0 => docker.namespace = Namespace::User,
             Ok(Some(_)) => {}
             Ok(None) if is_named || is_link() => {
                 docker.note(Error::io(docker.root.clone(), Errno::NOENT))
@@ -83,7 +75,22 @@ impl<'h> Docker<'h> {
             Ok(None) => {}
             Err(error) => docker.note(error),
         }
-        docker
+        let names = host.list(&docker.root).unwrap_or_default().into_iter();
+        let remapped = names
+            .filter(|(name, kind)| *kind == Kind::Directory && is_remapped(name))
+            .map(|(name, _)| Docker::new(host, docker.root.join(&name)))
+            .collect::<Vec<_>>();
+        std::iter::once(docker).chain(remapped).collect()
+    }
+
+    fn new(host: &'h Host, root: Bytes) -> Docker<'h> {
+        Docker {
+            host,
+            root,
+            namespace: Namespace::Trusted,
+            problems: RefCell::default(),
+            mounts: OnceCell::new(),
+        }
     }
 
     fn configured_root(&self) -> Option<Bytes> {
@@ -117,33 +124,6 @@ impl<'h> Docker<'h> {
         if !error.is_absent() {
             self.note(error);
         }
-    }
-
-    /// What could not be read until now.
-    pub fn take_problems(&self) -> Vec<Error> {
-        self.problems.take()
-    }
-
-    /// Whether there is anything of Docker's here.
-    pub fn exists(&self) -> bool {
-        ["containers", "image", "graph", "aufs"]
-            .iter()
-            .any(|name| self.is_there(&[name]))
-    }
-
-    /// The storage driver in use: aufs where any container has it, else the newest container's,
-    /// else the one whose layers are here.
-    pub fn driver(&self, containers: &[Container]) -> String {
-        let in_use = containers
-            .iter()
-            .find(|container| container.is_aufs())
-            .or(containers.first());
-        if let Some(container) = in_use {
-            return container.driver.clone();
-        }
-        let drivers = self.ids(&["image"]);
-        let used = drivers.into_iter().find(|driver| self.is_there(&[driver]));
-        used.unwrap_or_else(|| "aufs".into())
     }
 
     pub(super) fn is_there(&self, parts: &[&str]) -> bool {
@@ -188,6 +168,15 @@ impl<'h> Docker<'h> {
         Some(word)
     }
 
+    /// An id in a file that has to be there.
+    pub(super) fn id_of(&self, parts: &[&str]) -> Result<String> {
+        let word = self.read_word(parts)?;
+        match is_id(&word) {
+            true => Ok(word),
+            false => Err(Error::damaged(self.at(parts), "is not an id")),
+        }
+    }
+
     /// A number of bytes in a file that may be missing. What is no number is noted.
     pub(super) fn size(&self, parts: &[&str]) -> Option<u64> {
         let word = self.word(parts)?;
@@ -212,25 +201,120 @@ impl<'h> Docker<'h> {
     }
 }
 
-/// A time as Docker writes it; what is no time sorts before all others.
-fn instant(text: &str) -> Option<jiff::Timestamp> {
-    text.parse().ok()
+impl Engine for Docker<'_> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn root(&self) -> &Bytes {
+        &self.root
+    }
+
+    fn exists(&self) -> bool {
+        ["containers", "image", "graph", "aufs"]
+            .iter()
+            .any(|name| self.is_there(&[name]))
+    }
+
+    fn take_problems(&self) -> Vec<Error> {
+        self.problems.take()
+    }
+
+    fn containers(&self) -> Vec<Container> {
+        self.read_containers()
+    }
+
+    fn images(&self) -> Vec<Image> {
+        self.read_images()
+    }
+
+    fn layers(&self) -> Vec<LayerName> {
+        self.read_layers()
+    }
+
+    /// Aufs where any container has it, else the newest container's, else the one whose layers
+    /// are here.
+    fn driver(&self, containers: &[Container]) -> String {
+        let in_use = containers
+            .iter()
+            .find(|container| container.driver == Driver::Aufs.name())
+            .or(containers.first());
+        if let Some(container) = in_use {
+            return container.driver.clone();
+        }
+        let drivers = self.ids(&["image"]);
+        let used = drivers.into_iter().find(|driver| self.is_there(&[driver]));
+        used.unwrap_or_else(|| Driver::Aufs.name().into())
+    }
+
+    fn reads(&self, container: &Container) -> bool {
+        Driver::named(&container.driver).is_some()
+    }
+
+    fn has_union(&self, container: &Container) -> bool {
+        Driver::named(&container.driver).is_some_and(|driver| driver.stacking() != Stacking::Copies)
+    }
+
+    fn union_of(&self, container: &Container) -> Result<Union> {
+        self.container_union(container)
+    }
+
+    fn union_of_image(&self, image: &Image) -> Result<Union> {
+        self.image_union(image)
+    }
+
+    fn union_of_layer(&self, layer: &LayerName) -> Result<Union> {
+        let driver =
+            Driver::named(&layer.driver).ok_or_else(|| Error::NoSuchTarget(layer.id.clone()))?;
+        let id = layer.id.clone();
+        self.layer_union(&Layer { driver, id })
+    }
+
+    fn image_of(&self, union: &Union) -> Option<Result<Image>> {
+        let owner = union.owner.as_ref()?;
+        let driver = union.driver.as_deref()?;
+        match owner.kind {
+            OwnerKind::Image if self.has_image(driver, &owner.id) => {
+                Some(self.image(driver, &owner.id))
+            }
+            OwnerKind::Container if self.is_there(&["containers", &owner.id]) => {
+                let container = self.container(&owner.id);
+                Some(container.and_then(|container| self.image_of_container(&container)))
+            }
+            _ => None,
+        }
+    }
+
+    fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes> {
+        let driver = Driver::named(driver)?;
+        let id = id.to_owned();
+        Some(self.content_dir(&Layer { driver, id }))
+    }
+
+    fn recognise(&self, union: &mut Union) {
+        self.recognise_union(union);
+    }
+
+    fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
+        let (layer, inside) = self.layer_inside(path)?;
+        let name = LayerName {
+            driver: layer.driver.name().to_owned(),
+            id: layer.id,
+            aliases: Vec::new(),
+        };
+        Some((name, inside))
+    }
+
+    fn mount_dir_at(&self, path: &Bytes) -> Option<(Container, Bytes)> {
+        self.mount_dir(path)
+    }
 }
 
-/// Docker's twelve digits.
-pub fn short(id: &str) -> &str {
-    let hex = id.strip_prefix("sha256:").unwrap_or(id);
-    hex.get(..12).unwrap_or(hex)
-}
-
-/// Whether a text may become a path component: letters, digits, `-`, `_`, `.`, not led by a dot.
-pub fn is_id(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 128
-        && !text.starts_with('.')
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+/// The directory of remapped users is called `<uid>.<gid>`.
+fn is_remapped(name: &[u8]) -> bool {
+    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let parts: Vec<&[u8]> = name.split(|&byte| byte == b'.').collect();
+    matches!(parts.as_slice(), [uid, gid] if is_number(uid) && is_number(gid))
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(host: &Host, path: &Bytes) -> Result<T> {
@@ -238,30 +322,4 @@ fn read_json<T: for<'de> Deserialize<'de>>(host: &Host, path: &Bytes) -> Result<
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::damaged(path.clone(), format!("is not what Docker writes: {error}"))
     })
-}
-
-/// Go writes `null` for what has its zero value.
-fn null_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_never_leave_their_directory() {
-        for bad in [
-            "", ".", "..", "../x", "a/b", ".hidden", "a\nb", "a b", "\u{fc}",
-        ] {
-            assert!(!is_id(bad), "{bad:?}");
-        }
-        assert!(is_id(
-            "2ee58d81e4ac6811bbc78beb4b46bf213c79c9e2dc7e441741afc8c4349c6bab-init"
-        ));
-    }
 }

@@ -1,0 +1,188 @@
+//! What engines keep, in words that all of them share: containers, images, layers.
+
+use serde::Deserialize;
+
+/// A container, as its engine's files have it.
+#[derive(Debug, Clone)]
+pub struct Container {
+    pub id: String,
+    /// Without docker's leading slash.
+    pub name: String,
+    /// What the person called the image.
+    pub image: String,
+    /// Hexadecimal, without `sha256:`.
+    pub image_id: String,
+    pub command: String,
+    /// RFC 3339.
+    pub created: String,
+    pub state: ContainerState,
+    /// The storage driver's name.
+    pub driver: String,
+    pub ports: String,
+}
+
+/// A container's state, in docker's own form.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerState {
+    #[serde(deserialize_with = "null_default")]
+    pub running: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub paused: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub restarting: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub removal_in_progress: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub dead: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub exit_code: i64,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
+}
+
+impl ContainerState {
+    /// Docker's word for it.
+    pub fn word(&self) -> &'static str {
+        if self.running {
+            return match (self.paused, self.restarting) {
+                (true, _) => "paused",
+                (_, true) => "restarting",
+                _ => "running",
+            };
+        }
+        if self.removal_in_progress {
+            "removing"
+        } else if self.dead {
+            "dead"
+        } else if is_zero_time(self.started_at.as_deref()) {
+            "created"
+        } else {
+            "exited"
+        }
+    }
+}
+
+/// An image with its layers.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Hexadecimal, without `sha256:`.
+    pub id: String,
+    pub names: Names,
+    /// RFC 3339.
+    pub created: String,
+    /// The storage driver's name.
+    pub driver: String,
+    /// Bytes: the sum of the layers'.
+    pub size: u64,
+    /// The image it was built from, where the engine noted one.
+    pub parent: Option<String>,
+    /// Newest first.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// What an image is called: nothing, if it is dangling.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// `name:tag`, sorted.
+    pub tags: Vec<String>,
+    /// `name@sha256:...`, sorted.
+    pub digests: Vec<String>,
+}
+
+/// A step of an image's history, with the layer it made.
+#[derive(Debug, Clone)]
+pub struct HistoryEntry {
+    /// RFC 3339.
+    pub created: String,
+    pub instruction: String,
+    pub comment: String,
+    /// The image that ended with this step, where the engine still has it.
+    pub image: Option<String>,
+    /// None: a step that made no layer.
+    pub layer: Option<ImageLayer>,
+}
+
+/// A layer of an image.
+#[derive(Debug, Clone)]
+pub struct ImageLayer {
+    pub diff_id: Option<String>,
+    pub chain_id: Option<String>,
+    /// The name of its directory; none where the layer database lacks it.
+    pub cache_id: Option<String>,
+    /// Bytes.
+    pub size: Option<u64>,
+}
+
+/// A layer that an engine has a directory of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerName {
+    /// The storage driver's name.
+    pub driver: String,
+    /// The name of the directory.
+    pub id: String,
+    /// What else it is called: hexadecimal chain id and diff id.
+    pub aliases: Vec<String>,
+}
+
+impl LayerName {
+    /// Whether it is the layer that an engine puts between a container and its image.
+    pub fn is_init(&self) -> bool {
+        self.id.ends_with(INIT)
+    }
+}
+
+/// How the names of those layers end.
+pub const INIT: &str = "-init";
+
+/// Go writes a time that never was as the first second of year 1.
+pub fn is_zero_time(time: Option<&str>) -> bool {
+    time.is_none_or(|time| time.is_empty() || time.starts_with("0001-01-01"))
+}
+
+/// Docker's twelve digits.
+pub fn short(id: &str) -> &str {
+    let hex = id.strip_prefix("sha256:").unwrap_or(id);
+    hex.get(..12).unwrap_or(hex)
+}
+
+/// Whether a text may become a path component: letters, digits, `-`, `_`, `.`, not led by a dot.
+pub fn is_id(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 128
+        && !text.starts_with('.')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// A time as engines write it; what is no time sorts before all others.
+pub fn instant(text: &str) -> Option<jiff::Timestamp> {
+    text.parse().ok()
+}
+
+/// Go writes `null` for what has its zero value.
+pub fn null_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_never_leave_their_directory() {
+        for bad in [
+            "", ".", "..", "../x", "a/b", ".hidden", "a\nb", "a b", "\u{fc}",
+        ] {
+            assert!(!is_id(bad), "{bad:?}");
+        }
+        assert!(is_id(
+            "2ee58d81e4ac6811bbc78beb4b46bf213c79c9e2dc7e441741afc8c4349c6bab-init"
+        ));
+    }
+}

@@ -1,0 +1,250 @@
+//! The mount table: what the kernel says is mounted where.
+//!
+//! ```text
+//! /proc/self/mountinfo   33 15 0:29 / /demo/mnt rw,relatime shared:2 - aufs none rw,si=80a122805ed3e91b
+//!                        id parent dev root mount-point flags [tags] - type source options
+//! /proc/mounts           none /demo/mnt aufs rw,relatime,si=80a122805ed3e91b 0 0
+//! ```
+
+use std::collections::HashSet;
+
+use crate::branch::unescape_octal;
+use crate::bytes::Bytes;
+use crate::error::Result;
+use crate::host::Host;
+
+/// One line of a mount table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The mount's own number and that of the mount it lies on; `/proc/mounts` has neither.
+    pub ids: Option<(u32, u32)>,
+    /// The number of the file system's device; not in `/proc/mounts`.
+    pub device: Option<(u32, u32)>,
+    pub root: Bytes,
+    pub point: Bytes,
+    pub flags: String,
+    pub fs_type: Vec<u8>,
+    pub source: Bytes,
+    /// As the table has them, escapes and all.
+    pub options: Vec<u8>,
+}
+
+/// What the kernel tells one mounted union from another by, in whatever mount namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Superblock {
+    /// AUFS's own name for it: the hexadecimal digits after `si_`.
+    Aufs(String),
+    /// The number of its device.
+    Device(u32, u32),
+    /// Neither is known: its options.
+    Options(Bytes),
+}
+
+impl std::fmt::Display for Superblock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Superblock::Aufs(si) => write!(f, "si_{si}"),
+            Superblock::Device(major, minor) => write!(f, "device {major}:{minor}"),
+            Superblock::Options(options) => write!(f, "{options}"),
+        }
+    }
+}
+
+/// The kinds of union that a mount can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountKind {
+    Aufs,
+    Overlay,
+    FuseOverlay,
+}
+
+impl Mount {
+    /// What kind of union is mounted here; none for other file systems.
+    pub fn kind(&self) -> Option<MountKind> {
+        match self.fs_type.as_slice() {
+            b"aufs" => Some(MountKind::Aufs),
+            b"overlay" | b"overlayfs" => Some(MountKind::Overlay),
+            b"fuse.fuse-overlayfs" => Some(MountKind::FuseOverlay),
+            _ => None,
+        }
+    }
+
+    /// What the kernel knows the union by that is mounted here.
+    pub fn superblock(&self) -> Option<Superblock> {
+        match (self.kind()?, self.device) {
+            (MountKind::Aufs, _) => self.si().map(Superblock::Aufs),
+            (_, Some((major, minor))) => Some(Superblock::Device(major, minor)),
+            (MountKind::Overlay, None) => Some(Superblock::Options(Bytes::from(&self.options[..]))),
+            (MountKind::FuseOverlay, None) => Some(Superblock::Options(self.point.clone())),
+        }
+    }
+
+    /// AUFS's `si=` option.
+    pub fn si(&self) -> Option<String> {
+        let value = self
+            .options
+            .split(|&byte| byte == b',')
+            .find_map(|option| option.strip_prefix(b"si="))?;
+        super::kernel::is_hex(value).then(|| String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// The mounts of one namespace, in mount order.
+#[derive(Debug, Clone, Default)]
+pub struct MountTable(pub Vec<Mount>);
+
+impl MountTable {
+    /// The mount that a path lies on. As the kernel walks: down from the first mount on the path,
+    /// always to the next one that lies on it, however deep the ones are that it covers.
+    pub fn covering(&self, path: &Bytes) -> Option<&Mount> {
+        let on_path: Vec<&Mount> = self
+            .0
+            .iter()
+            .filter(|mount| path.strip_prefix(&mount.point).is_some())
+            .collect();
+        let depth = |mount: &&&Mount| mount.point.components().count();
+        let numbers: Option<Vec<(u32, u32)>> = on_path.iter().map(|mount| mount.ids).collect();
+        let are_unlike = |numbers: &Vec<(u32, u32)>| {
+            let ids: HashSet<u32> = numbers.iter().map(|(id, _)| *id).collect();
+            ids.len() == numbers.len()
+        };
+        // Without numbers the order of mounting is all there is: the latest covers.
+        let Some(numbers) = numbers.filter(are_unlike) else {
+            return on_path.last().copied();
+        };
+        let is_lowest =
+            |(id, parent): (u32, u32)| id == parent || !numbers.iter().any(|(of, _)| *of == parent);
+        let lowest = on_path
+            .iter()
+            .rev()
+            .filter(|mount| mount.ids.is_some_and(is_lowest));
+        let mut at: &Mount = lowest.min_by_key(depth)?;
+        for _ in 0..on_path.len() {
+            let id = at.ids.map(|(id, _)| id);
+            let lies_on_it = on_path.iter().rev().filter(|mount| {
+                mount
+                    .ids
+                    .is_some_and(|(of, parent)| Some(parent) == id && Some(of) != id)
+            });
+            match lies_on_it.min_by_key(depth) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        Some(at)
+    }
+}
+
+/// Reads `mountinfo`. Lines that are no mounts are passed over.
+pub fn parse_mountinfo(bytes: &[u8]) -> MountTable {
+    let mounts = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+        let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
+        let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
+        let colon = fields[2].iter().position(|&byte| byte == b':');
+        Some(Mount {
+            ids: number(fields[0]).zip(number(fields[1])),
+            device: colon.and_then(|at| number(&fields[2][..at]).zip(number(&fields[2][at + 1..]))),
+            root: Bytes(unescape_octal(fields[3])),
+            point: Bytes(unescape_octal(fields[4])),
+            flags: String::from_utf8_lossy(fields[5]).into_owned(),
+            fs_type: fields.get(dash + 1)?.to_vec(),
+            source: Bytes(unescape_octal(fields.get(dash + 2)?)),
+            options: fields.get(dash + 3).copied().unwrap_or_default().to_vec(),
+        })
+    });
+    MountTable(mounts.collect())
+}
+
+/// Reads `/proc/mounts`, which lacks only the part that a bind mount shows.
+pub fn parse_mounts(bytes: &[u8]) -> MountTable {
+    let mounts = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let source = fields.next()?;
+        let point = fields.next()?;
+        let fs_type = fields.next()?;
+        let options = fields.next()?;
+        Some(Mount {
+            ids: None,
+            device: None,
+            root: Bytes::from("/"),
+            point: Bytes(unescape_octal(point)),
+            flags: String::from_utf8_lossy(options).into_owned(),
+            fs_type: fs_type.to_vec(),
+            source: Bytes(unescape_octal(source)),
+            options: options.to_vec(),
+        })
+    });
+    MountTable(mounts.collect())
+}
+
+/// The mount table of our own namespace, or of the copied host's first process.
+pub fn mount_table(host: &Host) -> Result<MountTable> {
+    let mut last = Ok(MountTable::default());
+    for path in ["/proc/self/mountinfo", "/proc/1/mountinfo", "/proc/mounts"] {
+        match host.read(&Bytes::from(path)) {
+            Ok(bytes) if path.ends_with("mountinfo") => return Ok(parse_mountinfo(&bytes)),
+            Ok(bytes) => return Ok(parse_mounts(&bytes)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => last = Err(error),
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_lines() {
+        // FACTS-aufs 4.4, 4.5, 4.11, 4.12
+        let table = parse_mountinfo(
+            b"32 15 0:28 / /host rw,relatime - hostfs none rw,/srv1/aufs/share\n\
+              33 15 0:29 / /demo/mnt rw,relatime shared:2 master:1 - aufs none rw,si=e5fdfdcac24fc19,dio\n\
+              34 15 0:29 /sub\\040dir /demo/bind ro - aufs none rw,si=e5fdfdcac24fc19\n\
+              broken line\n",
+        );
+        assert_eq!(table.0.len(), 3);
+        assert_eq!(table.0[0].si(), None);
+        assert_eq!(table.0[1].si().as_deref(), Some("e5fdfdcac24fc19"));
+        assert_eq!(table.0[2].root, Bytes::from("/sub dir"));
+        assert_eq!(table.0[2].flags, "ro");
+    }
+
+    #[test]
+    fn the_deepest_and_latest_mount_covers_a_path() {
+        let table = parse_mountinfo(
+            b"1 0 0:1 / / rw - aufs none rw,si=1\n\
+              2 1 0:2 / /home rw - ext4 /dev/a rw\n\
+              3 1 0:3 / /home rw - tmpfs t rw\n",
+        );
+        let covering = |path: &str| table.covering(&Bytes::from(path)).unwrap().fs_type.clone();
+        assert_eq!(covering("/etc/passwd"), b"aufs");
+        assert_eq!(covering("/home/me"), b"tmpfs");
+        assert_eq!(covering("/homeless"), b"aufs");
+
+        // A later mount over a parent covers what was mounted below it before.
+        for table in [
+            parse_mountinfo(
+                b"1 0 0:1 / / rw - ext4 /dev/a rw\n\
+                  2 1 0:2 / /mnt/sub rw - aufs none rw,si=1\n\
+                  3 1 0:3 / /mnt rw - tmpfs t rw\n",
+            ),
+            parse_mounts(
+                b"/dev/a / ext4 rw 0 0\nnone /mnt/sub aufs rw,si=1 0 0\nt /mnt tmpfs rw 0 0\n",
+            ),
+        ] {
+            let covering = table.covering(&Bytes::from("/mnt/sub/x")).unwrap();
+            assert_eq!(covering.fs_type, b"tmpfs");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = parse_mountinfo(&bytes);
+            let _ = parse_mounts(&bytes);
+        }
+    }
+}

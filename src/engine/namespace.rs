@@ -1,0 +1,72 @@
+//! Other mount namespaces: what is mounted there can only be learned from the processes in them.
+
+use std::collections::HashSet;
+
+use super::mount_table::{MountTable, parse_mountinfo};
+use crate::bytes::Bytes;
+use crate::dir::Kind;
+use crate::host::Host;
+
+/// A process, and what is mounted in its mount namespace.
+#[derive(Debug)]
+pub struct Process {
+    pub id: u32,
+    pub table: MountTable,
+}
+
+impl Process {
+    /// # Errors
+    /// The process is not there, or its mount table cannot be read.
+    pub fn read(host: &Host, id: u32) -> crate::error::Result<Process> {
+        let bytes = host.read(&directory(id).join(b"mountinfo"))?;
+        Ok(Process {
+            id,
+            table: parse_mountinfo(&bytes),
+        })
+    }
+}
+
+/// One process of each mount namespace that is not ours.
+pub fn others(host: &Host) -> Vec<Process> {
+    let mut seen: HashSet<Bytes> = name_of(host, &Bytes::from("/proc/self"))
+        .into_iter()
+        .collect();
+    let mut processes = Vec::new();
+    for id in processes_of(host) {
+        let name = name_of(host, &directory(id));
+        if name.as_ref().is_some_and(|name| seen.contains(name)) {
+            continue;
+        }
+        // A process that has ended meanwhile, or is not ours to read, tells nothing.
+        if let Ok(process) = Process::read(host, id) {
+            seen.extend(name);
+            processes.push(process);
+        }
+    }
+    processes
+}
+
+fn processes_of(host: &Host) -> Vec<u32> {
+    let Ok(names) = host.list(&Bytes::from("/proc")) else {
+        return Vec::new();
+    };
+    let directories = names
+        .into_iter()
+        .filter(|(_, kind)| *kind == Kind::Directory);
+    let mut ids: Vec<u32> = directories
+        .filter_map(|(name, _)| std::str::from_utf8(&name).ok()?.parse().ok())
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+pub fn directory(process: u32) -> Bytes {
+    Bytes::from(format!("/proc/{process}"))
+}
+
+/// What the kernel calls the mount namespace of a process: `mnt:[4026531841]`. A copied host has
+/// it beside the mount table, since it is no link that could be copied.
+fn name_of(host: &Host, process: &Bytes) -> Option<Bytes> {
+    let link = |path: Bytes| host.read_link(&path).ok().flatten();
+    link(process.join(b"ns").join(b"mnt")).or_else(|| link(process.join(b"ns_mnt")))
+}
