@@ -10,8 +10,9 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 /// Show what is really in the layers of a union file system, and bring deleted files back
 ///
 /// A TARGET is a container (id, name or unique prefix), an image (name[:tag] or id), a mount
-/// point or a path under one, si_HEX, a layer (id, cache id or directory), or a stack spelled
-/// br:DIR=PERM:DIR=PERM... Read-only but for `restore`.
+/// point or a path under one, si_HEX, a process (PID) in a container, a layer (id, cache id or
+/// directory), or a stack spelled br:DIR=PERM:DIR=PERM... or lowerdir=DIR:DIR,upperdir=DIR.
+/// Read-only but for `restore`.
 #[derive(Debug, Parser)]
 #[command(
     name = "layerctl",

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::dir::{Access, Dir, Kind, Stat, entry_path};
 use crate::error::{Error, Result};
-use crate::union::{Entry, Node};
+use crate::union::{DataAt, Entry, Node};
 use crate::walk::{Item, walk};
 
 /// Whether a directory is copied with what is in it.
@@ -26,6 +26,15 @@ pub enum Depth {
     /// Only the directory itself, with its metadata.
     OneEntry,
     Whole,
+}
+
+/// What a copy is made into, and so which form overlay's attributes get there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    /// A branch, as the branch that it comes from is one.
+    Branch,
+    /// A merged view, or an ordinary directory: what a person would see.
+    View,
 }
 
 /// Copies what lies at `chain`, a path below `from`, to `to_name` in `to`. Of the directories on
@@ -41,6 +50,7 @@ pub fn copy(
     to: &Dir,
     to_name: &[u8],
     depth: Depth,
+    into: Into,
 ) -> Result<()> {
     let [name, rest @ ..] = chain else {
         return Ok(());
@@ -56,7 +66,7 @@ pub fn copy(
         to_name: to_name.to_vec(),
     };
     let mut results = walk(root, |place| {
-        match copy_entry(&place, depth, &mut links, &mut directories) {
+        match copy_entry(&place, (depth, into), &mut links, &mut directories) {
             Ok(below) => below.into_iter().map(Item::Place).collect(),
             Err(error) => vec![Item::Row(error)],
         }
@@ -88,7 +98,7 @@ type Links = HashMap<(u64, u64), (Dir, Vec<u8>)>;
 
 fn copy_entry<'s>(
     place: &Place<'s>,
-    depth: Depth,
+    (depth, into): (Depth, Into),
     links: &mut Links,
     directories: &mut Vec<(Dir, Stat, Attributes)>,
 ) -> Result<Vec<Place<'s>>> {
@@ -101,9 +111,11 @@ fn copy_entry<'s>(
     } = place;
     let failed_to = |errno| Error::io(to.path().join(to_name), errno);
     let entry = from.child(name)?;
-    let (node, branch) = match entry {
+    let (node, leaf) = match entry {
         Entry::Dir(node) => (node, None),
-        Entry::Leaf { from: branch, .. } => (from.clone(), Some(branch)),
+        Entry::Leaf {
+            from: branch, data, ..
+        } => (from.clone(), Some((branch, data))),
         Entry::Broken { errno, .. } => return Err(Error::io(from.path().join(name), errno)),
         // A name that is listed and not there; on the way to what is copied it is an error.
         Entry::Missing | Entry::Deleted { .. } if rest.is_empty() => return Ok(Vec::new()),
@@ -111,7 +123,7 @@ fn copy_entry<'s>(
             return Err(Error::io(from.path().join(name), Errno::NOENT));
         }
     };
-    let Some(branch) = branch else {
+    let Some((branch, data)) = leaf else {
         let stat = node.stat_self()?;
         let provider = node.provider().unwrap_or_default();
         let failed_from = |errno| Error::io(node.stack().on_host(provider, node.path()), errno);
@@ -122,6 +134,7 @@ fn copy_entry<'s>(
         let source = source.child(b".", Access::List).map_err(failed_from)?;
         let attributes =
             Attributes::of(&*source.fd().map_err(failed_from)?).map_err(failed_from)?;
+        let attributes = attributes.seen(&node, provider, into);
         let made = make_dir(to, to_name)?;
         directories.push((made.clone(), stat, attributes));
         let (names, rest) = match (rest.split_first(), depth) {
@@ -138,27 +151,54 @@ fn copy_entry<'s>(
         });
         return Ok(below.collect());
     };
-    copy_leaf(from, branch, name, to, to_name, links)
+    let leaf = Leaf {
+        from,
+        branch,
+        name,
+        data: data.as_deref(),
+        into,
+    };
+    copy_leaf(&leaf, to, to_name, links)
         .map(|()| Vec::new())
         .map_err(|error| match error {
             LeafError::From(errno) => Error::io(from.on_host(branch, name), errno),
+            LeafError::Content(error) => error,
             LeafError::To(errno) => failed_to(errno),
         })
 }
 
 enum LeafError {
     From(Errno),
+    /// The content, which may be elsewhere.
+    Content(Error),
     To(Errno),
 }
 
-fn copy_leaf(
-    from: &Node<'_>,
+/// What is no directory, and how it is copied.
+struct Leaf<'a, 's> {
+    from: &'a Node<'s>,
     branch: usize,
-    name: &[u8],
+    name: &'a [u8],
+    /// Where its content is, if not with its metadata.
+    data: Option<&'a DataAt>,
+    into: Into,
+}
+
+impl Leaf<'_, '_> {
+    fn seen(&self, attributes: Attributes) -> Attributes {
+        attributes.seen(self.from, self.branch, self.into)
+    }
+}
+
+fn copy_leaf(
+    leaf: &Leaf<'_, '_>,
     to: &Dir,
     to_name: &[u8],
     links: &mut Links,
 ) -> Result<(), LeafError> {
+    let Leaf {
+        from, branch, name, ..
+    } = *leaf;
     let dir = from.dir(branch).ok_or(LeafError::From(Errno::NOENT))?;
     let stat = dir
         .stat(name)
@@ -175,8 +215,10 @@ fn copy_leaf(
     }
     match stat.kind {
         Kind::File => {
-            let source = dir.open_file(name).map_err(LeafError::From)?;
-            let attributes = Attributes::of(&source).map_err(LeafError::From)?;
+            let attributes = Attributes::of_entry(dir, name).map_err(LeafError::From)?;
+            let attributes = leaf.seen(attributes);
+            let source = from.open_content(branch, name, leaf.data);
+            let source = source.map_err(LeafError::Content)?;
             let made = create_file(to, to_name).map_err(LeafError::To)?;
             let made = copy_bytes(source, made)?;
             attributes.apply(&made, &stat).map_err(LeafError::To)?;
@@ -184,7 +226,7 @@ fn copy_leaf(
         }
         Kind::Symlink => {
             let target = dir.read_link(name).map_err(LeafError::From)?;
-            let attributes = Attributes::of_entry(dir, name).map_err(LeafError::From)?;
+            let attributes = leaf.seen(Attributes::of_entry(dir, name).map_err(LeafError::From)?);
             fs::symlinkat(&target[..], &*to_fd, to_name).map_err(LeafError::To)?;
             attributes
                 .apply_to_entry(to, to_name)
@@ -200,7 +242,7 @@ fn copy_leaf(
                 _ => FileType::Socket,
             };
             let mode = Mode::from_raw_mode(0o600);
-            let attributes = Attributes::of_entry(dir, name).map_err(LeafError::From)?;
+            let attributes = leaf.seen(Attributes::of_entry(dir, name).map_err(LeafError::From)?);
             fs::mknodat(&*to_fd, to_name, file_type, mode, stat.rdev).map_err(LeafError::To)?;
             attributes
                 .apply_to_entry(to, to_name)
@@ -313,7 +355,7 @@ impl Attributes {
         })
     }
 
-    /// Those of an entry that cannot be opened: a link, a fifo, a device.
+    /// Those of an entry that is not opened: a link, a fifo, a device.
     fn of_entry(dir: &Dir, name: &[u8]) -> Result<Attributes, Errno> {
         let fd = dir.fd()?;
         let path = entry_path(&fd, name);
@@ -352,6 +394,20 @@ impl Attributes {
             }
         }
         Ok(Attributes(attributes))
+    }
+
+    /// What a union that branch `branch` of `node` belongs to shows of them.
+    fn seen(self, node: &Node<'_>, branch: usize, into: Into) -> Attributes {
+        let grammar = node.stack().branches[branch].grammar;
+        let shown = |(name, value): (Vec<u8>, Vec<u8>)| {
+            let name = grammar.shown_attribute(&name)?;
+            let name = match into {
+                Into::View => name.into_owned(),
+                Into::Branch => grammar.stored_attribute(&name),
+            };
+            Some((name, value))
+        };
+        Attributes(self.0.into_iter().filter_map(shown).collect())
     }
 
     /// Owner first, since changing it takes set-id bits and capabilities away; times last.

@@ -6,6 +6,7 @@
 //! directory found then must be the one that was parked; another one in its place is an error.
 
 use std::collections::VecDeque;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -320,6 +321,34 @@ impl Drop for Inner {
                 None => break,
             }
         }
+    }
+}
+
+/// Whether the kernel tells this process of `trusted.*` attributes: it takes the right to
+/// administer the machine, not just a user namespace.
+pub fn reads_trusted_attributes() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let capabilities = rustix::thread::capabilities(None);
+        let is_administrator = capabilities.is_ok_and(|sets| {
+            let wanted = rustix::thread::CapabilitySet::SYS_ADMIN;
+            sets.effective.contains(wanted)
+        });
+        is_administrator && !is_in_user_namespace()
+    })
+}
+
+/// In the machine's own user namespace every user is himself.
+fn is_in_user_namespace() -> bool {
+    let mut map = String::new();
+    let file = Dir::open_root(std::path::Path::new("/proc/self"))
+        .ok()
+        .and_then(|dir| dir.open_file(b"uid_map").ok());
+    // Without /proc nothing tells; then the capability does.
+    let Some(file) = file else { return false };
+    match std::fs::File::from(file).read_to_string(&mut map) {
+        Ok(_) => map.split_whitespace().ne(["0", "0", "4294967295"]),
+        Err(_) => false,
     }
 }
 

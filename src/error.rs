@@ -44,6 +44,12 @@ pub enum Error {
     #[error("removing the mark brings back more than {path}")]
     MoreReappears { path: Bytes, reappears: Vec<Bytes> },
 
+    /// The marks of an overlay that only root is told of.
+    #[error(
+        "{union}: only root is told which directories are opaque or renamed (trusted.overlay.*), so that what is deleted may be shown here"
+    )]
+    MarksUnreadable { union: Bytes },
+
     /// The union has layers that could not be opened, so that no answer about it is sure.
     #[error("branch {index} ({path}) could not be read: {}", escape_text(.why))]
     BranchLost {
@@ -74,8 +80,10 @@ impl Error {
             Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM => {
                 Some("layers belong to root: run layerctl as root".into())
             }
+            Error::MarksUnreadable { .. } => Some("run layerctl as root".into()),
             Error::NoSuchTarget(_) | Error::NothingAt(_) => Some(
-                "a TARGET is a container, an image, a mount point, si_HEX, a layer, or br:DIR=PERM:DIR...; \
+                "a TARGET is a container, an image, a mount point, a process, a layer, or a stack spelled \
+                 br:DIR=PERM:DIR... or lowerdir=DIR:DIR...,upperdir=DIR; \
                  `layerctl containers` and `layerctl branches` list what is here"
                     .into(),
             ),

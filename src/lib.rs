@@ -46,6 +46,7 @@ pub mod dir;
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod mark;
 pub mod overlay;
 pub mod plan;
 pub mod render;

@@ -22,6 +22,14 @@ pub enum Namespace {
 }
 
 impl Namespace {
+    /// What the names of overlay's own attributes begin with.
+    pub fn prefix(self) -> &'static [u8] {
+        match self {
+            Namespace::Trusted => b"trusted.overlay.",
+            Namespace::User => b"user.overlay.",
+        }
+    }
+
     /// The names of the attributes that are marks.
     pub fn attributes(self) -> &'static Attributes {
         match self {
@@ -107,7 +115,7 @@ const OPENING: [&[u8]; 5] = [
 
 /// Whether an argument spells an overlay rather than names one.
 pub fn is_spelled(text: &[u8]) -> bool {
-    OPENING.iter().any(|opening| text.starts_with(opening))
+    spelled_fuse(text).is_some() || OPENING.iter().any(|opening| text.starts_with(opening))
 }
 
 /// The most branches that the kernel stacks below the upper one.
@@ -119,6 +127,42 @@ pub const LOWERS_MAX: usize = 500;
 /// Says what is wrong with them.
 pub fn parse(text: &[u8]) -> Result<Options, String> {
     read(split_unescaped(text, b',').into_iter(), Rules::DEFAULT)
+}
+
+/// Reads the options of fuse-overlayfs: a backslash before a comma, a colon does always
+/// separate, and what the kernel knows beside directories is not known to it.
+///
+/// # Errors
+/// Says what is wrong with them.
+pub fn parse_fuse(text: &[u8]) -> Result<Options, String> {
+    let mut options = Options {
+        upper: None,
+        lowers: Vec::new(),
+        data: Vec::new(),
+        rules: Rules::DEFAULT,
+    };
+    for option in split_unescaped(text, b',') {
+        let option = unescape(&unescape_octal(option));
+        if let Some(value) = option.strip_prefix(b"lowerdir=") {
+            let pieces = value
+                .split(|&byte| byte == b':')
+                .filter(|piece| !piece.is_empty());
+            options.lowers = pieces.map(Bytes::from).collect();
+        } else if let Some(value) = option.strip_prefix(b"upperdir=") {
+            options.upper = Some(path(value)?);
+        }
+    }
+    match options.lowers.is_empty() {
+        true => {
+            Err("fuse-overlayfs is spelled fuse-overlayfs:lowerdir=DIR:DIR...,upperdir=DIR".into())
+        }
+        false => Ok(options),
+    }
+}
+
+/// The options by which a person spells a stack of fuse-overlayfs.
+pub fn spelled_fuse(text: &[u8]) -> Option<&[u8]> {
+    text.strip_prefix(b"fuse-overlayfs:")
 }
 
 /// Reads the options as a mount table shows them. It leaves out what is the kernel's default.

@@ -1,32 +1,36 @@
 //! What `restore` does, as data: a plan that can be printed or applied, step for step the same.
 //!
 //! Nothing is overwritten, and a kill between any two system calls leaves the old state or the
-//! new one. A copy is made under a name that the union hides (`.wh..wh.layerctl-*`) and then
-//! renamed. Where a whiteout has to go in the same breath, a file is first renamed *over the
-//! whiteout* - AUFS heeds only the name of a whiteout, not its content, so the file is still
-//! deleted - and then renamed into its place. Only for what is no regular file there are two
-//! steps, between which the name answers EIO.
+//! new one. A copy is made where the union does not show it and then renamed: on AUFS under a
+//! name that it hides (`.wh..wh.layerctl-*`), on overlay in the directory that the union works
+//! in, where there is one.
+//!
+//! Where a whiteout has to go in the same breath: on overlay it has the name itself, and the copy
+//! is renamed over it, or if it is a directory exchanged with it. On AUFS a file is first renamed
+//! *over the whiteout* - AUFS heeds only the name of a whiteout, not its content, so the file is
+//! still deleted - and then renamed into its place. Only for what is no regular file there are
+//! two steps, between which the name answers EIO.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
+use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
-use crate::copy::{self, Depth, copy, rename_into, staging_name, sync_dir};
+use crate::copy::{self, Depth, Into, copy, rename_into, staging_name, sync_dir};
 use crate::dir::{Access, Dir, Kind, Stat};
 use crate::engine::{MountPoint, kernel};
 use crate::error::{Error, Result, errno_words};
-use crate::union::{Node, Stack};
-use crate::whiteout::OPAQUE;
+use crate::mark::{self, Mark, branch_dir, descend};
+use crate::union::{Cut, Node, Stack};
+use crate::whiteout::{Grammar, MarkKind};
 
 /// The prefix of what is being made in a branch: hidden from the union like AUFS's own.
 pub const STAGING: &[u8] = b".wh..wh.";
-/// The prefix of what is being made through a mount, where `.wh.` names are refused.
+/// The prefix of what is being made where no name is hidden.
 const STAGING_SEEN: &[u8] = b".";
-const HOUSEKEEPING_WHITEOUT: &[u8] = b".wh..wh.aufs";
 
 /// One thing that is done.
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
@@ -114,6 +118,9 @@ pub struct Ground {
     pub root: PathBuf,
     /// The mounted view, where there is one.
     pub view: Option<View>,
+    /// The directory in which an overlay makes what it does not show yet, on the writable
+    /// branch's own file system; none where there is no such directory.
+    pub workshop: Option<Dir>,
     /// The command line that asks for this, as a shell takes it.
     pub command: String,
 }
@@ -130,11 +137,7 @@ impl Ground {
 /// What is to be done.
 pub enum Plan<'s> {
     /// Remove one mark from a writable branch.
-    Unhide {
-        branch: usize,
-        /// The mark's path in its branch.
-        mark: Bytes,
-    },
+    Unhide { cut: Cut },
     /// Copy a hidden version into the writable branch.
     Copy {
         writable: usize,
@@ -148,8 +151,8 @@ pub enum Plan<'s> {
         from: usize,
         /// What the first name of the chain is there.
         first: Kind,
-        /// Whether the writable branch has a whiteout of the first name.
-        has_whiteout: bool,
+        /// The writable branch's whiteout of the first name.
+        whiteout: Option<Cut>,
         /// The directories on the way that the writable branch does not have, topmost first.
         missing: Vec<Bytes>,
         depth: Depth,
@@ -189,8 +192,12 @@ impl Plan<'_> {
             |branch: usize, path: &Bytes| ground.machine_path(&stack.on_host(branch, path));
         let mut steps = Vec::new();
         match self {
-            Plan::Unhide { branch, mark } => {
-                let at = in_branch(*branch, mark);
+            Plan::Unhide { cut } => {
+                let at = in_branch(cut.branch, &cut.mark);
+                let words = match cut.mark == cut.of && cut.kind == MarkKind::Opaque {
+                    true => format!("make {at} no longer opaque"),
+                    false => format!("remove the mark {at}"),
+                };
                 if let Some(view) = &ground.view {
                     let mount = view.mount.path.clone();
                     steps.push(step(
@@ -198,30 +205,23 @@ impl Plan<'_> {
                         mount.clone(),
                         format!("check that {mount} may be refreshed"),
                     ));
-                    steps.push(step(
-                        Action::RemoveMark,
-                        at.clone(),
-                        format!("remove the mark {at}"),
-                    ));
+                    steps.push(step(Action::RemoveMark, at, words));
                     steps.push(step(
                         Action::Refresh,
                         mount.clone(),
                         format!("refresh {mount}, no option changed"),
                     ));
                 } else {
-                    steps.push(step(
-                        Action::RemoveMark,
-                        at.clone(),
-                        format!("remove the mark {at}"),
-                    ));
+                    steps.push(step(Action::RemoveMark, at, words));
                 }
             }
             Plan::Copy {
                 writable,
                 place,
                 chain,
+                source,
                 from,
-                has_whiteout,
+                whiteout,
                 first,
                 missing,
                 ..
@@ -230,7 +230,7 @@ impl Plan<'_> {
                     .iter()
                     .fold(place.path().clone(), |path, name| path.join(name));
                 let first_path = place.path().join(&chain[0]);
-                let from = ground.machine_path(&stack.on_host(*from, &what));
+                let from = ground.machine_path(&source.stack().on_host(*from, &what));
                 match &ground.view {
                     Some(view) => {
                         let to = view.path(&what)?;
@@ -255,17 +255,21 @@ impl Plan<'_> {
                             to.clone(),
                             format!("copy {from} to {to}"),
                         ));
-                        if *has_whiteout && *first == Kind::Directory {
-                            let to = in_branch(*writable, &first_path.join(OPAQUE));
+                        if whiteout.is_some() && *first == Kind::Directory {
+                            let grammar = stack.branches[*writable].grammar;
+                            let mark = match grammar.opaque_name() {
+                                b"" => first_path.clone(),
+                                name => first_path.join(name),
+                            };
+                            let to = in_branch(*writable, &mark);
                             steps.push(step(
                                 Action::MakeOpaque,
                                 to,
                                 format!("make {first_path} opaque, so that nothing else reappears"),
                             ));
                         }
-                        if *has_whiteout {
-                            let mark =
-                                in_branch(*writable, &whiteout_path(stack, *writable, &first_path));
+                        if let Some(whiteout) = whiteout {
+                            let mark = in_branch(*writable, &whiteout.mark);
                             steps.push(step(
                                 Action::RemoveMark,
                                 mark.clone(),
@@ -349,25 +353,32 @@ impl Plan<'_> {
         let in_branch = |branch: usize, path: &Bytes| {
             shell_quote(&ground.machine_path(&stack.on_host(branch, path)))
         };
-        let put_mark_back = |at: String| format!("install -m 0444 /dev/null {at}");
+        let put_back = |cut: &Cut| {
+            let at = ground.machine_path(&stack.on_host(cut.branch, &cut.mark));
+            Mark::new(stack, cut).undo(&at)
+        };
         Ok(match self {
             // While it is mounted, only the union itself may make the whiteout.
-            Plan::Unhide { branch, mark } => match (&ground.view, unmark(mark)) {
-                (Some(view), Some(path)) => {
-                    vec![format!("rm -r -- {}", shell_quote(&view.path(&path)?))]
+            Plan::Unhide { cut } => match (&ground.view, cut.kind) {
+                (Some(view), MarkKind::Whiteout) => {
+                    vec![format!("rm -r -- {}", shell_quote(&view.path(&cut.of)?))]
                 }
                 // An opaque mark can only be put back behind the mount, which then has to look again.
-                (Some(view), None) => vec![
-                    put_mark_back(in_branch(*branch, mark)),
-                    format!("mount -o remount {}", shell_quote(&view.mount.path)),
-                ],
-                (None, _) => vec![put_mark_back(in_branch(*branch, mark))],
+                (Some(view), MarkKind::Opaque) => {
+                    let mut commands = put_back(cut)?;
+                    commands.push(format!(
+                        "mount -o remount {}",
+                        shell_quote(&view.mount.path)
+                    ));
+                    commands
+                }
+                (None, _) => put_back(cut)?,
             },
             Plan::Copy {
                 writable,
                 place,
                 chain,
-                has_whiteout,
+                whiteout,
                 missing,
                 ..
             } => {
@@ -377,11 +388,8 @@ impl Plan<'_> {
                     None => {
                         let mut commands =
                             vec![format!("rm -r -- {}", in_branch(*writable, &first))];
-                        if *has_whiteout {
-                            commands.push(put_mark_back(in_branch(
-                                *writable,
-                                &whiteout_path(stack, *writable, &first),
-                            )));
+                        if let Some(whiteout) = whiteout {
+                            commands.extend(put_back(whiteout)?);
                         }
                         if !missing.is_empty() {
                             let dirs = missing.iter().rev();
@@ -424,9 +432,9 @@ impl Plan<'_> {
     /// Whatever stands in the way; what was begun has been taken back then.
     pub fn apply(&self, stack: &Stack, ground: &Ground) -> Result<()> {
         match self {
-            Plan::Unhide { branch, mark } => match &ground.view {
-                None => remove_mark(stack, *branch, mark),
-                Some(view) => remove_mark_live(stack, *branch, mark, view, &ground.command),
+            Plan::Unhide { cut } => match &ground.view {
+                None => Mark::new(stack, cut).remove(),
+                Some(view) => remove_mark_live(stack, cut, view, &ground.command),
             },
             Plan::Copy {
                 place,
@@ -436,7 +444,7 @@ impl Plan<'_> {
                 ..
             } => match &ground.view {
                 Some(view) => copy_through(view, place, chain, source, *depth),
-                None => self.copy_into_branch(stack),
+                None => self.copy_into_branch(stack, ground),
             },
             Plan::Refresh => match &ground.view {
                 None => Ok(()),
@@ -480,14 +488,14 @@ impl Plan<'_> {
         }
     }
 
-    fn copy_into_branch(&self, stack: &Stack) -> Result<()> {
+    fn copy_into_branch(&self, stack: &Stack, ground: &Ground) -> Result<()> {
         let Plan::Copy {
             writable,
             place,
             chain,
             source,
             first,
-            has_whiteout,
+            whiteout,
             missing,
             depth,
             ..
@@ -505,45 +513,36 @@ impl Plan<'_> {
                 }
             }
         };
-        let dir = make_place(stack, *writable, place).inspect_err(|_| take_back())?;
+        let dir = make_place(stack, *writable, place, ground).inspect_err(|_| take_back())?;
         let name = &chain[0];
-        let staging = staging_name(STAGING);
-        let grammar = stack.branches[*writable].grammar;
+        let staging = Staging::new(stack, *writable, &dir, ground);
         let fail = |errno| Error::io(stack.on_host(*writable, &place.path().join(name)), errno);
-        let made = copy(source, chain, &dir, &staging, *depth).and_then(|()| {
-            if *has_whiteout && *first == Kind::Directory {
-                make_opaque(stack, *writable, &dir, &staging).map_err(fail)?;
+        let made = copy(
+            source,
+            chain,
+            &staging.dir,
+            &staging.name,
+            *depth,
+            Into::Branch,
+        )
+        .and_then(|()| {
+            if whiteout.is_some() && *first == Kind::Directory {
+                mark::make_opaque(stack, *writable, &staging.dir, &staging.name).map_err(fail)?;
             }
-            sync_dir(&dir).map_err(fail)?;
-            if !has_whiteout {
-                return rename_into(&dir, &staging, &dir, name).map_err(fail);
-            }
-            let mark = grammar.whiteout_of(name);
-            let fd = dir.fd().map_err(fail)?;
-            if dir.stat(name).map_err(fail)?.is_some() {
-                return Err(fail(Errno::EXIST));
-            }
-            if *first == Kind::File {
-                renameat(&*fd, &staging[..], &*fd, &mark[..]).map_err(fail)?;
-                let placed = sync_dir(&dir).and_then(|()| rename_into(&dir, &mark, &dir, name));
-                placed.map_err(|errno| {
-                    // The mark goes on to hide the name; it gets its empty content back.
-                    let _ = make_mark(stack, *writable, &dir, &staging)
-                        .and_then(|()| renameat(&*fd, &staging[..], &*fd, &mark[..]));
-                    fail(errno)
-                })
-            } else {
-                rename_into(&dir, &staging, &dir, name).map_err(fail)?;
-                unlinkat(&*fd, &mark[..], AtFlags::empty()).map_err(|errno| {
-                    // Back to the old state: what was made goes with the staging name.
-                    let _ = rename_into(&dir, name, &dir, &staging);
-                    fail(errno)
-                })
+            sync_dir(&staging.dir).map_err(fail)?;
+            match whiteout {
+                None => staging.place(&dir, name).map_err(fail),
+                Some(cut) if cut.mark.file_name() == name => {
+                    // Nobody has put anything else there meanwhile.
+                    Mark::new(stack, cut).find()?;
+                    staging.replace_mark(&dir, name, *first).map_err(fail)
+                }
+                Some(cut) => staging.beside_mark(stack, cut, &dir, name, *first),
             }
         });
         if made.is_err() {
             // What cannot be removed is named by `check`; the first error is the one to tell.
-            let _ = copy::remove_tree(&dir, &staging);
+            let _ = copy::remove_tree(&staging.dir, &staging.name);
             take_back();
         }
         made?;
@@ -551,68 +550,93 @@ impl Plan<'_> {
     }
 }
 
-/// The path that an exact whiteout hides.
-fn unmark(mark: &Bytes) -> Option<Bytes> {
-    let hidden = mark.file_name().strip_prefix(b".wh.")?;
-    (mark.file_name() != OPAQUE).then(|| mark.parent().join(hidden))
+/// What is being made for a writable branch, and where until it is done.
+struct Staging {
+    dir: Dir,
+    name: Vec<u8>,
 }
 
-fn whiteout_path(stack: &Stack, branch: usize, path: &Bytes) -> Bytes {
-    path.parent()
-        .join(&stack.branches[branch].grammar.whiteout_of(path.file_name()))
-}
-
-/// Opens a directory below another, no link followed.
-fn descend(root: &Dir, path: &Bytes) -> Result<Dir> {
-    path.components().try_fold(root.clone(), |dir, name| {
-        dir.child(name, Access::Lookup)
-            .map_err(|errno| Error::io(dir.path().join(name), errno))
-    })
-}
-
-fn branch_dir(stack: &Stack, branch: usize, path: &Bytes) -> Result<Dir> {
-    descend(
-        stack.branches[branch].dir.as_ref().map_err(Clone::clone)?,
-        path,
-    )
-}
-
-/// A mark about to be removed: its directory, after a look at what has its name.
-fn find_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<Dir> {
-    let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
-    let dir = branch_dir(stack, branch, &mark.parent())?;
-    match dir.stat(mark.file_name()).map_err(fail)? {
-        Some(stat) if stat.kind == Kind::File => Ok(dir),
-        Some(_) => Err(Error::damaged(
-            stack.on_host(branch, mark),
-            "is not a regular file any more",
-        )),
-        None => Err(fail(Errno::NOENT)),
+impl Staging {
+    fn new(stack: &Stack, writable: usize, dir: &Dir, ground: &Ground) -> Staging {
+        let is_hidden = stack.branches[writable].grammar.hides_entry(STAGING);
+        let (dir, prefix) = match (&ground.workshop, is_hidden) {
+            (_, true) => (dir, STAGING),
+            (Some(workshop), false) => (workshop, STAGING_SEEN),
+            (None, false) => (dir, STAGING_SEEN),
+        };
+        Staging {
+            dir: dir.clone(),
+            name: staging_name(prefix),
+        }
     }
-}
 
-fn unlink(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-    unlinkat(&*dir.fd()?, name, AtFlags::empty())
-}
+    /// Moves it into its place, which nothing has.
+    fn place(&self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+        rename_into(&self.dir, &self.name, dir, name)
+    }
 
-fn remove_mark(stack: &Stack, branch: usize, mark: &Bytes) -> Result<()> {
-    let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
-    let dir = find_mark(stack, branch, mark)?;
-    unlink(&dir, mark.file_name()).map_err(fail)?;
-    sync_dir(&dir).map_err(fail)
+    /// Moves it into the place of a whiteout that has the very name.
+    fn replace_mark(&self, dir: &Dir, name: &[u8], kind: Kind) -> Result<(), Errno> {
+        let (from, to) = (self.dir.fd()?, dir.fd()?);
+        if kind != Kind::Directory {
+            return renameat(&*from, &self.name[..], &*to, name);
+        }
+        match renameat_with(&*from, &self.name[..], &*to, name, RenameFlags::EXCHANGE) {
+            // A file system that cannot do both at once.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                unlinkat(&*to, name, AtFlags::empty())?;
+                self.place(dir, name)
+            }
+            Ok(()) => {
+                sync_dir(dir)?;
+                unlinkat(&*from, &self.name[..], AtFlags::empty())
+            }
+            result => result,
+        }
+    }
+
+    /// Moves it into its place, and takes away the whiteout that lies beside that.
+    fn beside_mark(
+        &self,
+        stack: &Stack,
+        cut: &Cut,
+        dir: &Dir,
+        name: &[u8],
+        kind: Kind,
+    ) -> Result<()> {
+        let fail = |errno| Error::io(stack.on_host(cut.branch, &cut.of), errno);
+        let mark = cut.mark.file_name();
+        let fd = dir.fd().map_err(fail)?;
+        if dir.stat(name).map_err(fail)?.is_some() {
+            return Err(fail(Errno::EXIST));
+        }
+        let is_aufs = stack.branches[cut.branch].grammar == Grammar::Aufs;
+        if kind == Kind::File && is_aufs {
+            let from = self.dir.fd().map_err(fail)?;
+            renameat(&*from, &self.name[..], &*fd, mark).map_err(fail)?;
+            let placed = sync_dir(dir).and_then(|()| rename_into(dir, mark, dir, name));
+            return placed.map_err(|errno| {
+                // The mark goes on to hide the name; it gets its empty content back.
+                let _ = mark::make_file(stack, cut.branch, &self.dir, &self.name)
+                    .and_then(|()| renameat(&*from, &self.name[..], &*fd, mark));
+                fail(errno)
+            });
+        }
+        // fuse-overlayfs heeds the mark as long as it is there.
+        self.place(dir, name).map_err(fail)?;
+        Mark::new(stack, cut).remove_from(dir).map_err(|errno| {
+            // Back to the old state: what was made goes with the staging name.
+            let _ = rename_into(dir, name, &self.dir, &self.name);
+            fail(errno)
+        })
+    }
 }
 
 /// On a mounted union a removed mark is dangerous until the kernel has forgotten what it cached:
 /// first it is found out whether that is permitted, and then both are done in one breath.
-fn remove_mark_live(
-    stack: &Stack,
-    branch: usize,
-    mark: &Bytes,
-    view: &View,
-    command: &str,
-) -> Result<()> {
+fn remove_mark_live(stack: &Stack, cut: &Cut, view: &View, command: &str) -> Result<()> {
     let mount = &view.mount.path;
-    let fail = |errno| Error::io(stack.on_host(branch, mark), errno);
+    let fail = |errno| Error::io(stack.on_host(cut.branch, &cut.mark), errno);
     view.refresh().map_err(|errno| Error::Refused {
         what: format!(
             "{mount} may not be refreshed ({}); the mark was left alone, since a mounted union would go on \
@@ -623,13 +647,14 @@ fn remove_mark_live(
             "run `{command}` as root on the host, or bring the file back through the mount with --strategy copy"
         ),
     })?;
-    let dir = find_mark(stack, branch, mark)?;
-    let removed = unlink(&dir, mark.file_name());
+    let mark = Mark::new(stack, cut);
+    let dir = mark.find()?;
+    let removed = mark.remove_from(&dir);
     // Whatever the removal answered, nothing may come between.
     let refreshed = view.refresh();
     removed.map_err(fail)?;
     if let Err(errno) = refreshed {
-        let put_back = make_mark(stack, branch, &dir, mark.file_name());
+        let put_back = mark.put_back(&dir);
         return Err(Error::Refused {
             what: format!("{mount} could not be refreshed ({})", errno_words(errno)),
             hint: match put_back {
@@ -643,46 +668,15 @@ fn remove_mark_live(
     sync_dir(&dir).map_err(fail)
 }
 
-/// Makes a mark as AUFS does: a link of the branch's own empty file, or else an empty file.
-fn make_mark(stack: &Stack, branch: usize, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let fd = dir.fd()?;
-    if let Ok(root) = &stack.branches[branch].dir
-        && root
-            .stat(HOUSEKEEPING_WHITEOUT)?
-            .is_some_and(|stat| stat.kind == Kind::File && stat.size == 0)
-        && linkat(
-            &*root.fd()?,
-            HOUSEKEEPING_WHITEOUT,
-            &*fd,
-            name,
-            AtFlags::empty(),
-        )
-        .is_ok()
-    {
-        return Ok(());
-    }
-    let made = copy::create_file(dir, name)?;
-    rustix::fs::fchmod(&made, rustix::fs::Mode::from_raw_mode(0o444))
-}
-
-/// Marks a directory that is being made, and gives it back the times that this changed.
-fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let before = parent.stat(name)?.ok_or(Errno::NOENT)?;
-    let dir = parent.child(name, Access::Lookup)?;
-    make_mark(stack, branch, &dir, OPAQUE)?;
-    copy::set_times(parent, name, &before)
-}
-
 /// The writable branch's directory at a place of the union, made with the metadata that the
 /// union shows where the branch does not have it. That changes nothing in the view.
-fn make_place(stack: &Stack, branch: usize, place: &Node<'_>) -> Result<Dir> {
+fn make_place(stack: &Stack, branch: usize, place: &Node<'_>, ground: &Ground) -> Result<Dir> {
     let mut dir = stack.branches[branch]
         .dir
         .as_ref()
         .map_err(Clone::clone)?
         .clone();
     let mut view = stack.whole(crate::union::Reading::Nothing);
-    let grammar = stack.branches[branch].grammar;
     for name in place.path().components() {
         let path = view.path().join(name);
         let fail = |errno| Error::io(stack.on_host(branch, &path), errno);
@@ -691,11 +685,7 @@ fn make_place(stack: &Stack, branch: usize, place: &Node<'_>) -> Result<Dir> {
             None => false,
         };
         if !is_there {
-            if dir
-                .stat(&grammar.whiteout_of(name))
-                .map_err(fail)?
-                .is_some()
-            {
+            if stack.whiteout(branch, &path)?.is_some() {
                 return Err(Error::Refused {
                     what: format!(
                         "{path} is deleted in the writable branch and shown by a branch above it"
@@ -703,11 +693,13 @@ fn make_place(stack: &Stack, branch: usize, place: &Node<'_>) -> Result<Dir> {
                     hint: "copy the version out with --to DIR".into(),
                 });
             }
-            let staging = staging_name(STAGING);
-            let made = copy(&view, &[name.to_vec()], &dir, &staging, Depth::OneEntry)
-                .and_then(|()| rename_into(&dir, &staging, &dir, name).map_err(fail));
+            let staging = Staging::new(stack, branch, &dir, ground);
+            let chain = [name.to_vec()];
+            let (to, passing) = (&staging.dir, &staging.name);
+            let made = copy(&view, &chain, to, passing, Depth::OneEntry, Into::Branch)
+                .and_then(|()| staging.place(&dir, name).map_err(fail));
             if made.is_err() {
-                let _ = copy::remove_tree(&dir, &staging);
+                let _ = copy::remove_tree(to, passing);
             }
             made?;
             sync_dir(&dir).map_err(fail)?;
@@ -747,7 +739,7 @@ fn copy_beside(
         return Err(fail(Errno::EXIST));
     }
     let staging = staging_name(STAGING_SEEN);
-    let made = copy(source, chain, to, &staging, depth)
+    let made = copy(source, chain, to, &staging, depth, Into::View)
         .and_then(|()| rename_into(to, &staging, to, name).map_err(fail))
         .and_then(|()| sync_dir(to).map_err(fail));
     if made.is_err() {
@@ -761,7 +753,8 @@ fn replace_through(view: &View, path: &Bytes, below: &Node<'_>, name: &[u8]) -> 
     let dir = view.open(&path.parent())?;
     let fail = |errno| Error::io(dir.path().join(name), errno);
     let staging = staging_name(STAGING_SEEN);
-    let made = copy(below, &[name.to_vec()], &dir, &staging, Depth::OneEntry).and_then(|()| {
+    let chain = [name.to_vec()];
+    let made = copy(below, &chain, &dir, &staging, Depth::OneEntry, Into::View).and_then(|()| {
         let fd = dir.fd().map_err(fail)?;
         renameat(&*fd, &staging[..], &*fd, name).map_err(fail)
     });

@@ -1,12 +1,13 @@
 //! What a person calls a stack: a container, an image, a mount point, `si_HEX`, a layer, or the
-//! stack itself, spelled `br:DIR=PERM:DIR=PERM...` or `lowerdir=DIR:DIR,upperdir=DIR`.
+//! stack itself, spelled `br:DIR=PERM:DIR=PERM...`, `lowerdir=DIR:DIR,upperdir=DIR`, or that with
+//! `fuse-overlayfs:` before it.
 
 use crate::branch;
 use crate::bytes::{Bytes, escape};
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::mount_table::Superblock;
 use crate::engine::{
-    Engine, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
+    Engine, LayeredBranch, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
 };
 use crate::error::{Error, Result};
 use crate::overlay;
@@ -98,19 +99,20 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
 }
 
 fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
-    let (mut specs, kind) = match overlay::is_spelled(text) {
-        true => {
-            let options = overlay::parse(text).map_err(Error::Usage)?;
-            let kind = UnionKind::Overlay {
-                rules: options.rules,
-                data: options.data.len(),
-            };
-            (options.branches(), kind)
-        }
-        false => (
-            branch::parse_spelled(text).map_err(Error::Usage)?,
-            UnionKind::Aufs,
-        ),
+    let (mut specs, kind) = if let Some(options) = overlay::spelled_fuse(text) {
+        let options = overlay::parse_fuse(options).map_err(Error::Usage)?;
+        let kind = UnionKind::FuseOverlay(options.rules.namespace);
+        (options.branches(), kind)
+    } else if overlay::is_spelled(text) {
+        let options = overlay::parse(text).map_err(Error::Usage)?;
+        let kind = UnionKind::Overlay {
+            rules: options.rules,
+            data: options.data.len(),
+        };
+        (options.branches(), kind)
+    } else {
+        let specs = branch::parse_spelled(text).map_err(Error::Usage)?;
+        (specs, UnionKind::Aufs)
     };
     for spec in &mut specs {
         if !spec.path.as_bytes().starts_with(b"/") {
@@ -129,7 +131,7 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
 /// Spelling out what the kernel has mounted does not make it less mounted: a branch that may be
 /// written to is looked for among the mounted ones, by what it is and not by its path, and so is
 /// every directory that it lies in.
-fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
+pub fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
     let identity = |path: &Bytes| {
         survey
             .host
@@ -138,15 +140,12 @@ fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
             .flatten()
             .map(|stat| (stat.dev, stat.ino))
     };
-    let mounted: Vec<(&Union, Option<(u64, u64)>)> = survey
+    let branches = survey
         .mounted
         .iter()
-        .flat_map(|of| {
-            of.branches
-                .iter()
-                .map(move |branch| (of, &branch.spec.path))
-        })
-        .map(|(of, path)| (of, identity(path)))
+        .flat_map(|of| of.branches.iter().map(move |branch| (of, branch)));
+    let mounted: Vec<(&Union, &LayeredBranch, Option<(u64, u64)>)> = branches
+        .map(|(of, branch)| (of, branch, identity(&branch.spec.path)))
         .collect();
     let written = union
         .branches
@@ -161,13 +160,18 @@ fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
             let Some(found) = identity(&Bytes::absolute(parts[..end].iter().copied())) else {
                 continue;
             };
-            let Some((mounted, _)) = mounted.iter().find(|(_, of)| *of == Some(found)) else {
+            let Some((mounted, branch, _)) = mounted.iter().find(|(.., of)| *of == Some(found))
+            else {
                 continue;
             };
             // The spelled stack's root is this directory of the mounted union.
             let inside = Bytes::absolute(parts[end..].iter().copied());
             union.state = mounted.state;
             union.superblock.clone_from(&mounted.superblock);
+            // Through an overlay only its upper branch can be written to.
+            if mounted.kind != UnionKind::Aufs && !branch.spec.permission.is_writable() {
+                return;
+            }
             union.mounts = mounted
                 .mounts
                 .iter()

@@ -20,6 +20,7 @@
 mod overlay;
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -29,7 +30,7 @@ use crate::branch::{BranchSpec, Permission};
 use crate::bytes::{Bytes, components};
 use crate::dir::{Access, Dir, Kind, Names, Stat};
 use crate::error::{Error, Result};
-use crate::overlay::Rules;
+use crate::overlay::{Namespace, Rules};
 use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE, Source, Validity};
 
 /// The kernel's limit on symbolic links in one lookup.
@@ -139,6 +140,15 @@ impl Stack {
         self.root(|_| true, reading)
     }
 
+    /// Whether the marks of this union are among those that the kernel tells root only: to others
+    /// it denies that there are any.
+    pub fn has_trusted_marks(&self) -> bool {
+        self.branches.iter().any(|branch| match branch.grammar {
+            Grammar::Overlay(rules) => rules.namespace == Namespace::Trusted,
+            _ => false,
+        })
+    }
+
     /// The topmost writable branch: where changes go.
     pub fn writable(&self) -> Option<usize> {
         self.branches
@@ -178,32 +188,64 @@ impl Stack {
         if path.components().any(|part| part == b"..") {
             return Ok(None);
         }
+        let fail = |errno| Error::io(self.on_host(branch, path), errno);
+        let Some(dir) = self.dir_at(branch, &path.parent())? else {
+            return Ok(None);
+        };
+        let name = path.file_name();
+        if name.is_empty() {
+            return dir.stat_self().map(Some).map_err(fail);
+        }
+        match self.branches[branch]
+            .grammar
+            .look(&Source::Disk(&dir), name)
+        {
+            Err(Errno::NAMETOOLONG) => Ok(None),
+            Err(errno) => Err(fail(errno)),
+            // An entry that is itself a mark is no version of anything.
+            Ok(seen) if seen.entry.is_none() => Ok(None),
+            Ok(_) => dir.stat(name).map_err(fail),
+        }
+    }
+
+    /// The whiteout that one branch has of a path.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn whiteout(&self, branch: usize, path: &Bytes) -> Result<Option<Cut>> {
+        let Some(dir) = self.dir_at(branch, &path.parent())? else {
+            return Ok(None);
+        };
+        let grammar = self.branches[branch].grammar;
+        let mark = grammar.whiteout_name(&Source::Disk(&dir), path.file_name());
+        let mark = mark.map_err(|errno| Error::io(self.on_host(branch, path), errno))?;
+        Ok(mark.map(|mark| Cut {
+            branch,
+            mark: path.parent().join(&mark),
+            kind: MarkKind::Whiteout,
+            of: path.clone(),
+        }))
+    }
+
+    /// A branch's own directory, no link followed; `None` where it has none there.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn dir_at(&self, branch: usize, path: &Bytes) -> Result<Option<Dir>> {
         let Ok(root) = &self.branches[branch].dir else {
             return Ok(None);
         };
-        let fail = |errno| Error::io(self.on_host(branch, path), errno);
         let mut dir = root.clone();
-        let mut parts = path.components().peekable();
-        while let Some(name) = parts.next() {
-            if parts.peek().is_none() {
-                let grammar = self.branches[branch].grammar;
-                return match grammar.look(&Source::Disk(&dir), name) {
-                    Err(Errno::NAMETOOLONG) => Ok(None),
-                    Err(errno) => Err(fail(errno)),
-                    // An entry that is itself a mark is no version of anything.
-                    Ok(seen) if seen.entry.is_none() => Ok(None),
-                    Ok(_) => dir.stat(name).map_err(fail),
-                };
-            }
+        for name in path.components() {
             dir = match dir.child(name, Access::Lookup) {
                 Ok(child) => child,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
                     return Ok(None);
                 }
-                Err(errno) => return Err(fail(errno)),
+                Err(errno) => return Err(Error::io(self.on_host(branch, path), errno)),
             };
         }
-        dir.stat_self().map(Some).map_err(fail)
+        Ok(Some(dir))
     }
 
     /// Where a path of the union lies on the host, in one branch.
@@ -274,6 +316,9 @@ pub struct Cut {
     /// The mark's own path, as if the branch were the root.
     pub mark: Bytes,
     pub kind: MarkKind,
+    /// What is marked: the deleted name, or the opaque directory.
+    #[serde(skip)]
+    pub of: Bytes,
 }
 
 /// What a name means.
@@ -490,6 +535,28 @@ impl<'s> Node<'s> {
             .map_err(|errno| Error::io(self.host_path(part), errno))
     }
 
+    /// Opens the content of a regular file that the branch `from` provides here: `data` is where
+    /// that is, if the branch has only the metadata.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn open_content(&self, from: usize, name: &[u8], data: Option<&DataAt>) -> Result<OwnedFd> {
+        let (branch, path, dir) = match data {
+            None => {
+                let path = self.place_in(from).join(name);
+                (from, path, self.dir(from).cloned())
+            }
+            Some(data) => {
+                let dir = self.stack.dir_at(data.branch, &data.path.parent())?;
+                (data.branch, data.path.clone(), dir)
+            }
+        };
+        let opened = dir
+            .ok_or(Errno::NOENT)
+            .and_then(|dir| dir.open_file(path.file_name()));
+        opened.map_err(|errno| Error::io(self.stack.on_host(branch, &path), errno))
+    }
+
     /// Where a name of this place lies on the host, in one branch.
     pub fn on_host(&self, branch: usize, name: &[u8]) -> Bytes {
         let place = self.place_in(branch);
@@ -602,6 +669,7 @@ impl<'s> Node<'s> {
                         branch,
                         mark,
                         kind: MarkKind::Whiteout,
+                        of: self.path.join(name),
                     });
                     break;
                 }
@@ -659,6 +727,7 @@ impl<'s> Node<'s> {
                 branch: found[lowest].branch,
                 mark: path.join(OPAQUE),
                 kind: MarkKind::Opaque,
+                of: path.clone(),
             });
         }
         cuts.extend(cut);

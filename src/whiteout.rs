@@ -13,6 +13,8 @@
 //! first opaque attribute that it has, else `.wh..wh..opq`. The mark of a name that is itself a
 //! mark's - `.wh..opq` beside `.wh..wh..opq` - is none.
 
+use std::borrow::Cow;
+
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -333,7 +335,28 @@ impl Grammar {
         is_valid.then_some(Some(value)).ok_or(Errno::INVAL)
     }
 
-    /// The name on disk of the mark that deletes `name`.
+    /// The name on disk of the whiteout that a directory has of `name`; none where it has none.
+    ///
+    /// # Errors
+    /// An entry that cannot be asked.
+    pub fn whiteout_name(self, source: &Source<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+        let looked = match self.look(source, name) {
+            Err(Errno::NAMETOOLONG) => return Ok(None),
+            looked => looked?,
+        };
+        if looked.whiteout == Validity::Absent {
+            return Ok(None);
+        }
+        if let Grammar::FuseOverlay(_) = self {
+            let mark = [PREFIX, name].concat();
+            if source.kind(&mark).is_ok_and(|kind| kind.is_some()) {
+                return Ok(Some(mark));
+            }
+        }
+        Ok(Some(self.whiteout_of(name)))
+    }
+
+    /// The name on disk of the whiteout that the union itself makes of `name`.
     pub fn whiteout_of(self, name: &[u8]) -> Vec<u8> {
         match self {
             Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => name.to_vec(),
@@ -347,6 +370,41 @@ impl Grammar {
         match self {
             Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => b"",
             Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain => OPAQUE,
+        }
+    }
+
+    /// The name under which the union shows an attribute of a branch: none for its own ones. What
+    /// a union on top of this one has stored for itself is escaped: `overlay.overlay.`.
+    pub fn shown_attribute(self, name: &[u8]) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Grammar::Overlay(rules) => {
+                let prefix = rules.namespace.prefix();
+                match name.strip_prefix(prefix) {
+                    None => Some(Cow::Borrowed(name)),
+                    Some(rest) => rest
+                        .strip_prefix(ESCAPE)
+                        .map(|rest| Cow::Owned([prefix, rest].concat())),
+                }
+            }
+            Grammar::FuseOverlay(_) => {
+                let is_own = FUSE_OWN.iter().any(|prefix| name.starts_with(prefix));
+                (!is_own).then_some(Cow::Borrowed(name))
+            }
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::OverlayData | Grammar::Plain => {
+                Some(Cow::Borrowed(name))
+            }
+        }
+    }
+
+    /// The name under which a branch has an attribute that the union shows.
+    pub fn stored_attribute(self, name: &[u8]) -> Vec<u8> {
+        let Grammar::Overlay(rules) = self else {
+            return name.to_vec();
+        };
+        let prefix = rules.namespace.prefix();
+        match name.strip_prefix(prefix) {
+            Some(rest) => [prefix, ESCAPE, rest].concat(),
+            None => name.to_vec(),
         }
     }
 
@@ -404,8 +462,18 @@ impl Grammar {
     }
 }
 
+/// What stands after its own prefix in a name that overlay has escaped.
+const ESCAPE: &[u8] = b"overlay.";
+
+/// What the names of fuse-overlayfs's own attributes begin with.
+const FUSE_OWN: [&[u8]; 3] = [
+    b"trusted.overlay.",
+    b"user.overlay.",
+    b"user.fuseoverlayfs.",
+];
+
 /// The attributes of an opaque directory that fuse-overlayfs knows, in its order.
-const FUSE_OPAQUE: [&str; 3] = [
+pub const FUSE_OPAQUE: [&str; 3] = [
     "trusted.overlay.opaque",
     "user.overlay.opaque",
     "user.fuseoverlayfs.opaque",

@@ -12,7 +12,7 @@ use crate::command::{Context, Outcome, Report, Version, subjects};
 use crate::difference::{Change, Difference, differences};
 use crate::dir::Kind;
 use crate::error::{Error, Result};
-use crate::union::Node;
+use crate::union::{Entry, Node};
 
 /// One copied-up file.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -88,7 +88,15 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
                     union: label.clone(),
                     path: difference.path.clone(),
                     kind: new.kind,
-                    from: Version::new(&target.union, before.branch, &old),
+                    from: {
+                        let (branch, layer) = target.union.compared_with(before.branch);
+                        Version {
+                            branch,
+                            layer,
+                            kind: old.kind,
+                            size: old.size,
+                        }
+                    },
                     differs,
                     cost,
                 }))
@@ -115,8 +123,8 @@ pub fn differs(difference: &Difference<'_>) -> Result<Vec<Differs>> {
         return Ok(vec![Differs::Type]);
     }
     let is_content = match (old.kind, difference.versions()) {
-        (Kind::File, Some((before, old_branch, after, new_branch, name))) => {
-            old.size != new.size || !is_same_file((before, old_branch), (after, new_branch), name)?
+        (Kind::File, Some((before, _, after, _, name))) => {
+            old.size != new.size || !is_same_file(before, after, name)?
         }
         (Kind::Symlink, Some((before, old_branch, after, new_branch, name))) => {
             link(before, old_branch, name)? != link(after, new_branch, name)?
@@ -145,7 +153,7 @@ fn link(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Vec<u8>> {
     dir.read_link(name).map_err(fail)
 }
 
-fn is_same_file(old: (&Node<'_>, usize), new: (&Node<'_>, usize), name: &[u8]) -> Result<bool> {
+fn is_same_file(old: &Node<'_>, new: &Node<'_>, name: &[u8]) -> Result<bool> {
     let mut old = Reader::open(old, name)?;
     let mut new = Reader::open(new, name)?;
     loop {
@@ -167,14 +175,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn open((node, branch): (&Node<'_>, usize), name: &[u8]) -> Result<Reader> {
-        let path = node.on_host(branch, name);
-        let fail = |errno| Error::io(path.clone(), errno);
-        let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
-        let file = File::from(dir.open_file(name).map_err(fail)?);
+    fn open(node: &Node<'_>, name: &[u8]) -> Result<Reader> {
+        let Entry::Leaf { from, data, .. } = node.child(name)? else {
+            return Err(Error::io(node.path().join(name), Errno::NOENT));
+        };
+        let file = node.open_content(from, name, data.as_deref())?;
         Ok(Reader {
-            file,
-            path,
+            file: File::from(file),
+            path: node.on_host(from, name),
             buffer: vec![0; 128 * 1024],
         })
     }

@@ -17,7 +17,7 @@ pub mod whiteouts;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::dir::{Kind, Stat};
+use crate::dir::{self, Kind, Stat};
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
 use crate::target::{self, Base, Target};
@@ -54,6 +54,10 @@ impl Context<'_> {
     /// Opens a target's branches. One that cannot be opened makes every answer unsure.
     pub fn open(&mut self, target: &Target) -> Stack {
         let stack = target.union.open(self.survey.host);
+        if stack.has_trusted_marks() && !dir::reads_trusted_attributes() {
+            let union = self.survey.label(&target.union);
+            self.problems.push(Error::MarksUnreadable { union });
+        }
         self.problems.extend(target.union.unknown());
         self.problems.extend(stack.lost());
         stack

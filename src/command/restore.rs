@@ -14,8 +14,10 @@ use crate::command::which::hidden_by;
 use crate::command::{Context, Outcome, Report, Version};
 pub use crate::copy::Depth;
 use crate::dir::{Access, Dir, Kind};
+use crate::engine::namespace::Process;
 use crate::engine::{MountPoint, MountState, Union, UnionKind};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::plan::{Ground, Plan, Step, View, shell_quote};
 use crate::target::{self, Target};
 use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, Why, lookup};
@@ -92,13 +94,11 @@ pub struct Row {
 }
 
 pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
-    let (target, path) = choose(context, query)?;
-    let is_overlay = matches!(target.union.kind, UnionKind::Overlay { .. });
-    if is_overlay && !matches!(query.goal, Goal::CopyOut(_)) {
-        return Err(Error::Refused {
-            what: "this version of layerctl does not write to an overlay".into(),
-            hint: "copy the version out with --to DIR".into(),
-        });
+    // What is mounted is written to in another way, wherever it is mounted.
+    context.survey.look_everywhere();
+    let (mut target, path) = choose(context, query)?;
+    if context.survey.host.is_live() && target.union.state == MountState::NotMounted {
+        target::mount_if_mounted(&context.survey, &mut target.union);
     }
     let stack = context.open(&target);
     if let Some(error) = stack.lost().next() {
@@ -128,9 +128,12 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     if let Goal::CopyOut(to) | Goal::Revert(Changed::Save(to)) = &query.goal {
         refuse_inside(&stack, to)?;
     }
-    let plan = match plan(&stack, &path, query, &mut row)? {
+    let plan = match plan(&stack, &path, query, &ground, &mut row)? {
         Ok(plan) => plan,
         Err(_) if is_forgotten(&stack, &ground, &row.path)? => {
+            if stack.overlay_rules().is_some() {
+                return Err(forgotten_by_overlay(&target.union, &row.path));
+            }
             row.strategy = Some("refresh");
             Plan::Refresh
         }
@@ -287,6 +290,19 @@ fn is_forgotten(stack: &Stack, ground: &Ground, path: &Bytes) -> Result<bool> {
     Ok(found.entry.kind().is_some() && found.place.is_some() && view.look(path)?.is_none())
 }
 
+/// An overlay cannot be told to look again.
+fn forgotten_by_overlay(union: &Union, path: &Bytes) -> Error {
+    Error::Refused {
+        what: format!(
+            "{path} is in the branches, but {} has cached that it is not there",
+            union.label()
+        ),
+        hint: "stop the container, or unmount the union, and start it again; \
+               `echo 2 > /proc/sys/vm/drop_caches` may do, too"
+            .into(),
+    }
+}
+
 /// Whether something is copied out into the host that is looked at.
 fn is_into(plan: &Plan<'_>, root: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
@@ -375,9 +391,13 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes, query: &Query<'_>)
             .filter(|mount| path.strip_prefix(&mount.root).is_some())
             // What is mounted over it later is what a look there would see.
             .filter(|mount| {
-                let covering = context.survey.table.covering(&mount.path);
-                mount.process.is_some()
-                    || covering.is_some_and(|covering| covering.superblock() == union.superblock)
+                let table = match mount.process {
+                    None => Ok(context.survey.table.clone()),
+                    Some(id) => Process::read(host, id).map(|process| process.table),
+                };
+                let table = table.unwrap_or_default();
+                let covering = table.covering(&mount.path);
+                covering.is_some_and(|covering| covering.superblock() == union.superblock)
             })
             // The whole union rather than a part of it, and where it can be written to.
             .min_by_key(|mount| {
@@ -395,8 +415,27 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes, query: &Query<'_>)
     Ok(Ground {
         root,
         view,
+        workshop: workshop(host, union),
         command: command_line(query),
     })
+}
+
+/// The directory beside an overlay's upper one that its mount works in. In it nothing is ever
+/// shown, and nothing but `work` and `index` is the kernel's.
+fn workshop(host: &Host, union: &Union) -> Option<Dir> {
+    let upper = union.branches.first()?;
+    if union.kind == UnionKind::Aufs || !upper.spec.permission.is_writable() {
+        return None;
+    }
+    let work = host
+        .open_dir(&upper.spec.path.parent().join(b"work"))
+        .ok()?;
+    let is_workshop = work
+        .stat(b"work")
+        .ok()?
+        .is_some_and(|stat| stat.kind == Kind::Directory);
+    let is_beside = host.stat(&upper.spec.path).ok()??.dev == work.stat_self().ok()?.dev;
+    (is_workshop && is_beside).then_some(work)
 }
 
 /// What the branches hold at a path, topmost first, hidden or not.
@@ -420,6 +459,7 @@ fn plan<'s>(
     stack: &'s Stack,
     path: &Bytes,
     query: &Query<'_>,
+    ground: &Ground,
     row: &mut Row,
 ) -> Result<Result<Plan<'s>, String>> {
     let root = stack.whole(Reading::Nothing);
@@ -450,6 +490,7 @@ fn plan<'s>(
                 .path()
                 .join(&stack.branches[*branch].grammar.whiteout_of(&name)),
             kind: MarkKind::Whiteout,
+            of: place.path().join(&name),
         }),
         Entry::Broken { errno, .. } => {
             return Ok(Err(format!(
@@ -460,6 +501,15 @@ fn plan<'s>(
         _ => hidden_by(&found, &versions),
     };
     let Some(cut) = cut else {
+        if let Some(base) = &stack.base
+            && let Some(plan) = from_base(base, &found, &place, name, query)?
+        {
+            row.strategy = Some(match query.goal {
+                Goal::CopyOut(_) => "copy-out",
+                _ => "copy",
+            });
+            return Ok(Ok(plan));
+        }
         return Ok(Err("it is not deleted: no branch has it".into()));
     };
     let is_beside = matches!(found.entry, Entry::Broken { .. });
@@ -491,7 +541,9 @@ fn plan<'s>(
     let Goal::Undelete(wanted) = query.goal else {
         return Ok(Err("nothing to do".into()));
     };
-    let fits = is_exact && can_write_mark && unhidden.is_some();
+    // What lies below a mounted overlay is not changed: what the mount would show is undefined.
+    let is_mounted_overlay = stack.overlay_rules().is_some() && ground.view.is_some();
+    let fits = is_exact && can_write_mark && unhidden.is_some() && !is_mounted_overlay;
     let strategy = match wanted {
         // What stands beside its mark needs no copy: an earlier run was killed between two steps.
         _ if is_beside && unhidden.is_some() => Strategy::Unhide,
@@ -502,6 +554,18 @@ fn plan<'s>(
     match strategy {
         Strategy::Unhide => {
             row.strategy = Some("unhide");
+            if is_mounted_overlay {
+                return Err(Error::Refused {
+                    what: format!(
+                        "{} lies below a mounted overlay: what that shows when its branches change is undefined, \
+                         and it would go on to deny the name",
+                        cut.mark
+                    ),
+                    hint: "copy it back through the mount with --strategy copy, or stop the container \
+                           (unmount the union) and run this again"
+                        .into(),
+                });
+            }
             if !can_write_mark {
                 return Err(Error::Refused {
                     what: format!(
@@ -521,10 +585,7 @@ fn plan<'s>(
                 });
             };
             row.reappears = reappears;
-            Ok(Ok(Plan::Unhide {
-                branch: cut.branch,
-                mark: cut.mark,
-            }))
+            Ok(Ok(Plan::Unhide { cut }))
         }
         Strategy::Copy => {
             row.strategy = Some("copy");
@@ -564,9 +625,7 @@ fn copy_plan<'s>(
     }
     let mut chain = vec![name.clone()];
     chain.extend(found.rest.iter().cloned());
-    let mark = place
-        .path()
-        .join(&stack.branches[writable].grammar.whiteout_of(&name));
+    let whiteout = stack.whiteout(writable, &place.path().join(&name))?;
     let (source, from) = source_of(
         stack,
         cut.branch + 1,
@@ -579,19 +638,10 @@ fn copy_plan<'s>(
     } else {
         version.kind
     };
-    let mut missing = Vec::new();
-    let mut on_the_way = Bytes::from("/");
-    for name in place.path().components() {
-        on_the_way = on_the_way.join(name);
-        let there = stack.version(writable, &on_the_way)?;
-        if there.is_none_or(|stat| stat.kind != Kind::Directory) {
-            missing.push(on_the_way.clone());
-        }
-    }
     Ok(Plan::Copy {
-        missing,
+        missing: missing(stack, writable, place.path())?,
         writable,
-        has_whiteout: stack.version(writable, &mark)?.is_some(),
+        whiteout,
         place: place.clone(),
         chain,
         source,
@@ -599,6 +649,73 @@ fn copy_plan<'s>(
         first,
         depth,
     })
+}
+
+/// The directories on the way to a place that a branch does not have, topmost first.
+fn missing(stack: &Stack, branch: usize, place: &Bytes) -> Result<Vec<Bytes>> {
+    let mut missing = Vec::new();
+    let mut on_the_way = Bytes::from("/");
+    for name in place.components() {
+        on_the_way = on_the_way.join(name);
+        let there = stack.version(branch, &on_the_way)?;
+        if there.is_none_or(|stat| stat.kind != Kind::Directory) {
+            missing.push(on_the_way.clone());
+        }
+    }
+    Ok(missing)
+}
+
+/// What the layer had that this one began as a copy of: no mark tells that it was deleted.
+fn from_base<'s>(
+    base: &'s Stack,
+    found: &Resolution<'s>,
+    place: &Node<'s>,
+    name: Vec<u8>,
+    query: &Query<'_>,
+) -> Result<Option<Plan<'s>>> {
+    let root = base.whole(Reading::Nothing);
+    let version = lookup(&root, found.path.as_bytes(), Follow::NotLast)?.entry;
+    let (Some(kind), Some(from)) = (version.kind(), version.provider()) else {
+        return Ok(None);
+    };
+    if kind == Kind::Directory && query.depth == Depth::OneEntry {
+        return Err(is_directory(&found.path));
+    }
+    let directory = |path: &Bytes| match lookup(&root, path.as_bytes(), Follow::NotLast)?.entry {
+        Entry::Dir(node) => Ok(Some(node)),
+        _ => Ok(None),
+    };
+    if let Goal::CopyOut(to) = &query.goal {
+        let source = directory(&found.path.parent())?;
+        return Ok(source.map(|source| Plan::CopyOut {
+            source,
+            from,
+            name: found.path.file_name().to_vec(),
+            to: to.clone(),
+            depth: query.depth,
+        }));
+    }
+    let (Some(source), Some(writable)) = (directory(place.path())?, place.stack().writable())
+    else {
+        return Ok(None);
+    };
+    let mut chain = vec![name];
+    chain.extend(found.rest.iter().cloned());
+    Ok(Some(Plan::Copy {
+        missing: missing(place.stack(), writable, place.path())?,
+        writable,
+        whiteout: None,
+        place: place.clone(),
+        first: if chain.len() > 1 {
+            Kind::Directory
+        } else {
+            kind
+        },
+        chain,
+        source,
+        from,
+        depth: query.depth,
+    }))
 }
 
 /// The view that has the version, at one of its directories, and the branch that provides it:
@@ -659,17 +776,7 @@ fn copy_out<'s>(
 
 /// What else would come back if a mark were removed; `None` if the path itself would not.
 fn unhidden(stack: &Stack, cut: &Cut, path: &Bytes) -> Result<Option<Vec<Bytes>>> {
-    let marked = match cut.kind {
-        MarkKind::Opaque => cut.mark.parent(),
-        MarkKind::Whiteout => {
-            let hidden = cut
-                .mark
-                .file_name()
-                .strip_prefix(b".wh.")
-                .unwrap_or_default();
-            cut.mark.parent().join(hidden)
-        }
-    };
+    let marked = &cut.of;
     let root = stack.whole(Reading::Nothing);
     let Entry::Dir(parent) = lookup(&root, marked.parent().as_bytes(), Follow::NotLast)?.entry
     else {
@@ -677,7 +784,7 @@ fn unhidden(stack: &Stack, cut: &Cut, path: &Bytes) -> Result<Option<Vec<Bytes>>
     };
     let without = parent.child_without_mark(marked.file_name(), cut.branch, cut.kind)?;
     let with = parent.child(marked.file_name())?;
-    let Some(rest) = path.strip_prefix(&marked) else {
+    let Some(rest) = path.strip_prefix(marked) else {
         return Ok(None);
     };
     let mut reappears = Vec::new();

@@ -233,8 +233,10 @@ fn read_overlay(host: &Host, union: &mut Union) {
         // Engines give long options relative to the directory that they keep layers in, where
         // each has its own directory, with the upper one and the mount point in it.
         let upper = options.upper.take().filter(is_absolute);
-        let points = union.mounts.iter().map(|mount| &mount.path);
-        let mut bases = upper.iter().chain(points).map(grandparent);
+        let points = || union.mounts.iter().map(|mount| &mount.path);
+        let bases = upper.iter().chain(points()).map(grandparent);
+        // A person may have typed them in the directory where the mount point is.
+        let mut bases = bases.chain(points().map(Bytes::parent));
         let exists = |path: Bytes| host.stat(&path).is_ok_and(|stat| stat.is_some());
         if let Some(base) = bases.find(|base| exists(base.join_path(&first.path))) {
             for spec in specs.iter_mut().filter(|spec| !is_absolute(&spec.path)) {

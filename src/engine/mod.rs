@@ -3,6 +3,7 @@
 //! An engine ends in [`Union`]s: a list of branches with what each of them is. It knows no verb.
 
 pub mod docker;
+pub mod fuse;
 pub mod inventory;
 pub mod kernel;
 pub mod mount_table;
@@ -415,6 +416,9 @@ impl<'h> Survey<'h> {
         for union in &mut unions {
             for engine in &self.engines {
                 engine.recognise(union);
+            }
+            if matches!(union.kind, UnionKind::FuseOverlay(_)) && union.branches.is_empty() {
+                fuse::ask_program(self.host, union);
             }
         }
         self.mounted.append(&mut unions);

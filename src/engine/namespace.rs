@@ -46,7 +46,8 @@ pub fn others(host: &Host) -> Vec<Process> {
     processes
 }
 
-fn processes_of(host: &Host) -> Vec<u32> {
+/// The processes of a host.
+pub fn processes_of(host: &Host) -> Vec<u32> {
     let Ok(names) = host.list(&Bytes::from("/proc")) else {
         return Vec::new();
     };
@@ -60,6 +61,7 @@ fn processes_of(host: &Host) -> Vec<u32> {
     ids
 }
 
+/// Where the kernel tells of a process.
 pub fn directory(process: u32) -> Bytes {
     Bytes::from(format!("/proc/{process}"))
 }

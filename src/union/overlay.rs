@@ -119,8 +119,10 @@ impl<'s> Node<'s> {
                 }
                 Layer::Nothing => says(branch, Says::Nothing),
                 Layer::Skipped => says(branch, Says::Skipped),
-                Layer::Whiteout(cut) => {
+                Layer::Whiteout(mut cut) => {
                     says(branch, Says::Whiteout);
+                    // A redirect may have asked for another name.
+                    cut.of = self.path.join(name);
                     cuts.push(cut.clone());
                     deleted = Some(cut);
                 }
@@ -141,6 +143,7 @@ impl<'s> Node<'s> {
                             branch,
                             mark: place.clone(),
                             kind: MarkKind::Opaque,
+                            of: self.path.join(name),
                         });
                     }
                     let shown = self.path.join(name);
@@ -253,10 +256,12 @@ impl<'s> Node<'s> {
         let is_deleted = seen.whiteout != Validity::Absent;
         if is_deleted && !(is_last_element && without == Some((branch, MarkKind::Whiteout))) {
             search.stop = true;
+            let mark = grammar.whiteout_name(&source, name).map_err(fail)?;
             return Ok(Layer::Whiteout(Cut {
                 branch,
-                mark: path,
+                mark: mark.map_or(path, |mark| place.join(&mark)),
                 kind: MarkKind::Whiteout,
+                of: self.path.join(name),
             }));
         }
         let Some(kind) = seen.entry else {

@@ -47,6 +47,8 @@ pub struct Docker<'h> {
     root: Bytes,
     /// Where overlay's marks are: a daemon without root's rights has the user's.
     namespace: Namespace,
+    /// The storage driver that `daemon.json` names.
+    configured_driver: Option<String>,
     /// What could not be read.
     problems: RefCell<Vec<Error>>,
     /// `mount id -> container id`, once it has been asked for.
@@ -58,7 +60,12 @@ impl<'h> Docker<'h> {
     /// those in it that belong to remapped users.
     pub fn find(host: &'h Host, named: Option<&Bytes>) -> Vec<Docker<'h>> {
         let mut docker = Docker::new(host, Bytes::from(DEFAULT_ROOT));
-        let named = named.cloned().or_else(|| docker.configured_root());
+        let daemon = docker.configuration();
+        docker.configured_driver = daemon.storage_driver;
+        let named = named.cloned().or_else(|| {
+            let root = daemon.data_root.or(daemon.graph);
+            root.map(Bytes::from)
+        });
         let is_named = named.is_some();
         docker.root = named.unwrap_or(docker.root);
         // A directory that was named, or to which a link leads, has to be there.
@@ -78,7 +85,10 @@ impl<'h> Docker<'h> {
         let names = host.list(&docker.root).unwrap_or_default().into_iter();
         let remapped = names
             .filter(|(name, kind)| *kind == Kind::Directory && is_remapped(name))
-            .map(|(name, _)| Docker::new(host, docker.root.join(&name)))
+            .map(|(name, _)| Docker {
+                configured_driver: docker.configured_driver.clone(),
+                ..Docker::new(host, docker.root.join(&name))
+            })
             .collect::<Vec<_>>();
         std::iter::once(docker).chain(remapped).collect()
     }
@@ -88,29 +98,20 @@ impl<'h> Docker<'h> {
             host,
             root,
             namespace: Namespace::Trusted,
+            configured_driver: None,
             problems: RefCell::default(),
             mounts: OnceCell::new(),
         }
     }
 
-    fn configured_root(&self) -> Option<Bytes> {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Daemon {
-            #[serde(rename = "data-root")]
-            data_root: Option<String>,
-            /// The older name of the same.
-            graph: Option<String>,
-        }
+    /// What `daemon.json` says that concerns files.
+    fn configuration(&self) -> Daemon {
         let path = Bytes::from("/etc/docker/daemon.json");
         match read_json::<Option<Daemon>>(self.host, &path) {
-            Ok(daemon) => {
-                let daemon = daemon.unwrap_or_default();
-                daemon.data_root.or(daemon.graph).map(Bytes::from)
-            }
+            Ok(daemon) => daemon.unwrap_or_default(),
             Err(error) => {
                 self.note_unless_absent(error);
-                None
+                Daemon::default()
             }
         }
     }
@@ -232,12 +233,19 @@ impl Engine for Docker<'_> {
         self.read_layers()
     }
 
-    /// Aufs where any container has it, else the newest container's, else the one whose layers
-    /// are here.
+    /// The one that `daemon.json` names; else that of a container that runs; else aufs where any
+    /// container has it, the newest container's, or the one whose layers are here.
     fn driver(&self, containers: &[Container]) -> String {
+        if let Some(driver) = &self.configured_driver {
+            return driver.clone();
+        }
         let in_use = containers
             .iter()
-            .find(|container| container.driver == Driver::Aufs.name())
+            .find(|container| container.state.running)
+            .or_else(|| {
+                let mut containers = containers.iter();
+                containers.find(|container| container.driver == Driver::Aufs.name())
+            })
             .or(containers.first());
         if let Some(container) = in_use {
             return container.driver.clone();
@@ -308,6 +316,15 @@ impl Engine for Docker<'_> {
     fn mount_dir_at(&self, path: &Bytes) -> Option<(Container, Bytes)> {
         self.mount_dir(path)
     }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+struct Daemon {
+    data_root: Option<String>,
+    /// The older name of the same.
+    graph: Option<String>,
+    storage_driver: Option<String>,
 }
 
 /// The directory of remapped users is called `<uid>.<gid>`.

@@ -1,0 +1,235 @@
+//! How marks are taken away, made, and put back: what `restore` does to a writable branch, in the
+//! branch's own grammar.
+//!
+//! ```text
+//! AUFS           a whiteout and an opaque mark are files: unlinked, or made as AUFS makes them
+//! overlay        a whiteout is a device, an opaque mark an attribute of the directory
+//! fuse-overlayfs a whiteout is either; a directory may be opaque three times over
+//! ```
+
+use rustix::fs::{AtFlags, XattrFlags, linkat, lremovexattr, lsetxattr, unlinkat};
+use rustix::io::Errno;
+
+use crate::bytes::Bytes;
+use crate::copy::{self, sync_dir};
+use crate::dir::{Access, Dir, Kind, entry_path};
+use crate::error::{Error, Result};
+use crate::overlay::Namespace;
+use crate::plan::shell_quote;
+use crate::union::{Cut, Stack};
+use crate::whiteout::{FUSE_OPAQUE, Grammar, MarkKind, OPAQUE, Source};
+
+/// AUFS's own empty file, of which its marks are links.
+const HOUSEKEEPING_WHITEOUT: &[u8] = b".wh..wh.aufs";
+/// What fuse-overlayfs leaves beside its opaque mark.
+const FUSE_OPAQUE_DEVICE: &[u8] = b".wh..opq";
+
+/// A mark of a branch that is about to be removed or made.
+pub struct Mark<'a> {
+    stack: &'a Stack,
+    cut: &'a Cut,
+}
+
+impl<'a> Mark<'a> {
+    pub fn new(stack: &'a Stack, cut: &'a Cut) -> Mark<'a> {
+        Mark { stack, cut }
+    }
+
+    fn grammar(&self) -> Grammar {
+        self.stack.branches[self.cut.branch].grammar
+    }
+
+    fn fail(&self) -> impl Fn(Errno) -> Error {
+        let path = self.stack.on_host(self.cut.branch, &self.cut.mark);
+        move |errno| Error::io(path.clone(), errno)
+    }
+
+    /// The directory that the mark lies in, after a look at what has its name now.
+    ///
+    /// # Errors
+    /// It is gone, or something else has its name.
+    pub fn find(&self) -> Result<Dir> {
+        let fail = self.fail();
+        let dir = branch_dir(self.stack, self.cut.branch, &self.cut.mark.parent())?;
+        let name = self.cut.mark.file_name();
+        let stat = dir.stat(name).map_err(&fail)?;
+        let stat = stat.ok_or_else(|| fail(Errno::NOENT))?;
+        let is_mark = match (self.grammar(), self.cut.kind) {
+            (Grammar::Overlay(_) | Grammar::FuseOverlay(_), MarkKind::Opaque) => {
+                stat.kind == Kind::Directory
+            }
+            (grammar @ (Grammar::Overlay(_) | Grammar::FuseOverlay(_)), MarkKind::Whiteout) => {
+                let found = grammar.mark_at(&Source::Disk(&dir), name).map_err(&fail)?;
+                found.is_some()
+            }
+            _ => stat.kind == Kind::File,
+        };
+        match is_mark {
+            true => Ok(dir),
+            false => Err(Error::damaged(
+                self.stack.on_host(self.cut.branch, &self.cut.mark),
+                "is not the mark any more that it was",
+            )),
+        }
+    }
+
+    /// Removes it, from the directory that [`Mark::find`] found.
+    pub fn remove_from(&self, dir: &Dir) -> Result<(), Errno> {
+        let name = self.cut.mark.file_name();
+        match (self.grammar(), self.cut.kind) {
+            (Grammar::Overlay(rules), MarkKind::Opaque) => {
+                let attribute = rules.namespace.attributes().opaque;
+                lremovexattr(entry_path(&*dir.fd()?, name), attribute)
+            }
+            (Grammar::FuseOverlay(_), MarkKind::Opaque) => {
+                let marked = dir.child(name, Access::List)?;
+                remove_fuse_opaque(&marked)
+            }
+            // One that a directory is, too, to fuse-overlayfs.
+            _ => match dir.stat(name)?.map(|stat| stat.kind) {
+                Some(Kind::Directory) => unlinkat(&*dir.fd()?, name, AtFlags::REMOVEDIR),
+                _ => unlinkat(&*dir.fd()?, name, AtFlags::empty()),
+            },
+        }
+    }
+
+    /// Finds it and removes it for good.
+    ///
+    /// # Errors
+    /// It is not there any more, or cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        let dir = self.find()?;
+        self.remove_from(&dir).map_err(self.fail())?;
+        sync_dir(&dir).map_err(self.fail())
+    }
+
+    /// Makes it anew, in the directory that it lay in.
+    pub fn put_back(&self, dir: &Dir) -> Result<(), Errno> {
+        make_file(self.stack, self.cut.branch, dir, self.cut.mark.file_name())
+    }
+
+    /// The commands that put it back. `at` is its path on the machine.
+    pub fn undo(&self, at: &Bytes) -> Result<Vec<String>> {
+        let path = shell_quote(at);
+        Ok(match (self.grammar(), self.cut.kind) {
+            (Grammar::Overlay(rules), MarkKind::Opaque) => {
+                vec![set_opaque(rules.namespace.attributes().opaque, &path)]
+            }
+            (Grammar::FuseOverlay(namespace), MarkKind::Opaque) => {
+                vec![set_opaque(fuse_opaque(namespace), &path)]
+            }
+            (Grammar::Overlay(rules), MarkKind::Whiteout) => {
+                let dir = self.find()?;
+                let stat = dir.stat(self.cut.mark.file_name()).map_err(self.fail())?;
+                match stat.map(|stat| stat.kind) {
+                    Some(Kind::File) => vec![
+                        format!("install -m 0444 /dev/null {path}"),
+                        format!(
+                            "setfattr -n {} {path}",
+                            rules.namespace.attributes().whiteout
+                        ),
+                    ],
+                    _ => vec![make_device(&path)],
+                }
+            }
+            (Grammar::FuseOverlay(_), MarkKind::Whiteout)
+                if !self.grammar().hides_entry(self.cut.mark.file_name()) =>
+            {
+                vec![make_device(&path)]
+            }
+            _ => vec![format!("install -m 0444 /dev/null {path}")],
+        })
+    }
+}
+
+fn make_device(path: &str) -> String {
+    format!("mknod {path} c 0 0")
+}
+
+fn set_opaque(attribute: &str, path: &str) -> String {
+    format!("setfattr -n {attribute} -v y {path}")
+}
+
+/// The attribute by which fuse-overlayfs itself marks a directory.
+fn fuse_opaque(namespace: Namespace) -> &'static str {
+    match namespace {
+        Namespace::Trusted => FUSE_OPAQUE[0],
+        Namespace::User => FUSE_OPAQUE[2],
+    }
+}
+
+/// The file goes last: as long as it or an attribute is there, the directory is opaque.
+fn remove_fuse_opaque(dir: &Dir) -> Result<(), Errno> {
+    if let Some(stat) = dir.stat(FUSE_OPAQUE_DEVICE)?
+        && stat.kind == Kind::Char
+        && stat.rdev == 0
+    {
+        unlinkat(&*dir.fd()?, FUSE_OPAQUE_DEVICE, AtFlags::empty())?;
+    }
+    // From the last asked to the first, so that none that says otherwise comes to be heeded.
+    for attribute in FUSE_OPAQUE.iter().rev() {
+        match lremovexattr(entry_path(&*dir.fd()?, b"."), *attribute) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            result => result?,
+        }
+    }
+    match dir.stat(OPAQUE)?.map(|stat| stat.kind) {
+        None => Ok(()),
+        Some(Kind::Directory) => unlinkat(&*dir.fd()?, OPAQUE, AtFlags::REMOVEDIR),
+        Some(_) => unlinkat(&*dir.fd()?, OPAQUE, AtFlags::empty()),
+    }
+}
+
+/// Makes a mark as AUFS does: a link of the branch's own empty file, or else an empty file.
+pub fn make_file(stack: &Stack, branch: usize, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let fd = dir.fd()?;
+    if let Ok(root) = &stack.branches[branch].dir
+        && root
+            .stat(HOUSEKEEPING_WHITEOUT)?
+            .is_some_and(|stat| stat.kind == Kind::File && stat.size == 0)
+        && linkat(
+            &*root.fd()?,
+            HOUSEKEEPING_WHITEOUT,
+            &*fd,
+            name,
+            AtFlags::empty(),
+        )
+        .is_ok()
+    {
+        return Ok(());
+    }
+    let made = copy::create_file(dir, name)?;
+    rustix::fs::fchmod(&made, rustix::fs::Mode::from_raw_mode(0o444))
+}
+
+/// Makes a directory opaque that is being made, and gives it back the times that this changed.
+pub fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let set = |attribute: &str| {
+        let path = entry_path(&*parent.fd()?, name);
+        lsetxattr(path, attribute, b"y", XattrFlags::CREATE)
+    };
+    match stack.branches[branch].grammar {
+        Grammar::Overlay(rules) => set(rules.namespace.attributes().opaque),
+        Grammar::FuseOverlay(namespace) => set(fuse_opaque(namespace)),
+        _ => {
+            let before = parent.stat(name)?.ok_or(Errno::NOENT)?;
+            let dir = parent.child(name, Access::Lookup)?;
+            make_file(stack, branch, &dir, OPAQUE)?;
+            copy::set_times(parent, name, &before)
+        }
+    }
+}
+
+/// Opens a directory of a branch, no link followed.
+pub fn branch_dir(stack: &Stack, branch: usize, path: &Bytes) -> Result<Dir> {
+    let root = stack.branches[branch].dir.as_ref().map_err(Clone::clone)?;
+    descend(root, path)
+}
+
+/// Opens a directory below another, no link followed.
+pub fn descend(root: &Dir, path: &Bytes) -> Result<Dir> {
+    path.components().try_fold(root.clone(), |dir, name| {
+        dir.child(name, Access::Lookup)
+            .map_err(|errno| Error::io(dir.path().join(name), errno))
+    })
+}
