@@ -6,8 +6,10 @@ pub mod docker;
 pub mod fuse;
 pub mod inventory;
 pub mod kernel;
+pub mod linked;
 pub mod mount_table;
 pub mod namespace;
+pub mod oci;
 
 use serde::Serialize;
 

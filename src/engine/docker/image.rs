@@ -2,20 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-
 use super::driver::{Driver, Stacking};
 use super::layer::Layer;
 use super::{DRIVERS_READ, Docker, NAME, read_json};
 use crate::engine::inventory::{
     Container, HistoryEntry, Image, ImageLayer, Names, instant, is_id, null_default, short,
 };
+use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
 use crate::engine::{self, Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
-
-/// No image has nearly as many layers; a longer chain of parents is a loop.
-const CHAIN_MAX: usize = 1000;
+use serde::Deserialize;
 
 impl Docker<'_> {
     /// Every image, newest first, the intermediate ones too.
@@ -129,43 +125,15 @@ impl Docker<'_> {
             return Err(Error::damaged(path, "is not an image id"));
         }
         let config: ImageConfig = read_json(self.host, &path)?;
-        if config
-            .rootfs
-            .diff_ids
-            .as_ref()
-            .is_some_and(|ids| ids.len() > CHAIN_MAX)
-        {
-            return Err(Error::damaged(
-                path,
-                "has more layers than an image can have",
-            ));
-        }
-        let layers = self.image_layers(driver, &config.rootfs.diff_ids.unwrap_or_default());
+        let diff_ids = config
+            .diff_ids()
+            .map_err(|what| Error::damaged(path.clone(), what))?;
+        let layers = self.image_layers(driver, diff_ids);
         let size = layers.iter().filter_map(|layer| layer.size).sum();
         let mut parents = self.image_parents(driver, id).into_iter();
         let parent = parents.next();
         let mut next_image = Some(id.to_owned());
-        let mut left = layers.into_iter();
-        let mut history = Vec::new();
-        for step in config.history.unwrap_or_default() {
-            let layer = if step.empty_layer { None } else { left.next() };
-            history.push(HistoryEntry {
-                created: step.created.unwrap_or_default(),
-                instruction: step.created_by.unwrap_or_default(),
-                comment: step.comment.unwrap_or_default(),
-                image: None,
-                layer,
-            });
-        }
-        // Layers that the history does not account for.
-        history.extend(left.map(|layer| HistoryEntry {
-            created: config.created.clone().unwrap_or_default(),
-            instruction: String::new(),
-            comment: String::new(),
-            image: None,
-            layer: Some(layer),
-        }));
-        history.reverse();
+        let mut history = config.history(layers);
         // Docker still has the images that ended with earlier steps where it built them here.
         let mut parents = parent.iter().cloned().chain(parents);
         for entry in &mut history {
@@ -206,25 +174,19 @@ impl Docker<'_> {
 
     /// Layers, bottom first, from the diff ids of an image's configuration.
     fn image_layers(&self, driver: &str, diff_ids: &[String]) -> Vec<ImageLayer> {
-        let mut chain: Option<String> = None;
-        diff_ids
-            .iter()
-            .map(|diff_id| {
-                let chain_id = match &chain {
-                    None => diff_id.clone(),
-                    Some(parent) => chain_id(parent, diff_id),
-                };
+        oci::chain_ids(diff_ids)
+            .into_iter()
+            .zip(diff_ids)
+            .map(|(chain_id, diff_id)| {
                 let hex = chain_id.trim_start_matches("sha256:");
                 let at = |name| ["image", driver, "layerdb", "sha256", hex, name];
                 let is_known = is_id(hex);
-                let layer = ImageLayer {
+                ImageLayer {
                     diff_id: Some(diff_id.clone()),
                     cache_id: is_known.then(|| self.id(&at("cache-id"))).flatten(),
                     size: is_known.then(|| self.size(&at("size"))).flatten(),
                     chain_id: Some(chain_id.clone()),
-                };
-                chain = Some(chain_id);
-                layer
+                }
             })
             .collect()
     }
@@ -393,42 +355,10 @@ impl Docker<'_> {
     }
 }
 
-/// The chain id of a layer on top of another: the digest of both names.
-fn chain_id(parent: &str, diff_id: &str) -> String {
-    let digest = Sha256::digest(format!("{parent} {diff_id}"));
-    let mut text = String::from("sha256:");
-    for byte in digest {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
-
 #[derive(Deserialize)]
 struct Repositories {
     #[serde(rename = "Repositories", default, deserialize_with = "null_default")]
     repositories: BTreeMap<String, Option<BTreeMap<String, String>>>,
-}
-
-#[derive(Deserialize)]
-struct ImageConfig {
-    created: Option<String>,
-    history: Option<Vec<HistoryStep>>,
-    #[serde(default, deserialize_with = "null_default")]
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize, Default)]
-struct RootFs {
-    diff_ids: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct HistoryStep {
-    created: Option<String>,
-    created_by: Option<String>,
-    comment: Option<String>,
-    #[serde(default, deserialize_with = "null_default")]
-    empty_layer: bool,
 }
 
 #[derive(Deserialize)]
@@ -446,25 +376,4 @@ struct GraphImage {
 struct GraphConfig {
     #[serde(rename = "Cmd")]
     cmd: Option<Vec<String>>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chain_ids_are_dockers() {
-        // FACTS-engines 10; the values are from the captured host's layer database.
-        assert_eq!(
-            chain_id("sha256:a", "sha256:b"),
-            format!(
-                "sha256:{}",
-                hex(Sha256::digest("sha256:a sha256:b").as_slice())
-            )
-        );
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
 }

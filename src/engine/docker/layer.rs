@@ -7,9 +7,9 @@ use super::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, INIT, LayerName, is_id};
+use crate::engine::linked::{self, LINKS, Linked};
 use crate::engine::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
-use crate::overlay::LOWERS_MAX;
 
 /// A layer's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,9 +31,6 @@ impl Layer {
         }
     }
 }
-
-/// Where overlay2 keeps the short names of its layers.
-const LINKS: &str = "l";
 
 impl Docker<'_> {
     /// The layers of every driver.
@@ -292,56 +289,20 @@ impl Docker<'_> {
         Ok(parents)
     }
 
-    /// overlay2: short names, `l/AAA:l/BBB`. A base layer has no such file.
+    /// overlay2: short names.
     fn linked_parents(&self, layer: &Layer) -> Result<Vec<Parent>> {
-        let directory = layer.driver.content().0[0];
-        let path = self.at(&[directory, &layer.id, "lower"]);
-        let bytes = match self.host.read(&path) {
-            Err(error) if error.is_absent() && self.is_there(&[directory, &layer.id, "diff"]) => {
-                return Ok(Vec::new());
-            }
-            result => result?,
-        };
-        let links = parse_lower(&bytes).map_err(|what| Error::damaged(path.clone(), what))?;
-        let mut seen = HashSet::from([layer.clone()]);
-        let mut parents = Vec::new();
-        for link in links {
-            let parent = self.linked(layer.driver, link)?;
-            if let Parent::Layer(parent) = &parent
-                && !seen.insert(parent.clone())
-            {
-                let what = format!("names {} twice: a loop of parents", parent.id);
-                return Err(Error::damaged(path, what));
-            }
-            parents.push(parent);
-        }
-        Ok(parents)
+        let parents = self.linked(layer.driver).parents(0, &layer.id)?;
+        let driver = layer.driver;
+        Ok(parents
+            .into_iter()
+            .map(|parent| Parent::of_link(driver, parent))
+            .collect())
     }
 
-    /// The layer that a short name stands for.
-    ///
-    /// # Errors
-    /// A link that leads to something else than a layer.
-    fn linked(&self, driver: Driver, name: &str) -> Result<Parent> {
-        let directory = driver.content().0[0];
-        let path = self.at(&[directory, LINKS, name]);
-        match self.host.read_link(&path)? {
-            Some(target) => layer_of_link(&target)
-                .map(|id| Parent::Layer(Layer { driver, id }))
-                .ok_or_else(|| {
-                    let what = format!("leads to {}, which is no layer", target.to_text());
-                    Error::damaged(path, what)
-                }),
-            // Docker makes a lost link anew from what the layer itself says.
-            None => {
-                let says =
-                    |id: &String| self.word(&[directory, id, "link"]).as_deref() == Some(name);
-                let id = self.layer_ids(driver).into_iter().find(says);
-                Ok(match id {
-                    Some(id) => Parent::Layer(Layer { driver, id }),
-                    None => Parent::Lost(path),
-                })
-            }
+    fn linked(&self, driver: Driver) -> Linked<'_> {
+        Linked {
+            host: self.host,
+            homes: vec![self.at(driver.content().0)],
         }
     }
 
@@ -418,10 +379,10 @@ impl Docker<'_> {
 
     /// The layer directory that a path of the host is, or lies in, and where in it.
     pub(super) fn layer_inside(&self, path: &Bytes) -> Option<(Layer, Bytes)> {
-        Driver::ALL.into_iter().find_map(|driver| {
-            let inside = self.inside(driver.content().0, path)?;
+        self.drivers_here().iter().find_map(|here| {
+            let inside = inside(&here.content, path)?;
             let parts: Vec<&[u8]> = inside.components().collect();
-            let (layer, rest) = self.layer_in(driver, &parts)?;
+            let (layer, rest) = self.layer_in(here.driver, &parts)?;
             Some((layer, Bytes::absolute(rest.iter().copied())))
         })
     }
@@ -439,7 +400,8 @@ impl Docker<'_> {
         let (first, rest) = parts.split_first()?;
         if *first == LINKS.as_bytes() && driver.content().1.is_some() {
             let (name, rest) = rest.split_first()?;
-            return match self.linked(driver, &id(name)?) {
+            let found = self.linked(driver).find(&id(name)?);
+            return match found.map(|parent| Parent::of_link(driver, parent)) {
                 Ok(Parent::Layer(layer)) => Some((layer, rest)),
                 Ok(Parent::Lost(_)) => None,
                 Err(error) => {
@@ -462,20 +424,34 @@ impl Docker<'_> {
         }
     }
 
-    /// What is left of a path below one of our directories, which a link may lead to.
-    fn inside(&self, parts: &[&str], path: &Bytes) -> Option<Bytes> {
-        let directory = self.at(parts);
-        path.strip_prefix(&directory).or_else(|| {
-            let real = self.host.resolve(&directory).ok()?;
-            path.strip_prefix(&real)
+    /// The drivers that have a directory here, with what each is called and where links lead.
+    fn drivers_here(&self) -> &[DriverHere] {
+        self.drivers.get_or_init(|| {
+            let here = Driver::ALL.into_iter().filter(|driver| {
+                let directory = &driver.content().0[..1];
+                self.is_there(directory)
+            });
+            here.map(|driver| DriverHere {
+                driver,
+                content: self.called(driver.content().0),
+                mount: driver.mount().map(|(directory, _)| self.called(directory)),
+            })
+            .collect()
         })
+    }
+
+    fn called(&self, parts: &[&str]) -> Vec<Bytes> {
+        let directory = self.at(parts);
+        let real = self.host.resolve(&directory).ok();
+        let real = real.filter(|real| *real != directory);
+        std::iter::once(directory).chain(real).collect()
     }
 
     /// The container whose mount directory a path is, or lies in.
     pub(super) fn mount_dir(&self, path: &Bytes) -> Option<(Container, Bytes)> {
-        Driver::ALL.into_iter().find_map(|driver| {
-            let (directory, point) = driver.mount()?;
-            let inside = self.inside(directory, path)?;
+        self.drivers_here().iter().find_map(|here| {
+            let (_, point) = here.driver.mount()?;
+            let inside = inside(here.mount.as_ref()?, path)?;
             let mut parts = inside.components();
             let id = String::from_utf8(parts.next()?.to_vec()).ok()?;
             if let Some(point) = point
@@ -537,6 +513,19 @@ impl Docker<'_> {
     }
 }
 
+/// A storage driver with its directories, under every name by which a path can lead there.
+pub(super) struct DriverHere {
+    driver: Driver,
+    content: Vec<Bytes>,
+    mount: Option<Vec<Bytes>>,
+}
+
+/// What is left of a path below a directory.
+fn inside(directory: &[Bytes], path: &Bytes) -> Option<Bytes> {
+    let mut names = directory.iter();
+    names.find_map(|name| path.strip_prefix(name))
+}
+
 /// A layer below another one.
 #[derive(Debug, Clone)]
 enum Parent {
@@ -545,63 +534,11 @@ enum Parent {
     Lost(Bytes),
 }
 
-/// The short names in a `lower` file: `l/AAA:l/BBB`, topmost first.
-fn parse_lower(bytes: &[u8]) -> Result<Vec<&str>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
-    let mut links = Vec::new();
-    for part in text.trim_end().split(':') {
-        let name = part.strip_prefix("l/").filter(|name| is_id(name));
-        let name = name.ok_or_else(|| {
-            let shown: String = part.chars().take(40).collect();
-            format!("holds {shown:?}, which is no short name of a layer")
-        })?;
-        if links.len() == LOWERS_MAX {
-            return Err("names more layers than a union can have".into());
-        }
-        links.push(name);
-    }
-    Ok(links)
-}
-
-/// The id in what a short name links to: `../<id>/diff`.
-fn layer_of_link(target: &Bytes) -> Option<String> {
-    let parts: Vec<&[u8]> = target.as_bytes().split(|&byte| byte == b'/').collect();
-    match parts.as_slice() {
-        [b"..", id, b"diff"] => String::from_utf8(id.to_vec()).ok().filter(|id| is_id(id)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lower_files() {
-        // FACTS-engines 6
-        assert_eq!(parse_lower(b"l/AAA:l/BBB"), Ok(vec!["AAA", "BBB"]));
-        for bad in [&b""[..], b"AAA", b"l/..", b"l/a/b", b"l/A::l/B", b"\xff"] {
-            assert!(parse_lower(bad).is_err(), "{}", crate::bytes::escape(bad));
-        }
-        assert_eq!(
-            layer_of_link(&Bytes::from("../abc/diff")).as_deref(),
-            Some("abc")
-        );
-        for bad in [
-            "../../../etc",
-            "/etc",
-            "../../diff",
-            "abc/diff",
-            "../abc/diff/..",
-        ] {
-            assert_eq!(layer_of_link(&Bytes::from(bad)), None, "{bad}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-            let _ = parse_lower(&bytes);
+impl Parent {
+    fn of_link(driver: Driver, parent: linked::Parent) -> Parent {
+        match parent {
+            linked::Parent::Layer { id, .. } => Parent::Layer(Layer { driver, id }),
+            linked::Parent::Lost(path) => Parent::Lost(path),
         }
     }
 }

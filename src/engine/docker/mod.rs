@@ -26,7 +26,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use self::driver::{Driver, Stacking};
-use self::layer::Layer;
+use self::layer::{DriverHere, Layer};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::inventory::{Container, Image, LayerName, is_id};
@@ -53,6 +53,8 @@ pub struct Docker<'h> {
     problems: RefCell<Vec<Error>>,
     /// `mount id -> container id`, once it has been asked for.
     mounts: OnceCell<HashMap<String, String>>,
+    /// The drivers that have a directory here, once they have been asked for.
+    drivers: OnceCell<Vec<DriverHere>>,
 }
 
 impl<'h> Docker<'h> {
@@ -101,6 +103,7 @@ impl<'h> Docker<'h> {
             configured_driver: None,
             problems: RefCell::default(),
             mounts: OnceCell::new(),
+            drivers: OnceCell::new(),
         }
     }
 

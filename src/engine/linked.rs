@@ -1,0 +1,174 @@
+//! Layers as Docker's overlay2 and containers-storage keep them: a directory for each, and short
+//! names, since mount options have little room.
+//!
+//! ```text
+//! <home>/<id>/diff     the content
+//! <home>/<id>/link     AAA
+//! <home>/<id>/lower    l/BBB:l/CCC     the layers below, topmost first; a base has no such file
+//! <home>/l/AAA         -> ../<id>/diff
+//! ```
+
+use std::collections::HashSet;
+
+use crate::bytes::Bytes;
+use crate::engine::inventory::is_id;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::overlay::LOWERS_MAX;
+
+/// Where the short names are.
+pub const LINKS: &str = "l";
+
+/// The directories in which layers are kept. Those of one store are looked for in all of them.
+pub struct Linked<'a> {
+    pub host: &'a Host,
+    pub homes: Vec<Bytes>,
+}
+
+/// A layer below another one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Parent {
+    /// The directory that it is in, by number, and its id.
+    Layer { home: usize, id: String },
+    /// Nothing tells which one it was. It stays in its place, so that no answer seems sure.
+    Lost(Bytes),
+}
+
+impl Linked<'_> {
+    /// The layers below one, nearest first.
+    ///
+    /// # Errors
+    /// A list that is missing where there should be one, or damaged; a short name that leads to
+    /// something else than a layer.
+    pub fn parents(&self, home: usize, id: &str) -> Result<Vec<Parent>> {
+        let layer = self.homes[home].join(id.as_bytes());
+        let path = layer.join(b"lower");
+        let bytes = match self.host.read(&path) {
+            Err(error) if error.is_absent() && self.exists(&layer.join(b"diff"))? => {
+                return Ok(Vec::new());
+            }
+            result => result?,
+        };
+        let links = parse_lower(&bytes).map_err(|what| Error::damaged(path.clone(), what))?;
+        let own = Parent::Layer {
+            home,
+            id: id.to_owned(),
+        };
+        let mut seen = HashSet::from([own]);
+        let mut parents = Vec::new();
+        for link in links {
+            let parent = self.find(link)?;
+            if !seen.insert(parent.clone()) {
+                let what = format!("names {link} twice: a loop of parents");
+                return Err(Error::damaged(path, what));
+            }
+            parents.push(parent);
+        }
+        Ok(parents)
+    }
+
+    /// The layer that a short name stands for.
+    ///
+    /// # Errors
+    /// A link that leads to something else than a layer.
+    pub fn find(&self, name: &str) -> Result<Parent> {
+        let link = |home: &Bytes| home.join(LINKS.as_bytes()).join(name.as_bytes());
+        for (number, home) in self.homes.iter().enumerate() {
+            if let Some(target) = self.host.read_link(&link(home))? {
+                let id = layer_of_link(&target).ok_or_else(|| {
+                    let what = format!("leads to {}, which is no layer", target.to_text());
+                    Error::damaged(link(home), what)
+                })?;
+                return Ok(Parent::Layer { home: number, id });
+            }
+        }
+        // An engine makes a lost link anew from what the layer itself says.
+        for (number, home) in self.homes.iter().enumerate() {
+            for id in self.ids(home)? {
+                let own = self.host.read(&home.join(id.as_bytes()).join(b"link"));
+                if own.is_ok_and(|own| own.trim_ascii() == name.as_bytes()) {
+                    return Ok(Parent::Layer { home: number, id });
+                }
+            }
+        }
+        let first = self.homes.first().map(link);
+        Ok(Parent::Lost(first.unwrap_or_default()))
+    }
+
+    /// The layers in one of the directories.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed.
+    pub fn ids(&self, home: &Bytes) -> Result<Vec<String>> {
+        let names = self.host.list(home)?.into_iter();
+        Ok(names
+            .filter_map(|(name, _)| String::from_utf8(name).ok())
+            .filter(|name| is_id(name) && name != LINKS)
+            .collect())
+    }
+
+    fn exists(&self, path: &Bytes) -> Result<bool> {
+        Ok(self.host.stat(path)?.is_some())
+    }
+}
+
+/// The short names in a `lower` file: `l/AAA:l/BBB`, topmost first.
+fn parse_lower(bytes: &[u8]) -> Result<Vec<&str>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
+    let mut links = Vec::new();
+    for part in text.trim_end().split(':') {
+        let name = part.strip_prefix("l/").filter(|name| is_id(name));
+        let name = name.ok_or_else(|| {
+            let shown: String = part.chars().take(40).collect();
+            format!("holds {shown:?}, which is no short name of a layer")
+        })?;
+        if links.len() == LOWERS_MAX {
+            return Err("names more layers than a union can have".into());
+        }
+        links.push(name);
+    }
+    Ok(links)
+}
+
+/// The id in what a short name links to: `../<id>/diff`.
+fn layer_of_link(target: &Bytes) -> Option<String> {
+    let parts: Vec<&[u8]> = target.as_bytes().split(|&byte| byte == b'/').collect();
+    match parts.as_slice() {
+        [b"..", id, b"diff"] => String::from_utf8(id.to_vec()).ok().filter(|id| is_id(id)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_files() {
+        // FACTS-engines 6
+        assert_eq!(parse_lower(b"l/AAA:l/BBB"), Ok(vec!["AAA", "BBB"]));
+        for bad in [&b""[..], b"AAA", b"l/..", b"l/a/b", b"l/A::l/B", b"\xff"] {
+            assert!(parse_lower(bad).is_err(), "{}", crate::bytes::escape(bad));
+        }
+        assert_eq!(
+            layer_of_link(&Bytes::from("../abc/diff")).as_deref(),
+            Some("abc")
+        );
+        for bad in [
+            "../../../etc",
+            "/etc",
+            "../../diff",
+            "abc/diff",
+            "../abc/diff/..",
+        ] {
+            assert_eq!(layer_of_link(&Bytes::from(bad)), None, "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = parse_lower(&bytes);
+        }
+    }
+}

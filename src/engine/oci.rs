@@ -1,0 +1,111 @@
+//! An image's configuration, which every engine keeps in the same form.
+//!
+//! ```text
+//! {"created": "...", "rootfs": {"diff_ids": ["sha256:...", ...]},
+//!  "history": [{"created": "...", "created_by": "...", "empty_layer": true}, ...]}
+//! ```
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::inventory::{HistoryEntry, ImageLayer, null_default};
+
+/// No image has nearly as many layers; a longer chain of parents is a loop.
+pub const CHAIN_MAX: usize = 1000;
+
+#[derive(Debug, Deserialize)]
+pub struct ImageConfig {
+    /// RFC 3339.
+    pub created: Option<String>,
+    history: Option<Vec<Step>>,
+    #[serde(default, deserialize_with = "null_default")]
+    rootfs: RootFs,
+}
+
+#[derive(Debug, Deserialize, Default)]
+struct RootFs {
+    diff_ids: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Step {
+    created: Option<String>,
+    created_by: Option<String>,
+    comment: Option<String>,
+    #[serde(default, deserialize_with = "null_default")]
+    empty_layer: bool,
+}
+
+impl ImageConfig {
+    /// The layers' contents by their digests, bottom first.
+    ///
+    /// # Errors
+    /// Says that there are more than an image can have.
+    pub fn diff_ids(&self) -> Result<&[String], &'static str> {
+        let ids = self.rootfs.diff_ids.as_deref().unwrap_or_default();
+        match ids.len() > CHAIN_MAX {
+            true => Err("has more layers than an image can have"),
+            false => Ok(ids),
+        }
+    }
+
+    /// The steps, newest first, each with the layer that it made. `layers` are bottom first.
+    pub fn history(&self, layers: Vec<ImageLayer>) -> Vec<HistoryEntry> {
+        let mut left = layers.into_iter();
+        let mut history = Vec::new();
+        for step in self.history.iter().flatten() {
+            let layer = if step.empty_layer { None } else { left.next() };
+            history.push(HistoryEntry {
+                created: step.created.clone().unwrap_or_default(),
+                instruction: step.created_by.clone().unwrap_or_default(),
+                comment: step.comment.clone().unwrap_or_default(),
+                image: None,
+                layer,
+            });
+        }
+        // Layers that the history does not account for.
+        history.extend(left.map(|layer| HistoryEntry {
+            created: self.created.clone().unwrap_or_default(),
+            instruction: String::new(),
+            comment: String::new(),
+            image: None,
+            layer: Some(layer),
+        }));
+        history.reverse();
+        history
+    }
+}
+
+/// The chain ids of layers, bottom first: each is the digest of the chain id below and its own
+/// diff id.
+pub fn chain_ids(diff_ids: &[String]) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let id = match chain.last() {
+            None => diff_id.clone(),
+            Some(parent) => format!("sha256:{}", digest(&format!("{parent} {diff_id}"))),
+        };
+        chain.push(id);
+    }
+    chain
+}
+
+/// The SHA-256 of a text, in hexadecimal.
+pub fn digest(text: &str) -> String {
+    let bytes = Sha256::digest(text);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chain_ids_are_digests_of_two_names() {
+        // FACTS-engines 10
+        let ids = ["sha256:a".to_owned(), "sha256:b".to_owned()];
+        // printf 'sha256:a sha256:b' | sha256sum
+        let second = "sha256:970a948bffa8de94d6e22d747ba8c95030e6e546909f98f54e99a13005e173a8";
+        assert_eq!(chain_ids(&ids), ["sha256:a", second]);
+    }
+}
