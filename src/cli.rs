@@ -38,6 +38,9 @@ pub struct Global {
     /// Docker's data directory, where it is elsewhere or all that is there
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub docker_root: Option<PathBuf>,
+    /// The graph root of containers-storage (Podman, buildah, CRI-O): the only one looked at
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub storage_root: Option<PathBuf>,
     /// How to print the answer
     #[arg(
         long,
@@ -252,10 +255,32 @@ fn complete_target(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
         .collect()
 }
 
+/// The roots that a command line names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedRoots {
+    pub host: PathBuf,
+    pub docker: Option<PathBuf>,
+    pub storage: Option<PathBuf>,
+}
+
 impl Global {
-    /// The global options in a command line that need not be whole: for completion.
-    pub fn roots_of(arguments: impl Iterator<Item = OsString>) -> (PathBuf, Option<PathBuf>) {
-        let mut roots = (PathBuf::from("/"), None);
+    pub fn roots(&self) -> NamedRoots {
+        NamedRoots {
+            host: self.root.clone(),
+            docker: self.docker_root.clone(),
+            storage: self.storage_root.clone(),
+        }
+    }
+}
+
+impl NamedRoots {
+    /// Those of a command line that need not be whole: for completion.
+    pub fn of(arguments: impl Iterator<Item = OsString>) -> NamedRoots {
+        let mut roots = NamedRoots {
+            host: PathBuf::from("/"),
+            docker: None,
+            storage: None,
+        };
         let mut arguments = arguments.skip_while(|argument| argument != "--").skip(1);
         while let Some(argument) = arguments.next() {
             let text = argument.to_string_lossy().into_owned();
@@ -263,17 +288,16 @@ impl Global {
                 Some((option, value)) => (option.to_owned(), Some(PathBuf::from(value))),
                 None => (text, None),
             };
-            let is_root = match option.as_str() {
-                "--root" => true,
-                "--docker-root" => false,
-                _ => continue,
-            };
+            if !["--root", "--docker-root", "--storage-root"].contains(&option.as_str()) {
+                continue;
+            }
             let Some(value) = value.or_else(|| arguments.next().map(PathBuf::from)) else {
                 break;
             };
-            match is_root {
-                true => roots.0 = value,
-                false => roots.1 = Some(value),
+            match option.as_str() {
+                "--root" => roots.host = value,
+                "--docker-root" => roots.docker = Some(value),
+                _ => roots.storage = Some(value),
             }
         }
         roots

@@ -327,7 +327,10 @@ fn compare_name<'s>(
         (None, None) => return Ok(Vec::new()),
         (None, Some(_)) => Some(Change::Added),
         (Some(_), None) => Some(Change::Deleted),
-        (Some(_), Some(_)) => has_own.then_some(Change::Changed),
+        // Two versions from below differ where a directory was moved into another one's place.
+        (Some(_), Some(_)) => {
+            (has_own || changed == Changed::Differs).then_some(Change::Changed)
+        }
     };
     let mut is_mere_parent = false;
     let mut change = change;

@@ -2,7 +2,7 @@
 //! inside that tree, so that a link in it can never lead to the machine that layerctl runs on.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -10,12 +10,18 @@ use rustix::io::Errno;
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind, Stat};
+use crate::engine::bolt;
 use crate::error::{Error, Result};
 use crate::union::{Branch, Entry, Follow, Reading, Resolution, Stack, lookup};
 use crate::whiteout::Grammar;
 
 /// No file of an engine's state is nearly as large; what is, is not read.
 const FILE_MAX: u64 = 64 << 20;
+
+/// The largest database that is read.
+const DATABASE_MAX: u64 = 1 << 30;
+/// How often one is read that changes meanwhile.
+const DATABASE_ATTEMPTS: usize = 50;
 
 /// The file system that is looked at.
 #[derive(Debug)]
@@ -119,6 +125,26 @@ impl Host {
     /// # Errors
     /// What the system call says; a file that is no regular file, or is larger than 64 MiB.
     pub fn read(&self, path: &Bytes) -> Result<Vec<u8>> {
+        let file = self.open_file(path)?;
+        let mut bytes = Vec::new();
+        file.take(FILE_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| {
+                Error::io(
+                    path.clone(),
+                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
+                )
+            })?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(Error::damaged(
+                path.clone(),
+                "larger than 64 MiB, which no such file is",
+            ));
+        }
+        Ok(bytes)
+    }
+
+    fn open_file(&self, path: &Bytes) -> Result<File> {
         let found = self.lookup(path.as_bytes(), Follow::All)?;
         let fail = |errno| Error::io(path.clone(), errno);
         let (place, name) = match (&found.entry, &found.place) {
@@ -128,18 +154,39 @@ impl Host {
             _ => return Err(fail(Errno::NOENT)),
         };
         let dir = place.dir(0).ok_or_else(|| fail(Errno::NOENT))?;
-        let file = File::from(dir.open_file(name).map_err(fail)?);
-        let mut bytes = Vec::new();
-        file.take(FILE_MAX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-        if bytes.len() as u64 > FILE_MAX {
-            return Err(Error::damaged(
+        dir.open_file(name).map(File::from).map_err(fail)
+    }
+
+    /// Reads a bolt database that a running engine may be writing to, without its lock.
+    ///
+    /// # Errors
+    /// What the system call says; one that kept changing while it was read.
+    pub fn read_database(&self, path: &Bytes) -> Result<Vec<u8>> {
+        let fail = |error: io::Error| {
+            Error::io(
                 path.clone(),
-                "larger than 64 MiB, which no such file is",
-            ));
+                Errno::from_io_error(&error).unwrap_or(Errno::IO),
+            )
+        };
+        for _ in 0..DATABASE_ATTEMPTS {
+            let mut file = self.open_file(path)?;
+            let mut bytes = Vec::new();
+            let limit = (&mut file).take(DATABASE_MAX + 1);
+            { limit }.read_to_end(&mut bytes).map_err(fail)?;
+            if bytes.len() as u64 > DATABASE_MAX {
+                return Err(Error::damaged(path.clone(), "is too large to be read"));
+            }
+            let mut again = vec![0; bolt::METAS.min(bytes.len())];
+            file.rewind().map_err(fail)?;
+            file.read_exact(&mut again).map_err(fail)?;
+            if bolt::is_sound(&bytes, &again) {
+                return Ok(bytes);
+            }
         }
-        Ok(bytes)
+        Err(Error::damaged(
+            path.clone(),
+            "kept changing while it was read",
+        ))
     }
 
     /// The names in a directory, sorted; none where the directory does not exist.

@@ -58,14 +58,14 @@ pub mod whiteout;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
 use bytes::Bytes;
 use command::{Context, Outcome};
-use engine::Survey;
+use engine::{Roots, Survey};
 use error::{Error, Result};
 use host::Host;
 use render::{Format, Look, render};
@@ -201,12 +201,7 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
         verb => verb,
     };
     let host = Host::open(&cli.global.root)?;
-    let docker_root = cli
-        .global
-        .docker_root
-        .as_deref()
-        .map(|path| docker_root(&host, path));
-    let survey = Survey::new(&host, docker_root.as_ref());
+    let survey = Survey::new(&host, &roots(&host, &cli.global.roots()));
     let mut context = Context {
         survey,
         base: base(&host),
@@ -254,8 +249,22 @@ fn base(host: &Host) -> Base {
     Base(Bytes::from(here.as_path()))
 }
 
-/// Docker's data directory lies inside the root; a relative one starts where others do.
-fn docker_root(host: &Host, path: &Path) -> Bytes {
+/// What engines are told. On a copy of a host it does not matter who asks, nor in what
+/// environment.
+fn roots(host: &Host, named: &cli::NamedRoots) -> Roots {
+    let on_host = |path: &Option<PathBuf>| path.as_deref().map(|path| on_host(host, path));
+    let configuration = std::env::var_os("CONTAINERS_STORAGE_CONF").filter(|_| host.is_live());
+    let user = rustix::process::geteuid();
+    Roots {
+        docker: on_host(&named.docker),
+        storage: on_host(&named.storage),
+        storage_configuration: on_host(&configuration.map(PathBuf::from)),
+        caller: (host.is_live() && !user.is_root()).then(|| user.as_raw()),
+    }
+}
+
+/// An engine's directory lies inside the root; a relative one starts where others do.
+fn on_host(host: &Host, path: &Path) -> Bytes {
     match path.is_absolute() {
         true => Bytes::from(path),
         false => base(host).0.join(path.as_os_str().as_bytes()),
@@ -446,10 +455,9 @@ fn man(verb: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
 
 /// Names for completion: what the command line that is being typed would find.
 fn target_names() -> Vec<(String, String)> {
-    let (root, docker) = cli::Global::roots_of(std::env::args_os());
-    let Ok(host) = Host::open(&root) else {
+    let named = cli::NamedRoots::of(std::env::args_os());
+    let Ok(host) = Host::open(&named.host) else {
         return Vec::new();
     };
-    let docker = docker.map(|path| docker_root(&host, &path));
-    target::names(&Survey::new(&host, docker.as_ref()))
+    target::names(&Survey::new(&host, &roots(&host, &named)))
 }

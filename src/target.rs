@@ -7,7 +7,7 @@ use crate::bytes::{Bytes, escape};
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::mount_table::Superblock;
 use crate::engine::{
-    Engine, LayeredBranch, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
+    Engine, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
 };
 use crate::error::{Error, Result};
 use crate::overlay;
@@ -144,7 +144,7 @@ pub fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
         .mounted
         .iter()
         .flat_map(|of| of.branches.iter().map(move |branch| (of, branch)));
-    let mounted: Vec<(&Union, &LayeredBranch, Option<(u64, u64)>)> = branches
+    let mounted: Vec<_> = branches
         .map(|(of, branch)| (of, branch, identity(&branch.spec.path)))
         .collect();
     let written = union
@@ -423,16 +423,15 @@ fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
 
 fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
     let containers = survey.containers();
-    if let Some((engine, container)) = containers
-        .iter()
-        .find(|(_, container)| container.id == name)
-        .or_else(|| {
-            containers
-                .iter()
-                .find(|(_, container)| container.name == name)
-        })
-    {
-        return Ok(Candidate::Container(*engine, Box::new(container.clone())));
+    let container = |(engine, container): &(&'s dyn Engine, Container)| {
+        Candidate::Container(*engine, Box::new(container.clone()))
+    };
+    if let Some(found) = containers.iter().find(|(_, of)| of.id == name) {
+        return Ok(container(found));
+    }
+    let of_name = containers.iter().filter(|(_, of)| of.name == name);
+    if let Some(found) = only(name, of_name.map(container).collect())? {
+        return Ok(found);
     }
     let hex = name.strip_prefix("sha256:").unwrap_or(name);
     let mut images = survey.images();
@@ -504,9 +503,16 @@ fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
     }
     let process = name.parse().ok().filter(|id| is_process(survey, *id));
     found.extend(process.map(Candidate::Process));
+    only(name, found)?.ok_or_else(|| Error::NoSuchTarget(name.to_owned()))
+}
+
+/// The one thing that has a name.
+///
+/// # Errors
+/// There are several.
+fn only<'s>(name: &str, mut found: Vec<Candidate<'s>>) -> Result<Option<Candidate<'s>>> {
     match found.len() {
-        0 => Err(Error::NoSuchTarget(name.to_owned())),
-        1 => Ok(found.remove(0)),
+        0 | 1 => Ok(found.pop()),
         _ => Err(Error::Ambiguous {
             name: name.to_owned(),
             candidates: found.iter().map(Candidate::describe).collect(),

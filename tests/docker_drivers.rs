@@ -1,8 +1,15 @@
 //! Docker's other storage drivers: captured hosts of a real Docker 20.10 on overlay2,
-//! fuse-overlayfs and vfs. What the engine said there is what layerctl has to say. Numbers are
-//! those of FACTS-engines.
+//! fuse-overlayfs, vfs and btrfs. What the engine said there is what layerctl has to say. Numbers
+//! are those of FACTS-engines.
+//!
+//! A btrfs that is only copied looks like vfs. So all tests run once more on a mounted one, whose
+//! layers are file systems of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -12,7 +19,9 @@ use crate::lab::host::Host;
 use crate::lab::run::{bytes, text};
 use crate::lab::{archive, is_root, skip};
 
-const DRIVERS: [&str; 3] = ["overlay2", "fuse-overlayfs", "vfs"];
+const DRIVERS: [&str; 4] = ["overlay2", "fuse-overlayfs", "vfs", "btrfs"];
+/// Set where the tests run again with a btrfs mounted: the root of the host that has it.
+const ON_BTRFS: &str = "LAYERCTL_ON_BTRFS";
 
 /// A captured host with what Docker said on it.
 struct Docker {
@@ -33,6 +42,13 @@ fn dockers() -> Arc<Vec<Docker>> {
 }
 
 fn unpack() -> Vec<Docker> {
+    if let Some(root) = std::env::var_os(ON_BTRFS) {
+        return vec![Docker {
+            driver: "btrfs",
+            host: Host::existing(Path::new(&root)),
+            truth: archive::texts("docker-btrfs.truth"),
+        }];
+    }
     if !is_root() || !makes_whiteouts() {
         skip(
             "the captured hosts hold whiteouts, owners and trusted attributes, which only root can make, and not on an overlay",
@@ -90,6 +106,11 @@ impl Docker {
         containers
     }
 
+    /// Whether its containers were killed after Docker was asked and before the disk was taken.
+    fn was_stopped(&self) -> bool {
+        self.driver == "btrfs"
+    }
+
     fn diff(&self, container: &str) -> BTreeSet<Change> {
         changes(self.said(&format!("diff-{container}.txt")))
     }
@@ -144,7 +165,7 @@ struct DockersError {
 
 const DOCKERS_ERRORS: [DockersError; 3] = [
     DockersError {
-        drivers: &["overlay2", "vfs"],
+        drivers: &["overlay2", "vfs", "btrfs"],
         containers: &["run-a", "stop-a"],
         said: Some((b'A', "/root/ctr\x1b]0;title\x07\n\u{fffd}.txt")),
         truth: Some((b'A', b"/root/ctr\x1b]0;title\x07\n\xff.txt")),
@@ -232,8 +253,13 @@ fn every_error_of_docker_that_is_named_was_seen() {
             .iter()
             .flat_map(|driver| error.containers.iter().map(move |name| (driver, name)))
         {
-            let docker = dockers.iter().find(|docker| docker.driver == *driver);
-            let diff = docker.expect("a captured driver").diff(container);
+            let mut dockers = dockers.iter();
+            let Some(docker) = dockers.find(|docker| docker.driver == *driver) else {
+                // All are here, unless one is mounted.
+                assert!(std::env::var_os(ON_BTRFS).is_some(), "no {driver}");
+                continue;
+            };
+            let diff = docker.diff(container);
             let is_said = error.said().is_none_or(|change| diff.contains(&change));
             let is_true = error.truth().is_some_and(|change| diff.contains(&change));
             assert!(is_said && !is_true, "{driver} {container}: {}", error.why);
@@ -405,11 +431,11 @@ fn the_captures_say_what_is_hard() {
     for docker in dockers().iter() {
         let (stopped, _) = seen(docker.said("merged-export-stop-a.jsonl"));
         assert_eq!(stopped[&b"/root/big.sparse"[..]].size, Some(1 << 30));
-        // 17: to vfs this is a file like others.
+        // 17: to drivers that copy this is a file like others.
         let device = stopped.get(&b"/root/whiteout"[..]);
         assert_eq!(
             device.map(|entry| entry.kind.as_str()),
-            (docker.driver == "vfs").then_some("char")
+            ["vfs", "btrfs"].contains(&docker.driver).then_some("char")
         );
         if docker.driver == "overlay2" {
             let (_, ghosts) = seen(docker.said("merged-clean-a.jsonl"));
@@ -438,8 +464,13 @@ fn containers_are_what_docker_inspects() {
             assert_eq!(row["id"], said["Id"]);
             assert_eq!(row["created"], said["Created"]);
             assert_eq!(row["driver"], docker.driver);
-            assert_eq!(row["state"], said["State"]["Status"]);
-            assert_eq!(row["exit_code"], said["State"]["ExitCode"]);
+            if docker.was_stopped() && said["State"]["Running"] == true {
+                assert_eq!(row["state"], "exited");
+                assert_eq!(row["exit_code"], 128 + 9);
+            } else {
+                assert_eq!(row["state"], said["State"]["Status"]);
+                assert_eq!(row["exit_code"], said["State"]["ExitCode"]);
+            }
             assert_eq!(
                 format!("sha256:{}", text(row, "image_id")),
                 text(&said, "Image")
@@ -507,7 +538,13 @@ fn info_is_the_storage_part_of_docker_info() {
             ("stopped", "Stopped"),
             ("images", "Images"),
         ] {
-            let said = value(name).expect("docker counts them");
+            let said = match name {
+                "Running" | "Stopped" if docker.was_stopped() => {
+                    let all = value("Containers").filter(|_| name == "Stopped");
+                    all.unwrap_or("0")
+                }
+                _ => value(name).expect("docker counts them"),
+            };
             assert_eq!(engine[field].to_string(), said, "{} {name}", docker.driver);
         }
         assert_eq!(value("Storage Driver"), Some(docker.driver));
@@ -521,4 +558,63 @@ fn info_is_the_storage_part_of_docker_info() {
             assert_eq!(engine["backing_filesystem"], backing);
         }
     }
+}
+
+// ---- btrfs ----
+
+#[test]
+fn the_same_is_true_of_a_mounted_btrfs() {
+    if std::env::var_os(ON_BTRFS).is_some() {
+        return every_layer_is_a_file_system();
+    }
+    let not_here = |why: &str| skip(&format!("no btrfs is mounted: {}", why.trim()));
+    if !is_root() {
+        return not_here("this is not root");
+    }
+    let home = Host::empty();
+    let image = home.at("/docker.img");
+    archive::unpack_image("docker-btrfs", &image);
+    let root = home.at("/host");
+    home.dir("/host/var/lib/docker");
+    // In a mount namespace of its own: whatever becomes of the tests, no mount outlives them.
+    let mounted = || {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c"])
+            .arg(r#"mount -t btrfs -o loop,ro "$1" "$2" && shift 2 && exec "$@""#)
+            .arg("sh")
+            .arg(&image)
+            .arg(root.join("var/lib/docker"));
+        command
+    };
+    match mounted().arg("true").output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => return not_here(&String::from_utf8_lossy(&output.stderr)),
+        Err(error) => return not_here(&format!("unshare: {error}")),
+    }
+    let output = mounted()
+        .arg(std::env::current_exe().expect("this program has a path"))
+        .args(["docker_drivers::", "--nocapture"])
+        .env(ON_BTRFS, &root)
+        .output()
+        .expect("unshare ran before");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "on a mounted btrfs:\n{said}");
+    assert!(!said.contains("SKIPPED"), "on a mounted btrfs:\n{said}");
+    let counted = String::from_utf8_lossy(&output.stdout);
+    assert!(!counted.contains(" 0 passed"), "{counted}");
+}
+
+/// What a copy of it would lack.
+fn every_layer_is_a_file_system() {
+    let docker = &dockers()[0];
+    let subvolumes = docker.host.at("/var/lib/docker/btrfs/subvolumes");
+    let device = |path: &Path| fs::metadata(path).expect("it is mounted").dev();
+    let layers = fs::read_dir(&subvolumes).expect("it is mounted");
+    let devices: BTreeSet<u64> = layers
+        .map(|layer| device(&layer.expect("it is mounted").path()))
+        .collect();
+    let listed = docker.said("btrfs-subvolume-list.txt").lines().count();
+    assert_eq!(devices.len(), listed);
+    assert!(!devices.contains(&device(&subvolumes)));
 }

@@ -6,10 +6,13 @@
 mod blog_host;
 mod completions;
 mod docker_drivers;
+mod docker_layouts;
+mod docker_live;
 mod hosts;
 mod lab;
 mod oracle;
 mod overlay;
+mod overlay_operations;
 mod readme;
 mod restore;
 mod schema;

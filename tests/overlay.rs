@@ -1,8 +1,12 @@
 //! Random stacks of overlay branches, asked of layerctl and of the running kernel.
 //!
-//! Every entry has an owner of its own, and a group that tells its branch, so that `lstat` on the
-//! mount says which entry of which branch the kernel shows. All of it runs again in a mount
-//! namespace of its own: whatever becomes of the test, no mount outlives it.
+//! Every entry has a time of its own that tells its branch, so that `lstat` on the mount says which
+//! entry of which branch the kernel shows. All of it runs again in a mount namespace of its own:
+//! whatever becomes of the test, no mount outlives it.
+//!
+//! Once it is root's stacks, and once an ordinary user's: made and mounted in a user namespace.
+//! That user has the same number inside as outside, and layerctl is started there without a single
+//! capability. So it may exactly what it may outside, and owners are what both see.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
@@ -18,23 +22,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags,
+};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::Value;
 
 use crate::lab;
-use crate::lab::run::{bytes, layerctl, text};
+use crate::lab::run::{self, Output, bytes, layerctl, text};
 
 const STACKS: u64 = 1500;
+const STACKS_OF_USER: u64 = 500;
 /// Random paths asked of every stack.
 const PATHS: usize = 40;
 /// How many stacks are made small before they are shown.
 const SHRUNK: usize = 8;
 /// Set where the test runs in a mount namespace of its own.
 const INSIDE: &str = "LAYERCTL_OVERLAY_INSIDE";
-/// `lstat` says of an entry that its group is this and its branch.
+/// The binary, where an ordinary user can reach it.
+const PROGRAM: &str = "LAYERCTL_OVERLAY_PROGRAM";
+/// Where root's owners and groups begin.
+const OWNER: u32 = 2000;
 const GROUP: u32 = 1000;
+/// `lstat` says of an entry that it is of this time, `BRANCHES` times its number, and its branch.
+const TIME: i64 = 1_000_000_000;
+const BRANCHES: i64 = 10;
+/// Who an ordinary user is where root runs the test.
+const NOBODY: u32 = 65534;
 
 const NAMES: [&[u8]; 8] = [b"a", b"b", b"c", b"d", b"e f", b"g\\h", b"i\nj", b"k\xff"];
 /// The first of them are common.
@@ -50,9 +65,38 @@ const LINKS: [&[u8]; 16] = [
 
 #[test]
 fn the_kernel_agrees() {
-    if std::env::var_os(INSIDE).is_some() {
-        return inside();
+    match is_inside() {
+        true => compare_stacks(Who::Root, STACKS),
+        false => again_inside("overlay::the_kernel_agrees", Who::Root),
     }
+}
+
+#[test]
+fn the_kernel_agrees_with_an_ordinary_user() {
+    match is_inside() {
+        true => compare_stacks(Who::User, STACKS_OF_USER),
+        false => again_inside(
+            "overlay::the_kernel_agrees_with_an_ordinary_user",
+            Who::User,
+        ),
+    }
+}
+
+/// Whose stacks they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Root,
+    /// In a user namespace, with marks that need no privilege.
+    User,
+}
+
+/// Whether this is the run in a mount namespace of its own.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// Runs a test again where it may mount, or says why it cannot.
+pub fn again_inside(test: &str, who: Who) {
     let not_here = |why: &str| {
         assert!(
             std::env::var_os("LAYERCTL_MUST_MOUNT").is_none(),
@@ -60,12 +104,46 @@ fn the_kernel_agrees() {
         );
         lab::skip(&format!("overlay is not compared with the kernel: {why}"));
     };
-    if !lab::is_root() {
+    if who == Who::Root && !lab::is_root() {
         return not_here("this is not root");
     }
+    let home = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| home.path().join(name);
+    for name in ["lower", "upper", "work", "mount"] {
+        fs::create_dir(at(name)).expect("a new directory");
+    }
+    // Where root built them, an ordinary user may not even look.
+    let this = std::env::current_exe().expect("this program has a path");
+    let programs = [
+        (this.as_path(), at("test")),
+        (Path::new(env!("CARGO_BIN_EXE_layerctl")), at("layerctl")),
+    ];
+    for (from, to) in &programs {
+        fs::hard_link(from, to)
+            .or_else(|_| fs::copy(from, to).map(drop))
+            .expect("a program can be copied");
+    }
+    if who == Who::User && lab::is_root() {
+        for path in [home.path(), &at("upper"), &at("work")] {
+            lchown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
+    }
     let unshared = || {
-        let mut command = Command::new("unshare");
+        let mut command = match who {
+            Who::User if lab::is_root() => {
+                let mut command = Command::new("setpriv");
+                let nobody = NOBODY.to_string();
+                command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
+                command.arg("unshare");
+                command
+            }
+            _ => Command::new("unshare"),
+        };
+        if who == Who::User {
+            command.args(["--user", "--map-current-user", "--keep-caps"]);
+        }
         command.args(["--mount", "--propagation", "private"]);
+        command.current_dir(home.path());
         command
     };
     match unshared().arg("true").output() {
@@ -73,23 +151,23 @@ fn the_kernel_agrees() {
         Ok(output) => return not_here(&String::from_utf8_lossy(&output.stderr)),
         Err(error) => return not_here(&format!("unshare: {error}")),
     }
-    let probe = tempfile::tempdir().expect("a directory");
-    for name in ["lower", "upper", "work", "mount"] {
-        fs::create_dir(probe.path().join(name)).expect("a new directory");
-    }
+    let options = match who {
+        Who::Root => "lowerdir=lower,upperdir=upper,workdir=work",
+        Who::User => "lowerdir=lower,upperdir=upper,workdir=work,userxattr",
+    };
     let mounted = unshared()
-        .current_dir(probe.path())
-        .args(["mount", "-t", "overlay", "overlay", "-o"])
-        .args(["lowerdir=lower,upperdir=upper,workdir=work", "mount"])
+        .args(["mount", "-t", "overlay", "overlay", "-o", options, "mount"])
         .output()
         .expect("unshare ran before");
     if !mounted.status.success() {
         return not_here(&String::from_utf8_lossy(&mounted.stderr));
     }
     let output = unshared()
-        .arg(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", "overlay::the_kernel_agrees", "--nocapture"])
+        .arg(at("test"))
+        .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
+        .env(PROGRAM, at("layerctl"))
+        .env("TMPDIR", home.path())
         .output()
         .expect("unshare ran before");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -100,17 +178,18 @@ fn the_kernel_agrees() {
     eprint!("{said}");
 }
 
-fn inside() {
+/// Compares random stacks, or the one that `LAYERCTL_OVERLAY_STACK` names.
+fn compare_stacks(who: Who, stacks: u64) {
     let (first, count) = match std::env::var("LAYERCTL_OVERLAY_STACK") {
         Ok(number) => (number.parse().expect("a number"), 1),
-        Err(_) => (0, STACKS),
+        Err(_) => (0, stacks),
     };
     let numbers: Vec<u64> = (first..first + count).collect();
     let place = tempfile::tempdir().expect("a directory");
     let shrunk = AtomicUsize::new(0);
     let tally = Mutex::new(BTreeMap::new());
     lab::all_right(&numbers, |&number| {
-        let stack = Stack::random(number);
+        let stack = Stack::random(who, number);
         let here = place.path().join(number.to_string());
         let differences = stack.differences(&here, &tally);
         if differences.is_empty() {
@@ -128,23 +207,29 @@ fn inside() {
         vec![format!("{}{}", small.listing(), differences.join("\n"))]
     });
     let tally = tally.into_inner().expect("no worker panicked");
-    eprintln!("overlay, compared with the kernel: {tally:?}");
+    eprintln!("overlay of {who:?}, compared with the kernel: {tally:?}");
     let of = |what: &str| tally.get(what).copied().unwrap_or(0);
-    if count == STACKS {
-        assert!(of("mounted") > STACKS as usize * 9 / 10, "{tally:?}");
+    if count == stacks {
+        // Kernels before 6.16 refuse an ordinary user's data-only branches, a third of the stacks.
+        let least = match who {
+            Who::Root => stacks as usize * 9 / 10,
+            Who::User => stacks as usize * 6 / 10,
+        };
+        assert!(of("mounted") > least, "{tally:?}");
         for answer in ["EIO", "ENOENT", "EPERM", "EINVAL", "ENOTDIR", "ELOOP"] {
             assert!(of(answer) > 0, "never {answer}: {tally:?}");
         }
+        assert!(of("same inode") > least, "{tally:?}");
     }
 }
 
-type Tally = Mutex<BTreeMap<String, usize>>;
+pub type Tally = Mutex<BTreeMap<String, usize>>;
 
 /// xorshift64*.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Random {
+    pub fn new(seed: u64) -> Random {
         let mut random = Random((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..4 {
             random.next();
@@ -159,15 +244,15 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    fn percent(&mut self, chance: usize) -> bool {
+    pub fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
 
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 
@@ -195,7 +280,8 @@ struct Entry {
     path: Vec<u8>,
     what: What,
     mode: u32,
-    owner: u32,
+    /// That of no other entry.
+    number: u32,
     /// Name and value.
     xattrs: Vec<(String, Vec<u8>)>,
 }
@@ -208,6 +294,8 @@ enum Mix {
     Metacopy,
     DataOnly,
     UserXattr,
+    UserNoFollow,
+    UserDataOnly,
 }
 
 const MIXES: [Mix; 6] = [
@@ -218,9 +306,22 @@ const MIXES: [Mix; 6] = [
     Mix::DataOnly,
     Mix::UserXattr,
 ];
+/// With `userxattr` the kernel takes no other option that concerns marks.
+const MIXES_OF_USER: [Mix; 3] = [Mix::UserXattr, Mix::UserNoFollow, Mix::UserDataOnly];
+
+impl Mix {
+    fn has_data(self) -> bool {
+        matches!(self, Mix::DataOnly | Mix::UserDataOnly)
+    }
+
+    fn is_userxattr(self) -> bool {
+        matches!(self, Mix::UserXattr | Mix::UserNoFollow | Mix::UserDataOnly)
+    }
+}
 
 #[derive(Debug, Clone)]
 struct Stack {
+    who: Who,
     number: u64,
     mix: Mix,
     /// Branch 0 is writable.
@@ -233,14 +334,19 @@ struct Stack {
 }
 
 impl Stack {
-    fn random(number: u64) -> Stack {
+    fn random(who: Who, number: u64) -> Stack {
         let random = &mut Random::new(number);
-        let mix = MIXES[(number % MIXES.len() as u64) as usize];
-        let data = match mix {
-            Mix::DataOnly => 1 + random.below(2),
-            _ => 0,
+        let mixes = match who {
+            Who::Root => &MIXES[..],
+            Who::User => &MIXES_OF_USER,
+        };
+        let mix = mixes[(number % mixes.len() as u64) as usize];
+        let data = match mix.has_data() {
+            true => 1 + random.below(2),
+            false => 0,
         };
         let mut stack = Stack {
+            who,
             number,
             mix,
             has_upper: random.percent(65),
@@ -269,15 +375,15 @@ impl Stack {
             path,
             what,
             mode: 0o644,
-            owner: 2000 + u32::try_from(self.entries.len()).expect("few"),
+            number: u32::try_from(self.entries.len()).expect("few"),
             xattrs: Vec::new(),
         }
     }
 
     fn xattr(&self, name: &str, value: &[u8]) -> (String, Vec<u8>) {
-        let namespace = match self.mix {
-            Mix::UserXattr => "user",
-            _ => "trusted",
+        let namespace = match self.mix.is_userxattr() {
+            true => "user",
+            false => "trusted",
         };
         (format!("{namespace}.overlay.{name}"), value.to_vec())
     }
@@ -286,7 +392,7 @@ impl Stack {
     fn fill(&mut self, random: &mut Random, branch: usize, parent: &[u8], depth: usize) {
         let parent_at = self.entries.len() - 1;
         let chance = [0, 55, 45, 35][depth];
-        let metacopy = matches!(self.mix, Mix::Metacopy | Mix::DataOnly);
+        let metacopy = self.mix.has_data() || self.mix == Mix::Metacopy;
         let mut has_xattr_whiteout = false;
         for (index, name) in NAMES.iter().enumerate() {
             let is_common = index < COMMON;
@@ -321,7 +427,14 @@ impl Stack {
                 0..52 => {}
                 52..62 => entry.what = What::Symlink(random.of(&LINKS)),
                 62..66 => entry.what = What::Fifo,
-                66..70 => entry.what = What::Char(random.of(&[0, 1]), random.of(&[3, 5])),
+                66..70 => {
+                    let device = What::Char(random.of(&[0, 1]), random.of(&[3, 5]));
+                    entry.what = match self.who {
+                        Who::Root => device,
+                        // May make no device but the one that is a whiteout.
+                        Who::User => What::Fifo,
+                    };
+                }
                 70..81 => entry.what = What::Char(0, 0),
                 81..90 => {
                     entry.what = What::File(if random.percent(90) { 0 } else { size });
@@ -330,11 +443,18 @@ impl Stack {
                     has_xattr_whiteout = true;
                 }
                 90..92 => entry.xattrs.push(self.xattr("redirect", b"/a")),
-                92..94 => entry.xattrs.push(match self.mix {
-                    // Marks of the other kind of mount, that mean nothing in this one.
-                    Mix::UserXattr => ("trusted.overlay.metacopy".into(), Vec::new()),
-                    _ => ("user.overlay.metacopy".into(), Vec::new()),
-                }),
+                // Marks of the other kind of mount, that mean nothing in this one.
+                92..94 => match (self.who, self.mix) {
+                    (Who::User, _) => {}
+                    (_, Mix::UserXattr) => {
+                        let name = "trusted.overlay.metacopy".into();
+                        entry.xattrs.push((name, Vec::new()));
+                    }
+                    _ => {
+                        let name = "user.overlay.metacopy".into();
+                        entry.xattrs.push((name, Vec::new()));
+                    }
+                },
                 _ => {
                     let value =
                         random.of(&[&b""[..], b"", b"", b"\0\0\0\0", b"\0\x04\0\0", b"\0\0"]);
@@ -399,18 +519,26 @@ impl Stack {
             Mix::RedirectOn => b",redirect_dir=on",
             Mix::NoFollow => b",redirect_dir=nofollow",
             Mix::Metacopy | Mix::DataOnly => b",metacopy=on",
-            Mix::UserXattr => b",userxattr",
+            Mix::UserXattr | Mix::UserDataOnly => b",userxattr",
+            Mix::UserNoFollow => b",userxattr,redirect_dir=nofollow",
         });
         OsString::from_vec(options)
     }
 
-    fn make(&self, here: &Path) -> io::Result<()> {
+    /// Where an entry lies.
+    fn on_host(&self, here: &Path, branch: usize, path: &[u8]) -> PathBuf {
+        let root = self.branch(here, branch);
+        match path.is_empty() {
+            true => root,
+            false => root.join(OsStr::from_bytes(path)),
+        }
+    }
+
+    /// Makes everything, and says which inode each entry has.
+    fn make(&self, here: &Path) -> io::Result<BTreeMap<u32, u64>> {
+        let at = |entry: &Entry| self.on_host(here, entry.branch, &entry.path);
         for entry in &self.entries {
-            let branch = self.branch(here, entry.branch);
-            let path = match entry.path.is_empty() {
-                true => branch,
-                false => branch.join(OsStr::from_bytes(&entry.path)),
-            };
+            let path = at(entry);
             let node = |kind, device| rustix::fs::mknodat(CWD, &path, kind, Mode::RUSR, device);
             match entry.what {
                 What::Directory => fs::create_dir_all(&path)?,
@@ -421,8 +549,10 @@ impl Stack {
                     node(FileType::CharacterDevice, rustix::fs::makedev(major, minor))?
                 }
             }
-            let group = GROUP + u32::try_from(entry.branch).expect("few");
-            lchown(&path, Some(entry.owner), Some(group))?;
+            if self.who == Who::Root {
+                let group = GROUP + u32::try_from(entry.branch).expect("few");
+                lchown(&path, Some(OWNER + entry.number), Some(group))?;
+            }
             if !matches!(entry.what, What::Symlink(_)) {
                 fs::set_permissions(&path, fs::Permissions::from_mode(entry.mode))?;
             }
@@ -430,16 +560,37 @@ impl Stack {
                 rustix::fs::lsetxattr(&path, name.as_str(), value, XattrFlags::empty())?;
             }
         }
-        Ok(())
+        let mut inodes = BTreeMap::new();
+        // What is made in a directory changes its time.
+        for entry in self.entries.iter().rev() {
+            let path = at(entry);
+            set_time(&path, (entry.time(), 0))?;
+            inodes.insert(entry.number, fs::symlink_metadata(&path)?.ino());
+        }
+        Ok(inodes)
+    }
+
+    /// Runs layerctl as whoever made the stack.
+    fn layerctl<'a>(&self, arguments: impl IntoIterator<Item = &'a OsStr>) -> Output {
+        match self.who {
+            Who::Root => layerctl(arguments),
+            Who::User => {
+                let mut command = Command::new("setpriv");
+                command.args(["--inh-caps=-all", "--ambient-caps=-all"]);
+                command.arg(std::env::var_os(PROGRAM).expect("set where this was started"));
+                command.env_clear().env("TZ", "UTC").args(arguments);
+                run::run(&mut command)
+            }
+        }
     }
 
     /// Everything that layerctl and the kernel do not say alike.
     fn differences(&self, here: &Path, tally: &Tally) -> Vec<String> {
         fs::create_dir(here).expect("a new directory");
-        self.make(here).expect("entries can be made");
+        let inodes = self.make(here).expect("entries can be made");
         let options = self.options(here);
         // The kernel writes marks of its own to the upper branch: layerctl goes first.
-        let listed = layerctl([
+        let listed = self.layerctl([
             OsStr::new("--format"),
             OsStr::new("jsonl"),
             OsStr::new("ls"),
@@ -459,7 +610,9 @@ impl Stack {
                 if listed.stdout.is_empty() && seen.names.values().any(Result::is_ok) {
                     wrong.push(format!("ls says nothing: {}", listed.stderr));
                 } else {
-                    seen.compare_listing(&listed.rows(), self.refusals(), &mut wrong);
+                    let rows = listed.rows();
+                    seen.compare_listing(&rows, self.refusals(), &mut wrong);
+                    self.compare_inodes(&seen, &rows, &inodes, tally, &mut wrong);
                 }
                 for (no_follow, answers) in [(true, &seen.names), (false, &seen.paths)] {
                     let mut arguments: Vec<&OsStr> =
@@ -469,7 +622,7 @@ impl Stack {
                     }
                     arguments.extend([OsStr::new("--in"), &options, OsStr::new("--")]);
                     arguments.extend(answers.keys().map(|path| OsStr::from_bytes(path)));
-                    let which = layerctl(arguments);
+                    let which = self.layerctl(arguments);
                     let rows = which.rows();
                     if rows.len() != answers.len() {
                         wrong.push(format!(
@@ -482,12 +635,76 @@ impl Stack {
                     }
                     for ((path, answer), row) in answers.iter().zip(&rows) {
                         compare_which(path, answer, row, &mut wrong);
+                        let content = self.inode_of_content(here, row);
+                        if let (Some(inode), Ok(facts)) = (content, answer) {
+                            match facts.inode == inode {
+                                true => count(tally, "inode of content"),
+                                false => wrong.push(format!(
+                                    "which {}: inode {inode}, kernel {facts:?}, {row}",
+                                    quote(path)
+                                )),
+                            }
+                        }
                     }
                 }
             }
         }
         fs::remove_dir_all(here).expect("nothing is mounted there");
         wrong
+    }
+
+    /// That the entry which a row of `ls` means has the inode that the kernel shows. Those of
+    /// directories the kernel need not pass on.
+    fn compare_inodes(
+        &self,
+        seen: &Seen,
+        rows: &[Value],
+        inodes: &BTreeMap<u32, u64>,
+        tally: &Tally,
+        wrong: &mut Vec<String>,
+    ) {
+        for row in rows {
+            let path = bytes(&row["path"]);
+            let path = path.strip_prefix(b"/").unwrap_or(&path);
+            let Some(Ok(facts)) = seen.names.get(path) else {
+                continue;
+            };
+            let Some((_, number)) = row["mtime"].as_i64().and_then(of_time) else {
+                continue;
+            };
+            let entry = self.entries.iter().find(|entry| entry.number == number);
+            // A metacopy of the upper branch has the inode of what it was copied from.
+            let is_copy = entry.is_some_and(|entry| {
+                let mut names = entry.xattrs.iter().map(|(name, _)| name);
+                self.has_upper
+                    && entry.branch == 0
+                    && names.any(|name| name.ends_with("overlay.metacopy"))
+            });
+            if facts.kind == "directory" || is_copy {
+                continue;
+            }
+            match inodes.get(&number) {
+                Some(inode) if *inode == facts.inode => count(tally, "same inode"),
+                inode => wrong.push(format!(
+                    "ls {}: inode {inode:?}, kernel {facts:?}, {row}",
+                    quote(path)
+                )),
+            }
+        }
+    }
+
+    /// The inode of a metacopy of the upper branch, where a single file below it is all there is.
+    fn inode_of_content(&self, here: &Path, row: &Value) -> Option<u64> {
+        let content = row["data"].as_object()?;
+        let gives_content = |verdict: &&Value| verdict["says"] == "provides-data";
+        let givers = row["trail"].as_array()?.iter().filter(gives_content);
+        if !self.has_upper || row["branch"] != 0 || givers.count() != 1 {
+            return None;
+        }
+        let branch = usize::try_from(content["branch"].as_u64()?).ok()?;
+        let path = bytes(&content["path"]);
+        let path = self.on_host(here, branch, path.strip_prefix(b"/")?);
+        Some(fs::symlink_metadata(path).ok()?.ino())
     }
 
     fn refusals(&self) -> Refusals {
@@ -597,6 +814,11 @@ impl Stack {
 }
 
 impl Entry {
+    fn time(&self) -> i64 {
+        let branch = i64::try_from(self.branch).expect("few");
+        TIME + i64::from(self.number) * BRANCHES + branch
+    }
+
     /// Whether it is the other, or below it.
     fn is_within(&self, other: &Entry) -> bool {
         self.branch == other.branch
@@ -605,6 +827,31 @@ impl Entry {
                 None => false,
             }
     }
+}
+
+/// The branch and the number of the entry that has this time.
+fn of_time(time: i64) -> Option<(u64, u32)> {
+    let since = u64::try_from(time - TIME).ok()?;
+    let branches = BRANCHES.unsigned_abs();
+    Some((since % branches, u32::try_from(since / branches).ok()?))
+}
+
+/// Sets when an entry was changed last, be it a symbolic link.
+pub fn set_time(path: &Path, (seconds, nanoseconds): (i64, i64)) -> io::Result<()> {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(rustix::fs::utimensat(
+        CWD,
+        path,
+        &times,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 /// What `lstat` and `readlink` say.
@@ -616,6 +863,8 @@ struct Facts {
     mode: u32,
     owner: u32,
     group: u32,
+    time: i64,
+    inode: u64,
     target: Option<Vec<u8>>,
 }
 
@@ -631,11 +880,13 @@ impl Facts {
         };
         Facts {
             kind,
-            branch: u64::from(stat.gid() - GROUP),
+            branch: of_time(stat.mtime()).expect("a time that was set").0,
             size: stat.size(),
             mode: stat.mode() & 0o7777,
             owner: stat.uid(),
             group: stat.gid(),
+            time: stat.mtime(),
+            inode: stat.ino(),
             target: None,
         }
     }
@@ -671,11 +922,11 @@ impl Seen {
             return true;
         }
         let shown = self.names.values().flatten();
-        let mut owners: Vec<u32> = shown.map(|facts| facts.owner).collect();
-        let count = owners.len();
-        owners.sort_unstable();
-        owners.dedup();
-        owners.len() < count
+        let mut times: Vec<i64> = shown.map(|facts| facts.time).collect();
+        let count = times.len();
+        times.sort_unstable();
+        times.dedup();
+        times.len() < count
     }
 
     fn walk(&mut self, mount: &Path, parent: &[u8], depth: usize) {
@@ -843,6 +1094,7 @@ impl Facts {
             ("uid", number("uid") == Some(self.owner.into())),
             ("gid", number("gid") == Some(self.group.into())),
             ("mode", u32::from_str_radix(mode, 8).ok() == Some(self.mode)),
+            ("mtime", row["mtime"].as_i64() == Some(self.time)),
             (
                 "size",
                 // That of a directory is the file system's own affair.
@@ -900,19 +1152,19 @@ fn redirect(random: &mut Random) -> Vec<u8> {
     }
 }
 
-fn count(tally: &Tally, what: &str) {
+pub fn count(tally: &Tally, what: &str) {
     let mut tally = tally.lock().expect("no worker panicked");
     *tally.entry(what.to_owned()).or_default() += 1;
 }
 
-fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+pub fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     match parent {
         b"" => name.to_vec(),
         _ => [parent, b"/", name].concat(),
     }
 }
 
-fn under(mount: &Path, path: &[u8]) -> PathBuf {
+pub fn under(mount: &Path, path: &[u8]) -> PathBuf {
     mount.join(OsStr::from_bytes(path))
 }
 
@@ -920,7 +1172,7 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or_else(|| panic!("{error} is not the kernel's"))
 }
 
-fn name(errno: Errno) -> String {
+pub fn name(errno: Errno) -> String {
     match errno {
         Errno::NOENT => "ENOENT".into(),
         Errno::NOTDIR => "ENOTDIR".into(),
@@ -931,12 +1183,18 @@ fn name(errno: Errno) -> String {
         Errno::STALE => "ESTALE".into(),
         Errno::INVAL => "EINVAL".into(),
         Errno::NAMETOOLONG => "ENAMETOOLONG".into(),
+        Errno::XDEV => "EXDEV".into(),
+        Errno::EXIST => "EEXIST".into(),
+        Errno::NOTEMPTY => "ENOTEMPTY".into(),
+        Errno::ISDIR => "EISDIR".into(),
+        Errno::NODATA => "ENODATA".into(),
+        Errno::NXIO => "ENXIO".into(),
         other => format!("{other:?}"),
     }
 }
 
 /// A path as an option of mount(8) has it.
-fn escape(path: &[u8]) -> Vec<u8> {
+pub fn escape(path: &[u8]) -> Vec<u8> {
     let mut escaped = Vec::new();
     for &byte in path {
         if matches!(byte, b':' | b',' | b'\\') {
@@ -948,7 +1206,7 @@ fn escape(path: &[u8]) -> Vec<u8> {
 }
 
 /// A word as bash reads it.
-fn quote(word: &[u8]) -> String {
+pub fn quote(word: &[u8]) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-=,:".contains(byte);
     if !word.is_empty() && word.iter().all(is_plain) {
         return String::from_utf8_lossy(word).into_owned();

@@ -58,6 +58,8 @@ pub struct BranchRow {
 pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
     let rows = match target {
         Some(name) => {
+            // Where it is mounted is a part of the answer.
+            context.survey.look_everywhere();
             let target = context.find(name)?;
             // Says which branch is not there.
             context.open(&target);

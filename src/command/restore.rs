@@ -396,7 +396,9 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes, query: &Query<'_>)
                     Some(id) => Process::read(host, id).map(|process| process.table),
                 };
                 let table = table.unwrap_or_default();
-                let covering = table.covering(&mount.path);
+                // Something may be mounted over a part of it: a volume of the container's.
+                let inside = path.strip_prefix(&mount.root).unwrap_or_default();
+                let covering = table.covering(&mount.path.join_path(&inside));
                 covering.is_some_and(|covering| covering.superblock() == union.superblock)
             })
             // The whole union rather than a part of it, and where it can be written to.

@@ -19,6 +19,20 @@ pub struct Container {
     /// The storage driver's name.
     pub driver: String,
     pub ports: String,
+    /// The engine's own division of names; none where it has none.
+    pub namespace: Option<String>,
+    /// Kubernetes' name for it.
+    pub pod: Option<Pod>,
+}
+
+/// What Kubernetes calls a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub name: String,
+    /// Kubernetes' namespace.
+    pub namespace: Option<String>,
+    /// The container's name in the pod; none for the pod's own.
+    pub container: Option<String>,
 }
 
 /// A container's state, in docker's own form.
@@ -81,6 +95,16 @@ pub struct Image {
     pub history: Vec<HistoryEntry>,
 }
 
+impl Image {
+    /// The layers by the names of their directories, newest first, and what made each.
+    pub fn steps(self) -> Vec<(String, String)> {
+        let entries = self.history.into_iter();
+        entries
+            .filter_map(|entry| Some((entry.layer?.cache_id?, entry.instruction)))
+            .collect()
+    }
+}
+
 /// What an image is called: nothing, if it is dangling.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
@@ -140,6 +164,21 @@ pub fn is_zero_time(time: Option<&str>) -> bool {
     time.is_none_or(|time| time.is_empty() || time.starts_with("0001-01-01"))
 }
 
+/// As `docker ps` shows it: arguments with blanks in single quotes.
+pub fn command_line(path: &str, args: Vec<String>) -> String {
+    let quoted = args.into_iter().map(|arg| {
+        if arg.contains(' ') {
+            format!("'{arg}'")
+        } else {
+            arg
+        }
+    });
+    std::iter::once(path.to_owned())
+        .chain(quoted)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// Docker's twelve digits.
 pub fn short(id: &str) -> &str {
     let hex = id.strip_prefix("sha256:").unwrap_or(id);
@@ -173,6 +212,14 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn command_lines_are_quoted_as_docker_quotes_them() {
+        assert_eq!(
+            command_line("/bin/sh", vec!["-c".into(), "sleep 1".into()]),
+            "/bin/sh -c 'sleep 1'"
+        );
+    }
 
     #[test]
     fn ids_never_leave_their_directory() {

@@ -2,6 +2,7 @@
 //!
 //! An engine ends in [`Union`]s: a list of branches with what each of them is. It knows no verb.
 
+pub mod bolt;
 pub mod docker;
 pub mod fuse;
 pub mod inventory;
@@ -10,6 +11,7 @@ pub mod linked;
 pub mod mount_table;
 pub mod namespace;
 pub mod oci;
+pub mod podman;
 
 use serde::Serialize;
 
@@ -343,6 +345,36 @@ impl Union {
         self.branches.get(branch)?.layer.id.as_deref()
     }
 
+    /// Numbers the layers of an image and says what made each. `steps` are its layers, newest
+    /// first. Where each layer holds all those below it, they are no branches, and the union is no
+    /// stack.
+    pub fn label_image(&mut self, steps: &[(String, String)], is_stack: bool) {
+        let base = self.base.iter_mut().flat_map(|base| &mut base.branches);
+        let layers: Vec<&mut Layer> = self
+            .branches
+            .iter_mut()
+            .chain(base)
+            .map(|branch| &mut branch.layer)
+            .filter(|layer| layer.role == Role::Plain)
+            .collect();
+        let of = match is_stack {
+            true => layers.len(),
+            false => steps.len(),
+        };
+        for (index, layer) in layers.into_iter().enumerate() {
+            let id = layer.id.as_ref();
+            let step = id.and_then(|id| steps.iter().position(|(of, _)| of == id));
+            layer.instruction = step
+                .map(|at| steps[at].1.clone())
+                .filter(|instruction| !instruction.is_empty());
+            let number = match is_stack {
+                true => Some(of - index),
+                false => step.map(|at| of - at),
+            };
+            layer.role = number.map_or(Role::Plain, |number| Role::Image { number, of });
+        }
+    }
+
     /// A branch of what the topmost one is compared with: its number and its layer.
     pub fn compared_with(&self, branch: usize) -> (usize, Option<String>) {
         let Some(base) = &self.base else {
@@ -369,6 +401,18 @@ pub fn spelled_union(specs: Vec<BranchSpec>, kind: UnionKind) -> Union {
     }
 }
 
+/// Where engines keep their data, as far as the person says so.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    pub docker: Option<Bytes>,
+    /// The one graph root of containers-storage.
+    pub storage: Option<Bytes>,
+    /// The `storage.conf` that counts before the machine's own.
+    pub storage_configuration: Option<Bytes>,
+    /// Whose stores are looked for, unless it is root, who may see every user's.
+    pub caller: Option<u32>,
+}
+
 /// Everything that is known of the unions of a host.
 pub struct Survey<'h> {
     pub host: &'h Host,
@@ -385,12 +429,15 @@ pub struct Survey<'h> {
 impl<'h> Survey<'h> {
     /// Asks the kernel. Engines are asked when a name of theirs is needed, and other mount
     /// namespaces when [`Survey::look_everywhere`] is.
-    pub fn new(host: &'h Host, docker_root: Option<&Bytes>) -> Survey<'h> {
-        let dockers = docker::Docker::find(host, docker_root).into_iter();
-        let engines = dockers.map(|docker| Box::new(docker) as Box<dyn Engine + 'h>);
+    pub fn new(host: &'h Host, roots: &Roots) -> Survey<'h> {
+        let dockers = docker::Docker::find(host, roots.docker.as_ref()).into_iter();
+        let mut engines: Vec<Box<dyn Engine + 'h>> = Vec::new();
+        engines.extend(dockers.map(|docker| Box::new(docker) as Box<dyn Engine + 'h>));
+        let podmans = podman::Podman::find(host, roots).into_iter();
+        engines.extend(podmans.map(|podman| Box::new(podman) as Box<dyn Engine + 'h>));
         let mut survey = Survey {
             host,
-            engines: engines.collect(),
+            engines,
             problems: Vec::new(),
             mounted: Vec::new(),
             table: MountTable::default(),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
@@ -230,6 +230,29 @@ fn dress(at: &Path, meta: &Meta) -> io::Result<()> {
         last_modification: time,
     };
     Ok(utimensat(CWD, at, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Unpacks the image of a file system, of which most is holes.
+pub fn unpack_image(name: &str, to: &Path) {
+    let path = fixture("hosts").join(format!("{name}.img.zst"));
+    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut image = zstd::Decoder::new(file).expect("a zstd stream");
+    let mut to = File::create(to).expect("a file of our own");
+    let (mut chunk, hole) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut size = 0;
+    loop {
+        let length = image.read(&mut chunk).expect("a whole zstd stream");
+        match &chunk[..length] {
+            [] => break,
+            chunk if *chunk == hole[..length] => {}
+            chunk => {
+                to.seek(SeekFrom::Start(size)).expect("a file of our own");
+                to.write_all(chunk).expect("a file of our own");
+            }
+        }
+        size += length as u64;
+    }
+    to.set_len(size).expect("a file of our own");
 }
 
 /// Everything in an archive below `prefix`, by its path from there (`/etc/passwd`). A hard link

@@ -45,6 +45,14 @@ impl Host {
         host
     }
 
+    /// One that somebody else made, and removes.
+    pub fn existing(root: &Path) -> Host {
+        Host {
+            root: root.to_owned(),
+            _home: None,
+        }
+    }
+
     pub fn empty() -> Host {
         let home = tempfile::tempdir().expect("a temporary directory");
         Host {

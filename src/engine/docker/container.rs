@@ -7,7 +7,9 @@ use serde::Deserialize;
 use super::driver::Driver;
 use super::layer::Layer;
 use super::{Docker, NAME, read_json};
-use crate::engine::inventory::{Container, ContainerState, INIT, instant, is_id, null_default};
+use crate::engine::inventory::{
+    Container, ContainerState, INIT, command_line, instant, is_id, null_default,
+};
 use crate::engine::{Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 
@@ -75,6 +77,8 @@ impl Docker<'_> {
             state: config.state,
             driver,
             ports: ports(config.network_settings.ports.unwrap_or_default()),
+            namespace: None,
+            pod: None,
         })
     }
 
@@ -182,21 +186,6 @@ impl Docker<'_> {
     }
 }
 
-/// As `docker ps` shows it: arguments with blanks in single quotes.
-fn command_line(path: &str, args: Vec<String>) -> String {
-    let quoted = args.into_iter().map(|arg| {
-        if arg.contains(' ') {
-            format!("'{arg}'")
-        } else {
-            arg
-        }
-    });
-    std::iter::once(path.to_owned())
-        .chain(quoted)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
 /// As `docker ps` shows them: `0.0.0.0:32768->5000/tcp`.
 fn ports(ports: BTreeMap<String, Option<Vec<PortBinding>>>) -> String {
     let mut shown = Vec::new();
@@ -258,17 +247,4 @@ struct PortBinding {
     host_ip: String,
     #[serde(default, deserialize_with = "null_default")]
     host_port: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn command_lines_are_quoted_as_docker_quotes_them() {
-        assert_eq!(
-            command_line("/bin/sh", vec!["-c".into(), "sleep 1".into()]),
-            "/bin/sh -c 'sleep 1'"
-        );
-    }
 }

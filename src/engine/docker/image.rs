@@ -9,7 +9,7 @@ use crate::engine::inventory::{
     Container, HistoryEntry, Image, ImageLayer, Names, instant, is_id, null_default, short,
 };
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
-use crate::engine::{self, Owner, OwnerKind, Role, Union};
+use crate::engine::{Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 
@@ -301,57 +301,14 @@ impl Docker<'_> {
         Ok(union)
     }
 
-    /// Numbers the image's layers and gives each its instruction.
+    /// Numbers the image's layers and gives each its instruction. An image that is gone tells
+    /// nothing.
     pub(super) fn label_image(&self, union: &mut Union, driver: &str, image: &str) {
-        let steps = self.steps(driver, image);
-        let is_stack = Driver::named(driver).is_none_or(|driver| {
-            // Elsewhere a layer holds all those below it, which are no branches then.
-            driver.stacking() == Stacking::Differences
-        });
-        let base = union.base.iter_mut().flat_map(|base| &mut base.branches);
-        let image_branches: Vec<&mut engine::Layer> = union
-            .branches
-            .iter_mut()
-            .chain(base)
-            .map(|branch| &mut branch.layer)
-            .filter(|layer| layer.role == Role::Plain)
-            .collect();
-        let of = match is_stack {
-            true => image_branches.len(),
-            false => steps.len(),
-        };
-        for (index, layer) in image_branches.into_iter().enumerate() {
-            let step = layer
-                .id
-                .as_ref()
-                .and_then(|id| steps.iter().position(|(of, _)| of == id));
-            layer.instruction = step
-                .map(|at| steps[at].1.clone())
-                .filter(|instruction| !instruction.is_empty());
-            layer.role = match (is_stack, step) {
-                (true, _) => Role::Image {
-                    number: of - index,
-                    of,
-                },
-                (false, Some(at)) => Role::Image {
-                    number: of - at,
-                    of,
-                },
-                (false, None) => Role::Plain,
-            };
-        }
-    }
-
-    /// The layers of an image by cache id, newest first, and what made each. An image that is
-    /// gone tells nothing.
-    fn steps(&self, driver: &str, image: &str) -> Vec<(String, String)> {
-        let history = self.image(driver, image).map(|image| image.history);
-        let history = history.map_err(|error| self.note_unless_absent(error));
-        history
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|entry| Some((entry.layer?.cache_id?, entry.instruction)))
-            .collect()
+        let image = self.image(driver, image);
+        let image = image.map_err(|error| self.note_unless_absent(error)).ok();
+        let is_stack =
+            Driver::named(driver).is_none_or(|driver| driver.stacking() == Stacking::Differences);
+        union.label_image(&image.map(Image::steps).unwrap_or_default(), is_stack);
     }
 }
 

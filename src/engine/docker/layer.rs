@@ -130,7 +130,12 @@ impl Docker<'_> {
             }
             Stacking::OneImage if self.is_whole(layer) => self.copy(layer, top),
             Stacking::OneImage => {
-                let image = layer.beside(self.id_of(&["overlay", &layer.id, "lower-id"])?);
+                let parts = ["overlay", &layer.id, "lower-id"];
+                let image = layer.beside(self.id_of(&parts)?);
+                if !self.is_whole(&image) {
+                    let what = format!("names the layer {}, which is no image's", image.id);
+                    return Err(Error::damaged(self.at(&parts), what));
+                }
                 let over_image = |own: &Layer, top| {
                     let own = self.branch(Parent::Layer(own.clone()), top);
                     let image = self.branch(Parent::Layer(image.clone()), Permission::RO);

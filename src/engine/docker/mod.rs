@@ -339,6 +339,10 @@ fn is_remapped(name: &[u8]) -> bool {
 
 fn read_json<T: for<'de> Deserialize<'de>>(host: &Host, path: &Bytes) -> Result<T> {
     let bytes = host.read(path)?;
+    // Where an object is expected, a list of its values would do for the parser.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::damaged(path.clone(), "is a list, not an object"));
+    }
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::damaged(path.clone(), format!("is not what Docker writes: {error}"))
     })

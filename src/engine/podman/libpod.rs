@@ -1,0 +1,194 @@
+//! What Podman itself records of its containers: their state and command.
+//!
+//! ```text
+//! <graphroot>/libpod/bolt_state.db   ctr/<id>/{config,state}: JSON; exit-code/<id>: decimal
+//! <graphroot>/db.sql                 newer ones, which is not read
+//! <driver>-containers/<id>/userdata/config.json     below the graph root: it was started once
+//! <driver>-containers/<id>/userdata/pidfile         below the run root: the last process
+//! ```
+//!
+//! Where there is no record - buildah's and CRI-O's containers have none - the files tell what
+//! they can.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::Podman;
+use crate::bytes::Bytes;
+use crate::engine::bolt::{Bucket, Database, Item};
+use crate::engine::inventory::{ContainerState, command_line, null_default};
+use crate::engine::namespace;
+use crate::error::Error;
+
+/// What is recorded of a container.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Record {
+    pub state: ContainerState,
+    pub command: Option<String>,
+    /// RFC 3339.
+    pub created: Option<String>,
+}
+
+pub(super) type Records = HashMap<String, Record>;
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default, deserialize_with = "null_default")]
+    spec: Spec,
+    #[serde(rename = "createdTime")]
+    created: Option<String>,
+}
+
+/// The runtime's own configuration, as far as it matters.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Spec {
+    #[serde(deserialize_with = "null_default")]
+    process: Process,
+    #[serde(deserialize_with = "null_default")]
+    annotations: HashMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Process {
+    #[serde(deserialize_with = "null_default")]
+    args: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct State {
+    #[serde(default)]
+    state: u8,
+    started_time: Option<String>,
+    finished_time: Option<String>,
+    #[serde(default)]
+    exit_code: i64,
+}
+
+impl State {
+    /// In docker's form. Podman numbers its states: 0 unknown, 1 configured, 2 created, 3 running,
+    /// 4 stopped, 5 paused, 6 exited, 7 removing, 8 stopping.
+    fn in_dockers_form(self) -> ContainerState {
+        ContainerState {
+            running: matches!(self.state, 3 | 5 | 8),
+            paused: self.state == 5,
+            removal_in_progress: self.state == 7,
+            exit_code: self.exit_code,
+            started_at: self.started_time,
+            finished_at: self.finished_time,
+            ..ContainerState::default()
+        }
+    }
+}
+
+/// The annotation with the time at which Podman made a container.
+const CREATED: &str = "io.kubernetes.cri-o.Created";
+
+impl Podman<'_> {
+    pub(super) fn libpod_record(&self, id: &str) -> Record {
+        let records = self.libpod.get_or_init(|| self.read_libpod());
+        match records.get(id) {
+            Some(record) => record.clone(),
+            None => self.record_from_files(id),
+        }
+    }
+
+    fn read_libpod(&self) -> Records {
+        let path = self.root.join(b"libpod").join(b"bolt_state.db");
+        let bytes = match self.host.read_database(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.note_unless_absent(error);
+                return Records::new();
+            }
+        };
+        let records = Database::open(&bytes).and_then(|database| {
+            let mut records = Records::new();
+            if let Some(containers) = database.root().bucket(b"ctr")? {
+                for item in containers.iter() {
+                    if let (key, Item::Bucket(container)) = item?
+                        && let Ok(id) = std::str::from_utf8(key)
+                    {
+                        records.insert(id.to_owned(), read_record(&container)?);
+                    }
+                }
+            }
+            Ok(records)
+        });
+        records.unwrap_or_else(|damage| {
+            self.note(Error::damaged(path, damage.to_string()));
+            Records::new()
+        })
+    }
+
+    /// What the files of a container tell that nobody has a record of.
+    fn record_from_files(&self, id: &str) -> Record {
+        let userdata = |root: &Bytes| {
+            let directory = self.kind_of(root, "containers").join(id.as_bytes());
+            directory.join(b"userdata")
+        };
+        let mut record = Record::default();
+        let Ok(spec) = self.host.read(&userdata(&self.root).join(b"config.json")) else {
+            return record;
+        };
+        if let Ok(spec) = serde_json::from_slice::<Spec>(&spec) {
+            record.command = Some(words(spec.process.args));
+            record.created = spec.annotations.get(CREATED).cloned();
+        }
+        let pid = self.run_root.as_ref().and_then(|run| {
+            let bytes = self.host.read(&userdata(run).join(b"pidfile")).ok()?;
+            std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
+        });
+        record.state.running = pid.is_some_and(|pid| self.is_root_of(pid, id));
+        // It was started; when is not known.
+        record.state.started_at = Some(record.created.clone().unwrap_or_else(|| "?".into()));
+        record
+    }
+
+    /// Whether a process has the container's mount as its root: a number may have been given to
+    /// another one since.
+    fn is_root_of(&self, pid: u32, container: &str) -> bool {
+        let layer = self.container_record(container).map(|of| of.layer);
+        let table = namespace::Process::read(self.host, pid).map(|process| process.table);
+        let (Some(layer), Ok(table)) = (layer, table) else {
+            return false;
+        };
+        table.covering(&Bytes::from("/")).is_some_and(|root| {
+            let text = [&root.options, root.root.as_bytes()].concat();
+            let is_program = root.fs_type.starts_with(b"fuse");
+            is_program
+                || text
+                    .windows(layer.len())
+                    .any(|part| part == layer.as_bytes())
+        })
+    }
+}
+
+fn read_record(container: &Bucket<'_>) -> Result<Record, crate::engine::bolt::Damage> {
+    let mut record = Record::default();
+    if let Some(config) = container.get(b"config")?
+        && let Ok(config) = serde_json::from_slice::<Config>(config)
+    {
+        record.command = Some(words(config.spec.process.args));
+        record.created = config.created;
+    }
+    if let Some(state) = container.get(b"state")?
+        && let Ok(state) = serde_json::from_slice::<State>(state)
+    {
+        record.state = state.in_dockers_form();
+    }
+    Ok(record)
+}
+
+fn words(mut args: Vec<String>) -> String {
+    match args.is_empty() {
+        true => String::new(),
+        false => {
+            let rest = args.split_off(1);
+            command_line(&args[0], rest)
+        }
+    }
+}

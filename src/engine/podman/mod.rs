@@ -1,0 +1,836 @@
+//! containers-storage, read without its locks: what Podman, buildah and CRI-O keep containers and
+//! images in.
+//!
+//! ```text
+//! <graphroot>/overlay/<layer>/{diff,link,lower,merged}   or vfs/dir/<layer>, btrfs/subvolumes/<layer>
+//! <graphroot>/<driver>-{layers,images,containers}/       their lists: store
+//! <runroot>/<driver>-layers/mountpoints.json             what is mounted
+//! <graphroot>/libpod/bolt_state.db                       Podman's own records: libpod
+//! ```
+//!
+//! Every user may have a store. Its overlays are mounted in a mount namespace of the user's own.
+
+mod config;
+mod libpod;
+mod store;
+
+use std::cell::{OnceCell, RefCell};
+
+use crate::branch::Permission;
+use crate::bytes::Bytes;
+use crate::dir::Kind;
+use crate::engine::inventory::{Container, Image, ImageLayer, LayerName, Names, instant, is_id};
+use crate::engine::linked::{self, LINKS, Linked};
+use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
+use crate::engine::{
+    Engine, LayeredBranch, Owner, OwnerKind, Role, Roots, Union, UnionKind, layer_branch,
+};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::overlay::{Namespace, Rules};
+use config::Storage;
+use store::{ContainerRecord, ImageRecord, LayerRecord};
+
+const NAME: &str = "podman";
+const ROOT: &str = "/var/lib/containers/storage";
+const RUN_ROOT: &str = "/run/containers/storage";
+const DRIVERS_READ: &str = "layerctl reads the storage drivers overlay, vfs and btrfs";
+
+/// One store, of one storage driver.
+pub struct Podman<'h> {
+    host: &'h Host,
+    /// The graph root.
+    root: Bytes,
+    run_root: Option<Bytes>,
+    driver: String,
+    /// Where layers and images are looked for: the graph root, then the stores it takes images
+    /// from.
+    stores: Vec<Bytes>,
+    /// A program makes the mounts.
+    has_mount_program: bool,
+    namespace: Namespace,
+    problems: RefCell<Vec<Error>>,
+    layers: OnceCell<Vec<LayerRecord>>,
+    libpod: OnceCell<libpod::Records>,
+}
+
+/// A user of the host.
+struct User {
+    id: u32,
+    home: Bytes,
+    name: String,
+}
+
+impl<'h> Podman<'h> {
+    /// The stores of the machine and of its users, as far as there are any.
+    pub fn find(host: &'h Host, roots: &Roots) -> Vec<Podman<'h>> {
+        let mut found: Vec<Podman<'h>> = Vec::new();
+        if let Some(root) = &roots.storage {
+            let mut stores =
+                Podman::of_root(host, root.clone(), None, &Storage::default(), Vec::new());
+            if stores.is_empty() {
+                // A directory that was named has to be one.
+                let what = "is no graph root of containers-storage";
+                let problem = Error::damaged(root.clone(), what);
+                stores.push(Podman {
+                    problems: RefCell::new(vec![problem]),
+                    ..Podman::new(host, root.clone(), "overlay".into())
+                });
+            }
+            return stores;
+        }
+        let system = [
+            Bytes::from("/etc/containers/storage.conf"),
+            Bytes::from("/usr/share/containers/storage.conf"),
+        ];
+        let mut problems = Vec::new();
+        let mut read = |paths: &[Bytes]| {
+            config::read_first(host, paths).unwrap_or_else(|error| {
+                problems.push(error);
+                Storage::default()
+            })
+        };
+        let named: Vec<Bytes> = roots.storage_configuration.clone().into_iter().collect();
+        let of_system = read(&[&named[..], &system[..]].concat());
+        let path = |path: &Option<String>| {
+            path.as_ref()
+                .filter(|path| !path.is_empty())
+                .cloned()
+                .map(Bytes::from)
+        };
+        let root = path(&of_system.graphroot).unwrap_or_else(|| Bytes::from(ROOT));
+        let run = path(&of_system.runroot).unwrap_or_else(|| Bytes::from(RUN_ROOT));
+        let mut places = vec![(root, Some(run), of_system.clone())];
+        for user in users(host) {
+            if roots.caller.is_some_and(|caller| caller != user.id) || user.id == 0 {
+                continue;
+            }
+            let own = user
+                .home
+                .join(b".config")
+                .join(b"containers")
+                .join(b"storage.conf");
+            let of_user = match host.stat(&own) {
+                Ok(Some(_)) => read(&[own]),
+                _ => Storage {
+                    graphroot: None,
+                    runroot: None,
+                    ..of_system.clone()
+                },
+            };
+            let expanded = of_user
+                .rootless_storage_path
+                .as_ref()
+                .map(|path| user.expand(path));
+            let root = path(&of_user.graphroot)
+                .or_else(|| path(&expanded))
+                .unwrap_or_else(|| {
+                    let parts = [&b".local"[..], b"share", b"containers", b"storage"];
+                    parts
+                        .iter()
+                        .fold(user.home.clone(), |path, part| path.join(part))
+                });
+            let run = path(&of_user.runroot)
+                .unwrap_or_else(|| Bytes::from(format!("/run/user/{}/containers", user.id)));
+            places.push((root, Some(run), of_user));
+        }
+        for (root, run, storage) in places {
+            if found.iter().any(|store| store.root == root) {
+                continue;
+            }
+            let additional = storage
+                .options
+                .additionalimagestores
+                .iter()
+                .map(|path| Bytes::from(path.as_str()));
+            let image_stores = path(&storage.imagestore)
+                .into_iter()
+                .chain(additional)
+                .collect();
+            found.extend(Podman::of_root(host, root, run, &storage, image_stores));
+        }
+        if let Some(first) = found.first() {
+            first.problems.borrow_mut().append(&mut problems);
+        }
+        found
+    }
+
+    /// A store for each driver that one graph root has been used with.
+    fn of_root(
+        host: &'h Host,
+        root: Bytes,
+        run_root: Option<Bytes>,
+        storage: &Storage,
+        image_stores: Vec<Bytes>,
+    ) -> Vec<Podman<'h>> {
+        let names = host.list(&root).unwrap_or_default().into_iter();
+        let drivers = names.filter_map(|(name, kind)| {
+            let driver = name
+                .strip_suffix(b"-layers")
+                .or_else(|| name.strip_suffix(b"-containers"))?;
+            let driver = String::from_utf8(driver.to_vec()).ok()?;
+            (kind == Kind::Directory && is_id(&driver)).then_some(driver)
+        });
+        let mut drivers: Vec<String> = drivers.collect();
+        drivers.sort_unstable();
+        drivers.dedup();
+        // The one that is configured comes first.
+        drivers.sort_by_key(|driver| storage.driver.as_ref() != Some(driver));
+        let is_users = host
+            .stat(&root)
+            .ok()
+            .flatten()
+            .is_some_and(|stat| stat.uid != 0);
+        let stores = drivers.into_iter().map(|driver| {
+            let has_mount_program =
+                host.read(&root.join(driver.as_bytes()).join(b".has-mount-program"));
+            let has_mount_program = match has_mount_program {
+                Ok(text) => text.trim_ascii() == b"true",
+                Err(_) => storage.has_mount_program(),
+            };
+            Podman {
+                run_root: run_root.clone(),
+                stores: std::iter::once(root.clone())
+                    .chain(image_stores.clone())
+                    .collect(),
+                has_mount_program,
+                namespace: match is_users {
+                    true => Namespace::User,
+                    false => Namespace::Trusted,
+                },
+                ..Podman::new(host, root.clone(), driver)
+            }
+        });
+        stores.collect()
+    }
+
+    fn new(host: &'h Host, root: Bytes, driver: String) -> Podman<'h> {
+        Podman {
+            host,
+            stores: vec![root.clone()],
+            root,
+            run_root: None,
+            driver,
+            has_mount_program: false,
+            namespace: Namespace::Trusted,
+            problems: RefCell::default(),
+            layers: OnceCell::new(),
+            libpod: OnceCell::new(),
+        }
+    }
+
+    /// Keeps what could not be read: an unreadable part is not an empty part.
+    fn note(&self, error: Error) {
+        self.problems.borrow_mut().push(error);
+    }
+
+    fn note_unless_absent(&self, error: Error) {
+        if !error.is_not_found() {
+            self.note(error);
+        }
+    }
+
+    /// Where a driver keeps the directories of layers, in one of the stores.
+    fn home(&self, store: &Bytes) -> Bytes {
+        match self.driver.as_str() {
+            "vfs" => store.join(b"vfs").join(b"dir"),
+            "btrfs" => store.join(b"btrfs").join(b"subvolumes"),
+            driver => store.join(driver.as_bytes()),
+        }
+    }
+
+    fn is_copying(&self) -> bool {
+        matches!(self.driver.as_str(), "vfs" | "btrfs")
+    }
+
+    fn is_read(&self) -> bool {
+        self.is_copying() || self.driver == "overlay"
+    }
+
+    fn refuse(&self) -> Result<()> {
+        match self.is_read() {
+            true => Ok(()),
+            false => Err(Error::Refused {
+                what: format!("{} uses the storage driver {}", self.root, self.driver),
+                hint: DRIVERS_READ.into(),
+            }),
+        }
+    }
+
+    fn linked(&self) -> Linked<'_> {
+        Linked {
+            host: self.host,
+            homes: self.stores.iter().map(|store| self.home(store)).collect(),
+        }
+    }
+
+    fn content_dir(&self, home: usize, id: &str) -> Bytes {
+        let directory = self.home(&self.stores[home]).join(id.as_bytes());
+        match self.is_copying() {
+            true => directory,
+            false => directory.join(b"diff"),
+        }
+    }
+
+    /// The store that has a layer's directory: the first that lists it, or else our own.
+    fn home_of(&self, id: &str) -> usize {
+        self.layer_record(id).map_or(0, |layer| layer.home)
+    }
+
+    /// The union that has a layer on top.
+    fn stack(&self, id: &str, top: Permission) -> Result<Union> {
+        self.refuse()?;
+        if !is_id(id) {
+            return Err(Error::damaged(
+                self.root.clone(),
+                "names a layer by what is no id",
+            ));
+        }
+        let home = self.home_of(id);
+        let own = layer_branch(self.content_dir(home, id), top, id.to_owned());
+        if self.is_copying() {
+            let mut union = self.union(UnionKind::Copy, vec![own]);
+            let parent = self.layer_record(id).map(|layer| layer.parent.clone());
+            if let Some(parent) = parent.filter(|parent| is_id(parent)) {
+                let home = self.home_of(&parent);
+                let base = layer_branch(self.content_dir(home, &parent), Permission::RO, parent);
+                union.base = Some(Box::new(self.union(UnionKind::Copy, vec![base])));
+            }
+            return Ok(union);
+        }
+        self.refuse_composefs(home, id)?;
+        let mut branches = vec![own];
+        for parent in self.linked().parents(home, id)? {
+            branches.push(match parent {
+                linked::Parent::Layer { home, id } => {
+                    layer_branch(self.content_dir(home, &id), Permission::RO, id)
+                }
+                linked::Parent::Lost(path) => LayeredBranch::plain(path, Permission::RO),
+            });
+        }
+        Ok(self.union(self.kind(), branches))
+    }
+
+    /// A composefs layer has the names of its files in an image of its own format, and only their
+    /// content in its directory.
+    fn refuse_composefs(&self, home: usize, id: &str) -> Result<()> {
+        let directory = self.home(&self.stores[home]).join(id.as_bytes());
+        let blob = directory.join(b"composefs-data").join(b"composefs.blob");
+        match self.host.stat(&blob)? {
+            None => Ok(()),
+            Some(_) => Err(Error::Refused {
+                what: format!("layer {id} is a composefs image ({blob})"),
+                hint: "layerctl does not read composefs; look through its mount instead".into(),
+            }),
+        }
+    }
+
+    fn kind(&self) -> UnionKind {
+        if self.is_copying() {
+            return UnionKind::Copy;
+        }
+        if self.has_mount_program {
+            return UnionKind::FuseOverlay(self.namespace);
+        }
+        let rules = Rules {
+            namespace: self.namespace,
+            follows_redirects: self.namespace == Namespace::Trusted,
+            ..Rules::DEFAULT
+        };
+        UnionKind::Overlay { rules, data: 0 }
+    }
+
+    fn union(&self, kind: UnionKind, branches: Vec<LayeredBranch>) -> Union {
+        Union {
+            kind,
+            driver: Some(self.driver.clone()),
+            ..Union::unmounted(branches)
+        }
+    }
+
+    fn container_record(&self, id: &str) -> Option<ContainerRecord> {
+        let mut records = self.container_records().into_iter();
+        records.find(|container| container.id == id)
+    }
+
+    fn container(&self, record: ContainerRecord) -> Container {
+        let metadata = record.metadata();
+        let libpod = self.libpod_record(&record.id);
+        let name = record
+            .names
+            .first()
+            .cloned()
+            .or_else(|| metadata.name.clone());
+        let image = metadata.image_name.clone();
+        Container {
+            name: name.unwrap_or_else(|| record.id.clone()),
+            image: image
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| record.image.clone()),
+            image_id: record.image.clone(),
+            command: libpod.command.unwrap_or_default(),
+            created: libpod.created.unwrap_or_else(|| record.created.clone()),
+            state: libpod.state,
+            driver: self.driver.clone(),
+            ports: String::new(),
+            namespace: None,
+            pod: metadata.pod(),
+            id: record.id,
+        }
+    }
+
+    fn label_container(&self, union: &mut Union, container: &ContainerRecord) {
+        let name = container.names.first().cloned();
+        union.driver = Some(self.driver.clone());
+        union.owner = Some(Owner {
+            engine: NAME,
+            kind: OwnerKind::Container,
+            id: container.id.clone(),
+            name: name.or_else(|| container.metadata().name),
+        });
+        if let Some(top) = union.branches.first_mut() {
+            top.layer.role = Role::Container;
+        }
+        let mut images = self.image_records().into_iter();
+        let image = images.find(|image| image.id == container.image);
+        self.label_image(union, image.as_ref());
+    }
+
+    fn label_image(&self, union: &mut Union, image: Option<&ImageRecord>) {
+        let image = image.and_then(|image| {
+            let read = self.image(image.clone());
+            read.map_err(|error| self.note_unless_absent(error)).ok()
+        });
+        let steps = image.map(|image| image.steps()).unwrap_or_default();
+        union.label_image(&steps, !self.is_copying());
+    }
+
+    /// The layers of an image, from its topmost one: nearest first.
+    fn chain(&self, top: &str) -> Vec<&LayerRecord> {
+        let mut chain: Vec<&LayerRecord> = Vec::new();
+        let mut next = self.layer_record(top);
+        while let Some(layer) = next {
+            if chain.len() == CHAIN_MAX || chain.iter().any(|seen| seen.id == layer.id) {
+                let what = format!("layer {} is its own ancestor", layer.id);
+                self.note(Error::damaged(self.kind_of(&self.root, "layers"), what));
+                break;
+            }
+            chain.push(layer);
+            next = self.layer_record(&layer.parent);
+        }
+        chain
+    }
+
+    fn image(&self, record: ImageRecord) -> Result<Image> {
+        let of_layers: u64 = self
+            .chain(&record.layer)
+            .iter()
+            .filter_map(|layer| layer.diff_size)
+            .sum();
+        let of_data: u64 = record.data_sizes.values().sum();
+        let config = format!("sha256:{}", record.id);
+        let config = match record.data_names.iter().find(|name| **name == config) {
+            Some(name) => name.clone(),
+            None => config,
+        };
+        let bytes = self.image_data(&record, &config)?;
+        let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| {
+            let what = format!(
+                "the configuration of image {} is damaged: {error}",
+                record.id
+            );
+            Error::damaged(self.kind_of(&self.stores[record.home], "images"), what)
+        })?;
+        let diff_ids = config.diff_ids().map_err(|what| {
+            Error::damaged(self.kind_of(&self.stores[record.home], "images"), what)
+        })?;
+        let mut chain = self.chain(&record.layer);
+        chain.reverse();
+        let layers = oci::chain_ids(diff_ids)
+            .into_iter()
+            .zip(diff_ids)
+            .enumerate();
+        let layers = layers.map(|(at, (chain_id, diff_id))| ImageLayer {
+            diff_id: Some(diff_id.clone()),
+            chain_id: Some(chain_id),
+            cache_id: chain.get(at).map(|layer| layer.id.clone()),
+            size: chain.get(at).and_then(|layer| layer.diff_size),
+        });
+        let history = config.history(layers.collect());
+        let (digests, tags): (Vec<String>, Vec<String>) = record
+            .names
+            .iter()
+            .cloned()
+            .partition(|name| name.contains('@'));
+        let by_digest = record.digest.iter().flat_map(|digest| {
+            tags.iter()
+                .map(move |tag| format!("{}@{digest}", repository(tag)))
+        });
+        let mut names = Names {
+            digests: digests.into_iter().chain(by_digest).collect(),
+            tags: tags.clone(),
+        };
+        names.tags.sort();
+        names.digests.sort();
+        names.digests.dedup();
+        Ok(Image {
+            id: record.id,
+            names,
+            created: config.created.clone().unwrap_or(record.created),
+            driver: self.driver.clone(),
+            size: of_layers + of_data,
+            parent: None,
+            history,
+        })
+    }
+
+    /// The layer directory that a path is, or lies in, and what is left of the path.
+    fn layer_inside(&self, path: &Bytes) -> Option<(String, Bytes)> {
+        if !self.is_read() {
+            return None;
+        }
+        let homes = self.linked().homes;
+        let inside = homes.iter().find_map(|home| {
+            path.strip_prefix(home).or_else(|| {
+                let real = self.host.resolve(home).ok()?;
+                path.strip_prefix(&real)
+            })
+        })?;
+        let parts: Vec<&[u8]> = inside.components().collect();
+        let id = |part: &[u8]| {
+            let id = String::from_utf8(part.to_vec()).ok()?;
+            is_id(&id).then_some(id)
+        };
+        let (first, rest) = parts.split_first()?;
+        if self.is_copying() {
+            return Some((id(first)?, Bytes::absolute(rest.iter().copied())));
+        }
+        if *first == LINKS.as_bytes() {
+            let (name, rest) = rest.split_first()?;
+            return match self.linked().find(&id(name)?) {
+                Ok(linked::Parent::Layer { id, .. }) => {
+                    Some((id, Bytes::absolute(rest.iter().copied())))
+                }
+                Ok(linked::Parent::Lost(_)) => None,
+                Err(error) => {
+                    self.note(error);
+                    None
+                }
+            };
+        }
+        let rest = match rest {
+            [b"merged", ..] => return None,
+            [b"diff", rest @ ..] => rest,
+            // A file beside the content, which is about the layer.
+            _ => &[],
+        };
+        Some((id(first)?, Bytes::absolute(rest.iter().copied())))
+    }
+
+    fn container_of_layer(&self, layer: &str) -> Option<ContainerRecord> {
+        let mut records = self.container_records().into_iter();
+        records.find(|container| container.layer == layer)
+    }
+
+    /// The mount point in our directories that a path lies under, as the layer and what is left.
+    fn merged(&self, path: &Bytes) -> Option<(String, Bytes)> {
+        if self.is_copying() {
+            return None;
+        }
+        let inside = path.strip_prefix(&self.home(&self.root))?;
+        let mut parts = inside.components();
+        let id = String::from_utf8(parts.next()?.to_vec()).ok()?;
+        (parts.next() == Some(b"merged")).then(|| (id, Bytes::absolute(parts)))
+    }
+}
+
+impl store::Metadata {
+    /// The pod, as Kubernetes names it, and the container's name in it.
+    fn pod(&self) -> Option<crate::engine::inventory::Pod> {
+        Some(crate::engine::inventory::Pod {
+            name: self.pod_name.clone()?,
+            namespace: self.namespace.clone(),
+            container: self.metadata_name.clone(),
+        })
+    }
+}
+
+/// `localhost/app` of `localhost/app:1`, but `host:5000/app` of itself.
+fn repository(tag: &str) -> &str {
+    match tag.rfind(':') {
+        Some(at) if !tag[at..].contains('/') => &tag[..at],
+        _ => tag,
+    }
+}
+
+/// The users that `/etc/passwd` lists, with home directories.
+fn users(host: &Host) -> Vec<User> {
+    let bytes = host.read(&Bytes::from("/etc/passwd")).unwrap_or_default();
+    let lines = bytes.split(|&byte| byte == b'\n');
+    let user = |line: &[u8]| {
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
+        let home = *fields.get(5)?;
+        Some(User {
+            name: String::from_utf8(fields[0].to_vec()).ok()?,
+            id: std::str::from_utf8(fields.get(2)?).ok()?.parse().ok()?,
+            home: home.starts_with(b"/").then(|| Bytes::from(home))?,
+        })
+    };
+    let mut users: Vec<User> = lines.filter_map(user).collect();
+    // Many have no home of their own: `/` and `/nonexistent`.
+    users.sort_by(|a, b| a.home.cmp(&b.home));
+    users.dedup_by(|a, b| a.home == b.home);
+    users
+}
+
+impl User {
+    fn expand(&self, path: &str) -> String {
+        let home = self.home.to_text();
+        path.replace("$HOME", &home)
+            .replace("$UID", &self.id.to_string())
+            .replace("$USER", &self.name)
+    }
+}
+
+impl Engine for Podman<'_> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn root(&self) -> &Bytes {
+        &self.root
+    }
+
+    fn exists(&self) -> bool {
+        true
+    }
+
+    fn take_problems(&self) -> Vec<Error> {
+        self.problems.take()
+    }
+
+    fn containers(&self) -> Vec<Container> {
+        let records = self.container_records().into_iter();
+        let mut containers: Vec<Container> = records.map(|record| self.container(record)).collect();
+        containers.sort_by(|a, b| {
+            instant(&b.created)
+                .cmp(&instant(&a.created))
+                .then(a.id.cmp(&b.id))
+        });
+        containers
+    }
+
+    fn images(&self) -> Vec<Image> {
+        let mut images = Vec::new();
+        for record in self.image_records() {
+            match self.image(record) {
+                Ok(image) => images.push(image),
+                Err(error) => self.note(error),
+            }
+        }
+        images.sort_by(|a, b| {
+            instant(&b.created)
+                .cmp(&instant(&a.created))
+                .then(a.id.cmp(&b.id))
+        });
+        images
+    }
+
+    fn layers(&self) -> Vec<LayerName> {
+        let mut layers: Vec<LayerName> = self
+            .layer_records()
+            .iter()
+            .map(|layer| LayerName {
+                driver: self.driver.clone(),
+                id: layer.id.clone(),
+                aliases: layer
+                    .diff_digest
+                    .iter()
+                    .map(|digest| digest.trim_start_matches("sha256:").to_owned())
+                    .collect(),
+            })
+            .collect();
+        layers.dedup_by(|a, b| a.id == b.id);
+        layers
+    }
+
+    fn driver(&self, _: &[Container]) -> String {
+        self.driver.clone()
+    }
+
+    fn reads(&self, _: &Container) -> bool {
+        self.is_read()
+    }
+
+    fn has_union(&self, _: &Container) -> bool {
+        self.is_read() && !self.is_copying()
+    }
+
+    fn union_of(&self, container: &Container) -> Result<Union> {
+        let record = self
+            .container_record(&container.id)
+            .ok_or_else(|| Error::NoSuchTarget(container.id.clone()))?;
+        let mut union = self.stack(&record.layer, Permission::RW)?;
+        self.label_container(&mut union, &record);
+        Ok(union)
+    }
+
+    fn union_of_image(&self, image: &Image) -> Result<Union> {
+        let mut records = self.image_records().into_iter();
+        let record = records
+            .find(|record| record.id == image.id)
+            .ok_or_else(|| Error::NoSuchTarget(image.id.clone()))?;
+        let mut union = match record.layer.is_empty() {
+            true => self.union(self.kind(), Vec::new()),
+            false => self.stack(&record.layer, Permission::RO)?,
+        };
+        union.owner = Some(Owner {
+            engine: NAME,
+            kind: OwnerKind::Image,
+            id: image.id.clone(),
+            name: image.names.tags.first().cloned(),
+        });
+        self.label_image(&mut union, Some(&record));
+        Ok(union)
+    }
+
+    fn union_of_layer(&self, layer: &LayerName) -> Result<Union> {
+        if let Some(container) = self.container_of_layer(&layer.id) {
+            let mut union = self.stack(&layer.id, Permission::RW)?;
+            self.label_container(&mut union, &container);
+            return Ok(union);
+        }
+        let mut union = self.stack(&layer.id, Permission::RO)?;
+        // Number the layers within the smallest image that has this one.
+        let has = |image: &ImageRecord| self.chain(&image.layer).iter().any(|of| of.id == layer.id);
+        let image = self
+            .image_records()
+            .into_iter()
+            .filter(has)
+            .min_by_key(|image| self.chain(&image.layer).len());
+        self.label_image(&mut union, image.as_ref());
+        union.owner = Some(Owner {
+            engine: NAME,
+            kind: OwnerKind::Layer,
+            id: layer.id.clone(),
+            name: None,
+        });
+        Ok(union)
+    }
+
+    fn image_of(&self, union: &Union) -> Option<Result<Image>> {
+        let owner = union.owner.as_ref().filter(|owner| owner.engine == NAME)?;
+        let id = match owner.kind {
+            OwnerKind::Layer => return None,
+            OwnerKind::Image => owner.id.clone(),
+            OwnerKind::Container => self.container_record(&owner.id)?.image,
+        };
+        let mut records = self.image_records().into_iter();
+        let record = records.find(|record| record.id == id);
+        match (record, owner.kind) {
+            (Some(record), _) => Some(self.image(record)),
+            (None, OwnerKind::Container) => {
+                let what = format!("does not have the image {id}");
+                let path = self.kind_of(&self.root, "images").join(b"images.json");
+                Some(Err(Error::damaged(path, what)))
+            }
+            (None, _) => None,
+        }
+    }
+
+    fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes> {
+        let layer = self.layer_record(id).filter(|_| driver == self.driver)?;
+        Some(self.content_dir(layer.home, id))
+    }
+
+    fn recognise(&self, union: &mut Union) {
+        if union.owner.is_some() || self.is_copying() || !self.is_read() {
+            return;
+        }
+        // Mounts of many users have the same form: only ours are looked at.
+        let home = self.home(&self.root);
+        let is_ours = |path: &Bytes| path.strip_prefix(&home).is_some();
+        let point = union
+            .mounts
+            .iter()
+            .find_map(|mount| self.merged(&mount.path));
+        let relative = union
+            .branches
+            .iter()
+            .any(|branch| !branch.spec.path.as_bytes().starts_with(b"/"));
+        let is_known = point.is_some()
+            || union
+                .branches
+                .first()
+                .is_some_and(|top| is_ours(&top.spec.path))
+            || relative;
+        if !is_known {
+            return;
+        }
+        for branch in &mut union.branches {
+            let path = &branch.spec.path;
+            let full = match path.as_bytes().starts_with(b"/") {
+                true => path.clone(),
+                false => home.join_path(path),
+            };
+            if let Some((id, inside)) = self.layer_inside(&full)
+                && inside == Bytes::from("/")
+            {
+                let home = self.home_of(&id);
+                let content = self.content_dir(home, &id);
+                if path.as_bytes().starts_with(b"/")
+                    || self.host.stat(&content).is_ok_and(|stat| stat.is_some())
+                {
+                    branch.spec.path = content;
+                    branch.layer.id = Some(id);
+                }
+            }
+        }
+        let top = union.branches.first().and_then(|top| top.layer.id.clone());
+        let Some(layer) = top.or(point.map(|(id, _)| id)) else {
+            return;
+        };
+        let Some(container) = self.container_of_layer(&layer) else {
+            return;
+        };
+        if union.branches.is_empty() {
+            match self.stack(&layer, Permission::RW) {
+                Ok(stack) => (union.branches, union.kind) = (stack.branches, stack.kind),
+                Err(error) => self.note(error),
+            }
+        }
+        self.label_container(union, &container);
+    }
+
+    fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
+        let (id, inside) = self.layer_inside(path)?;
+        let name = LayerName {
+            driver: self.driver.clone(),
+            id,
+            aliases: Vec::new(),
+        };
+        Some((name, inside))
+    }
+
+    fn mount_dir_at(&self, path: &Bytes) -> Option<(Container, Bytes)> {
+        let (layer, inside) = self.merged(path)?;
+        let container = self.container_of_layer(&layer)?;
+        Some((self.container(container), inside))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_of_tags() {
+        for (tag, name) in [
+            ("localhost/app:1", "localhost/app"),
+            ("host:5000/app", "host:5000/app"),
+            ("host:5000/app:1", "host:5000/app"),
+        ] {
+            assert_eq!(repository(tag), name);
+        }
+    }
+}

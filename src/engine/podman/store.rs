@@ -1,0 +1,216 @@
+//! A store's own lists: layers, images and containers.
+//!
+//! ```text
+//! <graphroot>/<driver>-layers/{layers,volatile-layers}.json
+//! <graphroot>/<driver>-images/images.json, <image>/<name>, <image>/=<base64 of another name>
+//! <graphroot>/<driver>-containers/{containers,volatile-containers}.json
+//! <runroot>/<driver>-{layers,containers}/volatile-*.json      of a transient store
+//! ```
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::Podman;
+use crate::bytes::Bytes;
+use crate::engine::inventory::{is_id, null_default};
+use crate::error::{Error, Result};
+
+/// A layer, as its store lists it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct LayerRecord {
+    pub id: String,
+    #[serde(default, deserialize_with = "null_default")]
+    pub parent: String,
+    #[serde(rename = "diff-digest", default)]
+    pub diff_digest: Option<String>,
+    /// Bytes.
+    #[serde(rename = "diff-size", default)]
+    pub diff_size: Option<u64>,
+    /// The number of the store that has it.
+    #[serde(skip)]
+    pub home: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ImageRecord {
+    pub id: String,
+    #[serde(default)]
+    pub digest: Option<String>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub names: Vec<String>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub layer: String,
+    #[serde(rename = "big-data-names", default, deserialize_with = "null_default")]
+    pub data_names: Vec<String>,
+    /// Bytes.
+    #[serde(rename = "big-data-sizes", default, deserialize_with = "null_default")]
+    pub data_sizes: BTreeMap<String, u64>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub created: String,
+    /// The number of the store that has it.
+    #[serde(skip)]
+    pub home: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ContainerRecord {
+    pub id: String,
+    #[serde(default, deserialize_with = "null_default")]
+    pub names: Vec<String>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub image: String,
+    #[serde(default, deserialize_with = "null_default")]
+    pub layer: String,
+    /// JSON once more.
+    #[serde(default, deserialize_with = "null_default")]
+    metadata: String,
+    #[serde(default, deserialize_with = "null_default")]
+    pub created: String,
+}
+
+/// What the engine that made a container noted beside it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct Metadata {
+    pub image_name: Option<String>,
+    pub name: Option<String>,
+    /// CRI-O's pod, and the container's name in it.
+    pub pod_name: Option<String>,
+    pub metadata_name: Option<String>,
+    pub namespace: Option<String>,
+}
+
+impl ContainerRecord {
+    pub fn metadata(&self) -> Metadata {
+        serde_json::from_str(&self.metadata).unwrap_or_default()
+    }
+}
+
+impl Podman<'_> {
+    /// The layers of this store, and of those that it may take images from.
+    pub(super) fn layer_records(&self) -> &[LayerRecord] {
+        self.layers.get_or_init(|| {
+            let mut layers: Vec<LayerRecord> = Vec::new();
+            for (home, store) in self.stores.iter().enumerate() {
+                let directory = self.kind_of(store, "layers");
+                for name in ["layers.json", "volatile-layers.json"] {
+                    let read = self.read_list(&directory.join(name.as_bytes()));
+                    layers.extend(read.into_iter().map(|layer| LayerRecord { home, ..layer }));
+                }
+            }
+            if let Some(run) = &self.run_root {
+                let path = self.kind_of(run, "layers").join(b"volatile-layers.json");
+                layers.extend(self.read_list(&path));
+            }
+            layers.retain(|layer: &LayerRecord| is_id(&layer.id));
+            layers
+        })
+    }
+
+    pub(super) fn layer_record(&self, id: &str) -> Option<&LayerRecord> {
+        self.layer_records().iter().find(|layer| layer.id == id)
+    }
+
+    pub(super) fn image_records(&self) -> Vec<ImageRecord> {
+        let mut images: Vec<ImageRecord> = Vec::new();
+        for (home, store) in self.stores.iter().enumerate() {
+            let path = self.kind_of(store, "images").join(b"images.json");
+            let read: Vec<ImageRecord> = self.read_list(&path);
+            for image in read {
+                let is_known = images.iter().any(|known| known.id == image.id);
+                if is_id(&image.id) && !is_known {
+                    images.push(ImageRecord { home, ..image });
+                }
+            }
+        }
+        images
+    }
+
+    pub(super) fn container_records(&self) -> Vec<ContainerRecord> {
+        let mut containers: Vec<ContainerRecord> = Vec::new();
+        let roots = std::iter::once(&self.root).chain(&self.run_root);
+        for root in roots {
+            let directory = self.kind_of(root, "containers");
+            for name in ["containers.json", "volatile-containers.json"] {
+                let read: Vec<ContainerRecord> = self.read_list(&directory.join(name.as_bytes()));
+                for container in read {
+                    let is_known = containers.iter().any(|known| known.id == container.id);
+                    if is_id(&container.id) && !is_known {
+                        containers.push(container);
+                    }
+                }
+            }
+        }
+        containers
+    }
+
+    /// `<root>/overlay-layers` and the like.
+    pub(super) fn kind_of(&self, root: &Bytes, kind: &str) -> Bytes {
+        root.join(format!("{}-{kind}", self.driver).as_bytes())
+    }
+
+    /// A list that may be missing. What is no list is noted.
+    fn read_list<T: for<'de> Deserialize<'de>>(&self, path: &Bytes) -> Vec<T> {
+        let bytes = match self.host.read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.note_unless_absent(error);
+                return Vec::new();
+            }
+        };
+        let list: Option<Vec<T>> = serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            let what = format!("is not what containers-storage writes: {error}");
+            self.note(Error::damaged(path.clone(), what));
+            None
+        });
+        list.unwrap_or_default()
+    }
+
+    /// One of the files that a store keeps with an image.
+    ///
+    /// # Errors
+    /// One that is missing or cannot be read.
+    pub(super) fn image_data(&self, image: &ImageRecord, name: &str) -> Result<Vec<u8>> {
+        let directory = self.kind_of(&self.stores[image.home], "images");
+        let path = directory
+            .join(image.id.as_bytes())
+            .join(file_of(name).as_bytes());
+        self.host.read(&path)
+    }
+}
+
+/// The file of a name: itself, or if it has other letters than files may have, encoded.
+fn file_of(name: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase() || byte == b'.';
+    match name.bytes().all(is_plain) && !name.is_empty() && !name.starts_with('.') {
+        true => name.to_owned(),
+        false => format!("={}", STANDARD.encode(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_as_the_store_names_them() {
+        // FACTS-engines 38
+        assert_eq!(file_of("manifest"), "manifest");
+        assert_eq!(file_of("sha256:ab"), "=c2hhMjU2OmFi");
+        assert!(file_of("../../etc/passwd").starts_with('='));
+    }
+
+    #[test]
+    fn records_with_what_newer_stores_add() {
+        let text = r#"[{"id":"ab","names":null,"parent":"cd","diff-digest":"sha256:x","diff-size":7,
+                        "flags":{"incomplete":true},"uidmap":[{}],"created":"2026-11-24T03:32:39Z"}]"#;
+        let layers: Vec<LayerRecord> = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (layers[0].parent.as_str(), layers[0].diff_size),
+            ("cd", Some(7))
+        );
+    }
+}
