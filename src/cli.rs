@@ -25,8 +25,43 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
+    #[command(flatten)]
+    pub scope: Scope,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The short form of `--namespace`, which `restore` has another use for.
+#[derive(Debug, Args)]
+pub struct Scope {
+    #[arg(short, id = "scope", value_name = "NAMESPACE", hide = true)]
+    namespace: Option<String>,
+}
+
+impl Cli {
+    /// The namespace of containerd's that was asked for.
+    pub fn namespace(&self) -> Option<&String> {
+        let scope = match &self.command {
+            Command::Branches { scope, .. }
+            | Command::Which { scope, .. }
+            | Command::Ls { scope, .. }
+            | Command::Whiteouts { scope, .. }
+            | Command::Copyups { scope, .. }
+            | Command::Changes { scope, .. }
+            | Command::History { scope, .. }
+            | Command::Containers { scope }
+            | Command::Images { scope, .. }
+            | Command::Check { scope, .. }
+            | Command::Info { scope } => Some(scope),
+            Command::Restore(_)
+            | Command::Completions { .. }
+            | Command::Man { .. }
+            | Command::Schema { .. } => None,
+        };
+        let short = scope.and_then(|scope| scope.namespace.as_ref());
+        let short = short.or(self.scope.namespace.as_ref());
+        short.or(self.global.namespace.as_ref())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -41,6 +76,12 @@ pub struct Global {
     /// The graph root of containers-storage (Podman, buildah, CRI-O): the only one looked at
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub storage_root: Option<PathBuf>,
+    /// The root of containerd: the only one looked at
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub containerd_root: Option<PathBuf>,
+    /// The namespace of containerd's to look at: default, k8s.io, ... (-n, but for restore)
+    #[arg(long, global = true, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
     /// How to print the answer
     #[arg(
         long,
@@ -99,6 +140,8 @@ pub enum ColorWhen {
 pub enum Command {
     /// List unions and their branches, topmost first
     Branches {
+        #[command(flatten)]
+        scope: Scope,
         #[arg(add = target_completer())]
         target: Option<OsString>,
     },
@@ -107,6 +150,8 @@ pub enum Command {
     /// A PATH without TARGET that lies under a union's mount point means that union; any other
     /// absolute path is asked of every mounted union.
     Which {
+        #[command(flatten)]
+        scope: Scope,
         /// Every argument is a path of this union, byte for byte
         #[arg(long = "in", value_name = "TARGET", add = target_completer())]
         within: Option<OsString>,
@@ -118,6 +163,8 @@ pub enum Command {
     },
     /// List the merged view with each name's provider
     Ls {
+        #[command(flatten)]
+        scope: Scope,
         /// Every argument is a path of this union, byte for byte
         #[arg(long = "in", value_name = "TARGET", add = target_completer())]
         within: Option<OsString>,
@@ -132,6 +179,8 @@ pub enum Command {
     },
     /// List whiteouts and opaque marks, and what they hide
     Whiteouts {
+        #[command(flatten)]
+        scope: Scope,
         #[arg(add = target_completer())]
         target: Option<OsString>,
         /// Only paths that match (names, if it has no slash); ** crosses slashes
@@ -146,11 +195,15 @@ pub enum Command {
     },
     /// List files copied up, what differs, and what the copies cost
     Copyups {
+        #[command(flatten)]
+        scope: Scope,
         #[arg(add = target_completer())]
         target: Option<OsString>,
     },
     /// List what was added, changed and deleted, in `docker diff`'s lines
     Changes {
+        #[command(flatten)]
+        scope: Scope,
         #[arg(add = target_completer())]
         target: Option<OsString>,
         /// Add origin, sizes and what differs
@@ -159,24 +212,36 @@ pub enum Command {
     },
     /// List the layers of an image or container, newest first
     History {
+        #[command(flatten)]
+        scope: Scope,
         #[arg(add = target_completer())]
         target: OsString,
     },
     /// List the host's containers
-    Containers,
+    Containers {
+        #[command(flatten)]
+        scope: Scope,
+    },
     /// List the host's images
     Images {
+        #[command(flatten)]
+        scope: Scope,
         /// List images that are only steps of others, too
         #[arg(short, long)]
         all: bool,
     },
     /// Look for what is wrong or surprising in the marks
     Check {
+        #[command(flatten)]
+        scope: Scope,
         #[arg(add = target_completer())]
         target: Option<OsString>,
     },
     /// Show storage driver, directories and unions, and what could not be read
-    Info,
+    Info {
+        #[command(flatten)]
+        scope: Scope,
+    },
     /// Bring a deleted file back
     ///
     /// Removes the whiteout that hides the path, or copies the version below; never overwrites
@@ -261,6 +326,7 @@ pub struct NamedRoots {
     pub host: PathBuf,
     pub docker: Option<PathBuf>,
     pub storage: Option<PathBuf>,
+    pub containerd: Option<PathBuf>,
 }
 
 impl Global {
@@ -269,6 +335,7 @@ impl Global {
             host: self.root.clone(),
             docker: self.docker_root.clone(),
             storage: self.storage_root.clone(),
+            containerd: self.containerd_root.clone(),
         }
     }
 }
@@ -280,6 +347,7 @@ impl NamedRoots {
             host: PathBuf::from("/"),
             docker: None,
             storage: None,
+            containerd: None,
         };
         let mut arguments = arguments.skip_while(|argument| argument != "--").skip(1);
         while let Some(argument) = arguments.next() {
@@ -288,17 +356,20 @@ impl NamedRoots {
                 Some((option, value)) => (option.to_owned(), Some(PathBuf::from(value))),
                 None => (text, None),
             };
-            if !["--root", "--docker-root", "--storage-root"].contains(&option.as_str()) {
-                continue;
-            }
+            let root = match option.as_str() {
+                "--docker-root" => &mut roots.docker,
+                "--storage-root" => &mut roots.storage,
+                "--containerd-root" => &mut roots.containerd,
+                "--root" => &mut None,
+                _ => continue,
+            };
             let Some(value) = value.or_else(|| arguments.next().map(PathBuf::from)) else {
                 break;
             };
-            match option.as_str() {
-                "--root" => roots.host = value,
-                "--docker-root" => roots.docker = Some(value),
-                _ => roots.storage = Some(value),
+            if option == "--root" {
+                roots.host.clone_from(&value);
             }
+            *root = Some(value);
         }
         roots
     }

@@ -328,9 +328,7 @@ fn compare_name<'s>(
         (None, Some(_)) => Some(Change::Added),
         (Some(_), None) => Some(Change::Deleted),
         // Two versions from below differ where a directory was moved into another one's place.
-        (Some(_), Some(_)) => {
-            (has_own || changed == Changed::Differs).then_some(Change::Changed)
-        }
+        (Some(_), Some(_)) => (has_own || changed == Changed::Differs).then_some(Change::Changed),
     };
     let mut is_mere_parent = false;
     let mut change = change;

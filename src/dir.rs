@@ -131,15 +131,20 @@ impl Dir {
     pub fn open_root(path: &std::path::Path) -> Result<Dir> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty()).map_err(|errno| Error::io(path, errno))?;
-        Ok(Dir(Arc::new(Inner {
+        Ok(Dir::of_fd(fd, &Bytes::from(path)))
+    }
+
+    /// A directory that is open already. `path` is what messages call it.
+    pub fn of_fd(fd: OwnedFd, path: &Bytes) -> Dir {
+        Dir(Arc::new(Inner {
             parent: None,
-            name: Bytes::from(path).0,
+            name: path.0.clone(),
             access: Access::Lookup,
             fd: Mutex::new(Some(Arc::new(fd))),
             counted: false,
             was_listed: AtomicBool::new(false),
             identity: OnceLock::new(),
-        })))
+        }))
     }
 
     /// The sub-directory `name`. A symbolic link or anything else that is no directory is

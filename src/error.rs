@@ -155,6 +155,7 @@ pub fn errno_name(errno: Errno) -> &'static str {
         Errno::NAMETOOLONG => "ENAMETOOLONG",
         Errno::STALE => "ESTALE",
         Errno::INVAL => "EINVAL",
+        Errno::RANGE => "ERANGE",
         _ => "EIO",
     }
 }

@@ -180,6 +180,7 @@ fn look(global: &cli::Global) -> Look {
 
 fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
+    let namespace = cli.namespace().cloned();
     let verb = match cli.command {
         cli::Command::Completions { shell } => {
             completions(shell, &mut out)?;
@@ -201,7 +202,7 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
         verb => verb,
     };
     let host = Host::open(&cli.global.root)?;
-    let survey = Survey::new(&host, &roots(&host, &cli.global.roots()));
+    let survey = Survey::new(&host, &roots(&host, &cli.global.roots(), namespace));
     let mut context = Context {
         survey,
         base: base(&host),
@@ -251,11 +252,16 @@ fn base(host: &Host) -> Base {
 
 /// What engines are told. On a copy of a host it does not matter who asks, nor in what
 /// environment.
-fn roots(host: &Host, named: &cli::NamedRoots) -> Roots {
+fn roots(host: &Host, named: &cli::NamedRoots, namespace: Option<String>) -> Roots {
     let on_host = |path: &Option<PathBuf>| path.as_deref().map(|path| on_host(host, path));
     let configuration = std::env::var_os("CONTAINERS_STORAGE_CONF").filter(|_| host.is_live());
     let user = rustix::process::geteuid();
+    let of_environment = std::env::var("CONTAINERD_NAMESPACE").ok();
+    let of_environment = of_environment.filter(|name| !name.is_empty());
     Roots {
+        containerd: on_host(&named.containerd),
+        is_only_namespace: namespace.is_some(),
+        namespace: namespace.or(of_environment),
         docker: on_host(&named.docker),
         storage: on_host(&named.storage),
         storage_configuration: on_host(&configuration.map(PathBuf::from)),
@@ -275,11 +281,12 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
     use command::*;
     let bytes = |text: &Option<OsString>| text.as_deref().map(|text| text.as_bytes().to_vec());
     match verb {
-        cli::Command::Branches { target } => branches::run(context, bytes(&target).as_deref()),
+        cli::Command::Branches { target, .. } => branches::run(context, bytes(&target).as_deref()),
         cli::Command::Which {
             within,
             no_follow,
             paths,
+            ..
         } => which::run(
             context,
             &which::Query {
@@ -297,6 +304,7 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
             recursive,
             long,
             arguments,
+            ..
         } => ls::run(
             context,
             &ls::Query {
@@ -327,6 +335,7 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
             glob,
             all_layers,
             recoverable,
+            ..
         } => whiteouts::run(
             context,
             &whiteouts::Query {
@@ -347,8 +356,8 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
                 },
             },
         ),
-        cli::Command::Copyups { target } => copyups::run(context, bytes(&target).as_deref()),
-        cli::Command::Changes { target, long } => changes::run(
+        cli::Command::Copyups { target, .. } => copyups::run(context, bytes(&target).as_deref()),
+        cli::Command::Changes { target, long, .. } => changes::run(
             context,
             &changes::Query {
                 target: target.as_deref().map(OsStr::as_bytes),
@@ -359,9 +368,9 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
                 },
             },
         ),
-        cli::Command::History { target } => history::run(context, target.as_bytes()),
-        cli::Command::Containers => containers::run(context),
-        cli::Command::Images { all } => images::run(
+        cli::Command::History { target, .. } => history::run(context, target.as_bytes()),
+        cli::Command::Containers { .. } => containers::run(context),
+        cli::Command::Images { all, .. } => images::run(
             context,
             if all {
                 images::Which::All
@@ -369,8 +378,8 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
                 images::Which::Top
             },
         ),
-        cli::Command::Check { target } => check::run(context, bytes(&target).as_deref()),
-        cli::Command::Info => info::run(context),
+        cli::Command::Check { target, .. } => check::run(context, bytes(&target).as_deref()),
+        cli::Command::Info { .. } => info::run(context),
         cli::Command::Restore(arguments) => restore::run(context, &restore_query(&arguments)?),
         cli::Command::Completions { .. }
         | cli::Command::Man { .. }
@@ -459,5 +468,5 @@ fn target_names() -> Vec<(String, String)> {
     let Ok(host) = Host::open(&named.host) else {
         return Vec::new();
     };
-    target::names(&Survey::new(&host, &roots(&host, &named)))
+    target::names(&Survey::new(&host, &roots(&host, &named, None)))
 }

@@ -85,12 +85,30 @@ impl<'a> Mark<'a> {
                 let marked = dir.child(name, Access::List)?;
                 remove_fuse_opaque(&marked)
             }
-            // One that a directory is, too, to fuse-overlayfs.
+            (Grammar::FuseOverlay(_), MarkKind::Whiteout) => {
+                // The name may be marked twice; as long as either mark is there, it is deleted.
+                if self.has_device(dir)? {
+                    unlinkat(&*dir.fd()?, self.cut.of.file_name(), AtFlags::empty())?;
+                }
+                if name == self.cut.of.file_name() {
+                    return Ok(());
+                }
+                match dir.stat(name)?.map(|stat| stat.kind) {
+                    Some(Kind::Directory) => unlinkat(&*dir.fd()?, name, AtFlags::REMOVEDIR),
+                    _ => unlinkat(&*dir.fd()?, name, AtFlags::empty()),
+                }
+            }
             _ => match dir.stat(name)?.map(|stat| stat.kind) {
                 Some(Kind::Directory) => unlinkat(&*dir.fd()?, name, AtFlags::REMOVEDIR),
                 _ => unlinkat(&*dir.fd()?, name, AtFlags::empty()),
             },
         }
+    }
+
+    /// Whether a device 0:0 has the marked name itself.
+    pub fn has_device(&self, dir: &Dir) -> Result<bool, Errno> {
+        let stat = dir.stat(self.cut.of.file_name())?;
+        Ok(stat.is_some_and(|stat| stat.kind == Kind::Char && stat.rdev == 0))
     }
 
     /// Finds it and removes it for good.
@@ -116,12 +134,36 @@ impl<'a> Mark<'a> {
                 vec![set_opaque(rules.namespace.attributes().opaque, &path)]
             }
             (Grammar::FuseOverlay(namespace), MarkKind::Opaque) => {
-                vec![set_opaque(fuse_opaque(namespace), &path)]
+                let dir = self.find()?;
+                let marked = dir.child(self.cut.mark.file_name(), Access::List);
+                let marked = marked.map_err(self.fail())?;
+                let mut commands = Vec::new();
+                for attribute in FUSE_OPAQUE {
+                    let value = marked.attribute_self(attribute, 16).map_err(self.fail())?;
+                    if value.is_some_and(|value| value.first() == Some(&b'y')) {
+                        commands.push(set_opaque(attribute, &path));
+                    }
+                }
+                let in_it = |name: &[u8]| shell_quote(&at.join(name));
+                if let Some(stat) = marked.stat(OPAQUE).map_err(self.fail())? {
+                    let file = in_it(OPAQUE);
+                    commands.push(format!("install -m {:04o} /dev/null {file}", stat.mode));
+                }
+                if let Some(stat) = marked.stat(FUSE_OPAQUE_DEVICE).map_err(self.fail())?
+                    && stat.kind == Kind::Char
+                    && stat.rdev == 0
+                {
+                    commands.push(make_device(&in_it(FUSE_OPAQUE_DEVICE), stat.mode));
+                }
+                if commands.is_empty() {
+                    commands.push(set_opaque(fuse_opaque(namespace), &path));
+                }
+                commands
             }
             (Grammar::Overlay(rules), MarkKind::Whiteout) => {
                 let dir = self.find()?;
                 let stat = dir.stat(self.cut.mark.file_name()).map_err(self.fail())?;
-                match stat.map(|stat| stat.kind) {
+                match stat.as_ref().map(|stat| stat.kind) {
                     Some(Kind::File) => vec![
                         format!("install -m 0444 /dev/null {path}"),
                         format!(
@@ -129,21 +171,35 @@ impl<'a> Mark<'a> {
                             rules.namespace.attributes().whiteout
                         ),
                     ],
-                    _ => vec![make_device(&path)],
+                    Some(_) => vec![make_device(&path, stat.map_or(0, |stat| stat.mode))],
+                    None => vec![make_device(&path, 0)],
                 }
             }
             (Grammar::FuseOverlay(_), MarkKind::Whiteout)
                 if !self.grammar().hides_entry(self.cut.mark.file_name()) =>
             {
-                vec![make_device(&path)]
+                let dir = self.find()?;
+                let stat = dir.stat(self.cut.mark.file_name()).map_err(self.fail())?;
+                vec![make_device(&path, stat.map_or(0, |stat| stat.mode))]
+            }
+            (Grammar::FuseOverlay(_), MarkKind::Whiteout)
+                if self.has_device(&self.find()?).map_err(self.fail())? =>
+            {
+                let device = Bytes::from(at.as_bytes())
+                    .parent()
+                    .join(self.cut.of.file_name());
+                vec![
+                    format!("install -m 0444 /dev/null {path}"),
+                    make_device(&shell_quote(&device), 0),
+                ]
             }
             _ => vec![format!("install -m 0444 /dev/null {path}")],
         })
     }
 }
 
-fn make_device(path: &str) -> String {
-    format!("mknod {path} c 0 0")
+fn make_device(path: &str, mode: u32) -> String {
+    format!("mknod -m {mode:04o} {path} c 0 0")
 }
 
 fn set_opaque(attribute: &str, path: &str) -> String {

@@ -82,6 +82,9 @@ impl Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     pub upper: Option<Bytes>,
+    /// The same without backslashes undone: the kernel shows it so where it was given as an open
+    /// directory.
+    pub upper_as_shown: Option<Bytes>,
     /// Topmost first.
     pub lowers: Vec<Bytes>,
     /// Those that are asked for content only.
@@ -137,12 +140,13 @@ pub fn parse(text: &[u8]) -> Result<Options, String> {
 pub fn parse_fuse(text: &[u8]) -> Result<Options, String> {
     let mut options = Options {
         upper: None,
+        upper_as_shown: None,
         lowers: Vec::new(),
         data: Vec::new(),
         rules: Rules::DEFAULT,
     };
     for option in split_unescaped(text, b',') {
-        let option = unescape(&unescape_octal(option));
+        let option = unescape_as_fuse(option);
         if let Some(value) = option.strip_prefix(b"lowerdir=") {
             let pieces = value
                 .split(|&byte| byte == b':')
@@ -158,6 +162,27 @@ pub fn parse_fuse(text: &[u8]) -> Result<Options, String> {
         }
         false => Ok(options),
     }
+}
+
+/// A backslash takes the next byte as it is, or three octal digits as a byte: in one pass.
+fn unescape_as_fuse(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        match (first, tail) {
+            (b'\\', [b'0'..=b'3', b'0'..=b'7', b'0'..=b'7', after @ ..]) => {
+                plain.extend(unescape_octal(&[&b"\\"[..], &tail[..3]].concat()));
+                rest = after;
+            }
+            (b'\\', [next, after @ ..]) => {
+                plain.push(*next);
+                rest = after;
+            }
+            _ => plain.push(first),
+        }
+    }
+    plain
 }
 
 /// The options by which a person spells a stack of fuse-overlayfs.
@@ -181,6 +206,7 @@ pub fn parse_mounted(text: &[u8], defaults: Rules) -> Result<Options, String> {
 fn read<'o>(all: impl Iterator<Item = &'o [u8]>, defaults: Rules) -> Result<Options, String> {
     let mut options = Options {
         upper: None,
+        upper_as_shown: None,
         lowers: Vec::new(),
         data: Vec::new(),
         rules: defaults,
@@ -195,7 +221,10 @@ fn read<'o>(all: impl Iterator<Item = &'o [u8]>, defaults: Rules) -> Result<Opti
             b"lowerdir" => (options.lowers, options.data) = lowers(value)?,
             b"lowerdir+" => options.lowers.push(path(value)?),
             b"datadir+" => options.data.push(path(value)?),
-            b"upperdir" => options.upper = Some(path(&unescape(value))?),
+            b"upperdir" => {
+                options.upper = Some(path(&unescape(value))?);
+                options.upper_as_shown = Some(Bytes::from(value));
+            }
             b"userxattr" => options.rules.namespace = Namespace::User,
             b"redirect_dir" => {
                 redirects = match value {

@@ -607,6 +607,12 @@ impl Staging {
         let fail = |errno| Error::io(stack.on_host(cut.branch, &cut.of), errno);
         let mark = cut.mark.file_name();
         let fd = dir.fd().map_err(fail)?;
+        let is_marked_twice = stack.branches[cut.branch].grammar != Grammar::Aufs
+            && Mark::new(stack, cut).has_device(dir).map_err(fail)?;
+        if is_marked_twice {
+            self.replace_mark(dir, name, kind).map_err(fail)?;
+            return Mark::new(stack, cut).remove_from(dir).map_err(fail);
+        }
         if dir.stat(name).map_err(fail)?.is_some() {
             return Err(fail(Errno::EXIST));
         }

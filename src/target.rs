@@ -6,8 +6,9 @@ use crate::branch;
 use crate::bytes::{Bytes, escape};
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::mount_table::Superblock;
+use crate::engine::reach::Reach;
 use crate::engine::{
-    Engine, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
+    Engine, LayeredBranch, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
 };
 use crate::error::{Error, Result};
 use crate::overlay;
@@ -18,6 +19,9 @@ pub struct Target {
     pub union: Union,
     /// Where in the union the name led: a path under a mount point; else `/`.
     pub inside: Bytes,
+    /// Where the paths of this name start: for a process that has only a part of the union as its
+    /// root, that part.
+    pub base: Bytes,
     /// The name stands for a read-only layer or image, so that its topmost branch is what
     /// "changes" and "whiteouts" are about although nothing can be written there.
     pub is_layer: bool,
@@ -28,7 +32,16 @@ impl Target {
         Target {
             union,
             inside: Bytes::from("/"),
+            base: Bytes::from("/"),
             is_layer: false,
+        }
+    }
+
+    /// A path of the union, from one as it was typed after the target's name.
+    pub fn path(&self, typed: &Bytes) -> Bytes {
+        match self.base.as_bytes() {
+            b"/" => typed.clone(),
+            _ => self.base.join_path(typed),
         }
     }
 
@@ -140,13 +153,15 @@ pub fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
             .flatten()
             .map(|stat| (stat.dev, stat.ino))
     };
-    let branches = survey
-        .mounted
-        .iter()
-        .flat_map(|of| of.branches.iter().map(move |branch| (of, branch)));
-    let mounted: Vec<_> = branches
-        .map(|(of, branch)| (of, branch, identity(&branch.spec.path)))
-        .collect();
+    // As each union reaches its own: in another mount namespace a path may mean something else.
+    let mut mounted = Vec::new();
+    for of in &survey.mounted {
+        let reach = Reach::new(survey, of);
+        for branch in &of.branches {
+            let stat = reach.open(branch).ok().and_then(|dir| dir.stat_self().ok());
+            mounted.push((of, branch, stat.map(|stat| (stat.dev, stat.ino))));
+        }
+    }
     let written = union
         .branches
         .iter()
@@ -155,6 +170,15 @@ pub fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
         let Ok(real) = survey.host.resolve(&branch.spec.path) else {
             continue;
         };
+        // What lies in it may be a branch, too, and is no less in use.
+        let is_below = |(_, branch, _): &&(&Union, &LayeredBranch, _)| {
+            let path = survey.host.resolve(&branch.spec.path);
+            path.is_ok_and(|path| path != real && path.strip_prefix(&real).is_some())
+        };
+        let in_it = mounted
+            .iter()
+            .find(is_below)
+            .map(|(mounted, ..)| mounted.state);
         let parts: Vec<&[u8]> = real.components().collect();
         for end in (0..=parts.len()).rev() {
             let Some(found) = identity(&Bytes::absolute(parts[..end].iter().copied())) else {
@@ -176,15 +200,22 @@ pub fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
                 .mounts
                 .iter()
                 .filter_map(|mount| {
-                    let below = inside.strip_prefix(&mount.root)?;
-                    let path = mount.path.join_path(&below);
+                    // The mount shows all of the stack, or a part.
+                    let (path, root) = match inside.strip_prefix(&mount.root) {
+                        Some(below) => (mount.path.join_path(&below), Bytes::from("/")),
+                        None => (mount.path.clone(), mount.root.strip_prefix(&inside)?),
+                    };
                     Some(MountPoint {
                         path,
-                        root: Bytes::from("/"),
+                        root,
                         ..mount.clone()
                     })
                 })
                 .collect();
+            return;
+        }
+        if let Some(state) = in_it {
+            union.state = state;
             return;
         }
     }
@@ -255,6 +286,7 @@ fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
         Target {
             union,
             inside,
+            base: Bytes::from("/"),
             is_layer: true,
         }
     }))
@@ -283,12 +315,14 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
 fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
     let inside_union = |path: &Bytes| {
         let mount = survey.table.covering(path)?;
-        let union = survey.mounted_as(&mount.superblock()?)?;
+        let superblock = mount.superblock().filter(|_| !mount.is_of_removed());
+        let union = survey.mounted_as(&superblock?)?;
         let rest = path.strip_prefix(&mount.point)?;
         let inside = mount.root.join_path(&rest);
         Some(Target {
             union: union.clone(),
             inside,
+            base: Bytes::from("/"),
             is_layer: false,
         })
     };
@@ -315,6 +349,7 @@ fn layer_target(survey: &Survey<'_>, union: Union) -> Target {
     Target {
         union,
         inside: Bytes::from("/"),
+        base: Bytes::from("/"),
         is_layer: !is_container,
     }
 }
@@ -365,6 +400,7 @@ impl Candidate<'_> {
             Candidate::Image(engine, image) => Ok(Target {
                 union: engine.union_of_image(&image)?,
                 inside: Bytes::from("/"),
+                base: Bytes::from("/"),
                 is_layer: true,
             }),
             Candidate::Layer(engine, layer) => {
@@ -387,14 +423,20 @@ fn process_target(survey: &Survey<'_>, id: u32) -> Result<Target> {
         // Our own mount namespace knows it better, and an engine may know whose it is.
         let known = union.superblock.as_ref();
         if let Some(known) = known.and_then(|superblock| survey.mounted_as(superblock)) {
-            let target = Target::of(known.clone());
-            return Ok(Target { inside, ..target });
+            return Ok(Target {
+                base: inside.clone(),
+                inside,
+                ..Target::of(known.clone())
+            });
         }
         for engine in &survey.engines {
             engine.recognise(&mut union);
         }
-        let target = Target::of(union);
-        return Ok(Target { inside, ..target });
+        return Ok(Target {
+            base: inside.clone(),
+            inside,
+            ..Target::of(union)
+        });
     }
     // Where its file system is mounted here, and what of it.
     let here = survey.table.0.iter().filter_map(|mount| {
@@ -422,12 +464,29 @@ fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
 }
 
 fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
-    let containers = survey.containers();
+    if let Some(id) = name.strip_prefix("pid:").and_then(|id| id.parse().ok()) {
+        return Ok(Candidate::Process(id));
+    }
+    // `podman:web` settles what two engines know. There are images that are called docker.
+    let is_image =
+        |(_, image): &(&dyn Engine, Image)| image.names.tags.iter().any(|tag| tag == name);
+    let (engine, name) = match name.split_once(':') {
+        Some((engine, rest)) if is_engine(engine) && !survey.images().iter().any(is_image) => {
+            (Some(engine_of(engine)), rest)
+        }
+        _ => (None, name),
+    };
+    let is_asked = |of: &&dyn Engine| engine.is_none_or(|engine| engine == of.name());
+    let mut containers = survey.containers();
+    containers.retain(|(of, _)| is_asked(of));
     let container = |(engine, container): &(&'s dyn Engine, Container)| {
         Candidate::Container(*engine, Box::new(container.clone()))
     };
     if let Some(found) = containers.iter().find(|(_, of)| of.id == name) {
         return Ok(container(found));
+    }
+    if let Some(found) = of_pod(name, &containers)? {
+        return Ok(found);
     }
     let of_name = containers.iter().filter(|(_, of)| of.name == name);
     if let Some(found) = only(name, of_name.map(container).collect())? {
@@ -435,6 +494,7 @@ fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
     }
     let hex = name.strip_prefix("sha256:").unwrap_or(name);
     let mut images = survey.images();
+    images.retain(|(of, _)| is_asked(of));
     // A migrated host has the same image under two drivers.
     let in_use: Vec<String> = survey
         .engines_here()
@@ -464,8 +524,13 @@ fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
     {
         return Err(Error::NoSuchTarget(name.to_owned()));
     }
-    let layers = survey.layers();
-    if let Some((engine, layer)) = layers.iter().find(|(_, layer)| layer.id == hex) {
+    let mut layers = survey.layers();
+    layers.retain(|(of, _)| is_asked(of));
+    // The number of a snapshot may be a process's, too.
+    let is_number = hex.len() < SHORT_ID && hex.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((engine, layer)) = layers.iter().find(|(_, layer)| layer.id == hex)
+        && !is_number
+    {
         return Ok(Candidate::Layer(*engine, layer.clone()));
     }
     let mut found: Vec<Candidate> = Vec::new();
@@ -491,7 +556,10 @@ fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
             Candidate::Image(_, image) => image.id == layer.id,
             Candidate::Layer(..) | Candidate::Process(_) => false,
         });
-        let is_named = is_prefix(&layer.id) || layer.aliases.iter().any(|alias| is_prefix(alias));
+        let is_short = layer.id.len() < SHORT_ID;
+        let is_named = layer.id == hex
+            || (!is_short && is_prefix(&layer.id))
+            || layer.aliases.iter().any(|alias| is_prefix(alias));
         // A container's init layer shares its prefix: the shorter one is meant.
         let is_init_of = layer
             .id
@@ -501,9 +569,60 @@ fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
             found.push(Candidate::Layer(engine, layer));
         }
     }
-    let process = name.parse().ok().filter(|id| is_process(survey, *id));
+    let process = name.parse().ok().filter(|_| engine.is_none());
+    let process = process.filter(|id| is_process(survey, *id));
     found.extend(process.map(Candidate::Process));
     only(name, found)?.ok_or_else(|| Error::NoSuchTarget(name.to_owned()))
+}
+
+/// The fewest digits of an id that engines print. What is shorter is a number.
+const SHORT_ID: usize = 12;
+
+/// Whether a name before a colon is an engine's.
+fn is_engine(name: &str) -> bool {
+    ["docker", "podman", "buildah", "cri-o", "containerd"].contains(&name)
+}
+
+/// The engine that reads the store: buildah and CRI-O share Podman's.
+fn engine_of(name: &str) -> &str {
+    match name {
+        "buildah" | "cri-o" => "podman",
+        name => name,
+    }
+}
+
+/// The container that Kubernetes calls `POD/CONTAINER`: of those that were started one after
+/// another, the one that runs, or else the newest.
+fn of_pod<'s>(
+    name: &str,
+    containers: &[(&'s dyn Engine, Container)],
+) -> Result<Option<Candidate<'s>>> {
+    let Some((pod, own)) = name.rsplit_once('/') else {
+        return Ok(None);
+    };
+    let is_it = |(_, container): &&(&'s dyn Engine, Container)| {
+        container.pod.as_ref().is_some_and(|of| {
+            let namespace = of.namespace.as_deref().unwrap_or_default();
+            let is_pod = of.name == pod || pod == format!("{namespace}/{}", of.name);
+            is_pod && of.container.as_deref() == Some(own)
+        })
+    };
+    let mut found: Vec<_> = containers.iter().filter(is_it).collect();
+    found.sort_by_key(|(_, container)| !container.state.running);
+    let mut pods: Vec<(&str, Option<&String>)> = Vec::new();
+    found.retain(|(engine, container)| {
+        let pod = container
+            .pod
+            .as_ref()
+            .and_then(|pod| pod.namespace.as_ref());
+        let is_new = !pods.contains(&(engine.name(), pod));
+        pods.push((engine.name(), pod));
+        is_new
+    });
+    let candidates = found
+        .into_iter()
+        .map(|(engine, container)| Candidate::Container(*engine, Box::new(container.clone())));
+    only(name, candidates.collect())
 }
 
 /// The one thing that has a name.

@@ -105,8 +105,11 @@ impl Stack {
         for (index, branch) in self.branches.iter().enumerate() {
             let is_merged = choose(index) && branch.grammar != Grammar::OverlayData;
             if let (true, Ok(dir)) = (is_merged, &branch.dir) {
-                parts.push(Part::new(index, dir.clone(), None, reading));
                 // What cannot be asked is said when a name in it is looked up.
+                if branch.grammar.is_cut_off(dir) == Ok(true) {
+                    break;
+                }
+                parts.push(Part::new(index, dir.clone(), None, reading));
                 if branch.grammar.is_opaque_root(dir) == Ok(true) {
                     break;
                 }
@@ -584,6 +587,31 @@ impl<'s> Node<'s> {
             .map(|part| (part.branch, self.place_of(part)))
     }
 
+    /// The same place of the view that only some of the branches make. Those that marks above keep
+    /// out of it stay out.
+    pub fn narrowed(&self, keep: impl Fn(usize) -> bool) -> Node<'s> {
+        let kept = |parts: &[Part]| -> Vec<Part> {
+            let parts = parts.iter().filter(|part| keep(part.branch));
+            parts.cloned().collect()
+        };
+        Node {
+            stack: self.stack,
+            path: self.path.clone(),
+            parts: kept(&self.parts),
+            cuts: Vec::new(),
+            reading: self.reading,
+            roots: self.roots.as_ref().map(|roots| kept(roots).into()),
+        }
+    }
+
+    /// Where a branch would have this place: where it has it, or where those around it in the
+    /// stack do, since a redirect concerns all branches below.
+    fn place_around(&self, branch: usize) -> &Bytes {
+        let below = self.parts.iter().find(|part| part.branch >= branch);
+        let near = below.or(self.parts.last());
+        near.map_or(&self.path, |part| self.place_of(part))
+    }
+
     fn host_path(&self, part: &Part) -> Bytes {
         self.stack.on_host(part.branch, self.place_of(part))
     }
@@ -870,6 +898,25 @@ pub struct Resolution<'s> {
 }
 
 impl Resolution<'_> {
+    /// Where a branch would have what was looked up, whatever the others say of it.
+    pub fn path_in(&self, branch: usize) -> Bytes {
+        match &self.place {
+            None => self.path.clone(),
+            Some((place, name)) => {
+                let start = place.place_around(branch).join(name);
+                self.rest.iter().fold(start, |path, part| path.join(part))
+            }
+        }
+    }
+
+    /// What a branch has of it, visible or not.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn version(&self, stack: &Stack, branch: usize) -> Result<Option<Stat>> {
+        stack.version(branch, &self.path_in(branch))
+    }
+
     /// `lstat` of what was found.
     ///
     /// # Errors

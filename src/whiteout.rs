@@ -244,7 +244,13 @@ impl Grammar {
                     Namespace::User => &FUSE_OPAQUE[1..],
                 };
                 for attribute in attributes {
-                    let value = source.dir().attribute_self(attribute, FUSE_OPAQUE_MAX)?;
+                    let value = source.dir().attribute_self(attribute, PATH_MAX)?;
+                    if value
+                        .as_ref()
+                        .is_some_and(|value| value.len() > FUSE_OPAQUE_MAX)
+                    {
+                        return Err(Errno::RANGE);
+                    }
                     if let Some(value) = value {
                         return Ok(match value.first() {
                             Some(b'y') => Validity::Valid,
@@ -266,6 +272,15 @@ impl Grammar {
     pub fn is_opaque_root(self, dir: &Dir) -> Result<bool, Errno> {
         match self {
             Grammar::FuseOverlay(_) => Ok(self.opaque(&Source::Disk(dir))? == Validity::Valid),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether a branch is cut off at its own root, and with it all below: to fuse-overlayfs a
+    /// mark of no name is one there.
+    pub fn is_cut_off(self, dir: &Dir) -> Result<bool, Errno> {
+        match self {
+            Grammar::FuseOverlay(_) => Ok(dir.stat(PREFIX)?.is_some()),
             _ => Ok(false),
         }
     }

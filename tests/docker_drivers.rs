@@ -67,7 +67,7 @@ fn unpack() -> Vec<Docker> {
 }
 
 /// An overlay below the temporary directory refuses them (49).
-fn makes_whiteouts() -> bool {
+pub fn makes_whiteouts() -> bool {
     let host = Host::empty();
     mknodat(
         CWD,
@@ -122,21 +122,21 @@ impl Docker {
 pub type Change = (u8, Vec<u8>);
 
 /// The lines of `docker diff`. Names are printed raw, and may hold newlines (61).
-pub fn changes(diff: &str) -> BTreeSet<Change> {
-    let is_start = |line: &str| {
+pub fn changes(diff: impl AsRef<[u8]>) -> BTreeSet<Change> {
+    let is_start = |line: &[u8]| {
         ["A /", "C /", "D /"]
             .iter()
-            .any(|start| line.starts_with(start))
+            .any(|start| line.starts_with(start.as_bytes()))
     };
-    let mut entries: Vec<String> = Vec::new();
-    for line in diff.split_inclusive('\n') {
+    let mut entries: Vec<Vec<u8>> = Vec::new();
+    for line in diff.as_ref().split_inclusive(|&byte| byte == b'\n') {
         match entries.last_mut() {
-            Some(entry) if !is_start(line) => entry.push_str(line),
-            _ => entries.push(line.to_owned()),
+            Some(entry) if !is_start(line) => entry.extend(line),
+            _ => entries.push(line.to_vec()),
         }
     }
-    let change = |entry: String| {
-        let entry = entry.strip_suffix('\n').expect("a whole line").as_bytes();
+    let change = |entry: Vec<u8>| {
+        let entry = entry.strip_suffix(b"\n").expect("a whole line");
         (entry[0], entry[2..].to_vec())
     };
     entries.into_iter().map(change).collect()
@@ -304,7 +304,7 @@ pub fn beside_mounts(view: View) -> View {
 }
 
 /// What the engine's view holds, and the names that only its `readdir` gave (54).
-fn seen(jsonl: &str) -> (View, BTreeSet<Vec<u8>>) {
+pub fn seen(jsonl: &str) -> (View, BTreeSet<Vec<u8>>) {
     let rows: Vec<Value> = jsonl
         .lines()
         .map(|line| serde_json::from_str(line).expect("the capture wrote JSON"))
@@ -357,7 +357,7 @@ pub fn kind_of_mode(mode: u32) -> &'static str {
 }
 
 /// `%e9` as the byte.
-fn unescape(path: &str) -> Vec<u8> {
+pub fn unescape(path: &str) -> Vec<u8> {
     let mut parts = path.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

@@ -5,14 +5,19 @@
 
 mod blog_host;
 mod completions;
+mod containerd;
 mod docker_drivers;
 mod docker_layouts;
 mod docker_live;
+mod fuse;
 mod hosts;
 mod lab;
 mod oracle;
 mod overlay;
+mod overlay_mounts;
 mod overlay_operations;
+mod overlay_restore;
+mod podman;
 mod readme;
 mod restore;
 mod schema;

@@ -62,6 +62,13 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     for (label, target, branch) in subjects(context, query.target)? {
         let stack = context.open(&target);
         for difference in difference::changes(&stack, branch) {
+            let is_engines = |path: &Bytes| {
+                let mut made = target.union.engine_made.iter();
+                made.any(|made| made.as_bytes() == path.as_bytes())
+            };
+            if difference.as_ref().is_ok_and(|of| is_engines(&of.path)) {
+                continue;
+            }
             let row = difference.and_then(|difference| {
                 let long = match query.detail {
                     Detail::Short => None,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::command::{Context, Outcome, Report};
-use crate::engine::inventory::{ContainerState, is_zero_time, short};
+use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
 use crate::error::Result;
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -27,6 +27,12 @@ pub struct Row {
     pub finished: Option<String>,
     pub ports: String,
     pub driver: String,
+    /// containerd's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Kubernetes' names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
     /// Whether the kernel has its union mounted, whatever the engine's files say; none where that
     /// is not known: another driver's, or a host without a mount table.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,6 +78,8 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
                 finished: time(&container.state.finished_at),
                 ports: container.ports,
                 driver: container.driver,
+                namespace: container.namespace,
+                pod: container.pod,
                 full_state: container.state,
             }
         })

@@ -24,6 +24,9 @@ pub struct Row {
     pub size: u64,
     pub layers: usize,
     pub driver: String,
+    /// containerd's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 pub fn run(context: &mut Context<'_>, which: Which) -> Result<Outcome> {
@@ -50,6 +53,7 @@ pub fn run(context: &mut Context<'_>, which: Which) -> Result<Outcome> {
             created: image.created,
             size: image.size,
             driver: image.driver,
+            namespace: image.namespace,
         })
         .collect();
     Outcome::yes(Report::Images(rows))

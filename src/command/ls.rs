@@ -133,14 +133,17 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                 query.arguments.clone()
             };
             for path in paths {
-                list(context, &target, &path_in_union(path));
+                list(context, &target, &target.path(&path_in_union(path)));
             }
         }
         None => {
             for argument in &query.arguments {
                 let (name, path) = target::split(argument);
                 let target = context.find(name)?;
-                let path = path.map_or_else(|| target.inside.clone(), path_in_union);
+                let path = path.map_or_else(
+                    || target.inside.clone(),
+                    |path| target.path(&path_in_union(path)),
+                );
                 list(context, &target, &path);
             }
         }

@@ -53,7 +53,7 @@ impl Context<'_> {
 
     /// Opens a target's branches. One that cannot be opened makes every answer unsure.
     pub fn open(&mut self, target: &Target) -> Stack {
-        let stack = target.union.open(self.survey.host);
+        let stack = target.union.open(&self.survey);
         if stack.has_trusted_marks() && !dir::reads_trusted_attributes() {
             let union = self.survey.label(&target.union);
             self.problems.push(Error::MarksUnreadable { union });

@@ -17,11 +17,10 @@ use crate::dir::{Access, Dir, Kind};
 use crate::engine::namespace::Process;
 use crate::engine::{MountPoint, MountState, Union, UnionKind};
 use crate::error::{Error, Result};
-use crate::host::Host;
 use crate::plan::{Ground, Plan, Step, View, shell_quote};
 use crate::target::{self, Target};
 use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, Why, lookup};
-use crate::whiteout::MarkKind;
+use crate::whiteout::{MarkKind, Source};
 
 pub struct Query<'a> {
     pub within: Option<&'a [u8]>,
@@ -195,11 +194,15 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
 fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes)> {
     let plain = |typed: &[u8]| Bytes::absolute(crate::bytes::components(typed));
     if let Some(name) = query.within {
-        return Ok((context.find(name)?, plain(query.path)));
+        let target = context.find(name)?;
+        let path = target.path(&plain(query.path));
+        return Ok((target, path));
     }
     let (name, path) = target::split(query.path);
     if let Some(path) = path {
-        return Ok((context.find(name)?, plain(path)));
+        let target = context.find(name)?;
+        let path = target.path(&plain(path));
+        return Ok((target, path));
     }
     if target::is_spelled(name) || !name.contains(&b'/') {
         return Err(Error::Usage(format!(
@@ -219,7 +222,7 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
     let mut fitting = Vec::new();
     let mut mounted = target::all_mounted(&mut context.survey)?;
     for target in &mounted {
-        let stack = target.union.open(context.survey.host);
+        let stack = target.union.open(&context.survey);
         // Whether this one has it cannot be told, and so neither whether another is the only one.
         if let Some(error) = stack.lost().next() {
             return Err(error);
@@ -231,7 +234,7 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
                 found.entry.provider().is_some() && found.entry.provider() == stack.writable()
             }
             Goal::Undelete(_) | Goal::CopyOut(_) => {
-                hidden_by(&found, &versions(&stack, &found.path)?).is_some()
+                hidden_by(&found, &versions(&stack, &found)?).is_some()
             }
         };
         if fits {
@@ -417,14 +420,15 @@ fn ground(context: &Context<'_>, union: &Union, path: &Bytes, query: &Query<'_>)
     Ok(Ground {
         root,
         view,
-        workshop: workshop(host, union),
+        workshop: workshop(context, union),
         command: command_line(query),
     })
 }
 
 /// The directory beside an overlay's upper one that its mount works in. In it nothing is ever
 /// shown, and nothing but `work` and `index` is the kernel's.
-fn workshop(host: &Host, union: &Union) -> Option<Dir> {
+fn workshop(context: &Context<'_>, union: &Union) -> Option<Dir> {
+    let host = context.survey.host;
     let upper = union.branches.first()?;
     if union.kind == UnionKind::Aufs || !upper.spec.permission.is_writable() {
         return None;
@@ -436,15 +440,21 @@ fn workshop(host: &Host, union: &Union) -> Option<Dir> {
         .stat(b"work")
         .ok()?
         .is_some_and(|stat| stat.kind == Kind::Directory);
-    let is_beside = host.stat(&upper.spec.path).ok()??.dev == work.stat_self().ok()?.dev;
+    // A rename takes both to be of one mount, not just of one file system.
+    let real = |path: &Bytes| host.resolve(path).ok();
+    let (upper, beside) = (real(&upper.spec.path)?, real(&upper.spec.path.parent())?);
+    let beside = beside.join(b"work");
+    let mount = |path: &Bytes| context.survey.table.covering(path).map(|mount| mount.ids);
+    let is_beside = host.stat(&upper).ok()??.dev == work.stat_self().ok()?.dev
+        && mount(&upper) == mount(&beside);
     (is_workshop && is_beside).then_some(work)
 }
 
 /// What the branches hold at a path, topmost first, hidden or not.
-fn versions(stack: &Stack, path: &Bytes) -> Result<Vec<Version>> {
+fn versions(stack: &Stack, found: &Resolution<'_>) -> Result<Vec<Version>> {
     let mut versions = Vec::new();
     for branch in 0..stack.branches.len() {
-        if let Some(stat) = stack.version(branch, path)? {
+        if let Some(stat) = found.version(stack, branch)? {
             versions.push(Version {
                 branch,
                 kind: stat.kind,
@@ -480,7 +490,7 @@ fn plan<'s>(
             kind.word()
         )));
     }
-    let versions = versions(stack, &row.path)?;
+    let versions = versions(stack, &found)?;
     let cut = match &found.entry {
         // What an earlier run that was killed between two steps has left, too.
         Entry::Broken {
@@ -527,7 +537,7 @@ fn plan<'s>(
     };
     if let Goal::CopyOut(to) = &query.goal {
         row.strategy = Some("copy-out");
-        return copy_out(stack, &row.path, &cut, version, to, query.depth).map(Ok);
+        return copy_out(stack, &found, &cut, version, to, query.depth).map(Ok);
     }
     if found.rest.iter().any(|name| name == b"..") {
         return Ok(Err(format!(
@@ -545,7 +555,15 @@ fn plan<'s>(
     };
     // What lies below a mounted overlay is not changed: what the mount would show is undefined.
     let is_mounted_overlay = stack.overlay_rules().is_some() && ground.view.is_some();
-    let fits = is_exact && can_write_mark && unhidden.is_some() && !is_mounted_overlay;
+    // A directory that was renamed is still the old one below: under both names it would be one
+    // directory twice, which the kernel refuses.
+    let is_renamed = is_exact
+        && stack
+            .overlay_rules()
+            .is_some_and(|rules| rules.follows_redirects)
+        && is_redirected_to(stack, cut.branch, &found.path_in(version.branch))?;
+    let fits =
+        is_exact && can_write_mark && unhidden.is_some() && !is_mounted_overlay && !is_renamed;
     let strategy = match wanted {
         // What stands beside its mark needs no copy: an earlier run was killed between two steps.
         _ if is_beside && unhidden.is_some() => Strategy::Unhide,
@@ -566,6 +584,15 @@ fn plan<'s>(
                     hint: "copy it back through the mount with --strategy copy, or stop the container \
                            (unmount the union) and run this again"
                         .into(),
+                });
+            }
+            if is_renamed {
+                return Err(Error::Refused {
+                    what: format!(
+                        "{} was renamed: it would be there twice, which an overlay refuses",
+                        cut.of
+                    ),
+                    hint: "use --strategy copy".into(),
                 });
             }
             if !can_write_mark {
@@ -628,13 +655,7 @@ fn copy_plan<'s>(
     let mut chain = vec![name.clone()];
     chain.extend(found.rest.iter().cloned());
     let whiteout = stack.whiteout(writable, &place.path().join(&name))?;
-    let (source, from) = source_of(
-        stack,
-        cut.branch + 1,
-        version.branch,
-        place.path(),
-        &found.path,
-    )?;
+    let (source, from) = source_of(stack, found, cut.branch + 1, version.branch, place.path())?;
     let first = if chain.len() > 1 {
         Kind::Directory
     } else {
@@ -720,16 +741,76 @@ fn from_base<'s>(
     }))
 }
 
+/// Whether something in a branch leads to a path of the branches below.
+fn is_redirected_to(stack: &Stack, branch: usize, path: &Bytes) -> Result<bool> {
+    let grammar = stack.branches[branch].grammar;
+    let Some(root) = stack.dir_at(branch, &Bytes::from("/"))? else {
+        return Ok(false);
+    };
+    let root = root.child(b".", Access::List);
+    let mut pending = vec![(
+        root.map_err(|errno| Error::io(stack.branches[branch].path.clone(), errno))?,
+        Bytes::from("/"),
+    )];
+    while let Some((dir, at)) = pending.pop() {
+        let fail = |errno| Error::io(stack.on_host(branch, &at), errno);
+        for (name, kind) in dir.names().map_err(fail)?.iter() {
+            // Files are led to as well, if they have their content below.
+            if !matches!(kind, Kind::Directory | Kind::File) {
+                continue;
+            }
+            let redirect = grammar.redirect(&Source::Disk(&dir), Some(name));
+            if let Ok(Some(redirect)) = redirect {
+                let to = match redirect.starts_with(b"/") {
+                    true => Bytes::from(&redirect[..]),
+                    false => at.join(&redirect),
+                };
+                if to == *path {
+                    return Ok(true);
+                }
+            }
+            if kind == Kind::Directory {
+                let below = dir.child(name, Access::List).map_err(fail)?;
+                pending.push((below, at.join(name)));
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// The view that has the version, at one of its directories, and the branch that provides it:
 /// what the union showed below the mark, or if marks further down hide the version there, too,
 /// the view that begins with it.
 fn source_of<'s>(
     stack: &'s Stack,
+    found: &Resolution<'s>,
     below: usize,
     version: usize,
     place: &Bytes,
-    path: &Bytes,
 ) -> Result<(Node<'s>, usize)> {
+    let path = &Bytes::absolute(found.path.components());
+    // What leads to other directories stands above: the place itself, as the union has it.
+    if let Some((here, _)) = &found.place
+        && stack.overlay_rules().is_some()
+        && let Some(rest) = place.strip_prefix(here.path())
+    {
+        for from in [below, version] {
+            let here = here.narrowed(|branch| branch >= from);
+            let mut node = Some(here.clone());
+            for name in rest.components() {
+                node = match node.map(|node| node.child(name)).transpose()? {
+                    Some(Entry::Dir(node)) => Some(node),
+                    _ => None,
+                };
+            }
+            let name = path.strip_prefix(place).unwrap_or_default();
+            let Some(node) = node else { continue };
+            let last = lookup(&node, name.as_bytes(), Follow::NotLast)?.entry;
+            if let Some(provider) = last.provider() {
+                return Ok((node, provider));
+            }
+        }
+    }
     for from in [below, version] {
         let root = stack.root(|branch| branch >= from, Reading::Nothing);
         let provider = lookup(&root, path.as_bytes(), Follow::NotLast)?
@@ -757,16 +838,17 @@ fn is_directory(path: &Bytes) -> Error {
 
 fn copy_out<'s>(
     stack: &'s Stack,
-    path: &Bytes,
+    found: &Resolution<'s>,
     cut: &Cut,
     version: &Version,
     to: &Path,
     depth: Depth,
 ) -> Result<Plan<'s>> {
+    let path = &Bytes::absolute(found.path.components());
     if version.kind == Kind::Directory && depth == Depth::OneEntry {
         return Err(is_directory(path));
     }
-    let (source, from) = source_of(stack, cut.branch + 1, version.branch, &path.parent(), path)?;
+    let (source, from) = source_of(stack, found, cut.branch + 1, version.branch, &path.parent())?;
     Ok(Plan::CopyOut {
         source,
         from,
@@ -858,9 +940,13 @@ fn revert<'s>(
         ));
     }
     let root = stack.root(|branch| branch != writable, Reading::Nothing);
-    let below = match lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry {
-        Entry::Dir(node) => node,
-        _ => return Ok(Err("it was made here: there is no lower version".into())),
+    let below = match stack.overlay_rules() {
+        // The writable branch may lead to other directories.
+        Some(_) => place.narrowed(|branch| branch != writable),
+        None => match lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry {
+            Entry::Dir(node) => node,
+            _ => return Ok(Err("it was made here: there is no lower version".into())),
+        },
     };
     let lower = below.child(&name)?;
     if lower
@@ -926,7 +1012,7 @@ fn look_again(
             }),
         };
     }
-    let stack = target.union.open(context.survey.host);
+    let stack = target.union.open(&context.survey);
     let root = stack.whole(Reading::Nothing);
     let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
     match found.entry.provider() {

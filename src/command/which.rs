@@ -119,7 +119,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                 &target.union,
                 stack,
                 typed,
-                &path_in_union(typed),
+                &target.path(&path_in_union(typed)),
                 query.follow,
                 None,
                 &mut rows,
@@ -130,7 +130,8 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         let (targets, path): (Vec<Labelled>, Bytes) = match path {
             Some(path) => {
                 let target = context.find(named)?;
-                (vec![(None, target)], path_in_union(path))
+                let path = target.path(&path_in_union(path));
+                (vec![(None, target)], path)
             }
             None => everywhere(context, typed)?,
         };
@@ -231,7 +232,7 @@ fn row(
     let mut versions = Vec::new();
     let path = Bytes::absolute(resolution.path.components());
     for branch in 0..stack.branches.len() {
-        match stack.version(branch, &path) {
+        match resolution.version(stack, branch) {
             Ok(Some(stat)) => versions.push(Version::new(union, branch, &stat)),
             Ok(None) => {}
             Err(error) => context.problems.push(error),

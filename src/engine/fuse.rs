@@ -13,6 +13,7 @@ const PROGRAM: &[u8] = b"fuse-overlayfs";
 
 /// Finds the process that makes a mount, and the branches that it was told to stack.
 pub fn ask_program(host: &Host, union: &mut Union) {
+    let mut found = None;
     for id in namespace::processes_of(host) {
         let directory = namespace::directory(id);
         let Ok(bytes) = host.read(&directory.join(b"cmdline")) else {
@@ -21,27 +22,44 @@ pub fn ask_program(host: &Host, union: &mut Union) {
         let Some((options, point)) = parse_command_line(&bytes) else {
             continue;
         };
-        if !union.mounts.iter().any(|mount| mount.path == point) {
-            continue;
+        if union.mounts.iter().any(|mount| mount.path == point) {
+            found = Some((directory, options));
+            break;
         }
-        let mut specs = options.branches();
-        let is_absolute = |path: &Bytes| path.as_bytes().starts_with(b"/");
-        if !specs.iter().all(|spec| is_absolute(&spec.path)) {
-            // The program has left the directory in which they were typed, but has all of them
-            // open: the lower ones first, topmost first, and then the upper one.
-            let open = open_directories(host, &directory);
-            let lowers = options.lowers.len();
-            let order = options.upper.iter().map(|_| lowers).chain(0..lowers);
-            for (spec, at) in specs.iter_mut().zip(order) {
-                match open.get(at) {
-                    Some(path) if !is_absolute(&spec.path) => spec.path = path.clone(),
-                    _ => {}
-                }
+        // One that was typed relative to a directory which the program has left.
+        let is_end = |path: &Bytes| {
+            path.components()
+                .rev()
+                .zip(point.components().rev())
+                .all(|(a, b)| a == b)
+        };
+        let is_relative = !point.as_bytes().starts_with(b"/");
+        if is_relative && union.mounts.iter().any(|mount| is_end(&mount.path)) {
+            if found.is_some() {
+                return; // either of two
+            }
+            found = Some((directory, options));
+        }
+    }
+    let Some((directory, options)) = found else {
+        return;
+    };
+    let mut specs = options.branches();
+    let is_absolute = |path: &Bytes| path.as_bytes().starts_with(b"/");
+    if !specs.iter().all(|spec| is_absolute(&spec.path)) {
+        // The program has all directories open: the lower ones first, topmost first, and then
+        // the upper one.
+        let open = open_directories(host, &directory);
+        let lowers = options.lowers.len();
+        let order = options.upper.iter().map(|_| lowers).chain(0..lowers);
+        for (spec, at) in specs.iter_mut().zip(order) {
+            match open.get(at) {
+                Some(path) if !is_absolute(&spec.path) => spec.path = path.clone(),
+                _ => {}
             }
         }
-        union.branches = specs.into_iter().map(LayeredBranch::from).collect();
-        return;
     }
+    union.branches = specs.into_iter().map(LayeredBranch::from).collect();
 }
 
 /// The branches and the mount point in a command line of fuse-overlayfs.

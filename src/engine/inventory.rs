@@ -1,6 +1,6 @@
 //! What engines keep, in words that all of them share: containers, images, layers.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A container, as its engine's files have it.
 #[derive(Debug, Clone)]
@@ -26,12 +26,14 @@ pub struct Container {
 }
 
 /// What Kubernetes calls a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Pod {
     pub name: String,
     /// Kubernetes' namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The container's name in the pod; none for the pod's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
 }
 
@@ -93,6 +95,8 @@ pub struct Image {
     pub parent: Option<String>,
     /// Newest first.
     pub history: Vec<HistoryEntry>,
+    /// The engine's own division of names; none where it has none.
+    pub namespace: Option<String>,
 }
 
 impl Image {

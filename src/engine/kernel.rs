@@ -148,6 +148,9 @@ impl Found {
         let (Some(kind), Some(superblock)) = (mount.kind(), mount.superblock()) else {
             return;
         };
+        if mount.is_of_removed() {
+            return;
+        }
         if !self.has(&superblock) {
             self.unions.push(new_union(superblock, kind));
         }
@@ -226,22 +229,23 @@ fn read_overlay(host: &Host, union: &mut Union) {
         .find_map(|mount| overlay::parse_mounted(&mount.options, defaults).ok());
     // Not told: some old kernels, and some tables, have no options.
     let Some(mut options) = options else { return };
-    let grandparent = |path: &Bytes| path.parent().parent();
+    let exists = |path: &Bytes| host.stat(path).is_ok_and(|stat| stat.is_some());
+    if let (Some(upper), Some(shown)) = (&options.upper, &options.upper_as_shown)
+        && upper != shown
+        && !exists(upper)
+        && exists(shown)
+    {
+        options.upper = Some(shown.clone());
+    }
     let is_absolute = |path: &Bytes| path.as_bytes().starts_with(b"/");
     let mut specs = options.branches();
-    if let Some(first) = specs.iter().find(|spec| !is_absolute(&spec.path)) {
-        // Engines give long options relative to the directory that they keep layers in, where
-        // each has its own directory, with the upper one and the mount point in it.
-        let upper = options.upper.take().filter(is_absolute);
-        let points = || union.mounts.iter().map(|mount| &mount.path);
-        let bases = upper.iter().chain(points()).map(grandparent);
-        // A person may have typed them in the directory where the mount point is.
-        let mut bases = bases.chain(points().map(Bytes::parent));
-        let exists = |path: Bytes| host.stat(&path).is_ok_and(|stat| stat.is_some());
-        if let Some(base) = bases.find(|base| exists(base.join_path(&first.path))) {
-            for spec in specs.iter_mut().filter(|spec| !is_absolute(&spec.path)) {
-                spec.path = base.join_path(&spec.path);
-            }
+    let relative = || specs.iter().filter(|spec| !is_absolute(&spec.path));
+    let base = bases(union, options.upper.as_ref())
+        .into_iter()
+        .find(|base| relative().all(|spec| exists(&base.join_path(&spec.path))));
+    if let Some(base) = base {
+        for spec in specs.iter_mut().filter(|spec| !is_absolute(&spec.path)) {
+            spec.path = base.join_path(&spec.path);
         }
     }
     union.branches = layered(specs);
@@ -249,6 +253,26 @@ fn read_overlay(host: &Host, union: &mut Union) {
         rules: options.rules,
         data: options.data.len(),
     };
+}
+
+/// Where relative options can start. Engines give long ones relative to the directory that they
+/// keep layers in, in which each has its own directory, with its upper one and its mount point in
+/// it. A person may have typed them in the directory where the mount point is.
+fn bases(union: &Union, upper: Option<&Bytes>) -> Vec<Bytes> {
+    let grandparent = |path: &Bytes| path.parent().parent();
+    let mut bases = Vec::new();
+    if let Some(upper) = upper.filter(|upper| upper.as_bytes().starts_with(b"/")) {
+        bases.push(grandparent(upper));
+    }
+    for mount in &union.mounts {
+        let layer = mount.path.parent();
+        let own = upper.and_then(|upper| upper.components().next());
+        if own.is_none_or(|own| own == layer.file_name()) {
+            bases.push(grandparent(&mount.path));
+        }
+    }
+    bases.extend(union.mounts.iter().map(|mount| mount.path.parent()));
+    bases
 }
 
 /// What an overlay does whose options do not say, on this host.

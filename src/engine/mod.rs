@@ -3,6 +3,7 @@
 //! An engine ends in [`Union`]s: a list of branches with what each of them is. It knows no verb.
 
 pub mod bolt;
+pub mod containerd;
 pub mod docker;
 pub mod fuse;
 pub mod inventory;
@@ -12,6 +13,7 @@ pub mod mount_table;
 pub mod namespace;
 pub mod oci;
 pub mod podman;
+pub mod reach;
 
 use serde::Serialize;
 
@@ -103,6 +105,8 @@ pub struct Union {
     pub driver: Option<String>,
     pub branches: Vec<LayeredBranch>,
     pub kind: UnionKind,
+    /// What the engine itself makes in the topmost branch, which is nobody's change.
+    pub engine_made: &'static [&'static str],
     /// What the topmost branch began as a copy of, and is compared with; none where the branches
     /// below it are that.
     pub base: Option<Box<Union>>,
@@ -265,6 +269,7 @@ impl Union {
             driver: None,
             branches,
             kind: UnionKind::Aufs,
+            engine_made: &[],
             base: None,
         }
     }
@@ -318,13 +323,14 @@ impl Union {
     }
 
     /// Opens every branch. Those that cannot be opened are kept with the reason.
-    pub fn open(&self, host: &Host) -> Stack {
+    pub fn open(&self, survey: &Survey<'_>) -> Stack {
+        let reach = reach::Reach::new(survey, self);
         let merged = match self.kind {
             UnionKind::Overlay { data, .. } => self.branches.len().saturating_sub(data),
             UnionKind::Aufs | UnionKind::FuseOverlay(_) | UnionKind::Copy => self.branches.len(),
         };
         let open = |(index, branch): (usize, &LayeredBranch)| {
-            let dir = host.open_dir(&branch.spec.path);
+            let dir = reach.open(branch);
             let grammar = match self.kind {
                 UnionKind::Aufs => return Branch::aufs(&branch.spec, dir),
                 UnionKind::Overlay { .. } if index >= merged => Grammar::OverlayData,
@@ -336,7 +342,7 @@ impl Union {
         };
         Stack {
             branches: self.branches.iter().enumerate().map(open).collect(),
-            base: self.base.as_ref().map(|base| Box::new(base.open(host))),
+            base: self.base.as_ref().map(|base| Box::new(base.open(survey))),
         }
     }
 
@@ -411,6 +417,12 @@ pub struct Roots {
     pub storage_configuration: Option<Bytes>,
     /// Whose stores are looked for, unless it is root, who may see every user's.
     pub caller: Option<u32>,
+    /// containerd's root.
+    pub containerd: Option<Bytes>,
+    /// The one namespace of containerd's that is asked for.
+    pub namespace: Option<String>,
+    /// The person named it, and so asks for nothing that has no namespace.
+    pub is_only_namespace: bool,
 }
 
 /// Everything that is known of the unions of a host.
@@ -422,6 +434,8 @@ pub struct Survey<'h> {
     /// What the kernel has mounted, as far as it has been looked for.
     pub mounted: Vec<Union>,
     pub table: MountTable,
+    /// The one namespace of an engine that is asked for.
+    namespace: Option<String>,
     /// Whether other mount namespaces have been looked at.
     is_complete: bool,
 }
@@ -435,8 +449,11 @@ impl<'h> Survey<'h> {
         engines.extend(dockers.map(|docker| Box::new(docker) as Box<dyn Engine + 'h>));
         let podmans = podman::Podman::find(host, roots).into_iter();
         engines.extend(podmans.map(|podman| Box::new(podman) as Box<dyn Engine + 'h>));
+        let containerds = containerd::Containerd::find(host, roots).into_iter();
+        engines.extend(containerds.map(|containerd| Box::new(containerd) as Box<dyn Engine + 'h>));
         let mut survey = Survey {
             host,
+            namespace: roots.namespace.clone().filter(|_| roots.is_only_namespace),
             engines,
             problems: Vec::new(),
             mounted: Vec::new(),
@@ -487,12 +504,20 @@ impl<'h> Survey<'h> {
 
     /// Every engine's containers.
     pub fn containers(&self) -> Vec<(&dyn Engine, Container)> {
-        self.of_engines(|engine| engine.containers())
+        let mut containers = self.of_engines(|engine| engine.containers());
+        if let Some(only) = &self.namespace {
+            containers.retain(|(_, container)| container.namespace.as_ref() == Some(only));
+        }
+        containers
     }
 
     /// Every engine's images.
     pub fn images(&self) -> Vec<(&dyn Engine, Image)> {
-        self.of_engines(|engine| engine.images())
+        let mut images = self.of_engines(|engine| engine.images());
+        if let Some(only) = &self.namespace {
+            images.retain(|(_, image)| image.namespace.as_ref() == Some(only));
+        }
+        images
     }
 
     /// Every engine's layers.

@@ -69,6 +69,12 @@ impl Mount {
         }
     }
 
+    /// Whether the directory that is mounted here has been removed since: it has no place in the
+    /// file system any more.
+    pub fn is_of_removed(&self) -> bool {
+        self.root.as_bytes().ends_with(b"//deleted")
+    }
+
     /// What the kernel knows the union by that is mounted here.
     pub fn superblock(&self) -> Option<Superblock> {
         match (self.kind()?, self.device) {

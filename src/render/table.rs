@@ -492,7 +492,7 @@ fn history(rows: &[history::Row], look: Look, out: &mut impl Write) -> io::Resul
 }
 
 fn containers(rows: &[containers::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    let head = [
+    let mut head = vec![
         "CONTAINER ID",
         "IMAGE",
         "COMMAND",
@@ -502,9 +502,25 @@ fn containers(rows: &[containers::Row], look: Look, out: &mut impl Write) -> io:
         "DRIVER",
         "NAMES",
     ];
+    // Docker alone needs no name; what is not docker's is told apart.
+    let has_engines = rows.iter().any(|row| row.engine != "docker");
+    let has_namespaces = rows.iter().any(|row| row.namespace.is_some());
+    if has_engines {
+        head.insert(0, "ENGINE");
+    }
+    if has_namespaces {
+        head.insert(1, "NAMESPACE");
+    }
     let mut columns = Columns::new(&head, look);
     for row in rows {
-        columns.row([
+        let mut cells = Vec::new();
+        if has_engines {
+            cells.push(text(row.engine));
+        }
+        if has_namespaces {
+            cells.push(text(row.namespace.as_deref().unwrap_or_default()));
+        }
+        cells.extend([
             text(look.id(&row.id)),
             text(&row.image),
             Cell::new(format!("\"{}\"", look.clip(&row.command, 20))),
@@ -514,6 +530,7 @@ fn containers(rows: &[containers::Row], look: Look, out: &mut impl Write) -> io:
             text(&row.driver),
             text(&row.name),
         ]);
+        columns.row(cells);
     }
     columns.write(out)
 }

@@ -68,13 +68,17 @@ impl<'s> Node<'s> {
         let Some(roots) = self.roots.as_ref() else {
             return Ok(Entry::Missing);
         };
-        if Grammar::Overlay(rules).refuses(name).is_some() {
-            return broken(Errno::NAMETOOLONG, Why::TooLong);
-        }
-        // fuse-overlayfs denies that it has any name that is a mark's.
+        let is_too_long = Grammar::Overlay(rules).refuses(name).is_some();
         let grammar = stack.branches.first().map(|branch| branch.grammar);
-        if grammar.is_some_and(|grammar| grammar.hides_entry(name)) {
-            return Ok(Entry::Missing);
+        match grammar {
+            // It denies that it has any name that is a mark's, or too long for one.
+            Some(grammar @ Grammar::FuseOverlay(_)) => {
+                if is_too_long || grammar.hides_entry(name) {
+                    return Ok(Entry::Missing);
+                }
+            }
+            _ if is_too_long => return broken(Errno::NAMETOOLONG, Why::TooLong),
+            _ => {}
         }
         // They are the lowest.
         let has_data = stack.branches.last().is_some_and(is_data);
@@ -308,7 +312,14 @@ impl<'s> Node<'s> {
         let mut opaque = false;
         if !search.last {
             let source = Source::Disk(&dir);
-            opaque = grammar.opaque(&source).map_err(fail)? == Validity::Valid
+            let found = match grammar.opaque(&source) {
+                // fuse-overlayfs cannot read a mark that is too long.
+                Err(Errno::RANGE) => {
+                    return Ok(Layer::Broken(Errno::RANGE, Why::BadOpaque { branch }));
+                }
+                found => found.map_err(fail)?,
+            };
+            opaque = found == Validity::Valid
                 && !(is_last_element && without == Some((branch, MarkKind::Opaque)));
             if opaque {
                 search.stop = true;

@@ -148,6 +148,7 @@ impl Docker<'_> {
             size,
             parent,
             history,
+            namespace: None,
         })
     }
 
@@ -213,6 +214,7 @@ impl Docker<'_> {
                 .sum(),
             parent: json.parent.filter(|parent| !parent.is_empty()),
             history,
+            namespace: None,
         })
     }
 

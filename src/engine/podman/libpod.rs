@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::Podman;
 use crate::bytes::Bytes;
 use crate::engine::bolt::{Bucket, Database, Item};
-use crate::engine::inventory::{ContainerState, command_line, null_default};
+use crate::engine::inventory::{ContainerState, null_default};
 use crate::engine::namespace;
 use crate::error::Error;
 
@@ -135,7 +135,7 @@ impl Podman<'_> {
             return record;
         };
         if let Ok(spec) = serde_json::from_slice::<Spec>(&spec) {
-            record.command = Some(words(spec.process.args));
+            record.command = Some(spec.process.args.join(" "));
             record.created = spec.annotations.get(CREATED).cloned();
         }
         let pid = self.run_root.as_ref().and_then(|run| {
@@ -172,7 +172,7 @@ fn read_record(container: &Bucket<'_>) -> Result<Record, crate::engine::bolt::Da
     if let Some(config) = container.get(b"config")?
         && let Ok(config) = serde_json::from_slice::<Config>(config)
     {
-        record.command = Some(words(config.spec.process.args));
+        record.command = Some(config.spec.process.args.join(" "));
         record.created = config.created;
     }
     if let Some(state) = container.get(b"state")?
@@ -181,14 +181,4 @@ fn read_record(container: &Bucket<'_>) -> Result<Record, crate::engine::bolt::Da
         record.state = state.in_dockers_form();
     }
     Ok(record)
-}
-
-fn words(mut args: Vec<String>) -> String {
-    match args.is_empty() {
-        true => String::new(),
-        false => {
-            let rest = args.split_off(1);
-            command_line(&args[0], rest)
-        }
-    }
 }

@@ -15,11 +15,14 @@ mod libpod;
 mod store;
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
-use crate::engine::inventory::{Container, Image, ImageLayer, LayerName, Names, instant, is_id};
+use crate::engine::inventory::{
+    Container, HistoryEntry, Image, ImageLayer, LayerName, Names, instant, is_id,
+};
 use crate::engine::linked::{self, LINKS, Linked};
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
 use crate::engine::{
@@ -35,6 +38,22 @@ const NAME: &str = "podman";
 const ROOT: &str = "/var/lib/containers/storage";
 const RUN_ROOT: &str = "/run/containers/storage";
 const DRIVERS_READ: &str = "layerctl reads the storage drivers overlay, vfs and btrfs";
+
+/// What Podman makes in every container to mount something on, and so leaves out of `podman diff`.
+const ENGINE_MADE: [&str; 12] = [
+    "/dev",
+    "/dev/init",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/proc",
+    "/run",
+    "/run/.containerenv",
+    "/run/notify",
+    "/run/secrets",
+    "/sys",
+];
 
 /// One store, of one storage driver.
 pub struct Podman<'h> {
@@ -361,7 +380,12 @@ impl<'h> Podman<'h> {
             .first()
             .cloned()
             .or_else(|| metadata.name.clone());
-        let image = metadata.image_name.clone();
+        let image = metadata.image_name.clone().filter(|name| !name.is_empty());
+        let image = image.or_else(|| {
+            let mut images = self.image_records().into_iter();
+            let image = images.find(|image| image.id == record.image)?;
+            image.names.into_iter().next()
+        });
         Container {
             name: name.unwrap_or_else(|| record.id.clone()),
             image: image
@@ -382,6 +406,7 @@ impl<'h> Podman<'h> {
     fn label_container(&self, union: &mut Union, container: &ContainerRecord) {
         let name = container.names.first().cloned();
         union.driver = Some(self.driver.clone());
+        union.engine_made = &ENGINE_MADE;
         union.owner = Some(Owner {
             engine: NAME,
             kind: OwnerKind::Container,
@@ -481,6 +506,7 @@ impl<'h> Podman<'h> {
             size: of_layers + of_data,
             parent: None,
             history,
+            namespace: None,
         })
     }
 
@@ -563,6 +589,39 @@ fn repository(tag: &str) -> &str {
     }
 }
 
+/// Finds the image that ended with each step of another one: the one whose whole history is the
+/// rest of the other's.
+fn find_steps(images: &mut [Image]) {
+    type Steps = Vec<(String, Option<String>)>;
+    let steps = |history: &[HistoryEntry]| -> Steps {
+        let step = |entry: &HistoryEntry| {
+            let layer = entry
+                .layer
+                .as_ref()
+                .and_then(|layer| layer.cache_id.clone());
+            (entry.instruction.clone(), layer)
+        };
+        history.iter().map(step).collect()
+    };
+    let known: HashMap<Steps, String> = images
+        .iter()
+        .rev()
+        .map(|image| (steps(&image.history), image.id.clone()))
+        .collect();
+    for image in images {
+        for at in 0..image.history.len() {
+            let of = match at {
+                0 => Some(image.id.clone()),
+                _ => known.get(&steps(&image.history[at..])).cloned(),
+            };
+            if at > 0 && image.parent.is_none() {
+                image.parent.clone_from(&of);
+            }
+            image.history[at].image = of;
+        }
+    }
+}
+
 /// The users that `/etc/passwd` lists, with home directories.
 fn users(host: &Host) -> Vec<User> {
     let bytes = host.read(&Bytes::from("/etc/passwd")).unwrap_or_default();
@@ -633,6 +692,7 @@ impl Engine for Podman<'_> {
                 .cmp(&instant(&a.created))
                 .then(a.id.cmp(&b.id))
         });
+        find_steps(&mut images);
         images
     }
 
@@ -728,7 +788,14 @@ impl Engine for Podman<'_> {
         let mut records = self.image_records().into_iter();
         let record = records.find(|record| record.id == id);
         match (record, owner.kind) {
-            (Some(record), _) => Some(self.image(record)),
+            // The images of its steps are found among all.
+            (Some(record), _) => {
+                let found = self
+                    .images()
+                    .into_iter()
+                    .find(|image| image.id == record.id);
+                Some(found.map_or_else(|| self.image(record), Ok))
+            }
             (None, OwnerKind::Container) => {
                 let what = format!("does not have the image {id}");
                 let path = self.kind_of(&self.root, "images").join(b"images.json");

@@ -1,0 +1,139 @@
+//! The content store: an image's index, manifest and configuration, each by its digest.
+//!
+//! ```text
+//! <root>/io.containerd.content.v1.content/blobs/sha256/<hex>
+//! index     {"manifests": [{"digest", "size", "platform": {"os", "architecture"}, "annotations"}]}
+//! manifest  {"config": {"digest", "size"}, "layers": [{"digest", "size"}]}
+//! ```
+
+use serde::Deserialize;
+
+use super::Containerd;
+use crate::bytes::Bytes;
+use crate::engine::inventory::{is_id, null_default};
+use crate::engine::oci::ImageConfig;
+use crate::error::{Error, Result};
+
+/// An index in an index is as deep as anyone has gone.
+const INDEXES_MAX: usize = 4;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Descriptor {
+    digest: String,
+    #[serde(deserialize_with = "null_default")]
+    size: u64,
+    platform: Option<Platform>,
+    #[serde(deserialize_with = "null_default")]
+    annotations: std::collections::HashMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Platform {
+    os: String,
+    architecture: String,
+}
+
+/// An index or a manifest.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    manifests: Option<Vec<Descriptor>>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+}
+
+/// What a digest of an image leads to, for one platform.
+pub(super) struct Content {
+    /// The configuration's digest.
+    pub config_digest: String,
+    pub config: ImageConfig,
+    /// Bytes of all that is transferred: index, manifest, configuration and layers.
+    pub size: u64,
+}
+
+impl Descriptor {
+    /// Beside the manifests of platforms there can be attestations of them.
+    fn is_for_a_platform(&self) -> bool {
+        !self.annotations.contains_key("vnd.docker.reference.type")
+            && self
+                .platform
+                .as_ref()
+                .is_none_or(|platform| platform.os != "unknown")
+    }
+
+    fn is_for_this_machine(&self) -> bool {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let platform = self.platform.as_ref();
+        platform
+            .is_some_and(|platform| platform.os == "linux" && platform.architecture == architecture)
+    }
+}
+
+impl Containerd<'_> {
+    fn blob(&self, digest: &str) -> Result<(Bytes, Vec<u8>)> {
+        let store = self
+            .root
+            .join(b"io.containerd.content.v1.content")
+            .join(b"blobs");
+        let (algorithm, hex) = digest.split_once(':').unwrap_or(("", digest));
+        if !is_id(algorithm) || !is_id(hex) {
+            return Err(Error::damaged(store, "is asked for what is no digest"));
+        }
+        let path = store.join(algorithm.as_bytes()).join(hex.as_bytes());
+        let bytes = self.host.read(&path)?;
+        Ok((path, bytes))
+    }
+
+    fn document(&self, digest: &str) -> Result<Document> {
+        let (path, bytes) = self.blob(digest)?;
+        serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))
+    }
+
+    /// What an image's digest leads to. Of several platforms the machine's own is taken, or the
+    /// first that is there.
+    ///
+    /// # Errors
+    /// What is missing or damaged.
+    pub(super) fn content(&self, digest: &str, size: u64) -> Result<Content> {
+        let mut size = size;
+        let mut at = digest.to_owned();
+        for _ in 0..INDEXES_MAX {
+            let document = self.document(&at)?;
+            if let Some(config) = document.config {
+                let (path, bytes) = self.blob(&config.digest)?;
+                let read = serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))?;
+                let layers = document.layers.unwrap_or_default();
+                size += layers.iter().map(|layer| layer.size).sum::<u64>() + config.size;
+                return Ok(Content {
+                    config_digest: config.digest,
+                    config: read,
+                    size,
+                });
+            }
+            let mut manifests = document.manifests.unwrap_or_default();
+            manifests.retain(Descriptor::is_for_a_platform);
+            manifests.sort_by_key(|manifest| !manifest.is_for_this_machine());
+            let is_here = |manifest: &&Descriptor| self.document(&manifest.digest).is_ok();
+            let Some(manifest) = manifests.iter().find(is_here).or(manifests.first()) else {
+                break;
+            };
+            size += manifest.size;
+            at.clone_from(&manifest.digest);
+        }
+        let store = self.root.join(b"io.containerd.content.v1.content");
+        Err(Error::damaged(
+            store,
+            format!("{digest} leads to no manifest"),
+        ))
+    }
+}
+
+fn damaged(path: Bytes, error: &serde_json::Error) -> Error {
+    Error::damaged(path, format!("is not what an image has: {error}"))
+}

@@ -1,0 +1,212 @@
+//! containerd's two kinds of database, from their bytes.
+//!
+//! ```text
+//! meta.db      v1/<namespace>/containers/<id>/{image,snapshotKey,snapshotter,spec,createdat,labels/,extensions/}
+//!                            /images/<name>/target/{digest,mediatype,size}
+//!                            /snapshots/<snapshotter>/<key>/{name,parent}      name: the key in metadata.db
+//! metadata.db  v1/snapshots/<namespace>/<number>/<key>/{id,kind,parent,size}   one key, with its slashes
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
+
+/// What one namespace has.
+#[derive(Debug, Default)]
+pub(super) struct Namespace {
+    pub containers: Vec<ContainerRecord>,
+    pub images: Vec<ImageRecord>,
+    /// `(snapshotter, key) -> snapshot`.
+    pub snapshots: HashMap<(String, String), SnapshotName>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ContainerRecord {
+    pub id: String,
+    pub image: String,
+    pub snapshotter: String,
+    pub snapshot_key: String,
+    /// RFC 3339.
+    pub created: String,
+    pub labels: BTreeMap<String, String>,
+    /// The runtime's configuration: JSON.
+    pub spec: Vec<u8>,
+    /// What the CRI plugin noted: JSON.
+    pub cri: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ImageRecord {
+    pub name: String,
+    pub digest: String,
+    /// RFC 3339.
+    pub created: String,
+    /// Bytes of what the digest stands for.
+    pub size: u64,
+}
+
+/// A snapshot as its namespace calls it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SnapshotName {
+    /// What the snapshotter calls it.
+    pub name: String,
+}
+
+/// A snapshot as its snapshotter has it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Snapshot {
+    /// The number of its directory.
+    pub id: u64,
+    /// What the snapshotter calls the one below.
+    pub parent: Option<String>,
+    /// Bytes on disk; of committed ones.
+    pub size: Option<u64>,
+}
+
+/// Reads `meta.db`.
+///
+/// # Errors
+/// What is damaged.
+pub(super) fn read_meta(bytes: &[u8]) -> Result<BTreeMap<String, Namespace>, Damage> {
+    let database = Database::open(bytes)?;
+    let mut namespaces = BTreeMap::new();
+    for_each_bucket(database.root().bucket(b"v1")?, |name, bucket| {
+        namespaces.insert(name, read_namespace(&bucket)?);
+        Ok(())
+    })?;
+    Ok(namespaces)
+}
+
+fn read_namespace(bucket: &Bucket<'_>) -> Result<Namespace, Damage> {
+    let mut namespace = Namespace::default();
+    for_each_bucket(bucket.bucket(b"containers")?, |id, record| {
+        namespace.containers.push(read_container(id, &record)?);
+        Ok(())
+    })?;
+    for_each_bucket(bucket.bucket(b"images")?, |name, record| {
+        let mut image = ImageRecord {
+            name,
+            created: time(&record, b"createdat")?,
+            ..ImageRecord::default()
+        };
+        if let Some(target) = record.bucket(b"target")? {
+            image.digest = text(&target, b"digest")?;
+            image.size = size(&target, b"size")?.unwrap_or_default();
+        }
+        namespace.images.push(image);
+        Ok(())
+    })?;
+    for_each_bucket(bucket.bucket(b"snapshots")?, |snapshotter, keys| {
+        for_each_bucket(Some(keys), |key, record| {
+            let name = text(&record, b"name")?;
+            let place = (snapshotter.clone(), key);
+            namespace.snapshots.insert(place, SnapshotName { name });
+            Ok(())
+        })
+    })?;
+    Ok(namespace)
+}
+
+fn read_container(id: String, record: &Bucket<'_>) -> Result<ContainerRecord, Damage> {
+    let any = |bytes: Option<&[u8]>| Some(bolt::any(bytes?)?.value.to_vec());
+    let mut labels = BTreeMap::new();
+    if let Some(bucket) = record.bucket(b"labels")? {
+        for item in bucket.iter() {
+            if let (key, Item::Value(value)) = item? {
+                labels.insert(lossy(key), lossy(value));
+            }
+        }
+    }
+    let mut cri = None;
+    if let Some(extensions) = record.bucket(b"extensions")? {
+        for key in [
+            &b"io.cri-containerd.container.metadata"[..],
+            b"io.cri-containerd.sandbox.metadata",
+        ] {
+            cri = any(extensions.get(key)?).or(cri);
+        }
+    }
+    Ok(ContainerRecord {
+        id,
+        image: text(record, b"image")?,
+        snapshotter: text(record, b"snapshotter")?,
+        snapshot_key: text(record, b"snapshotKey")?,
+        created: time(record, b"createdat")?,
+        labels,
+        spec: any(record.get(b"spec")?).unwrap_or_default(),
+        cri,
+    })
+}
+
+/// Reads a snapshotter's `metadata.db`: snapshots by the snapshotter's own names.
+///
+/// # Errors
+/// What is damaged.
+pub(super) fn read_snapshots(bytes: &[u8]) -> Result<HashMap<String, Snapshot>, Damage> {
+    let database = Database::open(bytes)?;
+    let mut snapshots = HashMap::new();
+    let Some(root) = database.root().bucket(b"v1")? else {
+        return Ok(snapshots);
+    };
+    for_each_bucket(root.bucket(b"snapshots")?, |name, record| {
+        let id = record.get(b"id")?.and_then(bolt::uvarint);
+        let Some((id, _)) = id else { return Ok(()) };
+        let parent = text(&record, b"parent")?;
+        let snapshot = Snapshot {
+            id,
+            parent: Some(parent).filter(|parent| !parent.is_empty()),
+            size: size(&record, b"size")?,
+        };
+        snapshots.insert(name, snapshot);
+        Ok(())
+    })?;
+    Ok(snapshots)
+}
+
+/// Calls `take` for every bucket in one that may be missing, with its name.
+fn for_each_bucket<'a>(
+    bucket: Option<Bucket<'a>>,
+    mut take: impl FnMut(String, Bucket<'a>) -> Result<(), Damage>,
+) -> Result<(), Damage> {
+    let Some(bucket) = bucket else {
+        return Ok(());
+    };
+    for item in bucket.iter() {
+        if let (key, Item::Bucket(below)) = item? {
+            take(lossy(key), below)?;
+        }
+    }
+    Ok(())
+}
+
+/// Names and digests are text; what is not is no name that could be asked for.
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn text(bucket: &Bucket<'_>, key: &[u8]) -> Result<String, Damage> {
+    Ok(bucket.get(key)?.map(lossy).unwrap_or_default())
+}
+
+fn size(bucket: &Bucket<'_>, key: &[u8]) -> Result<Option<u64>, Damage> {
+    let value = bucket.get(key)?.and_then(bolt::varint);
+    Ok(value.and_then(|(size, _)| u64::try_from(size).ok()))
+}
+
+fn time(bucket: &Bucket<'_>, key: &[u8]) -> Result<String, Damage> {
+    let time = bucket.get(key)?.and_then(bolt::time);
+    Ok(time.map(|time| time.to_string()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = read_meta(&bytes);
+            let _ = read_snapshots(&bytes);
+        }
+    }
+}
