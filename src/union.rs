@@ -107,6 +107,13 @@ impl Stack {
             if let (true, Ok(dir)) = (is_merged, &branch.dir) {
                 // What cannot be asked is said when a name in it is looked up.
                 if branch.grammar.is_cut_off(dir) == Ok(true) {
+                    // The first is the root all the same, with nothing in it.
+                    if parts.is_empty() {
+                        parts.push(Part {
+                            names: Some(Arc::default()),
+                            ..Part::new(index, dir.clone(), None, Reading::Nothing)
+                        });
+                    }
                     break;
                 }
                 parts.push(Part::new(index, dir.clone(), None, reading));
@@ -802,7 +809,8 @@ impl<'s> Node<'s> {
             let grammar = self.stack.branches[part.branch].grammar;
             let listing = self.read_part(part)?;
             if let Grammar::FuseOverlay(_) = grammar {
-                return Ok(self.child(name)?.provider().is_some());
+                let entry = self.child(name)?;
+                return Ok(!matches!(entry, Entry::Missing | Entry::Deleted { .. }));
             }
             if let Grammar::Overlay(_) = grammar {
                 // Overlay reads a directory of one branch as it is, whiteouts and all.

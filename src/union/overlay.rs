@@ -310,7 +310,8 @@ impl<'s> Node<'s> {
         let dir = dir.map_err(fail)?;
         search.is_dir |= is_last_element;
         let mut opaque = false;
-        if !search.last {
+        // fuse-overlayfs reads the mark of every directory, be there something below or not.
+        if !search.last || matches!(grammar, Grammar::FuseOverlay(_)) {
             let source = Source::Disk(&dir);
             let found = match grammar.opaque(&source) {
                 // fuse-overlayfs cannot read a mark that is too long.

@@ -46,8 +46,6 @@ struct Document {
 
 /// What a digest of an image leads to, for one platform.
 pub(super) struct Content {
-    /// The configuration's digest.
-    pub config_digest: String,
     pub config: ImageConfig,
     /// Bytes of all that is transferred: index, manifest, configuration and layers.
     pub size: u64,
@@ -110,11 +108,7 @@ impl Containerd<'_> {
                 let read = serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))?;
                 let layers = document.layers.unwrap_or_default();
                 size += layers.iter().map(|layer| layer.size).sum::<u64>() + config.size;
-                return Ok(Content {
-                    config_digest: config.digest,
-                    config: read,
-                    size,
-                });
+                return Ok(Content { config: read, size });
             }
             let mut manifests = document.manifests.unwrap_or_default();
             manifests.retain(Descriptor::is_for_a_platform);

@@ -421,6 +421,64 @@ impl<'h> Containerd<'h> {
         union.label_image(&steps, !is_copying(snapshotter));
     }
 
+    /// Whether a namespace has a snapshot of this name.
+    pub fn has_snapshot(&self, namespace: &str, snapshotter: &str, key: &str) -> bool {
+        let place = (snapshotter.to_owned(), key.to_owned());
+        let of = self.meta().get(namespace);
+        of.is_some_and(|of| of.snapshots.contains_key(&place))
+    }
+
+    /// Whether a namespace has an image of this digest.
+    pub fn has_image(&self, namespace: &str, digest: &str) -> bool {
+        let of = self.meta().get(namespace);
+        of.is_some_and(|of| of.images.iter().any(|image| image.digest == digest))
+    }
+
+    /// The number of a snapshot's directory.
+    pub fn number_of(&self, namespace: &str, snapshotter: &str, key: &str) -> Option<String> {
+        let snapshots = self.snapshots_of(namespace, snapshotter);
+        snapshots.get(key).map(|snapshot| snapshot.id.to_string())
+    }
+
+    /// What a namespace calls the snapshot whose directory has this number.
+    pub fn key_of(&self, namespace: &str, snapshotter: &str, number: &str) -> Option<String> {
+        let snapshots = self.snapshots_of(namespace, snapshotter).into_iter();
+        let mut named = snapshots.filter(|(_, snapshot)| snapshot.id.to_string() == number);
+        named.next().map(|(key, _)| key)
+    }
+
+    /// Gives the branches of a mounted union the numbers of their snapshots.
+    pub fn name_layers(&self, union: &mut Union) {
+        for branch in &mut union.branches {
+            if let Some((_, number, inside)) = self.snapshot_inside(&branch.spec.path)
+                && inside == Bytes::from("/")
+            {
+                branch.layer.id = Some(number);
+            }
+        }
+    }
+
+    /// A namespace's images, one for each digest.
+    pub fn images_in(&self, name: &str) -> Vec<Image> {
+        let Some(namespace) = self.meta().get(name) else {
+            return Vec::new();
+        };
+        let snapshotter = self.snapshotter_of(namespace);
+        let mut seen = HashSet::new();
+        let mut images = Vec::new();
+        for record in namespace
+            .images
+            .iter()
+            .filter(|record| seen.insert(&record.digest))
+        {
+            match self.image_of_digest(name, &snapshotter, &record.digest) {
+                Ok(image) => images.push(image),
+                Err(error) => self.note(error),
+            }
+        }
+        images
+    }
+
     fn content_of(&self, digest: &str, size: u64) -> Result<std::rc::Rc<Content>> {
         if let Some(known) = self.contents.borrow().get(digest) {
             return Ok(std::rc::Rc::clone(known));
@@ -799,23 +857,10 @@ impl Engine for Containerd<'_> {
     }
 
     fn images(&self) -> Vec<Image> {
-        let mut images: Vec<Image> = Vec::new();
-        for (name, namespace) in self.namespaces() {
-            if name == DOCKERS_NAMESPACE {
-                continue;
-            }
-            let snapshotter = self.snapshotter_of(namespace);
-            let mut seen = HashSet::new();
-            for record in &namespace.images {
-                if !seen.insert(&record.digest) {
-                    continue;
-                }
-                match self.image_of_digest(name, &snapshotter, &record.digest) {
-                    Ok(image) => images.push(image),
-                    Err(error) => self.note(error),
-                }
-            }
-        }
+        let own = self
+            .namespaces()
+            .filter(|(name, _)| *name != DOCKERS_NAMESPACE);
+        let mut images: Vec<Image> = own.flat_map(|(name, _)| self.images_in(name)).collect();
         images.sort_by(|a, b| {
             instant(&b.created)
                 .cmp(&instant(&a.created))

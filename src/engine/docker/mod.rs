@@ -18,6 +18,7 @@ mod container;
 mod driver;
 mod image;
 mod layer;
+mod snapshot;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use self::driver::{Driver, Stacking};
 use self::layer::{DriverHere, Layer};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
+use crate::engine::containerd::Containerd;
 use crate::engine::inventory::{Container, Image, LayerName, is_id};
 use crate::engine::{Engine, OwnerKind, Union};
 use crate::error::{Error, Result};
@@ -55,6 +57,8 @@ pub struct Docker<'h> {
     mounts: OnceCell<HashMap<String, String>>,
     /// The drivers that have a directory here, once they have been asked for.
     drivers: OnceCell<Vec<DriverHere>>,
+    /// The containerds that can have layers of ours, once they have been asked for.
+    containerds: OnceCell<Vec<Containerd<'h>>>,
 }
 
 impl<'h> Docker<'h> {
@@ -104,6 +108,7 @@ impl<'h> Docker<'h> {
             problems: RefCell::default(),
             mounts: OnceCell::new(),
             drivers: OnceCell::new(),
+            containerds: OnceCell::new(),
         }
     }
 
@@ -221,7 +226,13 @@ impl Engine for Docker<'_> {
     }
 
     fn take_problems(&self) -> Vec<Error> {
-        self.problems.take()
+        let containerds = self.containerds.get().into_iter().flatten();
+        let of_containerds = containerds.flat_map(Engine::take_problems);
+        self.problems
+            .take()
+            .into_iter()
+            .chain(of_containerds)
+            .collect()
     }
 
     fn containers(&self) -> Vec<Container> {
@@ -229,7 +240,9 @@ impl Engine for Docker<'_> {
     }
 
     fn images(&self) -> Vec<Image> {
-        self.read_images()
+        let mut images = self.read_images();
+        images.extend(self.snapshot_images());
+        images
     }
 
     fn layers(&self) -> Vec<LayerName> {
@@ -259,24 +272,36 @@ impl Engine for Docker<'_> {
     }
 
     fn reads(&self, container: &Container) -> bool {
-        Driver::named(&container.driver).is_some()
+        Driver::named(&container.driver).is_some() || self.has_snapshot(container)
     }
 
     fn has_union(&self, container: &Container) -> bool {
-        Driver::named(&container.driver).is_some_and(|driver| driver.stacking() != Stacking::Copies)
+        match Driver::named(&container.driver) {
+            Some(driver) => driver.stacking() != Stacking::Copies,
+            None => container.driver != "native" && self.has_snapshot(container),
+        }
     }
 
     fn union_of(&self, container: &Container) -> Result<Union> {
-        self.container_union(container)
+        match self.snapshot_union(container) {
+            Some(union) => union,
+            None => self.container_union(container),
+        }
     }
 
     fn union_of_image(&self, image: &Image) -> Result<Union> {
-        self.image_union(image)
+        match self.union_of_snapshot_image(image) {
+            Some(union) => union,
+            None => self.image_union(image),
+        }
     }
 
     fn union_of_layer(&self, layer: &LayerName) -> Result<Union> {
-        let driver =
-            Driver::named(&layer.driver).ok_or_else(|| Error::NoSuchTarget(layer.id.clone()))?;
+        let is_number = layer.id.bytes().all(|byte| byte.is_ascii_digit());
+        let driver = Driver::named(&layer.driver).filter(|_| !is_number);
+        let Some(driver) = driver else {
+            return self.union_of_snapshot(layer);
+        };
         let id = layer.id.clone();
         self.layer_union(&Layer { driver, id })
     }
@@ -290,24 +315,36 @@ impl Engine for Docker<'_> {
             }
             OwnerKind::Container if self.is_there(&["containers", &owner.id]) => {
                 let container = self.container(&owner.id);
-                Some(container.and_then(|container| self.image_of_container(&container)))
+                Some(container.and_then(|container| {
+                    let snapshot = self.snapshot_image(&container.driver, &container.image_id);
+                    snapshot.unwrap_or_else(|| self.image_of_container(&container))
+                }))
             }
+            OwnerKind::Image => self.snapshot_image(driver, &owner.id),
             _ => None,
         }
     }
 
     fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes> {
-        let driver = Driver::named(driver)?;
+        let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+        let Some(driver) = Driver::named(driver).filter(|_| !is_number) else {
+            return self.directory_of_snapshot(driver, id);
+        };
         let id = id.to_owned();
         Some(self.content_dir(&Layer { driver, id }))
     }
 
     fn recognise(&self, union: &mut Union) {
         self.recognise_union(union);
+        if union.owner.is_none() {
+            self.recognise_snapshots(union);
+        }
     }
 
     fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
-        let (layer, inside) = self.layer_inside(path)?;
+        let Some((layer, inside)) = self.layer_inside(path) else {
+            return self.snapshot_at(path);
+        };
         let name = LayerName {
             driver: layer.driver.name().to_owned(),
             id: layer.id,
@@ -317,7 +354,7 @@ impl Engine for Docker<'_> {
     }
 
     fn mount_dir_at(&self, path: &Bytes) -> Option<(Container, Bytes)> {
-        self.mount_dir(path)
+        self.mount_dir(path).or_else(|| self.rootfs(path))
     }
 }
 

@@ -1,0 +1,217 @@
+//! Docker 29's image store: its containers' layers and its images are containerd's.
+//!
+//! ```text
+//! containers/<cid>/config.v2.json             as ever; the driver is the snapshotter
+//! containerd/daemon/                          the containerd that the daemon starts, unless the
+//!                                             machine's own answers it
+//! snapshot <cid> in the namespace moby        the container; above <cid>-init, above the image
+//! rootfs/<snapshotter>/<cid>                  where it is mounted while it runs
+//! ```
+
+use super::{Docker, NAME};
+use crate::branch::Permission;
+use crate::bytes::Bytes;
+use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
+use crate::engine::inventory::{Container, Image, LayerName, is_id};
+use crate::engine::{Engine, Owner, OwnerKind, Role, Union};
+use crate::error::{Error, Result};
+
+/// The root and the state of a containerd.
+const SYSTEMS: (&str, &str) = ("/var/lib/containerd", "/run/containerd");
+const OWN_STATE: &str = "/run/docker/containerd/daemon";
+
+impl Docker<'_> {
+    /// The containerds that can have this daemon's snapshots: its own, and the machine's.
+    fn containerds(&self) -> &[Containerd<'_>] {
+        self.containerds.get_or_init(|| {
+            let own = self.root.join(b"containerd").join(b"daemon");
+            let places = [
+                (own, Bytes::from(OWN_STATE)),
+                (Bytes::from(SYSTEMS.0), Bytes::from(SYSTEMS.1)),
+            ];
+            let found = places
+                .into_iter()
+                .map(|(root, state)| Containerd::at(self.host, root, state));
+            found.filter(Containerd::is_there).collect()
+        })
+    }
+
+    /// The containerd that has a container's snapshot.
+    fn containerd_of(&self, container: &Container) -> Option<&Containerd<'_>> {
+        // What a graph driver keeps has an entry here.
+        let parts = [
+            "image",
+            &container.driver,
+            "layerdb",
+            "mounts",
+            &container.id,
+            "mount-id",
+        ];
+        if self.is_there(&parts) {
+            return None;
+        }
+        let mut containerds = self.containerds().iter();
+        containerds.find(|of| of.has_snapshot(DOCKERS_NAMESPACE, &container.driver, &container.id))
+    }
+
+    pub(super) fn has_snapshot(&self, container: &Container) -> bool {
+        self.containerd_of(container).is_some()
+    }
+
+    /// The union of a container whose layers are snapshots; none where they are not.
+    pub(super) fn snapshot_union(&self, container: &Container) -> Option<Result<Union>> {
+        let containerd = self.containerd_of(container)?;
+        let (driver, id) = (&container.driver, &container.id);
+        let union = containerd.union_of_key(DOCKERS_NAMESPACE, driver, id, Permission::RW);
+        Some(union.map(|mut union| {
+            self.label_snapshots(containerd, &mut union, container);
+            union
+        }))
+    }
+
+    fn label_snapshots(
+        &self,
+        containerd: &Containerd<'_>,
+        union: &mut Union,
+        container: &Container,
+    ) {
+        union.driver = Some(container.driver.clone());
+        union.owner = Some(Owner {
+            engine: NAME,
+            kind: OwnerKind::Container,
+            id: container.id.clone(),
+            name: Some(container.name.clone()),
+        });
+        if let Some(top) = union.branches.first_mut() {
+            top.layer.role = Role::Container;
+        }
+        let digest = format!("sha256:{}", container.image_id);
+        containerd.label_layers(union, DOCKERS_NAMESPACE, &container.driver, &digest);
+    }
+
+    /// Says whose a mounted union is whose layers are snapshots.
+    pub(super) fn recognise_snapshots(&self, union: &mut Union) {
+        let mut points = union.mounts.iter();
+        let Some((container, _)) = points.find_map(|mount| self.rootfs(&mount.path)) else {
+            return;
+        };
+        let Some(containerd) = self.containerd_of(&container) else {
+            return;
+        };
+        containerd.name_layers(union);
+        let init = containerd.number_of(
+            DOCKERS_NAMESPACE,
+            &container.driver,
+            &format!("{}-init", container.id),
+        );
+        for branch in &mut union.branches {
+            if branch.layer.id.is_some() && branch.layer.id == init {
+                branch.layer.role = Role::Init;
+            }
+        }
+        self.label_snapshots(containerd, union, &container);
+    }
+
+    /// The container at whose mount point a path lies, and what is left of the path.
+    pub(super) fn rootfs(&self, path: &Bytes) -> Option<(Container, Bytes)> {
+        let inside = path.strip_prefix(&self.at(&["rootfs"]))?;
+        let mut parts = inside.components();
+        let _snapshotter = parts.next()?;
+        let id = std::str::from_utf8(parts.next()?).ok()?.to_owned();
+        let rest = Bytes::absolute(parts);
+        if !is_id(&id) || !self.is_there(&["containers", &id]) {
+            return None;
+        }
+        let container = self.container(&id).map_err(|error| self.note(error)).ok()?;
+        Some((container, rest))
+    }
+
+    /// The images that are containerd's, named as docker names them.
+    pub(super) fn snapshot_images(&self) -> Vec<Image> {
+        let mut images = Vec::new();
+        for containerd in self.containerds() {
+            for mut image in containerd.images_in(DOCKERS_NAMESPACE) {
+                image.namespace = None;
+                image.names.tags.retain(|tag| !tag.starts_with(DANGLING));
+                let digests = &mut image.names.digests;
+                digests.retain(|digest| !digest.starts_with(DANGLING));
+                for name in image.names.tags.iter_mut().chain(digests) {
+                    *name = familiar(name);
+                }
+                images.push(image);
+            }
+        }
+        images
+    }
+
+    /// The containerd that has an image, by its digest.
+    fn containerd_of_image(&self, id: &str) -> Option<&Containerd<'_>> {
+        let digest = format!("sha256:{id}");
+        let mut containerds = self.containerds().iter();
+        containerds.find(|containerd| containerd.has_image(DOCKERS_NAMESPACE, &digest))
+    }
+
+    pub(super) fn snapshot_image(&self, driver: &str, id: &str) -> Option<Result<Image>> {
+        let containerd = self.containerd_of_image(id)?;
+        let digest = format!("sha256:{id}");
+        Some(containerd.image_of_digest(DOCKERS_NAMESPACE, driver, &digest))
+    }
+
+    pub(super) fn union_of_snapshot_image(&self, image: &Image) -> Option<Result<Union>> {
+        let containerd = self.containerd_of_image(&image.id)?;
+        let mut image = image.clone();
+        image.namespace = Some(DOCKERS_NAMESPACE.to_owned());
+        Some(containerd.union_of_image(&image).map(|mut union| {
+            if let Some(owner) = &mut union.owner {
+                owner.engine = NAME;
+            }
+            union
+        }))
+    }
+
+    /// Where a snapshot's content is.
+    pub(super) fn directory_of_snapshot(&self, driver: &str, id: &str) -> Option<Bytes> {
+        let mut containerds = self.containerds().iter();
+        containerds.find_map(|containerd| {
+            containerd.key_of(DOCKERS_NAMESPACE, driver, id)?;
+            containerd.directory_of_layer(driver, id)
+        })
+    }
+
+    /// The snapshot that a path is, or lies in.
+    pub(super) fn snapshot_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
+        let own = self.root.join(b"containerd").join(b"daemon");
+        path.strip_prefix(&own)?;
+        let mut containerds = self.containerds().iter();
+        containerds.find_map(|containerd| containerd.layer_at(path))
+    }
+
+    /// The union that has a snapshot on top: of a container, or read-only.
+    pub(super) fn union_of_snapshot(&self, layer: &LayerName) -> Result<Union> {
+        for containerd in self.containerds() {
+            let key = containerd.key_of(DOCKERS_NAMESPACE, &layer.driver, &layer.id);
+            let Some(key) = key else { continue };
+            if is_id(&key) && self.is_there(&["containers", &key]) {
+                let container = self.container(&key)?;
+                if let Some(union) = self.snapshot_union(&container) {
+                    return union;
+                }
+            }
+            let mut union = containerd.union_of_layer(layer)?;
+            if let Some(owner) = &mut union.owner {
+                owner.engine = NAME;
+            }
+            return Ok(union);
+        }
+        Err(Error::NoSuchTarget(layer.id.clone()))
+    }
+}
+
+/// What an image without a name is called in containerd.
+const DANGLING: &str = "moby-dangling@";
+
+/// `docker.io/library/busybox:1` is `busybox:1` to docker.
+fn familiar(name: &str) -> String {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    name.strip_prefix("library/").unwrap_or(name).to_owned()
+}
