@@ -109,10 +109,8 @@ impl Stack {
                 if branch.grammar.is_cut_off(dir) == Ok(true) {
                     // The first is the root all the same, with nothing in it.
                     if parts.is_empty() {
-                        parts.push(Part {
-                            names: Some(Arc::default()),
-                            ..Part::new(index, dir.clone(), None, Reading::Nothing)
-                        });
+                        let part = Part::new(index, dir.clone(), None, Reading::Nothing);
+                        parts.push(part.emptied());
                     }
                     break;
                 }
@@ -299,6 +297,14 @@ impl Part {
             dir,
             place,
             names,
+        }
+    }
+
+    /// The same, as if there were nothing in it.
+    fn emptied(self) -> Part {
+        Part {
+            names: Some(Arc::default()),
+            ..self
         }
     }
 
@@ -688,7 +694,7 @@ impl<'s> Node<'s> {
                 Err(errno) => return Err(fail(errno)),
             };
             match seen.whiteout {
-                Validity::Absent => {}
+                Validity::Absent | Validity::TakenBack => {}
                 _ if without == Some((branch, MarkKind::Whiteout)) => {}
                 Validity::Invalid => {
                     says(branch, Says::Invalid);
@@ -816,7 +822,7 @@ impl<'s> Node<'s> {
                 // Overlay reads a directory of one branch as it is, whiteouts and all.
                 match grammar.look(&Source::Disk(&part.dir), name) {
                     _ if self.parts.len() == 1 => return Ok(listing.kind(name).is_some()),
-                    Ok(seen) if seen.whiteout != Validity::Absent => return Ok(false),
+                    Ok(seen) if seen.whiteout.ends_search() => return Ok(false),
                     // Where there can be whiteouts by attribute it looks at files, and leaves out
                     // those that it refuses.
                     Ok(_) if listing.kind(name) == Some(Kind::File) => {

@@ -92,9 +92,17 @@ pub enum Validity {
     Absent,
     Valid,
     Invalid,
+    /// It has a mark itself. It deletes nothing then, but a directory below shows empty:
+    /// fuse-overlayfs's own confusion.
+    TakenBack,
 }
 
 impl Validity {
+    /// Whether the name is deleted, or cannot be told.
+    pub fn ends_search(self) -> bool {
+        matches!(self, Validity::Valid | Validity::Invalid)
+    }
+
     fn of(kind: Option<Kind>) -> Validity {
         match kind {
             None => Validity::Absent,
@@ -204,8 +212,13 @@ impl Grammar {
                     result => result?.is_some(),
                 };
                 if has_mark {
-                    return Ok(match is_taken_back(source, &mark)? {
-                        true => Seen::NOTHING,
+                    // What stands beside it is deleted all the same.
+                    let is_alone = source.kind(name)?.is_none();
+                    return Ok(match is_alone && is_taken_back(source, &mark)? {
+                        true => Seen {
+                            whiteout: Validity::TakenBack,
+                            ..Seen::NOTHING
+                        },
                         false => Seen::WHITEOUT,
                     });
                 }
@@ -359,7 +372,7 @@ impl Grammar {
             Err(Errno::NAMETOOLONG) => return Ok(None),
             looked => looked?,
         };
-        if looked.whiteout == Validity::Absent {
+        if !looked.whiteout.ends_search() {
             return Ok(None);
         }
         if let Grammar::FuseOverlay(_) = self {
@@ -457,7 +470,7 @@ impl Grammar {
         source: &Source<'_>,
         name: &'n [u8],
     ) -> Result<Option<Mark<'n>>, Errno> {
-        let is_whiteout = self.look(source, name)?.whiteout != Validity::Absent;
+        let is_whiteout = self.look(source, name)?.whiteout.ends_search();
         Ok(is_whiteout.then_some(Mark::Whiteout(name)))
     }
 

@@ -423,7 +423,7 @@ impl Docker {
     }
 
     fn diff(&self, container: &str) -> BTreeSet<Change> {
-        changes(&self.said(["diff", container]))
+        changes(self.said(["diff", container]))
     }
 
     /// The directories of a container's or an image's layers, topmost first.

@@ -35,6 +35,8 @@ struct Search {
     is_absolute: bool,
     /// A file was found that has its content below, and by whom.
     metacopy: Option<usize>,
+    /// A directory that is found now shows nothing.
+    is_emptied: bool,
 }
 
 /// What a branch has of a name.
@@ -72,10 +74,8 @@ impl<'s> Node<'s> {
         let grammar = stack.branches.first().map(|branch| branch.grammar);
         match grammar {
             // It denies that it has any name that is a mark's, or too long for one.
-            Some(grammar @ Grammar::FuseOverlay(_)) => {
-                if is_too_long || grammar.hides_entry(name) {
-                    return Ok(Entry::Missing);
-                }
+            Some(grammar @ Grammar::FuseOverlay(_)) if is_too_long || grammar.hides_entry(name) => {
+                return Ok(Entry::Missing);
             }
             _ if is_too_long => return broken(Errno::NAMETOOLONG, Why::TooLong),
             _ => {}
@@ -92,6 +92,7 @@ impl<'s> Node<'s> {
             redirected: None,
             is_absolute: false,
             metacopy: None,
+            is_emptied: false,
         };
         let mut parts: &[Part] = &self.parts;
         let mut is_root = self.path.as_bytes() == b"/";
@@ -152,7 +153,11 @@ impl<'s> Node<'s> {
                     }
                     let shown = self.path.join(name);
                     let place = (place != shown).then_some(place);
-                    found.push(Part::new(branch, dir, place, self.reading));
+                    let part = Part::new(branch, dir, place, self.reading);
+                    found.push(match search.is_emptied {
+                        true => part.emptied(),
+                        false => part,
+                    });
                 }
             }
             if !search.stop && search.wanted.starts_with(b"/") && !is_root {
@@ -257,7 +262,8 @@ impl<'s> Node<'s> {
             Err(Errno::NAMETOOLONG) => return Ok(Layer::Nothing),
             result => result.map_err(fail)?,
         };
-        let is_deleted = seen.whiteout != Validity::Absent;
+        search.is_emptied |= seen.whiteout == Validity::TakenBack;
+        let is_deleted = seen.whiteout.ends_search();
         if is_deleted && !(is_last_element && without == Some((branch, MarkKind::Whiteout))) {
             search.stop = true;
             let mark = grammar.whiteout_name(&source, name).map_err(fail)?;
