@@ -36,6 +36,15 @@ use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE, Source, Validity};
 /// The kernel's limit on symbolic links in one lookup.
 const LINKS_MAX: usize = 40;
 
+/// The attributes of a branch's root that say so.
+const OVERRIDES: [&str; 3] = [
+    "security.fuseoverlayfs.override_stat",
+    "user.containers.override_stat",
+    "user.fuseoverlayfs.override_stat",
+];
+/// What one of them can have at most, in bytes: two ids and a mode.
+const OVERRIDE_MAX: usize = 64;
+
 /// The branches of one union, topmost first.
 #[derive(Debug)]
 pub struct Stack {
@@ -155,6 +164,19 @@ impl Stack {
             Grammar::Overlay(rules) => rules.namespace == Namespace::Trusted,
             _ => false,
         })
+    }
+
+    /// The branches in which owners and modes are in attributes, since their file system, or who
+    /// wrote them, could not set them.
+    pub fn overridden(&self) -> impl Iterator<Item = &Branch> {
+        self.branches
+            .iter()
+            .filter(|branch| match (branch.grammar, &branch.dir) {
+                (Grammar::FuseOverlay(_), Ok(dir)) => OVERRIDES
+                    .iter()
+                    .any(|name| matches!(dir.attribute_self(name, OVERRIDE_MAX), Ok(Some(_)))),
+                _ => false,
+            })
     }
 
     /// The topmost writable branch: where changes go.

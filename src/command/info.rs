@@ -72,7 +72,7 @@ fn row(context: &Context<'_>, engine: &dyn engine::Engine) -> Engine {
     // As docker counts: a paused container is not running.
     let (running, paused) = (count("running") + count("restarting"), count("paused"));
     let driver = engine.driver(&containers);
-    let root_dir = engine.root().join(driver.as_bytes());
+    let root_dir = engine.directory_of_driver(&driver);
     let dirperm1 = survey.table.0.iter().filter(|mount| {
         mount.kind() == Some(MountKind::Aufs) && mount.point.strip_prefix(&root_dir).is_some()
     });

@@ -80,6 +80,9 @@ pub trait Engine {
     /// The image that is, or is below, what a union belongs to; none where it is not ours.
     fn image_of(&self, union: &Union) -> Option<Result<Image>>;
 
+    /// Where a storage driver keeps its layers.
+    fn directory_of_driver(&self, driver: &str) -> Bytes;
+
     /// Where a layer's content is.
     fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes>;
 

@@ -987,6 +987,10 @@ impl Engine for Containerd<'_> {
         }
     }
 
+    fn directory_of_driver(&self, driver: &str) -> Bytes {
+        self.directory(driver)
+    }
+
     fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes> {
         let number = id.parse().ok()?;
         is_read(driver).then(|| self.content_dir(driver, number))

@@ -325,6 +325,10 @@ impl Engine for Docker<'_> {
         }
     }
 
+    fn directory_of_driver(&self, driver: &str) -> Bytes {
+        self.root.join(driver.as_bytes())
+    }
+
     fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes> {
         let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
         let Some(driver) = Driver::named(driver).filter(|_| !is_number) else {

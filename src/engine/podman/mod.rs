@@ -805,6 +805,10 @@ impl Engine for Podman<'_> {
         }
     }
 
+    fn directory_of_driver(&self, driver: &str) -> Bytes {
+        self.root.join(driver.as_bytes())
+    }
+
     fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes> {
         let layer = self.layer_record(id).filter(|_| driver == self.driver)?;
         Some(self.content_dir(layer.home, id))
