@@ -52,6 +52,9 @@ impl Cli {
             | Command::Containers { scope }
             | Command::Images { scope, .. }
             | Command::Check { scope, .. }
+            | Command::Whois { scope, .. }
+            | Command::Orphans { scope }
+            | Command::Du { scope, .. }
             | Command::Info { scope } => Some(scope),
             Command::Restore(_)
             | Command::Completions { .. }
@@ -247,6 +250,27 @@ pub enum Command {
     /// Removes the whiteout that hides the path, or copies the version below; never overwrites
     /// anything, and never writes to a read-only branch.
     Restore(Restore),
+    /// Tell whose a directory, a layer, a mount, a device or a process is
+    ///
+    /// With - lines are read from stdin, such as du prints, and each is annotated.
+    Whois {
+        #[command(flatten)]
+        scope: Scope,
+        #[arg(required = true, value_name = "PATH|HASH")]
+        things: Vec<OsString>,
+    },
+    /// List what no metadata refers to, and metadata that refers to what is gone
+    Orphans {
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Tell who fills the disk: containers, images, and everything else of a store
+    Du {
+        #[command(flatten)]
+        scope: Scope,
+        #[arg(add = target_completer())]
+        target: Option<OsString>,
+    },
     /// Print the completion script of a shell
     Completions { shell: Shell },
     /// Print a man page: of one verb, or of layerctl itself

@@ -179,6 +179,14 @@ impl Dir {
         Stat::from_raw(&raw).ok_or(Errno::IO)
     }
 
+    /// The mount that the directory is on: two file systems' may have one number, two mounts
+    /// never. `None` on kernels before 5.8.
+    pub fn mount_id(&self) -> Option<u64> {
+        let wanted = fs::StatxFlags::MNT_ID;
+        let found = fs::statx(&*self.fd().ok()?, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+        (found.stx_mask & wanted.bits() != 0).then_some(found.stx_mnt_id)
+    }
+
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
         Ok(fs::readlinkat(&*self.fd()?, name, Vec::new())?.into_bytes())
     }

@@ -56,7 +56,7 @@ pub mod walk;
 pub mod whiteout;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -277,10 +277,40 @@ fn on_host(host: &Host, path: &Path) -> Bytes {
     }
 }
 
+fn read_stdin() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|error| {
+            Error::io(
+                "/dev/stdin",
+                rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+            )
+        })?;
+    Ok(bytes)
+}
+
 fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result<Outcome> {
     use command::*;
     let bytes = |text: &Option<OsString>| text.as_deref().map(|text| text.as_bytes().to_vec());
     match verb {
+        cli::Command::Whois { things, .. } => {
+            let (stdin, things): (Vec<OsString>, Vec<OsString>) =
+                things.into_iter().partition(|thing| thing == "-");
+            whois::run(
+                context,
+                &whois::Query {
+                    things: things.iter().map(|thing| thing.as_bytes()).collect(),
+                    lines: match stdin.is_empty() {
+                        true => None,
+                        false => Some(read_stdin()?),
+                    },
+                },
+            )
+        }
+        cli::Command::Orphans { .. } => orphans::run(context),
+        cli::Command::Du { target, .. } => du::run(context, bytes(&target).as_deref()),
         cli::Command::Branches { target, .. } => branches::run(context, bytes(&target).as_deref()),
         cli::Command::Which {
             within,

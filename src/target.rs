@@ -111,6 +111,14 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
     named(survey, &String::from_utf8_lossy(name))
 }
 
+/// Finds what an engine, or a process, has a name for. Paths and spelled stacks are no names.
+///
+/// # Errors
+/// Nothing has the name, or more than one thing has.
+pub fn find_known(survey: &Survey<'_>, name: &[u8], _: &Base) -> Result<Target> {
+    named(survey, &String::from_utf8_lossy(name))
+}
+
 fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
     let (mut specs, kind) = if let Some(options) = overlay::spelled_fuse(text) {
         let options = overlay::parse_fuse(options).map_err(Error::Usage)?;

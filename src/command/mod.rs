@@ -6,13 +6,17 @@ pub mod changes;
 pub mod check;
 pub mod containers;
 pub mod copyups;
+pub mod du;
 pub mod history;
 pub mod images;
 pub mod info;
 pub mod ls;
+pub mod orphans;
 pub mod restore;
+pub mod space;
 pub mod which;
 pub mod whiteouts;
+pub mod whois;
 
 use serde::Serialize;
 
@@ -100,6 +104,9 @@ pub enum Report {
     Check(check::Findings),
     Info(Box<info::Row>),
     Restore(Box<restore::Row>),
+    Whois(Vec<whois::Row>),
+    Orphans(Vec<orphans::Row>),
+    Du(Vec<du::Row>),
 }
 
 /// A version of a path in some branch, as other rows refer to it.
@@ -179,6 +186,9 @@ pub fn schema(verb: &str) -> Option<schemars::Schema> {
         "check" => schemars::schema_for!(check::Row),
         "info" => schemars::schema_for!(info::Row),
         "restore" => schemars::schema_for!(restore::Row),
+        "whois" => schemars::schema_for!(whois::Row),
+        "orphans" => schemars::schema_for!(orphans::Row),
+        "du" => schemars::schema_for!(du::Row),
         _ => return None,
     })
 }

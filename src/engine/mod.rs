@@ -14,6 +14,7 @@ pub mod namespace;
 pub mod oci;
 pub mod podman;
 pub mod reach;
+pub mod usage;
 
 use serde::Serialize;
 
@@ -26,6 +27,7 @@ use crate::union::{Branch, Stack};
 use crate::whiteout::Grammar;
 use inventory::{Container, Image, LayerName};
 use mount_table::{MountTable, Superblock};
+use usage::{LayerUse, Leftover, Space};
 
 /// What knows containers, images and layers by name.
 pub trait Engine {
@@ -79,6 +81,28 @@ pub trait Engine {
 
     /// The image that is, or is below, what a union belongs to; none where it is not ours.
     fn image_of(&self, union: &Union) -> Option<Result<Image>>;
+
+    /// Every layer that has a directory in this store, and who uses it.
+    ///
+    /// # Errors
+    /// A record that cannot be read: who uses what cannot be told then.
+    fn layer_uses(&self) -> Result<Vec<LayerUse>>;
+
+    /// What nothing refers to, and what refers to what is gone.
+    ///
+    /// # Errors
+    /// A record that cannot be read: nothing can be told then.
+    fn leftovers(&self) -> Result<Vec<Leftover>>;
+
+    /// What a path below the data directory is for.
+    fn space_of(&self, inside: &Bytes) -> Space;
+
+    /// Whether a path below the data directory is a mount point, which shows what is counted
+    /// elsewhere.
+    fn is_merged(&self, inside: &Bytes) -> bool;
+
+    /// Whether each layer of a driver holds all those below it.
+    fn is_copying(&self, driver: &str) -> bool;
 
     /// Where a storage driver keeps its layers.
     fn directory_of_driver(&self, driver: &str) -> Bytes;

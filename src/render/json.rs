@@ -23,6 +23,9 @@ pub fn document(report: &Report, out: &mut impl Write) -> io::Result<()> {
         Report::Check(found) => pretty(&found.rows, out),
         Report::Info(row) => pretty(row, out),
         Report::Restore(row) => pretty(row, out),
+        Report::Whois(rows) => pretty(rows, out),
+        Report::Orphans(rows) => pretty(rows, out),
+        Report::Du(rows) => pretty(rows, out),
     }
 }
 
@@ -40,6 +43,9 @@ pub fn lines(report: &Report, out: &mut impl Write) -> io::Result<()> {
         Report::Check(found) => each(&found.rows, out),
         Report::Info(row) => each(std::slice::from_ref(&**row), out),
         Report::Restore(row) => each(std::slice::from_ref(&**row), out),
+        Report::Whois(rows) => each(rows, out),
+        Report::Orphans(rows) => each(rows, out),
+        Report::Du(rows) => each(rows, out),
     }
 }
 

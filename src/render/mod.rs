@@ -106,5 +106,11 @@ fn words(report: &Report) -> Vec<Bytes> {
             .map(|engine| engine.root_dir.clone())
             .collect(),
         Report::Restore(row) => vec![row.path.clone()],
+        Report::Whois(rows) => rows.iter().map(|row| Bytes::from(row.owner())).collect(),
+        Report::Orphans(rows) => rows.iter().map(|row| row.path.clone()).collect(),
+        Report::Du(rows) => rows
+            .iter()
+            .filter_map(|row| row.id.clone().map(Bytes::from))
+            .collect(),
     }
 }

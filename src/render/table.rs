@@ -9,8 +9,8 @@ use super::columns::{Columns, path, text};
 use super::{Look, time, write_line};
 use crate::bytes::{Bytes, escape};
 use crate::command::{
-    Report, Version, branches, changes, check, containers, copyups, history, images, info, ls,
-    restore, which, whiteouts,
+    Report, Version, branches, changes, check, containers, copyups, du, history, images, info, ls,
+    orphans, restore, which, whiteouts, whois,
 };
 use crate::difference::Change;
 use crate::dir::Kind;
@@ -34,7 +34,127 @@ pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<(
         Report::Check(found) => check(found, look, out),
         Report::Info(row) => info(row, look, out),
         Report::Restore(row) => restore(row, look, out),
+        Report::Whois(rows) => whois(rows, look, out),
+        Report::Orphans(rows) => orphans(rows, look, out),
+        Report::Du(rows) => du(rows, look, out),
     }
+}
+
+/// What a thing is, in one line.
+fn whose(row: &whois::Row, look: Look) -> String {
+    let mut words: Vec<String> = Vec::new();
+    words.extend(row.engine.map(str::to_owned));
+    words.push(row.kind.words().to_owned());
+    if let [image, ..] = row.images.as_slice()
+        && row.kind == whois::Kind::Image
+    {
+        words.push(format!("{} of {}", image.number, image.of));
+    }
+    let containers = row
+        .containers
+        .iter()
+        .map(|of| escape(of.name.as_bytes()).into_owned());
+    let mut names: Vec<String> = containers.collect();
+    let mut tags: Vec<String> = row
+        .images
+        .iter()
+        .flat_map(|image| &image.tags)
+        .map(|tag| escape(tag.as_bytes()).into_owned())
+        .collect();
+    tags.dedup();
+    if tags.is_empty() {
+        tags.extend(row.images.first().map(|image| look.id(&image.id)));
+    }
+    names.extend(tags);
+    if !names.is_empty() {
+        words.push(format!("of {}", names.join(", ")));
+    }
+    if let Some(why) = &row.why {
+        words.push(format!("({})", escape(why.as_bytes())));
+    }
+    words.join(" ")
+}
+
+fn whois(rows: &[whois::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    for row in rows {
+        // A line of another program's is given back with what was asked for behind it.
+        if let Some(line) = &row.line {
+            // Its tabs are its columns.
+            for part in line.as_bytes().split(|&byte| byte == b'\t') {
+                write!(out, "{}\t", escape(part))?;
+            }
+            writeln!(out, "{}", whose(row, look))?;
+            continue;
+        }
+        writeln!(
+            out,
+            "{}  {}",
+            look.bold(&escape(row.query.as_bytes())),
+            whose(row, look)
+        )?;
+        if let Some(directory) = &row.directory {
+            writeln!(out, "  in {}", look.directory(directory))?;
+        }
+        for inside in &row.inside {
+            writeln!(
+                out,
+                "  {}:{}  {}",
+                escape(inside.of.as_bytes()),
+                inside.path,
+                inside.state.word()
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn orphans(rows: &[orphans::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "nothing found");
+    }
+    let mut columns = Columns::new(&["ENGINE", "KIND", "SIZE", "CHANGED", "WHY", "PATH"], look);
+    for row in rows {
+        let kind = serde_json::to_value(row.kind).ok();
+        let kind = kind
+            .as_ref()
+            .and_then(|kind| kind.as_str())
+            .unwrap_or_default();
+        columns.row([
+            text(row.engine),
+            text(kind),
+            text(row.size.map(|size| look.size(size)).unwrap_or_default()),
+            text(row.modified.as_deref().map(time::ago).unwrap_or_default()),
+            text(&row.why),
+            path(&row.path),
+        ]);
+    }
+    columns.write(out)
+}
+
+fn du(rows: &[du::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
+    let mut columns = Columns::new(&["ENGINE", "SIZE", "SHARED", "WHAT", "ID", "NAME"], look);
+    for row in rows {
+        columns.row([
+            text(row.engine),
+            text(look.size(row.size)),
+            text(row.shared.map(|size| look.size(size)).unwrap_or_default()),
+            text(row.kind.word()),
+            text(row.id.as_deref().map(|id| look.id(id)).unwrap_or_default()),
+            text(row.name.as_deref().unwrap_or_default()),
+        ]);
+        // Whoever wants all asks for a machine format.
+        for large in row.largest.iter().filter(|large| large.size > 0).take(3) {
+            columns.row([
+                text(""),
+                text(look.size(large.size)),
+                text(""),
+                text(""),
+                text(""),
+                path(&large.path),
+            ]);
+        }
+    }
+    columns.write(out)
 }
 
 fn branches(rows: &[branches::Row], look: Look, out: &mut impl Write) -> io::Result<()> {

@@ -13,6 +13,7 @@
 
 mod content;
 mod database;
+mod usage;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,6 +28,7 @@ use crate::engine::inventory::{
 };
 use crate::engine::namespace;
 use crate::engine::oci::{self, CHAIN_MAX};
+use crate::engine::usage::{LayerUse, Leftover, Space};
 use crate::engine::{
     Engine, LayeredBranch, Owner, OwnerKind, Role, Roots, Union, UnionKind, layer_branch,
 };
@@ -985,6 +987,26 @@ impl Engine for Containerd<'_> {
                 Some(self.image_of_digest(namespace, &record.snapshotter, &image.digest))
             }
         }
+    }
+
+    fn layer_uses(&self) -> Result<Vec<LayerUse>> {
+        self.read_uses()
+    }
+
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.find_leftovers()
+    }
+
+    fn space_of(&self, inside: &Bytes) -> Space {
+        self.space(inside)
+    }
+
+    fn is_merged(&self, _: &Bytes) -> bool {
+        false
+    }
+
+    fn is_copying(&self, driver: &str) -> bool {
+        is_copying(driver)
     }
 
     fn directory_of_driver(&self, driver: &str) -> Bytes {

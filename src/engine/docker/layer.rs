@@ -430,7 +430,7 @@ impl Docker<'_> {
     }
 
     /// The drivers that have a directory here, with what each is called and where links lead.
-    fn drivers_here(&self) -> &[DriverHere] {
+    pub(super) fn drivers_here(&self) -> &[DriverHere] {
         self.drivers.get_or_init(|| {
             let here = Driver::ALL.into_iter().filter(|driver| {
                 let directory = &driver.content().0[..1];
@@ -523,6 +523,12 @@ pub(super) struct DriverHere {
     driver: Driver,
     content: Vec<Bytes>,
     mount: Option<Vec<Bytes>>,
+}
+
+impl DriverHere {
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
 }
 
 /// What is left of a path below a directory.

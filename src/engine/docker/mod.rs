@@ -19,6 +19,7 @@ mod driver;
 mod image;
 mod layer;
 mod snapshot;
+mod usage;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::containerd::Containerd;
 use crate::engine::inventory::{Container, Image, LayerName, is_id};
+use crate::engine::usage::{LayerUse, Leftover, Space};
 use crate::engine::{Engine, OwnerKind, Union};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -322,6 +324,29 @@ impl Engine for Docker<'_> {
             }
             OwnerKind::Image => self.snapshot_image(driver, &owner.id),
             _ => None,
+        }
+    }
+
+    fn layer_uses(&self) -> Result<Vec<LayerUse>> {
+        self.read_uses()
+    }
+
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.find_leftovers()
+    }
+
+    fn space_of(&self, inside: &Bytes) -> Space {
+        self.space(inside)
+    }
+
+    fn is_merged(&self, inside: &Bytes) -> bool {
+        self.is_mount_point(inside)
+    }
+
+    fn is_copying(&self, driver: &str) -> bool {
+        match Driver::named(driver) {
+            Some(driver) => driver.stacking() == Stacking::Copies,
+            None => driver == "native",
         }
     }
 

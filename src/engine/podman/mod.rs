@@ -13,6 +13,7 @@
 mod config;
 mod libpod;
 mod store;
+mod usage;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use crate::engine::inventory::{
 };
 use crate::engine::linked::{self, LINKS, Linked};
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
+use crate::engine::usage::{LayerUse, Leftover, Space};
 use crate::engine::{
     Engine, LayeredBranch, Owner, OwnerKind, Role, Roots, Union, UnionKind, layer_branch,
 };
@@ -258,12 +260,12 @@ impl<'h> Podman<'h> {
         }
     }
 
-    fn is_copying(&self) -> bool {
+    fn copies(&self) -> bool {
         matches!(self.driver.as_str(), "vfs" | "btrfs")
     }
 
     fn is_read(&self) -> bool {
-        self.is_copying() || self.driver == "overlay"
+        self.copies() || self.driver == "overlay"
     }
 
     fn refuse(&self) -> Result<()> {
@@ -285,7 +287,7 @@ impl<'h> Podman<'h> {
 
     fn content_dir(&self, home: usize, id: &str) -> Bytes {
         let directory = self.home(&self.stores[home]).join(id.as_bytes());
-        match self.is_copying() {
+        match self.copies() {
             true => directory,
             false => directory.join(b"diff"),
         }
@@ -307,7 +309,7 @@ impl<'h> Podman<'h> {
         }
         let home = self.home_of(id);
         let own = layer_branch(self.content_dir(home, id), top, id.to_owned());
-        if self.is_copying() {
+        if self.copies() {
             let mut union = self.union(UnionKind::Copy, vec![own]);
             let parent = self.layer_record(id).map(|layer| layer.parent.clone());
             if let Some(parent) = parent.filter(|parent| is_id(parent)) {
@@ -345,7 +347,7 @@ impl<'h> Podman<'h> {
     }
 
     fn kind(&self) -> UnionKind {
-        if self.is_copying() {
+        if self.copies() {
             return UnionKind::Copy;
         }
         if self.has_mount_program {
@@ -427,7 +429,7 @@ impl<'h> Podman<'h> {
             read.map_err(|error| self.note_unless_absent(error)).ok()
         });
         let steps = image.map(|image| image.steps()).unwrap_or_default();
-        union.label_image(&steps, !self.is_copying());
+        union.label_image(&steps, !self.copies());
     }
 
     /// The layers of an image, from its topmost one: nearest first.
@@ -528,7 +530,7 @@ impl<'h> Podman<'h> {
             is_id(&id).then_some(id)
         };
         let (first, rest) = parts.split_first()?;
-        if self.is_copying() {
+        if self.copies() {
             return Some((id(first)?, Bytes::absolute(rest.iter().copied())));
         }
         if *first == LINKS.as_bytes() {
@@ -560,7 +562,7 @@ impl<'h> Podman<'h> {
 
     /// The mount point in our directories that a path lies under, as the layer and what is left.
     fn merged(&self, path: &Bytes) -> Option<(String, Bytes)> {
-        if self.is_copying() {
+        if self.copies() {
             return None;
         }
         let inside = path.strip_prefix(&self.home(&self.root))?;
@@ -723,7 +725,7 @@ impl Engine for Podman<'_> {
     }
 
     fn has_union(&self, _: &Container) -> bool {
-        self.is_read() && !self.is_copying()
+        self.is_read() && !self.copies()
     }
 
     fn union_of(&self, container: &Container) -> Result<Union> {
@@ -805,6 +807,26 @@ impl Engine for Podman<'_> {
         }
     }
 
+    fn layer_uses(&self) -> Result<Vec<LayerUse>> {
+        self.read_uses()
+    }
+
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.find_leftovers()
+    }
+
+    fn space_of(&self, inside: &Bytes) -> Space {
+        self.space(inside)
+    }
+
+    fn is_merged(&self, inside: &Bytes) -> bool {
+        self.is_mount_point(inside)
+    }
+
+    fn is_copying(&self, _: &str) -> bool {
+        self.copies()
+    }
+
     fn directory_of_driver(&self, driver: &str) -> Bytes {
         self.root.join(driver.as_bytes())
     }
@@ -815,7 +837,7 @@ impl Engine for Podman<'_> {
     }
 
     fn recognise(&self, union: &mut Union) {
-        if union.owner.is_some() || self.is_copying() || !self.is_read() {
+        if union.owner.is_some() || self.copies() || !self.is_read() {
             return;
         }
         // Mounts of many users have the same form: only ours are looked at.

@@ -29,9 +29,19 @@ pub(super) struct LayerRecord {
     /// Bytes.
     #[serde(rename = "diff-size", default)]
     pub diff_size: Option<u64>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub flags: LayerFlags,
     /// The number of the store that has it.
     #[serde(skip)]
     pub home: usize,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct LayerFlags {
+    /// It is being made, or was when its maker ended.
+    #[serde(deserialize_with = "null_default")]
+    pub incomplete: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,0 +1,331 @@
+//! `du [TARGET]`: who fills the disk. The sizes of a store's rows add up to what `du` says of it.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::space::{LARGEST, Patience, Walked};
+use crate::command::{Context, Outcome, Report};
+use crate::engine::usage::{LayerUse, Space, UseKind};
+use crate::engine::{Engine, OwnerKind};
+use crate::error::{Error, Result};
+
+/// What takes the space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A container's own layer, its init layer, and what is kept beside them.
+    Container,
+    /// The layers that only this image has.
+    Image,
+    /// The layers that several images have.
+    Shared,
+    /// Layers that nothing uses.
+    Unused,
+    BuildCache,
+    Volumes,
+    /// Images' and layers' records, content that was downloaded.
+    Records,
+    Other,
+    Total,
+    /// One layer of the target.
+    Layer,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Container => "container",
+            Kind::Image => "image",
+            Kind::Shared => "shared layers",
+            Kind::Unused => "unused layers",
+            Kind::BuildCache => "build cache",
+            Kind::Volumes => "volumes",
+            Kind::Records => "records",
+            Kind::Other => "other",
+            Kind::Total => "total",
+            Kind::Layer => "layer",
+        }
+    }
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    pub engine: &'static str,
+    /// The engine's data directory.
+    pub store: Bytes,
+    pub kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Bytes on disk of nothing that another row counts, too.
+    pub size: u64,
+    /// Of a container's: configuration and logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// Bytes of the layers that an image shares with others, which the row `shared` counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<u64>,
+    /// How many images have the layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
+    /// The largest files of a container's own layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub largest: Vec<Large>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Large {
+    pub path: Bytes,
+    /// Bytes on disk.
+    pub size: u64,
+}
+
+/// A store that was walked.
+struct Store<'s> {
+    engine: &'s dyn Engine,
+    uses: Vec<LayerUse>,
+    walked: Walked,
+}
+
+pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
+    let target = target.map(|name| context.find(name)).transpose()?;
+    let mut problems = Vec::new();
+    let rows = {
+        let patience = Patience::new("measuring");
+        let mut rows = Vec::new();
+        let mut was_found = false;
+        for engine in context.survey.engines_here() {
+            let owner = target.as_ref().map(|target| &target.union.owner);
+            let is_wanted = owner.is_none_or(|owner| {
+                owner
+                    .as_ref()
+                    .is_some_and(|owner| owner.engine == engine.name())
+            });
+            if !is_wanted {
+                continue;
+            }
+            let uses = match engine.layer_uses() {
+                Ok(uses) => uses,
+                Err(error) => {
+                    problems.push(error);
+                    continue;
+                }
+            };
+            let mut walked = Walked::store(&context.survey, engine, &patience)?;
+            problems.append(&mut walked.problems);
+            let store = Store {
+                engine,
+                uses,
+                walked,
+            };
+            match &target {
+                None => rows.extend(store.rows()),
+                Some(target) => {
+                    let found = store.rows_of(&target.union);
+                    was_found |= !found.is_empty();
+                    rows.extend(found);
+                }
+            }
+        }
+        if let Some(target) = target.filter(|_| !was_found) {
+            return Err(Error::Refused {
+                what: format!("{} is in no engine's store", target.union.label()),
+                hint: "name a container, an image or a layer".into(),
+            });
+        }
+        rows
+    };
+    context.problems.append(&mut problems);
+    Outcome::yes(Report::Du(rows))
+}
+
+impl Store<'_> {
+    fn size_of(&self, of: &LayerUse) -> u64 {
+        let space = self.space(of);
+        self.walked.spaces.get(&space).copied().unwrap_or_default()
+    }
+
+    fn space(&self, of: &LayerUse) -> Space {
+        Space::Layer {
+            driver: of.layer.driver.clone(),
+            id: of.layer.id.clone(),
+        }
+    }
+
+    fn row(&self, kind: Kind, size: u64) -> Row {
+        Row {
+            engine: self.engine.name(),
+            store: self.engine.root().clone(),
+            kind,
+            id: None,
+            name: None,
+            size,
+            files: None,
+            shared: None,
+            images: None,
+            largest: Vec::new(),
+        }
+    }
+
+    /// Everything, so that the sizes add up.
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut counted: HashSet<Space> = HashSet::new();
+        let mut files: HashMap<&str, u64> = HashMap::new();
+        for (space, size) in &self.walked.spaces {
+            if let Space::Container(id) = space {
+                *files.entry(id).or_default() += size;
+            }
+        }
+        let containers = self.engine.containers();
+        for container in &containers {
+            let own = self.uses.iter().filter(|of| {
+                matches!(of.kind, UseKind::Container | UseKind::Init)
+                    && of.containers.iter().any(|user| user.id == container.id)
+            });
+            let (mut size, mut largest) = (0, Vec::new());
+            for of in own {
+                size += self.size_of(of);
+                counted.insert(self.space(of));
+                if of.kind == UseKind::Container {
+                    largest = self.largest(of);
+                }
+            }
+            let files = files.remove(container.id.as_str()).unwrap_or_default();
+            counted.insert(Space::Container(container.id.clone()));
+            rows.push(Row {
+                id: Some(container.id.clone()),
+                name: Some(container.name.clone()),
+                files: Some(files),
+                largest,
+                ..self.row(Kind::Container, size + files)
+            });
+        }
+        // An image that another was built on is a step of that.
+        let images = self.engine.images();
+        let steps: HashSet<&String> = images
+            .iter()
+            .filter_map(|image| image.parent.as_ref())
+            .collect();
+        let is_step = |id: &String, tags: &[String]| tags.is_empty() && steps.contains(id);
+        let mut of_image: HashMap<String, (u64, u64)> = HashMap::new();
+        let mut shared = 0;
+        for of in self.uses.iter().filter(|of| of.kind == UseKind::Image) {
+            let size = self.size_of(of);
+            counted.insert(self.space(of));
+            let users: HashSet<&String> = of
+                .images
+                .iter()
+                .filter(|user| !is_step(&user.id, &user.tags))
+                .map(|user| &user.id)
+                .collect();
+            if users.len() == 1 {
+                for id in &users {
+                    of_image.entry((*id).clone()).or_default().0 += size;
+                }
+            } else {
+                shared += size;
+                for id in &users {
+                    of_image.entry((*id).clone()).or_default().1 += size;
+                }
+            }
+        }
+        let mut seen = HashSet::new();
+        for image in &images {
+            if is_step(&image.id, &image.names.tags) || !seen.insert(&image.id) {
+                continue;
+            }
+            let (unique, shared) = of_image.get(&image.id).copied().unwrap_or_default();
+            rows.push(Row {
+                id: Some(image.id.clone()),
+                name: image.names.tags.first().cloned(),
+                shared: Some(shared),
+                ..self.row(Kind::Image, unique)
+            });
+        }
+        rows.push(self.row(Kind::Shared, shared));
+        let (mut unused, mut cache) = (0, 0);
+        for of in &self.uses {
+            let space = self.space(of);
+            if !counted.insert(space) {
+                continue;
+            }
+            match of.kind {
+                UseKind::BuildCache => cache += self.size_of(of),
+                _ => unused += self.size_of(of),
+            }
+        }
+        let (mut volumes, mut records, mut other) = (0, 0, 0);
+        for (space, size) in &self.walked.spaces {
+            match space {
+                _ if counted.contains(space) => {}
+                Space::BuildCache => cache += size,
+                Space::Volumes => volumes += size,
+                Space::Records => records += size,
+                Space::Layer { .. } | Space::Container(_) | Space::Other => other += size,
+            }
+        }
+        for (kind, size) in [
+            (Kind::Unused, unused),
+            (Kind::BuildCache, cache),
+            (Kind::Volumes, volumes),
+            (Kind::Records, records),
+            (Kind::Other, other),
+            (Kind::Total, self.walked.total),
+        ] {
+            rows.push(self.row(kind, size));
+        }
+        rows
+    }
+
+    /// The layers of one container or image, topmost first.
+    fn rows_of(&self, union: &crate::engine::Union) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for branch in &union.branches {
+            let found = self.uses.iter().find(|of| {
+                Some(&of.layer.id) == branch.layer.id.as_ref()
+                    && union
+                        .driver
+                        .as_ref()
+                        .is_none_or(|driver| *driver == of.layer.driver)
+            });
+            let Some(of) = found else { continue };
+            let is_own = of.kind == UseKind::Container;
+            let is_container = union
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner.kind == OwnerKind::Container);
+            rows.push(Row {
+                id: Some(of.layer.id.clone()),
+                name: Some(branch.layer.role.to_string()),
+                images: (of.kind == UseKind::Image).then_some(of.images.len()),
+                largest: match is_own || !is_container {
+                    true => self.largest(of),
+                    false => Vec::new(),
+                },
+                ..self.row(Kind::Layer, self.size_of(of))
+            });
+        }
+        rows
+    }
+
+    /// The largest files of a layer, by their paths in it.
+    fn largest(&self, of: &LayerUse) -> Vec<Large> {
+        let largest = self.walked.largest.get(&self.space(of));
+        let content = of.directory.strip_prefix(self.engine.root());
+        largest
+            .into_iter()
+            .flatten()
+            .filter_map(|(size, path)| {
+                Some(Large {
+                    path: path.strip_prefix(content.as_ref()?)?,
+                    size: *size,
+                })
+            })
+            .take(LARGEST)
+            .collect()
+    }
+}

@@ -1,0 +1,113 @@
+//! `orphans`: what no metadata refers to, and metadata that refers to what is gone.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::space::Walked;
+use crate::command::{Context, Outcome, Report};
+use crate::engine::usage::{Leftover, LeftoverKind};
+use crate::error::Result;
+
+/// How long an engine that is at work is given to finish what it is making.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    pub engine: &'static str,
+    pub kind: LeftoverKind,
+    pub path: Bytes,
+    /// Bytes on disk; none for a record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// When it was last changed: RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modified: Option<String>,
+    pub why: String,
+}
+
+pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
+    context.survey.look_everywhere();
+    let mut rows = Vec::new();
+    let mut problems = Vec::new();
+    for engine in context.survey.engines_here() {
+        let look = || {
+            engine.take_problems();
+            let found = engine.leftovers();
+            let unread = engine.take_problems();
+            (found, unread)
+        };
+        let (found, unread) = look();
+        let mut found = match found {
+            // What could not be read may refer to anything: nobody is accused.
+            Ok(_) if !unread.is_empty() => {
+                problems.extend(unread);
+                continue;
+            }
+            Ok(found) => found,
+            Err(error) => {
+                problems.push(error);
+                continue;
+            }
+        };
+        found.extend(stale_mounts(context, engine));
+        if context.survey.host.is_live() && !found.is_empty() {
+            // A layer is made before it is recorded: what is still there is left over.
+            std::thread::sleep(SECOND_LOOK);
+            let (again, _) = look();
+            let again = again.unwrap_or_default();
+            found.retain(|of| {
+                of.kind == LeftoverKind::Mount || again.iter().any(|other| other.path == of.path)
+            });
+        }
+        for of in found {
+            let stat = context.survey.host.stat(&of.path).ok().flatten();
+            let size = match of.kind {
+                LeftoverKind::Directory | LeftoverKind::HalfRemoved | LeftoverKind::Temporary => {
+                    let walked = Walked::directory(&context.survey, &of.path);
+                    walked.map(|walked| walked.total).ok()
+                }
+                LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount => None,
+            };
+            let modified = stat.and_then(|stat| {
+                jiff::Timestamp::new(stat.mtime.0, i32::try_from(stat.mtime.1).ok()?).ok()
+            });
+            rows.push(Row {
+                engine: engine.name(),
+                kind: of.kind,
+                path: of.path,
+                size,
+                modified: modified.map(|time| time.to_string()),
+                why: of.why,
+            });
+        }
+    }
+    rows.sort_by(|a, b| (a.engine, a.kind, &a.path).cmp(&(b.engine, b.kind, &b.path)));
+    let is_yes = rows.is_empty();
+    context.problems.extend(problems);
+    Ok(Outcome {
+        report: Report::Orphans(rows),
+        is_yes,
+    })
+}
+
+/// Unions that are mounted in an engine's directories, and whose container is not there.
+fn stale_mounts(context: &Context<'_>, engine: &dyn crate::engine::Engine) -> Vec<Leftover> {
+    let unions = context
+        .survey
+        .mounted
+        .iter()
+        .filter(|union| union.owner.is_none());
+    let mounts = unions.flat_map(|union| &union.mounts);
+    let own = mounts.filter(|mount| {
+        let inside = mount.path.strip_prefix(engine.root());
+        mount.process.is_none() && inside.is_some_and(|inside| engine.is_merged(&inside))
+    });
+    own.map(|mount| Leftover {
+        kind: LeftoverKind::Mount,
+        path: mount.path.clone(),
+        why: "no container has the layer that is mounted here".to_owned(),
+    })
+    .collect()
+}

@@ -1,0 +1,175 @@
+//! How much space things take on disk: blocks, hard links once, other file systems not at all.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use rustix::io::Errno;
+
+use crate::bytes::Bytes;
+use crate::dir::{Access, Dir, Kind, Stat};
+use crate::engine::usage::Space;
+use crate::engine::{Engine, Survey};
+use crate::error::{Error, Result};
+
+/// How many of the largest files are told of one layer.
+pub const LARGEST: usize = 10;
+
+/// What a walk found.
+#[derive(Debug, Default)]
+pub struct Walked {
+    /// Bytes on disk, of everything.
+    pub total: u64,
+    pub spaces: BTreeMap<Space, u64>,
+    /// The largest files of each layer, largest first, by their paths in it.
+    pub largest: BTreeMap<Space, Vec<(u64, Bytes)>>,
+    /// What could not be read.
+    pub problems: Vec<Error>,
+}
+
+/// A walk that a person may be waiting for.
+pub struct Patience {
+    bar: ProgressBar,
+    is_interrupted: Arc<AtomicBool>,
+}
+
+impl Patience {
+    /// Shows on a terminal that something goes on, and lets Ctrl-C end it.
+    pub fn new(what: &'static str) -> Patience {
+        // On anything but a terminal nothing is drawn.
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let is_interrupted = Arc::new(AtomicBool::new(false));
+        // Where that cannot be had, Ctrl-C ends the program as ever.
+        let _ =
+            signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&is_interrupted));
+        Patience {
+            bar,
+            is_interrupted,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_interrupted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Walked {
+    /// Walks a store: what belongs to what is for its engine to say.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    pub fn store(survey: &Survey<'_>, engine: &dyn Engine, patience: &Patience) -> Result<Walked> {
+        let mut walked = Walked::default();
+        let space = |inside: &Bytes| engine.space_of(inside);
+        let is_merged = |inside: &Bytes| engine.is_merged(inside);
+        walked.walk(survey, engine.root(), &space, &is_merged, Some(patience))?;
+        Ok(walked)
+    }
+
+    /// Walks one directory.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn directory(survey: &Survey<'_>, path: &Bytes) -> Result<Walked> {
+        let mut walked = Walked::default();
+        walked.walk(survey, path, &|_| Space::Other, &|_| false, None)?;
+        Ok(walked)
+    }
+
+    fn walk(
+        &mut self,
+        survey: &Survey<'_>,
+        root: &Bytes,
+        space: &dyn Fn(&Bytes) -> Space,
+        is_merged: &dyn Fn(&Bytes) -> bool,
+        patience: Option<&Patience>,
+    ) -> Result<()> {
+        let dir = survey.host.open_dir(root)?;
+        let fail = |path: &Bytes, errno| Error::io(root.join_path(path), errno);
+        let mount = dir.mount_id();
+        let start = Bytes::from("/");
+        let own = dir.stat_self().map_err(|errno| fail(&start, errno))?;
+        self.add(&space(&start), &own, &start);
+        let mut links: HashSet<(u64, u64)> = HashSet::new();
+        let mut pending: Vec<(Dir, Bytes)> = vec![(dir, start)];
+        while let Some((dir, path)) = pending.pop() {
+            if patience.is_some_and(Patience::is_over) {
+                let what = "was not walked to its end: what is shown is a part";
+                self.problems.push(Error::damaged(root.clone(), what));
+                return Ok(());
+            }
+            let listed = dir
+                .child(b".", Access::List)
+                .and_then(|dir| Ok((dir.names()?, dir)));
+            let (names, dir) = match listed {
+                Ok(listed) => listed,
+                Err(errno) => {
+                    self.problems.push(fail(&path, errno));
+                    continue;
+                }
+            };
+            for (name, _) in names.iter() {
+                let inside = path.join(name);
+                let stat = match dir.stat(name) {
+                    Ok(Some(stat)) => stat,
+                    // It has vanished meanwhile.
+                    Ok(None) => continue,
+                    Err(errno) => {
+                        self.problems.push(fail(&inside, errno));
+                        continue;
+                    }
+                };
+                if stat.kind == Kind::Directory {
+                    let below = match dir.child(name, Access::Lookup) {
+                        Ok(below) => below,
+                        Err(Errno::NOENT) => continue,
+                        Err(errno) => {
+                            self.problems.push(fail(&inside, errno));
+                            continue;
+                        }
+                    };
+                    // A subvolume has a device of its own, and is of the same mount.
+                    let is_other = match (mount, below.mount_id()) {
+                        (Some(here), Some(there)) => here != there,
+                        _ => stat.dev != own.dev,
+                    };
+                    if is_other {
+                        continue;
+                    }
+                    self.add(&space(&inside), &stat, &inside);
+                    if !is_merged(&inside) {
+                        pending.push((below, inside));
+                    }
+                } else if stat.nlink < 2 || links.insert((stat.dev, stat.ino)) {
+                    self.add(&space(&inside), &stat, &inside);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, space: &Space, stat: &Stat, path: &Bytes) {
+        let bytes = stat.blocks * 512;
+        self.total += bytes;
+        *self.spaces.entry(space.clone()).or_default() += bytes;
+        if stat.kind == Kind::File && matches!(space, Space::Layer { .. }) {
+            let largest = self.largest.entry(space.clone()).or_default();
+            let is_large =
+                largest.len() < LARGEST || largest.last().is_some_and(|last| last.0 < bytes);
+            if is_large {
+                let at = largest.partition_point(|of| of.0 >= bytes);
+                largest.insert(at, (bytes, path.clone()));
+                largest.truncate(LARGEST);
+            }
+        }
+    }
+}

@@ -1,0 +1,593 @@
+//! `whois PATH|HASH...`: whose a directory, a layer, a mount or a process is.
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{Context, Outcome, Report};
+use crate::engine::inventory::short;
+use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
+use crate::engine::{Engine, OwnerKind, Union};
+use crate::error::{Error, Result};
+use crate::target;
+use crate::union::{Entry, Follow, Reading, lookup};
+
+/// What is asked for.
+pub struct Query<'a> {
+    /// Each is a path of the host, a name, or a beginning of one.
+    pub things: Vec<&'a [u8]>,
+    /// Lines with a path in each, as `du` prints them.
+    pub lines: Option<Vec<u8>>,
+}
+
+/// What a thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Container,
+    Init,
+    Image,
+    BuildCache,
+    InProgress,
+    View,
+    Unused,
+    /// A union's mount.
+    Mount,
+    /// Kept beside a container's layer: configuration, logs.
+    ContainerFiles,
+    Volumes,
+    Records,
+    /// A part of a store that is none of these.
+    Store,
+    Unknown,
+}
+
+impl Kind {
+    fn of(kind: UseKind) -> Kind {
+        match kind {
+            UseKind::Container => Kind::Container,
+            UseKind::Init => Kind::Init,
+            UseKind::Image => Kind::Image,
+            UseKind::BuildCache => Kind::BuildCache,
+            UseKind::InProgress => Kind::InProgress,
+            UseKind::View => Kind::View,
+            UseKind::Unused => Kind::Unused,
+            UseKind::Unknown => Kind::Unknown,
+        }
+    }
+
+    pub fn words(self) -> &'static str {
+        match self {
+            Kind::Container => "container layer",
+            Kind::Init => "init layer",
+            Kind::Image => "image layer",
+            Kind::BuildCache => "build cache",
+            Kind::InProgress => "in progress",
+            Kind::View => "snapshot view",
+            Kind::Unused => "unused layer",
+            Kind::Mount => "mount",
+            Kind::ContainerFiles => "container's files",
+            Kind::Volumes => "volumes",
+            Kind::Records => "records",
+            Kind::Store => "store",
+            Kind::Unknown => "unknown",
+        }
+    }
+}
+
+/// The answer for one thing.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// As it was asked for.
+    pub query: Bytes,
+    /// The line that it was found in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<Bytes>,
+    pub kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// The engine's id of the layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<Bytes>,
+    /// Those that use it.
+    pub containers: Vec<ContainerName>,
+    pub images: Vec<ImageUse>,
+    /// Where it is for those who use it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<Inside>,
+    /// Why nobody is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// A path as a container, or an image, has it.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Inside {
+    /// The container's name, or the image's first tag.
+    pub of: String,
+    pub path: Bytes,
+    pub state: Visibility,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// It is what is seen there.
+    Visible,
+    /// It is merged with other layers' directories.
+    Merged,
+    /// A layer above has another one.
+    Shadowed,
+    /// A layer above deletes it.
+    Deleted,
+}
+
+impl Visibility {
+    pub fn word(self) -> &'static str {
+        match self {
+            Visibility::Visible => "visible",
+            Visibility::Merged => "merged",
+            Visibility::Shadowed => "shadowed",
+            Visibility::Deleted => "deleted",
+        }
+    }
+}
+
+impl Row {
+    fn new(query: &[u8], kind: Kind) -> Row {
+        Row {
+            query: Bytes::from(query),
+            line: None,
+            kind,
+            engine: None,
+            driver: None,
+            layer: None,
+            directory: None,
+            containers: Vec::new(),
+            images: Vec::new(),
+            inside: Vec::new(),
+            why: None,
+        }
+    }
+
+    fn unknown(query: &[u8], why: impl Into<String>) -> Row {
+        Row {
+            why: Some(why.into()),
+            ..Row::new(query, Kind::Unknown)
+        }
+    }
+
+    /// The one name that says most: a container's, or an image's.
+    pub fn owner(&self) -> String {
+        if let Some(container) = self.containers.first() {
+            return container.name.clone();
+        }
+        let tag = self.images.iter().find_map(|image| image.tags.first());
+        if let Some(tag) = tag {
+            return tag.clone();
+        }
+        match self.images.first() {
+            Some(image) => short(&image.id).to_owned(),
+            None => self.kind.words().to_owned(),
+        }
+    }
+}
+
+/// An engine's layers, asked once for all things.
+type Uses<'s> = Vec<(&'s dyn Engine, Vec<LayerUse>)>;
+
+pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
+    context.survey.look_everywhere();
+    let (rows, mut problems) = {
+        let context = &*context;
+        let mut problems = Vec::new();
+        let mut uses: Uses<'_> = Vec::new();
+        for engine in context.survey.engines_here() {
+            match engine.layer_uses() {
+                Ok(layers) => uses.push((engine, layers)),
+                Err(error) => problems.push(error),
+            }
+        }
+        let mut rows = Vec::new();
+        for thing in &query.things {
+            match who(context, &uses, thing) {
+                Ok(row) => rows.push(row),
+                Err(error) => problems.push(error),
+            }
+        }
+        for line in lines(query.lines.as_deref()) {
+            let Some(thing) = thing_in(line) else {
+                continue;
+            };
+            match who(context, &uses, thing) {
+                Ok(row) => rows.push(Row {
+                    line: Some(Bytes::from(line)),
+                    inside: Vec::new(),
+                    ..row
+                }),
+                Err(error) => problems.push(error),
+            }
+        }
+        (rows, problems)
+    };
+    context.problems.append(&mut problems);
+    let is_yes = rows.iter().all(|row| row.kind != Kind::Unknown);
+    Ok(Outcome {
+        report: Report::Whois(rows),
+        is_yes,
+    })
+}
+
+fn lines(text: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
+    let text = text.unwrap_or_default();
+    text.split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+}
+
+/// The path in a line of `du`, `find` or `df`: from the first slash that begins a word.
+fn thing_in(line: &[u8]) -> Option<&[u8]> {
+    let starts = |at: &usize| line[*at] == b'/' && (*at == 0 || line[at - 1].is_ascii_whitespace());
+    let start = (0..line.len()).find(starts);
+    match start {
+        Some(start) => Some(&line[start..]),
+        // A name alone.
+        None => Some(line.trim_ascii()).filter(|line| !line.is_empty()),
+    }
+}
+
+fn who(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
+    if thing.starts_with(b"/dev/") {
+        return device(context, uses, thing);
+    }
+    let is_path = thing.starts_with(b"/") || thing.starts_with(b"./") || thing.starts_with(b"../");
+    if is_path || thing == b"." {
+        let path = match thing.starts_with(b"/") {
+            true => Bytes::absolute(crate::bytes::components(thing)),
+            false => {
+                let joined = context.base.0.join(thing);
+                Bytes::absolute(joined.components())
+            }
+        };
+        return at_path(context, uses, thing, &path);
+    }
+    named(context, uses, thing)
+}
+
+/// A loop device, or another one, with a union's branch on it.
+fn device(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
+    let mounts = context.survey.table.0.iter();
+    let mount = mounts
+        .filter(|mount| mount.source.as_bytes() == thing)
+        .last();
+    match mount {
+        Some(mount) => at_path(context, uses, thing, &mount.point),
+        None => Ok(Row::unknown(thing, "nothing is mounted from it")),
+    }
+}
+
+fn at_path(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8], path: &Bytes) -> Result<Row> {
+    // A link of the host may lead there, and so may one of the store's own short names.
+    let real = context
+        .survey
+        .host
+        .resolve(path)
+        .unwrap_or_else(|_| path.clone());
+    for path in [path, &real] {
+        for (engine, layers) in uses {
+            if let Some((layer, inside)) = engine.layer_at(path) {
+                let of = layers
+                    .iter()
+                    .find(|of| of.layer.driver == layer.driver && of.layer.id == layer.id);
+                return match of {
+                    Some(of) => row_of_use(context, *engine, thing, of, Some(&inside)),
+                    None => Ok(Row {
+                        engine: Some(engine.name()),
+                        driver: Some(layer.driver),
+                        layer: Some(layer.id),
+                        ..Row::unknown(thing, "its engine's records do not have this layer")
+                    }),
+                };
+            }
+        }
+    }
+    if let Some(target) = target::seen_at(&context.survey, path)? {
+        return Ok(row_of_union(
+            context,
+            thing,
+            &target.union,
+            Some(&target.inside),
+        ));
+    }
+    for (engine, _) in uses {
+        let inside = path.strip_prefix(engine.root()).or_else(|| {
+            let root = context.survey.host.resolve(engine.root()).ok()?;
+            real.strip_prefix(&root)
+        });
+        if let Some(inside) = inside {
+            return Ok(row_of_space(*engine, thing, engine.space_of(&inside)));
+        }
+    }
+    // A branch of a mounted union that is no engine's.
+    let branch = context.survey.mounted.iter().find(|union| {
+        let mut branches = union.branches.iter();
+        branches.any(|branch| real.strip_prefix(&branch.spec.path).is_some())
+    });
+    match branch {
+        Some(union) => Ok(row_of_union(context, thing, union, None)),
+        None => Ok(Row::unknown(thing, "it lies in no store and no union")),
+    }
+}
+
+fn row_of_space(engine: &dyn Engine, thing: &[u8], space: Space) -> Row {
+    let mut row = Row::new(thing, Kind::Store);
+    row.engine = Some(engine.name());
+    row.kind = match space {
+        Space::Layer { .. } | Space::Other => Kind::Store,
+        Space::BuildCache => Kind::BuildCache,
+        Space::Volumes => Kind::Volumes,
+        Space::Records => Kind::Records,
+        Space::Container(id) => {
+            let mut containers = engine.containers().into_iter();
+            let name = containers.find(|container| container.id == id);
+            row.containers.push(ContainerName {
+                name: name.map_or_else(|| id.clone(), |container| container.name),
+                id,
+            });
+            Kind::ContainerFiles
+        }
+    };
+    row
+}
+
+fn row_of_union(context: &Context<'_>, thing: &[u8], union: &Union, inside: Option<&Bytes>) -> Row {
+    let mut row = Row::new(thing, Kind::Mount);
+    row.driver.clone_from(&union.driver);
+    let of = match &union.owner {
+        Some(owner) => {
+            row.engine = Some(owner.engine);
+            let name = owner.name.clone().unwrap_or_else(|| owner.id.clone());
+            if owner.kind == OwnerKind::Container {
+                row.containers.push(ContainerName {
+                    id: owner.id.clone(),
+                    name: name.clone(),
+                });
+            }
+            name
+        }
+        None => context.survey.label(union).to_text().into_owned(),
+    };
+    if let Some(path) = inside {
+        row.inside.push(Inside {
+            of,
+            path: path.clone(),
+            state: Visibility::Visible,
+        });
+    }
+    row
+}
+
+fn row_of_use(
+    context: &Context<'_>,
+    engine: &dyn Engine,
+    thing: &[u8],
+    of: &LayerUse,
+    inside: Option<&Bytes>,
+) -> Result<Row> {
+    let mut row = Row {
+        engine: Some(engine.name()),
+        driver: Some(of.layer.driver.clone()),
+        layer: Some(of.layer.id.clone()),
+        directory: Some(of.directory.clone()),
+        containers: of.containers.clone(),
+        images: of.images.clone(),
+        why: (of.kind == UseKind::Unknown)
+            .then(|| "its engine's records do not have this layer".to_owned()),
+        ..Row::new(thing, Kind::of(of.kind))
+    };
+    let path = inside.filter(|path| path.as_bytes() != b"/");
+    if let Some(path) = path {
+        let containers = engine.containers();
+        for user in &of.containers {
+            let container = containers.iter().find(|container| container.id == user.id);
+            let Some(container) = container else { continue };
+            let union = engine.union_of(container)?;
+            row.inside
+                .extend(seen_in(context, &union, &user.name, of, path)?);
+        }
+        if of.containers.is_empty() {
+            let images = engine.images();
+            let own = images
+                .iter()
+                .filter(|image| of.images.iter().any(|user| user.id == image.id));
+            // Those with names; where none has one, the smallest.
+            let named: Vec<_> = own
+                .clone()
+                .filter(|image| !image.names.tags.is_empty())
+                .collect();
+            let smallest = own.min_by_key(|image| image.history.len());
+            let shown = if named.is_empty() {
+                smallest.into_iter().collect()
+            } else {
+                named
+            };
+            for image in shown {
+                let union = engine.union_of_image(image)?;
+                let name = image.names.tags.first();
+                let name = name.map_or_else(|| short(&image.id).to_owned(), Clone::clone);
+                row.inside
+                    .extend(seen_in(context, &union, &name, of, path)?);
+            }
+        }
+    }
+    Ok(row)
+}
+
+/// How a union shows a path of one of its layers.
+fn seen_in(
+    context: &Context<'_>,
+    union: &Union,
+    name: &str,
+    of: &LayerUse,
+    path: &Bytes,
+) -> Result<Option<Inside>> {
+    let is_it = |id: &Option<String>| id.as_deref() == Some(&of.layer.id);
+    let branch = union
+        .branches
+        .iter()
+        .position(|branch| is_it(&branch.layer.id));
+    let Some(branch) = branch else {
+        return Ok(None);
+    };
+    let stack = union.open(&context.survey);
+    if let Some(error) = stack.lost().next() {
+        return Err(error);
+    }
+    let root = stack.whole(Reading::Nothing);
+    let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+    let state = match &found.entry {
+        Entry::Dir(node) if node.branches().any(|of| of == branch) => {
+            match node.branches().count() {
+                1 => Visibility::Visible,
+                _ => Visibility::Merged,
+            }
+        }
+        entry if entry.provider() == Some(branch) => Visibility::Visible,
+        entry if entry.provider().is_some() => Visibility::Shadowed,
+        _ => Visibility::Deleted,
+    };
+    Ok(Some(Inside {
+        of: name.to_owned(),
+        path: path.clone(),
+        state,
+    }))
+}
+
+/// A hash or the beginning of one, a short name, a number, an engine's name.
+fn named(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
+    let Ok(text) = std::str::from_utf8(thing) else {
+        return Ok(Row::unknown(thing, "nothing has this name"));
+    };
+    if let Some(link) = text.strip_prefix("l/") {
+        for (engine, layers) in uses {
+            for directory in ["overlay2", "overlay", "fuse-overlayfs"] {
+                let parts = [directory.as_bytes(), b"l", link.as_bytes()];
+                let path = parts
+                    .iter()
+                    .fold(engine.root().clone(), |path, part| path.join(part));
+                let Some((layer, _)) = engine.layer_at(&path) else {
+                    continue;
+                };
+                if let Some(of) = layers.iter().find(|of| of.layer.id == layer.id) {
+                    return row_of_use(context, *engine, thing, of, None);
+                }
+            }
+        }
+        return Ok(Row::unknown(thing, "no store has this short name"));
+    }
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let mut found: Vec<(&dyn Engine, &LayerUse)> = Vec::new();
+    for is_whole in [true, false] {
+        for (engine, layers) in uses {
+            let names = engine.layers();
+            let is_it = |id: &str| match is_whole {
+                true => id == hex,
+                false => hex.len() >= PREFIX_MIN && id.starts_with(hex),
+            };
+            let known = |of: &&LayerUse| {
+                let aliases = names
+                    .iter()
+                    .filter(|name| name.driver == of.layer.driver && name.id == of.layer.id)
+                    .flat_map(|name| &name.aliases);
+                is_it(&of.layer.id) || aliases.chain(&of.layer.aliases).any(|alias| is_it(alias))
+            };
+            found.extend(layers.iter().filter(known).map(|of| (*engine, of)));
+        }
+        if !found.is_empty() {
+            break;
+        }
+    }
+    if found.len() > 1 {
+        // A container's init layer shares its beginning: the container's own is meant.
+        let own: Vec<_> = found
+            .iter()
+            .filter(|(_, of)| of.kind != UseKind::Init)
+            .copied()
+            .collect();
+        if own.len() == 1 {
+            found = own;
+        }
+    }
+    match found.as_slice() {
+        [(engine, of)] => return row_of_use(context, *engine, thing, of, None),
+        [] => {}
+        several => {
+            return Err(Error::Ambiguous {
+                name: text.to_owned(),
+                candidates: several
+                    .iter()
+                    .map(|(engine, of)| {
+                        format!("{} {} {}", engine.name(), of.kind.words(), of.layer.id)
+                    })
+                    .collect(),
+            });
+        }
+    }
+    match target::find_known(&context.survey, thing, &context.base) {
+        Ok(target) => {
+            let mut row = row_of_union(context, thing, &target.union, None);
+            if let Some(owner) = &target.union.owner {
+                row.kind = match owner.kind {
+                    OwnerKind::Container => Kind::Container,
+                    OwnerKind::Image | OwnerKind::Layer => Kind::Image,
+                };
+                if owner.kind == OwnerKind::Image {
+                    row.images.push(ImageUse {
+                        id: owner.id.clone(),
+                        tags: owner.name.clone().into_iter().collect(),
+                        number: target.union.branches.len(),
+                        of: target.union.branches.len(),
+                    });
+                }
+            }
+            row.directory = target
+                .union
+                .branches
+                .first()
+                .map(|branch| branch.spec.path.clone());
+            row.layer = target
+                .union
+                .branches
+                .first()
+                .and_then(|branch| branch.layer.id.clone());
+            Ok(row)
+        }
+        Err(Error::NoSuchTarget(_)) => Ok(Row::unknown(thing, "no engine has this name")),
+        Err(error) => Err(error),
+    }
+}
+
+/// The fewest digits that stand for a longer name.
+const PREFIX_MIN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_lines() {
+        for (line, thing) in [
+            (
+                &b"1234\t/var/lib/docker/overlay2/ab c"[..],
+                &b"/var/lib/docker/overlay2/ab c"[..],
+            ),
+            (b"/a/b", b"/a/b"),
+            (b"  4f1c  ", b"4f1c"),
+            (b"12 x/y /z", b"/z"),
+        ] {
+            assert_eq!(thing_in(line), Some(thing));
+        }
+    }
+}

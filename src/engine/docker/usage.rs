@@ -1,0 +1,323 @@
+//! Who uses Docker's layers, and what is left over.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Docker;
+use super::driver::{Driver, Stacking};
+use super::layer::Layer;
+use crate::bytes::Bytes;
+use crate::dir::Kind;
+use crate::engine::bolt::{Database, Item};
+use crate::engine::inventory::{INIT, Image, LayerName, is_id};
+use crate::engine::linked::LINKS;
+use crate::engine::usage::{
+    ContainerName, ImageUse, LayerUse, Leftover, LeftoverKind, Space, UseKind,
+};
+use crate::error::{Error, Result};
+
+/// The name that a removal gives to a directory before it goes.
+const REMOVING: &str = "-removing";
+
+impl Docker<'_> {
+    pub(super) fn read_uses(&self) -> Result<Vec<LayerUse>> {
+        let mut uses = Vec::new();
+        let images = self.read_images();
+        let (cache, in_progress) = (self.build_cache()?, self.in_progress());
+        for here in self.drivers_here() {
+            let driver = here.driver();
+            let of_images = uses_by_image(&images, driver.name());
+            let of_containers = self.containers_of_layers(driver)?;
+            let known = self.known_layers(driver)?;
+            for id in self.directories(driver)? {
+                let own = id.trim_end_matches(REMOVING);
+                let images = of_images.get(own).cloned().unwrap_or_default();
+                let containers: Vec<ContainerName> =
+                    of_containers.get(own).cloned().into_iter().collect();
+                let kind = match () {
+                    () if !containers.is_empty() && own.ends_with(INIT) => UseKind::Init,
+                    () if !containers.is_empty() => UseKind::Container,
+                    () if !images.is_empty() => UseKind::Image,
+                    () if cache.contains(own) => UseKind::BuildCache,
+                    () if in_progress.contains(own) => UseKind::InProgress,
+                    () if known.contains(own) => UseKind::Unused,
+                    () => UseKind::Unknown,
+                };
+                let layer = Layer {
+                    driver,
+                    id: id.clone(),
+                };
+                uses.push(LayerUse {
+                    directory: self.content_dir(&layer),
+                    layer: LayerName {
+                        driver: driver.name().to_owned(),
+                        id,
+                        aliases: Vec::new(),
+                    },
+                    kind,
+                    containers,
+                    images,
+                });
+            }
+        }
+        Ok(uses)
+    }
+
+    /// The directories that a driver has for layers, whatever their names say.
+    fn directories(&self, driver: Driver) -> Result<Vec<String>> {
+        let names = self.host.list(&self.at(driver.content().0))?.into_iter();
+        let ids = names
+            .filter(|(_, kind)| *kind == Kind::Directory)
+            .filter_map(|(name, _)| String::from_utf8(name).ok());
+        Ok(ids.filter(|id| is_id(id) && id != LINKS).collect())
+    }
+
+    /// The layers that a driver's records have.
+    fn known_layers(&self, driver: Driver) -> Result<HashSet<String>> {
+        let mut known = HashSet::new();
+        let records = self.at(&["image", driver.name(), "layerdb", "sha256"]);
+        for (hex, _) in self.host.list(&records)? {
+            let path = records.join(&hex).join(b"cache-id");
+            match self.host.read(&path) {
+                Ok(id) => known.extend(String::from_utf8(id).ok().map(|id| id.trim().to_owned())),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // The older layout has no records beside the layers themselves.
+        known.extend(self.ids(&["graph"]));
+        Ok(known)
+    }
+
+    /// `mount id -> container`, from the records of mounts and of the older layout.
+    fn containers_of_layers(&self, driver: Driver) -> Result<HashMap<String, ContainerName>> {
+        let mut owners = HashMap::new();
+        let mounts = self.at(&["image", driver.name(), "layerdb", "mounts"]);
+        for (cid, _) in self.host.list(&mounts)? {
+            let Some(cid) = String::from_utf8(cid).ok().filter(|cid| is_id(cid)) else {
+                continue;
+            };
+            let name = match self.container(&cid) {
+                Ok(container) => container.name,
+                // Its record is a leftover of its own.
+                Err(_) => cid.clone(),
+            };
+            for file in ["mount-id", "init-id"] {
+                let read = self
+                    .host
+                    .read(&mounts.join(cid.as_bytes()).join(file.as_bytes()));
+                match read {
+                    Ok(id) => {
+                        let Ok(id) = String::from_utf8(id) else {
+                            continue;
+                        };
+                        let owner = ContainerName {
+                            id: cid.clone(),
+                            name: name.clone(),
+                        };
+                        owners.insert(id.trim().to_owned(), owner);
+                    }
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if driver == Driver::Aufs && self.is_there(&["graph"]) {
+            for container in self.read_containers() {
+                for id in [container.id.clone(), format!("{}{INIT}", container.id)] {
+                    let owner = ContainerName {
+                        id: container.id.clone(),
+                        name: container.name.clone(),
+                    };
+                    owners.entry(id).or_insert(owner);
+                }
+            }
+        }
+        Ok(owners)
+    }
+
+    /// The layers that the builder keeps: its database has them by names of its own.
+    fn build_cache(&self) -> Result<HashSet<String>> {
+        let path = self.at(&["buildkit", "snapshots.db"]);
+        let bytes = match self.host.read_database(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(HashSet::new()),
+            Err(error) => return Err(error),
+        };
+        let mut ids = HashSet::new();
+        let read = Database::open(&bytes).and_then(|database| {
+            for item in database.root().iter() {
+                let (key, item) = item?;
+                ids.extend(std::str::from_utf8(key).ok().map(str::to_owned));
+                if let Item::Bucket(bucket) = item {
+                    let committed = bucket.get(b"committed")?;
+                    let committed = committed.and_then(|id| std::str::from_utf8(id).ok());
+                    ids.extend(committed.map(str::to_owned));
+                }
+            }
+            Ok(())
+        });
+        read.map_err(|damage| Error::damaged(path, damage.to_string()))?;
+        Ok(ids)
+    }
+
+    /// The layers that are being pulled or committed: their records are still apart.
+    fn in_progress(&self) -> HashSet<String> {
+        let mut ids = HashSet::new();
+        for driver in self.ids(&["image"]) {
+            let directory = ["image", &driver, "layerdb", "tmp"];
+            for set in self.ids(&directory) {
+                let parts = ["image", &driver, "layerdb", "tmp", &set, "cache-id"];
+                ids.extend(self.id(&parts));
+            }
+        }
+        ids
+    }
+
+    pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
+        let mut found = Vec::new();
+        let uses = self.read_uses()?;
+        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
+        for of in &uses {
+            let Some(driver) = Driver::named(&of.layer.driver) else {
+                continue;
+            };
+            let directory = self.at(driver.content().0).join(of.layer.id.as_bytes());
+            if let Some(own) = of.layer.id.strip_suffix(REMOVING) {
+                let why = match of.containers.first() {
+                    Some(container) => format!(
+                        "container {} was being removed; its record is still there",
+                        container.name
+                    ),
+                    None => format!("layer {own} was being removed"),
+                };
+                note(LeftoverKind::HalfRemoved, directory, why);
+            } else if of.kind == UseKind::Unknown {
+                let why = "no image, no container and no builder's record has this layer";
+                note(LeftoverKind::Directory, directory, why.to_owned());
+            }
+        }
+        for driver in Driver::ALL {
+            let at =
+                |parts: &[&str]| self.at(&[&["image", driver.name(), "layerdb"], parts].concat());
+            let has = |id: &str| {
+                uses.iter().any(|of| {
+                    of.layer.driver == driver.name() && of.layer.id.trim_end_matches(REMOVING) == id
+                })
+            };
+            for (hex, _) in self.host.list(&at(&["sha256"]))? {
+                let record = at(&["sha256"]).join(&hex);
+                let id = self.host.read(&record.join(b"cache-id"));
+                let id = id.ok().and_then(|id| String::from_utf8(id).ok());
+                match id.map(|id| id.trim().to_owned()) {
+                    Some(id) if !has(&id) => {
+                        let why = format!("its layer {id} is gone");
+                        note(LeftoverKind::Metadata, record, why);
+                    }
+                    Some(_) => {}
+                    None => note(
+                        LeftoverKind::Metadata,
+                        record,
+                        "it names no layer".to_owned(),
+                    ),
+                }
+            }
+            for (cid, _) in self.host.list(&at(&["mounts"]))? {
+                let record = at(&["mounts"]).join(&cid);
+                let container = self.at(&["containers"]).join(&cid);
+                if self.host.stat(&container)?.is_none() {
+                    let why = "its container is gone".to_owned();
+                    note(LeftoverKind::Metadata, record, why);
+                    continue;
+                }
+                let id = self.host.read(&record.join(b"mount-id"));
+                let id = id.ok().and_then(|id| String::from_utf8(id).ok());
+                if let Some(id) = id.map(|id| id.trim().to_owned()).filter(|id| !has(id)) {
+                    let why = format!("the container's layer {id} is gone");
+                    note(LeftoverKind::Metadata, record, why);
+                }
+            }
+            if driver.content().1.is_some() && driver != Driver::Overlay {
+                let links = self.at(driver.content().0).join(LINKS.as_bytes());
+                for (name, _) in self.host.list(&links)? {
+                    let link = links.join(&name);
+                    if self.host.stat(&link)?.is_none() {
+                        let target = self.host.read_link(&link)?.unwrap_or_default();
+                        let why = format!("it leads to {target}, which is gone");
+                        note(LeftoverKind::Link, link, why);
+                    }
+                }
+            }
+        }
+        for id in self.ids(&["containers"]) {
+            if let Err(error) = self.container(&id)
+                && !matches!(error, Error::Io { .. })
+            {
+                let path = self.at(&["containers", &id]);
+                note(LeftoverKind::Metadata, path, error.reason());
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn space(&self, inside: &Bytes) -> Space {
+        let parts: Vec<&[u8]> = inside.components().collect();
+        let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
+        for driver in Driver::ALL {
+            let directories = [Some(driver.content().0), Some(driver.layers())];
+            for directory in directories.into_iter().flatten() {
+                let names = directory.iter().map(|part| part.as_bytes());
+                if parts.len() > directory.len()
+                    && parts.iter().copied().zip(names).all(|(a, b)| a == b)
+                    && parts[directory.len()] != LINKS.as_bytes()
+                {
+                    return Space::Layer {
+                        driver: driver.name().to_owned(),
+                        id: text(parts[directory.len()]),
+                    };
+                }
+            }
+        }
+        match parts.as_slice() {
+            [b"containers", id, ..] => Space::Container(text(id)),
+            [b"volumes", ..] => Space::Volumes,
+            [b"buildkit", ..] => Space::BuildCache,
+            [b"image" | b"graph" | b"containerd", ..] => Space::Records,
+            _ => Space::Other,
+        }
+    }
+
+    /// Whether a directory of the store is a mount point of a container's, which shows what is
+    /// counted elsewhere.
+    pub(super) fn is_mount_point(&self, inside: &Bytes) -> bool {
+        let parts: Vec<&[u8]> = inside.components().collect();
+        match parts.as_slice() {
+            [driver, _, b"merged"] => Driver::ALL
+                .iter()
+                .any(|of| of.stacking() != Stacking::Copies && of.name().as_bytes() == *driver),
+            [b"aufs", b"mnt", _] | [b"rootfs", _, _] => true,
+            _ => false,
+        }
+    }
+}
+
+/// `cache id -> the images that have the layer`.
+pub(crate) fn uses_by_image(images: &[Image], driver: &str) -> HashMap<String, Vec<ImageUse>> {
+    let mut uses: HashMap<String, Vec<ImageUse>> = HashMap::new();
+    for image in images.iter().filter(|image| image.driver == driver) {
+        let layers: Vec<&str> = image
+            .history
+            .iter()
+            .filter_map(|entry| entry.layer.as_ref())
+            .map(|layer| layer.cache_id.as_deref().unwrap_or_default())
+            .collect();
+        for (index, id) in layers.iter().enumerate().filter(|(_, id)| !id.is_empty()) {
+            uses.entry((*id).to_owned()).or_default().push(ImageUse {
+                id: image.id.clone(),
+                tags: image.names.tags.clone(),
+                number: layers.len() - index,
+                of: layers.len(),
+            });
+        }
+    }
+    uses
+}
