@@ -258,10 +258,8 @@ fn who(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
 
 /// A loop device, or another one, with a union's branch on it.
 fn device(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
-    let mounts = context.survey.table.0.iter();
-    let mount = mounts
-        .filter(|mount| mount.source.as_bytes() == thing)
-        .last();
+    let mut mounts = context.survey.table.0.iter();
+    let mount = mounts.rfind(|mount| mount.source.as_bytes() == thing);
     match mount {
         Some(mount) => at_path(context, uses, thing, &mount.point),
         None => Ok(Row::unknown(thing, "nothing is mounted from it")),
