@@ -1,6 +1,8 @@
 //! Where we look: `/`, or the tree given with `--root`. Every path of the host is resolved
 //! inside that tree, so that a link in it can never lead to the machine that layerctl runs on.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,19 @@ use crate::whiteout::Grammar;
 /// No file of an engine's state is nearly as large; what is, is not read.
 const FILE_MAX: u64 = 64 << 20;
 
+/// How many directories are kept open for what is asked next.
+const PARENTS_MAX: usize = 1024;
+
+/// Whether a path has no part that leads up, and ends in a name.
+fn is_plain(path: &Bytes) -> bool {
+    let bytes = path.as_bytes();
+    bytes.starts_with(b"/")
+        && !bytes.ends_with(b"/")
+        && !bytes.ends_with(b"/.")
+        && path.components().next().is_some()
+        && path.components().all(|part| part != b"..")
+}
+
 /// The largest database that is read.
 const DATABASE_MAX: u64 = 1 << 30;
 /// How often one is read that changes meanwhile.
@@ -28,6 +43,8 @@ const DATABASE_ATTEMPTS: usize = 50;
 pub struct Host {
     root: PathBuf,
     stack: Stack,
+    /// The directories in which something was asked for: an engine's records lie side by side.
+    parents: RefCell<HashMap<Bytes, Dir>>,
 }
 
 impl Host {
@@ -42,6 +59,7 @@ impl Host {
             dir: Ok(dir),
         };
         Ok(Host {
+            parents: RefCell::default(),
             root: root.to_owned(),
             stack: Stack {
                 branches: vec![branch],
@@ -74,6 +92,16 @@ impl Host {
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, or what the system call says.
     pub fn open_dir(&self, path: &Bytes) -> Result<Dir> {
+        if is_plain(path)
+            && let Some(dir) = self.parent_dir(path)
+            && let Ok(dir) = dir.child(path.file_name(), Access::Lookup)
+        {
+            return Ok(dir);
+        }
+        self.open_resolved(path)
+    }
+
+    fn open_resolved(&self, path: &Bytes) -> Result<Dir> {
         let found = self.lookup(path.as_bytes(), Follow::All)?;
         match &found.entry {
             Entry::Dir(node) => node
@@ -86,11 +114,53 @@ impl Host {
         }
     }
 
+    /// The directory that a path lies in, opened from the nearest one that is open already.
+    fn parent_dir(&self, path: &Bytes) -> Option<Dir> {
+        let parent = path.parent();
+        if let Some(known) = self.parents.borrow().get(&parent) {
+            return Some(known.clone());
+        }
+        let dir = match parent.file_name() {
+            b"" => self.stack.branches[0].dir.as_ref().ok()?.clone(),
+            name => {
+                let child = self.parent_dir(&parent)?.child(name, Access::Lookup);
+                match child {
+                    Ok(child) => child,
+                    // A link leads elsewhere.
+                    Err(Errno::NOTDIR | Errno::LOOP) => self.open_resolved(&parent).ok()?,
+                    Err(_) => return None,
+                }
+            }
+        };
+        let mut parents = self.parents.borrow_mut();
+        if parents.len() >= PARENTS_MAX {
+            parents.clear();
+        }
+        parents.insert(parent, dir.clone());
+        Some(dir)
+    }
+
+    /// A directory that was asked before, and the name in it, unless that is a link: it leads
+    /// elsewhere.
+    fn known(&self, path: &Bytes) -> Option<(Dir, Option<Stat>)> {
+        let dir = self.parent_dir(path)?;
+        match dir.stat(path.file_name()) {
+            Ok(Some(stat)) if stat.kind == Kind::Symlink => None,
+            Ok(stat) => Some((dir, stat)),
+            Err(_) => None,
+        }
+    }
+
     /// What `stat` says of a path; `None` where nothing is there.
     ///
     /// # Errors
     /// A directory on the way that cannot be searched.
     pub fn stat(&self, path: &Bytes) -> Result<Option<Stat>> {
+        if is_plain(path)
+            && let Some((_, stat)) = self.known(path)
+        {
+            return Ok(stat);
+        }
         let found = self.lookup(path.as_bytes(), Follow::All)?;
         match found.entry.kind() {
             Some(_) => found.stat().map(Some),
@@ -111,6 +181,19 @@ impl Host {
     /// # Errors
     /// A directory on the way that cannot be searched; what the system call says.
     pub fn read_link(&self, path: &Bytes) -> Result<Option<Bytes>> {
+        if is_plain(path)
+            && let Some(dir) = self.parent_dir(path)
+        {
+            return match dir.stat(path.file_name()) {
+                Ok(Some(stat)) if stat.kind == Kind::Symlink => {
+                    let target = dir.read_link(path.file_name());
+                    let target = target.map_err(|errno| Error::io(path.clone(), errno))?;
+                    Ok(Some(Bytes::from(&target[..])))
+                }
+                Ok(_) => Ok(None),
+                Err(errno) => Err(Error::io(path.clone(), errno)),
+            };
+        }
         let found = self.lookup(path.as_bytes(), Follow::NotLast)?;
         let (Some(Kind::Symlink), Some((place, name))) = (found.entry.kind(), &found.place) else {
             return Ok(None);
@@ -145,6 +228,17 @@ impl Host {
     }
 
     fn open_file(&self, path: &Bytes) -> Result<File> {
+        if is_plain(path)
+            && let Some((dir, stat)) = self.known(path)
+        {
+            let opened = match stat.map(|stat| stat.kind) {
+                Some(Kind::Directory) => Err(Errno::ISDIR),
+                _ => dir.open_file(path.file_name()),
+            };
+            return opened
+                .map(File::from)
+                .map_err(|errno| Error::io(path.clone(), errno));
+        }
         let found = self.lookup(path.as_bytes(), Follow::All)?;
         let fail = |errno| Error::io(path.clone(), errno);
         let (place, name) = match (&found.entry, &found.place) {

@@ -89,7 +89,7 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
         let superblock = Superblock::Aufs(String::from_utf8_lossy(hex).into_owned());
         let union = survey.mounted_as(&superblock);
         if let Some(union) = union {
-            return Ok(Target::of(union.clone()));
+            return Ok(Target::of(survey.describe(union)));
         }
     }
     let is_path = name.starts_with(b"/") || name.starts_with(b"./") || name.starts_with(b"../");
@@ -279,7 +279,7 @@ fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
         });
     }
     Ok(branches.into_iter().next().map(|(union, index, inside)| {
-        let mut union = union.clone();
+        let mut union = survey.describe(union);
         if index == 0 {
             return Target {
                 inside,
@@ -328,7 +328,7 @@ fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
         let rest = path.strip_prefix(&mount.point)?;
         let inside = mount.root.join_path(&rest);
         Some(Target {
-            union: union.clone(),
+            union: survey.describe(union),
             inside,
             base: Bytes::from("/"),
             is_layer: false,
@@ -352,7 +352,7 @@ fn layer_target(survey: &Survey<'_>, union: Union) -> Target {
             .as_ref()
             .and_then(|owner| survey.mounted_of(&owner.id))
     {
-        return Target::of(mounted.clone());
+        return Target::of(survey.describe(mounted));
     }
     Target {
         union,
@@ -368,7 +368,7 @@ fn container_union(
     container: &Container,
 ) -> Result<Union> {
     match survey.mounted_of(&container.id) {
-        Some(union) => Ok(union.clone()),
+        Some(union) => Ok(survey.describe(union)),
         None => engine.union_of(container),
     }
 }
@@ -434,12 +434,13 @@ fn process_target(survey: &Survey<'_>, id: u32) -> Result<Target> {
             return Ok(Target {
                 base: inside.clone(),
                 inside,
-                ..Target::of(known.clone())
+                ..Target::of(survey.describe(known))
             });
         }
         for engine in &survey.engines {
             engine.recognise(&mut union);
         }
+        let union = survey.describe(&union);
         return Ok(Target {
             base: inside.clone(),
             inside,
@@ -665,8 +666,7 @@ pub fn all_mounted(survey: &mut Survey<'_>) -> Result<Vec<Target>> {
         .mounted
         .iter()
         .filter(|union| union.state != MountState::NotMounted)
-        .cloned()
-        .map(Target::of)
+        .map(|union| Target::of(survey.describe(union)))
         .collect();
     if targets.is_empty() {
         Err(Error::NothingMounted)

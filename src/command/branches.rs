@@ -67,7 +67,10 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
         }
         None => {
             context.survey.look_everywhere();
-            let mounted = context.survey.mounted.clone();
+            let mounted = context.survey.mounted.iter();
+            let mounted: Vec<Union> = mounted
+                .map(|union| context.survey.describe(union))
+                .collect();
             let unmounted = context.survey.unmounted();
             {
                 let unions: Vec<Union> = mounted.into_iter().chain(unmounted).collect();

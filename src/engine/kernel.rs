@@ -242,7 +242,12 @@ fn read_overlay(host: &Host, union: &mut Union) {
     let relative = || specs.iter().filter(|spec| !is_absolute(&spec.path));
     let base = bases(union, options.upper.as_ref())
         .into_iter()
-        .find(|base| relative().all(|spec| exists(&base.join_path(&spec.path))));
+        .find(|base| {
+            // The outermost ones speak for the hundreds between them.
+            let ends = relative().next().into_iter().chain(relative().next_back());
+            ends.into_iter()
+                .all(|spec| exists(&base.join_path(&spec.path)))
+        });
     if let Some(base) = base {
         for spec in specs.iter_mut().filter(|spec| !is_absolute(&spec.path)) {
             spec.path = base.join_path(&spec.path);

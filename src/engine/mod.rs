@@ -110,8 +110,12 @@ pub trait Engine {
     /// Where a layer's content is.
     fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes>;
 
-    /// Finds out whether a mounted union is a container's, and says what its branches are.
+    /// Finds out whether a mounted union is a container's. It is asked of every one, so that only
+    /// what is topmost is looked at.
     fn recognise(&self, union: &mut Union);
+
+    /// Says what the branches of a mounted union are.
+    fn describe(&self, union: &mut Union);
 
     /// The layer directory that a path of the host is, or lies in, and where in it.
     fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)>;
@@ -515,6 +519,15 @@ impl<'h> Survey<'h> {
             }
         }
         self.mounted.append(&mut unions);
+    }
+
+    /// A mounted union with all that engines know of its branches.
+    pub fn describe(&self, union: &Union) -> Union {
+        let mut union = union.clone();
+        for engine in &self.engines {
+            engine.describe(&mut union);
+        }
+        union
     }
 
     /// What engines could not read since they were asked last.

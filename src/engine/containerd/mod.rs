@@ -724,7 +724,7 @@ impl<'h> Containerd<'h> {
         state
     }
 
-    fn label_container(&self, union: &mut Union, namespace: &str, record: &ContainerRecord) {
+    fn label_owner(&self, union: &mut Union, namespace: &str, record: &ContainerRecord) {
         union.driver = Some(record.snapshotter.clone());
         let container = self.container(namespace, record);
         union.owner = Some(Owner {
@@ -733,6 +733,10 @@ impl<'h> Containerd<'h> {
             id: container.id,
             name: Some(container.name),
         });
+    }
+
+    fn label_container(&self, union: &mut Union, namespace: &str, record: &ContainerRecord) {
+        self.label_owner(union, namespace, record);
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
@@ -761,6 +765,18 @@ impl<'h> Containerd<'h> {
             container.snapshotter == snapshotter
                 && name.is_some_and(|name| all.get(&name.name).is_some_and(|of| of.id == number))
         })
+    }
+
+    /// The container whose mounted union this is, by its topmost branch or its mount point.
+    fn container_of_union(&self, union: &Union) -> Option<(&String, &ContainerRecord)> {
+        let top = union.branches.first();
+        let top = top.and_then(|top| self.snapshot_inside(&top.spec.path));
+        if let Some((snapshotter, number, _)) = top {
+            return self.container_of(&snapshotter, &number);
+        }
+        let mut mounts = union.mounts.iter();
+        let (namespace, record, _) = mounts.find_map(|mount| self.rootfs(&mount.path))?;
+        Some((namespace, record))
     }
 
     /// The snapshot's directory that a path is, or lies in: snapshotter, number, what is left.
@@ -1019,30 +1035,23 @@ impl Engine for Containerd<'_> {
     }
 
     fn recognise(&self, union: &mut Union) {
-        if union.owner.is_some() {
+        if union.owner.is_none()
+            && let Some((namespace, record)) = self.container_of_union(union)
+        {
+            self.label_owner(union, namespace, record);
+        }
+    }
+
+    fn describe(&self, union: &mut Union) {
+        if union
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.engine != NAME)
+        {
             return;
         }
-        let mut top = None;
-        for (index, branch) in union.branches.iter_mut().enumerate() {
-            if let Some((snapshotter, number, inside)) = self.snapshot_inside(&branch.spec.path)
-                && inside == Bytes::from("/")
-            {
-                branch.layer.id = Some(number.clone());
-                if index == 0 {
-                    top = Some((snapshotter, number));
-                }
-            }
-        }
-        let by_mount = union
-            .mounts
-            .iter()
-            .find_map(|mount| self.rootfs(&mount.path));
-        let found = match (top, by_mount) {
-            (Some((snapshotter, number)), _) => self.container_of(&snapshotter, &number),
-            (None, Some((namespace, record, _))) => Some((namespace, record)),
-            (None, None) => None,
-        };
-        if let Some((namespace, record)) = found {
+        self.name_layers(union);
+        if let Some((namespace, record)) = self.container_of_union(union) {
             self.label_container(union, namespace, record);
         }
     }

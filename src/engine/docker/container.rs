@@ -161,7 +161,7 @@ impl Docker<'_> {
         drivers.flat_map(of_driver).collect()
     }
 
-    pub(super) fn label_container(&self, union: &mut Union, container: &Container) {
+    pub(super) fn label_owner(&self, union: &mut Union, container: &Container) {
         union.driver = Some(container.driver.clone());
         union.owner = Some(Owner {
             engine: NAME,
@@ -169,6 +169,10 @@ impl Docker<'_> {
             id: container.id.clone(),
             name: Some(container.name.clone()),
         });
+    }
+
+    pub(super) fn label_container(&self, union: &mut Union, container: &Container) {
+        self.label_owner(union, container);
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }

@@ -311,42 +311,58 @@ impl Docker<'_> {
         }
     }
 
-    /// Finds out whether a mounted union is a container's, by its topmost branch or its mount
-    /// point, and says what its branches are.
+    /// The container whose mounted union this is, by its topmost branch or its mount point.
+    fn container_of_union(&self, union: &Union) -> Option<Container> {
+        match union.branches.first() {
+            Some(top) => {
+                let layer = self.layer_of_branch(&top.spec.path)?;
+                self.container_of_mount(&layer.id)
+            }
+            // A mount by a program does not tell its branches.
+            None => {
+                let mut points = union.mounts.iter().map(|mount| &mount.path);
+                points.find_map(|point| Some(self.mount_dir(point)?.0))
+            }
+        }
+    }
+
+    /// Finds out whether a mounted union is a container's.
     pub(super) fn recognise_union(&self, union: &mut Union) {
+        let Some(container) = self.container_of_union(union) else {
+            return;
+        };
+        if union.branches.is_empty() {
+            match self.own_stack(&container) {
+                Ok(stack) => (union.branches, union.kind) = (stack.branches, stack.kind),
+                Err(error) => self.note(error),
+            }
+        }
+        self.label_owner(union, &container);
+    }
+
+    /// Says what the branches of a mounted union are.
+    pub(super) fn describe_union(&self, union: &mut Union) {
         for branch in &mut union.branches {
             if let Some(layer) = self.layer_of_branch(&branch.spec.path) {
                 branch.spec.path = self.content_dir(&layer);
                 branch.layer.id = Some(layer.id);
             }
         }
-        let top = union.branches.first();
-        let own = top.and_then(|branch| branch.layer.id.clone());
-        let container = match own {
-            Some(id) => self.container_of_mount(&id),
-            // A mount by a program does not tell its branches.
-            None if union.branches.is_empty() => {
-                let mut points = union.mounts.iter().map(|mount| &mount.path);
-                points.find_map(|point| Some(self.mount_dir(point)?.0))
-            }
-            None => None,
+        let Some(container) = self.container_of_union(union) else {
+            return;
         };
-        let Some(container) = container else { return };
-        if union.branches.is_empty() || container.driver == Driver::Overlay.name() {
-            match self
-                .own_layer(&container)
-                .and_then(|layer| self.stack(&layer, Some(&container)))
-            {
-                Ok(stack) => {
-                    if union.branches.is_empty() {
-                        (union.branches, union.kind) = (stack.branches, stack.kind);
-                    }
-                    union.base = stack.base;
-                }
+        if container.driver == Driver::Overlay.name() {
+            match self.own_stack(&container) {
+                Ok(stack) => union.base = stack.base,
                 Err(error) => self.note(error),
             }
         }
         self.label_container(union, &container);
+    }
+
+    fn own_stack(&self, container: &Container) -> Result<Union> {
+        let layer = self.own_layer(container)?;
+        self.stack(&layer, Some(container))
     }
 
     /// The layer that the kernel's path of a branch stands for. It may be a short name, relative

@@ -370,6 +370,11 @@ impl Engine for Docker<'_> {
         }
     }
 
+    fn describe(&self, union: &mut Union) {
+        self.describe_union(union);
+        self.describe_snapshots(union);
+    }
+
     fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
         let Some((layer, inside)) = self.layer_inside(path) else {
             return self.snapshot_at(path);

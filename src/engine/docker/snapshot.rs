@@ -13,7 +13,7 @@ use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
 use crate::engine::inventory::{Container, Image, LayerName, is_id};
-use crate::engine::{Engine, Owner, OwnerKind, Role, Union};
+use crate::engine::{Engine, Role, Union};
 use crate::error::{Error, Result};
 
 /// The root and the state of a containerd.
@@ -75,13 +75,7 @@ impl Docker<'_> {
         union: &mut Union,
         container: &Container,
     ) {
-        union.driver = Some(container.driver.clone());
-        union.owner = Some(Owner {
-            engine: NAME,
-            kind: OwnerKind::Container,
-            id: container.id.clone(),
-            name: Some(container.name.clone()),
-        });
+        self.label_owner(union, container);
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
@@ -91,6 +85,14 @@ impl Docker<'_> {
 
     /// Says whose a mounted union is whose layers are snapshots.
     pub(super) fn recognise_snapshots(&self, union: &mut Union) {
+        let mut points = union.mounts.iter();
+        if let Some((container, _)) = points.find_map(|mount| self.rootfs(&mount.path)) {
+            self.label_owner(union, &container);
+        }
+    }
+
+    /// Says what its branches are.
+    pub(super) fn describe_snapshots(&self, union: &mut Union) {
         let mut points = union.mounts.iter();
         let Some((container, _)) = points.find_map(|mount| self.rootfs(&mount.path)) else {
             return;

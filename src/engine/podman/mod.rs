@@ -405,7 +405,7 @@ impl<'h> Podman<'h> {
         }
     }
 
-    fn label_container(&self, union: &mut Union, container: &ContainerRecord) {
+    fn label_owner(&self, union: &mut Union, container: &ContainerRecord) {
         let name = container.names.first().cloned();
         union.driver = Some(self.driver.clone());
         union.engine_made = &ENGINE_MADE;
@@ -415,6 +415,10 @@ impl<'h> Podman<'h> {
             id: container.id.clone(),
             name: name.or_else(|| container.metadata().name),
         });
+    }
+
+    fn label_container(&self, union: &mut Union, container: &ContainerRecord) {
+        self.label_owner(union, container);
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
@@ -553,6 +557,28 @@ impl<'h> Podman<'h> {
             _ => &[],
         };
         Some((id(first)?, Bytes::absolute(rest.iter().copied())))
+    }
+
+    /// The layer that the kernel's path of a branch stands for. It may be relative.
+    fn layer_of_branch(&self, path: &Bytes) -> Option<String> {
+        let is_absolute = path.as_bytes().starts_with(b"/");
+        let full = match is_absolute {
+            true => path.clone(),
+            false => self.home(&self.root).join_path(path),
+        };
+        let (id, inside) = self.layer_inside(&full)?;
+        let content = self.content_dir(self.home_of(&id), &id);
+        let is_there = || self.host.stat(&content).is_ok_and(|stat| stat.is_some());
+        (inside == Bytes::from("/") && (is_absolute || is_there())).then_some(id)
+    }
+
+    /// The container whose mounted union this is, by its mount point or its topmost branch.
+    fn container_of_union(&self, union: &Union) -> Option<ContainerRecord> {
+        let mut mounts = union.mounts.iter();
+        let by_mount = mounts.find_map(|mount| self.merged(&mount.path));
+        let top = union.branches.first();
+        let layer = top.and_then(|top| self.layer_of_branch(&top.spec.path));
+        self.container_of_layer(&layer.or(by_mount.map(|(id, _)| id))?)
     }
 
     fn container_of_layer(&self, layer: &str) -> Option<ContainerRecord> {
@@ -840,59 +866,35 @@ impl Engine for Podman<'_> {
         if union.owner.is_some() || self.copies() || !self.is_read() {
             return;
         }
-        // Mounts of many users have the same form: only ours are looked at.
-        let home = self.home(&self.root);
-        let is_ours = |path: &Bytes| path.strip_prefix(&home).is_some();
-        let point = union
-            .mounts
-            .iter()
-            .find_map(|mount| self.merged(&mount.path));
-        let relative = union
-            .branches
-            .iter()
-            .any(|branch| !branch.spec.path.as_bytes().starts_with(b"/"));
-        let is_known = point.is_some()
-            || union
-                .branches
-                .first()
-                .is_some_and(|top| is_ours(&top.spec.path))
-            || relative;
-        if !is_known {
-            return;
-        }
-        for branch in &mut union.branches {
-            let path = &branch.spec.path;
-            let full = match path.as_bytes().starts_with(b"/") {
-                true => path.clone(),
-                false => home.join_path(path),
-            };
-            if let Some((id, inside)) = self.layer_inside(&full)
-                && inside == Bytes::from("/")
-            {
-                let home = self.home_of(&id);
-                let content = self.content_dir(home, &id);
-                if path.as_bytes().starts_with(b"/")
-                    || self.host.stat(&content).is_ok_and(|stat| stat.is_some())
-                {
-                    branch.spec.path = content;
-                    branch.layer.id = Some(id);
-                }
-            }
-        }
-        let top = union.branches.first().and_then(|top| top.layer.id.clone());
-        let Some(layer) = top.or(point.map(|(id, _)| id)) else {
-            return;
-        };
-        let Some(container) = self.container_of_layer(&layer) else {
+        let Some(container) = self.container_of_union(union) else {
             return;
         };
         if union.branches.is_empty() {
-            match self.stack(&layer, Permission::RW) {
+            match self.stack(&container.layer, Permission::RW) {
                 Ok(stack) => (union.branches, union.kind) = (stack.branches, stack.kind),
                 Err(error) => self.note(error),
             }
         }
-        self.label_container(union, &container);
+        self.label_owner(union, &container);
+    }
+
+    fn describe(&self, union: &mut Union) {
+        let is_anothers = union
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.engine != NAME);
+        if is_anothers || self.copies() || !self.is_read() {
+            return;
+        }
+        for branch in &mut union.branches {
+            if let Some(id) = self.layer_of_branch(&branch.spec.path) {
+                branch.spec.path = self.content_dir(self.home_of(&id), &id);
+                branch.layer.id = Some(id);
+            }
+        }
+        if let Some(container) = self.container_of_union(union) {
+            self.label_container(union, &container);
+        }
     }
 
     fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
