@@ -311,6 +311,14 @@ fn compare_name<'s>(
         Some(node) => node.child(name)?,
         None => Entry::Missing,
     };
+    // What an overlay refuses is neither there nor deleted.
+    if place.after.stack().overlay_rules().is_some() {
+        for entry in [&after, &before] {
+            if let Entry::Broken { errno, .. } = entry {
+                return Err(Error::io(place.after.on_host(branch, name), *errno));
+            }
+        }
+    }
     let provided = |entry: &Entry<'_>| {
         Some(Provided {
             branch: entry.provider()?,

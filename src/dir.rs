@@ -179,6 +179,12 @@ impl Dir {
         Stat::from_raw(&raw).ok_or(Errno::IO)
     }
 
+    /// Whether the directory is the kernel's own `/proc`.
+    pub fn is_proc(&self) -> bool {
+        let found = self.fd().and_then(|fd| fs::fstatfs(&*fd));
+        found.is_ok_and(|found| found.f_type == fs::PROC_SUPER_MAGIC)
+    }
+
     /// The mount that the directory is on: two file systems' may have one number, two mounts
     /// never. `None` on kernels before 5.8.
     pub fn mount_id(&self) -> Option<u64> {

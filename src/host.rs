@@ -74,6 +74,22 @@ impl Host {
         self.root == Path::new("/")
     }
 
+    /// Whether this is the running machine under another name: its own root again, or that of
+    /// another namespace, with a `/proc` that lives.
+    pub fn is_alias(&self) -> bool {
+        if self.is_live() {
+            return false;
+        }
+        let identity = |dir: Result<Dir>| {
+            let stat = dir.ok()?.stat_self().ok()?;
+            Some((stat.dev, stat.ino))
+        };
+        let own = identity(self.stack.branches[0].dir.clone());
+        let is_root = own.is_some() && own == identity(Dir::open_root(Path::new("/")));
+        let proc = self.open_dir(&Bytes::from("/proc"));
+        is_root || proc.is_ok_and(|proc| proc.is_proc())
+    }
+
     /// The root as the person gave it.
     pub fn root(&self) -> &Path {
         &self.root

@@ -118,7 +118,15 @@ const OPENING: [&[u8]; 5] = [
 
 /// Whether an argument spells an overlay rather than names one.
 pub fn is_spelled(text: &[u8]) -> bool {
-    spelled_fuse(text).is_some() || OPENING.iter().any(|opening| text.starts_with(opening))
+    if spelled_fuse(text).is_some() || OPENING.iter().any(|opening| text.starts_with(opening)) {
+        return true;
+    }
+    // Pasted from a mount table, where others stand before.
+    let is_path = text.starts_with(b"/") || text.starts_with(b".");
+    let mut options = text.split(|&byte| byte == b',').skip(1);
+    !is_path
+        && options
+            .any(|option| option.starts_with(b"lowerdir=") || option.starts_with(b"lowerdir+="))
 }
 
 /// The most branches that the kernel stacks below the upper one.
@@ -270,17 +278,23 @@ fn path(value: &[u8]) -> Result<Bytes, String> {
 /// `a:b::c`: lower branches, and after `::` those for content only.
 fn lowers(value: &[u8]) -> Result<(Vec<Bytes>, Vec<Bytes>), String> {
     let (mut lowers, mut data) = (Vec::new(), Vec::new());
+    // Two colons before a branch of data, one before any other.
     let mut is_data = false;
     for piece in split_unescaped(value, b':') {
-        if piece.is_empty() && !lowers.is_empty() {
+        if piece.is_empty() && !lowers.is_empty() && !is_data {
             is_data = true;
             continue;
         }
         let piece = path(&unescape(piece))?;
         match is_data {
             true => data.push(piece),
-            false => lowers.push(piece),
+            false if data.is_empty() => lowers.push(piece),
+            false => return Err("below a branch for content only there are no others".into()),
         }
+        is_data = false;
+    }
+    if is_data {
+        return Err("a colon at the end of lowerdir= begins no directory".into());
     }
     Ok((lowers, data))
 }

@@ -72,9 +72,7 @@ impl View {
         let all = std::iter::once(&self.mount).chain(&self.also);
         all.map(kernel::refresh).fold(Ok(()), Result::and)
     }
-}
 
-impl View {
     /// The union's path as seen below the mount point.
     fn inside(&self, path: &Bytes) -> Result<Bytes> {
         path.strip_prefix(&self.mount.root)

@@ -4,6 +4,7 @@
 
 use crate::branch;
 use crate::bytes::{Bytes, escape};
+use crate::dir;
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::mount_table::Superblock;
 use crate::engine::reach::Reach;
@@ -11,7 +12,7 @@ use crate::engine::{
     Engine, LayeredBranch, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
 };
 use crate::error::{Error, Result};
-use crate::overlay;
+use crate::overlay::{self, Namespace};
 
 /// A stack that a person named.
 #[derive(Debug, Clone)]
@@ -115,14 +116,18 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
 ///
 /// # Errors
 /// Nothing has the name, or more than one thing has.
-pub fn find_known(survey: &Survey<'_>, name: &[u8], _: &Base) -> Result<Target> {
+pub fn find_known(survey: &Survey<'_>, name: &[u8]) -> Result<Target> {
     named(survey, &String::from_utf8_lossy(name))
 }
 
 fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
     let (mut specs, kind) = if let Some(options) = overlay::spelled_fuse(text) {
         let options = overlay::parse_fuse(options).map_err(Error::Usage)?;
-        let kind = UnionKind::FuseOverlay(options.rules.namespace);
+        // The program sees what the user sees who runs it.
+        let kind = UnionKind::FuseOverlay(match dir::reads_trusted_attributes() {
+            true => Namespace::Trusted,
+            false => Namespace::User,
+        });
         (options.branches(), kind)
     } else if overlay::is_spelled(text) {
         let options = overlay::parse(text).map_err(Error::Usage)?;
@@ -400,6 +405,20 @@ impl Candidate<'_> {
         }
     }
 
+    fn has_whole_name(&self, name: &str) -> bool {
+        let hex = name.strip_prefix("sha256:").unwrap_or(name);
+        match self {
+            Candidate::Container(_, container) => {
+                // The digits that engines print are as good as the whole.
+                let is_beginning = container.id.starts_with(hex) && hex.len() < SHORT_ID;
+                !is_beginning
+            }
+            Candidate::Image(_, image) => !image.id.starts_with(hex) || image.id == hex,
+            Candidate::Layer(_, layer) => layer.id == hex,
+            Candidate::Process(_) => true,
+        }
+    }
+
     fn target(self, survey: &Survey<'_>) -> Result<Target> {
         match self {
             Candidate::Container(engine, container) => {
@@ -467,8 +486,11 @@ fn process_target(survey: &Survey<'_>, id: u32) -> Result<Target> {
 /// Docker's order: full id, name, then unique prefix; containers before images before layers.
 fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
     let candidate = candidate(survey, name)?;
-    // It was found: what is broken elsewhere in the engines' state does not matter.
-    survey.take_problems();
+    // What has the whole name was found: what is broken elsewhere does not matter. That a
+    // beginning is the only one nobody knows then.
+    if candidate.has_whole_name(name) {
+        survey.take_problems();
+    }
     candidate.target(survey)
 }
 
@@ -502,6 +524,13 @@ fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
         return Ok(found);
     }
     let hex = name.strip_prefix("sha256:").unwrap_or(name);
+    // What people type is the twelve digits that engines print. Nothing else has them by chance.
+    if hex.len() >= SHORT_ID && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let mut begin = containers.iter().filter(|(_, of)| of.id.starts_with(hex));
+        if let (Some(found), None) = (begin.next(), begin.next()) {
+            return Ok(container(found));
+        }
+    }
     let mut images = survey.images();
     images.retain(|(of, _)| is_asked(of));
     // A migrated host has the same image under two drivers.

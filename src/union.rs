@@ -19,7 +19,7 @@
 
 mod overlay;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -162,6 +162,7 @@ impl Stack {
     pub fn has_trusted_marks(&self) -> bool {
         self.branches.iter().any(|branch| match branch.grammar {
             Grammar::Overlay(rules) => rules.namespace == Namespace::Trusted,
+            Grammar::FuseOverlay(namespace) => namespace == Namespace::Trusted,
             _ => false,
         })
     }
@@ -945,12 +946,52 @@ impl Resolution<'_> {
         }
     }
 
-    /// What a branch has of it, visible or not.
+    /// Where a branch has it, as far as the views that begin with a branch lead there.
     ///
     /// # Errors
     /// A directory on the way that cannot be searched.
-    pub fn version(&self, stack: &Stack, branch: usize) -> Result<Option<Stat>> {
-        stack.version(branch, &self.path_in(branch))
+    pub fn place_of(&self, stack: &Stack, branch: usize) -> Result<Bytes> {
+        let path = Bytes::absolute(self.path.components());
+        for from in 1..=branch {
+            let root = stack.root(|of| of >= from, Reading::Nothing);
+            let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+            if found.entry.provider() == Some(branch) {
+                return Ok(match (&found.entry, &found.place) {
+                    (Entry::Dir(node), _) => node.place_in(branch).clone(),
+                    (_, Some((node, name))) => node.place_in(branch).join(name),
+                    (_, None) => path,
+                });
+            }
+        }
+        Ok(self.path_in(branch))
+    }
+
+    /// What the branches have of it, visible or not, topmost first.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn versions(&self, stack: &Stack) -> Result<Vec<(usize, Stat)>> {
+        let mut versions: BTreeMap<usize, Stat> = BTreeMap::new();
+        for branch in 0..stack.branches.len() {
+            if let Some(stat) = stack.version(branch, &self.path_in(branch))? {
+                versions.insert(branch, stat);
+            }
+        }
+        // What only a redirect leads to is seen in the view that begins below what hides it.
+        let follows = stack
+            .overlay_rules()
+            .is_some_and(|rules| rules.follows_redirects);
+        if follows && self.entry.kind().is_none() {
+            for from in 1..stack.branches.len() {
+                let path = Bytes::absolute(self.path.components());
+                let root = stack.root(|branch| branch >= from, Reading::Nothing);
+                let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+                if let Some(branch) = found.entry.provider() {
+                    versions.entry(branch).or_insert(found.stat()?);
+                }
+            }
+        }
+        Ok(versions.into_iter().collect())
     }
 
     /// `lstat` of what was found.

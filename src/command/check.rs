@@ -9,7 +9,7 @@ use crate::command::{Context, Outcome, Report};
 use crate::dir::{Access, Kind};
 use crate::error::{Error, Result};
 use crate::plan::STAGING;
-use crate::union::{Node, Stack, Why};
+use crate::union::{Entry, Node, Stack, Why};
 use crate::walk::{BranchItems, Found, InBranch, Item, walk_branch};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};
 
@@ -85,8 +85,9 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
                     Err(error) => context.problems.push(error),
                 }
             }
-            // While it is mounted, AUFS is still using them.
-            if !in_use {
+            // While it is mounted, AUFS is still using them. To overlay they are files like others.
+            let is_aufs = stack.overlay_rules().is_none();
+            if !in_use && is_aufs {
                 match leftovers(&stack, branch) {
                     Ok(found) => rows.extend(found.into_iter().map(|row| Row {
                         union: label.clone(),
@@ -112,7 +113,7 @@ fn findings(stack: &Stack, branch: usize) -> impl Iterator<Item = Result<Row>> {
         move |node, at| in_directory(node, at, branch),
         move |parent, name, why| match why {
             Why::BadOpaque { branch: of } if of == branch => Some(bad_opaque(parent, name, branch)),
-            _ => None,
+            why => refused_by(parent, name, why, branch),
         },
     )
 }
@@ -127,6 +128,39 @@ fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
         path,
         means: "the mark is not a regular file: the directory answers EIO".into(),
     }
+}
+
+/// A directory or a file that an overlay refuses, for what this branch says of it.
+fn refused_by(parent: &Node<'_>, name: &[u8], why: Why, branch: usize) -> Option<Row> {
+    let (of, means) = match why {
+        Why::Redirect { branch } => (
+            branch,
+            "it was renamed, and the union may not follow that: the name answers EPERM",
+        ),
+        Why::BadRedirect { branch } => (
+            branch,
+            "it was renamed from what can be no name: the name is refused",
+        ),
+        Why::Metacopy { branch } => (
+            branch,
+            "its content is elsewhere, where the union may not look: the name answers EPERM",
+        ),
+        Why::NoData { branch } => (branch, "its content is nowhere: the name answers EIO"),
+        Why::BadMetacopy { branch } => (
+            branch,
+            "its metacopy attribute cannot be read: the name answers EIO",
+        ),
+        _ => return None,
+    };
+    let path = parent.path().join(name);
+    (of == branch).then(|| Row {
+        union: None,
+        finding: Finding::BadMark,
+        branch,
+        entry: path.clone(),
+        path,
+        means: means.into(),
+    })
 }
 
 fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<BranchItems<'s, Row>> {
@@ -181,10 +215,9 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
             Some(Mark::Whiteout(hidden)) => {
                 let path = node.path().join(hidden);
                 if hidden != name && listing.kind(hidden).is_some() {
-                    let answer = if branch == 0 {
-                        "the name answers EIO"
-                    } else {
-                        "the whiteout wins"
+                    let answer = match node.child(hidden) {
+                        Ok(Entry::Broken { .. }) => "the name answers EIO",
+                        _ => "the whiteout wins",
                     };
                     report(
                         Finding::BesideWhiteout,
@@ -222,7 +255,20 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                 report(Finding::Leftover, node.path().join(name), means);
             }
             None if grammar.hides_entry(name) => {}
+            None if name.starts_with(b".layerctl-") => {
+                let means =
+                    "a restore was interrupted; what it was making can be removed".to_owned();
+                report(Finding::Leftover, node.path().join(name), means);
+            }
             None => {
+                if kind == Kind::File
+                    && node.stack().overlay_rules().is_some()
+                    && let Entry::Broken { why, .. } = node.child(name)?
+                {
+                    found
+                        .extend(refused_by(&node, name, why, branch).map(|row| Item::Row(Ok(row))));
+                    continue;
+                }
                 if matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored)
                     && name.len() > AUFS_NAME_MAX
                 {

@@ -15,12 +15,13 @@ use crate::command::{Context, Outcome, Report, Version};
 pub use crate::copy::Depth;
 use crate::dir::{Access, Dir, Kind};
 use crate::engine::namespace::Process;
+use crate::engine::reach::Reach;
 use crate::engine::{MountPoint, MountState, Union, UnionKind};
 use crate::error::{Error, Result};
 use crate::plan::{Ground, Plan, Step, View, shell_quote};
 use crate::target::{self, Target};
 use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, Why, lookup};
-use crate::whiteout::{MarkKind, Source};
+use crate::whiteout::MarkKind;
 
 pub struct Query<'a> {
     pub within: Option<&'a [u8]>,
@@ -158,6 +159,18 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             hint: "run it as root on the host, or unmount the union first".into(),
         });
     }
+    if is_written && ground.view.is_none() && context.survey.host.is_live() {
+        refuse_unsure(context, &target.union)?;
+    }
+    if is_written && context.survey.host.is_alias() && query.apply == Apply::Now {
+        return Err(Error::Refused {
+            what: format!(
+                "{} is the running machine, and what is mounted there cannot be told from here",
+                context.survey.host.root().display()
+            ),
+            hint: "run it without --root, in the machine's own namespaces".into(),
+        });
+    }
     row.steps = plan.steps(&stack, &ground)?;
     row.undo = plan.undo(&stack, &ground)?;
     if query.apply == Apply::Now {
@@ -188,6 +201,53 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         report: Report::Restore(Box::new(row)),
         is_yes: true,
     })
+}
+
+/// Before a branch is written to that nothing seems to have mounted: there may be a mounted union
+/// whose own branches are not known, as where they were given relative to a directory that nobody
+/// remembers. Its root has the number of the directory that it writes to.
+fn refuse_unsure(context: &Context<'_>, union: &Union) -> Result<()> {
+    let host = context.survey.host;
+    let writable = union
+        .branches
+        .iter()
+        .find(|branch| branch.spec.permission.is_writable());
+    let Some(upper) = writable.and_then(|branch| host.stat(&branch.spec.path).ok().flatten())
+    else {
+        return Ok(());
+    };
+    for mounted in &context.survey.mounted {
+        let is_overlay = matches!(mounted.kind, UnionKind::Overlay { .. });
+        let mut own = mounted
+            .branches
+            .iter()
+            .filter(|branch| branch.spec.permission.is_writable());
+        let reach = Reach::new(&context.survey, mounted);
+        if !is_overlay || !own.any(|branch| reach.open(branch).is_err()) {
+            continue;
+        }
+        let whole = mounted
+            .mounts
+            .iter()
+            .find(|mount| mount.root == Bytes::from("/"));
+        let root = whole.map(|mount| {
+            Dir::open_root(&mount.reach()).and_then(|dir| {
+                dir.stat_self()
+                    .map_err(|errno| Error::io(mount.path.clone(), errno))
+            })
+        });
+        let is_another = matches!(root, Some(Ok(stat)) if stat.ino != upper.ino);
+        if !is_another {
+            return Err(Error::Refused {
+                what: format!(
+                    "{} is mounted, and which directory it writes to cannot be told: it may be this one",
+                    mounted.label()
+                ),
+                hint: "unmount it, or restore through its mount point".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The union and the path in it.
@@ -450,20 +510,17 @@ fn workshop(context: &Context<'_>, union: &Union) -> Option<Dir> {
     (is_workshop && is_beside).then_some(work)
 }
 
-/// What the branches hold at a path, topmost first, hidden or not.
+/// What the branches hold of a path, topmost first, hidden or not.
 fn versions(stack: &Stack, found: &Resolution<'_>) -> Result<Vec<Version>> {
-    let mut versions = Vec::new();
-    for branch in 0..stack.branches.len() {
-        if let Some(stat) = found.version(stack, branch)? {
-            versions.push(Version {
-                branch,
-                kind: stat.kind,
-                size: stat.size,
-                layer: None,
-            });
-        }
-    }
-    Ok(versions)
+    let versions = found.versions(stack)?.into_iter();
+    Ok(versions
+        .map(|(branch, stat)| Version {
+            branch,
+            kind: stat.kind,
+            size: stat.size,
+            layer: None,
+        })
+        .collect())
 }
 
 /// Makes the plan, or says why there is nothing to restore.
@@ -561,7 +618,11 @@ fn plan<'s>(
         && stack
             .overlay_rules()
             .is_some_and(|rules| rules.follows_redirects)
-        && is_redirected_to(stack, cut.branch, &found.path_in(version.branch))?;
+        && is_shown_elsewhere(
+            stack,
+            cut.branch,
+            (version.branch, &found.place_of(stack, version.branch)?),
+        )?;
     let fits =
         is_exact && can_write_mark && unhidden.is_some() && !is_mounted_overlay && !is_renamed;
     let strategy = match wanted {
@@ -741,37 +802,29 @@ fn from_base<'s>(
     }))
 }
 
-/// Whether something in a branch leads to a path of the branches below.
-fn is_redirected_to(stack: &Stack, branch: usize, path: &Bytes) -> Result<bool> {
-    let grammar = stack.branches[branch].grammar;
-    let Some(root) = stack.dir_at(branch, &Bytes::from("/"))? else {
-        return Ok(false);
-    };
-    let root = root.child(b".", Access::List);
-    let mut pending = vec![(
-        root.map_err(|errno| Error::io(stack.branches[branch].path.clone(), errno))?,
-        Bytes::from("/"),
-    )];
-    while let Some((dir, at)) = pending.pop() {
-        let fail = |errno| Error::io(stack.on_host(branch, &at), errno);
-        for (name, kind) in dir.names().map_err(fail)?.iter() {
-            // Files are led to as well, if they have their content below.
+/// Whether the union shows what a branch has at a path under another name already: something in
+/// the writable branch, the only one that can have been renamed since, leads to it.
+fn is_shown_elsewhere(stack: &Stack, writable: usize, of: (usize, &Bytes)) -> Result<bool> {
+    let mut pending = vec![stack.whole(Reading::Branch(writable))];
+    while let Some(node) = pending.pop() {
+        let Some(listing) = node.listing(writable)? else {
+            continue;
+        };
+        for (name, kind) in listing.iter() {
             if !matches!(kind, Kind::Directory | Kind::File) {
                 continue;
             }
-            let redirect = grammar.redirect(&Source::Disk(&dir), Some(name));
-            if let Ok(Some(redirect)) = redirect {
-                let to = match redirect.starts_with(b"/") {
-                    true => Bytes::from(&redirect[..]),
-                    false => at.join(&redirect),
-                };
-                if to == *path {
-                    return Ok(true);
+            match node.child(name)? {
+                Entry::Dir(below) => {
+                    if below.places().any(|place| place == of) {
+                        return Ok(true);
+                    }
+                    pending.push(below);
                 }
-            }
-            if kind == Kind::Directory {
-                let below = dir.child(name, Access::List).map_err(fail)?;
-                pending.push((below, at.join(name)));
+                Entry::Leaf {
+                    data: Some(data), ..
+                } if (data.branch, &data.path) == of => return Ok(true),
+                _ => {}
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::engine::Union;
 use crate::error::{Error, Result, errno_name};
 use crate::target;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
-use crate::whiteout::MarkKind;
+use crate::whiteout::{AUFS_NAME_MAX, MarkKind, OVERLAY_NAME_MAX};
 
 /// What to look for.
 pub struct Query<'a> {
@@ -229,15 +229,15 @@ fn row(
     resolution: Resolution<'_>,
     label: Option<Bytes>,
 ) -> Row {
-    let mut versions = Vec::new();
     let path = Bytes::absolute(resolution.path.components());
-    for branch in 0..stack.branches.len() {
-        match resolution.version(stack, branch) {
-            Ok(Some(stat)) => versions.push(Version::new(union, branch, &stat)),
-            Ok(None) => {}
-            Err(error) => context.problems.push(error),
-        }
-    }
+    let versions = resolution.versions(stack).unwrap_or_else(|error| {
+        context.problems.push(error);
+        Vec::new()
+    });
+    let versions: Vec<Version> = versions
+        .iter()
+        .map(|(branch, stat)| Version::new(union, *branch, stat))
+        .collect();
     let hidden_by = hidden_by(&resolution, &versions);
     let (state, error, why) = match &resolution.entry {
         Entry::Dir(_) | Entry::Leaf { .. } => (State::Present, None, None),
@@ -396,10 +396,15 @@ fn deleted_ancestor(resolution: &Resolution<'_>) -> Option<String> {
 fn words(why: Why, resolution: &Resolution<'_>) -> String {
     match why {
         Why::Reserved => "names that begin with .wh. belong to the union itself".into(),
-        Why::TooLong => format!(
-            "a name in the union has at most {} bytes",
-            crate::whiteout::AUFS_NAME_MAX
-        ),
+        Why::TooLong => {
+            let stack = resolution.place.as_ref().map(|(place, _)| place.stack());
+            let is_overlay = stack.is_some_and(|stack| stack.overlay_rules().is_some());
+            let most = match is_overlay {
+                true => OVERLAY_NAME_MAX,
+                false => AUFS_NAME_MAX,
+            };
+            format!("a name in the union has at most {most} bytes")
+        }
         Why::BesideWhiteout { branch } => {
             format!("branch {branch} has both the name and its whiteout")
         }

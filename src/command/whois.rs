@@ -533,7 +533,7 @@ fn named(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
             });
         }
     }
-    match target::find_known(&context.survey, thing, &context.base) {
+    match target::find_known(&context.survey, thing) {
         Ok(target) => {
             let mut row = row_of_union(context, thing, &target.union, None);
             if let Some(owner) = &target.union.owner {

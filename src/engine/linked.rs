@@ -8,7 +8,7 @@
 //! <home>/l/AAA         -> ../<id>/diff
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::bytes::Bytes;
 use crate::engine::inventory::is_id;
@@ -24,6 +24,9 @@ pub struct Linked<'a> {
     pub host: &'a Host,
     pub homes: Vec<Bytes>,
 }
+
+/// `short name -> directory and id`, as the layers themselves have it.
+type OwnNames = HashMap<Vec<u8>, (usize, String)>;
 
 /// A layer below another one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,8 +59,9 @@ impl Linked<'_> {
         };
         let mut seen = HashSet::from([own]);
         let mut parents = Vec::new();
+        let mut lost = None;
         for link in links {
-            let parent = self.find(link)?;
+            let parent = self.find_or_recover(link, &mut lost)?;
             if !seen.insert(parent.clone()) {
                 let what = format!("names {link} twice: a loop of parents");
                 return Err(Error::damaged(path, what));
@@ -72,6 +76,11 @@ impl Linked<'_> {
     /// # Errors
     /// A link that leads to something else than a layer.
     pub fn find(&self, name: &str) -> Result<Parent> {
+        self.find_or_recover(name, &mut None)
+    }
+
+    /// The same. What layers say of themselves is read once for many names.
+    fn find_or_recover(&self, name: &str, own: &mut Option<OwnNames>) -> Result<Parent> {
         let link = |home: &Bytes| home.join(LINKS.as_bytes()).join(name.as_bytes());
         for (number, home) in self.homes.iter().enumerate() {
             if let Some(target) = self.host.read_link(&link(home))? {
@@ -83,16 +92,32 @@ impl Linked<'_> {
             }
         }
         // An engine makes a lost link anew from what the layer itself says.
-        for (number, home) in self.homes.iter().enumerate() {
-            for id in self.ids(home)? {
-                let own = self.host.read(&home.join(id.as_bytes()).join(b"link"));
-                if own.is_ok_and(|own| own.trim_ascii() == name.as_bytes()) {
-                    return Ok(Parent::Layer { home: number, id });
-                }
-            }
+        let own = match own {
+            Some(own) => own,
+            None => own.insert(self.own_names()?),
+        };
+        if let Some((home, id)) = own.get(name.as_bytes()) {
+            return Ok(Parent::Layer {
+                home: *home,
+                id: id.clone(),
+            });
         }
         let first = self.homes.first().map(link);
         Ok(Parent::Lost(first.unwrap_or_default()))
+    }
+
+    fn own_names(&self) -> Result<OwnNames> {
+        let mut names = OwnNames::new();
+        for (number, home) in self.homes.iter().enumerate() {
+            for id in self.ids(home)? {
+                let own = self.host.read(&home.join(id.as_bytes()).join(b"link"));
+                if let Ok(own) = own {
+                    let name = own.trim_ascii().to_vec();
+                    names.entry(name).or_insert((number, id));
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// The layers in one of the directories.

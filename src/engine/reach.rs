@@ -12,8 +12,9 @@ use super::mount_table::{Mount, MountTable, Superblock};
 use super::namespace::{self, Process};
 use super::{LayeredBranch, Survey, Union};
 use crate::bytes::Bytes;
-use crate::dir::{Access, Dir};
+use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::mark::descend;
 
 /// What is known of the mounts around a union when its branches are opened.
 pub struct Reach<'a> {
@@ -124,13 +125,6 @@ fn is_same(a: &Mount, b: &Mount) -> bool {
         (Some((a, _)), Some((b, _))) => a == b,
         _ => a == b,
     }
-}
-
-fn descend(root: &Dir, path: &Bytes) -> Result<Dir> {
-    path.components().try_fold(root.clone(), |dir, name| {
-        dir.child(name, Access::Lookup)
-            .map_err(|errno| Error::io(path.clone(), errno))
-    })
 }
 
 /// The same directory without what is mounted in it: a mount of its own, which nobody else sees

@@ -160,7 +160,14 @@ impl Docker<'_> {
             let parts = [
                 "image", driver, "imagedb", "metadata", "sha256", &at, "parent",
             ];
-            let Some(parent) = self.word(&parts) else {
+            let key = (driver.to_owned(), at.clone());
+            let known = self.parents.borrow().get(&key).cloned();
+            let parent = known.unwrap_or_else(|| {
+                let read = self.word(&parts);
+                self.parents.borrow_mut().insert(key, read.clone());
+                read
+            });
+            let Some(parent) = parent else {
                 break;
             };
             let parent = parent.trim_start_matches("sha256:").to_owned();
@@ -181,11 +188,21 @@ impl Docker<'_> {
             .map(|(chain_id, diff_id)| {
                 let hex = chain_id.trim_start_matches("sha256:");
                 let at = |name| ["image", driver, "layerdb", "sha256", hex, name];
-                let is_known = is_id(hex);
+                // Images share most of their layers.
+                let key = (driver.to_owned(), chain_id.clone());
+                let known = self.records.borrow().get(&key).cloned();
+                let (cache_id, size) = known.unwrap_or_else(|| {
+                    let read = match is_id(hex) {
+                        true => (self.id(&at("cache-id")), self.size(&at("size"))),
+                        false => (None, None),
+                    };
+                    self.records.borrow_mut().insert(key, read.clone());
+                    read
+                });
                 ImageLayer {
                     diff_id: Some(diff_id.clone()),
-                    cache_id: is_known.then(|| self.id(&at("cache-id"))).flatten(),
-                    size: is_known.then(|| self.size(&at("size"))).flatten(),
+                    cache_id,
+                    size,
                     chain_id: Some(chain_id.clone()),
                 }
             })

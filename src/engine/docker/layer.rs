@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rustix::io::Errno;
+
 use super::driver::{Driver, Stacking};
 use super::{Docker, NAME};
 use crate::branch::Permission;
@@ -298,10 +300,42 @@ impl Docker<'_> {
     fn linked_parents(&self, layer: &Layer) -> Result<Vec<Parent>> {
         let parents = self.linked(layer.driver).parents(0, &layer.id)?;
         let driver = layer.driver;
+        if parents.is_empty() && self.has_parent(layer) {
+            let path = self.at(&[driver.content().0[0], &layer.id, "lower"]);
+            return Err(Error::io(path, Errno::NOENT));
+        }
         Ok(parents
             .into_iter()
             .map(|parent| Parent::of_link(driver, parent))
             .collect())
+    }
+
+    /// Whether Docker's records have something below a layer: every container has its init layer.
+    fn has_parent(&self, layer: &Layer) -> bool {
+        let own = layer.id.trim_end_matches(INIT);
+        if let Some(container) = self.container_of_mount(own) {
+            let parts = [
+                "image",
+                layer.driver.name(),
+                "layerdb",
+                "mounts",
+                &container.id,
+                "parent",
+            ];
+            return !layer.is_init() || self.word(&parts).is_some_and(|parent| !parent.is_empty());
+        }
+        let record = self.database(layer.driver).remove(&layer.id);
+        record.is_some_and(|(chain_id, _)| {
+            let parts = [
+                "image",
+                layer.driver.name(),
+                "layerdb",
+                "sha256",
+                &chain_id,
+                "parent",
+            ];
+            self.is_there(&parts)
+        })
     }
 
     fn linked(&self, driver: Driver) -> Linked<'_> {

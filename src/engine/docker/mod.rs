@@ -57,11 +57,18 @@ pub struct Docker<'h> {
     problems: RefCell<Vec<Error>>,
     /// `mount id -> container id`, once it has been asked for.
     mounts: OnceCell<HashMap<String, String>>,
+    /// `(driver, chain id) -> cache id and size`, as far as they were read.
+    records: RefCell<HashMap<(String, String), LayerRecord>>,
+    /// `(driver, image) -> the image it was built on`, as far as they were read.
+    parents: RefCell<HashMap<(String, String), Option<String>>>,
     /// The drivers that have a directory here, once they have been asked for.
     drivers: OnceCell<Vec<DriverHere>>,
     /// The containerds that can have layers of ours, once they have been asked for.
     containerds: OnceCell<Vec<Containerd<'h>>>,
 }
+
+/// A layer's cache id, and its size in bytes.
+type LayerRecord = (Option<String>, Option<u64>);
 
 impl<'h> Docker<'h> {
     /// The data directory that the person named, that `daemon.json` names, or the default; and
@@ -109,6 +116,8 @@ impl<'h> Docker<'h> {
             configured_driver: None,
             problems: RefCell::default(),
             mounts: OnceCell::new(),
+            records: RefCell::default(),
+            parents: RefCell::default(),
             drivers: OnceCell::new(),
             containerds: OnceCell::new(),
         }

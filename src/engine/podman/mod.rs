@@ -321,7 +321,15 @@ impl<'h> Podman<'h> {
         }
         self.refuse_composefs(home, id)?;
         let mut branches = vec![own];
-        for parent in self.linked().parents(home, id)? {
+        let parents = self.linked().parents(home, id)?;
+        let has_parent = self
+            .layer_record(id)
+            .is_some_and(|layer| !layer.parent.is_empty());
+        if parents.is_empty() && has_parent {
+            let layer = self.home(&self.stores[home]).join(id.as_bytes());
+            return Err(Error::damaged(layer, "has no list of the layers below it"));
+        }
+        for parent in parents {
             branches.push(match parent {
                 linked::Parent::Layer { home, id } => {
                     layer_branch(self.content_dir(home, &id), Permission::RO, id)
