@@ -7,7 +7,7 @@
 //! cli          what can be typed
 //! command/     one verb, one file: what was meant -> a report
 //! target       what a person calls a stack
-//! engine/      who knows stacks: the kernel's mounts, Docker
+//! engine/      who knows stacks: the kernel's mounts, Docker, containers-storage, containerd
 //! difference   what a branch makes of the view below it
 //! union        what a name means in a stack                      <- the core
 //! whiteout     how one branch spells that a name is deleted
@@ -15,6 +15,7 @@
 //! branch       how branches are written by kernels and people
 //! walk         trees in order, however deep
 //! plan         what restore does: printed or applied
+//! mark         how marks are removed, made, and put back
 //! copy         how a version of a tree is copied with all that belongs to it
 //! dir          every system call on a layer, relative to an open directory
 //! host         where we look: --root

@@ -842,6 +842,18 @@ fn something_else_where_a_link_should_be() {
     assert_says_nothing_of(&output, "secret");
 }
 
+/// Every container has its init layer: one whose list is lost is no base.
+#[test]
+fn a_container_without_its_list_of_layers() {
+    let host = with_secret();
+    let whole = listed(&host, "web");
+    fs::remove_file(host.at(format!("{DATA}/overlay2/mount/lower"))).expect("it is there");
+    // The init layer's own list has what is left.
+    assert_eq!(listed(&host, "web"), whole);
+    fs::remove_file(host.at(format!("{DATA}/overlay2/mount-init/lower"))).expect("it is there");
+    assert_not_known(&host, "no list at all");
+}
+
 #[test]
 fn lower_files_that_lie() {
     let garbage: Vec<u8> = (0..1 << 20)

@@ -1224,6 +1224,37 @@ pub fn quote(word: &[u8]) -> String {
 }
 
 // FACTS-engines 60: what is changed is what differs, not what has been copied up.
+/// What the union refuses was neither deleted nor left alone.
+#[test]
+fn a_refused_name_is_no_change() {
+    if !lab::is_root() {
+        return lab::skip("attributes of overlay's are root's");
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let at = |path: &str| place.path().join(path);
+    for (path, content) in [("low/both", "x"), ("up/both", "x"), ("up/own", "x")] {
+        let path = at(path);
+        fs::create_dir_all(path.parent().expect("a branch")).expect("a new directory");
+        fs::write(&path, content).expect("a new file");
+    }
+    for name in ["up/both", "up/own"] {
+        let flags = rustix::fs::XattrFlags::CREATE;
+        let set = rustix::fs::setxattr(at(name), "trusted.overlay.metacopy", b"", flags);
+        set.expect("root may");
+    }
+    let (low, up) = (at("low"), at("up"));
+    let stack = format!("lowerdir={},upperdir={}", low.display(), up.display());
+    for verb in ["changes", "copyups"] {
+        let said = layerctl(["--format", "jsonl", verb, &stack]).exits(2);
+        assert_eq!(said.text(), "", "{verb}");
+        assert!(said.stderr.contains("up/both"), "{}", said.stderr);
+    }
+    let found = layerctl(["--format", "jsonl", "check", &stack])
+        .exits(1)
+        .rows();
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
 #[test]
 fn changes_are_what_docker_compares() {
     if !lab::is_root() {

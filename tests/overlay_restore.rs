@@ -1406,6 +1406,38 @@ mod renamed {
         });
     }
 
+    /// The directory of the same name was itself renamed, by a lower branch.
+    #[test]
+    fn the_old_name_in_a_directory_that_was_renamed_below() {
+        in_own_mounts(|| {
+            let lab = Lab::of("mid:low", ",redirect_dir=on");
+            lab.file("low/d/x/f", "before").device("mid/d");
+            lab.dir("mid/e")
+                .xattr("mid/e", "trusted.overlay.redirect", b"d");
+            lab.with_mount(|merged| {
+                fs::rename(merged.join("e/x"), merged.join("e/y")).expect("redirects are on");
+            });
+            let (row, new) = there_and_back(&lab, &["-r"], "/e/x");
+            assert_eq!(row["strategy"], "copy");
+            assert!(new[&b"/e/x/f"[..]].contains("before"), "{new:?}");
+            assert!(new.contains_key(&b"/e/y/f"[..]), "{new:?}");
+        });
+    }
+
+    /// What the whole directory had before it was deleted lies where only its redirect leads.
+    #[test]
+    fn what_lay_in_a_deleted_directory_that_was_renamed_below() {
+        in_own_mounts(|| {
+            let lab = Lab::of("mid:low", ",redirect_dir=on");
+            lab.file("low/d/f", "before").device("mid/d");
+            lab.dir("mid/e")
+                .xattr("mid/e", "trusted.overlay.redirect", b"d");
+            lab.with_mount(|merged| fs::remove_dir_all(merged.join("e")).expect("it is there"));
+            let (_, new) = there_and_back(&lab, &[], "/e/f");
+            assert!(new[&b"/e/f"[..]].contains("before"), "{new:?}");
+        });
+    }
+
     /// The writable branch gets a directory of its own above one that says where it was.
     #[test]
     fn in_a_directory_that_the_upper_one_lacks() {
