@@ -82,6 +82,9 @@ pub struct Global {
     /// The root of containerd: the only one looked at
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub containerd_root: Option<PathBuf>,
+    /// The state directory of the containerd that --containerd-root names
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "containerd_root")]
+    pub containerd_state: Option<PathBuf>,
     /// The namespace of containerd's to look at: default, k8s.io, ... (-n, but for restore)
     #[arg(long, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
@@ -351,6 +354,7 @@ pub struct NamedRoots {
     pub docker: Option<PathBuf>,
     pub storage: Option<PathBuf>,
     pub containerd: Option<PathBuf>,
+    pub containerd_state: Option<PathBuf>,
 }
 
 impl Global {
@@ -360,6 +364,7 @@ impl Global {
             docker: self.docker_root.clone(),
             storage: self.storage_root.clone(),
             containerd: self.containerd_root.clone(),
+            containerd_state: self.containerd_state.clone(),
         }
     }
 }
@@ -372,6 +377,7 @@ impl NamedRoots {
             docker: None,
             storage: None,
             containerd: None,
+            containerd_state: None,
         };
         let mut arguments = arguments.skip_while(|argument| argument != "--").skip(1);
         while let Some(argument) = arguments.next() {
@@ -384,6 +390,7 @@ impl NamedRoots {
                 "--docker-root" => &mut roots.docker,
                 "--storage-root" => &mut roots.storage,
                 "--containerd-root" => &mut roots.containerd,
+                "--containerd-state" => &mut roots.containerd_state,
                 "--root" => &mut None,
                 _ => continue,
             };

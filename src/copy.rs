@@ -169,7 +169,7 @@ fn copy_entry<'s>(
 
 enum LeafError {
     From(Errno),
-    /// The content, which may be elsewhere.
+    /// Worded already: the content, say, may be elsewhere.
     Content(Error),
     To(Errno),
 }
@@ -200,10 +200,8 @@ fn copy_leaf(
         from, branch, name, ..
     } = *leaf;
     let dir = from.dir(branch).ok_or(LeafError::From(Errno::NOENT))?;
-    let stat = dir
-        .stat(name)
-        .map_err(LeafError::From)?
-        .ok_or(LeafError::From(Errno::NOENT))?;
+    // With the owner that the union shows.
+    let stat = from.stat(branch, name).map_err(LeafError::Content)?;
     let to_fd = to.fd().map_err(LeafError::To)?;
     if stat.nlink > 1 {
         if let Some((dir, first)) = links.get(&(stat.dev, stat.ino)) {

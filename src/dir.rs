@@ -358,7 +358,7 @@ pub fn reads_trusted_attributes() -> bool {
 }
 
 /// In the machine's own user namespace every user is himself.
-fn is_in_user_namespace() -> bool {
+pub fn is_in_user_namespace() -> bool {
     let mut map = String::new();
     let file = Dir::open_root(std::path::Path::new("/proc/self"))
         .ok()

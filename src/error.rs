@@ -78,9 +78,19 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM => {
-                Some("layers belong to root: run layerctl as root".into())
+                Some(match rustix::process::geteuid().is_root() {
+                    false => "layers belong to root: run layerctl as root".into(),
+                    true => "a mount of another user's is not even root's: run layerctl as that user \
+                             (podman unshare layerctl ...), or stop the container first"
+                        .into(),
+                })
             }
             Error::MarksUnreadable { .. } => Some("run layerctl as root".into()),
+            Error::Io { errno, .. } if *errno == Errno::OVERFLOW => Some(
+                "the container has users of its own, of whom this user is none: run layerctl as the \
+                 user whose container it is, or stop the container first"
+                    .into(),
+            ),
             Error::NoSuchTarget(_) | Error::NothingAt(_) => Some(
                 "a TARGET is a container, an image, a mount point, a process, a layer, or a stack spelled \
                  br:DIR=PERM:DIR... or lowerdir=DIR:DIR...,upperdir=DIR; \

@@ -57,6 +57,7 @@ impl Host {
             permission: Permission::RO,
             grammar: Grammar::Plain,
             dir: Ok(dir),
+            owners: None,
         };
         Ok(Host {
             parents: RefCell::default(),

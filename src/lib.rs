@@ -261,6 +261,7 @@ fn roots(host: &Host, named: &cli::NamedRoots, namespace: Option<String>) -> Roo
     let of_environment = of_environment.filter(|name| !name.is_empty());
     Roots {
         containerd: on_host(&named.containerd),
+        containerd_state: on_host(&named.containerd_state),
         is_only_namespace: namespace.is_some(),
         namespace: namespace.or(of_environment),
         docker: on_host(&named.docker),

@@ -53,6 +53,35 @@ pub struct Stack {
     pub base: Option<Box<Stack>>,
 }
 
+/// How a mount shows the owners of a branch: as others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdMap {
+    pub users: Vec<IdRange>,
+    pub groups: Vec<IdRange>,
+}
+
+/// `size` ids from `stored` on stand for those from `shown` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    pub stored: u32,
+    pub shown: u32,
+    pub size: u32,
+}
+
+impl IdRange {
+    fn show(ranges: &[IdRange], id: u32) -> u32 {
+        let found = ranges.iter().find_map(|range| {
+            let at = id.checked_sub(range.stored).filter(|at| *at < range.size)?;
+            range.shown.checked_add(at)
+        });
+        // What has no other id is nobody's.
+        found.unwrap_or(OVERFLOW_ID)
+    }
+}
+
+/// The kernel's id of what has none.
+const OVERFLOW_ID: u32 = 65_534;
+
 /// One directory of a union.
 #[derive(Debug)]
 pub struct Branch {
@@ -62,6 +91,8 @@ pub struct Branch {
     pub grammar: Grammar,
     /// The directory itself, or why it could not be opened.
     pub dir: Result<Dir>,
+    /// How its owners are shown, if not as they are.
+    pub owners: Option<Arc<IdMap>>,
 }
 
 impl Branch {
@@ -81,6 +112,19 @@ impl Branch {
             permission: spec.permission.clone(),
             grammar,
             dir,
+            owners: None,
+        }
+    }
+
+    /// What the union shows of something in the branch.
+    fn shown(&self, stat: Stat) -> Stat {
+        match &self.owners {
+            None => stat,
+            Some(map) => Stat {
+                uid: IdRange::show(&map.users, stat.uid),
+                gid: IdRange::show(&map.groups, stat.gid),
+                ..stat
+            },
         }
     }
 }
@@ -555,9 +599,9 @@ impl<'s> Node<'s> {
     pub fn stat(&self, branch: usize, name: &[u8]) -> Result<Stat> {
         let fail = |errno| Error::io(self.on_host(branch, name), errno);
         let dir = self.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
-        dir.stat(name)
-            .map_err(fail)?
-            .ok_or_else(|| fail(Errno::NOENT))
+        let stat = dir.stat(name).map_err(fail)?;
+        let stat = stat.ok_or_else(|| fail(Errno::NOENT))?;
+        Ok(self.stack.branches[branch].shown(stat))
     }
 
     /// What `lstat` says of the directory itself, which is the provider's.
@@ -569,9 +613,9 @@ impl<'s> Node<'s> {
             .parts
             .first()
             .ok_or_else(|| Error::io(self.path.clone(), Errno::NOENT))?;
-        part.dir
-            .stat_self()
-            .map_err(|errno| Error::io(self.host_path(part), errno))
+        let stat = part.dir.stat_self();
+        let stat = stat.map_err(|errno| Error::io(self.host_path(part), errno))?;
+        Ok(self.stack.branches[part.branch].shown(stat))
     }
 
     /// Opens the content of a regular file that the branch `from` provides here: `data` is where

@@ -6,6 +6,7 @@
 mod blog_host;
 mod completions;
 mod containerd;
+mod containerd_live;
 mod docker_drivers;
 mod docker_layouts;
 mod docker_live;
@@ -18,6 +19,7 @@ mod overlay_mounts;
 mod overlay_operations;
 mod overlay_restore;
 mod podman;
+mod podman_live;
 mod readme;
 mod restore;
 mod schema;

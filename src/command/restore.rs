@@ -216,6 +216,9 @@ fn refuse_unsure(context: &Context<'_>, union: &Union) -> Result<()> {
     else {
         return Ok(());
     };
+    if union.kind == UnionKind::Aufs || union.kind == UnionKind::Copy {
+        return Ok(());
+    }
     for mounted in &context.survey.mounted {
         let is_overlay = matches!(mounted.kind, UnionKind::Overlay { .. });
         let mut own = mounted
@@ -226,17 +229,19 @@ fn refuse_unsure(context: &Context<'_>, union: &Union) -> Result<()> {
         if !is_overlay || !own.any(|branch| reach.open(branch).is_err()) {
             continue;
         }
-        let whole = mounted
-            .mounts
-            .iter()
-            .find(|mount| mount.root == Bytes::from("/"));
+        let mut mounts = mounted.mounts.iter();
+        let whole = mounts.find(|mount| mount.root == Bytes::from("/"));
         let root = whole.map(|mount| {
-            Dir::open_root(&mount.reach()).and_then(|dir| {
-                dir.stat_self()
-                    .map_err(|errno| Error::io(mount.path.clone(), errno))
-            })
+            let dir = Dir::open_root(&mount.reach())?;
+            dir.stat_self()
+                .map_err(|errno| Error::io(mount.path.clone(), errno))
         });
-        let is_another = matches!(root, Some(Ok(stat)) if stat.ino != upper.ino);
+        let is_another = match root {
+            Some(Ok(stat)) => stat.ino != upper.ino,
+            // It has been unmounted, or the process that had it has ended.
+            Some(Err(error)) => error.is_not_found(),
+            None => false,
+        };
         if !is_another {
             return Err(Error::Refused {
                 what: format!(

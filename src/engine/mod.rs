@@ -16,6 +16,8 @@ pub mod podman;
 pub mod reach;
 pub mod usage;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::branch::{BranchSpec, Permission};
@@ -23,7 +25,7 @@ use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::{Namespace, Rules};
-use crate::union::{Branch, Stack};
+use crate::union::{Branch, IdMap, Stack};
 use crate::whiteout::Grammar;
 use inventory::{Container, Image, LayerName};
 use mount_table::{MountTable, Superblock};
@@ -136,6 +138,8 @@ pub struct Union {
     pub driver: Option<String>,
     pub branches: Vec<LayeredBranch>,
     pub kind: UnionKind,
+    /// How the mount shows the owners of the branches below the topmost one, if not as they are.
+    pub owners: Option<Arc<IdMap>>,
     /// What the engine itself makes in the topmost branch, which is nobody's change.
     pub engine_made: &'static [&'static str],
     /// What the topmost branch began as a copy of, and is compared with; none where the branches
@@ -301,6 +305,7 @@ impl Union {
             branches,
             kind: UnionKind::Aufs,
             engine_made: &[],
+            owners: None,
             base: None,
         }
     }
@@ -369,7 +374,11 @@ impl Union {
                 UnionKind::FuseOverlay(namespace) => Grammar::FuseOverlay(namespace),
                 UnionKind::Copy => Grammar::Plain,
             };
-            Branch::new(&branch.spec, grammar, dir)
+            let is_below = !branch.spec.permission.is_writable();
+            Branch {
+                owners: self.owners.clone().filter(|_| is_below),
+                ..Branch::new(&branch.spec, grammar, dir)
+            }
         };
         Stack {
             branches: self.branches.iter().enumerate().map(open).collect(),
@@ -450,6 +459,8 @@ pub struct Roots {
     pub caller: Option<u32>,
     /// containerd's root.
     pub containerd: Option<Bytes>,
+    /// containerd's state directory, where its tasks are.
+    pub containerd_state: Option<Bytes>,
     /// The one namespace of containerd's that is asked for.
     pub namespace: Option<String>,
     /// The person named it, and so asks for nothing that has no namespace.

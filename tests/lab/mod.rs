@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod host;
+pub mod live;
 pub mod oracle;
 pub mod run;
 pub mod table;

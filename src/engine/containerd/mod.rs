@@ -145,7 +145,17 @@ impl<'h> Containerd<'h> {
             }
         };
         if let Some(root) = &roots.containerd {
-            let containerd = make(root.clone(), Bytes::from(PLACES[0].1));
+            // The configuration tells its state directory, if it is the one that is configured.
+            let configured = host.read(&Bytes::from(CONFIGURATION)).ok();
+            let configured = configured.and_then(|bytes| parse_configuration(&bytes).ok());
+            let state = configured
+                .filter(|of| of.root.as_deref().map(Bytes::from).as_ref() == Some(root))
+                .and_then(|of| of.state);
+            let state = roots.containerd_state.clone().or(state.map(Bytes::from));
+            let containerd = make(
+                root.clone(),
+                state.unwrap_or_else(|| Bytes::from(PLACES[0].1)),
+            );
             if !containerd.is_there() {
                 let what =
                     "is no root of containerd: it has no io.containerd.metadata.v1.bolt/meta.db";
@@ -716,6 +726,10 @@ impl<'h> Containerd<'h> {
         let pid = pid
             .ok()
             .and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
+        // A task that has ended is there until it is deleted.
+        if pid.is_some() && state.started_at.is_none() {
+            state.started_at = Some(record.created.clone());
+        }
         state.running = state.finished_at.is_none()
             && pid.is_some_and(|pid: u32| {
                 let process = self.host.stat(&namespace::directory(pid));

@@ -38,6 +38,9 @@ struct Config {
     spec: Spec,
     #[serde(rename = "createdTime")]
     created: Option<String>,
+    /// What was asked for; the process may have an init before it.
+    #[serde(default, deserialize_with = "null_default")]
+    command: Vec<String>,
 }
 
 /// The runtime's own configuration, as far as it matters.
@@ -172,7 +175,11 @@ fn read_record(container: &Bucket<'_>) -> Result<Record, crate::engine::bolt::Da
     if let Some(config) = container.get(b"config")?
         && let Ok(config) = serde_json::from_slice::<Config>(config)
     {
-        record.command = Some(config.spec.process.args.join(" "));
+        let args = match config.command.is_empty() {
+            true => config.spec.process.args,
+            false => config.command,
+        };
+        record.command = Some(args.join(" "));
         record.created = config.created;
     }
     if let Some(state) = container.get(b"state")?

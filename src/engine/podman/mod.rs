@@ -17,10 +17,11 @@ mod usage;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::branch::Permission;
 use crate::bytes::Bytes;
-use crate::dir::Kind;
+use crate::dir::{self, Kind};
 use crate::engine::inventory::{
     Container, HistoryEntry, Image, ImageLayer, LayerName, Names, instant, is_id,
 };
@@ -33,8 +34,9 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::{Namespace, Rules};
+use crate::union::{IdMap, IdRange};
 use config::Storage;
-use store::{ContainerRecord, ImageRecord, LayerRecord};
+use store::{ContainerRecord, ImageRecord, LayerRecord, MappedIds};
 
 const NAME: &str = "podman";
 const ROOT: &str = "/var/lib/containers/storage";
@@ -42,7 +44,7 @@ const RUN_ROOT: &str = "/run/containers/storage";
 const DRIVERS_READ: &str = "layerctl reads the storage drivers overlay, vfs and btrfs";
 
 /// What Podman makes in every container to mount something on, and so leaves out of `podman diff`.
-const ENGINE_MADE: [&str; 12] = [
+const ENGINE_MADE: [&str; 13] = [
     "/dev",
     "/dev/init",
     "/etc/hostname",
@@ -53,6 +55,7 @@ const ENGINE_MADE: [&str; 12] = [
     "/run",
     "/run/.containerenv",
     "/run/notify",
+    "/run/podman-init",
     "/run/secrets",
     "/sys",
 ];
@@ -197,11 +200,10 @@ impl<'h> Podman<'h> {
         drivers.dedup();
         // The one that is configured comes first.
         drivers.sort_by_key(|driver| storage.driver.as_ref() != Some(driver));
-        let is_users = host
-            .stat(&root)
-            .ok()
-            .flatten()
-            .is_some_and(|stat| stat.uid != 0);
+        // In a user namespace its own store has root as its owner, and the user's marks.
+        let is_inside = host.is_live() && dir::is_in_user_namespace();
+        let owner = host.stat(&root).ok().flatten();
+        let is_users = is_inside || owner.is_some_and(|stat| stat.uid != 0);
         let stores = drivers.into_iter().map(|driver| {
             let has_mount_program =
                 host.read(&root.join(driver.as_bytes()).join(b".has-mount-program"));
@@ -427,12 +429,35 @@ impl<'h> Podman<'h> {
 
     fn label_container(&self, union: &mut Union, container: &ContainerRecord) {
         self.label_owner(union, container);
+        union.owners = self.owners_of(&container.layer);
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
         let mut images = self.image_records().into_iter();
         let image = images.find(|image| image.id == container.image);
         self.label_image(union, image.as_ref());
+    }
+
+    /// How the layers below a container's show their owners, where it has users of its own and
+    /// they were not copied for it.
+    fn owners_of(&self, layer: &str) -> Option<Arc<IdMap>> {
+        let own = self.layer_record(layer)?;
+        let below = self.layer_record(&own.parent)?;
+        if own.uidmap.is_empty() || below.uidmap == own.uidmap {
+            return None;
+        }
+        let ranges = |mapped: &[MappedIds]| {
+            let range = |ids: &MappedIds| IdRange {
+                stored: ids.container_id,
+                shown: ids.host_id,
+                size: ids.size,
+            };
+            mapped.iter().map(range).collect()
+        };
+        Some(Arc::new(IdMap {
+            users: ranges(&own.uidmap),
+            groups: ranges(&own.gidmap),
+        }))
     }
 
     fn label_image(&self, union: &mut Union, image: Option<&ImageRecord>) {
@@ -545,8 +570,14 @@ impl<'h> Podman<'h> {
         if self.copies() {
             return Some((id(first)?, Bytes::absolute(rest.iter().copied())));
         }
-        if *first == LINKS.as_bytes() {
-            let (name, rest) = rest.split_first()?;
+        // Where a container has users of its own, the layers below are mounted once more, with other
+        // owners: `<layer>/mapped/<number>/l/<short name>`.
+        let link = match rest {
+            _ if *first == LINKS.as_bytes() => rest.split_first(),
+            [b"mapped", _, links, rest @ ..] if *links == LINKS.as_bytes() => rest.split_first(),
+            _ => None,
+        };
+        if let Some((name, rest)) = link {
             return match self.linked().find(&id(name)?) {
                 Ok(linked::Parent::Layer { id, .. }) => {
                     Some((id, Bytes::absolute(rest.iter().copied())))

@@ -29,11 +29,24 @@ pub(super) struct LayerRecord {
     /// Bytes.
     #[serde(rename = "diff-size", default)]
     pub diff_size: Option<u64>,
+    /// The ids of the container's own users, where it has such.
+    #[serde(default, deserialize_with = "null_default")]
+    pub uidmap: Vec<MappedIds>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub gidmap: Vec<MappedIds>,
     #[serde(default, deserialize_with = "null_default")]
     pub flags: LayerFlags,
     /// The number of the store that has it.
     #[serde(skip)]
     pub home: usize,
+}
+
+/// `size` ids of a container from `container_id` on, and what they are outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) struct MappedIds {
+    pub container_id: u32,
+    pub host_id: u32,
+    pub size: u32,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

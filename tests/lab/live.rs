@@ -1,0 +1,510 @@
+//! Living engines: namespaces of their own, which end with the test and end everything in them,
+//! and what two directory trees differ in, found out without layerctl.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::fs::lgetxattr;
+use serde_json::Value;
+use walkdir::WalkDir;
+
+use super::{is_root, skip};
+use crate::docker_drivers::{Change, Entry, View, entry_of_row, kind_of_mode};
+use crate::lab::host::directories;
+use crate::lab::run::Output;
+
+/// What is done in a container that has busybox. Whatever `podman diff` can list.
+pub const CHANGE: &str = r#"
+set -eu
+mkdir -p /new/deep && echo made > /new/deep/file
+echo more:x:1:1::/:/bin/sh >> /etc/passwd
+chmod 600 /opt/app/1
+chown 12:34 /opt/app/2
+touch -d '2001-02-03 04:05:06' /opt/app/5
+chmod 700 /opt/app/6 && chmod 644 /opt/app/6
+echo as-it-is >> /opt/big
+rm /opt/app/7
+rm /opt/app/8 && echo other > /opt/app/8
+ln /opt/app/10 /opt/app/ten
+mv /opt/app/11 /opt/app/eleven
+rm /opt/tree/c/deep/er/file
+rm -r /opt/tree/d
+rm -r /opt/tree/f && echo "a file" > /opt/tree/f
+mv /opt/tree/g /opt/moved
+chmod 711 /opt/tree/h/deep
+rm /srv/link && mkdir /srv/link
+ln -s /opt/app /root/link
+ln -s ../../../../opt/../etc/passwd /root/up
+mkfifo /root/fifo
+mkdir /root/gone && rmdir /root/gone
+mkdir /root/odd && cd /root/odd
+for name in "$(printf 'new\nline')" "$(printf 'bell\007\033]0;title')" "$(printf '\377\376')" ' white space ' 'back\slash' 'a:b' -dash '"' "'" "$(printf '\342\200\256rtl')"
+do echo "$name" > "./$name"; done
+cd /opt/odd && rm ./a:b "./$(printf 'new\nline')" && echo more >> 'back\slash'
+"#;
+
+/// And whatever it cannot.
+pub const CHANGE_MORE: &str = r#"
+set -eu
+rm /opt/app/9 && mkdir /opt/app/9 && echo in > /opt/app/9/in
+rm -r /opt/tree/e && mkdir /opt/tree/e && echo again > /opt/tree/e/again && echo e > /opt/tree/e/file
+"#;
+
+/// Names that are AUFS's marks, and fuse-overlayfs's: to others they are names.
+pub const CHANGE_MARKS: &str = r#"
+cd /root/odd && for name in .wh.mine .wh..wh..opq; do echo "$name" > "$name"; done
+"#;
+
+/// A check of a living engine, and its name.
+pub type Check<E> = (&'static str, fn(&E));
+
+/// A test of a living engine: it runs this program again, where it can do no harm.
+pub struct Live {
+    /// Its whole name.
+    pub test: &'static str,
+    /// What the engine is called.
+    pub engine: &'static str,
+    /// The variable that forbids to skip it.
+    pub must: &'static str,
+    pub programs: &'static [&'static str],
+}
+
+/// Set in the namespaces: the test's directory.
+const INSIDE: &str = "LAYERCTL_LIVE_INSIDE";
+
+impl Live {
+    /// Runs what `start` and the checks say in namespaces of its own.
+    pub fn run<E>(&self, start: impl FnOnce(&Path) -> Result<E, String>, checks: &[Check<E>]) {
+        match std::env::var_os(INSIDE) {
+            Some(home) => self.inside(Path::new(&home), start, checks),
+            None => self.outside(),
+        }
+    }
+
+    fn not_here(&self, why: &str) {
+        let must = self.must;
+        assert!(
+            std::env::var_os(must).is_none(),
+            "{must} is set, but {}: {why}",
+            self.test
+        );
+        skip(&format!("no living {} is asked: {why}", self.engine));
+    }
+
+    fn outside(&self) {
+        if !is_root() {
+            return self.not_here("this is not root");
+        }
+        for program in self.programs {
+            if let Err(why) = asked(Command::new(program).arg("--version")) {
+                return self.not_here(&why);
+            }
+        }
+        if let Err(why) = asked(unshared().arg("true")) {
+            return self.not_here(&why);
+        }
+        let home = tempfile::Builder::new()
+            .prefix(&format!("layerctl-{}-", self.engine))
+            .tempdir()
+            .expect("a temporary directory");
+        // Ordinary users have their homes in it.
+        done(Command::new("chmod").arg("711").arg(home.path())).expect("our own directory");
+        let output = unshared()
+            .arg(std::env::current_exe().expect("this program has a path"))
+            .args(["--exact", self.test, "--nocapture"])
+            .env(INSIDE, home.path())
+            .output()
+            .expect("unshare ran before");
+        remove_cgroups(home.path());
+        let said = String::from_utf8_lossy(&output.stderr);
+        let passed = String::from_utf8_lossy(&output.stdout).contains("1 passed");
+        assert!(output.status.success() && passed, "{said}");
+        eprint!("{said}");
+    }
+
+    fn inside<E>(
+        &self,
+        home: &Path,
+        start: impl FnOnce(&Path) -> Result<E, String>,
+        checks: &[Check<E>],
+    ) {
+        let began = Instant::now();
+        let engine = match hide_the_host(home).and_then(|()| start(home)) {
+            Ok(engine) => engine,
+            Err(why) => return self.not_here(&why),
+        };
+        eprintln!("{} was made in {:?}", self.engine, began.elapsed());
+        let is_wrong = |check: &fn(&E)| {
+            let began = Instant::now();
+            let failed = catch_unwind(AssertUnwindSafe(|| check(&engine))).is_err();
+            (failed, began.elapsed())
+        };
+        let mut wrong = Vec::new();
+        for (name, check) in checks {
+            let (failed, time) = is_wrong(check);
+            eprintln!("{name}: {time:?}");
+            if failed {
+                wrong.push(*name);
+            }
+        }
+        drop(engine);
+        assert!(wrong.is_empty(), "wrong: {wrong:?}");
+    }
+}
+
+/// Runs a program in namespaces that end with it, and end everything in them. So does a hang.
+fn unshared() -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "300", "unshare"]);
+    command.args(["--mount", "--propagation", "private", "--net"]);
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command
+}
+
+/// The name of the control group of all containers.
+pub fn cgroup(home: &Path) -> OsString {
+    home.file_name().expect("a name of our own").to_owned()
+}
+
+/// Engines remove their containers' groups, unless they were killed.
+fn remove_cgroups(home: &Path) {
+    let group = cgroup(home);
+    let mut roots = vec![PathBuf::from("/sys/fs/cgroup")];
+    let hierarchies = fs::read_dir(&roots[0]).into_iter().flatten().flatten();
+    roots.extend(hierarchies.map(|entry| entry.path()));
+    for at in roots.iter().map(|root| root.join(&group)) {
+        for entry in WalkDir::new(&at).contents_first(true).into_iter().flatten() {
+            if entry.file_type().is_dir() {
+                // One that is still in use stays, as an empty directory.
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+}
+
+/// Mounts over what an engine writes outside of its own directories, and over what other engines
+/// have on this machine.
+fn hide_the_host(home: &Path) -> Result<(), String> {
+    let mount = || Command::new("mount");
+    // On an overlay, as in many containers, nothing can be the upper directory of another.
+    let probe = home.join("probe");
+    let overlay = || {
+        for name in ["lower", "upper", "work", "mount"] {
+            fs::create_dir_all(probe.join(name)).expect("a directory of our own");
+        }
+        let mut command = mount();
+        command
+            .current_dir(&probe)
+            .args(["-t", "overlay", "overlay", "-o"])
+            .args(["lowerdir=lower,upperdir=upper,workdir=work", "mount"]);
+        done(&mut command)
+    };
+    if overlay().is_err() {
+        done(
+            mount()
+                .args(["-t", "tmpfs", "-o", "mode=711", "tmpfs"])
+                .arg(home),
+        )?;
+        overlay()?;
+    }
+    done(Command::new("umount").arg(probe.join("mount")))?;
+    let etc = home.join("etc");
+    done(Command::new("cp").args(["-a", "/etc"]).arg(&etc))?;
+    done(mount().arg("--bind").arg(&etc).arg("/etc"))?;
+    done(mount().args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]))?;
+    for engine in ["containerd", "containers", "docker", "rancher"] {
+        let at = Path::new("/var/lib").join(engine);
+        if at.is_dir() {
+            done(mount().args(["-t", "tmpfs", "tmpfs"]).arg(at))?;
+        }
+    }
+    Ok(())
+}
+
+// ---- programs ----
+
+/// What a program prints, or what it complains of.
+pub fn asked(command: &mut Command) -> Result<Vec<u8>, String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(format!(
+            "{command:?}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )),
+    }
+}
+
+pub fn done(command: &mut Command) -> Result<(), String> {
+    asked(command).map(|_| ())
+}
+
+/// The program that containers have, which has to run without libraries.
+pub fn busybox(root: &Path) -> Result<(), String> {
+    fs::create_dir_all(root.join("bin")).expect("a directory of our own");
+    fs::copy("/bin/busybox", root.join("bin/busybox"))
+        .map_err(|error| format!("/bin/busybox: {error}"))?;
+    let mut command = Command::new("chroot");
+    let is_static = done(command.arg(root).args(["/bin/busybox", "true"]));
+    is_static.map_err(|why| format!("/bin/busybox does not run without libraries: {why}"))
+}
+
+// ---- what lies on disk ----
+
+/// What changes whenever anything changes.
+pub type Snapshot = BTreeMap<PathBuf, (u64, u32, u64, u64, [i64; 4])>;
+
+pub fn snapshot(root: &Path) -> Snapshot {
+    let mut found = Snapshot::new();
+    // Without the containers' mounts, which are file systems of their own.
+    for entry in WalkDir::new(root).same_file_system(true) {
+        let entry = entry.expect("root may read it");
+        let meta = entry.metadata().expect("nobody removes it");
+        let times = [
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        ];
+        let fact = (meta.ino(), meta.mode(), meta.nlink(), meta.size(), times);
+        found.insert(entry.into_path(), fact);
+    }
+    found
+}
+
+#[track_caller]
+pub fn assert_untouched(before: &Snapshot, after: &Snapshot, what: &str) {
+    let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
+    let touched: Vec<&PathBuf> = paths
+        .into_iter()
+        .filter(|path| before.get(*path) != after.get(*path))
+        .collect();
+    assert!(touched.is_empty(), "{what} touched {touched:#?}");
+}
+
+// ---- what a directory shows ----
+
+/// One name of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    mode: u32,
+    owner: (u32, u32),
+    device: u64,
+    size: u64,
+    time: (i64, i64),
+    capability: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
+}
+
+/// Everything below a directory, without it, by its path from there.
+pub type Tree = BTreeMap<Vec<u8>, Node>;
+
+/// Reads a mounted tree, without what is mounted below it.
+pub fn tree(root: &Path) -> Tree {
+    let mut found = Tree::new();
+    for entry in WalkDir::new(root).min_depth(1).same_file_system(true) {
+        let entry = entry.expect("root may read it");
+        let meta = match entry.metadata() {
+            Ok(meta) => meta,
+            // Listed, and not to be found (54).
+            Err(error)
+                if error.io_error().map(io::Error::kind) == Some(io::ErrorKind::NotFound) =>
+            {
+                continue;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let mut value = [0; 64];
+        let capability = lgetxattr(entry.path(), "security.capability", &mut value).ok();
+        let node = Node {
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
+            device: meta.rdev(),
+            size: meta.size(),
+            time: (meta.mtime(), meta.mtime_nsec()),
+            capability: capability.map(|length| value[..length].to_vec()),
+            target: meta.is_symlink().then(|| {
+                let target = fs::read_link(entry.path()).expect("a link");
+                target.into_os_string().as_bytes().to_vec()
+            }),
+        };
+        let inside = entry.path().strip_prefix(root).expect("below it");
+        found.insert([b"/", inside.as_os_str().as_bytes()].concat(), node);
+    }
+    found
+}
+
+/// A tree as whoever has other ids sees it.
+pub fn shift_owners(tree: &mut Tree, by: u32) {
+    for node in tree.values_mut() {
+        node.owner = (node.owner.0 + by, node.owner.1 + by);
+    }
+}
+
+impl Node {
+    fn is_directory(&self) -> bool {
+        self.mode >> 12 == 0o04
+    }
+
+    /// As docker compares (60).
+    fn differs_from(&self, other: &Node) -> bool {
+        let of = |node: &Node| {
+            let of_file = (!node.is_directory()).then_some((node.size, node.time));
+            let capability = node.capability.clone();
+            (node.mode, node.owner, node.device, of_file, capability)
+        };
+        of(self) != of(other)
+    }
+}
+
+/// The view as `ls -R -l` tells it.
+pub fn view(tree: &Tree) -> View {
+    tree.iter()
+        .map(|(path, node)| {
+            let kind = kind_of_mode(node.mode);
+            let entry = Entry {
+                kind: kind.into(),
+                rights: Some((node.mode & 0o7777, node.owner.0.into(), node.owner.1.into())),
+                size: (kind == "file").then_some(node.size),
+                target: node.target.clone(),
+            };
+            (path.clone(), entry)
+        })
+        .collect()
+}
+
+fn parent(path: &[u8]) -> Option<&[u8]> {
+    let slash = path.iter().rposition(|&byte| byte == b'/')?;
+    (slash > 0).then(|| &path[..slash])
+}
+
+/// What `docker diff` would have to say of two trees: a directory that is gone is said once, and
+/// one in which something changed is changed.
+pub fn differences(below: &Tree, above: &Tree) -> BTreeSet<Change> {
+    let mut found = BTreeSet::new();
+    for (path, node) in above {
+        match below.get(path) {
+            None => {
+                found.insert((b'A', path.clone()));
+            }
+            Some(old) if node.differs_from(old) => {
+                found.insert((b'C', path.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    for path in below.keys().filter(|path| !above.contains_key(*path)) {
+        // What was in a directory goes with it, be it gone or another kind of thing now.
+        let is_first = parent(path).is_none_or(|up| above.get(up).is_some_and(Node::is_directory));
+        if is_first {
+            found.insert((b'D', path.clone()));
+        }
+    }
+    let changed: Vec<Vec<u8>> = found.iter().map(|(_, path)| path.clone()).collect();
+    for path in changed {
+        let mut up = parent(&path);
+        while let Some(path) = up {
+            if below.contains_key(path) {
+                found.insert((b'C', path.to_vec()));
+            }
+            up = parent(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn trees_differ_as_docker_compares_them() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let make = |side: &str, files: &[&str]| {
+        for file in files {
+            let at = home.path().join(side).join(file);
+            fs::create_dir_all(at.parent().expect("below it")).expect("our own directory");
+            fs::write(at, file).expect("our own directory");
+        }
+        tree(&home.path().join(side))
+    };
+    let below = make(
+        "below",
+        &["gone/a/b", "kept/one", "was/directory", "was-file"],
+    );
+    let above = make("above", &["kept/two", "new/a", "was", "was-file/in"]);
+    let found = differences(&below, &above);
+    let lines: Vec<String> = found.iter().map(line).collect();
+    let expected = [
+        "A /kept/two",
+        "A /new",
+        "A /new/a",
+        "A /was-file/in",
+        "C /kept",
+        "C /was",
+        "C /was-file",
+        "D /gone",
+        "D /kept/one",
+    ];
+    assert_eq!(lines, expected);
+}
+
+// ---- what is compared ----
+
+fn line((letter, path): &Change) -> String {
+    format!("{} {}", *letter as char, path.escape_ascii())
+}
+
+#[track_caller]
+pub fn assert_changes(what: &str, ours: &BTreeSet<Change>, truth: &BTreeSet<Change>) {
+    let only = |these: &BTreeSet<Change>, those: &BTreeSet<Change>| {
+        these.difference(those).map(line).collect::<Vec<_>>()
+    };
+    assert!(
+        ours == truth,
+        "{what}\nonly ours: {:#?}\nonly the truth: {:#?}",
+        only(ours, truth),
+        only(truth, ours)
+    );
+}
+
+/// Whether `ls -R -l` told what is to be seen.
+#[track_caller]
+pub fn assert_view(what: &str, listed: Output, seen: &View) {
+    let rows = listed.exits(0).rows();
+    let ours: View = rows.iter().map(entry_of_row).collect();
+    assert_eq!(ours.len(), rows.len(), "{what}: a name twice");
+    let paths: BTreeSet<&Vec<u8>> = seen.keys().chain(ours.keys()).collect();
+    let wrong: Vec<String> = paths
+        .into_iter()
+        .filter(|path| seen.get(*path) != ours.get(*path))
+        .map(|path| {
+            let path_said = path.escape_ascii();
+            let (seen, ours) = (seen.get(path), ours.get(path));
+            format!("{path_said}\n  seen: {seen:?}\n  ours: {ours:?}")
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{what}\n{}", wrong.join("\n"));
+}
+
+/// Whether a row of `branches` has these directories.
+#[track_caller]
+pub fn assert_directories(what: &str, row: &Value, expected: &[Vec<u8>]) {
+    let spelled = |all: &[Vec<u8>]| -> Vec<String> {
+        let spelled = all.iter().map(|path| path.escape_ascii().to_string());
+        spelled.collect()
+    };
+    assert_eq!(spelled(&directories(row)), spelled(expected), "{what}");
+}
+
+pub fn os(bytes: &[u8]) -> &OsStr {
+    OsStr::from_bytes(bytes)
+}
