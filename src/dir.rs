@@ -227,15 +227,25 @@ impl Dir {
     /// device would act.
     pub fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
         let fd = self.fd()?;
-        match self.stat(name)? {
-            Some(stat) if stat.kind == Kind::File => {}
-            Some(stat) if stat.kind == Kind::Symlink => return Err(Errno::LOOP),
-            Some(_) => return Err(Errno::INVAL),
-            None => return Err(Errno::NOENT),
+        // Found first without being opened, so that what takes its place meanwhile is not either.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = fs::openat(&*fd, name, flags, Mode::empty())?;
+        match FileType::from_raw_mode(fs::fstat(&found)?.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Symlink => return Err(Errno::LOOP),
+            _ => return Err(Errno::INVAL),
         }
-        let flags =
-            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = without_atime(flags, |flags| fs::openat(&*fd, name, flags, Mode::empty()))?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let opened = without_atime(flags, |flags| fs::open(&path[..], flags, Mode::empty()));
+        let file = match opened {
+            // Without /proc there is but the name.
+            Err(Errno::NOENT) => {
+                let flags = flags | OFlags::NOFOLLOW;
+                without_atime(flags, |flags| fs::openat(&*fd, name, flags, Mode::empty()))?
+            }
+            opened => opened?,
+        };
         match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
             FileType::RegularFile => Ok(file),
             _ => Err(Errno::INVAL),

@@ -23,10 +23,15 @@ const FILE_MAX: u64 = 64 << 20;
 /// How many directories are kept open for what is asked next.
 const PARENTS_MAX: usize = 1024;
 
+/// The longest path that is opened part by part from what is open already, in bytes: no longer
+/// one is a path to the kernel.
+const PATH_MAX: usize = 4096;
+
 /// Whether a path has no part that leads up, and ends in a name.
 fn is_plain(path: &Bytes) -> bool {
     let bytes = path.as_bytes();
-    bytes.starts_with(b"/")
+    bytes.len() < PATH_MAX
+        && bytes.starts_with(b"/")
         && !bytes.ends_with(b"/")
         && !bytes.ends_with(b"/.")
         && path.components().next().is_some()

@@ -319,6 +319,8 @@ impl Containerd {
             ["run", "--rm", "--cgroup=", IMAGE, "first", "true"],
         );
         done(&mut run)?;
+        // What was removed there is collected soon after, and with it what nothing refers to yet.
+        std::thread::sleep(Duration::from_secs(2));
         let top = containerd.chain_ids().pop().expect("a layer at least");
         let view = ["snapshots", "view", "image", &top];
         done(&mut containerd.ctr(DEFAULT, view))?;

@@ -25,3 +25,4 @@ mod restore;
 mod schema;
 mod target;
 mod trouble;
+mod trust;

@@ -36,7 +36,23 @@ struct Step {
     empty_layer: bool,
 }
 
+/// No image's configuration is nearly as large, in bytes.
+const CONFIG_MAX: usize = 4 << 20;
+
 impl ImageConfig {
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<ImageConfig, String> {
+        if bytes.len() > CONFIG_MAX {
+            return Err("is larger than 4 MiB, which no image's configuration is".into());
+        }
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err("is a list, not an object".into());
+        }
+        serde_json::from_slice(bytes)
+            .map_err(|error| format!("is no image's configuration: {error}"))
+    }
+
     /// The layers' contents by their digests, bottom first.
     ///
     /// # Errors

@@ -105,7 +105,8 @@ impl Containerd<'_> {
             let document = self.document(&at)?;
             if let Some(config) = document.config {
                 let (path, bytes) = self.blob(&config.digest)?;
-                let read = serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))?;
+                let read = ImageConfig::parse(&bytes);
+                let read = read.map_err(|what| Error::damaged(path, what))?;
                 let layers = document.layers.unwrap_or_default();
                 size += layers.iter().map(|layer| layer.size).sum::<u64>() + config.size;
                 return Ok(Content { config: read, size });

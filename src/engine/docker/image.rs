@@ -124,7 +124,9 @@ impl Docker<'_> {
         if !is_id(id) {
             return Err(Error::damaged(path, "is not an image id"));
         }
-        let config: ImageConfig = read_json(self.host, &path)?;
+        let bytes = self.host.read(&path)?;
+        let config = ImageConfig::parse(&bytes);
+        let config = config.map_err(|what| Error::damaged(path.clone(), what))?;
         let diff_ids = config
             .diff_ids()
             .map_err(|what| Error::damaged(path.clone(), what))?;

@@ -36,6 +36,12 @@ impl Docker<'_> {
         })
     }
 
+    /// The containerds whose data are in this data directory.
+    pub(super) fn own_containerds(&self) -> impl Iterator<Item = &Containerd<'_>> {
+        let all = self.containerds().iter();
+        all.filter(|of| of.root().strip_prefix(&self.root).is_some())
+    }
+
     /// The containerd that has a container's snapshot.
     fn containerd_of(&self, container: &Container) -> Option<&Containerd<'_>> {
         // What a graph driver keeps has an entry here.

@@ -7,6 +7,7 @@ use super::driver::{Driver, Stacking};
 use super::layer::Layer;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
+use crate::engine::Engine;
 use crate::engine::bolt::{Database, Item};
 use crate::engine::inventory::{INIT, Image, LayerName, is_id};
 use crate::engine::linked::LINKS;
@@ -57,6 +58,23 @@ impl Docker<'_> {
                     containers,
                     images,
                 });
+            }
+        }
+        uses.extend(self.snapshot_uses()?);
+        Ok(uses)
+    }
+
+    /// The snapshots of the daemon's own containerd.
+    fn snapshot_uses(&self) -> Result<Vec<LayerUse>> {
+        let mut uses = Vec::new();
+        for containerd in self.own_containerds() {
+            for mut of in containerd.layer_uses()? {
+                for user in &mut of.containers {
+                    if let Ok(container) = self.container(&user.id) {
+                        user.name = container.name;
+                    }
+                }
+                uses.push(of);
             }
         }
         Ok(uses)
@@ -281,6 +299,15 @@ impl Docker<'_> {
             [b"containers", id, ..] => Space::Container(text(id)),
             [b"volumes", ..] => Space::Volumes,
             [b"buildkit", ..] => Space::BuildCache,
+            [b"containerd", b"daemon", rest @ ..] => {
+                let inside = Bytes::absolute(rest.iter().copied());
+                let mut own = self.own_containerds();
+                own.next()
+                    .map_or(Space::Records, |of| match of.space_of(&inside) {
+                        space @ Space::Layer { .. } => space,
+                        _ => Space::Records,
+                    })
+            }
             [b"image" | b"graph" | b"containerd", ..] => Space::Records,
             _ => Space::Other,
         }

@@ -429,7 +429,7 @@ impl<'h> Podman<'h> {
 
     fn label_container(&self, union: &mut Union, container: &ContainerRecord) {
         self.label_owner(union, container);
-        union.owners = self.owners_of(&container.layer);
+        union.owners = self.owners_of(container);
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
@@ -440,10 +440,10 @@ impl<'h> Podman<'h> {
 
     /// How the layers below a container's show their owners, where it has users of its own and
     /// they were not copied for it.
-    fn owners_of(&self, layer: &str) -> Option<Arc<IdMap>> {
-        let own = self.layer_record(layer)?;
-        let below = self.layer_record(&own.parent)?;
-        if own.uidmap.is_empty() || below.uidmap == own.uidmap {
+    fn owners_of(&self, container: &ContainerRecord) -> Option<Arc<IdMap>> {
+        let layer = self.layer_record(&container.layer)?;
+        let below = self.layer_record(&layer.parent)?;
+        if container.uidmap.is_empty() || below.uidmap == container.uidmap {
             return None;
         }
         let ranges = |mapped: &[MappedIds]| {
@@ -455,8 +455,8 @@ impl<'h> Podman<'h> {
             mapped.iter().map(range).collect()
         };
         Some(Arc::new(IdMap {
-            users: ranges(&own.uidmap),
-            groups: ranges(&own.gidmap),
+            users: ranges(&container.uidmap),
+            groups: ranges(&container.gidmap),
         }))
     }
 
@@ -498,11 +498,8 @@ impl<'h> Podman<'h> {
             None => config,
         };
         let bytes = self.image_data(&record, &config)?;
-        let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| {
-            let what = format!(
-                "the configuration of image {} is damaged: {error}",
-                record.id
-            );
+        let config = ImageConfig::parse(&bytes).map_err(|what| {
+            let what = format!("the configuration of image {} {what}", record.id);
             Error::damaged(self.kind_of(&self.stores[record.home], "images"), what)
         })?;
         let diff_ids = config.diff_ids().map_err(|what| {

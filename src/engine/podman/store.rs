@@ -29,11 +29,9 @@ pub(super) struct LayerRecord {
     /// Bytes.
     #[serde(rename = "diff-size", default)]
     pub diff_size: Option<u64>,
-    /// The ids of the container's own users, where it has such.
+    /// The ids for which its content was copied, where that is so.
     #[serde(default, deserialize_with = "null_default")]
     pub uidmap: Vec<MappedIds>,
-    #[serde(default, deserialize_with = "null_default")]
-    pub gidmap: Vec<MappedIds>,
     #[serde(default, deserialize_with = "null_default")]
     pub flags: LayerFlags,
     /// The number of the store that has it.
@@ -92,6 +90,11 @@ pub(super) struct ContainerRecord {
     metadata: String,
     #[serde(default, deserialize_with = "null_default")]
     pub created: String,
+    /// The ids of its own users, where it has such.
+    #[serde(default, deserialize_with = "null_default")]
+    pub uidmap: Vec<MappedIds>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub gidmap: Vec<MappedIds>,
 }
 
 /// What the engine that made a container noted beside it.

@@ -1,0 +1,544 @@
+//! `du`: the parts add up to what a walk of the store finds, each is what its layers take, and
+//! nothing is counted that lies elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use walkdir::WalkDir;
+
+use crate::lab::host::Host;
+use crate::lab::run::{self, text};
+use crate::lab::{archive, is_root, skip};
+use crate::whois::{self, Known, Store, can_unpack, captured, stores};
+
+/// Set where a test runs again with a btrfs mounted: the root of the host that has it.
+const ON_BTRFS: &str = "LAYERCTL_DU_ON_BTRFS";
+
+/// Bytes on disk of a tree: blocks, hard links once.
+fn size(at: &Path) -> u64 {
+    let mut seen = HashSet::new();
+    let mut bytes = 0;
+    for entry in WalkDir::new(at) {
+        let entry = entry.unwrap_or_else(|error| panic!("{error}"));
+        let meta = entry.metadata().expect("our own");
+        if meta.is_dir() || meta.nlink() < 2 || seen.insert((meta.dev(), meta.ino())) {
+            bytes += meta.blocks() * 512;
+        }
+    }
+    bytes
+}
+
+fn number(row: &Value, field: &str) -> u64 {
+    row[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no {field} in {row}"))
+}
+
+fn rows(host: &Host) -> Vec<Value> {
+    host.jsonl(["du"]).exits(0).rows()
+}
+
+fn row<'a>(rows: &'a [Value], kind: &str) -> &'a Value {
+    let mut of_kind = rows.iter().filter(|row| row["kind"] == kind);
+    let found = of_kind.next();
+    assert!(of_kind.next().is_none(), "several of {kind}");
+    found.unwrap_or_else(|| panic!("no {kind}"))
+}
+
+#[track_caller]
+fn adds_up(rows: &[Value]) -> u64 {
+    let total = number(row(rows, "total"), "size");
+    let parts = rows.iter().filter(|row| row["kind"] != "total");
+    let sum: u64 = parts.map(|row| number(row, "size")).sum();
+    assert_eq!(sum, total);
+    total
+}
+
+/// All of the store that is a layer's, not only its content.
+fn layer_size(store: &Store, layer: &Known) -> u64 {
+    let parents = format!("{}/aufs/layers/{}", store.root, layer.id);
+    let parents = fs::symlink_metadata(store.host.at(parents));
+    size(&store.host.at(&layer.directory)) + parents.map_or(0, |meta| meta.blocks() * 512)
+}
+
+/// The sizes of the ten largest files of a layer's content.
+fn largest(store: &Store, layer: &Known) -> Vec<u64> {
+    let content = store.host.at(&layer.content);
+    let files = WalkDir::new(content)
+        .into_iter()
+        .map(|of| of.expect("our own"));
+    let files = files.filter(|of| of.file_type().is_file());
+    let mut seen = HashSet::new();
+    let mut sizes: Vec<u64> = files
+        .map(|of| of.metadata().expect("our own"))
+        .filter(|meta| seen.insert((meta.dev(), meta.ino())))
+        .map(|meta| meta.blocks() * 512)
+        .collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    sizes.retain(|size| *size > 0);
+    sizes.truncate(10);
+    sizes
+}
+
+/// Demands that the files are in the layer, and that they are its largest.
+fn largest_are_right(store: &Store, layer: &Known, row: &Value) {
+    let listed = row["largest"].as_array().cloned().unwrap_or_default();
+    let mut sizes = Vec::new();
+    for file in &listed {
+        let size = number(file, "size");
+        let path = run::bytes(&file["path"]);
+        let path = [layer.content.as_bytes(), &path].concat();
+        let at = store.host.at(OsStr::from_bytes(&path));
+        let meta = fs::symlink_metadata(&at).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert_eq!(meta.blocks() * 512, size, "{file}");
+        sizes.push(size);
+    }
+    sizes.retain(|size| *size > 0);
+    let right = largest(store, layer);
+    assert_eq!(sizes, right, "{} {}: {row}", store.name, layer.id);
+}
+
+/// What is wrong in the rows of a store.
+fn is_right(store: &Store) {
+    let rows = rows(&store.host);
+    assert_eq!(
+        adds_up(&rows),
+        size(&store.host.at(store.root)),
+        "{}",
+        store.name
+    );
+    for row in &rows {
+        assert_eq!(row["engine"], store.engine, "{row}");
+        assert_eq!(row["store"], store.root, "{row}");
+    }
+    let of_kind = |kind: &str| -> BTreeMap<&str, &Value> {
+        let rows = rows.iter().filter(|row| row["kind"] == kind);
+        rows.map(|row| (text(row, "id"), row)).collect()
+    };
+    let containers = of_kind("container");
+    let mut known: BTreeMap<&str, u64> = BTreeMap::new();
+    for layer in &store.layers {
+        for id in layer.containers.keys() {
+            *known.entry(id).or_default() += layer_size(store, layer);
+        }
+    }
+    let mut files = BTreeSet::new();
+    for parent in [
+        "containers",
+        "overlay-containers",
+        "vfs-containers",
+        "io.containerd.grpc.v1.cri/containers",
+        "io.containerd.grpc.v1.cri/sandboxes",
+    ] {
+        for id in store.list(&format!("{}/{parent}", store.root)) {
+            let at = store.host.at(format!("{}/{parent}/{id}", store.root));
+            if let Some(known) = known.get_mut(id.as_str()).filter(|_| at.is_dir()) {
+                *known += size(&at);
+                files.insert((id, size(&at)));
+            }
+        }
+    }
+    assert_eq!(
+        containers.keys().copied().collect::<Vec<_>>(),
+        known.keys().copied().collect::<Vec<_>>(),
+        "{}",
+        store.name
+    );
+    for (id, row) in &containers {
+        assert_eq!(number(row, "size"), known[id], "{}: {row}", store.name);
+    }
+    for (id, size) in files {
+        assert_eq!(number(containers[id.as_str()], "files"), size, "{id}");
+    }
+    // An image that another was built on is no image of its own.
+    let images = of_kind("image");
+    let (mut unique, mut shared) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new());
+    let mut of_several = 0;
+    for layer in store.layers.iter().filter(|of| of.kind == "image") {
+        let users = layer.images.iter().map(|(id, ..)| id.as_str());
+        let users: BTreeSet<&str> = users.filter(|id| images.contains_key(id)).collect();
+        let size = layer_size(store, layer);
+        let into = if users.len() == 1 {
+            &mut unique
+        } else {
+            &mut shared
+        };
+        for user in &users {
+            *into.entry(user).or_default() += size;
+        }
+        of_several += if users.len() == 1 { 0 } else { size };
+    }
+    for (id, row) in &images {
+        let of = |sizes: &BTreeMap<&str, u64>| sizes.get(id).copied().unwrap_or_default();
+        assert_eq!(number(row, "size"), of(&unique), "{}: {row}", store.name);
+        assert_eq!(number(row, "shared"), of(&shared), "{}: {row}", store.name);
+    }
+    for (id, tags) in &store.tags {
+        assert!(
+            tags.is_empty() || images.contains_key(id.as_str()),
+            "{}: {id}",
+            store.name
+        );
+    }
+    assert_eq!(
+        number(row(&rows, "shared"), "size"),
+        of_several,
+        "{}",
+        store.name
+    );
+    let unused = store
+        .layers
+        .iter()
+        .filter(|of| ["unused", ""].contains(&of.kind));
+    let unused: u64 = unused.map(|of| layer_size(store, of)).sum();
+    assert_eq!(
+        number(row(&rows, "unused"), "size"),
+        unused,
+        "{}",
+        store.name
+    );
+    for (kind, part) in [("volumes", "volumes"), ("build-cache", "buildkit")] {
+        let at = store.host.at(format!("{}/{part}", store.root));
+        let size = if at.exists() { size(&at) } else { 0 };
+        assert_eq!(
+            number(row(&rows, kind), "size"),
+            size,
+            "{}: {kind}",
+            store.name
+        );
+    }
+}
+
+#[test]
+fn the_parts_add_up() {
+    // Those of the others are looked at one by one, too.
+    for store in stores().iter().filter(|of| of.name == "docker-29") {
+        let rows = rows(&store.host);
+        assert_eq!(
+            adds_up(&rows),
+            size(&store.host.at(store.root)),
+            "{}",
+            store.name
+        );
+    }
+    if can_unpack() {
+        let host = Host::captured("aufs-plain-01-mounted");
+        assert_eq!(rows(&host), Vec::<Value>::new());
+    }
+}
+
+#[test]
+fn each_part_is_right() {
+    for store in stores().iter().filter(|of| of.name != "docker-29") {
+        is_right(store);
+    }
+}
+
+#[test]
+fn dockers_snapshots_are_counted_as_layers() {
+    for store in stores().iter().filter(|of| of.name == "docker-29") {
+        is_right(store);
+    }
+}
+
+#[test]
+fn the_largest_files_of_a_container_are_shown() {
+    let is_small = |of: &&Store| {
+        [
+            "docker-fuse-overlayfs",
+            "docker-vfs",
+            "containerd-overlayfs",
+        ]
+        .contains(&of.name)
+    };
+    for store in stores().iter().filter(is_small) {
+        let rows = rows(&store.host);
+        for layer in store.layers.iter().filter(|of| of.kind == "container") {
+            let (id, _) = layer.containers.first_key_value().expect("one");
+            let row = rows.iter().find(|row| row["id"] == id.as_str());
+            largest_are_right(store, layer, row.expect("its row"));
+        }
+    }
+}
+
+#[test]
+fn the_layers_of_a_target() {
+    for store in stores().iter().filter(|of| {
+        [
+            "docker-fuse-overlayfs",
+            "docker-aufs-webapp",
+            "podman-vfs",
+            "containerd-overlayfs",
+        ]
+        .contains(&of.name)
+    }) {
+        let container = store.layers.iter().find(|of| of.kind == "container");
+        let (container, _) = container
+            .expect("one")
+            .containers
+            .first_key_value()
+            .expect("one");
+        let tagged = store
+            .tags
+            .iter()
+            .find_map(|(id, tags)| Some((id, tags.first()?)));
+        let (image, tag) = tagged.expect("an image with a name");
+        for (target, is_container) in [(container, true), (tag, false)] {
+            let rows = store.host.jsonl(["du", target]).exits(0).rows();
+            // Each layer of vfs holds all.
+            assert!(
+                rows.len() > 1 || store.name == "podman-vfs",
+                "{}: {target}",
+                store.name
+            );
+            let mut shown = BTreeSet::new();
+            for row in &rows {
+                assert_eq!(row["kind"], "layer", "{row}");
+                let layer = store.layers.iter().find(|of| row["id"] == of.id.as_str());
+                let layer = layer.unwrap_or_else(|| panic!("{}: {row}", store.name));
+                assert_eq!(number(row, "size"), layer_size(store, layer), "{row}");
+                shown.insert(&layer.id);
+            }
+            if !is_container {
+                let own = store
+                    .layers
+                    .iter()
+                    .filter(|of| of.images.iter().any(|(id, ..)| id == image));
+                let own: BTreeSet<&String> = own.map(|of| &of.id).collect();
+                // The same image in two namespaces has two stacks.
+                assert!(shown.is_subset(&own), "{}: {target}", store.name);
+                let count = own.len();
+                assert!(
+                    shown.len() == count || store.engine == "containerd",
+                    "{target}"
+                );
+            } else {
+                assert_eq!(text(&rows[0], "id"), {
+                    let own = store
+                        .layers
+                        .iter()
+                        .find(|of| of.kind == "container" && of.containers.contains_key(container));
+                    own.expect("its layer").id.as_str()
+                });
+            }
+        }
+        store.host.jsonl(["du", "nothing-of-the-kind"]).exits(2);
+    }
+}
+
+#[test]
+fn blocks_are_counted_once() {
+    if !can_unpack() {
+        return;
+    }
+    let store = captured("docker-vfs");
+    let before = adds_up(&rows(&store.host));
+    let layer = store
+        .layers
+        .iter()
+        .find(|of| of.kind == "container")
+        .expect("one");
+    let at = store.host.at(&layer.directory);
+    // A gigabyte that takes 64 KiB.
+    let sparse = File::create(at.join("sparse")).expect("our own");
+    sparse.set_len(1 << 30).expect("a hole");
+    sparse
+        .write_all_at(&[1; 1 << 16], 1 << 29)
+        .expect("our own");
+    sparse.sync_all().expect("our own");
+    fs::write(at.join("one"), [1; 1 << 15]).expect("our own");
+    File::open(at.join("one"))
+        .and_then(|file| file.sync_all())
+        .expect("our own");
+    fs::hard_link(at.join("one"), at.join("two")).expect("our own");
+    let rows = rows(&store.host);
+    let after = adds_up(&rows);
+    assert_eq!(after, size(&store.host.at(store.root)));
+    assert!(
+        (96 << 10..1 << 20).contains(&(after - before)),
+        "{before} {after}"
+    );
+    let (id, _) = layer.containers.first_key_value().expect("one");
+    let row = rows
+        .iter()
+        .find(|row| row["id"] == id.as_str())
+        .expect("its row");
+    assert_eq!(row["largest"][0]["path"], "/sparse", "{row}");
+    largest_are_right(&store, layer, row);
+}
+
+/// A mount namespace of its own: whatever becomes of the tests, no mount outlives them.
+fn alone(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            script,
+            "sh",
+        ])
+        .env("TZ", "UTC");
+    command
+}
+
+#[test]
+fn what_is_mounted_in_the_store_lies_elsewhere() {
+    if !can_unpack() {
+        return;
+    }
+    let store = captured("docker-fuse-overlayfs");
+    let layer = store
+        .layers
+        .iter()
+        .find(|of| of.kind == "container")
+        .expect("one");
+    let merged = format!("{}/merged", layer.directory);
+    let volume = format!("{}/volumes/data", store.root);
+    // Even where nothing is mounted, a union's mount point shows what is counted elsewhere.
+    let in_merged = store.host.at(&merged);
+    store.host.dir(&merged).dir(&volume).dir("/elsewhere");
+    store.host.file("/elsewhere/big", vec![1; 1 << 16]);
+    let before = adds_up(&rows(&store.host));
+    store
+        .host
+        .file(format!("{merged}/not/counted"), vec![1; 1 << 16]);
+    assert_eq!(adds_up(&rows(&store.host)), before);
+    fs::remove_dir_all(in_merged.join("not")).expect("our own");
+    let points = [store.host.at(&merged), store.host.at(&volume)];
+    let hidden: u64 = points.iter().map(|at| size(at)).sum();
+    let script = r#"mount --bind "$1" "$2"; mount -t tmpfs none "$3"; dd if=/dev/zero of="$3/file" bs=64k count=1 2>/dev/null; shift 3; exec "$@""#;
+    let output = run::run(
+        alone(script)
+            .arg(store.host.at("/elsewhere"))
+            .args(&points)
+            .arg(env!("CARGO_BIN_EXE_layerctl"))
+            .args(run::jsonl(&store.host.root, ["du"])),
+    );
+    if output.stderr.contains("unshare:") || output.stderr.contains("mount:") {
+        return skip(&format!("nothing can be mounted: {}", output.stderr));
+    }
+    let rows = output.exits(0).rows();
+    assert_eq!(adds_up(&rows), before - hidden);
+}
+
+#[test]
+fn the_subvolumes_of_a_btrfs_are_walked() {
+    if let Some(root) = std::env::var_os(ON_BTRFS) {
+        let store = whois::existing("docker-btrfs", Host::existing(Path::new(&root)));
+        return is_right(&store);
+    }
+    if !is_root() {
+        return skip("no btrfs is mounted: this is not root");
+    }
+    let home = Host::empty();
+    let image: PathBuf = home.at("/docker.img");
+    archive::unpack_image("docker-btrfs", &image);
+    home.dir("/host/var/lib/docker");
+    let root = home.at("/host");
+    let mounted = || {
+        let mut command = alone(r#"mount -t btrfs -o loop,ro "$1" "$2"; shift 2; exec "$@""#);
+        command.arg(&image).arg(root.join("var/lib/docker"));
+        command
+    };
+    let tried = mounted().arg("true").output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        return skip("no btrfs can be mounted");
+    }
+    let output = mounted()
+        .arg(std::env::current_exe().expect("this program has a path"))
+        .args([
+            "du::the_subvolumes_of_a_btrfs_are_walked",
+            "--exact",
+            "--nocapture",
+        ])
+        .env(ON_BTRFS, &root)
+        .output()
+        .expect("unshare ran before");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "on a mounted btrfs:\n{said}");
+    let counted = String::from_utf8_lossy(&output.stdout);
+    assert!(counted.contains(" 1 passed"), "{counted}");
+}
+
+/// Whether a process handles SIGINT itself.
+fn handles_interrupts(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    caught.is_some_and(|set| set & 2 != 0)
+}
+
+/// Whether it reads directories below `store`.
+fn walks(process: u32, store: &Path) -> bool {
+    let open = fs::read_dir(format!("/proc/{process}/fd"))
+        .into_iter()
+        .flatten();
+    let open = open.filter_map(|of| fs::read_link(of.ok()?.path()).ok());
+    open.into_iter().any(|path| path.starts_with(store))
+}
+
+#[test]
+fn an_interrupt_leaves_a_part() {
+    let host = Host::empty();
+    let store = "/var/lib/docker";
+    host.file(format!("{store}/engine-id"), "one");
+    host.dir(format!("{store}/containers"));
+    host.dir(format!("{store}/overlay2"));
+    host.dir(format!("{store}/image/overlay2/layerdb"));
+    for part in 0..40 {
+        for below in 0..250 {
+            host.dir(format!("{store}/volumes/{part}/{below}"));
+        }
+    }
+    let start = Instant::now();
+    let whole = rows(&host);
+    let whole_time = start.elapsed();
+    let mut child = run::command()
+        .args(run::jsonl(&host.root, ["du"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("layerctl was built");
+    let process = child.id();
+    let volumes = host.at(format!("{store}/volumes"));
+    let end = Instant::now() + Duration::from_secs(10);
+    while !(handles_interrupts(process) && walks(process, &volumes)) {
+        assert!(
+            child.try_wait().expect("our child").is_none(),
+            "it was not seen at work"
+        );
+        assert!(Instant::now() < end, "it never begins");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let start = Instant::now();
+    let pid = Pid::from_raw(i32::try_from(process).expect("a process")).expect("a process");
+    kill_process(pid, Signal::INT).expect("our child");
+    let output = child.wait_with_output().expect("our child");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        start.elapsed() < whole_time.max(Duration::from_secs(1)),
+        "not at once"
+    );
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("part"), "{said}");
+    // Nothing but the words: a spinner is for a terminal.
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(!said.contains('\r') && !said.contains('\u{1b}'), "{said:?}");
+    let rows: Vec<Value> = String::from_utf8(output.stdout)
+        .expect("UTF-8")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(adds_up(&rows) < adds_up(&whole), "all was walked");
+}
