@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::space::Walked;
 use crate::command::{Context, Outcome, Report};
+use crate::engine::Engine;
 use crate::engine::usage::{Leftover, LeftoverKind};
 use crate::error::Result;
 
@@ -32,8 +33,8 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
     let mut rows = Vec::new();
     let mut problems = Vec::new();
     for engine in context.survey.engines_here() {
+        // Records are read once: what could not be read until now counts, too.
         let look = || {
-            engine.take_problems();
             let found = engine.leftovers();
             let unread = engine.take_problems();
             (found, unread)
@@ -93,7 +94,7 @@ pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
 }
 
 /// Unions that are mounted in an engine's directories, and whose container is not there.
-fn stale_mounts(context: &Context<'_>, engine: &dyn crate::engine::Engine) -> Vec<Leftover> {
+fn stale_mounts(context: &Context<'_>, engine: &dyn Engine) -> Vec<Leftover> {
     let unions = context
         .survey
         .mounted
@@ -102,7 +103,8 @@ fn stale_mounts(context: &Context<'_>, engine: &dyn crate::engine::Engine) -> Ve
     let mounts = unions.flat_map(|union| &union.mounts);
     let own = mounts.filter(|mount| {
         let inside = mount.path.strip_prefix(engine.root());
-        mount.process.is_none() && inside.is_some_and(|inside| engine.is_merged(&inside))
+        let is_in_store = inside.is_some_and(|inside| engine.is_merged(&inside));
+        mount.process.is_none() && (is_in_store || engine.is_mount_point(&mount.path))
     });
     own.map(|mount| Leftover {
         kind: LeftoverKind::Mount,

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 
 /// How many of the largest files are told of one layer.
 pub const LARGEST: usize = 10;
+/// How many are kept: a few are no content, but an engine's own beside it.
+const KEPT: usize = LARGEST + 6;
 
 /// What a walk found.
 #[derive(Debug, Default)]
@@ -164,11 +166,11 @@ impl Walked {
         if stat.kind == Kind::File && matches!(space, Space::Layer { .. }) {
             let largest = self.largest.entry(space.clone()).or_default();
             let is_large =
-                largest.len() < LARGEST || largest.last().is_some_and(|last| last.0 < bytes);
+                largest.len() < KEPT || largest.last().is_some_and(|last| last.0 < bytes);
             if is_large {
                 let at = largest.partition_point(|of| of.0 >= bytes);
                 largest.insert(at, (bytes, path.clone()));
-                largest.truncate(LARGEST);
+                largest.truncate(KEPT);
             }
         }
     }

@@ -533,6 +533,18 @@ fn named(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
             });
         }
     }
+    // `containerd:3` is a number, and not the beginning of one. Docker's snapshots are containerd's.
+    if let Some((engine, number)) = text.split_once(':') {
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+        let found = uses.iter().find_map(|(of, layers)| {
+            let is_asked = of.name() == engine || (engine == "containerd" && is_number);
+            let mut layers = layers.iter().filter(|_| is_asked);
+            Some((*of, layers.find(|layer| layer.layer.id == number)?))
+        });
+        if let Some((engine, of)) = found {
+            return row_of_use(context, engine, thing, of, None);
+        }
+    }
     match target::find_known(&context.survey, thing) {
         Ok(target) => {
             let mut row = row_of_union(context, thing, &target.union, None);
@@ -563,6 +575,7 @@ fn named(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
             Ok(row)
         }
         Err(Error::NoSuchTarget(_)) => Ok(Row::unknown(thing, "no engine has this name")),
+        Err(error) if error.is_not_found() => Ok(Row::unknown(thing, "it is not there")),
         Err(error) => Err(error),
     }
 }

@@ -103,6 +103,10 @@ pub trait Engine {
     /// elsewhere.
     fn is_merged(&self, inside: &Bytes) -> bool;
 
+    /// Whether a path of the host, outside of the data directory, is where a container's union is
+    /// mounted.
+    fn is_mount_point(&self, path: &Bytes) -> bool;
+
     /// Whether each layer of a driver holds all those below it.
     fn is_copying(&self, driver: &str) -> bool;
 

@@ -433,6 +433,12 @@ impl<'h> Containerd<'h> {
         union.label_image(&steps, !is_copying(snapshotter));
     }
 
+    /// Whether nothing but Docker's own is there, which is Docker's to tell of.
+    fn is_dockers_alone(&self) -> bool {
+        let mut names = self.meta().keys();
+        names.next().is_some_and(|name| name == DOCKERS_NAMESPACE) && names.next().is_none()
+    }
+
     /// Whether a namespace has a snapshot of this name.
     pub fn has_snapshot(&self, namespace: &str, snapshotter: &str, key: &str) -> bool {
         let place = (snapshotter.to_owned(), key.to_owned());
@@ -868,7 +874,14 @@ impl Engine for Containerd<'_> {
     }
 
     fn exists(&self) -> bool {
-        self.own().next().is_some() || self.namespaces().any(|(_, of)| !of.images.is_empty())
+        self.own().next().is_some()
+            || self.namespaces().any(|(_, of)| !of.images.is_empty())
+            || self
+                .host
+                .stat(&self.database())
+                .is_ok_and(|stat| stat.is_some())
+                && self.namespace.is_none()
+                && !self.is_dockers_alone()
     }
 
     fn take_problems(&self) -> Vec<Error> {
@@ -1033,6 +1046,13 @@ impl Engine for Containerd<'_> {
 
     fn is_merged(&self, _: &Bytes) -> bool {
         false
+    }
+
+    fn is_mount_point(&self, path: &Bytes) -> bool {
+        let inside = path.strip_prefix(&self.state.join(TASKS));
+        inside.is_some_and(|inside| {
+            inside.components().count() == 3 && inside.file_name() == b"rootfs"
+        })
     }
 
     fn is_copying(&self, driver: &str) -> bool {

@@ -349,7 +349,11 @@ impl Engine for Docker<'_> {
     }
 
     fn is_merged(&self, inside: &Bytes) -> bool {
-        self.is_mount_point(inside)
+        self.shows_layers(inside)
+    }
+
+    fn is_mount_point(&self, _: &Bytes) -> bool {
+        false
     }
 
     fn is_copying(&self, driver: &str) -> bool {

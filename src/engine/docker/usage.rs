@@ -224,6 +224,11 @@ impl Docker<'_> {
             };
             for (hex, _) in self.host.list(&at(&["sha256"]))? {
                 let record = at(&["sha256"]).join(&hex);
+                if hex.ends_with(REMOVING.as_bytes()) {
+                    let why = "the layer was being removed".to_owned();
+                    note(LeftoverKind::HalfRemoved, record, why);
+                    continue;
+                }
                 let id = self.host.read(&record.join(b"cache-id"));
                 let id = id.ok().and_then(|id| String::from_utf8(id).ok());
                 match id.map(|id| id.trim().to_owned()) {
@@ -237,6 +242,16 @@ impl Docker<'_> {
                         record,
                         "it names no layer".to_owned(),
                     ),
+                }
+            }
+            for (set, _) in self.host.list(&at(&["tmp"]))? {
+                let record = at(&["tmp"]).join(&set);
+                let id = self.host.read(&record.join(b"cache-id"));
+                let id = id.ok().and_then(|id| String::from_utf8(id).ok());
+                // One whose layer is there may be at work.
+                if let Some(id) = id.map(|id| id.trim().to_owned()).filter(|id| !has(id)) {
+                    let why = format!("what was being made for it, the layer {id}, is gone");
+                    note(LeftoverKind::Temporary, record, why);
                 }
             }
             for (cid, _) in self.host.list(&at(&["mounts"]))? {
@@ -267,12 +282,25 @@ impl Docker<'_> {
             }
         }
         for id in self.ids(&["containers"]) {
-            if let Err(error) = self.container(&id)
-                && !matches!(error, Error::Io { .. })
-            {
-                let path = self.at(&["containers", &id]);
-                note(LeftoverKind::Metadata, path, error.reason());
+            let directory = self.at(&["containers", &id]);
+            let names = ["config.v2.json", "config.json"];
+            let mut has = names
+                .iter()
+                .map(|name| self.host.stat(&directory.join(name.as_bytes())));
+            let has = has.try_fold(false, |has, stat| stat.map(|stat| has || stat.is_some()))?;
+            match has {
+                // What is there and cannot be read may refer to anything.
+                true => {
+                    self.container(&id)?;
+                }
+                false => {
+                    let why = "it has no configuration".to_owned();
+                    note(LeftoverKind::Metadata, directory, why);
+                }
             }
+        }
+        for containerd in self.own_containerds() {
+            found.extend(containerd.leftovers()?);
         }
         Ok(found)
     }
@@ -315,7 +343,7 @@ impl Docker<'_> {
 
     /// Whether a directory of the store is a mount point of a container's, which shows what is
     /// counted elsewhere.
-    pub(super) fn is_mount_point(&self, inside: &Bytes) -> bool {
+    pub(super) fn shows_layers(&self, inside: &Bytes) -> bool {
         let parts: Vec<&[u8]> = inside.components().collect();
         match parts.as_slice() {
             [driver, _, b"merged"] => Driver::ALL

@@ -187,7 +187,16 @@ impl<'h> Podman<'h> {
         storage: &Storage,
         image_stores: Vec<Bytes>,
     ) -> Vec<Podman<'h>> {
-        let names = host.list(&root).unwrap_or_default().into_iter();
+        let names = match host.list(&root) {
+            Ok(names) => names.into_iter(),
+            // Whether it is one cannot be told.
+            Err(error) => {
+                return vec![Podman {
+                    problems: RefCell::new(vec![error]),
+                    ..Podman::new(host, root, "overlay".into())
+                }];
+            }
+        };
         let drivers = names.filter_map(|(name, kind)| {
             let driver = name
                 .strip_suffix(b"-layers")
@@ -882,7 +891,11 @@ impl Engine for Podman<'_> {
     }
 
     fn is_merged(&self, inside: &Bytes) -> bool {
-        self.is_mount_point(inside)
+        self.shows_layers(inside)
+    }
+
+    fn is_mount_point(&self, _: &Bytes) -> bool {
+        false
     }
 
     fn is_copying(&self, _: &str) -> bool {

@@ -40,7 +40,8 @@ pub(super) struct LayerRecord {
 }
 
 /// `size` ids of a container from `container_id` on, and what they are outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub(super) struct MappedIds {
     pub container_id: u32,
     pub host_id: u32,

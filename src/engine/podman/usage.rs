@@ -196,7 +196,7 @@ impl Podman<'_> {
         }
     }
 
-    pub(super) fn is_mount_point(&self, inside: &Bytes) -> bool {
+    pub(super) fn shows_layers(&self, inside: &Bytes) -> bool {
         let parts: Vec<&[u8]> = inside.components().collect();
         matches!(parts.as_slice(), [b"overlay", _, b"merged"])
     }
