@@ -734,6 +734,36 @@ fn a_snapshot_has_a_number() {
     }
 }
 
+/// Everything on an image uses its layers, be it made from the image long ago.
+#[test]
+fn containers_stand_on_the_layers_of_their_images() {
+    let mut seen = 0;
+    for store in stores().iter() {
+        let containers = store.host.jsonl(["containers"]);
+        let rows: Vec<Value> = match containers.status {
+            Some(0) => containers.rows(),
+            _ => continue,
+        };
+        for container in &rows {
+            let id = text(container, "id");
+            let branches = store.host.jsonl(["branches", id]).exits(0).row();
+            let branches = branches["branches"].as_array().expect("branches");
+            let image = |branch: &&Value| text(branch, "role").starts_with("image");
+            let Some(lowest) = branches.iter().rfind(image) else {
+                continue;
+            };
+            let directory = text(lowest, "directory");
+            let row = store.whois(&[directory]).exits(0).row();
+            let above = row["above"].as_array().into_iter().flatten();
+            assert!(above.clone().any(|of| of["id"] == id), "{id}: {row}");
+            let known: Vec<&Value> = rows.iter().map(|row| &row["id"]).collect();
+            assert!(above.clone().all(|of| known.contains(&&of["id"])), "{row}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10 || stores().is_empty(), "{seen}");
+}
+
 #[test]
 fn what_runs_is_its_containers() {
     let mut kinds = BTreeSet::new();

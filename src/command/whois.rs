@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report};
-use crate::engine::inventory::short;
+use crate::engine::inventory::{Container, short};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::engine::{Engine, OwnerKind, Union};
 use crate::error::{Error, Result};
@@ -95,6 +95,9 @@ pub struct Row {
     /// Those that use it.
     pub containers: Vec<ContainerName>,
     pub images: Vec<ImageUse>,
+    /// The containers that stand on those images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<ContainerName>,
     /// Where it is for those who use it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inside: Vec<Inside>,
@@ -148,6 +151,7 @@ impl Row {
             directory: None,
             containers: Vec::new(),
             images: Vec::new(),
+            above: Vec::new(),
             inside: Vec::new(),
             why: None,
         }
@@ -385,6 +389,14 @@ fn row_of_use(
             .then(|| "its engine's records do not have this layer".to_owned()),
         ..Row::new(thing, Kind::of(of.kind))
     };
+    if of.kind == UseKind::Image {
+        let is_on = |container: &Container| of.images.iter().any(|of| of.id == container.image_id);
+        let containers = engine.containers().into_iter().filter(is_on);
+        row.above.extend(containers.map(|container| ContainerName {
+            id: container.id,
+            name: container.name,
+        }));
+    }
     let path = inside.filter(|path| path.as_bytes() != b"/");
     if let Some(path) = path {
         let containers = engine.containers();

@@ -95,6 +95,11 @@ fn whois(rows: &[whois::Row], look: Look, out: &mut impl Write) -> io::Result<()
         if let Some(directory) = &row.directory {
             writeln!(out, "  in {}", look.directory(directory))?;
         }
+        if !row.above.is_empty() {
+            let names = row.above.iter().map(|of| escape(of.name.as_bytes()));
+            let names: Vec<_> = names.collect();
+            writeln!(out, "  below {}", names.join(", "))?;
+        }
         for inside in &row.inside {
             writeln!(
                 out,
