@@ -1,10 +1,13 @@
 //! `whois PATH|HASH...`: whose a directory, a layer, a mount or a process is.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report};
-use crate::engine::inventory::{Container, short};
+use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::engine::{Engine, OwnerKind, Union};
 use crate::error::{Error, Result};
@@ -180,24 +183,73 @@ impl Row {
     }
 }
 
-/// An engine's layers, asked once for all things.
-type Uses<'s> = Vec<(&'s dyn Engine, Vec<LayerUse>)>;
+/// What an engine says, asked once for all things, and not before one needs it.
+struct Known<'s> {
+    engine: &'s dyn Engine,
+    layers: Vec<LayerUse>,
+    containers: OnceCell<Vec<Container>>,
+    images: OnceCell<Vec<Image>>,
+    names: OnceCell<Vec<(usize, String)>>,
+}
+
+impl<'s> Known<'s> {
+    /// # Errors
+    /// Who uses which layer cannot be told.
+    fn new(engine: &'s dyn Engine) -> Result<Known<'s>> {
+        Ok(Known {
+            engine,
+            layers: engine.layer_uses()?,
+            containers: OnceCell::new(),
+            images: OnceCell::new(),
+            names: OnceCell::new(),
+        })
+    }
+
+    fn containers(&self) -> &[Container] {
+        self.containers.get_or_init(|| self.engine.containers())
+    }
+
+    fn images(&self) -> &[Image] {
+        self.images.get_or_init(|| self.engine.images())
+    }
+
+    /// Every name that a layer has, in the layers' order, each with the layer's index.
+    fn names(&self) -> &[(usize, String)] {
+        self.names.get_or_init(|| {
+            let layers = self.engine.layers();
+            let mut aliases: HashMap<(&str, &str), Vec<&String>> = HashMap::new();
+            for of in &layers {
+                let of_layer = aliases.entry((&of.driver, &of.id)).or_default();
+                of_layer.extend(&of.aliases);
+            }
+            let mut names = Vec::new();
+            for (index, of) in self.layers.iter().enumerate() {
+                let LayerName { driver, id, .. } = &of.layer;
+                let own = std::iter::once(id).chain(&of.layer.aliases);
+                let others = aliases.get(&(driver.as_str(), id.as_str()));
+                let all = own.chain(others.into_iter().flatten().copied());
+                names.extend(all.map(|name| (index, name.clone())));
+            }
+            names
+        })
+    }
+}
 
 pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
     context.survey.look_everywhere();
     let (rows, mut problems) = {
         let context = &*context;
         let mut problems = Vec::new();
-        let mut uses: Uses<'_> = Vec::new();
+        let mut known = Vec::new();
         for engine in context.survey.engines_here() {
-            match engine.layer_uses() {
-                Ok(layers) => uses.push((engine, layers)),
+            match Known::new(engine) {
+                Ok(of) => known.push(of),
                 Err(error) => problems.push(error),
             }
         }
         let mut rows = Vec::new();
         for thing in &query.things {
-            match who(context, &uses, thing) {
+            match who(context, &known, thing) {
                 Ok(row) => rows.push(row),
                 Err(error) => problems.push(error),
             }
@@ -206,7 +258,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             let Some(thing) = thing_in(line) else {
                 continue;
             };
-            match who(context, &uses, thing) {
+            match who(context, &known, thing) {
                 Ok(row) => rows.push(Row {
                     line: Some(Bytes::from(line)),
                     inside: Vec::new(),
@@ -242,9 +294,9 @@ fn thing_in(line: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn who(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
+fn who(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row> {
     if thing.starts_with(b"/dev/") {
-        return device(context, uses, thing);
+        return device(context, known, thing);
     }
     let is_path = thing.starts_with(b"/") || thing.starts_with(b"./") || thing.starts_with(b"../");
     if is_path || thing == b"." {
@@ -255,22 +307,22 @@ fn who(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
                 Bytes::absolute(joined.components())
             }
         };
-        return at_path(context, uses, thing, &path);
+        return at_path(context, known, thing, &path);
     }
-    named(context, uses, thing)
+    named(context, known, thing)
 }
 
 /// A loop device, or another one, with a union's branch on it.
-fn device(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
+fn device(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row> {
     let mut mounts = context.survey.table.0.iter();
     let mount = mounts.rfind(|mount| mount.source.as_bytes() == thing);
     match mount {
-        Some(mount) => at_path(context, uses, thing, &mount.point),
+        Some(mount) => at_path(context, known, thing, &mount.point),
         None => Ok(Row::unknown(thing, "nothing is mounted from it")),
     }
 }
 
-fn at_path(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8], path: &Bytes) -> Result<Row> {
+fn at_path(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], path: &Bytes) -> Result<Row> {
     // A link of the host may lead there, and so may one of the store's own short names.
     let real = context
         .survey
@@ -278,15 +330,16 @@ fn at_path(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8], path: &Bytes) -
         .resolve(path)
         .unwrap_or_else(|_| path.clone());
     for path in [path, &real] {
-        for (engine, layers) in uses {
-            if let Some((layer, inside)) = engine.layer_at(path) {
-                let of = layers
+        for known in known {
+            if let Some((layer, inside)) = known.engine.layer_at(path) {
+                let of = known
+                    .layers
                     .iter()
                     .find(|of| of.layer.driver == layer.driver && of.layer.id == layer.id);
                 return match of {
-                    Some(of) => row_of_use(context, *engine, thing, of, Some(&inside)),
+                    Some(of) => row_of_use(context, known, thing, of, Some(&inside)),
                     None => Ok(Row {
-                        engine: Some(engine.name()),
+                        engine: Some(known.engine.name()),
                         driver: Some(layer.driver),
                         layer: Some(layer.id),
                         ..Row::unknown(thing, "its engine's records do not have this layer")
@@ -303,13 +356,14 @@ fn at_path(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8], path: &Bytes) -
             Some(&target.inside),
         ));
     }
-    for (engine, _) in uses {
-        let inside = path.strip_prefix(engine.root()).or_else(|| {
-            let root = context.survey.host.resolve(engine.root()).ok()?;
+    for known in known {
+        let root = known.engine.root();
+        let inside = path.strip_prefix(root).or_else(|| {
+            let root = context.survey.host.resolve(root).ok()?;
             real.strip_prefix(&root)
         });
         if let Some(inside) = inside {
-            return Ok(row_of_space(*engine, thing, engine.space_of(&inside)));
+            return Ok(row_of_space(known, thing, known.engine.space_of(&inside)));
         }
     }
     // A branch of a mounted union that is no engine's.
@@ -323,19 +377,19 @@ fn at_path(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8], path: &Bytes) -
     }
 }
 
-fn row_of_space(engine: &dyn Engine, thing: &[u8], space: Space) -> Row {
+fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
     let mut row = Row::new(thing, Kind::Store);
-    row.engine = Some(engine.name());
+    row.engine = Some(known.engine.name());
     row.kind = match space {
         Space::Layer { .. } | Space::Other => Kind::Store,
         Space::BuildCache => Kind::BuildCache,
         Space::Volumes => Kind::Volumes,
         Space::Records => Kind::Records,
         Space::Container(id) => {
-            let mut containers = engine.containers().into_iter();
+            let mut containers = known.containers().iter();
             let name = containers.find(|container| container.id == id);
             row.containers.push(ContainerName {
-                name: name.map_or_else(|| id.clone(), |container| container.name),
+                name: name.map_or_else(|| id.clone(), |container| container.name.clone()),
                 id,
             });
             Kind::ContainerFiles
@@ -373,13 +427,13 @@ fn row_of_union(context: &Context<'_>, thing: &[u8], union: &Union, inside: Opti
 
 fn row_of_use(
     context: &Context<'_>,
-    engine: &dyn Engine,
+    known: &Known<'_>,
     thing: &[u8],
     of: &LayerUse,
     inside: Option<&Bytes>,
 ) -> Result<Row> {
     let mut row = Row {
-        engine: Some(engine.name()),
+        engine: Some(known.engine.name()),
         driver: Some(of.layer.driver.clone()),
         layer: Some(of.layer.id.clone()),
         directory: Some(of.directory.clone()),
@@ -390,26 +444,26 @@ fn row_of_use(
         ..Row::new(thing, Kind::of(of.kind))
     };
     if of.kind == UseKind::Image {
-        let is_on = |container: &Container| of.images.iter().any(|of| of.id == container.image_id);
-        let containers = engine.containers().into_iter().filter(is_on);
+        let is_on = |container: &&Container| of.images.iter().any(|of| of.id == container.image_id);
+        let containers = known.containers().iter().filter(is_on);
         row.above.extend(containers.map(|container| ContainerName {
-            id: container.id,
-            name: container.name,
+            id: container.id.clone(),
+            name: container.name.clone(),
         }));
     }
     let path = inside.filter(|path| path.as_bytes() != b"/");
     if let Some(path) = path {
-        let containers = engine.containers();
+        let containers = known.containers();
         for user in &of.containers {
             let container = containers.iter().find(|container| container.id == user.id);
             let Some(container) = container else { continue };
-            let union = engine.union_of(container)?;
+            let union = known.engine.union_of(container)?;
             row.inside
                 .extend(seen_in(context, &union, &user.name, of, path)?);
         }
         if of.containers.is_empty() {
-            let images = engine.images();
-            let own = images
+            let own = known
+                .images()
                 .iter()
                 .filter(|image| of.images.iter().any(|user| user.id == image.id));
             // Those with names; where none has one, the smallest.
@@ -424,7 +478,7 @@ fn row_of_use(
                 named
             };
             for image in shown {
-                let union = engine.union_of_image(image)?;
+                let union = known.engine.union_of_image(image)?;
                 let name = image.names.tags.first();
                 let name = name.map_or_else(|| short(&image.id).to_owned(), Clone::clone);
                 row.inside
@@ -476,44 +530,43 @@ fn seen_in(
 }
 
 /// A hash or the beginning of one, a short name, a number, an engine's name.
-fn named(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
+fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row> {
     let Ok(text) = std::str::from_utf8(thing) else {
         return Ok(Row::unknown(thing, "nothing has this name"));
     };
     if let Some(link) = text.strip_prefix("l/") {
-        for (engine, layers) in uses {
+        for known in known {
             for directory in ["overlay2", "overlay", "fuse-overlayfs"] {
                 let parts = [directory.as_bytes(), b"l", link.as_bytes()];
                 let path = parts
                     .iter()
-                    .fold(engine.root().clone(), |path, part| path.join(part));
-                let Some((layer, _)) = engine.layer_at(&path) else {
+                    .fold(known.engine.root().clone(), |path, part| path.join(part));
+                let Some((layer, _)) = known.engine.layer_at(&path) else {
                     continue;
                 };
-                if let Some(of) = layers.iter().find(|of| of.layer.id == layer.id) {
-                    return row_of_use(context, *engine, thing, of, None);
+                if let Some(of) = known.layers.iter().find(|of| of.layer.id == layer.id) {
+                    return row_of_use(context, known, thing, of, None);
                 }
             }
         }
         return Ok(Row::unknown(thing, "no store has this short name"));
     }
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let mut found: Vec<(&dyn Engine, &LayerUse)> = Vec::new();
+    let mut found: Vec<(&Known<'_>, &LayerUse)> = Vec::new();
     for is_whole in [true, false] {
-        for (engine, layers) in uses {
-            let names = engine.layers();
-            let is_it = |id: &str| match is_whole {
-                true => id == hex,
-                false => hex.len() >= PREFIX_MIN && id.starts_with(hex),
-            };
-            let known = |of: &&LayerUse| {
-                let aliases = names
-                    .iter()
-                    .filter(|name| name.driver == of.layer.driver && name.id == of.layer.id)
-                    .flat_map(|name| &name.aliases);
-                is_it(&of.layer.id) || aliases.chain(&of.layer.aliases).any(|alias| is_it(alias))
-            };
-            found.extend(layers.iter().filter(known).map(|of| (*engine, of)));
+        let is_it = |name: &str| match is_whole {
+            true => name == hex,
+            false => hex.len() >= PREFIX_MIN && name.starts_with(hex),
+        };
+        for known in known {
+            let named = known.names().iter().filter(|(_, name)| is_it(name));
+            let mut layers: Vec<usize> = named.map(|(index, _)| *index).collect();
+            layers.dedup();
+            found.extend(
+                layers
+                    .into_iter()
+                    .map(|index| (known, &known.layers[index])),
+            );
         }
         if !found.is_empty() {
             break;
@@ -531,15 +584,16 @@ fn named(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
         }
     }
     match found.as_slice() {
-        [(engine, of)] => return row_of_use(context, *engine, thing, of, None),
+        [(known, of)] => return row_of_use(context, known, thing, of, None),
         [] => {}
         several => {
             return Err(Error::Ambiguous {
                 name: text.to_owned(),
                 candidates: several
                     .iter()
-                    .map(|(engine, of)| {
-                        format!("{} {} {}", engine.name(), of.kind.words(), of.layer.id)
+                    .map(|(known, of)| {
+                        let engine = known.engine.name();
+                        format!("{engine} {} {}", of.kind.words(), of.layer.id)
                     })
                     .collect(),
             });
@@ -548,13 +602,13 @@ fn named(context: &Context<'_>, uses: &Uses<'_>, thing: &[u8]) -> Result<Row> {
     // `containerd:3` is a number, and not the beginning of one. Docker's snapshots are containerd's.
     if let Some((engine, number)) = text.split_once(':') {
         let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
-        let found = uses.iter().find_map(|(of, layers)| {
-            let is_asked = of.name() == engine || (engine == "containerd" && is_number);
-            let mut layers = layers.iter().filter(|_| is_asked);
-            Some((*of, layers.find(|layer| layer.layer.id == number)?))
+        let found = known.iter().find_map(|known| {
+            let is_asked = known.engine.name() == engine || (engine == "containerd" && is_number);
+            let mut layers = known.layers.iter().filter(|_| is_asked);
+            Some((known, layers.find(|layer| layer.layer.id == number)?))
         });
-        if let Some((engine, of)) = found {
-            return row_of_use(context, engine, thing, of, None);
+        if let Some((known, of)) = found {
+            return row_of_use(context, known, thing, of, None);
         }
     }
     match target::find_known(&context.survey, thing) {
