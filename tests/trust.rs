@@ -1642,7 +1642,12 @@ mod reading_only {
                         .arg(&host.root)
                         .args(asked),
                 );
-                if (&output.stdout, output.status) != (&before.stdout, before.status) {
+                // An age in words is another one once its hour is over, so that the answer is to be
+                // the one before or the one after.
+                let is_answer = |answer: &Output| {
+                    (&output.stdout, output.status) == (&answer.stdout, answer.status)
+                };
+                if !is_answer(before) && !is_answer(&ask(&host.root, asked)) {
                     wrong.push(format!(
                         "{asked:?} on a read-only mount: {:?} {}",
                         output.status, output.stderr
