@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::dir::{Access, Dir, Kind, Stat, entry_path};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 use crate::union::{DataAt, Entry, Node};
 use crate::walk::{Item, walk};
 
@@ -496,11 +496,10 @@ fn chown_link(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
 
 /// Copies content, holes as holes.
 fn copy_bytes(source: OwnedFd, made: OwnedFd) -> Result<File, LeafError> {
-    let errno = |error: &io::Error| Errno::from_io_error(error).unwrap_or(Errno::IO);
     let (mut source, mut made) = (File::from(source), File::from(made));
     let length = source
         .metadata()
-        .map_err(|error| LeafError::From(errno(&error)))?
+        .map_err(|error| LeafError::From(errno_of(&error)))?
         .len();
     let mut at = 0;
     let mut buffer = vec![0; 256 * 1024];
@@ -513,24 +512,24 @@ fn copy_bytes(source: OwnedFd, made: OwnedFd) -> Result<File, LeafError> {
         let end = fs::seek(&source, fs::SeekFrom::Hole(start)).unwrap_or(length);
         source
             .seek(SeekFrom::Start(start))
-            .map_err(|error| LeafError::From(errno(&error)))?;
+            .map_err(|error| LeafError::From(errno_of(&error)))?;
         made.seek(SeekFrom::Start(start))
-            .map_err(|error| LeafError::To(errno(&error)))?;
+            .map_err(|error| LeafError::To(errno_of(&error)))?;
         let mut left = (&mut source).take(end.max(start + 1) - start);
         loop {
             let count = left
                 .read(&mut buffer)
-                .map_err(|error| LeafError::From(errno(&error)))?;
+                .map_err(|error| LeafError::From(errno_of(&error)))?;
             if count == 0 {
                 break;
             }
             made.write_all(&buffer[..count])
-                .map_err(|error| LeafError::To(errno(&error)))?;
+                .map_err(|error| LeafError::To(errno_of(&error)))?;
         }
         at = end.max(start + 1);
     }
     made.set_len(length)
-        .map_err(|error| LeafError::To(errno(&error)))?;
+        .map_err(|error| LeafError::To(errno_of(&error)))?;
     Ok(made)
 }
 

@@ -144,6 +144,11 @@ impl Error {
     }
 }
 
+/// The system's own number in an error of the standard library; `EIO` where it has none.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
 /// What the system says of an errno.
 pub fn errno_words(errno: Errno) -> String {
     let words = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();

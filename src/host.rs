@@ -13,7 +13,7 @@ use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind, Stat};
 use crate::engine::bolt;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 use crate::union::{Branch, Entry, Follow, Reading, Resolution, Stack, lookup};
 use crate::whiteout::Grammar;
 
@@ -234,12 +234,7 @@ impl Host {
         let mut bytes = Vec::new();
         file.take(FILE_MAX + 1)
             .read_to_end(&mut bytes)
-            .map_err(|error| {
-                Error::io(
-                    path.clone(),
-                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                )
-            })?;
+            .map_err(|error| Error::io(path.clone(), errno_of(&error)))?;
         if bytes.len() as u64 > FILE_MAX {
             return Err(Error::damaged(
                 path.clone(),
@@ -278,12 +273,7 @@ impl Host {
     /// # Errors
     /// What the system call says; one that kept changing while it was read.
     pub fn read_database(&self, path: &Bytes) -> Result<Vec<u8>> {
-        let fail = |error: io::Error| {
-            Error::io(
-                path.clone(),
-                Errno::from_io_error(&error).unwrap_or(Errno::IO),
-            )
-        };
+        let fail = |error: io::Error| Error::io(path.clone(), errno_of(&error));
         for _ in 0..DATABASE_ATTEMPTS {
             let mut file = self.open_file(path)?;
             let mut bytes = Vec::new();

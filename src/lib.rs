@@ -67,7 +67,7 @@ use clap::{CommandFactory, Parser};
 use bytes::Bytes;
 use command::{Context, Outcome};
 use engine::{Roots, Survey};
-use error::{Error, Result};
+use error::{Error, Result, errno_of};
 use host::Host;
 use render::{Format, Look, render};
 use target::Base;
@@ -284,12 +284,7 @@ fn read_stdin() -> Result<Vec<u8>> {
     io::stdin()
         .lock()
         .read_to_end(&mut bytes)
-        .map_err(|error| {
-            Error::io(
-                "/dev/stdin",
-                rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
-            )
-        })?;
+        .map_err(|error| Error::io("/dev/stdin", errno_of(&error)))?;
     Ok(bytes)
 }
 

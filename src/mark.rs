@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::bytes::Bytes;
 use crate::copy::{self, sync_dir};
-use crate::dir::{Access, Dir, Kind, entry_path};
+use crate::dir::{Access, Dir, Kind, Stat, entry_path};
 use crate::error::{Error, Result};
 use crate::overlay::Namespace;
 use crate::plan::shell_quote;
@@ -90,25 +90,19 @@ impl<'a> Mark<'a> {
                 if self.has_device(dir)? {
                     unlinkat(&*dir.fd()?, self.cut.of.file_name(), AtFlags::empty())?;
                 }
-                if name == self.cut.of.file_name() {
-                    return Ok(());
-                }
-                match dir.stat(name)?.map(|stat| stat.kind) {
-                    Some(Kind::Directory) => unlinkat(&*dir.fd()?, name, AtFlags::REMOVEDIR),
-                    _ => unlinkat(&*dir.fd()?, name, AtFlags::empty()),
+                match name == self.cut.of.file_name() {
+                    true => Ok(()),
+                    false => remove_entry(dir, name),
                 }
             }
-            _ => match dir.stat(name)?.map(|stat| stat.kind) {
-                Some(Kind::Directory) => unlinkat(&*dir.fd()?, name, AtFlags::REMOVEDIR),
-                _ => unlinkat(&*dir.fd()?, name, AtFlags::empty()),
-            },
+            _ => remove_entry(dir, name),
         }
     }
 
     /// Whether a device 0:0 has the marked name itself.
     pub fn has_device(&self, dir: &Dir) -> Result<bool, Errno> {
         let stat = dir.stat(self.cut.of.file_name())?;
-        Ok(stat.is_some_and(|stat| stat.kind == Kind::Char && stat.rdev == 0))
+        Ok(stat.as_ref().is_some_and(is_device))
     }
 
     /// Finds it and removes it for good.
@@ -150,8 +144,7 @@ impl<'a> Mark<'a> {
                     commands.push(format!("install -m {:04o} /dev/null {file}", stat.mode));
                 }
                 if let Some(stat) = marked.stat(FUSE_OPAQUE_DEVICE).map_err(self.fail())?
-                    && stat.kind == Kind::Char
-                    && stat.rdev == 0
+                    && is_device(&stat)
                 {
                     commands.push(make_device(&in_it(FUSE_OPAQUE_DEVICE), stat.mode));
                 }
@@ -216,9 +209,10 @@ fn fuse_opaque(namespace: Namespace) -> &'static str {
 
 /// The file goes last: as long as it or an attribute is there, the directory is opaque.
 fn remove_fuse_opaque(dir: &Dir) -> Result<(), Errno> {
-    if let Some(stat) = dir.stat(FUSE_OPAQUE_DEVICE)?
-        && stat.kind == Kind::Char
-        && stat.rdev == 0
+    if dir
+        .stat(FUSE_OPAQUE_DEVICE)?
+        .as_ref()
+        .is_some_and(is_device)
     {
         unlinkat(&*dir.fd()?, FUSE_OPAQUE_DEVICE, AtFlags::empty())?;
     }
@@ -229,11 +223,24 @@ fn remove_fuse_opaque(dir: &Dir) -> Result<(), Errno> {
             result => result?,
         }
     }
-    match dir.stat(OPAQUE)?.map(|stat| stat.kind) {
-        None => Ok(()),
-        Some(Kind::Directory) => unlinkat(&*dir.fd()?, OPAQUE, AtFlags::REMOVEDIR),
-        Some(_) => unlinkat(&*dir.fd()?, OPAQUE, AtFlags::empty()),
+    match remove_entry(dir, OPAQUE) {
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
     }
+}
+
+/// Whether it is the device 0:0, as which a whiteout is made.
+fn is_device(stat: &Stat) -> bool {
+    stat.kind == Kind::Char && stat.rdev == 0
+}
+
+/// Removes a file, or a directory that is empty.
+fn remove_entry(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let flags = match dir.stat(name)?.map(|stat| stat.kind) {
+        Some(Kind::Directory) => AtFlags::REMOVEDIR,
+        _ => AtFlags::empty(),
+    };
+    unlinkat(&*dir.fd()?, name, flags)
 }
 
 /// Makes a mark as AUFS does: a link of the branch's own empty file, or else an empty file.

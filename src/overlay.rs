@@ -76,6 +76,15 @@ impl Rules {
         follows_redirects: true,
         metacopy: false,
     };
+
+    /// Those of a union that an engine mounts: with `userxattr` the kernel follows no redirects.
+    pub fn of(namespace: Namespace) -> Rules {
+        Rules {
+            namespace,
+            follows_redirects: namespace == Namespace::Trusted,
+            ..Rules::DEFAULT
+        }
+    }
 }
 
 /// What the options of an overlay mount say.

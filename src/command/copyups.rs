@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report, Version, subjects};
 use crate::difference::{Change, Difference, differences};
 use crate::dir::Kind;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 use crate::union::{Entry, Node};
 
 /// One copied-up file.
@@ -196,8 +196,7 @@ impl Reader {
                 Ok(more) => len += more,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                    return Err(Error::io(self.path.clone(), errno));
+                    return Err(Error::io(self.path.clone(), errno_of(&error)));
                 }
             }
         }

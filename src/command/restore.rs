@@ -17,7 +17,7 @@ use crate::dir::{Access, Dir, Kind};
 use crate::engine::namespace::Process;
 use crate::engine::reach::Reach;
 use crate::engine::{MountPoint, MountState, Union, UnionKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 use crate::plan::{Ground, Plan, Step, View, shell_quote};
 use crate::target::{self, Target};
 use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, Why, lookup};
@@ -413,12 +413,7 @@ fn refuse_inside(stack: &Stack, to: &Path) -> Result<()> {
         .iter()
         .filter_map(|branch| identity(branch.dir.as_ref().ok()?))
         .collect();
-    let real = std::fs::canonicalize(to).map_err(|error| {
-        Error::io(
-            to,
-            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
-        )
-    })?;
+    let real = std::fs::canonicalize(to).map_err(|error| Error::io(to, errno_of(&error)))?;
     for ancestor in real.ancestors() {
         let is_branch =
             identity(&Dir::open_root(ancestor)?).is_some_and(|of| branches.contains(&of));

@@ -1,5 +1,7 @@
 //! What engines keep, in words that all of them share: containers, images, layers.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 
 /// A container, as its engine's files have it.
@@ -199,9 +201,22 @@ pub fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// A time as engines write it; what is no time sorts before all others.
-pub fn instant(text: &str) -> Option<jiff::Timestamp> {
-    text.parse().ok()
+/// Sorts as engines list: newest first, and by id what is of one time. `of` tells when a thing was
+/// made, in RFC 3339, and its id; what is no time is older than all others.
+pub fn sort_newest_first<T>(things: &mut [T], of: impl Fn(&T) -> (&str, &str)) {
+    things.sort_by_cached_key(|thing| {
+        let (created, id) = of(thing);
+        let created: Option<jiff::Timestamp> = created.parse().ok();
+        (Reverse(created), id.to_owned())
+    });
+}
+
+/// `localhost/app` of `localhost/app:1`, but `host:5000/app` of itself.
+pub fn repository(name: &str) -> &str {
+    match name.rfind(':') {
+        Some(at) if !name[at..].contains('/') => &name[..at],
+        _ => name,
+    }
 }
 
 /// Go writes `null` for what has its zero value.

@@ -132,6 +132,23 @@ impl Linked<'_> {
             .collect())
     }
 
+    /// The short names that lead to nothing, with what each says.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed, a link that cannot be read.
+    pub fn dangling(&self, home: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        let links = self.homes[home].join(LINKS.as_bytes());
+        let mut dangling = Vec::new();
+        for (name, _) in self.host.list(&links)? {
+            let link = links.join(&name);
+            if !self.exists(&link)? {
+                let target = self.host.read_link(&link)?.unwrap_or_default();
+                dangling.push((link, target));
+            }
+        }
+        Ok(dangling)
+    }
+
     fn exists(&self, path: &Bytes) -> Result<bool> {
         Ok(self.host.stat(path)?.is_some())
     }

@@ -107,9 +107,6 @@ pub trait Engine {
     /// mounted.
     fn is_mount_point(&self, path: &Bytes) -> bool;
 
-    /// Whether each layer of a driver holds all those below it.
-    fn is_copying(&self, driver: &str) -> bool;
-
     /// Where a storage driver keeps its layers.
     fn directory_of_driver(&self, driver: &str) -> Bytes;
 

@@ -22,8 +22,9 @@ pub struct Reach<'a> {
     /// The mount table of the union's own namespace, where that is not ours.
     elsewhere: Option<Process>,
     superblock: Option<Superblock>,
-    /// The line of the union in its table: what follows was mounted later.
-    line: Option<usize>,
+    /// Our own table as it was when the union was mounted, where that is known: what follows its
+    /// line was mounted later.
+    before: Option<MountTable>,
 }
 
 impl<'a> Reach<'a> {
@@ -43,9 +44,11 @@ impl<'a> Reach<'a> {
         });
         Reach {
             survey,
-            elsewhere,
+            before: line
+                .filter(|_| elsewhere.is_none())
+                .map(|line| MountTable(survey.table.0[..line].to_vec())),
             superblock: superblock.cloned(),
-            line,
+            elsewhere,
         }
     }
 
@@ -68,10 +71,8 @@ impl<'a> Reach<'a> {
         }
         let real = host.resolve(path)?;
         let now = self.survey.table.covering(&real);
-        let then = self
-            .before()
-            .and_then(|table| table.covering(&real).cloned());
-        if let (Some(now), Some(then), Some(_)) = (now, &then, self.line)
+        let then = self.before.as_ref().and_then(|table| table.covering(&real));
+        if let (Some(now), Some(then)) = (now, then)
             && !is_same(now, then)
         {
             return self.beneath(then, &real);
@@ -83,12 +84,6 @@ impl<'a> Reach<'a> {
             false => Ok(dir),
             true => without_mounts(&dir, &real),
         }
-    }
-
-    /// The table as it was when the union was mounted.
-    fn before(&self) -> Option<MountTable> {
-        let line = self.line.filter(|_| self.elsewhere.is_none())?;
-        Some(MountTable(self.survey.table.0[..line].to_vec()))
     }
 
     /// What a mount has at a path that something was mounted over later.

@@ -23,8 +23,8 @@ use serde::Deserialize;
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
-    Container, ContainerState, Image, ImageLayer, LayerName, Names, Pod, command_line, instant,
-    is_id, null_default,
+    Container, ContainerState, Image, ImageLayer, LayerName, Names, Pod, command_line, is_id,
+    null_default, repository, sort_newest_first,
 };
 use crate::engine::namespace;
 use crate::engine::oci::{self, CHAIN_MAX};
@@ -66,12 +66,6 @@ pub struct Containerd<'h> {
     snapshotters: RefCell<HashMap<String, std::rc::Rc<HashMap<String, Snapshot>>>>,
     /// What was read of images, by digest: many names stand for one.
     contents: RefCell<HashMap<String, std::rc::Rc<Content>>>,
-}
-
-/// A snapshot and those below it, nearest first, by number.
-struct Chain {
-    /// Each with its name in the snapshotter's database.
-    snapshots: Vec<(String, Snapshot)>,
 }
 
 #[derive(Deserialize, Default)]
@@ -314,8 +308,9 @@ impl<'h> Containerd<'h> {
         }
     }
 
-    /// A snapshot and those below it.
-    fn chain(&self, snapshotter: &str, name: &str) -> Result<Chain> {
+    /// A snapshot and those below it, nearest first, each with its name in the snapshotter's
+    /// database.
+    fn chain(&self, snapshotter: &str, name: &str) -> Result<Vec<(String, Snapshot)>> {
         let all = self.snapshots(snapshotter);
         let path = || self.directory(snapshotter).join(b"metadata.db");
         let mut snapshots: Vec<(String, Snapshot)> = Vec::new();
@@ -335,7 +330,7 @@ impl<'h> Containerd<'h> {
             next.clone_from(&snapshot.parent);
             snapshots.push((name, snapshot.clone()));
         }
-        Ok(Chain { snapshots })
+        Ok(snapshots)
     }
 
     /// The union that has a snapshot on top, which its namespace knows by `key`.
@@ -369,7 +364,7 @@ impl<'h> Containerd<'h> {
         self.refuse(snapshotter)?;
         let chain = self.chain(snapshotter, name)?;
         let mut branches: Vec<LayeredBranch> = Vec::new();
-        for (index, (name, snapshot)) in chain.snapshots.iter().enumerate() {
+        for (index, (name, snapshot)) in chain.iter().enumerate() {
             let permission = if index == 0 {
                 top.clone()
             } else {
@@ -403,11 +398,7 @@ impl<'h> Containerd<'h> {
         match snapshotter {
             "fuse-overlayfs" => UnionKind::FuseOverlay(self.marks),
             _ => UnionKind::Overlay {
-                rules: Rules {
-                    namespace: self.marks,
-                    follows_redirects: self.marks == overlay::Namespace::Trusted,
-                    ..Rules::DEFAULT
-                },
+                rules: Rules::of(self.marks),
                 data: 0,
             },
         }
@@ -856,14 +847,6 @@ fn parse_configuration(bytes: &[u8]) -> Result<Configuration, String> {
         .map_err(|error| format!("is not what containerd reads: {}", error.message()))
 }
 
-/// `docker.io/lab/app` of `docker.io/lab/app:1`.
-fn repository(name: &str) -> &str {
-    match name.rfind(':') {
-        Some(at) if !name[at..].contains('/') => &name[..at],
-        _ => name,
-    }
-}
-
 impl Engine for Containerd<'_> {
     fn name(&self) -> &'static str {
         NAME
@@ -893,11 +876,7 @@ impl Engine for Containerd<'_> {
             .own()
             .map(|(namespace, record)| self.container(namespace, record))
             .collect();
-        containers.sort_by(|a, b| {
-            instant(&b.created)
-                .cmp(&instant(&a.created))
-                .then(a.id.cmp(&b.id))
-        });
+        sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
     }
 
@@ -906,11 +885,7 @@ impl Engine for Containerd<'_> {
             .namespaces()
             .filter(|(name, _)| *name != DOCKERS_NAMESPACE);
         let mut images: Vec<Image> = own.flat_map(|(name, _)| self.images_in(name)).collect();
-        images.sort_by(|a, b| {
-            instant(&b.created)
-                .cmp(&instant(&a.created))
-                .then(a.id.cmp(&b.id))
-        });
+        sort_newest_first(&mut images, |of| (&of.created, &of.id));
         images
     }
 
@@ -1053,10 +1028,6 @@ impl Engine for Containerd<'_> {
         inside.is_some_and(|inside| {
             inside.components().count() == 3 && inside.file_name() == b"rootfs"
         })
-    }
-
-    fn is_copying(&self, driver: &str) -> bool {
-        is_copying(driver)
     }
 
     fn directory_of_driver(&self, driver: &str) -> Bytes {

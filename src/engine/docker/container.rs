@@ -8,7 +8,7 @@ use super::driver::Driver;
 use super::layer::Layer;
 use super::{Docker, NAME, read_json};
 use crate::engine::inventory::{
-    Container, ContainerState, INIT, command_line, instant, is_id, null_default,
+    Container, ContainerState, INIT, command_line, is_id, null_default, sort_newest_first,
 };
 use crate::engine::{Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
@@ -23,11 +23,7 @@ impl Docker<'_> {
                 Err(error) => self.note(error),
             }
         }
-        containers.sort_by(|a, b| {
-            instant(&b.created)
-                .cmp(&instant(&a.created))
-                .then(a.id.cmp(&b.id))
-        });
+        sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
     }
 

@@ -102,15 +102,12 @@ impl Driver {
 
     /// What the layers make while nothing is mounted that says more exactly.
     pub fn kind(self, namespace: Namespace) -> UnionKind {
-        let rules = Rules {
-            namespace,
-            // What the kernel does with userxattr.
-            follows_redirects: namespace == Namespace::Trusted,
-            ..Rules::DEFAULT
-        };
         match self {
             Driver::Aufs => UnionKind::Aufs,
-            Driver::Overlay2 | Driver::Overlay => UnionKind::Overlay { rules, data: 0 },
+            Driver::Overlay2 | Driver::Overlay => UnionKind::Overlay {
+                rules: Rules::of(namespace),
+                data: 0,
+            },
             Driver::FuseOverlayfs => UnionKind::FuseOverlay(namespace),
             Driver::Vfs | Driver::Btrfs => UnionKind::Copy,
         }

@@ -6,7 +6,8 @@ use super::driver::{Driver, Stacking};
 use super::layer::Layer;
 use super::{DRIVERS_READ, Docker, NAME, read_json};
 use crate::engine::inventory::{
-    Container, HistoryEntry, Image, ImageLayer, Names, instant, is_id, null_default, short,
+    Container, HistoryEntry, Image, ImageLayer, Names, is_id, null_default, short,
+    sort_newest_first,
 };
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
 use crate::engine::{Owner, OwnerKind, Union};
@@ -51,11 +52,7 @@ impl Docker<'_> {
                 }
             }
         }
-        images.sort_by(|a, b| {
-            instant(&b.created)
-                .cmp(&instant(&a.created))
-                .then(a.id.cmp(&b.id))
-        });
+        sort_newest_first(&mut images, |of| (&of.created, &of.id));
         images
     }
 

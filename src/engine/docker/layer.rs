@@ -338,7 +338,7 @@ impl Docker<'_> {
         })
     }
 
-    fn linked(&self, driver: Driver) -> Linked<'_> {
+    pub(super) fn linked(&self, driver: Driver) -> Linked<'_> {
         Linked {
             host: self.host,
             homes: vec![self.at(driver.content().0)],

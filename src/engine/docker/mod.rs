@@ -356,13 +356,6 @@ impl Engine for Docker<'_> {
         false
     }
 
-    fn is_copying(&self, driver: &str) -> bool {
-        match Driver::named(driver) {
-            Some(driver) => driver.stacking() == Stacking::Copies,
-            None => driver == "native",
-        }
-    }
-
     fn directory_of_driver(&self, driver: &str) -> Bytes {
         self.root.join(driver.as_bytes())
     }

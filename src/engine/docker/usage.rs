@@ -94,12 +94,7 @@ impl Docker<'_> {
         let mut known = HashSet::new();
         let records = self.at(&["image", driver.name(), "layerdb", "sha256"]);
         for (hex, _) in self.host.list(&records)? {
-            let path = records.join(&hex).join(b"cache-id");
-            match self.host.read(&path) {
-                Ok(id) => known.extend(String::from_utf8(id).ok().map(|id| id.trim().to_owned())),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
+            known.extend(self.recorded(&records.join(&hex), "cache-id")?);
         }
         // The older layout has no records beside the layers themselves.
         known.extend(self.ids(&["graph"]));
@@ -120,22 +115,12 @@ impl Docker<'_> {
                 Err(_) => cid.clone(),
             };
             for file in ["mount-id", "init-id"] {
-                let read = self
-                    .host
-                    .read(&mounts.join(cid.as_bytes()).join(file.as_bytes()));
-                match read {
-                    Ok(id) => {
-                        let Ok(id) = String::from_utf8(id) else {
-                            continue;
-                        };
-                        let owner = ContainerName {
-                            id: cid.clone(),
-                            name: name.clone(),
-                        };
-                        owners.insert(id.trim().to_owned(), owner);
-                    }
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error),
+                if let Some(id) = self.recorded(&mounts.join(cid.as_bytes()), file)? {
+                    let owner = ContainerName {
+                        id: cid.clone(),
+                        name: name.clone(),
+                    };
+                    owners.insert(id, owner);
                 }
             }
         }
@@ -192,15 +177,36 @@ impl Docker<'_> {
     }
 
     pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
-        let mut found = Vec::new();
         let uses = self.read_uses()?;
-        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
-        for of in &uses {
+        let mut found = self.leftover_directories(&uses);
+        for driver in Driver::ALL {
+            let of_driver = uses.iter().filter(|of| of.layer.driver == driver.name());
+            let here = of_driver.map(|of| of.layer.id.trim_end_matches(REMOVING));
+            found.extend(self.leftover_records(driver, &here.collect())?);
+            if driver.content().1.is_some() && driver != Driver::Overlay {
+                let dangling = self.linked(driver).dangling(0)?.into_iter();
+                found.extend(dangling.map(|(path, target)| Leftover {
+                    kind: LeftoverKind::Link,
+                    path,
+                    why: format!("it leads to {target}, which is gone"),
+                }));
+            }
+        }
+        found.extend(self.leftover_containers()?);
+        for containerd in self.own_containerds() {
+            found.extend(containerd.leftovers()?);
+        }
+        Ok(found)
+    }
+
+    /// The layers' directories that a removal left, or that nothing has.
+    fn leftover_directories(&self, uses: &[LayerUse]) -> Vec<Leftover> {
+        let mut found = Vec::new();
+        for of in uses {
             let Some(driver) = Driver::named(&of.layer.driver) else {
                 continue;
             };
-            let directory = self.at(driver.content().0).join(of.layer.id.as_bytes());
-            if let Some(own) = of.layer.id.strip_suffix(REMOVING) {
+            let (kind, why) = if let Some(own) = of.layer.id.strip_suffix(REMOVING) {
                 let why = match of.containers.first() {
                     Some(container) => format!(
                         "container {} was being removed; its record is still there",
@@ -208,101 +214,99 @@ impl Docker<'_> {
                     ),
                     None => format!("layer {own} was being removed"),
                 };
-                note(LeftoverKind::HalfRemoved, directory, why);
+                (LeftoverKind::HalfRemoved, why)
             } else if of.kind == UseKind::Unknown {
                 let why = "no image, no container and no builder's record has this layer";
-                note(LeftoverKind::Directory, directory, why.to_owned());
-            }
-        }
-        for driver in Driver::ALL {
-            let at =
-                |parts: &[&str]| self.at(&[&["image", driver.name(), "layerdb"], parts].concat());
-            let has = |id: &str| {
-                uses.iter().any(|of| {
-                    of.layer.driver == driver.name() && of.layer.id.trim_end_matches(REMOVING) == id
-                })
+                (LeftoverKind::Directory, why.to_owned())
+            } else {
+                continue;
             };
-            for (hex, _) in self.host.list(&at(&["sha256"]))? {
-                let record = at(&["sha256"]).join(&hex);
-                if hex.ends_with(REMOVING.as_bytes()) {
-                    let why = "the layer was being removed".to_owned();
-                    note(LeftoverKind::HalfRemoved, record, why);
-                    continue;
-                }
-                let id = self.host.read(&record.join(b"cache-id"));
-                let id = id.ok().and_then(|id| String::from_utf8(id).ok());
-                match id.map(|id| id.trim().to_owned()) {
-                    Some(id) if !has(&id) => {
-                        let why = format!("its layer {id} is gone");
-                        note(LeftoverKind::Metadata, record, why);
-                    }
-                    Some(_) => {}
-                    None => note(
-                        LeftoverKind::Metadata,
-                        record,
-                        "it names no layer".to_owned(),
-                    ),
-                }
+            let path = self.at(driver.content().0).join(of.layer.id.as_bytes());
+            found.push(Leftover { kind, path, why });
+        }
+        found
+    }
+
+    /// A driver's records of layers, of what is being made, and of mounts, whose layers are not
+    /// here.
+    fn leftover_records(&self, driver: Driver, here: &HashSet<&str>) -> Result<Vec<Leftover>> {
+        let mut found = Vec::new();
+        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
+        let database = self.at(&["image", driver.name(), "layerdb"]);
+        let records = database.join(b"sha256");
+        for (hex, _) in self.host.list(&records)? {
+            let record = records.join(&hex);
+            if hex.ends_with(REMOVING.as_bytes()) {
+                let why = "the layer was being removed".to_owned();
+                note(LeftoverKind::HalfRemoved, record, why);
+                continue;
             }
-            for (set, _) in self.host.list(&at(&["tmp"]))? {
-                let record = at(&["tmp"]).join(&set);
-                let id = self.host.read(&record.join(b"cache-id"));
-                let id = id.ok().and_then(|id| String::from_utf8(id).ok());
-                // One whose layer is there may be at work.
-                if let Some(id) = id.map(|id| id.trim().to_owned()).filter(|id| !has(id)) {
-                    let why = format!("what was being made for it, the layer {id}, is gone");
-                    note(LeftoverKind::Temporary, record, why);
-                }
-            }
-            for (cid, _) in self.host.list(&at(&["mounts"]))? {
-                let record = at(&["mounts"]).join(&cid);
-                let container = self.at(&["containers"]).join(&cid);
-                if self.host.stat(&container)?.is_none() {
-                    let why = "its container is gone".to_owned();
-                    note(LeftoverKind::Metadata, record, why);
-                    continue;
-                }
-                let id = self.host.read(&record.join(b"mount-id"));
-                let id = id.ok().and_then(|id| String::from_utf8(id).ok());
-                if let Some(id) = id.map(|id| id.trim().to_owned()).filter(|id| !has(id)) {
-                    let why = format!("the container's layer {id} is gone");
-                    note(LeftoverKind::Metadata, record, why);
-                }
-            }
-            if driver.content().1.is_some() && driver != Driver::Overlay {
-                let links = self.at(driver.content().0).join(LINKS.as_bytes());
-                for (name, _) in self.host.list(&links)? {
-                    let link = links.join(&name);
-                    if self.host.stat(&link)?.is_none() {
-                        let target = self.host.read_link(&link)?.unwrap_or_default();
-                        let why = format!("it leads to {target}, which is gone");
-                        note(LeftoverKind::Link, link, why);
-                    }
-                }
+            let why = match self.recorded(&record, "cache-id").unwrap_or_default() {
+                Some(id) if here.contains(id.as_str()) => continue,
+                Some(id) => format!("its layer {id} is gone"),
+                None => "it names no layer".to_owned(),
+            };
+            note(LeftoverKind::Metadata, record, why);
+        }
+        let sets = database.join(b"tmp");
+        for (set, _) in self.host.list(&sets)? {
+            let record = sets.join(&set);
+            let id = self.recorded(&record, "cache-id").unwrap_or_default();
+            // One whose layer is there may be at work.
+            if let Some(id) = id.filter(|id| !here.contains(id.as_str())) {
+                let why = format!("what was being made for it, the layer {id}, is gone");
+                note(LeftoverKind::Temporary, record, why);
             }
         }
+        let mounts = database.join(b"mounts");
+        for (cid, _) in self.host.list(&mounts)? {
+            let record = mounts.join(&cid);
+            let container = self.at(&["containers"]).join(&cid);
+            if self.host.stat(&container)?.is_none() {
+                let why = "its container is gone".to_owned();
+                note(LeftoverKind::Metadata, record, why);
+                continue;
+            }
+            let id = self.recorded(&record, "mount-id").unwrap_or_default();
+            if let Some(id) = id.filter(|id| !here.contains(id.as_str())) {
+                let why = format!("the container's layer {id} is gone");
+                note(LeftoverKind::Metadata, record, why);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The containers' directories without a configuration.
+    fn leftover_containers(&self) -> Result<Vec<Leftover>> {
+        let mut found = Vec::new();
         for id in self.ids(&["containers"]) {
-            let directory = self.at(&["containers", &id]);
-            let names = ["config.v2.json", "config.json"];
-            let mut has = names
-                .iter()
-                .map(|name| self.host.stat(&directory.join(name.as_bytes())));
-            let has = has.try_fold(false, |has, stat| stat.map(|stat| has || stat.is_some()))?;
+            let path = self.at(&["containers", &id]);
+            let mut has = false;
+            for name in ["config.v2.json", "config.json"] {
+                has = has || self.host.stat(&path.join(name.as_bytes()))?.is_some();
+            }
             match has {
                 // What is there and cannot be read may refer to anything.
                 true => {
                     self.container(&id)?;
                 }
-                false => {
-                    let why = "it has no configuration".to_owned();
-                    note(LeftoverKind::Metadata, directory, why);
-                }
+                false => found.push(Leftover {
+                    kind: LeftoverKind::Metadata,
+                    path,
+                    why: "it has no configuration".to_owned(),
+                }),
             }
         }
-        for containerd in self.own_containerds() {
-            found.extend(containerd.leftovers()?);
-        }
         Ok(found)
+    }
+
+    /// The id in a file of a record; none where it is missing or no text.
+    fn recorded(&self, record: &Bytes, file: &str) -> Result<Option<String>> {
+        match self.host.read(&record.join(file.as_bytes())) {
+            Ok(id) => Ok(String::from_utf8(id).ok().map(|id| id.trim().to_owned())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn space(&self, inside: &Bytes) -> Space {

@@ -23,7 +23,8 @@ use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::dir::{self, Kind};
 use crate::engine::inventory::{
-    Container, HistoryEntry, Image, ImageLayer, LayerName, Names, instant, is_id,
+    Container, HistoryEntry, Image, ImageLayer, LayerName, Names, is_id, repository,
+    sort_newest_first,
 };
 use crate::engine::linked::{self, LINKS, Linked};
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
@@ -372,11 +373,7 @@ impl<'h> Podman<'h> {
         if self.has_mount_program {
             return UnionKind::FuseOverlay(self.namespace);
         }
-        let rules = Rules {
-            namespace: self.namespace,
-            follows_redirects: self.namespace == Namespace::Trusted,
-            ..Rules::DEFAULT
-        };
+        let rules = Rules::of(self.namespace);
         UnionKind::Overlay { rules, data: 0 }
     }
 
@@ -654,14 +651,6 @@ impl store::Metadata {
     }
 }
 
-/// `localhost/app` of `localhost/app:1`, but `host:5000/app` of itself.
-fn repository(tag: &str) -> &str {
-    match tag.rfind(':') {
-        Some(at) if !tag[at..].contains('/') => &tag[..at],
-        _ => tag,
-    }
-}
-
 /// Finds the image that ended with each step of another one: the one whose whole history is the
 /// rest of the other's.
 fn find_steps(images: &mut [Image]) {
@@ -744,11 +733,7 @@ impl Engine for Podman<'_> {
     fn containers(&self) -> Vec<Container> {
         let records = self.container_records().into_iter();
         let mut containers: Vec<Container> = records.map(|record| self.container(record)).collect();
-        containers.sort_by(|a, b| {
-            instant(&b.created)
-                .cmp(&instant(&a.created))
-                .then(a.id.cmp(&b.id))
-        });
+        sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
     }
 
@@ -760,11 +745,7 @@ impl Engine for Podman<'_> {
                 Err(error) => self.note(error),
             }
         }
-        images.sort_by(|a, b| {
-            instant(&b.created)
-                .cmp(&instant(&a.created))
-                .then(a.id.cmp(&b.id))
-        });
+        sort_newest_first(&mut images, |of| (&of.created, &of.id));
         find_steps(&mut images);
         images
     }
@@ -896,10 +877,6 @@ impl Engine for Podman<'_> {
 
     fn is_mount_point(&self, _: &Bytes) -> bool {
         false
-    }
-
-    fn is_copying(&self, _: &str) -> bool {
-        self.copies()
     }
 
     fn directory_of_driver(&self, driver: &str) -> Bytes {

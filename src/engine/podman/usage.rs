@@ -24,18 +24,13 @@ impl Podman<'_> {
         for image in self.image_records() {
             let chain = self.chain(&image.layer);
             for (index, layer) in chain.iter().enumerate() {
-                let (digests, tags): (Vec<String>, Vec<String>) = image
-                    .names
-                    .iter()
-                    .cloned()
-                    .partition(|name| name.contains('@'));
-                drop(digests);
+                let tags = image.names.iter().filter(|name| !name.contains('@'));
                 of_images
                     .entry(layer.id.clone())
                     .or_default()
                     .push(ImageUse {
                         id: image.id.clone(),
-                        tags,
+                        tags: tags.cloned().collect(),
                         number: chain.len() - index,
                         of: chain.len(),
                     });
@@ -152,14 +147,9 @@ impl Podman<'_> {
             }
         }
         if !self.copies() {
-            let links = home.join(LINKS.as_bytes());
-            for (name, _) in self.host.list(&links)? {
-                let link = links.join(&name);
-                if self.host.stat(&link)?.is_none() {
-                    let target = self.host.read_link(&link)?.unwrap_or_default();
-                    let why = format!("it leads to {target}, which is gone");
-                    note(LeftoverKind::Link, link, why);
-                }
+            for (link, target) in self.linked().dangling(0)? {
+                let why = format!("it leads to {target}, which is gone");
+                note(LeftoverKind::Link, link, why);
             }
         }
         Ok(found)
