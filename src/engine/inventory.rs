@@ -104,11 +104,16 @@ pub struct Image {
 impl Image {
     /// The layers by the names of their directories, newest first, and what made each.
     pub fn steps(self) -> Vec<(String, String)> {
-        let entries = self.history.into_iter();
-        entries
-            .filter_map(|entry| Some((entry.layer?.cache_id?, entry.instruction)))
-            .collect()
+        steps(self.history)
     }
+}
+
+/// The same of a history that is all that is known of the image.
+pub fn steps(history: Vec<HistoryEntry>) -> Vec<(String, String)> {
+    let entries = history.into_iter();
+    entries
+        .filter_map(|entry| Some((entry.layer?.cache_id?, entry.instruction)))
+        .collect()
 }
 
 /// What an image is called: nothing, if it is dangling.

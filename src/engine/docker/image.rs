@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::driver::{Driver, Stacking};
 use super::layer::Layer;
 use super::{DRIVERS_READ, Docker, NAME, read_json};
+use crate::bytes::Bytes;
 use crate::engine::inventory::{
-    Container, HistoryEntry, Image, ImageLayer, Names, is_id, null_default, short,
+    self, Container, HistoryEntry, Image, ImageLayer, Names, is_id, null_default, short,
     sort_newest_first,
 };
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
-use crate::engine::{Owner, OwnerKind, Union};
+use crate::engine::{Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 
@@ -117,16 +118,10 @@ impl Docker<'_> {
     }
 
     fn content_image(&self, driver: &str, id: &str) -> Result<Image> {
-        let path = self.at(&["image", driver, "imagedb", "content", "sha256", id]);
-        if !is_id(id) {
-            return Err(Error::damaged(path, "is not an image id"));
-        }
-        let bytes = self.host.read(&path)?;
-        let config = ImageConfig::parse(&bytes);
-        let config = config.map_err(|what| Error::damaged(path.clone(), what))?;
+        let (config, path) = self.image_config(driver, id)?;
         let diff_ids = config
             .diff_ids()
-            .map_err(|what| Error::damaged(path.clone(), what))?;
+            .map_err(|what| Error::damaged(path, what))?;
         let layers = self.image_layers(driver, diff_ids);
         let size = layers.iter().filter_map(|layer| layer.size).sum();
         let mut parents = self.image_parents(driver, id).into_iter();
@@ -149,6 +144,44 @@ impl Docker<'_> {
             history,
             namespace: None,
         })
+    }
+
+    /// An image's configuration, and where that is.
+    fn image_config(&self, driver: &str, id: &str) -> Result<(ImageConfig, Bytes)> {
+        let path = self.at(&["image", driver, "imagedb", "content", "sha256", id]);
+        if !is_id(id) {
+            return Err(Error::damaged(path, "is not an image id"));
+        }
+        let bytes = self.host.read(&path)?;
+        let config = ImageConfig::parse(&bytes);
+        let config = config.map_err(|what| Error::damaged(path.clone(), what))?;
+        Ok((config, path))
+    }
+
+    /// What made the layers of a union, newest first, if they are an image's: when the topmost one
+    /// is the image's, so are those below, which need not be asked one by one.
+    fn steps_of(&self, union: &Union, driver: &str, id: &str) -> Option<Vec<(String, String)>> {
+        let (config, _) = self.image_config(driver, id).ok()?;
+        let diff_ids = config.diff_ids().ok()?;
+        let plain = union
+            .branches
+            .iter()
+            .filter(|branch| branch.layer.role == Role::Plain);
+        let own: Option<Vec<&String>> = plain.map(|branch| branch.layer.id.as_ref()).collect();
+        let own = own.filter(|own| own.len() == diff_ids.len())?;
+        let chain_ids = oci::chain_ids(diff_ids);
+        let hex = chain_ids.last()?.trim_start_matches("sha256:");
+        let top = ["image", driver, "layerdb", "sha256", hex, "cache-id"];
+        if !is_id(hex) || self.id(&top).as_ref() != own.first().copied() {
+            return None;
+        }
+        let layers = own.iter().rev().map(|id| ImageLayer {
+            diff_id: None,
+            chain_id: None,
+            cache_id: Some((*id).clone()),
+            size: None,
+        });
+        Some(inventory::steps(config.history(layers.collect())))
     }
 
     /// The images below an image that was built here, nearest first.
@@ -322,11 +355,18 @@ impl Docker<'_> {
     /// Numbers the image's layers and gives each its instruction. An image that is gone tells
     /// nothing.
     pub(super) fn label_image(&self, union: &mut Union, driver: &str, image: &str) {
-        let image = self.image(driver, image);
-        let image = image.map_err(|error| self.note_unless_absent(error)).ok();
         let is_stack =
             Driver::named(driver).is_none_or(|driver| driver.stacking() == Stacking::Differences);
-        union.label_image(&image.map(Image::steps).unwrap_or_default(), is_stack);
+        let known = match is_stack {
+            true => self.steps_of(union, driver, image),
+            false => None,
+        };
+        let steps = known.unwrap_or_else(|| {
+            let image = self.image(driver, image);
+            let image = image.map_err(|error| self.note_unless_absent(error)).ok();
+            image.map(Image::steps).unwrap_or_default()
+        });
+        union.label_image(&steps, is_stack);
     }
 }
 

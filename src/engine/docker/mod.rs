@@ -40,6 +40,8 @@ use crate::host::Host;
 use crate::overlay::Namespace;
 use crate::union::Follow;
 
+/// The longest file that holds a word, in bytes: a digest with its algorithm.
+const WORD_MAX: usize = 256;
 const DEFAULT_ROOT: &str = "/var/lib/docker";
 const NAME: &str = "docker";
 const DRIVERS_READ: &str =
@@ -57,6 +59,8 @@ pub struct Docker<'h> {
     problems: RefCell<Vec<Error>>,
     /// `mount id -> container id`, once it has been asked for.
     mounts: OnceCell<HashMap<String, String>>,
+    /// The files that hold a word, as far as they were read.
+    words: RefCell<HashMap<Bytes, Vec<u8>>>,
     /// `(driver, chain id) -> cache id and size`, as far as they were read.
     records: RefCell<HashMap<(String, String), LayerRecord>>,
     /// `(driver, image) -> the image it was built on`, as far as they were read.
@@ -116,6 +120,7 @@ impl<'h> Docker<'h> {
             configured_driver: None,
             problems: RefCell::default(),
             mounts: OnceCell::new(),
+            words: RefCell::default(),
             records: RefCell::default(),
             parents: RefCell::default(),
             drivers: OnceCell::new(),
@@ -162,9 +167,22 @@ impl<'h> Docker<'h> {
             .fold(self.root.clone(), |path, part| path.join(part.as_bytes()))
     }
 
+    /// Reads a file that holds a word. Several questions need the same ones, of every layer.
+    pub(super) fn read_small(&self, path: &Bytes) -> Result<Vec<u8>> {
+        if let Some(known) = self.words.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        let bytes = self.host.read(path)?;
+        if bytes.len() <= WORD_MAX {
+            let mut words = self.words.borrow_mut();
+            words.insert(path.clone(), bytes.clone());
+        }
+        Ok(bytes)
+    }
+
     pub(super) fn read_word(&self, parts: &[&str]) -> Result<String> {
         let path = self.at(parts);
-        let bytes = self.host.read(&path)?;
+        let bytes = self.read_small(&path)?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => Ok(text.trim().to_owned()),
             Err(_) => Err(Error::damaged(path, "is not text")),

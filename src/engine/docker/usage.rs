@@ -302,7 +302,7 @@ impl Docker<'_> {
 
     /// The id in a file of a record; none where it is missing or no text.
     fn recorded(&self, record: &Bytes, file: &str) -> Result<Option<String>> {
-        match self.host.read(&record.join(file.as_bytes())) {
+        match self.read_small(&record.join(file.as_bytes())) {
             Ok(id) => Ok(String::from_utf8(id).ok().map(|id| id.trim().to_owned())),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
