@@ -1,86 +1,150 @@
-//! What the verbs cost beside a bare walk of the same tree, and `which` on as many branches as
-//! AUFS has. The trees are made anew in a temporary directory; `cargo bench` runs it.
+//! What the verbs cost, as ratios of one run: beside a bare walk of the same tree, beside a start
+//! that does nothing, and beside themselves on twice as much.
 //!
-//! Read the medians as ratios: of `whiteouts`, `changes` and `ls` to `bare_walk`.
+//! `cargo bench` makes the trees in a temporary directory (`TMPDIR`), and prints everything;
+//! `cargo bench -- walks which` only those. The figures of one machine are in README.md here.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::path::Path;
-use std::sync::LazyLock;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use divan::{Bencher, black_box};
-use layerctl::branch::parse_spelled;
-use layerctl::command::whiteouts::marks;
-use layerctl::difference::differences;
-use layerctl::dir::Dir;
-use layerctl::union::{Branch, Entry, Follow, Reading, Stack, lookup};
+use layerctl::bytes::Bytes;
+use layerctl::command::{self, Context, Outcome, Threads};
+use layerctl::engine::{Roots, Survey};
+use layerctl::host::Host;
+use layerctl::render::{Format, Look, render};
+use layerctl::target::Base;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
+use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
+const BINARY: &str = env!("CARGO_BIN_EXE_layerctl");
+
+/// A section of what is measured.
+type Section = (&'static str, fn());
+
+const SECTIONS: [Section; 6] = [
+    ("walks", walks),
+    ("wide", wide),
+    ("which", which),
+    ("growth", growth),
+    ("stores", stores),
+    ("start", start),
+];
+
 fn main() {
-    divan::main();
-}
-
-const ENTRIES_A_DIRECTORY: usize = 9;
-const BRANCHES_MAX: usize = 127;
-
-/// 300,000 entries in 30,000 directories, one name in twenty a whiteout, above an empty branch.
-static TREE: LazyLock<TempDir> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut count = 0;
-    for top in 0..100 {
-        for middle in 0..30 {
-            for low in 0..10 {
-                let at = dir.path().join(format!("up/d{top}/e{middle}/f{low}"));
-                fs::create_dir_all(&at).expect("a directory");
-                for entry in 0..ENTRIES_A_DIRECTORY {
-                    count += 1;
-                    let prefix = if count % 20 == 0 { ".wh." } else { "" };
-                    fs::write(at.join(format!("{prefix}file{entry}")), b"").expect("a file");
-                }
-            }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, root, verb] = arguments.as_slice()
+        && mode == "peak"
+    {
+        return print_peak(Path::new(root), verb);
+    }
+    let is_wanted = |name: &str| {
+        let mut named = arguments
+            .iter()
+            .filter(|word| !word.starts_with('-'))
+            .peekable();
+        named.peek().is_none() || named.any(|word| word == name)
+    };
+    for (name, run) in SECTIONS {
+        if is_wanted(name) {
+            println!("\n{name}");
+            run();
         }
     }
-    fs::create_dir(dir.path().join("lo")).expect("a directory");
-    dir
-});
+}
 
-/// A file in the lowest of 127 branches that all have its directories.
-static WIDE: LazyLock<TempDir> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    for branch in 0..BRANCHES_MAX {
-        fs::create_dir_all(dir.path().join(format!("b{branch}/usr/lib/python")))
-            .expect("a directory");
-    }
-    fs::write(
-        dir.path()
-            .join(format!("b{}/usr/lib/python/os.py", BRANCHES_MAX - 1)),
-        b"",
+// ---- what is measured ----
+
+/// The processor's time, that of all threads together, and the clock's.
+#[derive(Clone, Copy)]
+struct Cost {
+    cpu: Duration,
+    wall: Duration,
+}
+
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
-    .expect("a file");
-    dir
-});
-
-fn stack(spelled: &str) -> Stack {
-    let branches = parse_spelled(spelled.as_bytes())
-        .expect("a stack")
-        .iter()
-        .map(|spec| Branch::aufs(spec, Dir::open_root(&spec.path.to_path())))
-        .collect();
-    Stack::new(branches)
 }
 
-fn tree() -> Stack {
-    let at = TREE.path().display();
-    stack(&format!("br:{at}/up=rw:{at}/lo=ro+wh"))
+fn cost(run: impl FnOnce()) -> Cost {
+    let (start, clock) = (cpu(), Instant::now());
+    run();
+    Cost {
+        wall: clock.elapsed(),
+        cpu: cpu() - start,
+    }
 }
 
-#[divan::bench(sample_count = 10, sample_size = 1)]
-fn bare_walk(bencher: Bencher) {
-    let root = TREE.path().join("up");
-    bencher.bench_local(|| black_box(bare(&root)));
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
+/// How often everything is measured, each beside the other in turn.
+const ROUNDS: usize = 15;
+
+/// One verb's report, written to nowhere.
+fn report(spelled: &str, verb: &str, threads: usize) {
+    use command::{changes, ls, whiteouts};
+    let host = Host::open(Path::new("/")).expect("the root");
+    let mut context = Context {
+        survey: Survey::new(&host, Roots::default()),
+        base: Base(Bytes::from("/")),
+        problems: Vec::new(),
+        threads: Threads(NonZeroUsize::new(threads)),
+    };
+    let target = spelled.as_bytes();
+    let outcome = match verb {
+        "whiteouts" => whiteouts::run(
+            &mut context,
+            whiteouts::Query {
+                target: Some(target),
+                layers: whiteouts::Layers::Writable,
+                glob: None,
+                only: whiteouts::Only::Everything,
+            },
+        ),
+        "changes" => changes::run(
+            &mut context,
+            &changes::Query {
+                target: Some(target),
+                detail: changes::Detail::Short,
+            },
+        ),
+        _ => ls::run(
+            &mut context,
+            &ls::Query {
+                within: None,
+                arguments: vec![target],
+                depth: ls::Depth::Recursive,
+                detail: ls::Detail::Short,
+                ghosts: ls::Ghosts::Hidden,
+            },
+        ),
+    };
+    let Outcome { report, .. } = outcome.expect("an answer");
+    let look = Look {
+        format: Format::Quiet,
+        no_trunc: false,
+        exact_sizes: false,
+        verbose: false,
+        colors: false,
+        is_terminal: false,
+    };
+    let threads = context.threads;
+    let ended = render(report, look, threads, &mut io::sink()).expect("nowhere is always open");
+    assert!(ended.problems.is_empty());
 }
 
 /// `openat`, `getdents64` and `close` for every directory, and nothing else.
@@ -107,28 +171,314 @@ fn bare(root: &Path) -> usize {
     count
 }
 
-#[divan::bench(sample_count = 10, sample_size = 1)]
-fn whiteouts(bencher: Bencher) {
-    let stack = tree();
-    bencher.bench_local(|| black_box(marks(&stack, 0).filter(Result::is_ok).count()));
+/// A verb beside a bare walk of its topmost branch.
+fn beside_bare(top: &Path, spelled: &str) {
+    println!("  verb       threads  cpu    wall   (times the bare walk's)");
+    for verb in ["whiteouts", "changes", "ls -R"] {
+        for threads in [1, 2] {
+            let (mut cpus, mut walls) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                let bare = cost(|| assert!(bare(top) > 0));
+                let own = cost(|| report(spelled, verb, threads));
+                cpus.push(own.cpu.as_secs_f64() / bare.cpu.as_secs_f64());
+                walls.push(own.wall.as_secs_f64() / bare.wall.as_secs_f64());
+            }
+            let (cpu, wall) = (median(cpus), median(walls));
+            println!("  {verb:<10} {threads:<8} {cpu:<6.2} {wall:.2}");
+        }
+    }
 }
 
-#[divan::bench(sample_count = 10, sample_size = 1)]
-fn changes(bencher: Bencher) {
-    let stack = tree();
-    bencher.bench_local(|| black_box(differences(&stack, 0).filter(Result::is_ok).count()));
+// ---- the sections ----
+
+/// 300,000 entries in 33,000 directories, one file in twenty a whiteout, above an empty branch.
+fn walks() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let mut count = 0;
+    for directory in 0..30_000 {
+        let (top, middle, low) = (directory / 300, directory / 10 % 30, directory % 10);
+        let at = home.path().join(format!("up/d{top}/e{middle}/f{low}"));
+        fs::create_dir_all(&at).expect("a directory");
+        for entry in 0..9 {
+            count += 1;
+            let prefix = if count % 20 == 0 { ".wh." } else { "" };
+            touch(&at.join(format!("{prefix}file{entry}")));
+        }
+    }
+    fs::create_dir(home.path().join("lo")).expect("a directory");
+    let at = home.path().display();
+    let spelled = format!("br:{at}/up=rw:{at}/lo=ro+wh");
+    beside_bare(&home.path().join("up"), &spelled);
 }
 
-#[divan::bench(sample_count = 100)]
-fn which_on_127_branches(bencher: Bencher) {
-    let at = WIDE.path().display();
-    let branches: Vec<String> = (0..BRANCHES_MAX)
-        .map(|branch| format!("{at}/b{branch}=ro+wh"))
+/// 200,000 names in one directory.
+fn wide() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let up = home.path().join("up");
+    fs::create_dir_all(&up).expect("a directory");
+    (0..200_000).for_each(|entry| touch(&up.join(format!("file{entry}"))));
+    fs::create_dir(home.path().join("lo")).expect("a directory");
+    let at = home.path().display();
+    beside_bare(&up, &format!("br:{at}/up=rw:{at}/lo=ro+wh"));
+}
+
+/// One process on 127 branches, and how many system calls it makes.
+fn which() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    const BRANCHES: usize = 127;
+    for branch in 0..BRANCHES {
+        // Some files each, and all of them every directory of the path: the most to ask.
+        let at = home.path().join(format!("b{branch}"));
+        fs::create_dir_all(at.join("a/b/c/d")).expect("a directory");
+        touch(&at.join(format!("own{branch}")));
+    }
+    let last = home.path().join(format!("b{}", BRANCHES - 1));
+    for depth in ["f", "a/f", "a/b/f", "a/b/c/f"] {
+        touch(&last.join(depth));
+    }
+    let spelled = |branches: usize| {
+        let first = BRANCHES - branches;
+        let branches = (first..BRANCHES).map(|branch| {
+            let at = home.path().join(format!("b{branch}"));
+            format!("{}=ro+wh", at.display())
+        });
+        format!("br:{}", branches.collect::<Vec<_>>().join(":"))
+    };
+    let all = spelled(BRANCHES);
+    let run = |arguments: &[&str]| {
+        let clock = Instant::now();
+        let mut command = Command::new(BINARY);
+        let status = command.args(arguments).stdout(Stdio::null()).status();
+        assert!(status.expect("the program").success());
+        clock.elapsed().as_secs_f64()
+    };
+    println!("  path on {BRANCHES} branches   wall (times that of --version)");
+    for path in ["/own3", "/f", "/a/f", "/a/b/f", "/a/b/c/f"] {
+        let ratios = (0..100).map(|_| run(&["which", "--in", &all, path]) / run(&["--version"]));
+        println!("  {path:<24} {:.2}", median(ratios.collect()));
+    }
+    let calls = |arguments: &[&str]| -> Option<usize> {
+        let trace = home.path().join("trace");
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-o"])
+            .arg(&trace)
+            .arg(BINARY)
+            .args(arguments);
+        let status = command.stdout(Stdio::null()).status().ok()?;
+        assert!(status.success());
+        Some(fs::read_to_string(&trace).ok()?.lines().count())
+    };
+    let Some(one) = calls(&["which", "--in", &spelled(1), "/f"]) else {
+        return println!("  strace is not installed: system calls are not counted");
+    };
+    println!("  system calls: {one} for one branch; for each further one");
+    for (depth, path) in ["/f", "/a/f", "/a/b/f", "/a/b/c/f"].into_iter().enumerate() {
+        let of = |branches| calls(&["which", "--in", &spelled(branches), path]).unwrap_or_default();
+        let each = (of(BRANCHES) - of(2)) as f64 / (BRANCHES - 2) as f64;
+        println!("    depth {}  {each:.1}", depth + 1);
+    }
+}
+
+/// An image in twenty layers, and a container that changes and adds files.
+fn image(home: &Path, files: usize, changes: usize) -> String {
+    const LAYERS: usize = 20;
+    const IN_DIRECTORY: usize = 100;
+    let place = |file: usize| {
+        let directory = file / IN_DIRECTORY;
+        format!("usr/d{}/e{}/file{file}", directory / 100, directory % 100)
+    };
+    for file in 0..files {
+        let layer = file / IN_DIRECTORY % LAYERS;
+        make(&home.join(format!("layer{layer}")).join(place(file)));
+    }
+    // One change in two is of a file of the image. There are no more of them than in half of it.
+    for change in 0..changes {
+        make(&home.join("container").join(match change % 2 {
+            0 => place(change),
+            _ => format!("{}-new", place(change)),
+        }));
+    }
+    let at = home.display();
+    let lower: Vec<String> = (0..LAYERS)
+        .rev()
+        .map(|layer| format!("{at}/layer{layer}=ro+wh"))
         .collect();
-    let stack = stack(&format!("br:{}", branches.join(":")));
-    bencher.bench_local(|| {
-        let root = stack.whole(Reading::Nothing);
-        let found = lookup(&root, b"/usr/lib/python/os.py", Follow::All).expect("an answer");
-        assert!(matches!(found.entry, Entry::Leaf { from, .. } if from == BRANCHES_MAX - 1));
-    });
+    format!("br:{at}/container=rw:{}", lower.join(":"))
+}
+
+/// `changes` on twice the changes, and on twice the image.
+fn growth() {
+    println!("  changes  image files  cpu");
+    for (changes, files) in [(50_000, 250_000), (100_000, 250_000), (100_000, 500_000)] {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let spelled = image(home.path(), files, changes);
+        let costs = (0..5).map(|_| cost(|| report(&spelled, "changes", 1)).cpu.as_secs_f64());
+        let cpu = median(costs.collect());
+        println!("  {changes:<8} {files:<12} {:.0} ms", cpu * 1000.0);
+    }
+}
+
+/// A Docker data directory of 2,000 layers and a million entries: the time and the peak of memory
+/// of a process of its own.
+fn stores() {
+    let home = docker_store(20, 100, 500);
+    let own = std::env::current_exe().expect("this program");
+    println!("  verb      wall     peak");
+    for verb in ["orphans", "du", "whois"] {
+        let clock = Instant::now();
+        let mut command = Command::new(&own);
+        let output = command.arg("peak").arg(home.path()).arg(verb).output();
+        let output = output.expect("this program");
+        assert!(output.status.success(), "{output:?}");
+        let peak = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        println!("  {verb:<9} {:<8.2} {peak}", clock.elapsed().as_secs_f64());
+    }
+}
+
+/// Answers in this process, and prints what it took at most.
+fn print_peak(root: &Path, verb: &str) {
+    let host = Host::open(root).expect("the store");
+    let mut context = Context {
+        survey: Survey::new(&host, Roots::default()),
+        base: Base(Bytes::from("/")),
+        problems: Vec::new(),
+        threads: Threads(None),
+    };
+    let layers = host.list(&Bytes::from("/var/lib/docker/overlay2"));
+    let lines: Vec<Vec<u8>> = layers
+        .expect("the store")
+        .into_iter()
+        .map(|(name, _)| [b"/var/lib/docker/overlay2/", &name[..], b"\n"].concat())
+        .collect();
+    let outcome = match verb {
+        "orphans" => command::orphans::run(&mut context),
+        "du" => command::du::run(&mut context, None),
+        _ => command::whois::run(
+            &mut context,
+            &command::whois::Query {
+                things: Vec::new(),
+                lines: Some(lines.concat()),
+            },
+        ),
+    };
+    outcome.expect("an answer");
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    println!("{}", peak.unwrap_or("not known").trim());
+}
+
+/// Starting, answering nothing.
+fn start() {
+    let clock = |command: &mut Command| {
+        let clock = Instant::now();
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.expect("a program");
+        clock.elapsed().as_secs_f64() * 1000.0
+    };
+    let own = (0..200).map(|_| clock(Command::new(BINARY).arg("--version")));
+    let other = (0..200).map(|_| clock(&mut Command::new("true")));
+    let (own, other) = (median(own.collect()), median(other.collect()));
+    println!("  --version {own:.2} ms; /bin/true {other:.2} ms");
+}
+
+// ---- trees ----
+
+fn touch(path: &Path) {
+    File::create(path).expect("a file");
+}
+
+/// A file, and the directories that it lies in.
+fn make(path: &Path) {
+    if let Err(error) = File::create(path) {
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        touch(path);
+    }
+}
+
+/// Docker's overlay2: so many images of so many layers, each with so many files, and as many
+/// containers as images.
+fn docker_store(images: usize, layers: usize, files: usize) -> TempDir {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let root = home.path().join("var/lib/docker");
+    let write = |path: PathBuf, content: &str| {
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        File::create(path)
+            .and_then(|mut file| file.write_all(content.as_bytes()))
+            .expect("a file");
+    };
+    let layer = |id: &str, lower: &[String]| {
+        let at = root.join("overlay2").join(id);
+        for file in 0..files {
+            make(&at.join(format!("diff/usr/d{}/file{file}", file / 50)));
+        }
+        fs::create_dir_all(at.join("diff")).expect("a directory");
+        let short = id[..26].to_uppercase();
+        write(at.join("link"), &short);
+        let links = root.join("overlay2/l");
+        fs::create_dir_all(&links).expect("a directory");
+        std::os::unix::fs::symlink(format!("../{id}/diff"), links.join(short)).expect("a link");
+        if !lower.is_empty() {
+            let shorts = lower
+                .iter()
+                .map(|id| format!("l/{}", id[..26].to_uppercase()));
+            write(at.join("lower"), &shorts.collect::<Vec<_>>().join(":"));
+        }
+    };
+    let mut tags = Vec::new();
+    for image in 0..images {
+        let diff_ids: Vec<String> = (0..layers)
+            .map(|layer| format!("sha256:{}", digest(&format!("diff {image} {layer}"))))
+            .collect();
+        let chain_ids = layerctl::engine::oci::chain_ids(&diff_ids);
+        let mut lower: Vec<String> = Vec::new();
+        for (number, chain_id) in chain_ids.iter().enumerate() {
+            let id = digest(&format!("cache {image} {number}"));
+            let hex = chain_id.trim_start_matches("sha256:");
+            let record = root.join("image/overlay2/layerdb/sha256").join(hex);
+            write(record.join("cache-id"), &id);
+            write(record.join("diff"), &diff_ids[number]);
+            write(record.join("size"), "10");
+            if number > 0 {
+                write(record.join("parent"), &chain_ids[number - 1]);
+            }
+            layer(&id, &lower);
+            lower.insert(0, id);
+        }
+        let steps: Vec<String> = (0..layers)
+            .map(|step| format!(r#"{{"created_by":"RUN {step}"}}"#))
+            .collect();
+        let config = format!(
+            r#"{{"created":"2024-01-01T00:00:00Z","rootfs":{{"type":"layers","diff_ids":{diff_ids:?}}},"history":[{}]}}"#,
+            steps.join(",")
+        );
+        let id = digest(&config);
+        let content = root.join("image/overlay2/imagedb/content/sha256");
+        write(content.join(&id), &config);
+        tags.push(format!(r#""app{image}":{{"app{image}:1":"sha256:{id}"}}"#));
+        let (container, mount) = (digest(&format!("c {image}")), digest(&format!("m {image}")));
+        let init = format!("{mount}-init");
+        layer(&init, &lower);
+        lower.insert(0, init.clone());
+        layer(&mount, &lower);
+        let record = root.join("image/overlay2/layerdb/mounts").join(&container);
+        write(record.join("mount-id"), &mount);
+        write(record.join("init-id"), &init);
+        write(record.join("parent"), chain_ids.last().expect("a layer"));
+        let config = format!(
+            r#"{{"ID":"{container}","Name":"/c{image}","Image":"sha256:{id}","Created":"2024-01-02T00:00:00Z","Driver":"overlay2","Path":"sh","State":{{}},"Config":{{"Image":"app{image}:1"}}}}"#
+        );
+        let containers = root.join("containers");
+        write(containers.join(&container).join("config.v2.json"), &config);
+    }
+    write(
+        root.join("image/overlay2/repositories.json"),
+        &format!(r#"{{"Repositories":{{{}}}}}"#, tags.join(",")),
+    );
+    home
+}
+
+fn digest(text: &str) -> String {
+    layerctl::engine::oci::digest(text)
 }

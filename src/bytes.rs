@@ -28,7 +28,14 @@ impl Bytes {
 
     /// `self` and `name` with one slash between them.
     pub fn join(&self, name: &[u8]) -> Bytes {
-        let mut joined = Vec::with_capacity(self.0.len() + 1 + name.len());
+        self.join_into(name, Bytes::default())
+    }
+
+    /// The same, in memory that is not used any more.
+    pub fn join_into(&self, name: &[u8], used: Bytes) -> Bytes {
+        let Bytes(mut joined) = used;
+        joined.clear();
+        joined.reserve(self.0.len() + 1 + name.len());
         joined.extend_from_slice(&self.0);
         if joined.last() != Some(&b'/') {
             joined.push(b'/');
@@ -81,6 +88,13 @@ impl Bytes {
             }
         }
         Some(Bytes::absolute(rest))
+    }
+
+    /// Whether `directory` is a whole leading part of the path, or all of it.
+    pub fn lies_in(&self, directory: &Bytes) -> bool {
+        let mut parts = self.components();
+        let mut above = directory.components();
+        above.all(|part| parts.next() == Some(part))
     }
 
     pub fn to_text(&self) -> Cow<'_, str> {

@@ -1,6 +1,7 @@
 //! What can be typed. Nothing below this module sees clap.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::ArgAction;
@@ -118,6 +119,9 @@ pub struct Global {
         hide_default_value = true
     )]
     pub color: ColorWhen,
+    /// Walk trees with so many threads [default: one a processor, 8 at most]
+    #[arg(short = 'j', long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
     /// Print more
     #[arg(short, long, global = true)]
     pub verbose: bool,

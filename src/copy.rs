@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::dir::{Access, Dir, Kind, Stat, entry_path};
 use crate::error::{Error, Result, errno_of};
 use crate::union::{DataAt, Entry, Node};
-use crate::walk::{Item, walk};
+use crate::walk::walk;
 
 /// Whether a directory is copied with what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +65,10 @@ pub fn copy(
         to: to.clone(),
         to_name: to_name.to_vec(),
     };
-    let mut results = walk(root, |place| {
+    let mut results = walk(root, |place, found| {
         match copy_entry(&place, (depth, into), &mut links, &mut directories) {
-            Ok(below) => below.into_iter().map(Item::Place).collect(),
-            Err(error) => vec![Item::Row(error)],
+            Ok(below) => below.into_iter().for_each(|below| found.place(below)),
+            Err(error) => found.rows().push(error),
         }
     });
     if let Some(error) = results.next() {
@@ -140,7 +140,7 @@ fn copy_entry<'s>(
         let (names, rest) = match (rest.split_first(), depth) {
             (Some((next, rest)), _) => (vec![next.clone()], rest.to_vec()),
             (None, Depth::OneEntry) => (Vec::new(), Vec::new()),
-            (None, Depth::Whole) => (node.names()?, Vec::new()),
+            (None, Depth::Whole) => (node.names()?.to_vec(), Vec::new()),
         };
         let below = names.into_iter().map(|name| Place {
             from: node.clone(),

@@ -10,7 +10,9 @@
 //! owner, device, capability, or, but for directories, in size or time; and every directory that
 //! something differs in (FACTS-engines 60).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -18,8 +20,8 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
-use crate::union::{Entry, Node, Reading, Stack};
-use crate::walk::{Item, walk};
+use crate::union::{Entry, Listed, Node, Reading, Stack};
+use crate::walk::{Found, Rows, walk_all};
 use crate::whiteout::{Grammar, Mark};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -50,24 +52,26 @@ pub struct Provided {
 
 /// One difference between the two views.
 #[derive(Debug)]
-pub struct Difference<'s> {
-    pub path: Bytes,
+pub struct Difference<'d, 's> {
     pub change: Change,
     pub before: Option<Provided>,
     pub after: Option<Provided>,
-    place: Arc<Directory<'s>>,
-    name: Vec<u8>,
-    /// A directory that is changed only if something in it is.
-    is_mere_parent: bool,
+    directory: &'d Directory<'s>,
+    name: &'d [u8],
 }
 
-impl Difference<'_> {
+impl Difference<'_, '_> {
+    /// Where it is in the union. The memory is that of `used`.
+    pub fn path(&self, used: Bytes) -> Bytes {
+        self.directory.after.path().join_into(self.name, used)
+    }
+
     /// `lstat` of the entry in the view without the branch.
     ///
     /// # Errors
     /// What the system call says.
     pub fn stat_before(&self) -> Result<Option<Stat>> {
-        stat(self.place.place.before.as_ref(), &self.name, self.before)
+        stat(self.directory.before.as_deref(), self.name, self.before)
     }
 
     /// `lstat` of the entry in the view with the branch.
@@ -75,18 +79,18 @@ impl Difference<'_> {
     /// # Errors
     /// What the system call says.
     pub fn stat_after(&self) -> Result<Option<Stat>> {
-        stat(Some(&self.place.place.after), &self.name, self.after)
+        stat(Some(&self.directory.after), self.name, self.after)
     }
 
     /// The directories that hold the two versions, and the name in them.
     pub fn versions(&self) -> Option<(&Node<'_>, usize, &Node<'_>, usize, &[u8])> {
-        let before = self.place.place.before.as_ref()?;
+        let before = self.directory.before.as_ref()?;
         Some((
             before,
             self.before?.branch,
-            &self.place.place.after,
+            &self.directory.after,
             self.after?.branch,
-            &self.name,
+            self.name,
         ))
     }
 }
@@ -98,173 +102,158 @@ fn stat(node: Option<&Node<'_>>, name: &[u8], provided: Option<Provided>) -> Res
     }
 }
 
-/// A directory that is in the view with the branch, and what was there without it.
-#[derive(Debug)]
-struct Place<'s> {
-    after: Node<'s>,
-    before: Option<Node<'s>>,
-}
-
-/// A place, and what the branch itself has there.
+/// A directory that is in the view with the branch, what was there without it, and what the
+/// branch itself has there.
 #[derive(Debug)]
 struct Directory<'s> {
-    place: Place<'s>,
+    after: Node<'s>,
+    before: Option<Box<Node<'s>>>,
     own: Option<Arc<Names>>,
 }
 
-impl Directory<'_> {
+impl<'s> Directory<'s> {
+    fn new(after: Node<'s>, before: Option<Node<'s>>, branch: usize) -> Result<Directory<'s>> {
+        Ok(Directory {
+            own: after.listing(branch)?,
+            after,
+            before: before.map(Box::new),
+        })
+    }
+
+    fn has_own_directories(&self) -> bool {
+        let mut own = self.own.iter();
+        own.any(|own| own.has_directories())
+    }
+
     fn own_kind(&self, name: &[u8]) -> Option<Kind> {
         self.own.as_ref()?.kind(name)
     }
 }
 
-enum Visit<'s> {
+/// A place of the two views.
+enum Place<'s> {
     Root,
     /// A name that may be a directory. It is opened only when its turn comes, so that a wide
     /// directory does not hold all of its children open.
     Name(Arc<Directory<'s>>, Vec<u8>),
 }
 
-/// Compares the union without `branch` to the union with it. What cannot be read comes out as
-/// an error, in its place, and the rest goes on.
-pub fn differences<'s>(
-    stack: &'s Stack,
-    branch: usize,
-) -> impl Iterator<Item = Result<Difference<'s>>> {
-    // A copy has everything, changed or not.
-    let changed = match stack.branches.first() {
-        Some(first) if first.grammar == Grammar::Plain => Changed::Differs,
-        _ => Changed::InBranch,
-    };
-    compared(stack, branch, changed)
-}
-
-/// The same, where *changed* is what `docker diff` calls so: on overlay, what differs.
-pub fn changes<'s>(
-    stack: &'s Stack,
-    branch: usize,
-) -> impl Iterator<Item = Result<Difference<'s>>> {
-    let is_aufs = stack.overlay_rules().is_none() && stack.base.is_none();
-    let changed = match is_aufs {
-        true => Changed::InBranch,
-        false => Changed::Differs,
-    };
-    without_mere_parents(compared(stack, branch, changed))
-}
-
 /// What makes an entry of both views a changed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Changed {
+pub enum Changed {
     /// The branch has it.
     InBranch,
     /// The two versions differ, or what is in the two directories does.
     Differs,
 }
 
-fn compared<'s>(
+impl Changed {
+    /// To the union itself: a copy has everything, changed or not.
+    pub fn of_union(stack: &Stack) -> Changed {
+        match stack.branches.first() {
+            Some(first) if first.grammar == Grammar::Plain => Changed::Differs,
+            _ => Changed::InBranch,
+        }
+    }
+
+    /// To `docker diff`: on overlay what differs.
+    pub fn of_docker(stack: &Stack) -> Changed {
+        let is_aufs = stack.overlay_rules().is_none() && stack.base.is_none();
+        match is_aufs {
+            true => Changed::InBranch,
+            false => Changed::Differs,
+        }
+    }
+}
+
+/// Compares the union without `branch` to the union with it, with so many threads: `row` is told
+/// of each difference, and of what cannot be read, in its place. The rest goes on. What it puts
+/// into the rows is given in order.
+pub fn differences<'s, B: Rows>(
     stack: &'s Stack,
     branch: usize,
     changed: Changed,
-) -> impl Iterator<Item = Result<Difference<'s>>> {
-    walk(Visit::Root, move |visit| {
-        let items = match visit {
-            Visit::Root => root(stack, branch).and_then(|place| compare(place, branch, changed)),
-            Visit::Name(place, name) => compare_name(&place, branch, &name, changed),
+    threads: NonZeroUsize,
+    row: &(impl Fn(Result<Difference<'_, '_>>, &mut B) + Sync),
+    give: impl FnMut(B) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let comparison = Comparison {
+        branch,
+        changed,
+        row,
+    };
+    let visit = |place: Place<'s>, found: &mut Found<'_, Place<'s>, B>| {
+        let compared = match place {
+            Place::Root => {
+                root(stack, branch).and_then(|directory| comparison.directory(directory, found))
+            }
+            Place::Name(directory, name) => comparison.name(&directory, &name, Turn::Now, found),
         };
-        items.unwrap_or_else(|error| vec![Item::Row(Err(error))])
-    })
-}
-
-/// Leaves out the directories that are changed only if something in them is, where nothing is.
-fn without_mere_parents<'s>(
-    mut all: impl Iterator<Item = Result<Difference<'s>>>,
-) -> impl Iterator<Item = Result<Difference<'s>>> {
-    let mut parents: VecDeque<Difference<'s>> = VecDeque::new();
-    let mut ready: VecDeque<Result<Difference<'s>>> = VecDeque::new();
-    std::iter::from_fn(move || {
-        while ready.is_empty() {
-            let difference = match all.next()? {
-                Ok(difference) => difference,
-                Err(error) => return Some(Err(error)),
-            };
-            let holds =
-                |parent: &Difference<'_>| difference.path.strip_prefix(&parent.path).is_some();
-            while parents.back().is_some_and(|parent| !holds(parent)) {
-                parents.pop_back();
-            }
-            if difference.is_mere_parent {
-                parents.push_back(difference);
-            } else {
-                ready.extend(parents.drain(..).map(Ok));
-                ready.push_back(Ok(difference));
-            }
+        if let Err(error) = compared {
+            row(Err(error), found.rows());
         }
-        ready.pop_front()
-    })
+    };
+    walk_all(threads, Place::Root, &visit, give)
 }
 
-fn root(stack: &Stack, branch: usize) -> Result<Place<'_>> {
-    Ok(Place {
-        after: stack.whole(Reading::Branch(branch)),
-        before: Some(match &stack.base {
-            Some(base) => base.whole(Reading::Nothing),
-            None => stack.root(|index| index != branch, Reading::Nothing),
-        }),
-    })
+fn root(stack: &Stack, branch: usize) -> Result<Directory<'_>> {
+    let after = stack.whole(Reading::Branch(branch));
+    let before = match &stack.base {
+        Some(base) => base.whole(Reading::Nothing),
+        None => stack.root(|index| index != branch, Reading::Nothing),
+    };
+    Directory::new(after, Some(before), branch)
 }
 
-type Found<'s> = Vec<Item<Visit<'s>, Result<Difference<'s>>>>;
-
-fn compare<'s>(place: Place<'s>, branch: usize, changed: Changed) -> Result<Found<'s>> {
-    let own = place.after.listing(branch)?;
-    let place = Arc::new(Directory { place, own });
-    let mut items: Found<'s> = Vec::new();
-    for (_, name) in names(&place, branch)? {
-        match place.own_kind(&name) {
-            Some(kind) if kind != Kind::Directory => {
-                match compare_name(&place, branch, &name, changed) {
-                    Ok(found) => items.extend(found),
-                    Err(error) => items.push(Item::Row(Err(error))),
-                }
-            }
-            _ => items.push(Item::Place(Visit::Name(Arc::clone(&place), name))),
-        }
-    }
-    Ok(items)
+/// A name that may differ.
+struct Named<'n> {
+    /// What it is called in the order of `docker diff`.
+    key: Cow<'n, [u8]>,
+    name: Cow<'n, [u8]>,
+    /// As the branch itself lists it.
+    own: Option<Kind>,
 }
 
 /// The names that may differ, in docker's order: those the branch has something to say of, and
 /// where lower branches take part in only one of the views, all of theirs.
-fn names(directory: &Directory<'_>, branch: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let place = &directory.place;
-    let grammar = place.after.stack().branches[branch].grammar;
-    let mut names = BTreeMap::new();
+fn names<'n>(directory: &'n Directory<'_>, branch: usize) -> Result<Vec<Named<'n>>> {
+    let grammar = directory.after.stack().branches[branch].grammar;
+    let mut names: Vec<Named<'n>> = Vec::new();
     if let Some(listing) = &directory.own {
-        for (name, _) in listing.iter() {
-            match grammar.mark(name) {
-                Some(Mark::Whiteout(hidden)) if listing.kind(hidden).is_none() => {
-                    names.insert(name.to_vec(), hidden.to_vec());
-                }
-                _ if grammar.hides_entry(name) => {}
-                _ => {
-                    names.insert(name.to_vec(), name.to_vec());
-                }
-            }
+        names.reserve(listing.len());
+        for (key, kind) in listing.iter() {
+            let (name, own) = match grammar.mark(key) {
+                Some(Mark::Whiteout(hidden)) if listing.kind(hidden).is_none() => (hidden, None),
+                _ if grammar.hides_entry(key) => continue,
+                _ => (key, Some(kind)),
+            };
+            names.push(Named {
+                key: key.into(),
+                name: name.into(),
+                own,
+            });
         }
     }
     let is_below = |(index, _): &(usize, &Bytes)| *index != branch;
-    let below = place.after.places().filter(is_below);
-    let before = place.before.iter().flat_map(Node::places);
+    let below = directory.after.places().filter(is_below);
+    let before = directory.before.iter().flat_map(|node| node.places());
     // The branches of another stack are other ones, whatever their numbers.
-    if place.after.stack().base.is_some() || !below.eq(before) {
-        let sides = std::iter::once(&place.after).chain(&place.before);
+    if directory.after.stack().base.is_some() || !below.eq(before) {
+        let sides = std::iter::once(&directory.after).chain(directory.before.as_deref());
         for side in sides {
-            for name in side.names()? {
-                if directory.own_kind(&name).is_none() {
-                    names.entry(grammar.whiteout_of(&name)).or_insert(name);
+            for Listed { name, .. } in side.names()?.iter() {
+                if directory.own_kind(name).is_none() {
+                    names.push(Named {
+                        key: grammar.whiteout_of(name).into(),
+                        name: name.to_vec().into(),
+                        own: None,
+                    });
                 }
             }
         }
+        // Of two that are called the same the branch's own was the first.
+        names.sort_by(|a, b| a.key.cmp(&b.key));
+        names.dedup_by(|later, first| later.key == first.key);
     }
     Ok(names)
 }
@@ -298,77 +287,160 @@ fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
     a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
 }
 
-/// One name, and what is below it.
-fn compare_name<'s>(
-    directory: &Arc<Directory<'s>>,
+/// Whether it is a name's turn, or that of the directory that it is in: then what is a directory
+/// after all is visited later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Now,
+    Later,
+}
+
+/// One comparison of two views.
+struct Comparison<'r, V> {
     branch: usize,
-    name: &[u8],
     changed: Changed,
-) -> Result<Found<'s>> {
-    let place = &directory.place;
-    let after = place.after.child(name)?;
-    let before = match &place.before {
-        Some(node) => node.child(name)?,
-        None => Entry::Missing,
-    };
-    // What an overlay refuses is neither there nor deleted.
-    if place.after.stack().overlay_rules().is_some() {
-        for entry in [&after, &before] {
-            if let Entry::Broken { errno, .. } = entry {
-                return Err(Error::io(place.after.on_host(branch, name), *errno));
+    row: &'r V,
+}
+
+impl<V> Comparison<'_, V> {
+    /// What is in a directory. What may be one itself is a place of its own.
+    fn directory<'s, B: Rows>(
+        &self,
+        directory: Directory<'s>,
+        found: &mut Found<'_, Place<'s>, B>,
+    ) -> Result<()>
+    where
+        V: Fn(Result<Difference<'_, '_>>, &mut B),
+    {
+        let is_own = directory.after.only_listing() == Some(self.branch);
+        if is_own && directory.before.is_none() && !directory.has_own_directories() {
+            self.added(&directory, found);
+            return Ok(());
+        }
+        let directory = Arc::new(directory);
+        for Named { name, own, .. } in names(&directory, self.branch)? {
+            match own {
+                Some(kind) if kind != Kind::Directory => {
+                    if let Err(error) = self.name(&directory, &name, Turn::Later, found) {
+                        (self.row)(Err(error), found.rows());
+                    }
+                }
+                _ => found.place(Place::Name(Arc::clone(&directory), name.into_owned())),
             }
         }
+        Ok(())
     }
-    let provided = |entry: &Entry<'_>| {
-        Some(Provided {
-            branch: entry.provider()?,
-            kind: entry.kind()?,
-        })
-    };
-    let (was, is) = (provided(&before), provided(&after));
-    // A branch that is not on top may hold what the view does not show.
-    let has_own = match &after {
-        Entry::Dir(node) => node.branches().any(|of| of == branch),
-        entry => entry.provider() == Some(branch),
-    };
-    let change = match (was, is) {
-        (None, None) => return Ok(Vec::new()),
-        (None, Some(_)) => Some(Change::Added),
-        (Some(_), None) => Some(Change::Deleted),
-        // Two versions from below differ where a directory was moved into another one's place.
-        (Some(_), Some(_)) => (has_own || changed == Changed::Differs).then_some(Change::Changed),
-    };
-    let mut is_mere_parent = false;
-    let mut change = change;
-    if let (Some(Change::Changed), Some(before), Some(old), Some(new)) =
-        (change, &place.before, was, is)
-        && changed == Changed::Differs
-        && !differ((before, old), (&place.after, new), name)?
+
+    /// What is in a directory that is the branch's alone, and has no other in it: all of it was
+    /// added. What it deletes was not there.
+    fn added<'s, B: Rows>(&self, directory: &Directory<'s>, found: &mut Found<'_, Place<'s>, B>)
+    where
+        V: Fn(Result<Difference<'_, '_>>, &mut B),
     {
-        is_mere_parent = new.kind == Kind::Directory;
-        change = change.filter(|_| is_mere_parent);
-    }
-    let mut items: Found<'s> = Vec::new();
-    items.extend(change.map(|change| {
-        Item::Row(Ok(Difference {
-            path: place.after.path().join(name),
-            change,
-            before: was,
-            after: is,
-            place: Arc::clone(directory),
-            name: name.to_vec(),
-            is_mere_parent,
-        }))
-    }));
-    if let Entry::Dir(after) = after {
-        let before = match before {
-            Entry::Dir(node) => Some(node),
-            _ => None,
-        };
-        match compare(Place { after, before }, branch, changed) {
-            Ok(below) => items.extend(below),
-            Err(error) => items.push(Item::Row(Err(error))),
+        let grammar = directory.after.stack().branches[self.branch].grammar;
+        for (name, kind) in directory.own.iter().flat_map(|own| own.iter()) {
+            // A name beside its own whiteout is refused.
+            if grammar.hides_entry(name) || directory.after.as_listed(name, kind).is_none() {
+                continue;
+            }
+            let difference = Difference {
+                change: Change::Added,
+                before: None,
+                after: Some(Provided {
+                    branch: self.branch,
+                    kind,
+                }),
+                directory,
+                name,
+            };
+            (self.row)(Ok(difference), found.rows());
         }
     }
-    Ok(items)
+
+    /// One name, and what is below it.
+    fn name<'s, B: Rows>(
+        &self,
+        directory: &Arc<Directory<'s>>,
+        name: &[u8],
+        turn: Turn,
+        found: &mut Found<'_, Place<'s>, B>,
+    ) -> Result<()>
+    where
+        V: Fn(Result<Difference<'_, '_>>, &mut B),
+    {
+        let branch = self.branch;
+        let after = directory.after.child(name)?;
+        if let (Entry::Dir(_), Turn::Later) = (&after, turn) {
+            found.place(Place::Name(Arc::clone(directory), name.to_vec()));
+            return Ok(());
+        }
+        let before = match &directory.before {
+            Some(node) => node.child(name)?,
+            None => Entry::Missing,
+        };
+        // What an overlay refuses is neither there nor deleted.
+        if directory.after.stack().overlay_rules().is_some() {
+            for entry in [&after, &before] {
+                if let Entry::Broken { errno, .. } = entry {
+                    return Err(Error::io(directory.after.on_host(branch, name), *errno));
+                }
+            }
+        }
+        let provided = |entry: &Entry<'_>| {
+            Some(Provided {
+                branch: entry.provider()?,
+                kind: entry.kind()?,
+            })
+        };
+        let (was, is) = (provided(&before), provided(&after));
+        // A branch that is not on top may hold what the view does not show.
+        let has_own = match &after {
+            Entry::Dir(node) => node.branches().any(|of| of == branch),
+            entry => entry.provider() == Some(branch),
+        };
+        let change = match (was, is) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => Some(Change::Added),
+            (Some(_), None) => Some(Change::Deleted),
+            // Two versions from below differ where a directory was moved into another one's place.
+            (Some(_), Some(_)) => {
+                (has_own || self.changed == Changed::Differs).then_some(Change::Changed)
+            }
+        };
+        let is_same = match (change, directory.before.as_deref(), was, is) {
+            (Some(Change::Changed), Some(node), Some(old), Some(new))
+                if self.changed == Changed::Differs =>
+            {
+                !differ((node, old), (&directory.after, new), name)?
+            }
+            _ => false,
+        };
+        if let Some(change) = change {
+            let difference = Difference {
+                change,
+                before: was,
+                after: is,
+                directory,
+                name,
+            };
+            match (is_same, &after) {
+                (false, _) => (self.row)(Ok(difference), found.rows()),
+                // It is changed only if something in it is.
+                (true, Entry::Dir(_)) => {
+                    let mut heading = B::default();
+                    (self.row)(Ok(difference), &mut heading);
+                    found.heading(heading);
+                }
+                (true, _) => {}
+            }
+        }
+        if let Entry::Dir(after) = after {
+            let before = match before {
+                Entry::Dir(node) => Some(node),
+                _ => None,
+            };
+            self.directory(Directory::new(after, before, branch)?, found)?;
+        }
+        Ok(())
+    }
 }

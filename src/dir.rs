@@ -5,16 +5,18 @@
 //! closed when too many are open, and opened again from its parent when it is next used. The
 //! directory found then must be the one that was parked; another one in its place is an error.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -114,10 +116,10 @@ pub struct Dir(Arc<Inner>);
 
 struct Inner {
     parent: Option<Dir>,
-    name: Vec<u8>,
+    name: SmallVec<[u8; 24]>,
     access: Access,
-    fd: Mutex<Option<Arc<OwnedFd>>>,
-    /// Whether it counts against the budget, and so may be parked: all but the host's root.
+    fd: RwLock<Option<OwnedFd>>,
+    /// Whether it counts against the budget: all but the host's root.
     counted: bool,
     /// Whether its listing was read, so that reading it again starts over.
     was_listed: AtomicBool,
@@ -138,9 +140,9 @@ impl Dir {
     pub fn of_fd(fd: OwnedFd, path: &Bytes) -> Dir {
         Dir(Arc::new(Inner {
             parent: None,
-            name: path.0.clone(),
+            name: SmallVec::from_slice(path.as_bytes()),
             access: Access::Lookup,
-            fd: Mutex::new(Some(Arc::new(fd))),
+            fd: RwLock::new(Some(fd)),
             counted: false,
             was_listed: AtomicBool::new(false),
             identity: OnceLock::new(),
@@ -153,9 +155,9 @@ impl Dir {
         let fd = open_dir_at(&*self.fd()?, name, access)?;
         let inner = Arc::new(Inner {
             parent: Some(self.clone()),
-            name: name.to_vec(),
+            name: SmallVec::from_slice(name),
             access,
-            fd: Mutex::new(Some(Arc::new(fd))),
+            fd: RwLock::new(Some(fd)),
             counted: true,
             was_listed: AtomicBool::new(false),
             identity: OnceLock::new(),
@@ -255,19 +257,29 @@ impl Dir {
     /// Every name in the directory but `.` and `..`, sorted by bytes, with what the listing
     /// itself tells of its kind.
     pub fn names(&self) -> Result<Names, Errno> {
-        let fd = match self.0.access {
+        let fd = self.fd()?;
+        let mut reading = READING.take();
+        let listed = match self.0.access {
             Access::List => {
-                let fd = self.fd()?;
                 if self.0.was_listed.swap(true, Ordering::Relaxed) {
                     fs::seek(&*fd, fs::SeekFrom::Start(0))?;
                 }
-                fd
+                self.read_entries(&fd, &mut reading)
             }
-            Access::Lookup => Arc::new(open_dir_at(&*self.fd()?, b".", Access::List)?),
+            Access::Lookup => {
+                let listed = open_dir_at(&*fd, b".", Access::List)?;
+                self.read_entries(&listed, &mut reading)
+            }
         };
-        let mut names = Names::default();
-        let mut buffer: Vec<u8> = Vec::with_capacity(32 * 1024);
-        let mut raw = fs::RawDir::new(&*fd, buffer.spare_capacity_mut());
+        let names = listed.map(|()| reading.names());
+        READING.set(reading.emptied());
+        names
+    }
+
+    fn read_entries(&self, fd: &OwnedFd, reading: &mut Reading) -> Result<(), Errno> {
+        let mut buffer = std::mem::take(&mut reading.buffer);
+        buffer.reserve(ENTRIES);
+        let mut raw = fs::RawDir::new(fd, buffer.spare_capacity_mut());
         while let Some(entry) = raw.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
@@ -275,17 +287,17 @@ impl Dir {
                 continue;
             }
             match Kind::from_file_type(entry.file_type()) {
-                Some(kind) => names.push(name, kind),
+                Some(kind) => reading.push(name, kind),
                 // Some file systems do not tell the kind in the listing.
                 None => {
                     if let Some(stat) = self.stat(name)? {
-                        names.push(name, stat.kind);
+                        reading.push(name, stat.kind);
                     }
                 }
             }
         }
-        names.sort();
-        Ok(names)
+        reading.buffer = buffer;
+        Ok(())
     }
 
     /// The path from the directory that was opened by path, for messages.
@@ -296,38 +308,63 @@ impl Dir {
             names.push(&at.0.name);
             at = parent;
         }
-        let root = Bytes(at.0.name.clone());
+        let root = Bytes::from(&at.0.name[..]);
         names.iter().rev().fold(root, |path, name| path.join(name))
     }
 
-    /// The open descriptor, opened again where it was parked. In a loop, not by recursion: all
-    /// the parents may be parked, and a tree can be deeper than the stack.
-    pub fn fd(&self) -> Result<Arc<OwnedFd>, Errno> {
-        let mut parked = Vec::new();
-        let mut at = self;
-        let mut fd = loop {
-            if let Some(fd) = &*lock(&at.0.fd) {
-                break Arc::clone(fd);
+    /// The open descriptor, opened again where it was parked. While it is held, it stays open.
+    pub fn fd(&self) -> Result<Open<'_>, Errno> {
+        loop {
+            let fd = self.0.fd.read().unwrap_or_else(PoisonError::into_inner);
+            if fd.is_some() {
+                return Ok(Open(fd));
             }
-            parked.push(at);
-            at = at.0.parent.as_ref().ok_or(Errno::BADF)?;
-        };
-        for dir in parked.into_iter().rev() {
-            fd = dir.reopen(&fd)?;
+            drop(fd);
+            self.reopen()?;
         }
-        Ok(fd)
     }
 
-    fn reopen(&self, parent: &OwnedFd) -> Result<Arc<OwnedFd>, Errno> {
-        let fd = open_dir_at(parent, &self.0.name, self.0.access)?;
-        let stat = fs::fstat(&fd)?;
-        if self.0.identity.get() != Some(&(stat.st_dev, stat.st_ino)) {
-            return Err(Errno::STALE);
+    /// In a loop, not by recursion: all the parents may be parked, and a tree can be deeper than
+    /// the stack.
+    fn reopen(&self) -> Result<(), Errno> {
+        let mut parked = vec![self];
+        while let Some(dir) = parked.last() {
+            let parent = dir.0.parent.as_ref().ok_or(Errno::BADF)?;
+            let fd = parent.0.fd.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(fd) = fd.as_ref() else {
+                parked.push(parent);
+                continue;
+            };
+            let fd = open_dir_at(fd, &dir.0.name, dir.0.access)?;
+            let stat = fs::fstat(&fd)?;
+            if dir.0.identity.get() != Some(&(stat.st_dev, stat.st_ino)) {
+                return Err(Errno::STALE);
+            }
+            // Another thread may have been faster, or be looking whether one was.
+            if let Ok(mut own) = dir.0.fd.try_write()
+                && own.is_none()
+            {
+                *own = Some(fd);
+                drop(own);
+                budget::opened(&dir.0);
+            }
+            parked.pop();
         }
-        let fd = Arc::new(fd);
-        *lock(&self.0.fd) = Some(Arc::clone(&fd));
-        budget::opened(&self.0);
-        Ok(fd)
+        Ok(())
+    }
+}
+
+/// The open descriptor of a directory.
+pub struct Open<'d>(RwLockReadGuard<'d, Option<OwnedFd>>);
+
+impl std::ops::Deref for Open<'_> {
+    type Target = OwnedFd;
+
+    fn deref(&self) -> &OwnedFd {
+        match &*self.0 {
+            Some(fd) => fd,
+            None => unreachable!("it is looked at before it is given out"),
+        }
     }
 }
 
@@ -339,7 +376,8 @@ impl std::fmt::Debug for Dir {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.counted && lock(&self.fd).is_some() {
+        let fd = self.fd.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if self.counted && fd.is_some() {
             budget::closed();
         }
         // A chain of parents is taken apart in a loop: a tree can be deeper than the stack.
@@ -369,6 +407,11 @@ pub fn reads_trusted_attributes() -> bool {
 
 /// In the machine's own user namespace every user is himself.
 pub fn is_in_user_namespace() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(has_own_users)
+}
+
+fn has_own_users() -> bool {
     let mut map = String::new();
     let file = Dir::open_root(std::path::Path::new("/proc/self"))
         .ok()
@@ -396,10 +439,6 @@ fn attribute_or_none(got: Result<usize, Errno>, value: Vec<u8>) -> Result<Option
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn open_dir_at(parent: impl AsFd, name: &[u8], access: Access) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match access {
@@ -423,6 +462,8 @@ mod budget {
     use super::*;
 
     static OPEN: AtomicUsize = AtomicUsize::new(0);
+    /// Those that may be parked, oldest first: what was opened when half of the limit was reached.
+    /// Few walks ever do.
     static QUEUE: Mutex<VecDeque<Weak<Inner>>> = Mutex::new(VecDeque::new());
     /// Three quarters of what the process may open; the rest is for everything else.
     static LIMIT: LazyLock<usize> = LazyLock::new(|| {
@@ -432,15 +473,22 @@ mod budget {
     });
 
     pub fn opened(inner: &Arc<Inner>) {
-        let mut queue = lock(&QUEUE);
-        queue.push_back(Arc::downgrade(inner));
-        if OPEN.fetch_add(1, Ordering::Relaxed) >= *LIMIT {
-            while let Some(oldest) = queue.pop_front() {
-                if oldest.upgrade().is_some_and(|oldest| park(&oldest)) {
-                    break;
+        let open = OPEN.fetch_add(1, Ordering::Relaxed);
+        if open < *LIMIT / 2 {
+            return;
+        }
+        let mut queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
+        if open >= *LIMIT {
+            for _ in 0..queue.len() {
+                let oldest = queue.pop_front().unwrap_or_default();
+                match oldest.upgrade().map(|oldest| park(&oldest)) {
+                    Some(Parked::Yes) => break,
+                    Some(Parked::InUse) => queue.push_back(oldest),
+                    Some(Parked::Already) | None => {}
                 }
             }
         }
+        queue.push_back(Arc::downgrade(inner));
         if queue.len() > 4 * *LIMIT {
             queue.retain(|weak| weak.strong_count() > 0);
         }
@@ -450,57 +498,208 @@ mod budget {
         OPEN.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn park(inner: &Inner) -> bool {
-        let mut fd = lock(&inner.fd);
-        let Some(open) = fd.as_ref() else {
-            return false;
+    enum Parked {
+        Yes,
+        Already,
+        InUse,
+    }
+
+    fn park(inner: &Inner) -> Parked {
+        let Ok(mut fd) = inner.fd.try_write() else {
+            return Parked::InUse;
         };
-        let Ok(stat) = fs::fstat(&**open) else {
-            return false;
+        let Some(open) = fd.as_ref() else {
+            return Parked::Already;
+        };
+        let Ok(stat) = fs::fstat(open) else {
+            return Parked::InUse;
         };
         let _ = inner.identity.set((stat.st_dev, stat.st_ino));
         *fd = None;
         closed();
-        true
+        Parked::Yes
     }
 }
 
 /// A directory's listing: names sorted by bytes, in one piece of memory.
 #[derive(Debug, Default)]
 pub struct Names {
-    bytes: Vec<u8>,
-    entries: Vec<(u32, u16, Kind)>,
+    bytes: Box<[u8]>,
+    entries: Box<[Listed]>,
+    /// Where the last question was answered: most come in order.
+    last: AtomicUsize,
+    longest: usize,
+    has_directories: bool,
 }
 
-impl Names {
+/// One entry of a listing.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    /// The first bytes of the name, which tell most names apart.
+    key: u64,
+    start: u32,
+    len: u16,
+    kind: Kind,
+}
+
+impl Listed {
+    fn name(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.start as usize + usize::from(self.len)]
+    }
+}
+
+/// The first bytes of a name as a number that is ordered as they are. A name has no NUL, so that
+/// those that fit whole are equal only if the names are.
+fn key_of(name: &[u8]) -> u64 {
+    u64::from_be_bytes(name.first_chunk().copied().unwrap_or_else(|| {
+        let mut first = [0; 8];
+        first[..name.len()].copy_from_slice(name);
+        first
+    }))
+}
+
+/// A listing that is being read. The memory is kept for the next one.
+#[derive(Default)]
+struct Reading {
+    buffer: Vec<u8>,
+    bytes: Vec<u8>,
+    entries: Vec<Listed>,
+}
+
+thread_local! {
+    static READING: Cell<Reading> = const { Cell::new(Reading {
+        buffer: Vec::new(),
+        bytes: Vec::new(),
+        entries: Vec::new(),
+    }) };
+}
+
+/// Space for entries, in bytes: what the kernel fills in one call.
+const ENTRIES: usize = 32 * 1024;
+/// A larger listing's memory is not kept.
+const KEPT_MAX: usize = 4096;
+
+impl Reading {
     fn push(&mut self, name: &[u8], kind: Kind) {
         let (Ok(start), Ok(len)) = (u32::try_from(self.bytes.len()), u16::try_from(name.len()))
         else {
             return; // 4 GiB of names in one directory
         };
         self.bytes.extend_from_slice(name);
-        self.entries.push((start, len, kind));
+        self.entries.push(Listed {
+            key: key_of(name),
+            start,
+            len,
+            kind,
+        });
     }
 
-    fn sort(&mut self) {
+    fn names(&mut self) -> Names {
         let bytes = &self.bytes;
+        let order = |a: &Listed, b: &Listed| {
+            let by_key = a.key.cmp(&b.key);
+            by_key.then_with(|| a.name(bytes).cmp(b.name(bytes)))
+        };
+        self.entries.sort_unstable_by(order);
+        // What is renamed meanwhile may be listed twice.
         self.entries
-            .sort_unstable_by(|a, b| name_of(bytes, a).cmp(name_of(bytes, b)));
+            .dedup_by(|a, b| a.key == b.key && a.name(bytes) == b.name(bytes));
+        let lengths = self.entries.iter().map(|entry| usize::from(entry.len));
+        let mut kinds = self.entries.iter().map(|entry| entry.kind);
+        Names {
+            longest: lengths.max().unwrap_or_default(),
+            has_directories: kinds.any(|kind| kind == Kind::Directory),
+            bytes: self.bytes.as_slice().into(),
+            entries: self.entries.as_slice().into(),
+            last: AtomicUsize::new(0),
+        }
     }
 
+    /// Ready for the next one.
+    fn emptied(mut self) -> Reading {
+        if self.entries.capacity() > KEPT_MAX {
+            self.bytes = Vec::new();
+            self.entries = Vec::new();
+        }
+        self.bytes.clear();
+        self.entries.clear();
+        self
+    }
+}
+
+impl Names {
     /// The kind of `name`, where it is listed.
     pub fn kind(&self, name: &[u8]) -> Option<Kind> {
-        let at = self
-            .entries
-            .binary_search_by(|entry| name_of(&self.bytes, entry).cmp(name))
-            .ok()?;
-        Some(self.entries[at].2)
+        let key = key_of(name);
+        self.find(key, |listed| listed.cmp(name))
+    }
+
+    /// The kind of the entry whose name is `prefix` and `rest`.
+    pub fn kind_of_joined(&self, prefix: &[u8], rest: &[u8]) -> Option<Kind> {
+        let mut first = [0; 8];
+        for (to, from) in first.iter_mut().zip(prefix.iter().chain(rest)) {
+            *to = *from;
+        }
+        let key = u64::from_be_bytes(first);
+        self.find(key, |listed| {
+            let (start, end) = listed.split_at(listed.len().min(prefix.len()));
+            start.cmp(prefix).then_with(|| end.cmp(rest))
+        })
+    }
+
+    fn find(&self, key: u64, order: impl Fn(&[u8]) -> std::cmp::Ordering) -> Option<Kind> {
+        let order_of = |at: &Listed| {
+            let by_key = at.key.cmp(&key);
+            by_key.then_with(|| order(at.name(&self.bytes)))
+        };
+        let (Some(first), Some(end)) = (self.entries.first(), self.entries.last()) else {
+            return None;
+        };
+        if !(first.key..=end.key).contains(&key) {
+            return None;
+        }
+        let last = self.last.load(Ordering::Relaxed);
+        for at in last..(last + 2).min(self.entries.len()) {
+            if order_of(&self.entries[at]).is_eq() {
+                self.last.store(at, Ordering::Relaxed);
+                return Some(self.entries[at].kind);
+            }
+        }
+        let at = self.entries.binary_search_by(order_of).ok()?;
+        self.last.store(at, Ordering::Relaxed);
+        Some(self.entries[at].kind)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Kind)> {
         self.entries
             .iter()
-            .map(|entry| (name_of(&self.bytes, entry), entry.2))
+            .map(|entry| (entry.name(&self.bytes), entry.kind))
+    }
+
+    /// The name and the kind at a place in the order.
+    pub fn get(&self, at: usize) -> Option<(&[u8], Kind)> {
+        let entry = self.entries.get(at)?;
+        Some((entry.name(&self.bytes), entry.kind))
+    }
+
+    /// Whether any name begins with this.
+    pub fn has_prefix(&self, prefix: &[u8]) -> bool {
+        let key = key_of(prefix);
+        let at = |entry: &Listed| {
+            entry.key < key || entry.key == key && entry.name(&self.bytes) < prefix
+        };
+        let first = self.entries.partition_point(at);
+        let first = self.entries.get(first);
+        first.is_some_and(|entry| entry.name(&self.bytes).starts_with(prefix))
+    }
+
+    /// The length of the longest name, in bytes.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    pub fn has_directories(&self) -> bool {
+        self.has_directories
     }
 
     pub fn len(&self) -> usize {
@@ -510,8 +709,4 @@ impl Names {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
-}
-
-fn name_of<'a>(bytes: &'a [u8], &(start, len, _): &(u32, u16, Kind)) -> &'a [u8] {
-    &bytes[start as usize..start as usize + usize::from(len)]
 }

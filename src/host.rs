@@ -43,13 +43,23 @@ const DATABASE_MAX: u64 = 1 << 30;
 /// How often one is read that changes meanwhile.
 const DATABASE_ATTEMPTS: usize = 50;
 
+/// How near a path can be come to by what is open already.
+enum Nearest {
+    /// The directory that it lies in, and what that is when links are resolved.
+    Open(Dir, Bytes),
+    /// There is none, and so nothing at the path.
+    Absent,
+    Unknown,
+}
+
 /// The file system that is looked at.
 #[derive(Debug)]
 pub struct Host {
     root: PathBuf,
     stack: Stack,
     /// The directories in which something was asked for: an engine's records lie side by side.
-    parents: RefCell<HashMap<Bytes, Dir>>,
+    /// With what they are when links are resolved.
+    parents: RefCell<HashMap<Bytes, (Dir, Bytes)>>,
 }
 
 impl Host {
@@ -114,22 +124,36 @@ impl Host {
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, or what the system call says.
     pub fn open_dir(&self, path: &Bytes) -> Result<Dir> {
-        if is_plain(path)
-            && let Some(dir) = self.parent_dir(path)
-            && let Ok(dir) = dir.child(path.file_name(), Access::Lookup)
-        {
-            return Ok(dir);
+        self.open_real(path).map(|(dir, _)| dir)
+    }
+
+    /// Opens a directory of the host, and says what it is when links are resolved.
+    ///
+    /// # Errors
+    /// As [`Host::open_dir`].
+    pub fn open_real(&self, path: &Bytes) -> Result<(Dir, Bytes)> {
+        if is_plain(path) {
+            match self.parent_dir(path) {
+                Nearest::Open(dir, real) => match dir.child(path.file_name(), Access::Lookup) {
+                    Ok(dir) => return Ok((dir, real.join(path.file_name()))),
+                    Err(Errno::NOENT) => return Err(Error::io(path.clone(), Errno::NOENT)),
+                    // It may be a link.
+                    Err(_) => {}
+                },
+                Nearest::Absent => return Err(Error::io(path.clone(), Errno::NOENT)),
+                Nearest::Unknown => {}
+            }
         }
         self.open_resolved(path)
     }
 
-    fn open_resolved(&self, path: &Bytes) -> Result<Dir> {
+    fn open_resolved(&self, path: &Bytes) -> Result<(Dir, Bytes)> {
         let found = self.lookup(path.as_bytes(), Follow::All)?;
         match &found.entry {
-            Entry::Dir(node) => node
-                .dir(0)
-                .cloned()
-                .ok_or_else(|| Error::io(path.clone(), Errno::NOENT)),
+            Entry::Dir(node) => match node.dir(0) {
+                Some(dir) => Ok((dir.clone(), found.path)),
+                None => Err(Error::io(path.clone(), Errno::NOENT)),
+            },
             Entry::Leaf { .. } => Err(Error::io(path.clone(), Errno::NOTDIR)),
             Entry::Broken { errno, .. } => Err(Error::io(path.clone(), *errno)),
             Entry::Missing | Entry::Deleted { .. } => Err(Error::io(path.clone(), Errno::NOENT)),
@@ -137,38 +161,50 @@ impl Host {
     }
 
     /// The directory that a path lies in, opened from the nearest one that is open already.
-    fn parent_dir(&self, path: &Bytes) -> Option<Dir> {
+    fn parent_dir(&self, path: &Bytes) -> Nearest {
         let parent = path.parent();
         if let Some(known) = self.parents.borrow().get(&parent) {
-            return Some(known.clone());
+            return Nearest::Open(known.0.clone(), known.1.clone());
         }
-        let dir = match parent.file_name() {
-            b"" => self.stack.branches[0].dir.as_ref().ok()?.clone(),
-            name => {
-                let child = self.parent_dir(&parent)?.child(name, Access::Lookup);
-                match child {
-                    Ok(child) => child,
+        let (dir, real) = match (parent.file_name(), &self.stack.branches[0].dir) {
+            (b"", Ok(root)) => (root.clone(), Bytes::from("/")),
+            (b"", Err(_)) => return Nearest::Unknown,
+            (name, _) => match self.parent_dir(&parent) {
+                Nearest::Open(above, real) => match above.child(name, Access::Lookup) {
+                    Ok(child) => (child, real.join(name)),
+                    Err(Errno::NOENT) => return Nearest::Absent,
                     // A link leads elsewhere.
-                    Err(Errno::NOTDIR | Errno::LOOP) => self.open_resolved(&parent).ok()?,
-                    Err(_) => return None,
-                }
-            }
+                    Err(Errno::NOTDIR | Errno::LOOP) => match self.open_resolved(&parent) {
+                        Ok(found) => found,
+                        Err(_) => return Nearest::Unknown,
+                    },
+                    Err(_) => return Nearest::Unknown,
+                },
+                nearest => return nearest,
+            },
         };
         let mut parents = self.parents.borrow_mut();
         if parents.len() >= PARENTS_MAX {
             parents.clear();
         }
-        parents.insert(parent, dir.clone());
-        Some(dir)
+        parents.insert(parent, (dir.clone(), real.clone()));
+        Nearest::Open(dir, real)
     }
 
-    /// A directory that was asked before, and the name in it, unless that is a link: it leads
-    /// elsewhere.
-    fn known(&self, path: &Bytes) -> Option<(Dir, Option<Stat>)> {
-        let dir = self.parent_dir(path)?;
+    /// What is at a path, and the directory that it is in, unless it takes more to tell: a link
+    /// leads elsewhere.
+    fn known(&self, path: &Bytes) -> Option<Option<(Dir, Stat)>> {
+        if !is_plain(path) {
+            return None;
+        }
+        let dir = match self.parent_dir(path) {
+            Nearest::Open(dir, _) => dir,
+            Nearest::Absent => return Some(None),
+            Nearest::Unknown => return None,
+        };
         match dir.stat(path.file_name()) {
             Ok(Some(stat)) if stat.kind == Kind::Symlink => None,
-            Ok(stat) => Some((dir, stat)),
+            Ok(stat) => Some(stat.map(|stat| (dir, stat))),
             Err(_) => None,
         }
     }
@@ -178,10 +214,8 @@ impl Host {
     /// # Errors
     /// A directory on the way that cannot be searched.
     pub fn stat(&self, path: &Bytes) -> Result<Option<Stat>> {
-        if is_plain(path)
-            && let Some((_, stat)) = self.known(path)
-        {
-            return Ok(stat);
+        if let Some(known) = self.known(path) {
+            return Ok(known.map(|(_, stat)| stat));
         }
         let found = self.lookup(path.as_bytes(), Follow::All)?;
         match found.entry.kind() {
@@ -204,15 +238,12 @@ impl Host {
     /// A directory on the way that cannot be searched; what the system call says.
     pub fn read_link(&self, path: &Bytes) -> Result<Option<Bytes>> {
         if is_plain(path)
-            && let Some(dir) = self.parent_dir(path)
+            && let Nearest::Open(dir, _) = self.parent_dir(path)
         {
-            return match dir.stat(path.file_name()) {
-                Ok(Some(stat)) if stat.kind == Kind::Symlink => {
-                    let target = dir.read_link(path.file_name());
-                    let target = target.map_err(|errno| Error::io(path.clone(), errno))?;
-                    Ok(Some(Bytes::from(&target[..])))
-                }
-                Ok(_) => Ok(None),
+            return match dir.read_link(path.file_name()) {
+                Ok(target) => Ok(Some(Bytes(target))),
+                // It is no link, or not there.
+                Err(Errno::INVAL | Errno::NOENT) => Ok(None),
                 Err(errno) => Err(Error::io(path.clone(), errno)),
             };
         }
@@ -231,7 +262,8 @@ impl Host {
     /// What the system call says; a file that is no regular file, or is larger than 64 MiB.
     pub fn read(&self, path: &Bytes) -> Result<Vec<u8>> {
         let file = self.open_file(path)?;
-        let mut bytes = Vec::new();
+        // Most are small, and a kernel's file does not say how large it is.
+        let mut bytes = Vec::with_capacity(4 << 10);
         file.take(FILE_MAX + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| Error::io(path.clone(), errno_of(&error)))?;
@@ -245,12 +277,11 @@ impl Host {
     }
 
     fn open_file(&self, path: &Bytes) -> Result<File> {
-        if is_plain(path)
-            && let Some((dir, stat)) = self.known(path)
-        {
-            let opened = match stat.map(|stat| stat.kind) {
-                Some(Kind::Directory) => Err(Errno::ISDIR),
-                _ => dir.open_file(path.file_name()),
+        if let Some(known) = self.known(path) {
+            let opened = match known {
+                None => Err(Errno::NOENT),
+                Some((_, stat)) if stat.kind == Kind::Directory => Err(Errno::ISDIR),
+                Some((dir, _)) => dir.open_file(path.file_name()),
             };
             return opened
                 .map(File::from)

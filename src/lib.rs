@@ -65,7 +65,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use bytes::Bytes;
-use command::{Context, Outcome};
+use command::{Context, Outcome, Threads};
 use engine::{Roots, Survey};
 use error::{Error, Result, errno_of};
 use host::Host;
@@ -203,21 +203,24 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
         verb => verb,
     };
     let host = Host::open(&cli.global.root)?;
-    let survey = Survey::new(&host, &roots(&host, &cli.global.roots(), namespace));
+    let survey = Survey::new(&host, roots(&host, &cli.global.roots(), namespace));
     let mut context = Context {
         survey,
         base: base(&host),
         problems: Vec::new(),
+        threads: Threads(cli.global.threads),
     };
+    let threads = context.threads;
     let outcome = dispatch(&mut context, verb, look);
-    let shown = match &outcome {
-        Ok(outcome) => render(&outcome.report, look, &mut out).and_then(|()| out.flush()),
-        Err(_) => Ok(()),
-    };
+    let shown = outcome.map(|Outcome { report, is_yes }| {
+        let ended = render(report, look, threads, &mut out)?;
+        context.problems.extend(ended.problems);
+        out.flush()?;
+        Ok::<bool, io::Error>(is_yes && !ended.is_no)
+    });
     let is_incomplete = report_problems(&context);
-    let outcome = outcome?;
-    shown?;
-    Ok(match (is_incomplete, outcome.is_yes) {
+    let is_yes = shown??;
+    Ok(match (is_incomplete, is_yes) {
         (true, _) => Status::Unsure,
         (false, true) => Status::Yes,
         (false, false) => Status::No,
@@ -229,8 +232,7 @@ fn report_problems(context: &Context<'_>) -> bool {
     let of_engines = context.survey.take_problems();
     let problems = context
         .survey
-        .problems
-        .iter()
+        .problems()
         .chain(&of_engines)
         .chain(&context.problems);
     let mut said = std::collections::HashSet::new();
@@ -365,7 +367,7 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
             ..
         } => whiteouts::run(
             context,
-            &whiteouts::Query {
+            whiteouts::Query {
                 target: target.as_deref().map(OsStr::as_bytes),
                 layers: if all_layers {
                     whiteouts::Layers::All
@@ -495,5 +497,5 @@ fn target_names() -> Vec<(String, String)> {
     let Ok(host) = Host::open(&named.host) else {
         return Vec::new();
     };
-    target::names(&Survey::new(&host, &roots(&host, &named, None)))
+    target::names(&Survey::new(&host, roots(&host, &named, None)))
 }

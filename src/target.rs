@@ -2,9 +2,11 @@
 //! stack itself, spelled `br:DIR=PERM:DIR=PERM...`, `lowerdir=DIR:DIR,upperdir=DIR`, or that with
 //! `fuse-overlayfs:` before it.
 
+use rustix::io::Errno;
+
 use crate::branch;
 use crate::bytes::{Bytes, escape};
-use crate::dir;
+use crate::dir::{self, Kind};
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::mount_table::Superblock;
 use crate::engine::reach::Reach;
@@ -145,7 +147,13 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
             spec.path = normal(&base.0.join(spec.path.as_bytes()));
         }
         // Said at once: a directory that is not there is a slip of the pen.
-        survey.host.open_dir(&spec.path)?;
+        let found = survey.host.stat(&spec.path)?.map(|stat| stat.kind);
+        let fail = |errno| Err(Error::io(spec.path.clone(), errno));
+        match found {
+            Some(Kind::Directory) => {}
+            Some(_) => return fail(Errno::NOTDIR),
+            None => return fail(Errno::NOENT),
+        }
     }
     let mut union = spelled_union(specs, kind);
     if survey.host.is_live() {
@@ -244,7 +252,7 @@ fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     if let Some(target) = seen_at(survey, path)? {
         return Ok(Some(target));
     }
-    for engine in &survey.engines {
+    for engine in survey.engines() {
         if let Some((layer, inside)) = engine.layer_at(path) {
             let union = engine.union_of_layer(&layer)?;
             let target = layer_target(survey, union);
@@ -314,7 +322,7 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     if let Some(target) = under_mount(survey, path) {
         return Ok(Some(target));
     }
-    for engine in &survey.engines {
+    for engine in survey.engines() {
         if let Some((container, inside)) = engine.mount_dir_at(path) {
             let union = container_union(survey, &**engine, &container)?;
             let target = Target::of(union);
@@ -456,7 +464,7 @@ fn process_target(survey: &Survey<'_>, id: u32) -> Result<Target> {
                 ..Target::of(survey.describe(known))
             });
         }
-        for engine in &survey.engines {
+        for engine in survey.engines() {
             engine.recognise(&mut union);
         }
         let union = survey.describe(&union);
@@ -473,7 +481,7 @@ fn process_target(survey: &Survey<'_>, id: u32) -> Result<Target> {
         Some(mount.point.join_path(&rest))
     });
     for path in here {
-        for engine in &survey.engines {
+        for engine in survey.engines() {
             if let Some((layer, inside)) = engine.layer_at(&path) {
                 let target = layer_target(survey, engine.union_of_layer(&layer)?);
                 return Ok(Target { inside, ..target });

@@ -19,19 +19,21 @@
 
 mod overlay;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::branch::{BranchSpec, Permission};
 use crate::bytes::{Bytes, components};
 use crate::dir::{Access, Dir, Kind, Names, Stat};
 use crate::error::{Error, Result};
 use crate::overlay::{Namespace, Rules};
-use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE, Source, Validity};
+use crate::whiteout::{Grammar, Mark, MarkKind, Marks, OPAQUE, Source, Validity};
 
 /// The kernel's limit on symbolic links in one lookup.
 const LINKS_MAX: usize = 40;
@@ -154,7 +156,7 @@ impl Stack {
     /// A branch that could not be opened takes no part; whoever needs a sure answer asks
     /// [`Stack::lost`] first.
     pub fn root(&self, choose: impl Fn(usize) -> bool, reading: Reading) -> Node<'_> {
-        let mut parts = Vec::with_capacity(self.branches.len());
+        let mut parts = Parts::with_capacity(self.branches.len());
         for (index, branch) in self.branches.iter().enumerate() {
             let is_merged = choose(index) && branch.grammar != Grammar::OverlayData;
             if let (true, Ok(dir)) = (is_merged, &branch.dir) {
@@ -162,12 +164,14 @@ impl Stack {
                 if branch.grammar.is_cut_off(dir) == Ok(true) {
                     // The first is the root all the same, with nothing in it.
                     if parts.is_empty() {
-                        let part = Part::new(index, dir.clone(), None, Reading::Nothing);
+                        let at = (index, branch.grammar);
+                        let part = Part::new(at, dir.clone(), None, Reading::Nothing);
                         parts.push(part.emptied());
                     }
                     break;
                 }
-                parts.push(Part::new(index, dir.clone(), None, reading));
+                let at = (index, branch.grammar);
+                parts.push(Part::new(at, dir.clone(), None, reading));
                 if branch.grammar.is_opaque_root(dir) == Ok(true) {
                     break;
                 }
@@ -176,7 +180,7 @@ impl Stack {
         Node {
             stack: self,
             path: Bytes::from("/"),
-            roots: self.overlay_rules().map(|_| parts.clone().into()),
+            roots: self.overlay_rules().map(|_| parts.to_vec().into()),
             parts,
             cuts: Vec::new(),
             reading,
@@ -271,15 +275,9 @@ impl Stack {
         if name.is_empty() {
             return dir.stat_self().map(Some).map_err(fail);
         }
-        match self.branches[branch]
-            .grammar
-            .look(&Source::Disk(&dir), name)
-        {
+        match self.branches[branch].grammar.version(&dir, name) {
             Err(Errno::NAMETOOLONG) => Ok(None),
-            Err(errno) => Err(fail(errno)),
-            // An entry that is itself a mark is no version of anything.
-            Ok(seen) if seen.entry.is_none() => Ok(None),
-            Ok(_) => dir.stat(name).map_err(fail),
+            version => version.map_err(fail),
         }
     }
 
@@ -334,12 +332,15 @@ impl Stack {
 pub struct Node<'s> {
     stack: &'s Stack,
     path: Bytes,
-    parts: Vec<Part>,
+    parts: Parts,
     cuts: Vec<Cut>,
     reading: Reading,
     /// The root of the view, where redirects start from: only overlay has them.
     roots: Option<Arc<[Part]>>,
 }
+
+/// Most places are one branch's.
+type Parts = SmallVec<[Part; 1]>;
 
 /// A branch's directory at a place.
 #[derive(Debug, Clone)]
@@ -349,12 +350,19 @@ struct Part {
     /// Where the directory lies in its branch, if that is not where it is shown.
     place: Option<Bytes>,
     names: Option<Arc<Names>>,
+    /// What the listing tells of them.
+    marks: Marks,
 }
 
 impl Part {
     /// Reads the listing where it is wanted. One that cannot be read is asked name by name, and
     /// whoever needs it whole is told why.
-    fn new(branch: usize, dir: Dir, place: Option<Bytes>, reading: Reading) -> Part {
+    fn new(
+        (branch, grammar): (usize, Grammar),
+        dir: Dir,
+        place: Option<Bytes>,
+        reading: Reading,
+    ) -> Part {
         let names = match reads(reading, branch) {
             true => dir.names().ok().map(Arc::new),
             false => None,
@@ -363,6 +371,9 @@ impl Part {
             branch,
             dir,
             place,
+            marks: names
+                .as_ref()
+                .map_or(Marks::Hidden, |names| grammar.has_marks(names)),
             names,
         }
     }
@@ -371,16 +382,47 @@ impl Part {
     fn emptied(self) -> Part {
         Part {
             names: Some(Arc::default()),
+            marks: Marks::Hidden,
             ..self
         }
     }
 
     fn source(&self) -> Source<'_> {
         match &self.names {
-            Some(names) => Source::Listing(names, &self.dir),
+            Some(names) => Source::Listing(names, self.marks, &self.dir),
             None => Source::Disk(&self.dir),
         }
     }
+
+    /// The same, where a name is expected to be a directory's, which is left open then.
+    fn source_for<'p>(
+        &'p self,
+        grammar: Grammar,
+        expected: Expected,
+        opened: &'p Cell<Option<Dir>>,
+    ) -> Source<'p> {
+        match (self.source(), expected) {
+            (Source::Disk(dir), Expected::Directory) => {
+                Source::Opening(dir, grammar.access(), opened)
+            }
+            (source, _) => source,
+        }
+    }
+}
+
+/// What a name is most likely to be. It only saves asking twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Anything,
+    Directory,
+}
+
+/// How a name is to be decided.
+struct Question<'q> {
+    name: &'q [u8],
+    expected: Expected,
+    /// A mark that is to be looked past.
+    without: Option<(usize, MarkKind)>,
 }
 
 fn reads(reading: Reading, branch: usize) -> bool {
@@ -670,7 +712,7 @@ impl<'s> Node<'s> {
     /// The same place of the view that only some of the branches make. Those that marks above keep
     /// out of it stay out.
     pub fn narrowed(&self, keep: impl Fn(usize) -> bool) -> Node<'s> {
-        let kept = |parts: &[Part]| -> Vec<Part> {
+        let kept = |parts: &[Part]| -> Parts {
             let parts = parts.iter().filter(|part| keep(part.branch));
             parts.cloned().collect()
         };
@@ -680,7 +722,7 @@ impl<'s> Node<'s> {
             parts: kept(&self.parts),
             cuts: Vec::new(),
             reading: self.reading,
-            roots: self.roots.as_ref().map(|roots| kept(roots).into()),
+            roots: self.roots.as_ref().map(|roots| kept(roots).to_vec().into()),
         }
     }
 
@@ -701,7 +743,12 @@ impl<'s> Node<'s> {
     /// # Errors
     /// A branch that cannot be asked. The answer is then not known, whatever other branches say.
     pub fn child(&self, name: &[u8]) -> Result<Entry<'s>> {
-        self.decide(name, None, |_, _| ())
+        let question = Question {
+            name,
+            expected: Expected::Anything,
+            without: None,
+        };
+        self.decide(&question, &mut |_, _| ())
     }
 
     /// What `name` would mean if one mark on it were removed: the whiteout of it in `branch`, or
@@ -715,17 +762,32 @@ impl<'s> Node<'s> {
         branch: usize,
         kind: MarkKind,
     ) -> Result<Entry<'s>> {
-        self.decide(name, Some((branch, kind)), |_, _| ())
+        let question = Question {
+            name,
+            expected: Expected::Anything,
+            without: Some((branch, kind)),
+        };
+        self.decide(&question, &mut |_, _| ())
     }
 
     /// [`Node::child`], and each branch's verdict as it was heard.
     ///
     /// # Errors
     /// As [`Node::child`].
-    pub fn child_with_trail(&self, name: &[u8]) -> Result<(Entry<'s>, Vec<(usize, Says)>)> {
+    fn child_with_trail(
+        &self,
+        name: &[u8],
+        expected: Expected,
+    ) -> Result<(Entry<'s>, Vec<(usize, Says)>)> {
         let mut trail: Vec<(usize, Says)> = Vec::new();
-        let entry = self.decide(name, None, |branch, says| {
-            match trail.iter_mut().find(|(of, _)| *of == branch) {
+        let question = Question {
+            name,
+            expected,
+            without: None,
+        };
+        let entry = self.decide(&question, &mut |branch, says| {
+            // What is said again is mostly of what was said last.
+            match trail.iter_mut().rfind(|(of, _)| *of == branch) {
                 Some(verdict) => verdict.1 = says,
                 None => trail.push((branch, says)),
             }
@@ -735,15 +797,20 @@ impl<'s> Node<'s> {
 
     fn decide(
         &self,
-        name: &[u8],
-        without: Option<(usize, MarkKind)>,
-        mut says: impl FnMut(usize, Says),
+        question: &Question<'_>,
+        says: &mut dyn FnMut(usize, Says),
     ) -> Result<Entry<'s>> {
         if let Some(rules) = self.stack.overlay_rules() {
-            return self.decide_overlay(rules, name, without, &mut says);
+            return self.decide_overlay(rules, question, says);
         }
+        let Question {
+            name,
+            expected,
+            without,
+        } = *question;
+        let opened = Cell::new(None);
         let broken = |errno, why| Ok(Entry::Broken { errno, why });
-        let mut found: Vec<Part> = Vec::new();
+        let mut found = Parts::new();
         let mut lowest_opaque = None;
         let mut cut = None;
         for (position, part) in self.parts.iter().enumerate() {
@@ -755,7 +822,7 @@ impl<'s> Node<'s> {
                 None => {}
             }
             let fail = |errno| Error::io(self.on_host(branch, name), errno);
-            let seen = match grammar.look(&part.source(), name) {
+            let seen = match grammar.look(&part.source_for(grammar, expected, &opened), name) {
                 Ok(seen) => seen,
                 Err(Errno::NAMETOOLONG) => return broken(Errno::NAMETOOLONG, Why::TooLong),
                 Err(errno) => return Err(fail(errno)),
@@ -785,16 +852,18 @@ impl<'s> Node<'s> {
             match seen.entry {
                 None => says(branch, Says::Nothing),
                 Some(Kind::Directory) => {
-                    let wanted = match reads(self.reading, branch) {
-                        true => part.dir.child(name, Access::List),
-                        false => part.dir.child(name, Access::Lookup),
+                    let wanted = match (opened.take(), reads(self.reading, branch)) {
+                        (Some(dir), false) => Ok(dir),
+                        (_, true) => part.dir.child(name, Access::List),
+                        (None, false) => part.dir.child(name, Access::Lookup),
                     };
                     // What may be entered but not listed can still be looked up in.
                     let dir = match wanted {
                         Err(Errno::ACCESS) => part.dir.child(name, Access::Lookup),
                         result => result,
                     };
-                    let child = Part::new(branch, dir.map_err(fail)?, None, self.reading);
+                    let dir = dir.map_err(fail)?;
+                    let child = Part::new((branch, grammar), dir, None, self.reading);
                     let opaque = grammar.opaque(&child.source()).map_err(fail)?;
                     if opaque == Validity::Invalid && without != Some((branch, MarkKind::Opaque)) {
                         says(branch, Says::Invalid);
@@ -854,21 +923,52 @@ impl<'s> Node<'s> {
     ///
     /// # Errors
     /// A directory that cannot be listed.
-    pub fn names(&self) -> Result<Vec<Vec<u8>>> {
-        let mut names = Vec::new();
+    pub fn names(&self) -> Result<Listing> {
+        let mut sources = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             let grammar = self.stack.branches[part.branch].grammar;
-            let listing = self.read_part(part)?;
-            names.extend(
-                listing
-                    .iter()
-                    .filter(|(name, _)| !grammar.hides_entry(name))
-                    .map(|(name, _)| name.to_vec()),
-            );
+            sources.push((self.read_part(part)?, grammar));
         }
-        names.sort_unstable();
-        names.dedup();
-        Ok(names)
+        let mut order = Vec::new();
+        if sources.len() > 1 {
+            for (source, (names, _)) in sources.iter().enumerate() {
+                order.extend((0..names.len()).map(|at| (source, at)));
+            }
+            let name = |&(source, at): &(usize, usize)| sources[source].0.get(at).map(|of| of.0);
+            // Those of one source are in order already.
+            order.sort_by(|a, b| name(a).cmp(&name(b)));
+        }
+        Ok(Listing { sources, order })
+    }
+
+    /// The branch whose listing is the only one here and alone says what its names mean, but for
+    /// its directories.
+    pub fn only_listing(&self) -> Option<usize> {
+        match self.parts.as_slice() {
+            [part] if part.marks != Marks::Hidden => Some(part.branch),
+            _ => None,
+        }
+    }
+
+    /// What an entry means where such a listing says so at once. It is what [`Node::child`] says.
+    pub fn as_listed(&self, name: &[u8], kind: Kind) -> Option<Entry<'s>> {
+        let [part] = self.parts.as_slice() else {
+            return None;
+        };
+        let is_as_listed = match (&part.names, part.marks) {
+            _ if kind == Kind::Directory => false,
+            (Some(_), Marks::None) => true,
+            (Some(names), Marks::Named) => {
+                let grammar = self.stack.branches[part.branch].grammar;
+                grammar.is_unmarked(names, name)
+            }
+            _ => false,
+        };
+        is_as_listed.then_some(Entry::Leaf {
+            from: part.branch,
+            kind,
+            data: None,
+        })
     }
 
     /// Whether the kernel's `readdir` lists `name` here, which it does for a few names that
@@ -934,6 +1034,69 @@ impl<'s> Node<'s> {
                 .map(Arc::new)
                 .map_err(|errno| Error::io(self.host_path(part), errno)),
         }
+    }
+}
+
+/// The names of a place, of all branches there.
+#[derive(Debug)]
+pub struct Listing {
+    sources: Vec<(Arc<Names>, Grammar)>,
+    /// Which source, and where in it, if there are several.
+    order: Vec<(usize, usize)>,
+}
+
+/// A name of a place.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed<'l> {
+    pub name: &'l [u8],
+    /// As the topmost branch that lists it has it.
+    pub kind: Kind,
+    /// Whether any branch has a directory of that name.
+    pub could_be_directory: bool,
+}
+
+impl Listing {
+    fn get(&self, at: usize) -> Option<(&[u8], Kind, Grammar)> {
+        let (source, at) = match self.sources.len() {
+            1 => (0, at),
+            _ => *self.order.get(at)?,
+        };
+        let (names, grammar) = &self.sources[source];
+        let (name, kind) = names.get(at)?;
+        Some((name, kind, *grammar))
+    }
+
+    /// Each name once, but marks.
+    pub fn iter(&self) -> impl Iterator<Item = Listed<'_>> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let (name, kind, grammar) = self.get(at)?;
+                at += 1;
+                if grammar.hides_entry(name) {
+                    continue;
+                }
+                let mut could_be_directory = kind == Kind::Directory;
+                // Of several sources some may list it, too.
+                while let [_, _, ..] = self.sources.as_slice()
+                    && let Some((next, kind, grammar)) = self.get(at)
+                    && next == name
+                    && !grammar.hides_entry(next)
+                {
+                    could_be_directory |= kind == Kind::Directory;
+                    at += 1;
+                }
+                return Some(Listed {
+                    name,
+                    kind,
+                    could_be_directory,
+                });
+            }
+        })
+    }
+
+    pub fn to_vec(&self) -> Vec<Vec<u8>> {
+        self.iter().map(|listed| listed.name.to_vec()).collect()
     }
 }
 
@@ -1017,7 +1180,7 @@ impl Resolution<'_> {
     pub fn versions(&self, stack: &Stack) -> Result<Vec<(usize, Stat)>> {
         let mut versions: BTreeMap<usize, Stat> = BTreeMap::new();
         for branch in 0..stack.branches.len() {
-            if let Some(stat) = stack.version(branch, &self.path_in(branch))? {
+            if let Some(stat) = self.version_in(stack, branch)? {
                 versions.insert(branch, stat);
             }
         }
@@ -1036,6 +1199,26 @@ impl Resolution<'_> {
             }
         }
         Ok(versions.into_iter().collect())
+    }
+
+    fn version_in(&self, stack: &Stack, branch: usize) -> Result<Option<Stat>> {
+        // The lookup has its directory open.
+        if let Some((place, name)) = &self.place
+            && self.rest.is_empty()
+            && let Some(dir) = place.dir(branch)
+        {
+            let grammar = stack.branches[branch].grammar;
+            let has_said = |of: &(usize, Says)| *of == (branch, Says::Nothing);
+            // A redirect may have asked for another name.
+            if grammar == Grammar::Aufs && self.trail.iter().any(has_said) {
+                return Ok(None);
+            }
+            return match grammar.version(dir, name) {
+                Err(Errno::NAMETOOLONG) => Ok(None),
+                version => version.map_err(|errno| Error::io(place.on_host(branch, name), errno)),
+            };
+        }
+        stack.version(branch, &self.path_in(branch))
     }
 
     /// `lstat` of what was found.
@@ -1089,7 +1272,11 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
             continue;
         }
         let here = &nodes[nodes.len() - 1];
-        let (entry, verdicts) = here.child_with_trail(&name)?;
+        let expected = match wanted.is_empty() && !as_directory {
+            true => Expected::Anything,
+            false => Expected::Directory,
+        };
+        let (entry, verdicts) = here.child_with_trail(&name, expected)?;
         trail = verdicts;
         match entry {
             Entry::Dir(node) => nodes.push(node),
@@ -1143,7 +1330,7 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
     if trail.is_empty() {
         // It was reached by `..` or by a link to where the lookup had been already.
         trail = match &place {
-            Some((parent, name)) => parent.child_with_trail(name)?.1,
+            Some((parent, name)) => parent.child_with_trail(name, Expected::Directory)?.1,
             None => root_trail(&node),
         };
     }

@@ -1,83 +1,800 @@
-//! Trees in order, without recursion and without a limit on their depth.
+//! Trees in order, without recursion and without a limit on their depth: by one thread, or by
+//! several that find the same in the same order.
+//!
+//! What is left of a walk is, for every directory on the way down, the rest of its places. Such a
+//! rest can be cut anywhere, and what comes after the cut be walked at the same time: a thread
+//! that has nothing to do gets the end of another one's. What it finds waits until everything
+//! before it was given.
+//!
+//! ```text
+//! /            [ a  b  c  d ]         one thread goes on with      another gets
+//!   b/         [ . x y z ]            b/x b/y b/z                   c d
+//! ```
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::mem::{replace, take};
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::vec::IntoIter;
 
 use crate::error::Result;
 use crate::union::{Entry, Node, Reading, Stack, Why};
 
-/// What a place yields: answers and further places, in the order in which they are to come out.
-pub enum Item<P, R> {
-    Row(R),
-    Place(P),
+/// What a walk finds, gathered.
+pub trait Rows: Default + Send {
+    /// Whether there is nothing that anyone would see.
+    fn is_empty(&self) -> bool;
+    /// Whether there is enough to be given away.
+    fn is_large(&self) -> bool;
+    /// Puts what was found later behind it.
+    fn append(&mut self, later: Self);
+    /// An empty one that has room for as much.
+    fn with_room_for(like: &Self) -> Self;
 }
 
-/// Visits a tree depth first. `visit` is given a place and says what is there; its places are
-/// visited where they stand among its rows.
-pub struct Walk<P, R, F> {
-    pending: Vec<std::vec::IntoIter<Item<P, R>>>,
-    visit: F,
-}
+impl<R: Send> Rows for Vec<R> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
 
-pub fn walk<P, R, F: FnMut(P) -> Vec<Item<P, R>>>(root: P, visit: F) -> Walk<P, R, F> {
-    Walk {
-        pending: vec![vec![Item::Place(root)].into_iter()],
-        visit,
+    fn is_large(&self) -> bool {
+        self.len() >= 256
+    }
+
+    fn append(&mut self, mut later: Self) {
+        Vec::append(self, &mut later);
+    }
+
+    fn with_room_for(like: &Self) -> Self {
+        Vec::with_capacity(like.len())
     }
 }
 
-impl<P, R, F: FnMut(P) -> Vec<Item<P, R>>> Iterator for Walk<P, R, F> {
-    type Item = R;
+/// What a visit finds: rows and further places, in the order in which they are to come out.
+pub struct Found<'w, P, B> {
+    out: &'w mut Out<B>,
+    /// Further places, each with the rows that come after all that is below it.
+    places: Vec<(P, B)>,
+    has_heading: bool,
+}
 
-    fn next(&mut self) -> Option<R> {
-        loop {
-            match self.pending.last_mut()?.next() {
-                Some(Item::Row(row)) => return Some(row),
-                Some(Item::Place(place)) => self.pending.push((self.visit)(place).into_iter()),
-                None => {
-                    self.pending.pop();
+impl<P, B: Rows> Found<'_, P, B> {
+    /// Where the next row goes.
+    pub fn rows(&mut self) -> &mut B {
+        match self.places.last_mut() {
+            Some((_, after)) => after,
+            None => &mut self.out.now,
+        }
+    }
+
+    /// A place that is to be visited now: before the rows that follow.
+    pub fn place(&mut self, place: P) {
+        self.places.push((place, B::default()));
+    }
+
+    /// Rows that count only if there are others here, or below. They are the first.
+    pub fn heading(&mut self, rows: B) {
+        self.out.cut();
+        self.out.pieces.push(Piece::Open(rows));
+        self.has_heading = true;
+    }
+}
+
+/// A part of what was found.
+enum Piece<B> {
+    Rows(B),
+    /// A heading, and the end of what it is of.
+    Open(B),
+    Close,
+}
+
+struct Out<B> {
+    pieces: Vec<Piece<B>>,
+    now: B,
+}
+
+impl<B: Rows> Out<B> {
+    fn cut(&mut self) {
+        // Once there was much, there will be again.
+        let next = match self.now.is_large() {
+            true => B::with_room_for(&self.now),
+            false => B::default(),
+        };
+        self.pieces.push(Piece::Rows(replace(&mut self.now, next)));
+    }
+
+    /// Everything below a place was found; these rows are next.
+    fn end(&mut self, closes: bool, after: B) {
+        if closes {
+            self.cut();
+            self.pieces.push(Piece::Close);
+        }
+        self.now.append(after);
+    }
+
+    fn is_large(&self) -> bool {
+        self.now.is_large() || self.pieces.len() > 256
+    }
+
+    fn take(&mut self) -> Vec<Piece<B>> {
+        self.cut();
+        take(&mut self.pieces)
+    }
+}
+
+/// The rest of a walk.
+struct Walk<P, B> {
+    /// The directories on the way down.
+    levels: Vec<Level<P, B>>,
+    out: Out<B>,
+}
+
+/// A directory that was visited.
+struct Level<P, B> {
+    /// Its places that were not, each with what comes after it.
+    places: IntoIter<(P, B)>,
+    /// What comes after all of them.
+    after: B,
+    closes: bool,
+}
+
+impl<P, B: Rows> Walk<P, B> {
+    fn of(levels: Vec<Level<P, B>>) -> Walk<P, B> {
+        let out = Out {
+            pieces: Vec::new(),
+            now: B::default(),
+        };
+        Walk { levels, out }
+    }
+
+    fn at(root: P) -> Walk<P, B> {
+        Walk::of(vec![Level {
+            places: vec![(root, B::default())].into_iter(),
+            after: B::default(),
+            closes: false,
+        }])
+    }
+
+    /// Visits the next place. Whether there was one.
+    fn step(&mut self, visit: &mut impl FnMut(P, &mut Found<'_, P, B>)) -> bool {
+        while let Some(level) = self.levels.last_mut() {
+            if let Some((place, after)) = level.places.next() {
+                let mut found = Found {
+                    out: &mut self.out,
+                    places: Vec::new(),
+                    has_heading: false,
+                };
+                visit(place, &mut found);
+                let (places, closes) = (found.places, found.has_heading);
+                match places.is_empty() {
+                    true => self.out.end(closes, after),
+                    false => self.levels.push(Level {
+                        places: places.into_iter(),
+                        after,
+                        closes,
+                    }),
                 }
+                return true;
+            }
+            if let Some(level) = self.levels.pop() {
+                self.out.end(level.closes, level.after);
+            }
+        }
+        false
+    }
+
+    /// The end of the walk, which it is then without. There is none if all that is left is one
+    /// place.
+    fn split(&mut self) -> Option<Walk<P, B>> {
+        let last = self
+            .levels
+            .iter()
+            .rposition(|level| level.places.len() > 0)?;
+        let first = self
+            .levels
+            .iter()
+            .position(|level| level.places.len() > 0)?;
+        // Half of what the highest directory has, and everything that is left above it. One place
+        // is half of something only if there is more below.
+        let count = self.levels[first].places.len();
+        let kept = match first == last {
+            true => count.div_ceil(2),
+            false => count / 2,
+        };
+        if kept == count {
+            return None;
+        }
+        let mut given: Vec<Level<P, B>> = Vec::with_capacity(first + 1);
+        for level in &mut self.levels[..=first] {
+            given.push(Level {
+                places: take(&mut level.places),
+                after: take(&mut level.after),
+                closes: take(&mut level.closes),
+            });
+        }
+        if let (Some(own), Some(end)) = (self.levels.get_mut(first), given.last_mut()) {
+            let mut rest: Vec<(P, B)> = take(&mut end.places).collect();
+            end.places = rest.split_off(kept).into_iter();
+            own.places = rest.into_iter();
+        }
+        Some(Walk::of(given))
+    }
+}
+
+/// Gives what was found, and a heading when there is something for it to be of.
+struct Headings<B> {
+    open: Vec<Option<B>>,
+    /// How many of them were given: those above the others.
+    given: usize,
+}
+
+impl<B: Rows> Headings<B> {
+    fn new() -> Headings<B> {
+        Headings {
+            open: Vec::new(),
+            given: 0,
+        }
+    }
+
+    fn give(
+        &mut self,
+        pieces: Vec<Piece<B>>,
+        give: &mut impl FnMut(B) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for piece in pieces {
+            match piece {
+                Piece::Open(heading) => self.open.push(Some(heading)),
+                Piece::Close => {
+                    self.open.pop();
+                    self.given = self.given.min(self.open.len());
+                }
+                Piece::Rows(rows) => {
+                    if !rows.is_empty() {
+                        for heading in &mut self.open[self.given..] {
+                            heading
+                                .take()
+                                .map_or(ControlFlow::Continue(()), &mut *give)?;
+                        }
+                        self.given = self.open.len();
+                    }
+                    give(rows)?;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Visits a tree depth first, as far as its rows are asked for. `visit` is given a place and says
+/// what is there; its places are visited where they stand among its rows.
+pub fn walk<P, R: Send>(
+    root: P,
+    mut visit: impl FnMut(P, &mut Found<'_, P, Vec<R>>),
+) -> impl Iterator<Item = R> {
+    let mut walk = Walk::at(root);
+    let mut headings = Headings::new();
+    let mut ready: VecDeque<R> = VecDeque::new();
+    let mut is_over = false;
+    std::iter::from_fn(move || {
+        while ready.is_empty() && !is_over {
+            is_over = !walk.step(&mut visit);
+            let _ = headings.give(walk.out.take(), &mut |rows| {
+                ready.extend(rows);
+                ControlFlow::Continue(())
+            });
+        }
+        ready.pop_front()
+    })
+}
+
+/// How many places one thread visits before others are started: most trees are small.
+const PLACES_ALONE: usize = 64;
+
+/// How much may wait to be given, in batches of rows. What is found further ahead is not: its
+/// thread waits.
+const WAITING_MAX: usize = 1024;
+
+/// How many places are visited before a thread that helps looks whether there is something to
+/// give.
+const PLACES_HELPED: usize = 64;
+
+/// Visits a tree depth first with so many threads, and gives its rows in order until `give` says
+/// that it is enough.
+pub fn walk_all<P: Send, B: Rows>(
+    threads: NonZeroUsize,
+    root: P,
+    visit: &(impl Fn(P, &mut Found<'_, P, B>) + Sync),
+    mut give: impl FnMut(B) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let mut walk = Walk::at(root);
+    let mut headings = Headings::new();
+    let mut visited = 0;
+    let is_alone = threads.get() == 1;
+    while is_alone || visited < PLACES_ALONE {
+        let is_over = !walk.step(&mut |place, found| visit(place, found));
+        visited += 1;
+        if is_over || walk.out.is_large() {
+            headings.give(walk.out.take(), &mut give)?;
+        }
+        if is_over {
+            return ControlFlow::Continue(());
+        }
+    }
+    let team = Team {
+        state: Mutex::new(State {
+            parts: vec![Part::new(walk, None)],
+            queue: VecDeque::from([0]),
+            waiting: 0,
+        }),
+        changed: Condvar::new(),
+        wanted: AtomicIsize::new(-1),
+        is_over: AtomicBool::new(false),
+        visit,
+    };
+    std::thread::scope(|scope| {
+        // However this ends, the others are told.
+        let _end = End(&team);
+        for _ in 1..threads.get() {
+            let worker = std::thread::Builder::new().name("walk".into());
+            let team = &team;
+            // Where no thread can be had, there is one fewer.
+            let _ = worker.spawn_scoped(scope, move || {
+                let _end = EndIfPanicking(team);
+                team.work();
+            });
+        }
+        team.give_all(&mut headings, &mut give)
+    })
+}
+
+/// Threads that walk one tree.
+struct Team<'v, P, B, V> {
+    state: Mutex<State<P, B>>,
+    changed: Condvar,
+    /// How many more threads wait for work than there is work that waits for a thread.
+    wanted: AtomicIsize,
+    is_over: AtomicBool,
+    visit: &'v V,
+}
+
+struct State<P, B> {
+    /// The walk, in the order in which its parts were made; which one follows which they say.
+    parts: Vec<Part<P, B>>,
+    /// The parts that nobody is at.
+    queue: VecDeque<usize>,
+    /// How many batches wait to be given.
+    waiting: usize,
+}
+
+/// A part of the walk.
+struct Part<P, B> {
+    /// What is left of it, if nobody is at it.
+    walk: Option<Walk<P, B>>,
+    found: VecDeque<Vec<Piece<B>>>,
+    is_done: bool,
+    next: Option<usize>,
+}
+
+impl<P, B> Part<P, B> {
+    fn new(walk: Walk<P, B>, next: Option<usize>) -> Part<P, B> {
+        Part {
+            walk: Some(walk),
+            found: VecDeque::new(),
+            is_done: false,
+            next,
+        }
+    }
+}
+
+/// What the thread that gives does next.
+enum Next<P, B> {
+    Give(Vec<Piece<B>>),
+    /// The part that is next to be given, at which nobody is.
+    Walk(Walk<P, B>),
+    /// Another one meanwhile.
+    Help(usize, Walk<P, B>),
+    End,
+}
+
+impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> {
+    fn lock(&self) -> MutexGuard<'_, State<P, B>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'t>(&self, state: MutexGuard<'t, State<P, B>>) -> MutexGuard<'t, State<P, B>> {
+        let state = self.changed.wait(state);
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_work<'t>(&self, state: MutexGuard<'t, State<P, B>>) -> MutexGuard<'t, State<P, B>> {
+        self.wanted.fetch_add(1, Ordering::Relaxed);
+        let state = self.wait(state);
+        self.wanted.fetch_sub(1, Ordering::Relaxed);
+        state
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        // Under the lock, so that nobody looks before and waits after it.
+        let _state = self.lock();
+        self.is_over.store(true, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    /// Takes a part out of the queue.
+    fn dequeue(&self, state: &mut State<P, B>, part: usize) -> Option<Walk<P, B>> {
+        let walk = state.parts[part].walk.take()?;
+        state.queue.retain(|of| *of != part);
+        self.wanted.fetch_add(1, Ordering::Relaxed);
+        Some(walk)
+    }
+
+    fn enqueue(&self, state: &mut State<P, B>, part: usize) {
+        state.queue.push_front(part);
+        self.wanted.fetch_sub(1, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    /// Takes the next place, and gives the end of the walk to a thread that has nothing to do.
+    fn step(&self, part: usize, walk: &mut Walk<P, B>) -> bool {
+        let has_place = walk.step(&mut |place, found| (self.visit)(place, found));
+        if self.wanted.load(Ordering::Relaxed) > 0
+            && let Some(end) = walk.split()
+        {
+            let mut state = self.lock();
+            let made = state.parts.len();
+            let next = state.parts[part].next.replace(made);
+            state.parts.push(Part::new(end, next));
+            self.enqueue(&mut state, made);
+        }
+        has_place
+    }
+
+    /// Puts what was found where it will be given from.
+    fn put(&self, part: usize, found: Vec<Piece<B>>, is_done: bool) -> MutexGuard<'_, State<P, B>> {
+        let mut state = self.lock();
+        state.parts[part].found.push_back(found);
+        state.parts[part].is_done = is_done;
+        state.waiting += 1;
+        self.changed.notify_all();
+        state
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        while !self.is_over() {
+            let part = state.queue.front().copied();
+            let walk = part.and_then(|part| Some((part, self.dequeue(&mut state, part)?)));
+            let Some((part, mut walk)) = walk else {
+                state = self.wait_for_work(state);
+                continue;
+            };
+            drop(state);
+            state = loop {
+                let is_done = !self.step(part, &mut walk);
+                if self.is_over() {
+                    return;
+                }
+                if is_done || walk.out.is_large() {
+                    let mut state = self.put(part, walk.out.take(), is_done);
+                    if is_done {
+                        break state;
+                    }
+                    while state.waiting > WAITING_MAX && !self.is_over() {
+                        state = self.wait(state);
+                    }
+                }
+            };
+        }
+    }
+
+    /// What there is to do for the thread that gives, which is at `part`.
+    fn next(&self, part: &mut usize) -> Next<P, B> {
+        let mut state = self.lock();
+        loop {
+            if self.is_over() {
+                return Next::End;
+            }
+            let at = &mut state.parts[*part];
+            if let Some(found) = at.found.pop_front() {
+                state.waiting -= 1;
+                self.changed.notify_all();
+                return Next::Give(found);
+            }
+            match (at.is_done, at.next) {
+                (true, None) => return Next::End,
+                (true, Some(next)) => {
+                    *part = next;
+                    continue;
+                }
+                (false, _) => {}
+            }
+            if let Some(walk) = self.dequeue(&mut state, *part) {
+                return Next::Walk(walk);
+            }
+            if let Some(other) = state.queue.front().copied()
+                && let Some(walk) = self.dequeue(&mut state, other)
+            {
+                return Next::Help(other, walk);
+            }
+            state = self.wait_for_work(state);
+        }
+    }
+
+    fn give_all(
+        &self,
+        headings: &mut Headings<B>,
+        give: &mut impl FnMut(B) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut part = 0;
+        loop {
+            match self.next(&mut part) {
+                Next::End => return ControlFlow::Continue(()),
+                Next::Give(found) => headings.give(found, give)?,
+                Next::Walk(mut walk) => {
+                    while self.step(part, &mut walk) {
+                        if walk.out.is_large() {
+                            headings.give(walk.out.take(), give)?;
+                        }
+                        if self.is_over() {
+                            break;
+                        }
+                    }
+                    headings.give(walk.out.take(), give)?;
+                    self.lock().parts[part].is_done = true;
+                }
+                Next::Help(other, walk) => self.help(part, other, walk),
+            }
+        }
+    }
+
+    /// Walks another part than that which is next to be given, until there is something to give.
+    fn help(&self, part: usize, other: usize, mut walk: Walk<P, B>) {
+        loop {
+            let is_done = (0..PLACES_HELPED).any(|_| !self.step(other, &mut walk));
+            if is_done {
+                drop(self.put(other, walk.out.take(), true));
+                return;
+            }
+            let mut state = match walk.out.is_large() {
+                true => self.put(other, walk.out.take(), false),
+                false => self.lock(),
+            };
+            let at = &state.parts[part];
+            let is_urgent = at.is_done || state.waiting > WAITING_MAX / 2;
+            if is_urgent || self.is_over() {
+                state.parts[other].walk = Some(walk);
+                self.enqueue(&mut state, other);
+                return;
             }
         }
     }
 }
 
-/// A place of [`walk_branch`]. A directory is opened only when its turn comes.
+/// Ends the team's work.
+struct End<'t, 'v, P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync>(&'t Team<'v, P, B, V>);
+
+impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Drop for End<'_, '_, P, B, V> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A thread that panics takes the others with it: nobody would ever be done with its part.
+struct EndIfPanicking<'t, 'v, P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync>(
+    &'t Team<'v, P, B, V>,
+);
+
+impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Drop
+    for EndIfPanicking<'_, '_, P, B, V>
+{
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end();
+        }
+    }
+}
+
+/// A place of a branch's own tree. A directory is opened only when its turn comes.
 pub enum InBranch<'s> {
     Root,
     Name(Arc<Node<'s>>, Vec<u8>),
 }
 
 /// The directory that a place lies in, and its name there; `None` for the root.
-pub type Found<'s> = Option<(Arc<Node<'s>>, Vec<u8>)>;
+pub type Above<'s> = Option<(Arc<Node<'s>>, Vec<u8>)>;
 
-/// What a directory of a branch yields.
-pub type BranchItems<'s, R> = Vec<Item<InBranch<'s>, Result<R>>>;
-
-/// Visits one branch's own tree, in the view of that branch and those below it. `directory` says
-/// what is in a directory, `refused` what to say of one that the union refuses: nothing below it
-/// means anything. What cannot be read comes out as an error, in its place.
-pub fn walk_branch<'s, R>(
-    stack: &'s Stack,
-    branch: usize,
-    directory: impl Fn(Node<'s>, Found<'s>) -> Result<BranchItems<'s, R>>,
-    refused: impl Fn(&Node<'s>, &[u8], Why) -> Option<R>,
-) -> impl Iterator<Item = Result<R>> {
-    walk(InBranch::Root, move |place| {
-        let items = match place {
+impl<'s> InBranch<'s> {
+    /// Opens the directory, in the view of that branch and those below it: `directory` says what
+    /// is in it, `refused` what to say of one that the union refuses. Nothing below it means
+    /// anything.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn open(
+        self,
+        stack: &'s Stack,
+        branch: usize,
+        directory: impl FnOnce(Node<'s>, Above<'s>) -> Result<()>,
+        refused: impl FnOnce(&Node<'s>, &[u8], Why),
+    ) -> Result<()> {
+        match self {
             InBranch::Root => {
                 let root = stack.root(|index| index >= branch, Reading::Branch(branch));
                 directory(root, None)
             }
-            InBranch::Name(parent, name) => match parent.child(&name) {
-                Ok(Entry::Dir(node)) => directory(node, Some((parent, name))),
-                Ok(Entry::Broken { why, .. }) => {
-                    let row = refused(&parent, &name, why);
-                    Ok(row.into_iter().map(|row| Item::Row(Ok(row))).collect())
+            InBranch::Name(parent, name) => match parent.child(&name)? {
+                Entry::Dir(node) => directory(node, Some((parent, name))),
+                Entry::Broken { why, .. } => {
+                    refused(&parent, &name, why);
+                    Ok(())
                 }
-                Ok(_) => Ok(Vec::new()),
-                Err(error) => Err(error),
+                _ => Ok(()),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A tree, and the names of its rows.
+    #[derive(Debug, Clone)]
+    struct Tree {
+        name: u32,
+        is_quiet: bool,
+        below: Vec<Tree>,
+    }
+
+    fn trees() -> impl Strategy<Value = Tree> {
+        let leaf = (0..1000u32, any::<bool>()).prop_map(|(name, is_quiet)| Tree {
+            name,
+            is_quiet,
+            below: Vec::new(),
+        });
+        leaf.prop_recursive(6, 600, 12, |inner| {
+            let below = proptest::collection::vec(inner, 0..12);
+            (0..1000u32, any::<bool>(), below).prop_map(|(name, is_quiet, below)| Tree {
+                name,
+                is_quiet,
+                below,
+            })
+        })
+    }
+
+    /// What comes out, by the plainest of recursions. A quiet tree's name counts only if anything
+    /// is below it.
+    fn expected(tree: &Tree, rows: &mut Vec<u32>) {
+        let start = rows.len();
+        if !tree.is_quiet {
+            rows.push(tree.name);
+        }
+        for below in &tree.below {
+            expected(below, rows);
+            rows.push(below.name + 10_000);
+        }
+        if tree.is_quiet && rows.len() > start {
+            rows.insert(start, tree.name);
+        }
+    }
+
+    fn visit<'t>(tree: &'t Tree, found: &mut Found<'_, &'t Tree, Vec<u32>>) {
+        match tree.is_quiet {
+            true => found.heading(vec![tree.name]),
+            false => found.rows().push(tree.name),
+        }
+        for below in &tree.below {
+            found.place(below);
+            found.rows().push(below.name + 10_000);
+        }
+    }
+
+    /// Many small trees below one, so that there is something to share.
+    fn forest(trees: &[Tree]) -> Tree {
+        Tree {
+            name: 1,
+            is_quiet: true,
+            below: trees.iter().cycle().take(400).cloned().collect(),
+        }
+    }
+
+    fn same(found: &[u32], wanted: &[u32]) -> Result<(), TestCaseError> {
+        let first = found.iter().zip(wanted).position(|(a, b)| a != b);
+        let (found, wanted) = (found.len(), wanted.len());
+        prop_assert!(
+            first.is_none() && found == wanted,
+            "{found} rows, not {wanted}; the first that differs is {first:?}"
+        );
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn any_number_of_threads_finds_the_same_in_order(trees in proptest::collection::vec(trees(), 1..5)) {
+            let tree = forest(&trees);
+            let mut wanted = Vec::new();
+            expected(&tree, &mut wanted);
+            same(&walk(&tree, visit).collect::<Vec<u32>>(), &wanted)?;
+            for threads in [1, 2, 3, 8] {
+                let threads = NonZeroUsize::new(threads).unwrap();
+                let mut found = Vec::new();
+                let _ = walk_all(threads, &tree, &visit, |rows| {
+                    found.extend(rows);
+                    ControlFlow::Continue(())
+                });
+                same(&found, &wanted)?;
+            }
+        }
+
+        #[test]
+        fn a_cut_anywhere_loses_nothing(tree in trees(), steps in 0usize..200) {
+            let mut wanted = Vec::new();
+            expected(&tree, &mut wanted);
+            let mut first = Walk::at(&tree);
+            let mut visit = |tree, found: &mut Found<'_, _, _>| visit(tree, found);
+            for _ in 0..steps {
+                first.step(&mut visit);
+            }
+            let second = first.split();
+            let mut found = Vec::new();
+            let mut headings = Headings::new();
+            for mut walk in [Some(first), second].into_iter().flatten() {
+                while walk.step(&mut visit) {}
+                let _ = headings.give(walk.out.take(), &mut |rows| {
+                    found.extend(rows);
+                    ControlFlow::Continue(())
+                });
+            }
+            same(&found, &wanted)?;
+        }
+    }
+
+    #[test]
+    fn enough_is_enough() {
+        let leaf = |name| Tree {
+            name,
+            is_quiet: false,
+            below: Vec::new(),
         };
-        items.unwrap_or_else(|error| vec![Item::Row(Err(error))])
-    })
+        let tree = Tree {
+            name: 0,
+            is_quiet: false,
+            below: (1..100_000).map(leaf).collect(),
+        };
+        for threads in [1, 2, 8] {
+            let mut count = 0;
+            let ended = walk_all(NonZeroUsize::new(threads).unwrap(), &tree, &visit, |rows| {
+                count += rows.len();
+                ControlFlow::Break(())
+            });
+            assert_eq!(ended, ControlFlow::Break(()));
+            assert!(count < 100_000);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn a_panic_ends_all_threads() {
+        let _ = walk_all(
+            NonZeroUsize::new(4).unwrap(),
+            0u32,
+            &|place, found: &mut Found<'_, u32, Vec<u32>>| {
+                if place == 0 {
+                    (1..50_000).for_each(|place| found.place(place));
+                }
+                let is_other = std::thread::current().name() == Some("walk");
+                assert!(!is_other, "of a thread that helps");
+                std::thread::sleep(std::time::Duration::from_micros(10));
+            },
+            |_| ControlFlow::Continue(()),
+        );
+    }
 }

@@ -14,11 +14,12 @@
 //! mark's - `.wh..opq` beside `.wh..wh..opq` - is none.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::dir::{Dir, Kind, Names, Stat};
+use crate::dir::{Access, Dir, Kind, Names, Stat};
 use crate::overlay::{Namespace, Rules};
 
 /// The longest name that an AUFS union has: a whiteout and a temporary of it must fit into 255.
@@ -47,6 +48,17 @@ pub enum Grammar {
     OverlayData,
     /// What fuse-overlayfs reads: overlay's marks and AUFS's.
     FuseOverlay(Namespace),
+}
+
+/// What a listing tells of the marks in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks {
+    /// There are none.
+    None,
+    /// Their names tell.
+    Named,
+    /// There may be others, which it does not tell.
+    Hidden,
 }
 
 /// The two kinds of mark.
@@ -115,29 +127,55 @@ impl Validity {
 /// Where the facts about a directory come from: its listing where it was read, the kernel where
 /// not.
 pub enum Source<'a> {
-    Listing(&'a Names, &'a Dir),
+    Listing(&'a Names, Marks, &'a Dir),
     Disk(&'a Dir),
+    /// The same, where what is asked for is most likely a directory: that it can be opened is
+    /// asked first, and it is left open.
+    Opening(&'a Dir, Access, &'a Cell<Option<Dir>>),
 }
 
 impl Source<'_> {
     fn kind(&self, name: &[u8]) -> Result<Option<Kind>, Errno> {
         match self {
-            Source::Listing(names, _) => Ok(names.kind(name)),
+            Source::Listing(names, ..) => Ok(names.kind(name)),
             Source::Disk(dir) => Ok(dir.stat(name)?.map(|stat| stat.kind)),
+            Source::Opening(dir, access, opened) => match dir.child(name, *access) {
+                Ok(child) => {
+                    opened.set(Some(child));
+                    Ok(Some(Kind::Directory))
+                }
+                Err(Errno::NOENT) => Ok(None),
+                Err(_) => Source::Disk(dir).kind(name),
+            },
+        }
+    }
+
+    /// The kind of the whiteout that is an entry beside what it deletes.
+    fn kind_of_mark(&self, name: &[u8]) -> Result<Option<Kind>, Errno> {
+        match self {
+            Source::Listing(_, Marks::None, _) => Ok(None),
+            Source::Listing(names, ..) => Ok(names.kind_of_joined(PREFIX, name)),
+            Source::Disk(dir) | Source::Opening(dir, ..) => {
+                Source::Disk(dir).kind(&[PREFIX, name].concat())
+            }
         }
     }
 
     fn dir(&self) -> &Dir {
         match self {
-            Source::Listing(_, dir) | Source::Disk(dir) => dir,
+            Source::Listing(.., dir) | Source::Disk(dir) | Source::Opening(dir, ..) => dir,
         }
     }
 
     /// What `lstat` says of an entry whose kind alone does not tell whether it is a mark.
     fn could_be_mark(&self, name: &[u8]) -> Result<Option<(Kind, Option<Stat>)>, Errno> {
         let listed = match self {
-            Source::Listing(names, _) => names.kind(name),
+            Source::Listing(names, ..) => names.kind(name),
             Source::Disk(_) => Some(Kind::File),
+            Source::Opening(..) => match self.kind(name)? {
+                Some(kind) if kind != Kind::Directory => Some(Kind::File),
+                kind => kind,
+            },
         };
         match listed {
             None => Ok(None),
@@ -181,6 +219,29 @@ impl Grammar {
         }
     }
 
+    /// Whether there is anything in a listing that is more than it looks like, but for
+    /// directories.
+    pub fn has_marks(self, names: &Names) -> Marks {
+        match self {
+            Grammar::Plain => Marks::None,
+            Grammar::Aufs | Grammar::AufsIgnored => {
+                match names.longest() <= AUFS_NAME_MAX && !names.has_prefix(PREFIX) {
+                    true => Marks::None,
+                    false => Marks::Named,
+                }
+            }
+            // An empty file may be a whiteout.
+            Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => Marks::Hidden,
+        }
+    }
+
+    /// Whether a listing that has no marks but by name has none of this one that counts.
+    pub fn is_unmarked(self, names: &Names, name: &[u8]) -> bool {
+        let counts = self != Grammar::AufsIgnored;
+        let has_mark = || names.kind_of_joined(PREFIX, name).is_some();
+        self.refuses(name).is_none() && !(counts && has_mark())
+    }
+
     /// What the directory says of `name`.
     pub fn look(self, source: &Source<'_>, name: &[u8]) -> Result<Seen, Errno> {
         let whiteout = match self {
@@ -205,8 +266,7 @@ impl Grammar {
                 });
             }
             Grammar::FuseOverlay(_) => {
-                let mark = [PREFIX, name].concat();
-                let has_mark = match source.kind(&mark) {
+                let has_mark = match source.kind_of_mark(name) {
                     // No mark of so long a name can be.
                     Err(Errno::NAMETOOLONG) => false,
                     result => result?.is_some(),
@@ -214,6 +274,7 @@ impl Grammar {
                 if has_mark {
                     // What stands beside it is deleted all the same.
                     let is_alone = source.kind(name)?.is_none();
+                    let mark = [PREFIX, name].concat();
                     return Ok(match is_alone && is_taken_back(source, &mark)? {
                         true => Seen {
                             whiteout: Validity::TakenBack,
@@ -230,13 +291,26 @@ impl Grammar {
                     },
                 });
             }
-            Grammar::Aufs => Validity::of(source.kind(&self.whiteout_of(name))?),
+            Grammar::Aufs => Validity::of(source.kind_of_mark(name)?),
             Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Validity::Absent,
         };
         Ok(Seen {
             whiteout,
             entry: source.kind(name)?,
         })
+    }
+
+    /// What `lstat` says of what a directory has of `name` that is no mark.
+    pub fn version(self, dir: &Dir, name: &[u8]) -> Result<Option<Stat>, Errno> {
+        let is_no_mark = match self {
+            Grammar::Aufs | Grammar::AufsIgnored => !name.starts_with(PREFIX),
+            Grammar::Plain | Grammar::OverlayData => true,
+            Grammar::Overlay(_) | Grammar::FuseOverlay(_) => false,
+        };
+        if !is_no_mark && self.look(&Source::Disk(dir), name)?.entry.is_none() {
+            return Ok(None);
+        }
+        dir.stat(name)
     }
 
     /// Whether the directory is marked opaque.
@@ -277,6 +351,17 @@ impl Grammar {
                 })
             }
             Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Ok(Validity::Absent),
+        }
+    }
+
+    /// How a directory is best opened in which names are looked up: attributes are asked of what
+    /// is open for listing.
+    pub fn access(self) -> Access {
+        match self {
+            Grammar::Overlay(_) | Grammar::FuseOverlay(_) => Access::List,
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => {
+                Access::Lookup
+            }
         }
     }
 
@@ -444,6 +529,16 @@ impl Grammar {
         )
     }
 
+    /// Whether an entry of this name and kind can be a mark at all.
+    pub fn could_be_mark(self, name: &[u8], kind: Kind) -> bool {
+        match self {
+            Grammar::Plain | Grammar::OverlayData => false,
+            Grammar::Aufs | Grammar::AufsIgnored => name.starts_with(PREFIX),
+            Grammar::Overlay(_) => matches!(kind, Kind::Char | Kind::File),
+            Grammar::FuseOverlay(_) => name.starts_with(PREFIX) || kind == Kind::Char,
+        }
+    }
+
     /// What an entry of a directory marks, whether or not the mark counts in this branch.
     ///
     /// # Errors
@@ -511,7 +606,7 @@ const FUSE_OPAQUE_MAX: usize = 16;
 
 /// Whether a mark of fuse-overlayfs has a mark itself.
 fn is_taken_back(source: &Source<'_>, mark: &[u8]) -> Result<bool, Errno> {
-    match source.kind(&[PREFIX, mark].concat()) {
+    match source.kind_of_mark(mark) {
         Err(Errno::NAMETOOLONG) => Ok(false),
         result => Ok(result?.is_some()),
     }

@@ -25,6 +25,7 @@ mod podman_live;
 mod readme;
 mod restore;
 mod schema;
+mod speed;
 mod target;
 mod trouble;
 mod trust;

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 
-use layerctl::difference::differences;
-use layerctl::error::errno_name;
+use layerctl::bytes::Bytes;
+use layerctl::difference::{Changed, Difference, differences};
+use layerctl::error::{Result, errno_name};
 use layerctl::union::{Entry, Follow, Node, Reading, lookup};
 use serde_json::Value;
 
@@ -103,7 +106,7 @@ struct Walked {
 
 impl Walked {
     fn walk(&mut self, node: &Node<'_>, path: &[u8]) {
-        for name in node.names().expect("our own directories") {
+        for name in node.names().expect("our own directories").to_vec() {
             let at = if path.is_empty() {
                 name.clone()
             } else {
@@ -327,8 +330,8 @@ fn every_history_changed_what_the_kernel_showed() {
         let made = Made::operations(home.path().join(case.id.to_string()), case);
         let stack = made.stack();
         let mut ours = BTreeMap::new();
-        for difference in differences(&stack, 0) {
-            let difference = difference.expect("our own directories");
+        let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<_>| {
+            let difference = found.expect("our own directories");
             let word = match difference.change.letter() {
                 'A' => "added",
                 'C' => "changed",
@@ -337,8 +340,20 @@ fn every_history_changed_what_the_kernel_showed() {
             let before = difference
                 .before
                 .map(|before| (before.branch, before.kind.word()));
-            ours.insert(difference.path.as_bytes().to_vec(), (word, before));
-        }
+            let path = difference.path(Bytes::default());
+            rows.push((path.as_bytes().to_vec(), (word, before)));
+        };
+        let _ = differences(
+            &stack,
+            0,
+            Changed::of_union(&stack),
+            NonZeroUsize::MIN,
+            &row,
+            |rows| {
+                ours.extend(rows);
+                ControlFlow::Continue(())
+            },
+        );
         let kernel = true_changes(case);
         if ours == kernel {
             Vec::new()

@@ -24,7 +24,7 @@ use walkdir::WalkDir;
 
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, bytes, text};
-use crate::lab::{is_root, skip};
+use crate::lab::{has_strace, is_root, skip};
 
 // It is AUFS's, too, and not all of it is of use here.
 #[allow(dead_code, clippy::duplicate_mod)]
@@ -2701,15 +2701,6 @@ mod kills {
     fn while_it_copies_through_the_mount() {
         in_memory(|| any_moment(&deleted, &[], "/d/f", State::Mounted));
     }
-}
-
-fn has_strace() -> bool {
-    Command::new("strace")
-        .arg("-V")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 /// A command run by another.

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, bytes, run, text};
-use crate::lab::{is_root, skip};
+use crate::lab::{has_strace, is_root, skip};
 
 #[path = "lab/union.rs"]
 mod union;
@@ -1362,15 +1362,6 @@ mod obstacles {
             quick.stderr
         );
     }
-}
-
-fn has_strace() -> bool {
-    Command::new("strace")
-        .arg("-V")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 /// A command run by another.

@@ -4,10 +4,12 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::copyups::{Differs, differs};
-use crate::command::{Context, Outcome, Report, subjects};
-use crate::difference::{self, Change};
+use crate::command::{Batch, Context, Find, Outcome, Report, Shape, Stream, subjects};
+use crate::difference::{Change, Changed, Difference, differences};
 use crate::dir::Kind;
 use crate::error::Result;
+use crate::target::Target;
+use crate::union::Stack;
 
 pub struct Query<'a> {
     pub target: Option<&'a [u8]>,
@@ -58,49 +60,95 @@ pub struct Long {
 }
 
 pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
-    let mut rows = Vec::new();
-    for (label, target, branch) in subjects(context, query.target)? {
-        let stack = context.open(&target);
-        for difference in difference::changes(&stack, branch) {
-            let is_engines = |path: &Bytes| {
-                let mut made = target.union.engine_made.iter();
-                made.any(|made| made.as_bytes() == path.as_bytes())
-            };
-            if difference.as_ref().is_ok_and(|of| is_engines(&of.path)) {
-                continue;
-            }
-            let row = difference.and_then(|difference| {
-                let long = match query.detail {
-                    Detail::Short => None,
-                    Detail::Long => Some(Long {
-                        size: difference.stat_after()?.map(|stat| stat.size),
-                        size_before: difference.stat_before()?.map(|stat| stat.size),
-                        differs: match difference.change {
-                            Change::Changed => Some(differs(&difference)?),
-                            Change::Added | Change::Deleted => None,
-                        },
-                    }),
+    let detail = query.detail;
+    let subjects: Vec<Subject> = subjects(context, query.target)?
+        .into_iter()
+        .map(|(label, target, branch)| Subject {
+            stack: context.open(&target),
+            label,
+            target,
+            branch,
+        })
+        .collect();
+    Outcome::yes(Report::Changes(Stream {
+        shape: match (detail, query.target) {
+            (Detail::Long, _) => Shape::Columns,
+            (Detail::Short, None) => Shape::Headed,
+            (Detail::Short, Some(_)) => Shape::Lines,
+        },
+        find: Box::new(move |how, give| {
+            let _ = subjects.iter().try_for_each(|subject| {
+                let changed = Changed::of_docker(&subject.stack);
+                let row = |found: Result<Difference<'_, '_>>, batch: &mut Batch<Row>| {
+                    if let Err(error) =
+                        found.and_then(|found| subject.row(&found, detail, how, batch))
+                    {
+                        batch.problems.push(error);
+                    }
                 };
-                Ok(Row {
-                    union: label.clone(),
-                    path: difference.path,
-                    change: difference.change,
-                    origin: difference.before.map(|before| {
-                        let (branch, layer) = target.union.compared_with(before.branch);
-                        Origin {
-                            branch,
-                            kind: before.kind,
-                            layer,
-                        }
-                    }),
-                    long,
-                })
+                differences(
+                    &subject.stack,
+                    subject.branch,
+                    changed,
+                    how.threads,
+                    &row,
+                    &mut *give,
+                )
             });
-            match row {
-                Ok(row) => rows.push(row),
-                Err(error) => context.problems.push(error),
-            }
+        }),
+    }))
+}
+
+/// A union, and the branch whose changes are asked for.
+struct Subject {
+    label: Option<Bytes>,
+    target: Target,
+    stack: Stack,
+    branch: usize,
+}
+
+impl Subject {
+    fn row(
+        &self,
+        found: &Difference<'_, '_>,
+        detail: Detail,
+        how: &Find<'_, Row>,
+        batch: &mut Batch<Row>,
+    ) -> Result<()> {
+        let path = found.path(std::mem::take(&mut batch.used));
+        let mut made = self.target.union.engine_made.iter();
+        if made.any(|made| made.as_bytes() == path.as_bytes()) {
+            batch.has_hidden = true;
+            return Ok(());
         }
+        let long = match detail {
+            Detail::Short => None,
+            Detail::Long => Some(Long {
+                size: found.stat_after()?.map(|stat| stat.size),
+                size_before: found.stat_before()?.map(|stat| stat.size),
+                differs: match found.change {
+                    Change::Changed => Some(differs(found)?),
+                    Change::Added | Change::Deleted => None,
+                },
+            }),
+        };
+        let row = Row {
+            union: self.label.clone(),
+            path,
+            change: found.change,
+            origin: found.before.map(|before| {
+                let (branch, layer) = self.target.union.compared_with(before.branch);
+                Origin {
+                    branch,
+                    kind: before.kind,
+                    layer,
+                }
+            }),
+            long,
+        };
+        if let Some(row) = batch.keep(how.keep, row) {
+            batch.used = row.path;
+        }
+        Ok(())
     }
-    Outcome::yes(Report::Changes(rows))
 }

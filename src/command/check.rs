@@ -1,5 +1,7 @@
 //! `check [TARGET]`: what is wrong or surprising in the marks of a union.
 
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,8 +11,8 @@ use crate::command::{Context, Outcome, Report};
 use crate::dir::{Access, Kind};
 use crate::error::{Error, Result};
 use crate::plan::STAGING;
-use crate::union::{Entry, Node, Stack, Why};
-use crate::walk::{BranchItems, Found, InBranch, Item, walk_branch};
+use crate::union::{Entry, Listed, Node, Stack, Why};
+use crate::walk::{Found, InBranch, walk_all};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};
 
 /// All findings, and whether everything could be read.
@@ -76,15 +78,18 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
         let stack = context.open(&target);
         let in_use = context.survey.host.is_live() && target.union.is_mounted();
         for branch in 0..stack.branches.len() {
-            for found in findings(&stack, branch) {
-                match found {
+            findings(
+                &stack,
+                branch,
+                context.threads.count(),
+                |found| match found {
                     Ok(row) => rows.push(Row {
                         union: label.clone(),
                         ..row
                     }),
                     Err(error) => context.problems.push(error),
-                }
-            }
+                },
+            );
             // While it is mounted, AUFS is still using them. To overlay they are files like others.
             let is_aufs = stack.overlay_rules().is_none();
             if !in_use && is_aufs {
@@ -106,16 +111,34 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
 }
 
 /// What is wrong in one branch, in the view of that branch and those below it.
-fn findings(stack: &Stack, branch: usize) -> impl Iterator<Item = Result<Row>> {
-    walk_branch(
-        stack,
-        branch,
-        move |node, at| in_directory(node, at, branch),
-        move |parent, name, why| match why {
-            Why::BadOpaque { branch: of } if of == branch => Some(bad_opaque(parent, name, branch)),
-            why => refused_by(parent, name, why, branch),
-        },
-    )
+fn findings<'s>(
+    stack: &'s Stack,
+    branch: usize,
+    threads: NonZeroUsize,
+    mut give: impl FnMut(Result<Row>),
+) {
+    let visit = |place: InBranch<'s>, found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>| {
+        let mut is_refused = None;
+        let visited = place.open(
+            stack,
+            branch,
+            |node, above| in_directory(node, above.is_none(), branch, found),
+            |parent, name, why| {
+                is_refused = match why {
+                    Why::BadOpaque { branch: of } if of == branch => {
+                        Some(bad_opaque(parent, name, branch))
+                    }
+                    why => refused_by(parent, name, why, branch),
+                };
+            },
+        );
+        found.rows().extend(is_refused.map(Ok));
+        found.rows().extend(visited.err().map(Err));
+    };
+    let _ = walk_all(threads, InBranch::Root, &visit, |found| {
+        found.into_iter().for_each(&mut give);
+        ControlFlow::Continue(())
+    });
 }
 
 fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
@@ -163,24 +186,28 @@ fn refused_by(parent: &Node<'_>, name: &[u8], why: Why, branch: usize) -> Option
     })
 }
 
-fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<BranchItems<'s, Row>> {
+fn in_directory<'s>(
+    node: Node<'s>,
+    is_root: bool,
+    branch: usize,
+    found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
+) -> Result<()> {
     let permission = &node.stack().branches[branch].permission;
     let grammar = node.stack().branches[branch].grammar;
     let Some(listing) = node.listing(branch)? else {
-        return Ok(Vec::new());
+        return Ok(());
     };
     let node = Arc::new(node);
-    let mut found = Vec::new();
     for (name, kind) in listing.iter() {
         let mut report = |finding, path: Bytes, means: String| {
-            found.push(Item::Row(Ok(Row {
+            found.rows().push(Ok(Row {
                 union: None,
                 finding,
                 branch,
                 path,
                 entry: node.path().join(name),
                 means,
-            })));
+            }));
         };
         match node.mark(branch, name)? {
             Some(mark) if !grammar.honours_marks() => {
@@ -194,7 +221,7 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                     format!("marks do not count in a {permission} branch"),
                 );
             }
-            Some(Mark::Opaque) if at.is_none() => report(
+            Some(Mark::Opaque) if is_root => report(
                 Finding::NoEffect,
                 node.path().clone(),
                 "an opaque mark in a branch's root is ignored".into(),
@@ -234,7 +261,7 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                             "nothing would show without it".into(),
                         ),
                         Ok(_) => {}
-                        Err(error) => found.push(Item::Row(Err(error))),
+                        Err(error) => found.rows().push(Err(error)),
                     }
                 }
             }
@@ -245,7 +272,7 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                     node.path().clone(),
                     comes_back_words(&names),
                 ),
-                Err(error) => found.push(Item::Row(Err(error))),
+                Err(error) => found.rows().push(Err(error)),
             },
             None if name.starts_with(STAGING)
                 && name[STAGING.len()..].starts_with(b"layerctl-") =>
@@ -265,8 +292,8 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                     && node.stack().overlay_rules().is_some()
                     && let Entry::Broken { why, .. } = node.child(name)?
                 {
-                    found
-                        .extend(refused_by(&node, name, why, branch).map(|row| Item::Row(Ok(row))));
+                    let refused = refused_by(&node, name, why, branch);
+                    found.rows().extend(refused.map(Ok));
                     continue;
                 }
                 if matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored)
@@ -279,15 +306,12 @@ fn in_directory<'s>(node: Node<'s>, at: Found<'s>, branch: usize) -> Result<Bran
                     report(Finding::NameTooLong, node.path().join(name), means);
                 }
                 if kind == Kind::Directory {
-                    found.push(Item::Place(InBranch::Name(
-                        Arc::clone(&node),
-                        name.to_vec(),
-                    )));
+                    found.place(InBranch::Name(Arc::clone(&node), name.to_vec()));
                 }
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What an opaque directory shows of lower branches after all, because a lower opaque directory
@@ -297,13 +321,10 @@ fn coming_back(node: &Node<'_>, branch: usize) -> Result<Vec<Vec<u8>>> {
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
-    for name in node.names()? {
-        if node
-            .child(&name)?
-            .provider()
-            .is_some_and(|provider| provider != branch)
-        {
-            names.push(name);
+    for Listed { name, .. } in node.names()?.iter() {
+        let provider = node.child(name)?.provider();
+        if provider.is_some_and(|provider| provider != branch) {
+            names.push(name.to_vec());
         }
     }
     Ok(names)

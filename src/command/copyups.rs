@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
+use std::ops::ControlFlow;
 
 use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report, Version, subjects};
-use crate::difference::{Change, Difference, differences};
-use crate::dir::Kind;
+use crate::difference::{Change, Changed, Difference, differences};
+use crate::dir::{Kind, Stat};
+use crate::engine::Union;
 use crate::error::{Error, Result, errno_of};
 use crate::union::{Entry, Node};
 
@@ -57,64 +59,87 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
     let mut rows = Vec::new();
     for (label, target, branch) in subjects(context, target)? {
         let stack = context.open(&target);
+        let changed = Changed::of_union(&stack);
+        let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Result<(Row, Stat)>>| {
+            rows.extend(
+                found
+                    .and_then(|found| copied(&target.union, &found))
+                    .transpose(),
+            );
+        };
         let mut counted = HashSet::new();
-        for difference in differences(&stack, branch) {
-            let row = difference.and_then(|difference| {
-                let (Some(before), Some(after)) = (difference.before, difference.after) else {
-                    return Ok(None);
-                };
-                if difference.change != Change::Changed || before.kind != after.kind {
-                    return Ok(None);
-                }
-                let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?)
-                else {
-                    return Ok(None);
-                };
-                let differs = differs(&difference)?;
-                // Directories are copied up only to hold what is in them, unless they were changed.
-                let is_mere_parent = !differs
-                    .iter()
-                    .any(|what| matches!(what, Differs::Mode | Differs::Owner));
-                if new.kind == Kind::Directory && is_mere_parent {
-                    return Ok(None);
-                }
-                let cost = match new.kind {
-                    Kind::File if counted.insert((new.dev, new.ino)) => {
-                        new.size.min(new.blocks * 512)
+        let _ = differences(
+            &stack,
+            branch,
+            changed,
+            context.threads.count(),
+            &row,
+            |found| {
+                for found in found {
+                    match found {
+                        // A further name of a file costs nothing.
+                        Ok((row, stat)) => rows.push(Row {
+                            union: label.clone(),
+                            cost: match counted.insert((stat.dev, stat.ino)) {
+                                true => row.cost,
+                                false => 0,
+                            },
+                            ..row
+                        }),
+                        Err(error) => context.problems.push(error),
                     }
-                    _ => 0,
-                };
-                Ok(Some(Row {
-                    union: label.clone(),
-                    path: difference.path.clone(),
-                    kind: new.kind,
-                    from: {
-                        let (branch, layer) = target.union.compared_with(before.branch);
-                        Version {
-                            branch,
-                            layer,
-                            kind: old.kind,
-                            size: old.size,
-                        }
-                    },
-                    differs,
-                    cost,
-                }))
-            });
-            match row {
-                Ok(row) => rows.extend(row),
-                Err(error) => context.problems.push(error),
-            }
-        }
+                }
+                ControlFlow::Continue(())
+            },
+        );
     }
     Outcome::yes(Report::Copyups(rows))
+}
+
+/// What was copied up, if anything was: its row, and what `lstat` says of it.
+fn copied(union: &Union, found: &Difference<'_, '_>) -> Result<Option<(Row, Stat)>> {
+    let (Some(before), Some(after)) = (found.before, found.after) else {
+        return Ok(None);
+    };
+    if found.change != Change::Changed || before.kind != after.kind {
+        return Ok(None);
+    }
+    let (Some(old), Some(new)) = (found.stat_before()?, found.stat_after()?) else {
+        return Ok(None);
+    };
+    let differs = differs(found)?;
+    // Directories are copied up only to hold what is in them, unless they were changed.
+    let is_mere_parent = !differs
+        .iter()
+        .any(|what| matches!(what, Differs::Mode | Differs::Owner));
+    if new.kind == Kind::Directory && is_mere_parent {
+        return Ok(None);
+    }
+    let (branch, layer) = union.compared_with(before.branch);
+    let row = Row {
+        union: None,
+        path: found.path(Bytes::default()),
+        kind: new.kind,
+        from: Version {
+            branch,
+            layer,
+            kind: old.kind,
+            size: old.size,
+        },
+        differs,
+        cost: match new.kind {
+            Kind::File => new.size.min(new.blocks * 512),
+            _ => 0,
+        },
+    };
+    Ok(Some((row, new)))
 }
 
 /// What differs between the two versions of a changed entry.
 ///
 /// # Errors
 /// A version that cannot be read.
-pub fn differs(difference: &Difference<'_>) -> Result<Vec<Differs>> {
+pub fn differs(difference: &Difference<'_, '_>) -> Result<Vec<Differs>> {
     let mut found = Vec::new();
     let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?) else {
         return Ok(found);

@@ -1,15 +1,18 @@
 //! `ls [-R] TARGET[:PATH]`: the merged view with each name's provider.
 
+use std::mem::take;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report, path_in_union};
+use crate::command::{Batch, Context, Find, Keep, Outcome, Report, Shape, Stream, path_in_union};
 use crate::dir::Kind;
-use crate::engine::Union;
 use crate::error::{Error, Result, errno_name};
-use crate::target;
-use crate::union::{Entry, Follow, Node, Reading, Resolution, lookup};
-use crate::walk::{Item, walk};
+use crate::target::{self, Target};
+use crate::union::{Entry, Follow, Node, Reading, Resolution, Stack, lookup};
+use crate::walk::{Found, walk_all};
 
 pub struct Query<'a> {
     pub within: Option<&'a [u8]>,
@@ -44,7 +47,7 @@ pub enum Ghosts {
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum Row {
-    Shown(Box<Shown>),
+    Shown(Shown),
     Refused(Refused),
 }
 
@@ -87,45 +90,10 @@ pub struct Refused {
 }
 
 pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
-    let mut rows = Vec::new();
-    let mut is_yes = true;
-    let mut list = |context: &mut Context<'_>, target: &target::Target, path: &Bytes| {
-        let stack = context.open(target);
-        let reading = match query.depth {
-            Depth::OneLevel => Reading::Nothing,
-            Depth::Recursive => Reading::Everything,
-        };
-        let start = match start(&stack.whole(Reading::Nothing), path) {
-            Ok(start) => start,
-            Err(error) => return context.problems.push(error),
-        };
-        match start {
-            Start::Row(found) => match found.entry.kind() {
-                Some(_) => match row_of(&target.union, query, &found) {
-                    Ok(row) => rows.push(row),
-                    Err(error) => context.problems.push(error),
-                },
-                None => {
-                    is_yes = false;
-                    rows.push(refused(
-                        Bytes::absolute(found.path.components()),
-                        &found.entry,
-                        false,
-                    ));
-                }
-            },
-            Start::Directory(path) => {
-                let node = directory(&stack.whole(reading), &path);
-                match node {
-                    Ok(node) => tree(&target.union, query, node, &mut rows, &mut context.problems),
-                    Err(error) => context.problems.push(error),
-                }
-            }
-        }
-    };
+    let mut asked: Vec<(Arc<Target>, Bytes)> = Vec::new();
     match query.within {
         Some(name) => {
-            let target = context.find(name)?;
+            let target = Arc::new(context.find(name)?);
             let root: &[u8] = b"/";
             let paths = if query.arguments.is_empty() {
                 vec![root]
@@ -133,7 +101,8 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                 query.arguments.clone()
             };
             for path in paths {
-                list(context, &target, &target.path(&path_in_union(path)));
+                let path = target.path(&path_in_union(path));
+                asked.push((Arc::clone(&target), path));
             }
         }
         None => {
@@ -144,14 +113,217 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                     || target.inside.clone(),
                     |path| target.path(&path_in_union(path)),
                 );
-                list(context, &target, &path);
+                asked.push((Arc::new(target), path));
             }
         }
     }
-    Ok(Outcome {
-        report: Report::Ls(rows),
-        is_yes,
+    let listings: Vec<Listing> = asked
+        .into_iter()
+        .map(|(target, path)| Listing {
+            stack: context.open(&target),
+            target,
+            path,
+            depth: query.depth,
+            detail: query.detail,
+            ghosts: query.ghosts,
+        })
+        .collect();
+    Outcome::yes(Report::Ls(Stream {
+        shape: Shape::Columns,
+        find: Box::new(move |how, give| {
+            let _ = listings
+                .iter()
+                .try_for_each(|listing| listing.find(how, &mut *give));
+        }),
+    }))
+}
+
+/// What is to be listed.
+struct Listing {
+    target: Arc<Target>,
+    stack: Stack,
+    path: Bytes,
+    depth: Depth,
+    detail: Detail,
+    ghosts: Ghosts,
+}
+
+impl Listing {
+    fn find<'s>(
+        &'s self,
+        how: &Find<'_, Row>,
+        mut give: impl FnMut(Batch<Row>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut batch = Batch::default();
+        let is_done = match start(&self.stack.whole(Reading::Nothing), &self.path) {
+            Ok(Start::Directory(path)) => {
+                let visit = |place: Place<'s>, found: &mut Found<'_, Place<'s>, Batch<Row>>| {
+                    if let Err(error) = self.visit(&path, place, how.keep, found) {
+                        found.rows().problems.push(error);
+                    }
+                };
+                return walk_all(how.threads, Place::Root, &visit, give);
+            }
+            Ok(Start::Row(found)) => self.row_of(&found, how.keep, &mut batch),
+            Err(error) => Err(error),
+        };
+        batch.problems.extend(is_done.err());
+        give(batch)
+    }
+
+    /// What was asked for by its own name.
+    fn row_of(
+        &self,
+        found: &Resolution<'_>,
+        keep: Keep<'_, Row>,
+        batch: &mut Batch<Row>,
+    ) -> Result<()> {
+        match (found.entry.kind(), &found.place) {
+            (Some(_), Some((place, name))) => self.shown(place, name, &found.entry, keep, batch),
+            (Some(_), None) => Err(Error::io(found.path.clone(), rustix::io::Errno::NOENT)),
+            (None, _) => {
+                batch.is_no = true;
+                let path = Bytes::absolute(found.path.components());
+                batch.keep(keep, refused(path, &found.entry, false));
+                Ok(())
+            }
+        }
+    }
+
+    fn visit<'s>(
+        &'s self,
+        start: &Bytes,
+        place: Place<'s>,
+        keep: Keep<'_, Row>,
+        found: &mut Found<'_, Place<'s>, Batch<Row>>,
+    ) -> Result<()> {
+        match place {
+            Place::Root => {
+                let reading = match self.depth {
+                    Depth::OneLevel => Reading::Nothing,
+                    Depth::Recursive => Reading::Everything,
+                };
+                let node = directory(&self.stack.whole(reading), start)?;
+                self.children(node, keep, found)
+            }
+            Place::Child(node, name) => {
+                let entry = node.child(&name)?;
+                self.child(&node, &name, &entry, keep, found.rows())?;
+                match (entry, self.depth) {
+                    (Entry::Dir(node), Depth::Recursive) => self.children(node, keep, found),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn children<'s>(
+        &self,
+        node: Node<'s>,
+        keep: Keep<'_, Row>,
+        found: &mut Found<'_, Place<'s>, Batch<Row>>,
+    ) -> Result<()> {
+        let names = node.names()?;
+        let node = Arc::new(node);
+        for listed in names.iter() {
+            let name = listed.name;
+            // Its turn comes later, so that a wide directory does not hold all of its open.
+            if listed.could_be_directory {
+                found.place(Place::Child(Arc::clone(&node), name.to_vec()));
+                continue;
+            }
+            let rows = found.rows();
+            let shown = match node.as_listed(name, listed.kind) {
+                Some(entry) => self.shown(&node, name, &entry, keep, rows),
+                None => node
+                    .child(name)
+                    .and_then(|entry| self.child(&node, name, &entry, keep, rows)),
+            };
+            if let Err(error) = shown {
+                found.rows().problems.push(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn child(
+        &self,
+        node: &Node<'_>,
+        name: &[u8],
+        entry: &Entry<'_>,
+        keep: Keep<'_, Row>,
+        batch: &mut Batch<Row>,
+    ) -> Result<()> {
+        if entry.kind().is_some() {
+            return self.shown(node, name, entry, keep, batch);
+        }
+        // As `ls` of the kernel's own listing: what is listed and broken is shown broken. What
+        // is listed and not there is a ghost.
+        let is_broken = matches!(entry, Entry::Broken { .. });
+        let is_wanted = is_broken || self.ghosts == Ghosts::Shown;
+        if is_wanted && (self.ghosts == Ghosts::Shown && is_broken || node.readdir_lists(name)?) {
+            batch.keep(keep, refused(node.path().join(name), entry, !is_broken));
+        }
+        Ok(())
+    }
+
+    fn shown(
+        &self,
+        node: &Node<'_>,
+        name: &[u8],
+        entry: &Entry<'_>,
+        keep: Keep<'_, Row>,
+        batch: &mut Batch<Row>,
+    ) -> Result<()> {
+        let path = node.path().join_into(name, take(&mut batch.used));
+        let (Some(kind), Some(branch)) = (entry.kind(), entry.provider()) else {
+            batch.keep(keep, refused(path, entry, false));
+            return Ok(());
+        };
+        let long = match self.detail {
+            Detail::Short => None,
+            Detail::Long => Some(long(node, branch, name)?),
+        };
+        let layer = self.target.union.layer_id(branch).map(str::to_owned);
+        let row = Row::Shown(Shown {
+            path,
+            kind,
+            branch,
+            layer,
+            long,
+        });
+        if let Some(Row::Shown(shown)) = batch.keep(keep, row) {
+            batch.used = shown.path;
+        }
+        Ok(())
+    }
+}
+
+fn long(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Long> {
+    let stat = node.stat(branch, name)?;
+    let target = match (stat.kind, node.dir(branch)) {
+        (Kind::Symlink, Some(dir)) => {
+            let target = dir
+                .read_link(name)
+                .map_err(|errno| Error::io(node.on_host(branch, name), errno))?;
+            Some(Bytes(target))
+        }
+        _ => None,
+    };
+    Ok(Long {
+        mode: format!("{:04o}", stat.mode),
+        uid: stat.uid,
+        gid: stat.gid,
+        size: stat.size,
+        mtime: stat.mtime.0,
+        target,
     })
+}
+
+/// A place of the merged view.
+enum Place<'s> {
+    Root,
+    Child(Arc<Node<'s>>, Vec<u8>),
 }
 
 fn directory<'s>(root: &Node<'s>, path: &Bytes) -> Result<Node<'s>> {
@@ -179,129 +351,6 @@ fn start<'s>(root: &Node<'s>, path: &Bytes) -> Result<Start<'s>> {
         Entry::Dir(node) => Start::Directory(node.path().clone()),
         _ => Start::Row(Box::new(found)),
     })
-}
-
-enum Visit<'s> {
-    Root(Node<'s>),
-    Child(std::sync::Arc<Node<'s>>, Vec<u8>),
-}
-
-fn tree(
-    union: &Union,
-    query: &Query<'_>,
-    node: Node<'_>,
-    rows: &mut Vec<Row>,
-    problems: &mut Vec<Error>,
-) {
-    let answers = walk(Visit::Root(node), |visit| {
-        let found = match visit {
-            Visit::Root(node) => children(node),
-            Visit::Child(node, name) => child(union, query, &node, &name),
-        };
-        found.unwrap_or_else(|error| vec![Item::Row(Err(error))])
-    });
-    for answer in answers {
-        match answer {
-            Ok(row) => rows.push(row),
-            Err(error) => problems.push(error),
-        }
-    }
-}
-
-type Found<'s> = Vec<Item<Visit<'s>, Result<Row>>>;
-
-fn children(node: Node<'_>) -> Result<Found<'_>> {
-    let node = std::sync::Arc::new(node);
-    let names = node.names()?;
-    Ok(names
-        .into_iter()
-        .map(|name| Item::Place(Visit::Child(std::sync::Arc::clone(&node), name)))
-        .collect())
-}
-
-fn child<'s>(union: &Union, query: &Query<'_>, node: &Node<'s>, name: &[u8]) -> Result<Found<'s>> {
-    let entry = node.child(name)?;
-    let mut found: Found<'s> = Vec::new();
-    let path = node.path().join(name);
-    match entry.kind() {
-        Some(_) => found.push(Item::Row(shown(union, query, node, name, &entry, path))),
-        // As `ls` of the kernel's own listing: what is listed and broken is shown broken. What
-        // is listed and not there is a ghost.
-        None => {
-            let is_broken = matches!(entry, Entry::Broken { .. });
-            let is_wanted = is_broken || query.ghosts == Ghosts::Shown;
-            if is_wanted
-                && (node.readdir_lists(name)? || query.ghosts == Ghosts::Shown && is_broken)
-            {
-                found.push(Item::Row(Ok(refused(path, &entry, !is_broken))));
-            }
-        }
-    }
-    if let (Entry::Dir(node), Depth::Recursive) = (entry, query.depth) {
-        match children(node) {
-            Ok(below) => found.extend(below),
-            Err(error) => found.push(Item::Row(Err(error))),
-        }
-    }
-    Ok(found)
-}
-
-fn row_of(union: &Union, query: &Query<'_>, found: &Resolution<'_>) -> Result<Row> {
-    match &found.place {
-        Some((place, name)) => shown(
-            union,
-            query,
-            place,
-            name,
-            &found.entry,
-            place.path().join(name),
-        ),
-        None => Err(Error::io(found.path.clone(), rustix::io::Errno::NOENT)),
-    }
-}
-
-fn shown(
-    union: &Union,
-    query: &Query<'_>,
-    node: &Node<'_>,
-    name: &[u8],
-    entry: &Entry<'_>,
-    path: Bytes,
-) -> Result<Row> {
-    let (Some(kind), Some(branch)) = (entry.kind(), entry.provider()) else {
-        return Ok(refused(path, entry, false));
-    };
-    let long = match query.detail {
-        Detail::Short => None,
-        Detail::Long => {
-            let stat = node.stat(branch, name)?;
-            let target = match (stat.kind, node.dir(branch)) {
-                (Kind::Symlink, Some(dir)) => {
-                    let target = dir
-                        .read_link(name)
-                        .map_err(|errno| Error::io(node.on_host(branch, name), errno))?;
-                    Some(Bytes(target))
-                }
-                _ => None,
-            };
-            Some(Long {
-                mode: format!("{:04o}", stat.mode),
-                uid: stat.uid,
-                gid: stat.gid,
-                size: stat.size,
-                mtime: stat.mtime.0,
-                target,
-            })
-        }
-    };
-    let layer = union.layer_id(branch).map(str::to_owned);
-    Ok(Row::Shown(Box::new(Shown {
-        path,
-        kind,
-        branch,
-        layer,
-        long,
-    })))
 }
 
 fn refused(path: Bytes, entry: &Entry<'_>, is_ghost: bool) -> Row {

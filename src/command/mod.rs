@@ -18,6 +18,9 @@ pub mod which;
 pub mod whiteouts;
 pub mod whois;
 
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+
 use serde::Serialize;
 
 use crate::bytes::Bytes;
@@ -26,6 +29,7 @@ use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
 use crate::target::{self, Base, Target};
 use crate::union::Stack;
+use crate::walk::Rows;
 
 /// What every verb has at hand.
 pub struct Context<'h> {
@@ -34,6 +38,26 @@ pub struct Context<'h> {
     pub base: Base,
     /// What could not be read. The report is incomplete while there is anything here.
     pub problems: Vec<Error>,
+    pub threads: Threads,
+}
+
+/// How many threads walk a tree.
+#[derive(Debug, Clone, Copy)]
+pub struct Threads(pub Option<NonZeroUsize>);
+
+/// More than a few wait for the disk and for each other.
+const THREADS_MAX: usize = 8;
+
+impl Threads {
+    /// As many as there are processors, if nobody says otherwise. That takes a look at the machine,
+    /// which only a walk is worth.
+    pub fn count(self) -> NonZeroUsize {
+        self.0.unwrap_or_else(|| {
+            let processors = std::thread::available_parallelism();
+            let processors = processors.map_or(1, NonZeroUsize::get);
+            NonZeroUsize::new(processors.min(THREADS_MAX)).unwrap_or(NonZeroUsize::MIN)
+        })
+    }
 }
 
 /// A target, and its label where the person did not name it.
@@ -94,10 +118,10 @@ impl Outcome {
 pub enum Report {
     Branches(Vec<branches::Row>),
     Which(Vec<which::Row>),
-    Ls(Vec<ls::Row>),
-    Whiteouts(Vec<whiteouts::Row>),
+    Ls(Stream<ls::Row>),
+    Whiteouts(Stream<whiteouts::Row>),
     Copyups(Vec<copyups::Row>),
-    Changes(Vec<changes::Row>),
+    Changes(Stream<changes::Row>),
     History(Vec<history::Row>),
     Containers(Vec<containers::Row>),
     Images(Vec<images::Row>),
@@ -107,6 +131,137 @@ pub enum Report {
     Whois(Vec<whois::Row>),
     Orphans(Vec<orphans::Row>),
     Du(Vec<du::Row>),
+}
+
+/// Rows that are found while they are shown: a tree can have millions.
+pub struct Stream<R> {
+    pub shape: Shape,
+    find: Box<Finder<R>>,
+}
+
+/// How rows are shown to a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Each is a line.
+    Lines,
+    /// The same, under the names of the unions.
+    Headed,
+    Columns,
+}
+
+type Finder<R> = dyn FnOnce(&Find<'_, R>, &mut dyn FnMut(Batch<R>) -> ControlFlow<()>);
+
+impl<R> Stream<R> {
+    /// Finds the rows, and gives them in order until that says that it is enough. What could not
+    /// be read is among them.
+    pub fn find(self, how: &Find<'_, R>, mut give: impl FnMut(Batch<R>) -> ControlFlow<()>) {
+        (self.find)(how, &mut give);
+    }
+}
+
+impl<R> std::fmt::Debug for Stream<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").finish_non_exhaustive()
+    }
+}
+
+/// How rows are found.
+pub struct Find<'f, R> {
+    pub threads: NonZeroUsize,
+    /// What becomes of a row where it is found, by whatever thread.
+    pub keep: Keep<'f, R>,
+}
+
+pub enum Keep<'f, R> {
+    Rows,
+    Text(&'f (dyn Fn(&R, &mut Vec<u8>) + Sync)),
+}
+
+impl<R> Clone for Keep<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Keep<'_, R> {}
+
+/// Some of the rows.
+pub struct Batch<R> {
+    pub rows: Vec<R>,
+    pub text: Vec<u8>,
+    /// What could not be read.
+    pub problems: Vec<Error>,
+    /// Something was asked for that is not there.
+    pub is_no: bool,
+    /// There are rows that are not shown, but that make the directories count which they are in.
+    has_hidden: bool,
+    /// A path's memory that is not used any more.
+    used: Bytes,
+}
+
+impl<R> Default for Batch<R> {
+    fn default() -> Self {
+        Batch {
+            rows: Vec::new(),
+            text: Vec::new(),
+            problems: Vec::new(),
+            is_no: false,
+            has_hidden: false,
+            used: Bytes::default(),
+        }
+    }
+}
+
+/// A batch is given away when it has so many rows, or bytes of text.
+const ROWS_LARGE: usize = 1024;
+const TEXT_LARGE: usize = 32 << 10;
+
+impl<R: Send> Rows for Batch<R> {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.text.is_empty() && !self.has_hidden
+    }
+
+    fn is_large(&self) -> bool {
+        self.rows.len() >= ROWS_LARGE || self.text.len() >= TEXT_LARGE
+    }
+
+    fn with_room_for(like: &Self) -> Self {
+        Batch {
+            rows: Vec::with_capacity(like.rows.len()),
+            // It is larger than it need be by up to what one directory has.
+            text: Vec::with_capacity(like.text.len() / 4 * 5),
+            ..Batch::default()
+        }
+    }
+
+    fn append(&mut self, mut later: Self) {
+        match self.is_empty() && self.problems.is_empty() {
+            true => (self.rows, self.text) = (later.rows, later.text),
+            false => {
+                self.rows.append(&mut later.rows);
+                self.text.append(&mut later.text);
+            }
+        }
+        self.problems.append(&mut later.problems);
+        self.is_no |= later.is_no;
+        self.has_hidden |= later.has_hidden;
+    }
+}
+
+impl<R> Batch<R> {
+    /// Keeps a row. One that is not needed any more is given back.
+    fn keep(&mut self, how: Keep<'_, R>, row: R) -> Option<R> {
+        match how {
+            Keep::Rows => {
+                self.rows.push(row);
+                None
+            }
+            Keep::Text(write) => {
+                write(&row, &mut self.text);
+                Some(row)
+            }
+        }
+    }
 }
 
 /// A version of a path in some branch, as other rows refer to it.

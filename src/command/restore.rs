@@ -20,7 +20,7 @@ use crate::engine::{MountPoint, MountState, Union, UnionKind};
 use crate::error::{Error, Result, errno_of};
 use crate::plan::{Ground, Plan, Step, View, shell_quote};
 use crate::target::{self, Target};
-use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, Why, lookup};
+use crate::union::{Cut, Entry, Follow, Listed, Node, Reading, Resolution, Stack, Why, lookup};
 use crate::whiteout::MarkKind;
 
 pub struct Query<'a> {
@@ -953,16 +953,16 @@ fn compare(
         _ => None,
     };
     let mut is_back = false;
-    for name in without.names()? {
+    for Listed { name, .. } in without.names()?.iter() {
         let now = match &with {
-            Some(node) => Some(node.child(&name)?),
+            Some(node) => Some(node.child(name)?),
             None => None,
         };
-        let then = without.child(&name)?;
+        let then = without.child(name)?;
         if name == *next {
             is_back = compare(then, now, rest, reappears)?;
         } else if then.kind().is_some() && now.is_none_or(|now| now.kind().is_none()) {
-            reappears.push(without.path().join(&name));
+            reappears.push(without.path().join(name));
         }
     }
     Ok(is_back)

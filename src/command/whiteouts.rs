@@ -1,17 +1,19 @@
 //! `whiteouts [TARGET]`: every mark, where it is and what it hides.
 
 use std::borrow::Cow;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report, Version, subjects};
+use crate::command::{Batch, Context, Outcome, Report, Shape, Stream, Version, subjects};
 use crate::dir::Kind;
-use crate::engine::Union;
 use crate::error::{Error, Result};
 use crate::target::Target;
 use crate::union::{Entry, Node, Stack};
-use crate::walk::{BranchItems, Found, InBranch, Item, walk_branch};
+use crate::walk::{Above, Found, InBranch, Rows, walk_all};
 use crate::whiteout::{Mark, MarkKind};
 
 pub struct Query<'a> {
@@ -106,8 +108,7 @@ pub struct Row {
     pub unknown: bool,
 }
 
-pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
-    let mut rows = Vec::new();
+pub fn run(context: &mut Context<'_>, query: Query<'_>) -> Result<Outcome> {
     let asked: Vec<(Option<Bytes>, Target, Vec<usize>)> = match query.layers {
         Layers::Writable => subjects(context, query.target)?
             .into_iter()
@@ -122,47 +123,71 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             })
             .collect(),
     };
-    for (label, target, branches) in asked {
-        let stack = context.open(&target);
-        for branch in branches {
-            for found in marks(&stack, branch) {
-                let row = found.and_then(|found| row(&target.union, label.clone(), found));
-                match row {
-                    Ok(row) => {
-                        let is_wanted = query
-                            .glob
-                            .as_ref()
-                            .is_none_or(|glob| glob.matches(&row.path))
-                            && (query.only == Only::Everything || row.hides.is_some());
-                        if is_wanted {
-                            rows.push(row);
-                        }
+    let subjects: Vec<Subject> = asked
+        .into_iter()
+        .map(|(label, target, branches)| Subject {
+            stack: context.open(&target),
+            label,
+            target,
+            branches,
+        })
+        .collect();
+    let (glob, only) = (query.glob, query.only);
+    Outcome::yes(Report::Whiteouts(Stream {
+        shape: Shape::Columns,
+        find: Box::new(move |how, give| {
+            let is_wanted = |row: &Row| {
+                glob.as_ref().is_none_or(|glob| glob.matches(&row.path))
+                    && (only == Only::Everything || row.hides.is_some())
+            };
+            let branches = subjects.iter().flat_map(|subject| {
+                let branches = subject.branches.iter();
+                branches.map(move |branch| (subject, *branch))
+            });
+            let _ = { branches }.try_for_each(|(subject, branch)| {
+                let row = |found: Result<FoundMark<'_>>, batch: &mut Batch<Row>| match found
+                    .and_then(|found| subject.row(found))
+                {
+                    Ok(row) if is_wanted(&row) => {
+                        batch.keep(how.keep, row);
                     }
-                    Err(error) => context.problems.push(error),
-                }
-            }
-        }
-    }
-    Outcome::yes(Report::Whiteouts(rows))
+                    Ok(_) => {}
+                    Err(error) => batch.problems.push(error),
+                };
+                marks(&subject.stack, branch, how.threads, &row, &mut *give)
+            });
+        }),
+    }))
 }
 
-fn row(union: &Union, label: Option<Bytes>, found: FoundMark<'_>) -> Result<Row> {
-    let hides = found.hides()?;
-    let hides = hides.map(|(branch, stat)| Version::new(union, branch, &stat));
-    Ok(Row {
-        union: label,
-        mark: match found.kind {
-            MarkKind::Whiteout => found.parent.path().join(&found.mark),
-            // An attribute is on the directory itself.
-            MarkKind::Opaque if found.mark.is_empty() => found.path.clone(),
-            MarkKind::Opaque => found.path.join(&found.mark),
-        },
-        path: found.path,
-        kind: found.kind,
-        branch: found.branch,
-        unknown: hides.is_none() && found.parent.stack().lost_below(found.branch),
-        hides,
-    })
+/// A union, and the branches whose marks are asked for.
+struct Subject {
+    label: Option<Bytes>,
+    target: Target,
+    stack: Stack,
+    branches: Vec<usize>,
+}
+
+impl Subject {
+    fn row(&self, found: FoundMark<'_>) -> Result<Row> {
+        let union = &self.target.union;
+        let hides = found.hides()?;
+        let hides = hides.map(|(branch, stat)| Version::new(union, branch, &stat));
+        Ok(Row {
+            union: self.label.clone(),
+            mark: match found.kind {
+                MarkKind::Whiteout => found.parent.path().join(&found.mark),
+                // An attribute is on the directory itself.
+                MarkKind::Opaque if found.mark.is_empty() => found.path.clone(),
+                MarkKind::Opaque => found.path.join(&found.mark),
+            },
+            path: found.path,
+            kind: found.kind,
+            branch: found.branch,
+            unknown: hides.is_none() && found.parent.stack().lost_below(found.branch),
+            hides,
+        })
+    }
 }
 
 /// A mark in a branch, in the view of that branch and those below it.
@@ -174,7 +199,7 @@ pub struct FoundMark<'s> {
     /// The name of the mark on disk.
     pub mark: Vec<u8>,
     /// For a whiteout the directory it lies in; for an opaque mark the marked directory's parent.
-    parent: std::sync::Arc<Node<'s>>,
+    parent: Arc<Node<'s>>,
     name: Vec<u8>,
 }
 
@@ -215,63 +240,83 @@ impl FoundMark<'_> {
     }
 }
 
-/// Every mark in one branch, in the order of the branch's names.
-pub fn marks<'s>(stack: &'s Stack, branch: usize) -> impl Iterator<Item = Result<FoundMark<'s>>> {
-    walk_branch(
-        stack,
-        branch,
-        move |node, at| in_directory(node, at, branch),
-        |_, _, _| None,
-    )
+/// Every mark in one branch, in the order of the branch's names, with so many threads: `row` is
+/// told of each, and of what cannot be read, in its place. What it puts into the rows is given in
+/// order.
+pub fn marks<'s, B: Rows>(
+    stack: &'s Stack,
+    branch: usize,
+    threads: NonZeroUsize,
+    row: &(impl Fn(Result<FoundMark<'_>>, &mut B) + Sync),
+    give: impl FnMut(B) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let visit = |place: InBranch<'s>, found: &mut Found<'_, InBranch<'s>, B>| {
+        let visited = place.open(
+            stack,
+            branch,
+            |node, above| in_directory(node, above, branch, row, found),
+            |_, _, _| {},
+        );
+        if let Err(error) = visited {
+            row(Err(error), found.rows());
+        }
+    };
+    walk_all(threads, InBranch::Root, &visit, give)
 }
 
-fn in_directory<'s>(
+fn in_directory<'s, B: Rows>(
     node: Node<'s>,
-    parent: Found<'s>,
+    above: Above<'s>,
     branch: usize,
-) -> Result<BranchItems<'s, FoundMark<'s>>> {
+    row: &impl Fn(Result<FoundMark<'_>>, &mut B),
+    found: &mut Found<'_, InBranch<'s>, B>,
+) -> Result<()> {
     let grammar = node.stack().branches[branch].grammar;
     let Some(listing) = node.listing(branch)? else {
-        return Ok(Vec::new());
+        return Ok(());
     };
-    let node = std::sync::Arc::new(node);
-    let mut found = Vec::new();
-    let opaque = |parent: Found<'s>, mark: Vec<u8>| {
-        let (parent, of) = parent.unwrap_or((std::sync::Arc::clone(&node), Vec::new()));
+    let node = Arc::new(node);
+    let opaque = |mark: &[u8]| {
+        let (parent, name) = above.clone().unwrap_or((Arc::clone(&node), Vec::new()));
         FoundMark {
             path: node.path().clone(),
             kind: MarkKind::Opaque,
             branch,
-            mark,
+            mark: mark.to_vec(),
             parent,
-            name: of,
+            name,
         }
     };
     if grammar.opaque_name().is_empty() && node.is_opaque(branch)? {
-        found.push(Item::Row(Ok(opaque(parent.clone(), Vec::new()))));
+        row(Ok(opaque(b"")), found.rows());
     }
     for (name, kind) in listing.iter() {
-        let mark = match node.mark(branch, name)? {
+        let could_be_mark = grammar.could_be_mark(name, kind);
+        if !could_be_mark && kind != Kind::Directory {
+            continue;
+        }
+        let mark = match could_be_mark
+            .then(|| node.mark(branch, name))
+            .transpose()?
+            .flatten()
+        {
             Some(Mark::Whiteout(hidden)) => FoundMark {
                 path: node.path().join(hidden),
                 kind: MarkKind::Whiteout,
                 branch,
                 mark: name.to_vec(),
-                parent: std::sync::Arc::clone(&node),
+                parent: Arc::clone(&node),
                 name: hidden.to_vec(),
             },
-            Some(Mark::Opaque) => opaque(parent.clone(), name.to_vec()),
+            Some(Mark::Opaque) => opaque(name),
             None => {
                 if kind == Kind::Directory && !grammar.hides_entry(name) {
-                    found.push(Item::Place(InBranch::Name(
-                        std::sync::Arc::clone(&node),
-                        name.to_vec(),
-                    )));
+                    found.place(InBranch::Name(Arc::clone(&node), name.to_vec()));
                 }
                 continue;
             }
         };
-        found.push(Item::Row(Ok(mark)));
+        row(Ok(mark), found.rows());
     }
-    Ok(found)
+    Ok(())
 }

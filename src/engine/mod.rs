@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use std::cell::OnceCell;
+
 use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -471,45 +473,64 @@ pub struct Roots {
 /// Everything that is known of the unions of a host.
 pub struct Survey<'h> {
     pub host: &'h Host,
-    pub engines: Vec<Box<dyn Engine + 'h>>,
+    roots: Roots,
+    engines: OnceCell<Engines<'h>>,
     /// What could not be read on the way.
     pub problems: Vec<Error>,
     /// What the kernel has mounted, as far as it has been looked for.
     pub mounted: Vec<Union>,
     pub table: MountTable,
-    /// The one namespace of an engine that is asked for.
-    namespace: Option<String>,
     /// Whether other mount namespaces have been looked at.
     is_complete: bool,
 }
 
-impl<'h> Survey<'h> {
-    /// Asks the kernel. Engines are asked when a name of theirs is needed, and other mount
-    /// namespaces when [`Survey::look_everywhere`] is.
-    pub fn new(host: &'h Host, roots: &Roots) -> Survey<'h> {
+/// The engines that were found, and what could not be read on the way. That a data directory is
+/// not there concerns everybody; what is wrong with one container, whoever asks for it.
+struct Engines<'h> {
+    all: Vec<Box<dyn Engine + 'h>>,
+    problems: Vec<Error>,
+}
+
+impl<'h> Engines<'h> {
+    fn find(host: &'h Host, roots: &Roots) -> Engines<'h> {
+        let mut all: Vec<Box<dyn Engine + 'h>> = Vec::new();
         let dockers = docker::Docker::find(host, roots.docker.as_ref()).into_iter();
-        let mut engines: Vec<Box<dyn Engine + 'h>> = Vec::new();
-        engines.extend(dockers.map(|docker| Box::new(docker) as Box<dyn Engine + 'h>));
+        all.extend(dockers.map(|docker| Box::new(docker) as Box<dyn Engine + 'h>));
         let podmans = podman::Podman::find(host, roots).into_iter();
-        engines.extend(podmans.map(|podman| Box::new(podman) as Box<dyn Engine + 'h>));
+        all.extend(podmans.map(|podman| Box::new(podman) as Box<dyn Engine + 'h>));
         let containerds = containerd::Containerd::find(host, roots).into_iter();
-        engines.extend(containerds.map(|containerd| Box::new(containerd) as Box<dyn Engine + 'h>));
+        all.extend(containerds.map(|containerd| Box::new(containerd) as Box<dyn Engine + 'h>));
+        let problems = all.iter().flat_map(|engine| engine.take_problems());
+        Engines {
+            problems: problems.collect(),
+            all,
+        }
+    }
+}
+
+impl<'h> Survey<'h> {
+    /// Asks the kernel. Engines are looked for when a name of theirs is needed, and other mount
+    /// namespaces when [`Survey::look_everywhere`] is.
+    pub fn new(host: &'h Host, roots: Roots) -> Survey<'h> {
+        let mut problems = Vec::new();
+        let (table, mounted) = kernel::unions(host, &mut problems);
         let mut survey = Survey {
             host,
-            namespace: roots.namespace.clone().filter(|_| roots.is_only_namespace),
-            engines,
-            problems: Vec::new(),
+            roots,
+            engines: OnceCell::new(),
+            problems,
             mounted: Vec::new(),
-            table: MountTable::default(),
+            table,
             is_complete: false,
         };
-        // That the data directory is not there concerns everybody; what is wrong with one container
-        // concerns whoever asks for it.
-        survey.problems = survey.take_problems();
-        let (table, mounted) = kernel::unions(host, &mut survey.problems);
-        survey.table = table;
         survey.add(mounted);
         survey
+    }
+
+    /// Every engine whose data directory may be here.
+    pub fn engines(&self) -> &[Box<dyn Engine + 'h>] {
+        let find = || Engines::find(self.host, &self.roots);
+        &self.engines.get_or_init(find).all
     }
 
     /// Looks into every other mount namespace for unions that are not mounted in ours.
@@ -523,7 +544,7 @@ impl<'h> Survey<'h> {
 
     fn add(&mut self, mut unions: Vec<Union>) {
         for union in &mut unions {
-            for engine in &self.engines {
+            for engine in self.engines() {
                 engine.recognise(union);
             }
             if matches!(union.kind, UnionKind::FuseOverlay(_)) && union.branches.is_empty() {
@@ -536,7 +557,7 @@ impl<'h> Survey<'h> {
     /// A mounted union with all that engines know of its branches.
     pub fn describe(&self, union: &Union) -> Union {
         let mut union = union.clone();
-        for engine in &self.engines {
+        for engine in self.engines() {
             engine.describe(&mut union);
         }
         union
@@ -544,20 +565,35 @@ impl<'h> Survey<'h> {
 
     /// What engines could not read since they were asked last.
     pub fn take_problems(&self) -> Vec<Error> {
-        let engines = self.engines.iter();
+        let engines = self.engines.get().into_iter();
+        let engines = engines.flat_map(|engines| &engines.all);
         engines.flat_map(|engine| engine.take_problems()).collect()
+    }
+
+    /// What could not be read when unions and engines were looked for.
+    pub fn problems(&self) -> impl Iterator<Item = &Error> {
+        let of_engines = self.engines.get().into_iter();
+        let of_engines = of_engines.flat_map(|engines| &engines.problems);
+        of_engines.chain(&self.problems)
     }
 
     /// The engines of which there is anything here.
     pub fn engines_here(&self) -> impl Iterator<Item = &dyn Engine> {
-        let engines = self.engines.iter().map(|engine| &**engine as &dyn Engine);
+        let engines = self.engines().iter();
+        let engines = engines.map(|engine| &**engine as &dyn Engine);
         engines.filter(|engine| engine.exists())
+    }
+
+    /// The one namespace of an engine that is asked for.
+    fn only_namespace(&self) -> Option<&String> {
+        let namespace = self.roots.namespace.as_ref();
+        namespace.filter(|_| self.roots.is_only_namespace)
     }
 
     /// Every engine's containers.
     pub fn containers(&self) -> Vec<(&dyn Engine, Container)> {
         let mut containers = self.of_engines(|engine| engine.containers());
-        if let Some(only) = &self.namespace {
+        if let Some(only) = self.only_namespace() {
             containers.retain(|(_, container)| container.namespace.as_ref() == Some(only));
         }
         containers
@@ -566,7 +602,7 @@ impl<'h> Survey<'h> {
     /// Every engine's images.
     pub fn images(&self) -> Vec<(&dyn Engine, Image)> {
         let mut images = self.of_engines(|engine| engine.images());
-        if let Some(only) = &self.namespace {
+        if let Some(only) = self.only_namespace() {
             images.retain(|(_, image)| image.namespace.as_ref() == Some(only));
         }
         images
@@ -578,8 +614,9 @@ impl<'h> Survey<'h> {
     }
 
     fn of_engines<T>(&self, list: impl Fn(&dyn Engine) -> Vec<T>) -> Vec<(&dyn Engine, T)> {
-        let engines = self.engines.iter().map(|engine| &**engine as &dyn Engine);
+        let engines = self.engines().iter();
         engines
+            .map(|engine| &**engine as &dyn Engine)
             .flat_map(|engine| list(engine).into_iter().map(move |item| (engine, item)))
             .collect()
     }

@@ -106,7 +106,7 @@ impl MountTable {
         let on_path: Vec<&Mount> = self
             .0
             .iter()
-            .filter(|mount| path.strip_prefix(&mount.point).is_some())
+            .filter(|mount| path.lies_in(&mount.point))
             .collect();
         let depth = |mount: &&&Mount| mount.point.components().count();
         let numbers: Option<Vec<(u32, u32)>> = on_path.iter().map(|mount| mount.ids).collect();

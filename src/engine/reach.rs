@@ -3,7 +3,9 @@
 //! the union itself, or have been mounted in it, where the union does not go; and in another mount
 //! namespace the path may mean another directory.
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -14,21 +16,36 @@ use super::{LayeredBranch, Survey, Union};
 use crate::bytes::Bytes;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::mark::descend;
 
 /// What is known of the mounts around a union when its branches are opened.
 pub struct Reach<'a> {
-    survey: &'a Survey<'a>,
+    host: &'a Host,
+    /// Our own mount table.
+    table: &'a MountTable,
     /// The mount table of the union's own namespace, where that is not ours.
     elsewhere: Option<Process>,
     superblock: Option<Superblock>,
-    /// Our own table as it was when the union was mounted, where that is known: what follows its
-    /// line was mounted later.
+    /// The line of the union in our own table, where that is known: what follows it was mounted
+    /// later.
+    line: Option<usize>,
+    /// Of the directory in which a branch was opened last: most are side by side.
+    around: RefCell<Option<Rc<Around>>>,
+}
+
+/// The mounts that concern what is in a directory.
+struct Around {
+    directory: Bytes,
+    table: MountTable,
+    /// Those that were there when the union was mounted.
     before: Option<MountTable>,
+    /// Nothing was mounted in the directory, nor over it since.
+    is_as_it_was: bool,
 }
 
 impl<'a> Reach<'a> {
-    pub fn new(survey: &'a Survey<'a>, union: &Union) -> Reach<'a> {
+    pub fn new(survey: &'a Survey<'_>, union: &Union) -> Reach<'a> {
         let is_live = survey.host.is_live();
         let process = union.mounts.first().and_then(|mount| mount.process);
         let elsewhere = process
@@ -43,13 +60,45 @@ impl<'a> Reach<'a> {
             table.0.iter().position(is_it)
         });
         Reach {
-            survey,
-            before: line
-                .filter(|_| elsewhere.is_none())
-                .map(|line| MountTable(survey.table.0[..line].to_vec())),
+            host: survey.host,
+            table: &survey.table,
+            line: line.filter(|_| elsewhere.is_none()),
             superblock: superblock.cloned(),
             elsewhere,
+            around: RefCell::default(),
         }
+    }
+
+    fn around(&self, directory: Bytes) -> Rc<Around> {
+        let mut last = self.around.borrow_mut();
+        if let Some(around) = last.as_ref().filter(|of| of.directory == directory) {
+            return Rc::clone(around);
+        }
+        let concern = |mounts: &[Mount]| {
+            let concern = mounts
+                .iter()
+                .filter(|mount| directory.lies_in(&mount.point) || mount.point.lies_in(&directory));
+            MountTable(concern.cloned().collect())
+        };
+        let table = concern(&self.table.0);
+        let before = self.line.map(|line| concern(&self.table.0[..line]));
+        let then = before.as_ref().and_then(|table| table.covering(&directory));
+        let is_same = match (table.covering(&directory), then) {
+            (Some(now), Some(then)) => is_same(now, then),
+            _ => true,
+        };
+        let has_mounts = table
+            .0
+            .iter()
+            .any(|mount| mount.point != directory && mount.point.lies_in(&directory));
+        let around = Rc::new(Around {
+            is_as_it_was: is_same && !has_mounts,
+            directory,
+            table,
+            before,
+        });
+        *last = Some(Rc::clone(&around));
+        around
     }
 
     /// Opens a branch.
@@ -57,7 +106,7 @@ impl<'a> Reach<'a> {
     /// # Errors
     /// It is not there, or cannot be reached for certain.
     pub fn open(&self, branch: &LayeredBranch) -> Result<Dir> {
-        let host = self.survey.host;
+        let host = self.host;
         let path = &branch.spec.path;
         if !host.is_live() {
             return host.open_dir(path);
@@ -69,18 +118,26 @@ impl<'a> Reach<'a> {
             let root = namespace::directory(process.id).join(b"root");
             return descend(&Dir::open_root(&root.to_path())?, path);
         }
-        let real = host.resolve(path)?;
-        let now = self.survey.table.covering(&real);
-        let then = self.before.as_ref().and_then(|table| table.covering(&real));
+        let opened = host.open_real(path);
+        let real = match &opened {
+            Ok((_, real)) => real.clone(),
+            Err(_) => host.resolve(path)?,
+        };
+        let around = self.around(real.parent());
+        if around.is_as_it_was {
+            return opened.map(|(dir, _)| dir);
+        }
+        let now = around.table.covering(&real);
+        let then = around.before.as_ref();
+        let then = then.and_then(|table| table.covering(&real));
         if let (Some(now), Some(then)) = (now, then)
             && !is_same(now, then)
         {
             return self.beneath(then, &real);
         }
-        let dir = host.open_dir(path)?;
-        let is_in_it =
-            |mount: &Mount| mount.point != real && mount.point.strip_prefix(&real).is_some();
-        match self.survey.table.0.iter().any(is_in_it) {
+        let (dir, _) = opened?;
+        let is_in_it = |mount: &Mount| mount.point != real && mount.point.lies_in(&real);
+        match around.table.0.iter().any(is_in_it) {
             false => Ok(dir),
             true => without_mounts(&dir, &real),
         }
@@ -89,7 +146,7 @@ impl<'a> Reach<'a> {
     /// What a mount has at a path that something was mounted over later.
     fn beneath(&self, mount: &Mount, path: &Bytes) -> Result<Dir> {
         let rest = path.strip_prefix(&mount.point).unwrap_or_default();
-        let on_top = self.survey.table.covering(&mount.point);
+        let on_top = self.table.covering(&mount.point);
         if !on_top.is_some_and(|on_top| is_same(on_top, mount)) {
             return Err(covered(path));
         }
@@ -111,7 +168,7 @@ impl<'a> Reach<'a> {
             return true;
         }
         let there = place(&process.table);
-        there.is_some() && there == place(&self.survey.table)
+        there.is_some() && there == place(self.table)
     }
 }
 

@@ -9,14 +9,13 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use crate::bytes::needs_escape;
 use crate::command::Report;
 
+/// One document of a report that is whole.
 pub fn document(report: &Report, out: &mut impl Write) -> io::Result<()> {
     match report {
+        Report::Ls(_) | Report::Whiteouts(_) | Report::Changes(_) => Ok(()),
         Report::Branches(rows) => pretty(rows, out),
         Report::Which(rows) => pretty(rows, out),
-        Report::Ls(rows) => pretty(rows, out),
-        Report::Whiteouts(rows) => pretty(rows, out),
         Report::Copyups(rows) => pretty(rows, out),
-        Report::Changes(rows) => pretty(rows, out),
         Report::History(rows) => pretty(rows, out),
         Report::Containers(rows) => pretty(rows, out),
         Report::Images(rows) => pretty(rows, out),
@@ -29,14 +28,13 @@ pub fn document(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
+/// One object a line.
 pub fn lines(report: &Report, out: &mut impl Write) -> io::Result<()> {
     match report {
+        Report::Ls(_) | Report::Whiteouts(_) | Report::Changes(_) => Ok(()),
         Report::Branches(rows) => each(rows, out),
         Report::Which(rows) => each(rows, out),
-        Report::Ls(rows) => each(rows, out),
-        Report::Whiteouts(rows) => each(rows, out),
         Report::Copyups(rows) => each(rows, out),
-        Report::Changes(rows) => each(rows, out),
         Report::History(rows) => each(rows, out),
         Report::Containers(rows) => each(rows, out),
         Report::Images(rows) => each(rows, out),
@@ -49,21 +47,20 @@ pub fn lines(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-fn pretty(report: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+pub fn pretty(report: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
     let formatter = Harmless(PrettyFormatter::new());
     report.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
     out.write_all(b"\n")
 }
 
 fn each(rows: &[impl Serialize], out: &mut impl Write) -> io::Result<()> {
-    for row in rows {
-        row.serialize(&mut Serializer::with_formatter(
-            &mut *out,
-            Harmless(CompactFormatter),
-        ))?;
-        out.write_all(b"\n")?;
-    }
-    Ok(())
+    rows.iter().try_for_each(|row| line(row, out))
+}
+
+pub fn line(row: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    let formatter = Harmless(CompactFormatter);
+    row.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
+    out.write_all(b"\n")
 }
 
 /// JSON leaves DEL, C1 controls and bidi overrides in strings as they are. A terminal that the

@@ -3,13 +3,16 @@
 mod columns;
 mod json;
 mod size;
+mod stream;
 mod table;
 mod time;
 
 use std::io::{self, Write};
 
 use crate::bytes::{Bytes, escape};
-use crate::command::Report;
+use crate::command::{Report, Threads};
+use crate::error::Error;
+use stream::stream;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -35,26 +38,52 @@ pub struct Look {
     pub is_terminal: bool,
 }
 
-/// Writes the whole answer.
+/// What was only found while the answer was shown.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// What could not be read.
+    pub problems: Vec<Error>,
+    /// Something was asked for that is not there.
+    pub is_no: bool,
+}
+
+/// Writes the whole answer. Where rows are found as they are shown, so many threads find them.
 ///
 /// # Errors
 /// The output cannot be written, a closed pipe among the reasons.
-pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<()> {
+pub fn render(
+    report: Report,
+    look: Look,
+    threads: Threads,
+    out: &mut impl Write,
+) -> io::Result<Ended> {
+    match report {
+        Report::Ls(rows) => return stream(rows, look, threads, out),
+        Report::Whiteouts(rows) => return stream(rows, look, threads, out),
+        Report::Changes(rows) => return stream(rows, look, threads, out),
+        _ => {}
+    }
     match look.format {
-        Format::Json => json::document(report, out),
-        Format::Jsonl => json::lines(report, out),
-        Format::Table => table::render(report, look, out),
+        Format::Json => json::document(&report, out)?,
+        Format::Jsonl => json::lines(&report, out)?,
+        Format::Table => table::render(&report, look, out)?,
         Format::Quiet | Format::Null => {
-            for word in words(report) {
-                if look.format == Format::Null {
-                    out.write_all(word.as_bytes())?;
-                    out.write_all(b"\0")?;
-                } else {
-                    write_line(&word, look, out)?;
-                }
+            for word in words(&report) {
+                write_word(&word, look, out)?;
             }
-            Ok(())
         }
+    }
+    Ok(Ended::default())
+}
+
+/// A bare word: ended by a NUL byte, or on a line.
+fn write_word(word: &Bytes, look: Look, out: &mut impl Write) -> io::Result<()> {
+    match look.format {
+        Format::Null => {
+            out.write_all(word.as_bytes())?;
+            out.write_all(b"\0")
+        }
+        _ => write_line(word, look, out),
     }
 }
 
@@ -71,6 +100,7 @@ fn write_line(word: &Bytes, look: Look, out: &mut impl Write) -> io::Result<()> 
 /// What `--quiet` leaves of a report: ids or paths.
 fn words(report: &Report) -> Vec<Bytes> {
     match report {
+        Report::Ls(_) | Report::Whiteouts(_) | Report::Changes(_) => Vec::new(),
         Report::Branches(rows) => rows
             .iter()
             .flat_map(|row| row.branches.iter().map(|branch| branch.directory.clone()))
@@ -82,16 +112,7 @@ fn words(report: &Report) -> Vec<Bytes> {
                 Some(directory.join_path(&row.path))
             })
             .collect(),
-        Report::Ls(rows) => rows
-            .iter()
-            .filter_map(|row| match row {
-                crate::command::ls::Row::Shown(shown) => Some(shown.path.clone()),
-                crate::command::ls::Row::Refused(_) => None,
-            })
-            .collect(),
-        Report::Whiteouts(rows) => rows.iter().map(|row| row.path.clone()).collect(),
         Report::Copyups(rows) => rows.iter().map(|row| row.path.clone()).collect(),
-        Report::Changes(rows) => rows.iter().map(|row| row.path.clone()).collect(),
         Report::History(rows) => rows
             .iter()
             .filter_map(|row| row.image.clone().or_else(|| row.cache_id.clone()))

@@ -3,16 +3,14 @@
 use std::io::{self, Write};
 
 use comfy_table::{Cell, Color};
-use owo_colors::OwoColorize;
 
 use super::columns::{Columns, path, text};
-use super::{Look, time, write_line};
+use super::{Look, time};
 use crate::bytes::{Bytes, escape};
 use crate::command::{
-    Report, Version, branches, changes, check, containers, copyups, du, history, images, info, ls,
-    orphans, restore, which, whiteouts, whois,
+    Report, Version, branches, check, containers, copyups, du, history, images, info, orphans,
+    restore, which, whois,
 };
-use crate::difference::Change;
 use crate::dir::Kind;
 use crate::engine::MountState;
 use crate::union::Says;
@@ -22,12 +20,10 @@ const NO_UNION: Bytes = Bytes(Vec::new());
 
 pub fn render(report: &Report, look: Look, out: &mut impl Write) -> io::Result<()> {
     match report {
+        Report::Ls(_) | Report::Whiteouts(_) | Report::Changes(_) => Ok(()),
         Report::Branches(rows) => branches(rows, look, out),
         Report::Which(rows) => which(rows, look, out),
-        Report::Ls(rows) => ls(rows, look, out),
-        Report::Whiteouts(rows) => whiteouts(rows, look, out),
         Report::Copyups(rows) => copyups(rows, look, out),
-        Report::Changes(rows) => changes(rows, look, out),
         Report::History(rows) => history(rows, look, out),
         Report::Containers(rows) => containers(rows, look, out),
         Report::Images(rows) => images(rows, look, out),
@@ -373,98 +369,15 @@ fn says_words(says: Says) -> &'static str {
 }
 
 /// A file's size; a directory's own size tells nothing.
-fn sized(version: &Version, look: Look) -> String {
+pub fn sized(version: &Version, look: Look) -> String {
     match version.kind {
         Kind::File => look.size(version.size),
         _ => String::new(),
     }
 }
 
-fn ls(rows: &[ls::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    let has_layers = rows
-        .iter()
-        .any(|row| matches!(row, ls::Row::Shown(shown) if shown.layer.is_some()));
-    let is_long = rows
-        .iter()
-        .any(|row| matches!(row, ls::Row::Shown(shown) if shown.long.is_some()));
-    let mut head = vec!["TYPE", "BRANCH"];
-    head.extend(has_layers.then_some("LAYER"));
-    if is_long {
-        head.extend(["MODE", "OWNER", "SIZE", "MODIFIED"]);
-    }
-    head.push("PATH");
-    let mut columns = Columns::new(&head, look);
-    for row in rows {
-        match row {
-            ls::Row::Shown(shown) => {
-                let mut cells = vec![text(shown.kind.word()), Cell::new(shown.branch)];
-                if has_layers {
-                    cells.push(text(
-                        shown
-                            .layer
-                            .as_deref()
-                            .map(|id| look.id(id))
-                            .unwrap_or_default(),
-                    ));
-                }
-                let mut shown_path = shown.path.to_string();
-                if let Some(long) = &shown.long {
-                    cells.push(text(&long.mode));
-                    cells.push(Cell::new(format!("{}:{}", long.uid, long.gid)));
-                    cells.push(text(look.size(long.size)));
-                    let modified = jiff::Timestamp::from_second(long.mtime).unwrap_or_default();
-                    cells.push(text(modified.to_string()));
-                    if let Some(target) = &long.target {
-                        shown_path.push_str(&format!(" -> {target}"));
-                    }
-                }
-                cells.push(Cell::new(shown_path));
-                columns.row(cells);
-            }
-            ls::Row::Refused(refused) => {
-                let what = if refused.is_ghost { "ghost" } else { "-" };
-                let mut cells = vec![text(what), Cell::new("-")];
-                cells.resize(head.len() - 1, Cell::new(""));
-                cells.push(Cell::new(format!("{} ({})", refused.path, refused.error)));
-                columns.row(cells);
-            }
-        }
-    }
-    match rows.is_empty() {
-        true => Ok(()),
-        false => columns.write(out),
-    }
-}
-
-fn whiteouts(rows: &[whiteouts::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    let has_unions = rows.iter().any(|row| row.union.is_some());
-    let mut head = Vec::new();
-    head.extend(has_unions.then_some("UNION"));
-    head.extend(["BRANCH", "KIND", "HIDES", "SIZE", "FROM", "PATH"]);
-    let mut columns = Columns::new(&head, look);
-    for row in rows {
-        let mut cells = Vec::new();
-        if has_unions {
-            cells.push(path(row.union.as_ref().unwrap_or(&NO_UNION)));
-        }
-        cells.extend([Cell::new(row.branch), text(row.kind.word())]);
-        match &row.hides {
-            Some(version) => cells.extend([
-                text(version.kind.word()),
-                text(sized(version, look)),
-                text(layer_words(version, look)),
-            ]),
-            None if row.unknown => cells.extend([text("not known"), Cell::new(""), Cell::new("")]),
-            None => cells.extend([text("nothing (stale)"), Cell::new(""), Cell::new("")]),
-        }
-        cells.push(path(&row.path));
-        columns.row(cells);
-    }
-    columns.write(out)
-}
-
 /// A layer's short id, or the branch's number where no engine has given it one.
-fn layer_words(version: &Version, look: Look) -> String {
+pub fn layer_words(version: &Version, look: Look) -> String {
     match &version.layer {
         Some(id) => look.id(id),
         None => format!("branch {}", version.branch),
@@ -493,75 +406,6 @@ fn copyups(rows: &[copyups::Row], look: Look, out: &mut impl Write) -> io::Resul
             text(layer_words(&row.from, look)),
             text(differs),
             text(look.size(row.cost)),
-            path(&row.path),
-        ]);
-        columns.row(cells);
-    }
-    columns.write(out)
-}
-
-fn changes(rows: &[changes::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    if rows.iter().any(|row| row.long.is_some()) {
-        return changes_long(rows, look, out);
-    }
-    let mut heading = None;
-    for row in rows {
-        if row.union.is_some() && heading != row.union.as_ref() {
-            heading = row.union.as_ref();
-            writeln!(
-                out,
-                "{}:",
-                look.bold(&row.union.as_ref().unwrap_or(&NO_UNION).to_string())
-            )?;
-        }
-        let letter = row.change.letter();
-        if look.colors {
-            let line = format!("{letter} {}", row.path);
-            match row.change {
-                Change::Added => writeln!(out, "{}", line.green())?,
-                Change::Changed => writeln!(out, "{}", line.yellow())?,
-                Change::Deleted => writeln!(out, "{}", line.red())?,
-            }
-        } else {
-            let line = [&[letter as u8, b' '], row.path.as_bytes()].concat();
-            write_line(&Bytes(line), look, out)?;
-        }
-    }
-    Ok(())
-}
-
-fn changes_long(rows: &[changes::Row], look: Look, out: &mut impl Write) -> io::Result<()> {
-    let has_unions = rows.iter().any(|row| row.union.is_some());
-    let mut head = Vec::new();
-    head.extend(has_unions.then_some("UNION"));
-    head.extend(["CHANGE", "ORIGIN", "WAS", "IS", "DIFFERS", "PATH"]);
-    let mut columns = Columns::new(&head, look);
-    for row in rows {
-        let mut cells = Vec::new();
-        if has_unions {
-            cells.push(path(row.union.as_ref().unwrap_or(&NO_UNION)));
-        }
-        let long = row.long.as_ref();
-        let size = |size: Option<u64>| size.map(|size| look.size(size)).unwrap_or_default();
-        let differs: Vec<&str> = long
-            .and_then(|long| long.differs.as_ref())
-            .into_iter()
-            .flatten()
-            .map(|what| what.word())
-            .collect();
-        cells.extend([
-            Cell::new(row.change.letter()),
-            text(
-                row.origin
-                    .as_ref()
-                    .map_or(String::new(), |origin| match &origin.layer {
-                        Some(id) => look.id(id),
-                        None => format!("branch {}", origin.branch),
-                    }),
-            ),
-            text(size(long.and_then(|long| long.size_before))),
-            text(size(long.and_then(|long| long.size))),
-            text(differs.join(",")),
             path(&row.path),
         ]);
         columns.row(cells);

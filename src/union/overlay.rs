@@ -10,9 +10,11 @@
 //!                          or as a path from their roots
 //! ```
 
+use std::cell::Cell;
+
 use rustix::io::Errno;
 
-use super::{Branch, Cut, DataAt, Entry, Node, Part, Says, Why, reads};
+use super::{Branch, Cut, DataAt, Entry, Expected, Node, Part, Parts, Question, Says, Why, reads};
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind};
 use crate::error::{Error, Result};
@@ -54,17 +56,14 @@ enum Layer {
     Broken(Errno, Why),
 }
 
-/// A mark that is to be looked past.
-type Without = Option<(usize, MarkKind)>;
-
 impl<'s> Node<'s> {
     pub(super) fn decide_overlay(
         &self,
         rules: Rules,
-        name: &[u8],
-        without: Without,
+        question: &Question<'_>,
         says: &mut dyn FnMut(usize, Says),
     ) -> Result<Entry<'s>> {
+        let name = question.name;
         let broken = |errno, why| Ok(Entry::Broken { errno, why });
         let stack = self.stack;
         let Some(roots) = self.roots.as_ref() else {
@@ -97,7 +96,7 @@ impl<'s> Node<'s> {
         let mut parts: &[Part] = &self.parts;
         let mut is_root = self.path.as_bytes() == b"/";
         let mut at = 0;
-        let mut found: Vec<Part> = Vec::new();
+        let mut found = Parts::new();
         // A leaf: its branch and kind; then where the content is, if it is not there.
         let mut leaf: Option<(usize, Kind)> = None;
         let mut content: Option<DataAt> = None;
@@ -117,7 +116,7 @@ impl<'s> Node<'s> {
             } else if search.is_dir || !has_data {
                 search.last = roots.last().is_some_and(|last| last.branch == branch);
             }
-            match self.in_branch(part, &mut search, without)? {
+            match self.in_branch(part, &mut search, question)? {
                 Layer::Broken(errno, why) => {
                     says(branch, Says::Invalid);
                     return broken(errno, why);
@@ -153,7 +152,8 @@ impl<'s> Node<'s> {
                     }
                     let shown = self.path.join(name);
                     let place = (place != shown).then_some(place);
-                    let part = Part::new(branch, dir, place, self.reading);
+                    let at = (branch, stack.branches[branch].grammar);
+                    let part = Part::new(at, dir, place, self.reading);
                     found.push(match search.is_emptied {
                         true => part.emptied(),
                         false => part,
@@ -206,10 +206,15 @@ impl<'s> Node<'s> {
     }
 
     /// One branch's answer, along a path where one is wanted.
-    fn in_branch(&self, part: &Part, search: &mut Search, without: Without) -> Result<Layer> {
+    fn in_branch(
+        &self,
+        part: &Part,
+        search: &mut Search,
+        question: &Question<'_>,
+    ) -> Result<Layer> {
         if !search.wanted.starts_with(b"/") {
             let name = search.wanted.clone();
-            return self.element(part, self.place_of(part), &name, 0, b"", search, without);
+            return self.element(part, self.place_of(part), &name, 0, b"", search, question);
         }
         // Counted from the end, since what is before it can change on the way.
         let mut left = search.wanted.len() - 1;
@@ -223,12 +228,13 @@ impl<'s> Node<'s> {
                 .position(|&byte| byte == b'/')
                 .unwrap_or(rest.len());
             let (name, post) = (rest[..end].to_vec(), rest[end..].to_vec());
-            let layer = self.element(&here, &place, &name, start, &post, search, without)?;
+            let layer = self.element(&here, &place, &name, start, &post, search, question)?;
             match layer {
                 Layer::Dir {
                     dir, place: next, ..
                 } if !post.is_empty() => {
-                    here = Part::new(here.branch, dir, None, super::Reading::Nothing);
+                    let at = (here.branch, self.stack.branches[here.branch].grammar);
+                    here = Part::new(at, dir, None, super::Reading::Nothing);
                     place = next;
                     left = post.len() - 1;
                 }
@@ -247,8 +253,9 @@ impl<'s> Node<'s> {
         start: usize,
         post: &[u8],
         search: &mut Search,
-        without: Without,
+        question: &Question<'_>,
     ) -> Result<Layer> {
+        let without = question.without;
         let branch = part.branch;
         let grammar = self.stack.branches[branch].grammar;
         let path = place.join(name);
@@ -257,7 +264,12 @@ impl<'s> Node<'s> {
             return Ok(bad_redirect(Errno::ACCESS, branch));
         }
         let is_last_element = post.is_empty();
-        let source = part.source();
+        let opened = Cell::new(None);
+        let expected = match is_last_element {
+            true => question.expected,
+            false => Expected::Directory,
+        };
+        let source = part.source_for(grammar, expected, &opened);
         let seen = match grammar.look(&source, name) {
             Err(Errno::NAMETOOLONG) => return Ok(Layer::Nothing),
             result => result.map_err(fail)?,
@@ -305,11 +317,12 @@ impl<'s> Node<'s> {
             }
             return Ok(Layer::Leaf(kind, path));
         }
-        let access = match reads(self.reading, branch) {
-            true => Access::List,
-            false => Access::Lookup,
+        let wanted = match (opened.take(), reads(self.reading, branch)) {
+            (Some(dir), false) => Ok(dir),
+            (_, true) => part.dir.child(name, Access::List),
+            (None, false) => part.dir.child(name, Access::Lookup),
         };
-        let dir = match part.dir.child(name, access) {
+        let dir = match wanted {
             Err(Errno::ACCESS) => part.dir.child(name, Access::Lookup),
             result => result,
         };

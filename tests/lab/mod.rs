@@ -38,6 +38,14 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+pub fn has_strace() -> bool {
+    let mut strace = std::process::Command::new("strace");
+    strace
+        .arg("-V")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
 /// Says that a test cannot prove here what it is for. Run as root in CI, none is skipped.
 pub fn skip(why: &str) {
     eprintln!("SKIPPED: {why}");

@@ -1,0 +1,244 @@
+//! What answers cost, counted and never timed: system calls, and whatever a verb has no need to
+//! look at. The times are in `benches`.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::lab::host::{Host, spelled};
+use crate::lab::run::{self, Output, layerctl};
+use crate::lab::{all_right, has_strace, is_root, skip};
+
+/// The system calls of a run, a line each.
+fn calls(arguments: &[OsString]) -> Vec<String> {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let trace = home.path().join("trace");
+    let mut command = std::process::Command::new("strace");
+    command
+        .env_clear()
+        .args(["-f", "-o"])
+        .arg(&trace)
+        .arg(env!("CARGO_BIN_EXE_layerctl"))
+        .args(arguments);
+    let output = run::run(&mut command);
+    assert_eq!(output.status, Some(0), "{}", output.stderr);
+    let trace = fs::read_to_string(&trace).expect("what strace wrote");
+    // An unoptimised program asks of a descriptor whether it is open before it is closed.
+    let calls = trace.lines().filter(|line| !line.contains("F_GETFD"));
+    calls.map(str::to_owned).collect()
+}
+
+fn words(words: &[&OsStr]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+fn make(path: PathBuf) {
+    fs::create_dir_all(path.parent().expect("a directory")).expect("a temporary directory");
+    fs::write(path, "").expect("a temporary directory");
+}
+
+/// A tree that is worth several threads, with marks of every kind and something wrong in it.
+fn tree(home: &Path) {
+    for directory in 0..600 {
+        let at = format!("d{}/e{}/f{directory}", directory % 7, directory % 31);
+        for (branch, names) in [
+            ("up", ["new", "both", ".wh.gone"]),
+            ("mid", ["both", "middle", ".wh.older"]),
+            ("lo", ["both", "gone", "older"]),
+        ] {
+            for name in names {
+                make(home.join(branch).join(&at).join(name));
+            }
+        }
+        let own = home.join("up").join(&at);
+        match directory % 9 {
+            0 => make(own.join(".wh..wh..opq")),
+            // What AUFS answers EIO for.
+            1 => fs::create_dir(own.join(".wh.bad")).expect("a temporary directory"),
+            2 => make(own.join(".wh.both")),
+            3 => make(own.join("deep/er/and/deeper")),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_says_the_same() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    tree(home.path());
+    let at = |branch: &str| home.path().join(branch);
+    let aufs = spelled(&[(&at("up"), "rw"), (&at("mid"), "ro+wh"), (&at("lo"), "ro")]);
+    let lower = |option: &str| {
+        let (up, mid, lo) = (at("up"), at("mid"), at("lo"));
+        OsString::from(format!(
+            "lowerdir={}:{},upperdir={},{option}",
+            mid.display(),
+            lo.display(),
+            up.display()
+        ))
+    };
+    let one = OsString::from(format!("br:{}=rw", at("up").display()));
+    let mut targets: Vec<(Option<Host>, OsString)> =
+        vec![(None, aufs), (None, one), (None, lower("userxattr"))];
+    if is_root() {
+        targets.push((Some(Host::captured("docker-overlay2")), "run-a".into()));
+        targets.push((Some(Host::captured("docker-vfs")), "run-a".into()));
+    } else {
+        skip("only root can unpack a captured host");
+    }
+    let verbs: [&[&str]; 9] = [
+        &["whiteouts", "--all-layers"],
+        &["changes"],
+        &["changes", "--long"],
+        &["ls", "-R"],
+        &["ls", "-R", "-v"],
+        &["ls", "-R", "--long"],
+        &["copyups"],
+        &["check"],
+        &["whiteouts", "--recoverable"],
+    ];
+    let formats: [&[&str]; 3] = [&[], &["-q"], &["--format", "jsonl"]];
+    all_right(&targets, |(host, target)| {
+        let ask = |verb: &[&str], format: &[&str], threads: &str| -> Output {
+            let mut arguments: Vec<&OsStr> = Vec::new();
+            if let Some(host) = host {
+                arguments.extend(["--root".as_ref(), host.root.as_os_str()]);
+            }
+            arguments.extend(["-j", threads].map(OsStr::new));
+            arguments.extend(verb.iter().chain(format).map(OsStr::new));
+            arguments.push(target);
+            layerctl(arguments)
+        };
+        let mut wrong = Vec::new();
+        for verb in verbs {
+            for format in formats {
+                let alone = ask(verb, format, "1");
+                if alone.stdout.is_empty() && matches!(verb[0], "changes" | "ls") {
+                    wrong.push(format!(
+                        "{target:?} {verb:?} says nothing: {}",
+                        alone.stderr
+                    ));
+                }
+                for threads in ["2", "8"] {
+                    let several = ask(verb, format, threads);
+                    let is_same = (&several.stdout, &several.stderr, several.status)
+                        == (&alone.stdout, &alone.stderr, alone.status);
+                    if !is_same {
+                        wrong.push(format!(
+                            "{target:?} {verb:?} {format:?} of {threads} threads"
+                        ));
+                    }
+                }
+            }
+        }
+        wrong
+    });
+}
+
+#[test]
+fn rows_are_in_the_order_of_their_paths() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    tree(home.path());
+    let target = OsString::from(format!("br:{}/mid=rw:{0}/lo=ro", home.path().display()));
+    let output = layerctl([OsStr::new("-q"), "ls".as_ref(), "-R".as_ref(), &target]).exits(0);
+    let paths: Vec<Vec<&[u8]>> = output
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| line.split(|&byte| byte == b'/').collect())
+        .collect();
+    assert!(paths.len() > 1500);
+    assert!(paths.is_sorted());
+}
+
+#[test]
+fn which_costs_what_its_path_and_its_branches_do() {
+    if !has_strace() {
+        return skip("strace is not installed");
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    const BRANCHES: usize = 60;
+    for branch in 0..BRANCHES {
+        let at = home.path().join(format!("b{branch}"));
+        fs::create_dir_all(at.join("a/b/c")).expect("a temporary directory");
+    }
+    for path in ["f", "a/f", "a/b/f", "a/b/c/f"] {
+        make(home.path().join(format!("b{}", BRANCHES - 1)).join(path));
+    }
+    let count = |branches: usize, path: &str| {
+        let directories: Vec<PathBuf> = (BRANCHES - branches..BRANCHES)
+            .map(|branch| home.path().join(format!("b{branch}")))
+            .collect();
+        let stack: Vec<(&Path, &str)> = directories.iter().map(|of| (&**of, "ro+wh")).collect();
+        let stack = spelled(&stack);
+        calls(&words(&[
+            "which".as_ref(),
+            "--in".as_ref(),
+            &stack,
+            path.as_ref(),
+        ]))
+        .len()
+    };
+    // Of a branch: that it is there, opened, closed.
+    const BRANCH: usize = 3;
+    // Of a directory on the way: its whiteout, itself opened and closed, its opaque mark.
+    const COMPONENT: usize = 4;
+    let start = count(1, "/f");
+    for (above, path) in ["/f", "/a/f", "/a/b/f", "/a/b/c/f"].into_iter().enumerate() {
+        for branches in [2, BRANCHES / 2, BRANCHES] {
+            let most = start + branches * (BRANCH + COMPONENT * above + 2);
+            let calls = count(branches, path);
+            assert!(
+                calls <= most,
+                "{path} on {branches}: {calls} calls, not {most}"
+            );
+        }
+    }
+}
+
+#[test]
+fn changes_cost_what_was_changed() {
+    if !has_strace() {
+        return skip("strace is not installed");
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let image = |name: &str, files: usize| {
+        for file in 0..files {
+            let at = format!("{name}/d{}/file{file}", file % 50);
+            make(home.path().join(at));
+        }
+        home.path().join(name)
+    };
+    let (small, large) = (image("small", 500), image("large", 2000));
+    let container = home.path().join("container");
+    (0..40).for_each(|file| make(container.join(format!("d{}/file{file}", file % 50))));
+    let count = |image: &Path| {
+        let stack = spelled(&[(&container, "rw"), (image, "ro+wh")]);
+        calls(&words(&["-j1".as_ref(), "changes".as_ref(), &stack])).len()
+    };
+    let (of_small, of_large) = (count(&small), count(&large));
+    assert!(of_large <= of_small + 2, "{of_large} calls, not {of_small}");
+}
+
+#[test]
+fn a_stack_that_is_spelled_is_no_matter_of_engines() {
+    if !has_strace() {
+        return skip("strace is not installed");
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    make(home.path().join("up/f"));
+    let stack = spelled(&[(&home.path().join("up"), "rw")]);
+    let stack = OsString::from(stack.to_string_lossy().replace("=rw", "=ro"));
+    let looked = calls(&words(&[
+        "which".as_ref(),
+        "--in".as_ref(),
+        &stack,
+        "/f".as_ref(),
+    ]));
+    for state in ["docker", "containers", "containerd", "passwd", "cgroup"] {
+        let found = looked
+            .iter()
+            .find(|line| line.contains(&format!("\"{state}")));
+        assert_eq!(found, None);
+    }
+}
