@@ -174,12 +174,14 @@ fn bare(root: &Path) -> usize {
 /// A verb beside a bare walk of its topmost branch.
 fn beside_bare(top: &Path, spelled: &str) {
     println!("  verb       threads  cpu    wall   (times the bare walk's)");
+    let mut bares = Vec::new();
     for verb in ["whiteouts", "changes", "ls -R"] {
         for threads in [1, 2] {
             let (mut cpus, mut walls) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
                 let bare = cost(|| assert!(bare(top) > 0));
                 let own = cost(|| report(spelled, verb, threads));
+                bares.push(bare.wall.as_secs_f64() * 1000.0);
                 cpus.push(own.cpu.as_secs_f64() / bare.cpu.as_secs_f64());
                 walls.push(own.wall.as_secs_f64() / bare.wall.as_secs_f64());
             }
@@ -187,6 +189,7 @@ fn beside_bare(top: &Path, spelled: &str) {
             println!("  {verb:<10} {threads:<8} {cpu:<6.2} {wall:.2}");
         }
     }
+    println!("  the bare walk: {:.0} ms", median(bares));
 }
 
 // ---- the sections ----
@@ -408,21 +411,19 @@ fn docker_store(images: usize, layers: usize, files: usize) -> TempDir {
             .and_then(|mut file| file.write_all(content.as_bytes()))
             .expect("a file");
     };
+    let short = |id: &str| digest(id)[..26].to_uppercase();
     let layer = |id: &str, lower: &[String]| {
         let at = root.join("overlay2").join(id);
         for file in 0..files {
             make(&at.join(format!("diff/usr/d{}/file{file}", file / 50)));
         }
         fs::create_dir_all(at.join("diff")).expect("a directory");
-        let short = id[..26].to_uppercase();
-        write(at.join("link"), &short);
+        write(at.join("link"), &short(id));
         let links = root.join("overlay2/l");
         fs::create_dir_all(&links).expect("a directory");
-        std::os::unix::fs::symlink(format!("../{id}/diff"), links.join(short)).expect("a link");
+        std::os::unix::fs::symlink(format!("../{id}/diff"), links.join(short(id))).expect("a link");
         if !lower.is_empty() {
-            let shorts = lower
-                .iter()
-                .map(|id| format!("l/{}", id[..26].to_uppercase()));
+            let shorts = lower.iter().map(|id| format!("l/{}", short(id)));
             write(at.join("lower"), &shorts.collect::<Vec<_>>().join(":"));
         }
     };

@@ -113,10 +113,12 @@ struct Directory<'s> {
 
 impl<'s> Directory<'s> {
     fn new(after: Node<'s>, before: Option<Node<'s>>, branch: usize) -> Result<Directory<'s>> {
+        let own = after.listing(branch)?;
+        let count = own.as_ref().map_or(0, |own| own.len());
         Ok(Directory {
-            own: after.listing(branch)?,
+            own,
             after,
-            before: before.map(Box::new),
+            before: before.map(|before| Box::new(before.read_for(count))),
         })
     }
 

@@ -257,6 +257,16 @@ impl Dir {
     /// Every name in the directory but `.` and `..`, sorted by bytes, with what the listing
     /// itself tells of its kind.
     pub fn names(&self) -> Result<Names, Errno> {
+        self.read_names(usize::MAX)
+    }
+
+    /// The same, unless there are more than so many: then it is not read to its end.
+    pub fn names_up_to(&self, most: usize) -> Result<Option<Names>, Errno> {
+        let names = self.read_names(most)?;
+        Ok((names.len() <= most).then_some(names))
+    }
+
+    fn read_names(&self, most: usize) -> Result<Names, Errno> {
         let fd = self.fd()?;
         let mut reading = READING.take();
         let listed = match self.0.access {
@@ -264,11 +274,11 @@ impl Dir {
                 if self.0.was_listed.swap(true, Ordering::Relaxed) {
                     fs::seek(&*fd, fs::SeekFrom::Start(0))?;
                 }
-                self.read_entries(&fd, &mut reading)
+                self.read_entries(&fd, most, &mut reading)
             }
             Access::Lookup => {
                 let listed = open_dir_at(&*fd, b".", Access::List)?;
-                self.read_entries(&listed, &mut reading)
+                self.read_entries(&listed, most, &mut reading)
             }
         };
         let names = listed.map(|()| reading.names());
@@ -276,7 +286,7 @@ impl Dir {
         names
     }
 
-    fn read_entries(&self, fd: &OwnedFd, reading: &mut Reading) -> Result<(), Errno> {
+    fn read_entries(&self, fd: &OwnedFd, most: usize, reading: &mut Reading) -> Result<(), Errno> {
         let mut buffer = std::mem::take(&mut reading.buffer);
         buffer.reserve(ENTRIES);
         let mut raw = fs::RawDir::new(fd, buffer.spare_capacity_mut());
@@ -285,6 +295,9 @@ impl Dir {
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
+            }
+            if reading.entries.len() > most {
+                break;
             }
             match Kind::from_file_type(entry.file_type()) {
                 Some(kind) => reading.push(name, kind),
@@ -574,6 +587,31 @@ thread_local! {
     }) };
 }
 
+/// From how many names on it is worth looking at what they have in common.
+const MANY: usize = 256;
+
+/// Sorts names of which most begin with the same: `file000001`. What tells them apart is behind.
+fn sort_many(entries: &mut [Listed], bytes: &[u8]) {
+    let common = |a: &[u8], b: &[u8]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let Some(first) = entries.first().map(|first| first.name(bytes)) else {
+        return;
+    };
+    let shared = entries.iter().fold(first.len(), |shared, entry| {
+        common(&first[..shared], entry.name(bytes))
+    });
+    let mut order: Vec<(u64, Listed)> = entries
+        .iter()
+        .map(|entry| (key_of(&entry.name(bytes)[shared..]), *entry))
+        .collect();
+    order.sort_unstable_by(|(a, first), (b, second)| {
+        let by_key = a.cmp(b);
+        by_key.then_with(|| first.name(bytes).cmp(second.name(bytes)))
+    });
+    for (entry, (_, sorted)) in entries.iter_mut().zip(order) {
+        *entry = sorted;
+    }
+}
+
 /// Space for entries, in bytes: what the kernel fills in one call.
 const ENTRIES: usize = 32 * 1024;
 /// A larger listing's memory is not kept.
@@ -596,11 +634,13 @@ impl Reading {
 
     fn names(&mut self) -> Names {
         let bytes = &self.bytes;
-        let order = |a: &Listed, b: &Listed| {
-            let by_key = a.key.cmp(&b.key);
-            by_key.then_with(|| a.name(bytes).cmp(b.name(bytes)))
-        };
-        self.entries.sort_unstable_by(order);
+        match self.entries.len() < MANY {
+            true => self.entries.sort_unstable_by(|a, b| {
+                let by_key = a.key.cmp(&b.key);
+                by_key.then_with(|| a.name(bytes).cmp(b.name(bytes)))
+            }),
+            false => sort_many(&mut self.entries, bytes),
+        }
         // What is renamed meanwhile may be listed twice.
         self.entries
             .dedup_by(|a, b| a.key == b.key && a.name(bytes) == b.name(bytes));

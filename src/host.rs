@@ -127,11 +127,32 @@ impl Host {
         self.open_real(path).map(|(dir, _)| dir)
     }
 
+    /// Opens a directory of the host that will be asked for again, and keeps it open.
+    ///
+    /// # Errors
+    /// As [`Host::open_dir`].
+    pub fn open_and_keep(&self, path: &Bytes) -> Result<()> {
+        let opened = self.open_real(path)?;
+        self.keep(path.clone(), opened);
+        Ok(())
+    }
+
+    fn keep(&self, path: Bytes, opened: (Dir, Bytes)) {
+        let mut parents = self.parents.borrow_mut();
+        if parents.len() >= PARENTS_MAX {
+            parents.clear();
+        }
+        parents.insert(path, opened);
+    }
+
     /// Opens a directory of the host, and says what it is when links are resolved.
     ///
     /// # Errors
     /// As [`Host::open_dir`].
     pub fn open_real(&self, path: &Bytes) -> Result<(Dir, Bytes)> {
+        if let Some(known) = self.parents.borrow().get(path) {
+            return Ok(known.clone());
+        }
         if is_plain(path) {
             match self.parent_dir(path) {
                 Nearest::Open(dir, real) => match dir.child(path.file_name(), Access::Lookup) {
@@ -183,11 +204,7 @@ impl Host {
                 nearest => return nearest,
             },
         };
-        let mut parents = self.parents.borrow_mut();
-        if parents.len() >= PARENTS_MAX {
-            parents.clear();
-        }
-        parents.insert(parent, (dir.clone(), real.clone()));
+        self.keep(parent, (dir.clone(), real.clone()));
         Nearest::Open(dir, real)
     }
 

@@ -2,11 +2,9 @@
 //! stack itself, spelled `br:DIR=PERM:DIR=PERM...`, `lowerdir=DIR:DIR,upperdir=DIR`, or that with
 //! `fuse-overlayfs:` before it.
 
-use rustix::io::Errno;
-
 use crate::branch;
 use crate::bytes::{Bytes, escape};
-use crate::dir::{self, Kind};
+use crate::dir;
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::mount_table::Superblock;
 use crate::engine::reach::Reach;
@@ -147,13 +145,7 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
             spec.path = normal(&base.0.join(spec.path.as_bytes()));
         }
         // Said at once: a directory that is not there is a slip of the pen.
-        let found = survey.host.stat(&spec.path)?.map(|stat| stat.kind);
-        let fail = |errno| Err(Error::io(spec.path.clone(), errno));
-        match found {
-            Some(Kind::Directory) => {}
-            Some(_) => return fail(Errno::NOTDIR),
-            None => return fail(Errno::NOENT),
-        }
+        survey.host.open_and_keep(&spec.path)?;
     }
     let mut union = spelled_union(specs, kind);
     if survey.host.is_live() {

@@ -35,6 +35,11 @@ use crate::error::{Error, Result};
 use crate::overlay::{Namespace, Rules};
 use crate::whiteout::{Grammar, Mark, MarkKind, Marks, OPAQUE, Source, Validity};
 
+/// How many names are asked for one by one in any case.
+const ASKED_MIN: usize = 16;
+/// How many names are listed in the time that it takes to ask for one.
+const LISTED_FOR_ASKED: usize = 8;
+
 /// The kernel's limit on symbolic links in one lookup.
 const LINKS_MAX: usize = 40;
 
@@ -939,6 +944,25 @@ impl<'s> Node<'s> {
             order.sort_by(|a, b| name(a).cmp(&name(b)));
         }
         Ok(Listing { sources, order })
+    }
+
+    /// The same place, its directories read where that is less work than to ask them for so many
+    /// names. What it takes does not grow with what else is in them.
+    pub fn read_for(mut self, count: usize) -> Node<'s> {
+        if count < ASKED_MIN {
+            return self;
+        }
+        for part in &mut self.parts {
+            // One that may not be listed is asked.
+            if part.names.is_none()
+                && let Ok(Some(names)) = part.dir.names_up_to(count * LISTED_FOR_ASKED)
+            {
+                let grammar = self.stack.branches[part.branch].grammar;
+                part.marks = grammar.has_marks(&names);
+                part.names = Some(Arc::new(names));
+            }
+        }
+        self
     }
 
     /// The branch whose listing is the only one here and alone says what its names mean, but for

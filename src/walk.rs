@@ -293,8 +293,8 @@ pub fn walk<P, R: Send>(
 const PLACES_ALONE: usize = 64;
 
 /// How much may wait to be given, in batches of rows. What is found further ahead is not: its
-/// thread waits.
-const WAITING_MAX: usize = 1024;
+/// thread waits. (The tests' trees are small.)
+const WAITING_MAX: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// How many places are visited before a thread that helps looks whether there is something to
 /// give.
@@ -327,6 +327,7 @@ pub fn walk_all<P: Send, B: Rows>(
             parts: vec![Part::new(walk, None)],
             queue: VecDeque::from([0]),
             waiting: 0,
+            front: 0,
         }),
         changed: Condvar::new(),
         wanted: AtomicIsize::new(-1),
@@ -366,6 +367,16 @@ struct State<P, B> {
     queue: VecDeque<usize>,
     /// How many batches wait to be given.
     waiting: usize,
+    /// The part that is given, or is next to be.
+    front: usize,
+}
+
+impl<P, B> State<P, B> {
+    /// Whether what a part has found is too far ahead. Nothing is as long as all that comes before
+    /// it was given: else everybody would wait for each other.
+    fn is_ahead(&self, part: usize) -> bool {
+        self.waiting > WAITING_MAX && part != self.front
+    }
 }
 
 /// A part of the walk.
@@ -485,7 +496,7 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
                     if is_done {
                         break state;
                     }
-                    while state.waiting > WAITING_MAX && !self.is_over() {
+                    while state.is_ahead(part) && !self.is_over() {
                         state = self.wait(state);
                     }
                 }
@@ -510,6 +521,8 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
                 (true, None) => return Next::End,
                 (true, Some(next)) => {
                     *part = next;
+                    state.front = next;
+                    self.changed.notify_all();
                     continue;
                 }
                 (false, _) => {}
@@ -517,7 +530,8 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
             if let Some(walk) = self.dequeue(&mut state, *part) {
                 return Next::Walk(walk);
             }
-            if let Some(other) = state.queue.front().copied()
+            if state.waiting <= WAITING_MAX / 2
+                && let Some(other) = state.queue.front().copied()
                 && let Some(walk) = self.dequeue(&mut state, other)
             {
                 return Next::Help(other, walk);
