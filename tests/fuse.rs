@@ -91,6 +91,20 @@ const NOISE: [(&str, &[u8]); 5] = [
 ];
 
 #[test]
+fn what_stands_beside_its_whiteout_is_no_mark() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    for path in ["up/x", "up/.wh.x", "lo/x"] {
+        let at = home.path().join(path);
+        fs::create_dir_all(at.parent().expect("a directory")).expect("our own");
+        fs::write(at, "").expect("our own");
+    }
+    let at = home.path().display();
+    let target = format!("fuse-overlayfs:lowerdir={at}/lo,upperdir={at}/up");
+    let rows = layerctl(["--format", "jsonl", "whiteouts", &target]).exits(0);
+    assert_eq!(text(&rows.row(), "mark"), "/.wh.x");
+}
+
+#[test]
 fn fuse_overlayfs_agrees() {
     if std::env::var_os(INSIDE).is_some() {
         return inside();
