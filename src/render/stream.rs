@@ -362,6 +362,7 @@ impl Streamed for changes::Row {
         column("DIFFERS"),
         column("PATH"),
     ];
+    const SHOWS_HEAD_ALONE: bool = false;
 
     fn word(&self) -> Option<&Bytes> {
         Some(&self.path)
