@@ -6,6 +6,7 @@
 //! directory found then must be the one that was parked; another one in its place is an error.
 
 use std::cell::Cell;
+use std::cmp::Ordering as Order;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -564,11 +565,18 @@ impl Listed {
 /// The first bytes of a name as a number that is ordered as they are. A name has no NUL, so that
 /// those that fit whole are equal only if the names are.
 fn key_of(name: &[u8]) -> u64 {
-    u64::from_be_bytes(name.first_chunk().copied().unwrap_or_else(|| {
-        let mut first = [0; 8];
-        first[..name.len()].copy_from_slice(name);
-        first
-    }))
+    if let Some(first) = name.first_chunk() {
+        return u64::from_be_bytes(*first);
+    }
+    let half = |bytes: &[u8; 4]| u64::from(u32::from_be_bytes(*bytes));
+    match (name.first_chunk(), name.last_chunk()) {
+        // Where the two overlap they are the same.
+        (Some(first), Some(last)) => half(first) << 32 | half(last) << (8 * (8 - name.len())),
+        _ => name
+            .iter()
+            .zip([56, 48, 40])
+            .fold(0, |key, (byte, place)| key | u64::from(*byte) << place),
+    }
 }
 
 /// A listing that is being read. The memory is kept for the next one.
@@ -676,18 +684,16 @@ impl Names {
 
     /// The kind of the entry whose name is `prefix` and `rest`.
     pub fn kind_of_joined(&self, prefix: &[u8], rest: &[u8]) -> Option<Kind> {
-        let mut first = [0; 8];
-        for (to, from) in first.iter_mut().zip(prefix.iter().chain(rest)) {
-            *to = *from;
-        }
-        let key = u64::from_be_bytes(first);
+        // The key of the two together, which are not put together for it.
+        let room = u32::try_from(8 * prefix.len()).unwrap_or(u32::MAX);
+        let key = key_of(prefix) | key_of(rest).checked_shr(room).unwrap_or_default();
         self.find(key, |listed| {
             let (start, end) = listed.split_at(listed.len().min(prefix.len()));
             start.cmp(prefix).then_with(|| end.cmp(rest))
         })
     }
 
-    fn find(&self, key: u64, order: impl Fn(&[u8]) -> std::cmp::Ordering) -> Option<Kind> {
+    fn find(&self, key: u64, order: impl Fn(&[u8]) -> Order) -> Option<Kind> {
         let order_of = |at: &Listed| {
             let by_key = at.key.cmp(&key);
             by_key.then_with(|| order(at.name(&self.bytes)))
@@ -699,15 +705,25 @@ impl Names {
             return None;
         }
         let last = self.last.load(Ordering::Relaxed);
-        for at in last..(last + 2).min(self.entries.len()) {
-            if order_of(&self.entries[at]).is_eq() {
-                self.last.store(at, Ordering::Relaxed);
-                return Some(self.entries[at].kind);
-            }
+        let next = last + 1;
+        let found = match order_of(&self.entries[last]) {
+            Order::Equal => Ok(last),
+            Order::Greater => self.entries[..last].binary_search_by(order_of),
+            Order::Less => match self.entries.get(next).map(order_of) {
+                Some(Order::Equal) => Ok(next),
+                Some(Order::Greater) | None => Err(next),
+                Some(Order::Less) => {
+                    let behind = self.entries[next..].binary_search_by(order_of);
+                    behind.map(|at| next + at).map_err(|at| next + at)
+                }
+            },
+        };
+        // What is not there has a place all the same, behind the last that comes before it.
+        let (Ok(place) | Err(place)) = found.map_err(|at| at.saturating_sub(1));
+        if place != last {
+            self.last.store(place, Ordering::Relaxed);
         }
-        let at = self.entries.binary_search_by(order_of).ok()?;
-        self.last.store(at, Ordering::Relaxed);
-        Some(self.entries[at].kind)
+        Some(self.entries[found.ok()?].kind)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Kind)> {
@@ -748,5 +764,42 @@ impl Names {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn names_are_found(
+            names in prop::collection::vec("[ab]{1,10}|a{6,9}[a-d]", 0..20),
+            questions in prop::collection::vec(("[ab]{0,9}", "[abd]{1,10}"), 0..60),
+        ) {
+            let mut reading = Reading::default();
+            names.iter().for_each(|name| reading.push(name.as_bytes(), Kind::File));
+            let listing = reading.names();
+            let mut sorted = names.clone();
+            sorted.sort();
+            sorted.dedup();
+            let listed: Vec<&[u8]> = listing.iter().map(|(name, _)| name).collect();
+            let expected: Vec<&[u8]> = sorted.iter().map(|name| name.as_bytes()).collect();
+            prop_assert_eq!(listed, expected);
+            for name in &names {
+                prop_assert!(listing.kind(name.as_bytes()).is_some());
+            }
+            for (prefix, rest) in questions {
+                let joined = format!("{prefix}{rest}");
+                let is_there = names.contains(&joined);
+                prop_assert_eq!(listing.kind(joined.as_bytes()).is_some(), is_there);
+                let found = listing.kind_of_joined(prefix.as_bytes(), rest.as_bytes());
+                prop_assert_eq!(found.is_some(), is_there);
+                let begins = names.iter().any(|name| name.starts_with(&prefix));
+                prop_assert_eq!(listing.has_prefix(prefix.as_bytes()), begins);
+            }
+        }
     }
 }

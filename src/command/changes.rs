@@ -35,7 +35,7 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     #[serde(flatten)]
-    pub long: Option<Long>,
+    pub long: Option<Box<Long>>,
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -123,14 +123,14 @@ impl Subject {
         }
         let long = match detail {
             Detail::Short => None,
-            Detail::Long => Some(Long {
+            Detail::Long => Some(Box::new(Long {
                 size: found.stat_after()?.map(|stat| stat.size),
                 size_before: found.stat_before()?.map(|stat| stat.size),
                 differs: match found.change {
                     Change::Changed => Some(differs(found)?),
                     Change::Added | Change::Deleted => None,
                 },
-            }),
+            })),
         };
         let row = Row {
             union: self.label.clone(),

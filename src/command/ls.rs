@@ -61,7 +61,7 @@ pub struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
     #[serde(flatten)]
-    pub long: Option<Long>,
+    pub long: Option<Box<Long>>,
 }
 
 /// What `--long` adds.
@@ -282,7 +282,7 @@ impl Listing {
         };
         let long = match self.detail {
             Detail::Short => None,
-            Detail::Long => Some(long(node, branch, name)?),
+            Detail::Long => Some(Box::new(long(node, branch, name)?)),
         };
         let layer = self.target.union.layer_id(branch).map(str::to_owned);
         let row = Row::Shown(Shown {

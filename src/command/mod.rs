@@ -250,6 +250,7 @@ impl<R: Send> Rows for Batch<R> {
 
 impl<R> Batch<R> {
     /// Keeps a row. One that is not needed any more is given back.
+    #[inline]
     fn keep(&mut self, how: Keep<'_, R>, row: R) -> Option<R> {
         match how {
             Keep::Rows => {
