@@ -52,6 +52,10 @@ fn why_not() -> Option<&'static str> {
         if !is_root() {
             return Some("this is not root".into());
         }
+        // What the commands to take a mark back by are made of.
+        if Command::new("setfattr").arg("--version").output().is_err() {
+            return Some("setfattr is not installed (package attr)".into());
+        }
         let probe = tempfile::tempdir().expect("a directory");
         for name in ["lower", "upper", "work", "mount"] {
             fs::create_dir(probe.path().join(name)).expect("a new directory");
