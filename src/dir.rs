@@ -299,14 +299,13 @@ impl Dir {
                 if reading.entries.len() > most {
                     break;
                 }
-                match Kind::from_file_type(entry.file_type()) {
-                    Some(kind) => reading.push(name, kind),
+                let kind = match Kind::from_file_type(entry.file_type()) {
                     // Some file systems do not tell the kind in the listing.
-                    None => {
-                        if let Some(stat) = self.stat(name)? {
-                            reading.push(name, stat.kind);
-                        }
-                    }
+                    None => self.stat(name)?.map(|stat| stat.kind),
+                    told => told,
+                };
+                if let Some(kind) = kind {
+                    reading.push(name, kind);
                 }
             }
             if is_last && raw.is_buffer_empty() {
@@ -624,7 +623,7 @@ fn sort_many(entries: &mut [Listed], bytes: &[u8]) {
 }
 
 /// What ext4 and btrfs give as the place behind a directory's last entry: there is no larger one.
-/// The call that would find nothing more, one in three of a walk's, is then not made.
+/// The call that would find nothing more, one in four of a walk's, is then not made.
 const NO_PLACE_BEHIND: u64 = i64::MAX as u64;
 /// Space for entries, in bytes: what the kernel fills in one call.
 const ENTRIES: usize = 32 * 1024;
