@@ -253,7 +253,11 @@ impl Grammar {
                     Some(stat) if kind == Kind::Char => stat.rdev == 0,
                     Some(stat) if kind == Kind::File && stat.size == 0 => {
                         let attribute = rules.namespace.attributes().whiteout;
-                        source.dir().attribute(name, attribute, PATH_MAX)?.is_some()
+                        match source.dir().attribute(name, attribute, PATH_MAX) {
+                            // It has vanished meanwhile.
+                            Err(Errno::NOENT) => return Ok(Seen::NOTHING),
+                            value => value?.is_some(),
+                        }
                     }
                     _ => false,
                 };

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report};
-use crate::dir::{Access, Kind};
+use crate::dir::{Access, Kind, Names};
 use crate::error::{Error, Result};
 use crate::plan::STAGING;
 use crate::union::{Entry, Listed, Node, Stack, Why};
@@ -192,13 +192,47 @@ fn in_directory<'s>(
     branch: usize,
     found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
 ) -> Result<()> {
-    let permission = &node.stack().branches[branch].permission;
-    let grammar = node.stack().branches[branch].grammar;
     let Some(listing) = node.listing(branch)? else {
         return Ok(());
     };
     let node = Arc::new(node);
     for (name, kind) in listing.iter() {
+        let entry = InListing {
+            node: &node,
+            listing: &listing,
+            name,
+            kind,
+        };
+        if let Err(error) = entry.check(is_root, branch, found) {
+            found.rows().push(Err(error));
+        }
+    }
+    Ok(())
+}
+
+/// An entry of a branch's directory.
+struct InListing<'e, 's> {
+    node: &'e Arc<Node<'s>>,
+    listing: &'e Names,
+    name: &'e [u8],
+    kind: Kind,
+}
+
+impl<'s> InListing<'_, 's> {
+    fn check(
+        &self,
+        is_root: bool,
+        branch: usize,
+        found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
+    ) -> Result<()> {
+        let InListing {
+            node,
+            listing,
+            name,
+            kind,
+        } = *self;
+        let permission = &node.stack().branches[branch].permission;
+        let grammar = node.stack().branches[branch].grammar;
         let mut report = |finding, path: Bytes, means: String| {
             found.rows().push(Ok(Row {
                 union: None,
@@ -261,18 +295,18 @@ fn in_directory<'s>(
                             "nothing would show without it".into(),
                         ),
                         Ok(_) => {}
-                        Err(error) => found.rows().push(Err(error)),
+                        Err(error) => return Err(error),
                     }
                 }
             }
-            Some(Mark::Opaque) => match coming_back(&node, branch) {
+            Some(Mark::Opaque) => match coming_back(node, branch) {
                 Ok(names) if names.is_empty() => {}
                 Ok(names) => report(
                     Finding::ComesBack,
                     node.path().clone(),
                     comes_back_words(&names),
                 ),
-                Err(error) => found.rows().push(Err(error)),
+                Err(error) => return Err(error),
             },
             None if name.starts_with(STAGING)
                 && name[STAGING.len()..].starts_with(b"layerctl-") =>
@@ -292,9 +326,9 @@ fn in_directory<'s>(
                     && node.stack().overlay_rules().is_some()
                     && let Entry::Broken { why, .. } = node.child(name)?
                 {
-                    let refused = refused_by(&node, name, why, branch);
+                    let refused = refused_by(node, name, why, branch);
                     found.rows().extend(refused.map(Ok));
-                    continue;
+                    return Ok(());
                 }
                 if matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored)
                     && name.len() > AUFS_NAME_MAX
@@ -306,12 +340,12 @@ fn in_directory<'s>(
                     report(Finding::NameTooLong, node.path().join(name), means);
                 }
                 if kind == Kind::Directory {
-                    found.place(InBranch::Name(Arc::clone(&node), name.to_vec()));
+                    found.place(InBranch::Name(Arc::clone(node), name.to_vec()));
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// What an opaque directory shows of lower branches after all, because a lower opaque directory

@@ -287,36 +287,41 @@ fn in_directory<'s, B: Rows>(
             name,
         }
     };
-    if grammar.opaque_name().is_empty() && node.is_opaque(branch)? {
-        row(Ok(opaque(b"")), found.rows());
+    if grammar.opaque_name().is_empty() {
+        match node.is_opaque(branch) {
+            Ok(true) => row(Ok(opaque(b"")), found.rows()),
+            Ok(false) => {}
+            Err(error) => row(Err(error), found.rows()),
+        }
     }
     for (name, kind) in listing.iter() {
         let could_be_mark = grammar.could_be_mark(name, kind);
         if !could_be_mark && kind != Kind::Directory {
             continue;
         }
-        let mark = match could_be_mark
-            .then(|| node.mark(branch, name))
-            .transpose()?
-            .flatten()
-        {
-            Some(Mark::Whiteout(hidden)) => FoundMark {
+        let mark = match could_be_mark {
+            true => node.mark(branch, name),
+            false => Ok(None),
+        };
+        let mark = match mark {
+            Err(error) => Err(error),
+            Ok(Some(Mark::Whiteout(hidden))) => Ok(FoundMark {
                 path: node.path().join(hidden),
                 kind: MarkKind::Whiteout,
                 branch,
                 mark: name.to_vec(),
                 parent: Arc::clone(&node),
                 name: hidden.to_vec(),
-            },
-            Some(Mark::Opaque) => opaque(name),
-            None => {
+            }),
+            Ok(Some(Mark::Opaque)) => Ok(opaque(name)),
+            Ok(None) => {
                 if kind == Kind::Directory && !grammar.hides_entry(name) {
                     found.place(InBranch::Name(Arc::clone(&node), name.to_vec()));
                 }
                 continue;
             }
         };
-        row(Ok(mark), found.rows());
+        row(mark, found.rows());
     }
     Ok(())
 }
