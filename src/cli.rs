@@ -119,7 +119,7 @@ pub struct Global {
         hide_default_value = true
     )]
     pub color: ColorWhen,
-    /// Walk trees with so many threads [default: one a processor, 8 at most]
+    /// Walk trees with so many threads [default: one a processor, 8 at most; never more than 64]
     #[arg(short = 'j', long, global = true, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// Print more

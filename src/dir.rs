@@ -4,6 +4,7 @@
 //! Descriptors are few and trees are deep, so a [`Dir`] may be *parked*: its descriptor is
 //! closed when too many are open, and opened again from its parent when it is next used. The
 //! directory found then must be the one that was parked; another one in its place is an error.
+//! Those that were opened while few were stay open.
 
 use std::cell::Cell;
 use std::cmp::Ordering as Order;
@@ -232,7 +233,7 @@ impl Dir {
         let fd = self.fd()?;
         // Found first without being opened, so that what takes its place meanwhile is not either.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = fs::openat(&*fd, name, flags, Mode::empty())?;
+        let found = budget::with_room(|| fs::openat(&*fd, name, flags, Mode::empty()))?;
         match FileType::from_raw_mode(fs::fstat(&found)?.st_mode) {
             FileType::RegularFile => {}
             FileType::Symlink => return Err(Errno::LOOP),
@@ -240,12 +241,16 @@ impl Dir {
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let opened = without_atime(flags, |flags| fs::open(&path[..], flags, Mode::empty()));
+        let opened = without_atime(flags, |flags| {
+            budget::with_room(|| fs::open(&path[..], flags, Mode::empty()))
+        });
         let file = match opened {
             // Without /proc there is but the name.
             Err(Errno::NOENT) => {
                 let flags = flags | OFlags::NOFOLLOW;
-                without_atime(flags, |flags| fs::openat(&*fd, name, flags, Mode::empty()))?
+                without_atime(flags, |flags| {
+                    budget::with_room(|| fs::openat(&*fd, name, flags, Mode::empty()))
+                })?
             }
             opened => opened?,
         };
@@ -407,6 +412,11 @@ impl Drop for Inner {
     }
 }
 
+/// How many threads can look at directories at the same time, as far as open files go.
+pub fn threads_max() -> usize {
+    budget::threads()
+}
+
 /// Whether the kernel tells this process of `trusted.*` attributes: it takes the right to
 /// administer the machine, not just a user namespace.
 pub fn reads_trusted_attributes() -> bool {
@@ -457,11 +467,10 @@ fn attribute_or_none(got: Result<usize, Errno>, value: Vec<u8>) -> Result<Option
 
 fn open_dir_at(parent: impl AsFd, name: &[u8], access: Access) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |flags| budget::with_room(|| fs::openat(&parent, name, flags, Mode::empty()));
     match access {
-        Access::Lookup => fs::openat(parent, name, flags | OFlags::PATH, Mode::empty()),
-        Access::List => without_atime(flags | OFlags::RDONLY, |flags| {
-            fs::openat(parent.as_fd(), name, flags, Mode::empty())
-        }),
+        Access::Lookup => open(flags | OFlags::PATH),
+        Access::List => without_atime(flags | OFlags::RDONLY, open),
     }
 }
 
@@ -476,6 +485,11 @@ fn without_atime<T>(flags: OFlags, open: impl Fn(OFlags) -> Result<T, Errno>) ->
 /// How many directories may be open at once, and which is parked next.
 mod budget {
     use super::*;
+
+    /// How many descriptors a thread may need that cannot be parked meanwhile.
+    const EACH: usize = 4;
+    /// How often it is tried to open something where others have all that can be open.
+    const TRIES: usize = 1000;
 
     static OPEN: AtomicUsize = AtomicUsize::new(0);
     /// Those that may be parked, oldest first: what was opened when half of the limit was reached.
@@ -495,14 +509,7 @@ mod budget {
         }
         let mut queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
         if open >= *LIMIT {
-            for _ in 0..queue.len() {
-                let oldest = queue.pop_front().unwrap_or_default();
-                match oldest.upgrade().map(|oldest| park(&oldest)) {
-                    Some(Parked::Yes) => break,
-                    Some(Parked::InUse) => queue.push_back(oldest),
-                    Some(Parked::Already) | None => {}
-                }
-            }
+            park_oldest(&mut queue);
         }
         queue.push_back(Arc::downgrade(inner));
         if queue.len() > 4 * *LIMIT {
@@ -512,6 +519,49 @@ mod budget {
 
     pub fn closed() {
         OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Opens something. Where the process may open no more - others of its descriptors are not
+    /// counted here - a directory is parked for it.
+    pub fn with_room<T>(open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        for _ in 0..TRIES {
+            match open() {
+                Err(Errno::MFILE) => {}
+                result => return result,
+            }
+            let mut queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
+            match park_oldest(&mut queue) {
+                Parked::Yes => {}
+                // Another thread has what it looks at open for a moment.
+                Parked::InUse => {
+                    drop(queue);
+                    std::thread::yield_now();
+                }
+                Parked::Already => break,
+            }
+        }
+        open()
+    }
+
+    fn park_oldest(queue: &mut VecDeque<Weak<Inner>>) -> Parked {
+        let mut parked = Parked::Already;
+        for _ in 0..queue.len() {
+            let oldest = queue.pop_front().unwrap_or_default();
+            match oldest.upgrade().map(|oldest| park(&oldest)) {
+                Some(Parked::Yes) => return Parked::Yes,
+                Some(Parked::InUse) => {
+                    queue.push_back(oldest);
+                    parked = Parked::InUse;
+                }
+                Some(Parked::Already) | None => {}
+            }
+        }
+        parked
+    }
+
+    /// How many threads can have what each needs open at a time.
+    pub fn threads() -> usize {
+        *LIMIT / EACH
     }
 
     enum Parked {

@@ -26,8 +26,8 @@ use crate::union::{Entry, Node, Reading, Stack, Why};
 pub trait Rows: Default + Send {
     /// Whether there is nothing that anyone would see.
     fn is_empty(&self) -> bool;
-    /// Whether there is enough to be given away.
-    fn is_large(&self) -> bool;
+    /// About how much memory it takes, in bytes.
+    fn size(&self) -> usize;
     /// Puts what was found later behind it.
     fn append(&mut self, later: Self);
     /// An empty one that has room for as much.
@@ -39,8 +39,8 @@ impl<R: Send> Rows for Vec<R> {
         self.is_empty()
     }
 
-    fn is_large(&self) -> bool {
-        self.len() >= 256
+    fn size(&self) -> usize {
+        size_of_val(&self[..])
     }
 
     fn append(&mut self, mut later: Self) {
@@ -92,16 +92,31 @@ enum Piece<B> {
 
 struct Out<B> {
     pieces: Vec<Piece<B>>,
+    /// Of the pieces, in bytes.
+    size: usize,
     now: B,
 }
+
+/// What a walk has found and not given away yet: how much it is, in bytes.
+struct Bundle<B> {
+    pieces: Vec<Piece<B>>,
+    size: usize,
+}
+
+/// How much a bundle has at least, but for the last one.
+const BUNDLE: usize = if cfg!(test) { 1 << 10 } else { 32 << 10 };
+/// How many pieces are a bundle, however small they are.
+const PIECES: usize = 256;
 
 impl<B: Rows> Out<B> {
     fn cut(&mut self) {
         // Once there was much, there will be again.
-        let next = match self.now.is_large() {
+        let size = self.now.size();
+        let next = match size >= BUNDLE {
             true => B::with_room_for(&self.now),
             false => B::default(),
         };
+        self.size += size;
         self.pieces.push(Piece::Rows(replace(&mut self.now, next)));
     }
 
@@ -115,12 +130,15 @@ impl<B: Rows> Out<B> {
     }
 
     fn is_large(&self) -> bool {
-        self.now.is_large() || self.pieces.len() > 256
+        self.size + self.now.size() >= BUNDLE || self.pieces.len() >= PIECES
     }
 
-    fn take(&mut self) -> Vec<Piece<B>> {
+    fn take(&mut self) -> Bundle<B> {
         self.cut();
-        take(&mut self.pieces)
+        Bundle {
+            pieces: take(&mut self.pieces),
+            size: take(&mut self.size),
+        }
     }
 }
 
@@ -144,6 +162,7 @@ impl<P, B: Rows> Walk<P, B> {
     fn of(levels: Vec<Level<P, B>>) -> Walk<P, B> {
         let out = Out {
             pieces: Vec::new(),
+            size: 0,
             now: B::default(),
         };
         Walk { levels, out }
@@ -240,10 +259,10 @@ impl<B: Rows> Headings<B> {
 
     fn give(
         &mut self,
-        pieces: Vec<Piece<B>>,
+        bundle: Bundle<B>,
         give: &mut impl FnMut(B) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        for piece in pieces {
+        for piece in bundle.pieces {
             match piece {
                 Piece::Open(heading) => self.open.push(Some(heading)),
                 Piece::Close => {
@@ -292,12 +311,12 @@ pub fn walk<P, R: Send>(
 /// How many places one thread visits before others are started: most trees are small.
 const PLACES_ALONE: usize = 64;
 
-/// How much may wait to be given, in batches of rows. What is found further ahead is not: its
-/// thread waits. (The tests' trees are small.)
-const WAITING_MAX: usize = if cfg!(test) { 4 } else { 1024 };
+/// How much may wait to be given, in bytes: with more, a thread that has found something waits.
+/// (The tests' trees are small.)
+const WAITING_MAX: usize = if cfg!(test) { 4 * BUNDLE } else { 512 * BUNDLE };
 
-/// How many places are visited before a thread that helps looks whether there is something to
-/// give.
+/// After how many places the thread that gives, while it walks another part, looks whether there
+/// is something to give.
 const PLACES_HELPED: usize = 64;
 
 /// Visits a tree depth first with so many threads, and gives its rows in order until `give` says
@@ -354,7 +373,8 @@ pub fn walk_all<P: Send, B: Rows>(
 struct Team<'v, P, B, V> {
     state: Mutex<State<P, B>>,
     changed: Condvar,
-    /// How many more threads wait for work than there is work that waits for a thread.
+    /// How many more threads wait for work than there is work that waits for a thread: at first
+    /// there is the whole walk.
     wanted: AtomicIsize,
     is_over: AtomicBool,
     visit: &'v V,
@@ -365,17 +385,18 @@ struct State<P, B> {
     parts: Vec<Part<P, B>>,
     /// The parts that nobody is at.
     queue: VecDeque<usize>,
-    /// How many batches wait to be given.
+    /// How much waits to be given, in bytes.
     waiting: usize,
     /// The part that is given, or is next to be.
     front: usize,
 }
 
 impl<P, B> State<P, B> {
-    /// Whether what a part has found is too far ahead. Nothing is as long as all that comes before
-    /// it was given: else everybody would wait for each other.
+    /// Whether what a part has found is too far ahead. What is to be given next never is: else
+    /// everybody would wait for each other.
     fn is_ahead(&self, part: usize) -> bool {
-        self.waiting > WAITING_MAX && part != self.front
+        let is_next = part == self.front && self.parts[part].found.is_empty();
+        self.waiting > WAITING_MAX && !is_next
     }
 }
 
@@ -383,7 +404,7 @@ impl<P, B> State<P, B> {
 struct Part<P, B> {
     /// What is left of it, if nobody is at it.
     walk: Option<Walk<P, B>>,
-    found: VecDeque<Vec<Piece<B>>>,
+    found: VecDeque<Bundle<B>>,
     is_done: bool,
     next: Option<usize>,
 }
@@ -401,7 +422,7 @@ impl<P, B> Part<P, B> {
 
 /// What the thread that gives does next.
 enum Next<P, B> {
-    Give(Vec<Piece<B>>),
+    Give(Bundle<B>),
     /// The part that is next to be given, at which nobody is.
     Walk(Walk<P, B>),
     /// Another one meanwhile.
@@ -467,11 +488,11 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
     }
 
     /// Puts what was found where it will be given from.
-    fn put(&self, part: usize, found: Vec<Piece<B>>, is_done: bool) -> MutexGuard<'_, State<P, B>> {
+    fn put(&self, part: usize, found: Bundle<B>, is_done: bool) -> MutexGuard<'_, State<P, B>> {
         let mut state = self.lock();
+        state.waiting += found.size;
         state.parts[part].found.push_back(found);
         state.parts[part].is_done = is_done;
-        state.waiting += 1;
         self.changed.notify_all();
         state
     }
@@ -513,7 +534,7 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
             }
             let at = &mut state.parts[*part];
             if let Some(found) = at.found.pop_front() {
-                state.waiting -= 1;
+                state.waiting -= found.size;
                 self.changed.notify_all();
                 return Next::Give(found);
             }
@@ -791,6 +812,51 @@ mod tests {
             });
             assert_eq!(ended, ControlFlow::Break(()));
             assert!(count < 100_000);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_is_not_left_far_behind() {
+        let leaf = |name| Tree {
+            name,
+            is_quiet: false,
+            below: Vec::new(),
+        };
+        let branch = |name| Tree {
+            name,
+            is_quiet: false,
+            below: (0..200).map(leaf).collect(),
+        };
+        let tree = Tree {
+            name: 0,
+            is_quiet: false,
+            below: (0..200).map(branch).collect(),
+        };
+        for threads in [2, 4] {
+            let (found, mut given, mut most) = (AtomicIsize::new(0), 0, 0);
+            let counted = |tree, into: &mut Found<'_, _, _>| {
+                // One row for it, and one behind it.
+                found.fetch_add(2, Ordering::Relaxed);
+                visit(tree, into);
+            };
+            let _ = walk_all(
+                NonZeroUsize::new(threads).unwrap(),
+                &tree,
+                &counted,
+                |rows| {
+                    std::thread::sleep(std::time::Duration::from_micros(500));
+                    given += rows.len() as isize;
+                    most = most.max(found.load(Ordering::Relaxed) - given);
+                    ControlFlow::Continue(())
+                },
+            );
+            // Each thread has as much as a bundle at hand.
+            let bytes = WAITING_MAX + 2 * (threads + 1) * BUNDLE;
+            let rows = bytes / size_of::<u32>();
+            assert!(
+                most as usize <= rows,
+                "{most} of {rows} with {threads} threads"
+            );
         }
     }
 

@@ -47,16 +47,21 @@ pub struct Threads(pub Option<NonZeroUsize>);
 
 /// More than a few wait for the disk and for each other.
 const THREADS_MAX: usize = 8;
+/// More than so many are not started, whoever asks for them.
+const THREADS_ASKED_MAX: usize = 64;
 
 impl Threads {
     /// As many as there are processors, if nobody says otherwise. That takes a look at the machine,
     /// which only a walk is worth.
     pub fn count(self) -> NonZeroUsize {
-        self.0.unwrap_or_else(|| {
-            let processors = std::thread::available_parallelism();
-            let processors = processors.map_or(1, NonZeroUsize::get);
-            NonZeroUsize::new(processors.min(THREADS_MAX)).unwrap_or(NonZeroUsize::MIN)
-        })
+        let count = match self.0 {
+            Some(asked) => asked.get().min(THREADS_ASKED_MAX),
+            None => {
+                let processors = std::thread::available_parallelism();
+                processors.map_or(1, NonZeroUsize::get).min(THREADS_MAX)
+            }
+        };
+        NonZeroUsize::new(count.min(dir::threads_max())).unwrap_or(NonZeroUsize::MIN)
     }
 }
 
@@ -212,17 +217,13 @@ impl<R> Default for Batch<R> {
     }
 }
 
-/// A batch is given away when it has so many rows, or bytes of text.
-const ROWS_LARGE: usize = 1024;
-const TEXT_LARGE: usize = 32 << 10;
-
 impl<R: Send> Rows for Batch<R> {
     fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.text.is_empty() && !self.has_hidden
     }
 
-    fn is_large(&self) -> bool {
-        self.rows.len() >= ROWS_LARGE || self.text.len() >= TEXT_LARGE
+    fn size(&self) -> usize {
+        size_of_val(&self.rows[..]) + self.text.len()
     }
 
     fn with_room_for(like: &Self) -> Self {
