@@ -18,7 +18,7 @@ use layerctl::bytes::Bytes;
 use layerctl::command::{self, Context, Outcome, Threads};
 use layerctl::engine::{Roots, Survey};
 use layerctl::host::Host;
-use layerctl::render::{Format, Look, render};
+use layerctl::render::{Ended, Format, Look, render};
 use layerctl::target::Base;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use rustix::time::{ClockId, clock_gettime};
@@ -143,7 +143,8 @@ fn report(spelled: &str, verb: &str, threads: usize) {
         is_terminal: false,
     };
     let threads = context.threads;
-    let ended = render(report, look, threads, &mut io::sink()).expect("nowhere is always open");
+    let mut ended = Ended::default();
+    render(report, look, threads, &mut io::sink(), &mut ended).expect("nowhere is always open");
     assert!(ended.problems.is_empty());
 }
 

@@ -69,7 +69,7 @@ use command::{Context, Outcome, Threads};
 use engine::{Roots, Survey};
 use error::{Error, Result, errno_of};
 use host::Host;
-use render::{Format, Look, render};
+use render::{Ended, Format, Look, render};
 use target::Base;
 use union::Follow;
 
@@ -213,18 +213,21 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
     let threads = context.threads;
     let outcome = dispatch(&mut context, verb, look);
     let shown = outcome.map(|Outcome { report, is_yes }| {
-        let ended = render(report, look, threads, &mut out)?;
+        let mut ended = Ended::default();
+        let written = render(report, look, threads, &mut out, &mut ended);
         context.problems.extend(ended.problems);
-        out.flush()?;
+        written.and_then(|()| out.flush())?;
         Ok::<bool, io::Error>(is_yes && !ended.is_no)
     });
     let is_incomplete = report_problems(&context);
-    let is_yes = shown??;
-    Ok(match (is_incomplete, is_yes) {
-        (true, _) => Status::Unsure,
-        (false, true) => Status::Yes,
-        (false, false) => Status::No,
-    })
+    match (shown?, is_incomplete) {
+        // Whoever reads no further is told of what went wrong until then.
+        (Err(error), true) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Status::Unsure),
+        (Err(error), _) => Err(error.into()),
+        (Ok(_), true) => Ok(Status::Unsure),
+        (Ok(true), false) => Ok(Status::Yes),
+        (Ok(false), false) => Ok(Status::No),
+    }
 }
 
 /// Says what could not be read, each thing once, and whether there was any.

@@ -493,6 +493,31 @@ fn trees_deeper_than_a_path_or_the_open_files_may_be_are_walked() {
     }
 }
 
+#[test]
+fn threads_share_the_few_files_that_may_be_open() {
+    let host = two_branches();
+    let chain = "d/".repeat(30);
+    for top in 0..40 {
+        host.file(format!("/up/{top}/{chain}file"), "");
+    }
+    let ask = |threads: &str| {
+        let mut command = Command::new("/bin/sh");
+        command
+            .env_clear()
+            .args(["-c", "ulimit -n 24 && exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_layerctl"))
+            .args(run::jsonl(&host.root, ["-j", threads, "ls", "-R", STACK]));
+        run::run(&mut command).exits(0).stdout
+    };
+    let alone = ask("1");
+    assert_eq!(alone.iter().filter(|&&byte| byte == b'\n').count(), 40 * 32);
+    for threads in ["8", "1000000"] {
+        for _ in 0..10 {
+            assert!(ask(threads) == alone, "-j {threads}");
+        }
+    }
+}
+
 /// Directories one in the other, too deep to be made or removed by their path.
 struct Deep(PathBuf);
 
@@ -569,6 +594,52 @@ fn what_may_not_be_read_is_said_and_the_rest_is_answered() {
         }
     }
     set_mode("/up/closed", 0o755);
+}
+
+#[test]
+fn an_entry_that_cannot_be_asked_leaves_its_neighbours() {
+    let host = two_branches();
+    for name in ["/up/b", "/up/w", "/up/z/b", "/up/z/w", "/low/w", "/low/z/w"] {
+        host.file(name, "");
+    }
+    for whiteout in ["/up/w", "/up/z/w"] {
+        let set = rustix::fs::lsetxattr(
+            host.at(whiteout),
+            "user.overlay.whiteout",
+            b"y",
+            rustix::fs::XattrFlags::empty(),
+        );
+        if let Err(errno) = set {
+            return crate::lab::skip(&format!("no attributes on this file system: {errno}"));
+        }
+    }
+    let set_mode = |path: &str, mode| {
+        fs::set_permissions(host.at(path), fs::Permissions::from_mode(mode)).expect("our own")
+    };
+    set_mode("/", 0o755);
+    // Whether an empty file is a whiteout its attribute says, which only readers are told of.
+    set_mode("/up/b", 0o000);
+    set_mode("/up/z/b", 0o000);
+    let program = Ordinary::program(&host);
+    let stack = "lowerdir=/low,upperdir=/up,userxattr";
+    for (verb, stack) in [
+        ("whiteouts", stack),
+        ("check", "lowerdir=/nothing,upperdir=/up,userxattr"),
+    ] {
+        host.dir("/nothing");
+        let mut command = program.command();
+        command
+            .arg("--root")
+            .arg(&host.root)
+            .args(["--format", "jsonl", verb, stack]);
+        let output = run::run(&mut command)
+            .exits(2)
+            .says("/up/b: Permission denied")
+            .says("/up/z/b: Permission denied");
+        let rows = output.rows();
+        let paths: Vec<&str> = rows.iter().map(|row| text(row, "path")).collect();
+        assert_eq!(paths, ["/w", "/z/w"], "{verb}");
+    }
 }
 
 /// The binary as a user runs it who may not read everything.
@@ -734,6 +805,28 @@ fn a_closed_pipe_is_quiet() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
     }
+}
+
+#[test]
+fn what_went_wrong_is_said_though_the_pipe_is_closed() {
+    let host = two_branches();
+    host.file("/up/a", "");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = run::command();
+    command
+        .arg("--root")
+        .arg(&host.root)
+        .args(["ls", "br:/up=rw:/gone=ro"])
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped());
+    let output = command
+        .spawn()
+        .and_then(std::process::Child::wait_with_output)
+        .expect("layerctl was built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("/gone"), "{said}");
 }
 
 #[test]

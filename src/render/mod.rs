@@ -47,7 +47,8 @@ pub struct Ended {
     pub is_no: bool,
 }
 
-/// Writes the whole answer. Where rows are found as they are shown, so many threads find them.
+/// Writes the whole answer. Where rows are found as they are shown, so many threads find them, and
+/// `ended` is told of what else is found.
 ///
 /// # Errors
 /// The output cannot be written, a closed pipe among the reasons.
@@ -56,11 +57,12 @@ pub fn render(
     look: Look,
     threads: Threads,
     out: &mut impl Write,
-) -> io::Result<Ended> {
+    ended: &mut Ended,
+) -> io::Result<()> {
     match report {
-        Report::Ls(rows) => return stream(rows, look, threads, out),
-        Report::Whiteouts(rows) => return stream(rows, look, threads, out),
-        Report::Changes(rows) => return stream(rows, look, threads, out),
+        Report::Ls(rows) => return stream(rows, look, threads, out, ended),
+        Report::Whiteouts(rows) => return stream(rows, look, threads, out, ended),
+        Report::Changes(rows) => return stream(rows, look, threads, out, ended),
         _ => {}
     }
     match look.format {
@@ -73,7 +75,7 @@ pub fn render(
             }
         }
     }
-    Ok(Ended::default())
+    Ok(())
 }
 
 /// A bare word: ended by a NUL byte, or on a line.

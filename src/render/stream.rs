@@ -55,7 +55,7 @@ const fn optional(head: &'static str) -> Column {
     }
 }
 
-/// Shows the rows of a stream.
+/// Shows the rows of a stream. What else was found is told however that ends.
 ///
 /// # Errors
 /// The output cannot be written, a closed pipe among the reasons.
@@ -64,7 +64,8 @@ pub fn stream<R: Streamed>(
     look: Look,
     threads: Threads,
     out: &mut impl Write,
-) -> io::Result<Ended> {
+    ended: &mut Ended,
+) -> io::Result<()> {
     let shape = found.shape;
     // Nothing fails that is written to memory.
     let word = |row: &R, text: &mut Vec<u8>| {
@@ -90,7 +91,6 @@ pub fn stream<R: Streamed>(
     let mut table =
         (look.format == Format::Table && shape == Shape::Columns).then(|| Grid::new(R::COLUMNS));
     let mut rows: Vec<R> = Vec::new();
-    let mut ended = Ended::default();
     let mut written = Ok(());
     let how = Find {
         threads: threads.count(),
@@ -120,7 +120,7 @@ pub fn stream<R: Streamed>(
         (Format::Table, Shape::Headed) => headed(&rows, look, out)?,
         _ => {}
     }
-    Ok(ended)
+    Ok(())
 }
 
 /// Lines under the names of their unions.
