@@ -44,6 +44,16 @@ impl Bytes {
         Bytes(joined)
     }
 
+    /// The paths of what is in this directory, in memory that is not used any more.
+    pub fn entries(&self, used: Bytes) -> Entries<'_> {
+        let Bytes(memory) = self.join_into(b"", used);
+        Entries {
+            directory: self,
+            prefix: memory.len(),
+            memory,
+        }
+    }
+
     /// A path that was taken as if `self` were the root.
     pub fn join_path(&self, path: &Bytes) -> Bytes {
         path.components()
@@ -99,6 +109,37 @@ impl Bytes {
 
     pub fn to_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
+    }
+}
+
+/// The paths of a directory's entries, one after the other in the same memory.
+pub struct Entries<'d> {
+    directory: &'d Bytes,
+    /// How much of the memory is the directory's path, in bytes.
+    prefix: usize,
+    /// The path before, or nothing.
+    memory: Vec<u8>,
+}
+
+impl Entries<'_> {
+    pub fn path(&mut self, name: &[u8]) -> Bytes {
+        let mut path = std::mem::take(&mut self.memory);
+        if path.len() < self.prefix {
+            return self.directory.join(name);
+        }
+        path.truncate(self.prefix);
+        path.extend_from_slice(name);
+        Bytes(path)
+    }
+
+    /// Gives the memory of such a path back.
+    pub fn give_back(&mut self, path: Bytes) {
+        self.memory = path.0;
+    }
+
+    /// What is left when there are no more.
+    pub fn end(self) -> Bytes {
+        Bytes(self.memory)
     }
 }
 

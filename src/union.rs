@@ -929,7 +929,8 @@ impl<'s> Node<'s> {
     /// # Errors
     /// A directory that cannot be listed.
     pub fn names(&self) -> Result<Listing> {
-        let mut sources = Vec::with_capacity(self.parts.len());
+        let mut sources: SmallVec<[(Arc<Names>, Grammar); 1]> =
+            SmallVec::with_capacity(self.parts.len());
         for part in &self.parts {
             let grammar = self.stack.branches[part.branch].grammar;
             sources.push((self.read_part(part)?, grammar));
@@ -974,8 +975,9 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// What an entry means where such a listing says so at once. It is what [`Node::child`] says.
-    pub fn as_listed(&self, name: &[u8], kind: Kind) -> Option<Entry<'s>> {
+    /// The branch that provides an entry, which is of the kind that is listed, where such a listing
+    /// says so at once. It is what [`Node::child`] says.
+    pub fn as_listed(&self, name: &[u8], kind: Kind) -> Option<usize> {
         let [part] = self.parts.as_slice() else {
             return None;
         };
@@ -988,11 +990,7 @@ impl<'s> Node<'s> {
             }
             _ => false,
         };
-        is_as_listed.then_some(Entry::Leaf {
-            from: part.branch,
-            kind,
-            data: None,
-        })
+        is_as_listed.then_some(part.branch)
     }
 
     /// Whether the kernel's `readdir` lists `name` here, which it does for a few names that
@@ -1064,7 +1062,7 @@ impl<'s> Node<'s> {
 /// The names of a place, of all branches there.
 #[derive(Debug)]
 pub struct Listing {
-    sources: Vec<(Arc<Names>, Grammar)>,
+    sources: SmallVec<[(Arc<Names>, Grammar); 1]>,
     /// Which source, and where in it, if there are several.
     order: Vec<(usize, usize)>,
 }
@@ -1081,10 +1079,7 @@ pub struct Listed<'l> {
 
 impl Listing {
     fn get(&self, at: usize) -> Option<(&[u8], Kind, Grammar)> {
-        let (source, at) = match self.sources.len() {
-            1 => (0, at),
-            _ => *self.order.get(at)?,
-        };
+        let (source, at) = *self.order.get(at)?;
         let (names, grammar) = &self.sources[source];
         let (name, kind) = names.get(at)?;
         Some((name, kind, *grammar))
@@ -1093,17 +1088,31 @@ impl Listing {
     /// Each name once, but marks.
     pub fn iter(&self) -> impl Iterator<Item = Listed<'_>> {
         let mut at = 0;
+        let single = match self.sources.as_slice() {
+            [(names, grammar)] => Some((&**names, *grammar)),
+            _ => None,
+        };
         std::iter::from_fn(move || {
             loop {
+                if let Some((names, grammar)) = single {
+                    let (name, kind) = names.get(at)?;
+                    at += 1;
+                    if grammar.hides_entry(name) {
+                        continue;
+                    }
+                    return Some(Listed {
+                        name,
+                        kind,
+                        could_be_directory: kind == Kind::Directory,
+                    });
+                }
                 let (name, kind, grammar) = self.get(at)?;
                 at += 1;
                 if grammar.hides_entry(name) {
                     continue;
                 }
                 let mut could_be_directory = kind == Kind::Directory;
-                // Of several sources some may list it, too.
-                while let [_, _, ..] = self.sources.as_slice()
-                    && let Some((next, kind, grammar)) = self.get(at)
+                while let Some((next, kind, grammar)) = self.get(at)
                     && next == name
                     && !grammar.hides_entry(next)
                 {

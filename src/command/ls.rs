@@ -51,6 +51,15 @@ pub enum Row {
     Refused(Refused),
 }
 
+impl Row {
+    fn into_path(self) -> Bytes {
+        match self {
+            Row::Shown(shown) => shown.path,
+            Row::Refused(refused) => refused.path,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Shown {
     pub path: Bytes,
@@ -179,7 +188,7 @@ impl Listing {
         batch: &mut Batch<Row>,
     ) -> Result<()> {
         match (found.entry.kind(), &found.place) {
-            (Some(_), Some((place, name))) => self.shown(place, name, &found.entry, keep, batch),
+            (Some(_), Some((place, name))) => self.child(place, name, &found.entry, keep, batch),
             (Some(_), None) => Err(Error::io(found.path.clone(), rustix::io::Errno::NOENT)),
             (None, _) => {
                 batch.is_no = true;
@@ -225,6 +234,7 @@ impl Listing {
     ) -> Result<()> {
         let names = node.names()?;
         let node = Arc::new(node);
+        let mut paths = node.path().entries(take(&mut found.rows().used));
         for listed in names.iter() {
             let name = listed.name;
             // Its turn comes later, so that a wide directory does not hold all of its open.
@@ -234,7 +244,13 @@ impl Listing {
             }
             let rows = found.rows();
             let shown = match node.as_listed(name, listed.kind) {
-                Some(entry) => self.shown(&node, name, &entry, keep, rows),
+                Some(branch) => {
+                    let row = self.row(&node, name, paths.path(name), (branch, listed.kind));
+                    row.map(|row| {
+                        let row = rows.keep(keep, row);
+                        paths.give_back(row.map(Row::into_path).unwrap_or_default());
+                    })
+                }
                 None => node
                     .child(name)
                     .and_then(|entry| self.child(&node, name, &entry, keep, rows)),
@@ -243,6 +259,7 @@ impl Listing {
                 found.rows().problems.push(error);
             }
         }
+        found.rows().used = paths.end();
         Ok(())
     }
 
@@ -254,8 +271,14 @@ impl Listing {
         keep: Keep<'_, Row>,
         batch: &mut Batch<Row>,
     ) -> Result<()> {
-        if entry.kind().is_some() {
-            return self.shown(node, name, entry, keep, batch);
+        if let (Some(branch), Some(kind)) = (entry.provider(), entry.kind()) {
+            let path = node.path().join_into(name, take(&mut batch.used));
+            let row = self.row(node, name, path, (branch, kind))?;
+            batch.used = batch
+                .keep(keep, row)
+                .map(Row::into_path)
+                .unwrap_or_default();
+            return Ok(());
         }
         // As `ls` of the kernel's own listing: what is listed and broken is shown broken. What
         // is listed and not there is a ghost.
@@ -267,35 +290,25 @@ impl Listing {
         Ok(())
     }
 
-    fn shown(
+    fn row(
         &self,
         node: &Node<'_>,
         name: &[u8],
-        entry: &Entry<'_>,
-        keep: Keep<'_, Row>,
-        batch: &mut Batch<Row>,
-    ) -> Result<()> {
-        let path = node.path().join_into(name, take(&mut batch.used));
-        let (Some(kind), Some(branch)) = (entry.kind(), entry.provider()) else {
-            batch.keep(keep, refused(path, entry, false));
-            return Ok(());
-        };
+        path: Bytes,
+        (branch, kind): (usize, Kind),
+    ) -> Result<Row> {
         let long = match self.detail {
             Detail::Short => None,
             Detail::Long => Some(Box::new(long(node, branch, name)?)),
         };
         let layer = self.target.union.layer_id(branch).map(str::to_owned);
-        let row = Row::Shown(Shown {
+        Ok(Row::Shown(Shown {
             path,
             kind,
             branch,
             layer,
             long,
-        });
-        if let Some(Row::Shown(shown)) = batch.keep(keep, row) {
-            batch.used = shown.path;
-        }
-        Ok(())
+        }))
     }
 }
 

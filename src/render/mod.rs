@@ -79,6 +79,7 @@ pub fn render(
 }
 
 /// A bare word: ended by a NUL byte, or on a line.
+#[inline]
 fn write_word(word: &Bytes, look: Look, out: &mut impl Write) -> io::Result<()> {
     match look.format {
         Format::Null => {
@@ -90,6 +91,7 @@ fn write_word(word: &Bytes, look: Look, out: &mut impl Write) -> io::Result<()> 
 }
 
 /// A bare line: escaped for a terminal, raw for everything else.
+#[inline]
 fn write_line(word: &Bytes, look: Look, out: &mut impl Write) -> io::Result<()> {
     if look.is_terminal {
         writeln!(out, "{}", escape(word.as_bytes()))
