@@ -6,12 +6,13 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use layerctl::bytes::Bytes;
@@ -29,21 +30,22 @@ const BINARY: &str = env!("CARGO_BIN_EXE_layerctl");
 /// A section of what is measured.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 7] = [
     ("walks", walks),
     ("wide", wide),
     ("which", which),
     ("growth", growth),
+    ("engines", engines),
     ("stores", stores),
     ("start", start),
 ];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, root, verb] = arguments.as_slice()
-        && mode == "peak"
-    {
-        return print_peak(Path::new(root), verb);
+    match arguments.as_slice() {
+        [mode, root, verb] if mode == "peak" => return print_peak(Path::new(root), verb),
+        [mode, home, engine] if mode == "engine" => return print_engine(Path::new(home), engine),
+        _ => {}
     }
     let is_wanted = |name: &str| {
         let mut named = arguments
@@ -284,25 +286,33 @@ fn which() {
     }
 }
 
-/// An image in twenty layers, and a container that changes and adds files.
-fn image(home: &Path, files: usize, changes: usize) -> String {
-    const LAYERS: usize = 20;
-    const IN_DIRECTORY: usize = 100;
-    let place = |file: usize| {
-        let directory = file / IN_DIRECTORY;
-        format!("usr/d{}/e{}/file{file}", directory / 100, directory % 100)
-    };
-    for file in 0..files {
-        let layer = file / IN_DIRECTORY % LAYERS;
-        make(&home.join(format!("layer{layer}")).join(place(file)));
-    }
-    // One change in two is of a file of the image. There are no more of them than in half of it.
+/// Files are in directories of so many.
+const IN_DIRECTORY: usize = 100;
+
+/// Where a file of an image is.
+fn place(file: usize) -> String {
+    let directory = file / IN_DIRECTORY;
+    format!("usr/d{}/e{}/file{file}", directory / 100, directory % 100)
+}
+
+/// One change in two is of a file of the image. There are no more of them than in half of it.
+fn change(home: &Path, changes: usize) {
     for change in 0..changes {
-        make(&home.join("container").join(match change % 2 {
+        make(&home.join(match change % 2 {
             0 => place(change),
             _ => format!("{}-new", place(change)),
         }));
     }
+}
+
+/// An image in twenty layers, and a container that changes and adds files.
+fn image(home: &Path, files: usize, changes: usize) -> String {
+    const LAYERS: usize = 20;
+    for file in 0..files {
+        let layer = file / IN_DIRECTORY % LAYERS;
+        make(&home.join(format!("layer{layer}")).join(place(file)));
+    }
+    change(&home.join("container"), changes);
     let at = home.display();
     let lower: Vec<String> = (0..LAYERS)
         .rev()
@@ -320,6 +330,192 @@ fn growth() {
         let costs = (0..5).map(|_| cost(|| report(&spelled, "changes", 1)).cpu.as_secs_f64());
         let cpu = median(costs.collect());
         println!("  {changes:<8} {files:<12} {:.0} ms", cpu * 1000.0);
+    }
+}
+
+/// `changes` beside what engines say of the same container, where they are installed: each in
+/// namespaces of its own, which end with it.
+fn engines() {
+    println!("  engine   its diff   changes   (wall; 100,000 changes, an image of 500,000 files)");
+    let own = std::env::current_exe().expect("this program");
+    for engine in ["docker", "podman"] {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .arg(&own)
+            .arg("engine")
+            .arg(home.path())
+            .arg(engine);
+        let output = command.output().expect("unshare");
+        let said = match output.status.success() {
+            true => output.stdout,
+            false => output.stderr,
+        };
+        let said = String::from_utf8_lossy(&said);
+        match output.status.success() {
+            true => print!("{said}"),
+            false => println!("  {engine:<8} not measured: {}", said.trim()),
+        }
+    }
+}
+
+/// An engine with a store of its own.
+struct Engine {
+    program: &'static str,
+    options: Vec<OsString>,
+    /// How layerctl is told of the store.
+    store: [OsString; 2],
+    daemon: Option<Child>,
+}
+
+impl Engine {
+    fn docker(home: &Path) -> Engine {
+        let option = |name: &str, at: &str| {
+            let mut option = OsString::from(name);
+            option.push(home.join(at));
+            option
+        };
+        let config = r#"{"features":{"containerd-snapshotter":false}}"#;
+        fs::write(home.join("daemon.json"), config).expect("a file");
+        let log = File::create(home.join("log")).expect("a file");
+        let daemon = Command::new("dockerd")
+            .arg(option("--config-file=", "daemon.json"))
+            .arg(option("--data-root=", "store"))
+            .arg(option("--exec-root=", "exec"))
+            .arg(option("--pidfile=", "pid"))
+            .arg(option("--host=unix://", "socket"))
+            .args(["--storage-driver=overlay2", "--bridge=none"])
+            .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let daemon = daemon.unwrap_or_else(|error| fail(&format!("dockerd: {error}")));
+        let engine = Engine {
+            program: "docker",
+            options: vec![option("--host=unix://", "socket")],
+            store: ["--docker-root".into(), home.join("store").into()],
+            daemon: Some(daemon),
+        };
+        let ends = Instant::now() + Duration::from_secs(60);
+        while !engine
+            .command(&["version"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+        {
+            if Instant::now() > ends {
+                fail("dockerd did not start");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        engine
+    }
+
+    fn podman(home: &Path) -> Engine {
+        let mut options: Vec<OsString> = Vec::new();
+        for (option, at) in [
+            ("--root", "store"),
+            ("--runroot", "run"),
+            ("--tmpdir", "tmp"),
+        ] {
+            options.extend([option.into(), home.join(at).into()]);
+        }
+        options.extend(["--storage-driver", "overlay", "--events-backend", "none"].map(Into::into));
+        Engine {
+            program: "podman",
+            options,
+            store: ["--storage-root".into(), home.join("store").into()],
+            daemon: None,
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        command.args(&self.options).args(arguments);
+        command
+    }
+}
+
+/// Runs something to its end, and gives what it says and how long it took, in seconds.
+fn run(command: &mut Command) -> (String, f64) {
+    let clock = Instant::now();
+    let output = command.output();
+    let time = clock.elapsed().as_secs_f64();
+    let output = output.unwrap_or_else(|error| fail(&format!("{command:?}: {error}")));
+    if !output.status.success() {
+        fail(&String::from_utf8_lossy(&output.stderr));
+    }
+    (String::from_utf8_lossy(&output.stdout).into_owned(), time)
+}
+
+fn fail(why: &str) -> ! {
+    eprintln!("{why}");
+    std::process::exit(1)
+}
+
+/// Makes an image and a container, and asks the engine and layerctl what was changed.
+fn print_engine(home: &Path, engine: &str) {
+    let engine = match engine {
+        "docker" => Engine::docker(home),
+        _ => Engine::podman(home),
+    };
+    let image = home.join("image");
+    (0..500_000).for_each(|file| make(&image.join(place(file))));
+    let mut tar = Command::new("tar")
+        .arg("-C")
+        .arg(&image)
+        .args(["-cf", "-", "."])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| fail(&format!("tar: {error}")));
+    let archive = tar.stdout.take().expect("a pipe");
+    run(engine.command(&["import", "-", "bench:1"]).stdin(archive));
+    tar.wait().expect("our own process");
+    run(&mut engine.command(&[
+        "create",
+        "--name",
+        "changed",
+        "--network",
+        "none",
+        "bench:1",
+        "/x",
+    ]));
+    let asked = [
+        "inspect",
+        "--format",
+        "{{.GraphDriver.Data.UpperDir}}",
+        "changed",
+    ];
+    let (upper, _) = run(&mut engine.command(&asked));
+    change(Path::new(upper.trim()), 100_000);
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (diff, time) = run(&mut engine.command(&["diff", "changed"]));
+        theirs.push(time);
+        let (changes, time) = run(Command::new(BINARY)
+            .args(&engine.store)
+            .args(["changes", "changed"]));
+        ours.push(time);
+        let sorted = |text: &str| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        if sorted(&diff) != sorted(&changes) {
+            fail(&format!(
+                "{} lines, not {}",
+                changes.lines().count(),
+                diff.lines().count()
+            ));
+        }
+    }
+    let (theirs, ours) = (median(theirs), median(ours));
+    println!("  {:<8} {theirs:<10.2} {ours:.2}", engine.program);
+    if let Some(mut daemon) = engine.daemon {
+        daemon
+            .kill()
+            .and_then(|()| daemon.wait())
+            .expect("our own process");
     }
 }
 

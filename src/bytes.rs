@@ -28,7 +28,8 @@ impl Bytes {
 
     /// `self` and `name` with one slash between them.
     pub fn join(&self, name: &[u8]) -> Bytes {
-        self.join_into(name, Bytes::default())
+        let length = self.0.len() + 1 + name.len();
+        self.join_into(name, Bytes(Vec::with_capacity(length)))
     }
 
     /// The same, in memory that is not used any more.
