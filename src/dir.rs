@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
@@ -310,7 +310,7 @@ impl Dir {
                     told => told,
                 };
                 if let Some(kind) = kind {
-                    reading.push(name, kind);
+                    reading.push(name, kind)?;
                 }
             }
             if is_last && raw.is_buffer_empty() {
@@ -486,8 +486,11 @@ fn without_atime<T>(flags: OFlags, open: impl Fn(OFlags) -> Result<T, Errno>) ->
 mod budget {
     use super::*;
 
-    /// How many descriptors a thread may need that cannot be parked meanwhile.
-    const EACH: usize = 4;
+    const LIMIT_MIN: usize = 4;
+    const LIMIT_MAX: usize = 4096;
+    /// How many descriptors a thread may need that cannot be parked meanwhile, and its part of
+    /// what is open all the time.
+    const EACH: usize = 6;
     /// How often it is tried to open something where others have all that can be open.
     const TRIES: usize = 1000;
 
@@ -495,24 +498,37 @@ mod budget {
     /// Those that may be parked, oldest first: what was opened when half of the limit was reached.
     /// Few walks ever do.
     static QUEUE: Mutex<VecDeque<Weak<Inner>>> = Mutex::new(VecDeque::new());
-    /// Three quarters of what the process may open; the rest is for everything else.
-    static LIMIT: LazyLock<usize> = LazyLock::new(|| {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        let soft = usize::try_from(limit.current.unwrap_or(1024)).unwrap_or(1024);
-        (soft / 4 * 3).clamp(16, 4096)
-    });
+    /// How many more descriptors the process could open when the first directory was.
+    static FREE: OnceLock<usize> = OnceLock::new();
+
+    /// `first` is the number of the first descriptor that is opened: the lowest that is free. Those
+    /// below it are somebody else's, and are mostly all that are.
+    fn free(first: impl FnOnce() -> usize) -> usize {
+        *FREE.get_or_init(|| {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+            let soft = usize::try_from(limit.current.unwrap_or(1024)).unwrap_or(1024);
+            soft.saturating_sub(first())
+        })
+    }
 
     pub fn opened(inner: &Arc<Inner>) {
+        let free = free(|| {
+            let fd = inner.fd.read().unwrap_or_else(PoisonError::into_inner);
+            let number = fd.as_ref().map(|fd| fd.as_raw_fd());
+            number.and_then(|fd| usize::try_from(fd).ok()).unwrap_or(0)
+        });
+        // The rest is for everything else.
+        let limit = (free / 4 * 3).clamp(LIMIT_MIN, LIMIT_MAX);
         let open = OPEN.fetch_add(1, Ordering::Relaxed);
-        if open < *LIMIT / 2 {
+        if open < limit / 2 {
             return;
         }
         let mut queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
-        if open >= *LIMIT {
+        if open >= limit {
             park_oldest(&mut queue);
         }
         queue.push_back(Arc::downgrade(inner));
-        if queue.len() > 4 * *LIMIT {
+        if queue.len() > 4 * limit {
             queue.retain(|weak| weak.strong_count() > 0);
         }
     }
@@ -521,8 +537,8 @@ mod budget {
         OPEN.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Opens something. Where the process may open no more - others of its descriptors are not
-    /// counted here - a directory is parked for it.
+    /// Opens something. Where the process may open no more, a directory is parked for it: what is
+    /// counted here is not all that is open.
     pub fn with_room<T>(open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         for _ in 0..TRIES {
             match open() {
@@ -559,9 +575,9 @@ mod budget {
         parked
     }
 
-    /// How many threads can have what each needs open at a time.
+    /// How many threads can have what each needs open at a time, and one in any case.
     pub fn threads() -> usize {
-        *LIMIT / EACH
+        (free(|| 3) / EACH).max(1)
     }
 
     enum Parked {
@@ -681,10 +697,12 @@ const ENTRIES: usize = 32 * 1024;
 const KEPT_MAX: usize = 4096;
 
 impl Reading {
-    fn push(&mut self, name: &[u8], kind: Kind) {
+    /// # Errors
+    /// `ENOMEM` for 4 GiB of names in one directory.
+    fn push(&mut self, name: &[u8], kind: Kind) -> Result<(), Errno> {
         let (Ok(start), Ok(len)) = (u32::try_from(self.bytes.len()), u16::try_from(name.len()))
         else {
-            return; // 4 GiB of names in one directory
+            return Err(Errno::NOMEM);
         };
         self.bytes.extend_from_slice(name);
         self.entries.push(Listed {
@@ -693,6 +711,7 @@ impl Reading {
             len,
             kind,
         });
+        Ok(())
     }
 
     fn names(&mut self) -> Names {
@@ -835,7 +854,9 @@ mod tests {
             questions in prop::collection::vec(("[ab]{0,9}", "[abd]{1,10}"), 0..60),
         ) {
             let mut reading = Reading::default();
-            names.iter().for_each(|name| reading.push(name.as_bytes(), Kind::File));
+            for name in &names {
+                reading.push(name.as_bytes(), Kind::File).unwrap();
+            }
             let listing = reading.names();
             let mut sorted = names.clone();
             sorted.sort();

@@ -268,8 +268,7 @@ impl Stack {
     /// # Errors
     /// A directory on the way that cannot be searched.
     pub fn version(&self, branch: usize, path: &Bytes) -> Result<Option<Stat>> {
-        // What is left of a path that ended early may still climb; no branch is left that way.
-        if path.components().any(|part| part == b"..") {
+        if climbs(path) {
             return Ok(None);
         }
         let fail = |errno| Error::io(self.on_host(branch, path), errno);
@@ -291,6 +290,9 @@ impl Stack {
     /// # Errors
     /// A directory on the way that cannot be searched.
     pub fn whiteout(&self, branch: usize, path: &Bytes) -> Result<Option<Cut>> {
+        if climbs(path) {
+            return Ok(None);
+        }
         let Some(dir) = self.dir_at(branch, &path.parent())? else {
             return Ok(None);
         };
@@ -313,6 +315,9 @@ impl Stack {
         let Ok(root) = &self.branches[branch].dir else {
             return Ok(None);
         };
+        if climbs(path) {
+            return Ok(None);
+        }
         let mut dir = root.clone();
         for name in path.components() {
             dir = match dir.child(name, Access::Lookup) {
@@ -330,6 +335,11 @@ impl Stack {
     pub fn on_host(&self, branch: usize, path: &Bytes) -> Bytes {
         self.branches[branch].path.join_path(path)
     }
+}
+
+/// What is left of a path that ended early may still climb; no branch is left that way.
+fn climbs(path: &Bytes) -> bool {
+    path.components().any(|part| part == b"..")
 }
 
 /// One place of the merged view: the directories that are merged there, topmost first.

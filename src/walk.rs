@@ -77,7 +77,7 @@ impl<P, B: Rows> Found<'_, P, B> {
     /// Rows that count only if there are others here, or below. They are the first.
     pub fn heading(&mut self, rows: B) {
         self.out.cut();
-        self.out.pieces.push(Piece::Open(rows));
+        self.out.push(Piece::Open(rows));
         self.has_heading = true;
     }
 }
@@ -111,20 +111,27 @@ const PIECES: usize = 256;
 impl<B: Rows> Out<B> {
     fn cut(&mut self) {
         // Once there was much, there will be again.
-        let size = self.now.size();
-        let next = match size >= BUNDLE {
+        let next = match self.now.size() >= BUNDLE {
             true => B::with_room_for(&self.now),
             false => B::default(),
         };
-        self.size += size;
-        self.pieces.push(Piece::Rows(replace(&mut self.now, next)));
+        let now = replace(&mut self.now, next);
+        self.push(Piece::Rows(now));
+    }
+
+    fn push(&mut self, piece: Piece<B>) {
+        self.size += size_of::<Piece<B>>();
+        if let Piece::Rows(rows) | Piece::Open(rows) = &piece {
+            self.size += rows.size();
+        }
+        self.pieces.push(piece);
     }
 
     /// Everything below a place was found; these rows are next.
     fn end(&mut self, closes: bool, after: B) {
         if closes {
             self.cut();
-            self.pieces.push(Piece::Close);
+            self.push(Piece::Close);
         }
         self.now.append(after);
     }
@@ -500,7 +507,9 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
     fn work(&self) {
         let mut state = self.lock();
         while !self.is_over() {
-            let part = state.queue.front().copied();
+            // What is to be given next is never left in the queue by who gives.
+            let has_room = state.waiting <= WAITING_MAX;
+            let part = state.queue.front().copied().filter(|_| has_room);
             let walk = part.and_then(|part| Some((part, self.dequeue(&mut state, part)?)));
             let Some((part, mut walk)) = walk else {
                 state = self.wait_for_work(state);
@@ -815,49 +824,93 @@ mod tests {
         }
     }
 
+    fn tree(name: u32, below: Vec<Tree>) -> Tree {
+        Tree {
+            name,
+            is_quiet: false,
+            below,
+        }
+    }
+
+    /// How many rows more were found than given, at most, where whoever is given them is slow.
+    fn most_waiting<'t>(tree: &'t Tree, threads: usize) -> usize {
+        let (found, mut given, mut most) = (AtomicIsize::new(0), 0, 0);
+        let counted = |tree: &'t Tree, into: &mut Found<'_, _, _>| {
+            found.fetch_add(1 + tree.below.len() as isize, Ordering::Relaxed);
+            visit(tree, into);
+        };
+        let threads = NonZeroUsize::new(threads).unwrap();
+        let _ = walk_all(threads, tree, &counted, |rows| {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+            given += rows.len() as isize;
+            most = most.max(found.load(Ordering::Relaxed) - given);
+            ControlFlow::Continue(())
+        });
+        most as usize
+    }
+
+    /// How many rows may wait for so many threads: each has as much as a bundle at hand.
+    fn waiting_max(threads: usize) -> usize {
+        (WAITING_MAX + 2 * (threads + 1) * BUNDLE) / size_of::<u32>()
+    }
+
     #[test]
     fn a_reader_that_is_slow_is_not_left_far_behind() {
-        let leaf = |name| Tree {
-            name,
-            is_quiet: false,
-            below: Vec::new(),
-        };
-        let branch = |name| Tree {
-            name,
-            is_quiet: false,
-            below: (0..200).map(leaf).collect(),
-        };
-        let tree = Tree {
-            name: 0,
-            is_quiet: false,
-            below: (0..200).map(branch).collect(),
-        };
+        let branch = |name| tree(name, (0..200).map(|name| tree(name, Vec::new())).collect());
+        let wide = tree(0, (0..200).map(branch).collect());
+        // What is found of the siblings is little each, and much together.
+        const LEVELS: u32 = 400;
+        let sibling = |name| tree(name, (0..100).map(|name| tree(name, Vec::new())).collect());
+        let chain = (0..LEVELS).fold(tree(0, Vec::new()), |below, level| {
+            tree(level, vec![below, sibling(level)])
+        });
         for threads in [2, 4] {
-            let (found, mut given, mut most) = (AtomicIsize::new(0), 0, 0);
-            let counted = |tree, into: &mut Found<'_, _, _>| {
-                // One row for it, and one behind it.
-                found.fetch_add(2, Ordering::Relaxed);
-                visit(tree, into);
-            };
-            let _ = walk_all(
-                NonZeroUsize::new(threads).unwrap(),
-                &tree,
-                &counted,
-                |rows| {
-                    std::thread::sleep(std::time::Duration::from_micros(500));
-                    given += rows.len() as isize;
-                    most = most.max(found.load(Ordering::Relaxed) - given);
-                    ControlFlow::Continue(())
-                },
-            );
-            // Each thread has as much as a bundle at hand.
-            let bytes = WAITING_MAX + 2 * (threads + 1) * BUNDLE;
-            let rows = bytes / size_of::<u32>();
+            let most = most_waiting(&wide, threads);
+            // Of what is being walked, the rows behind each place wait, too.
             assert!(
-                most as usize <= rows,
-                "{most} of {rows} with {threads} threads"
+                most <= waiting_max(threads) + 200,
+                "{most} with {threads} threads"
+            );
+            let most = most_waiting(&chain, threads);
+            let behind = 2 * LEVELS as usize;
+            assert!(
+                most <= waiting_max(threads) + behind,
+                "{most} with {threads} threads"
             );
         }
+    }
+
+    #[test]
+    fn headings_of_nothing_do_not_gather() {
+        // Each is counted when it is found, and never given.
+        let quiet = |name| Tree {
+            name,
+            is_quiet: true,
+            below: Vec::new(),
+        };
+        let (found, mut calls, mut most) = (AtomicIsize::new(0), 0, 0);
+        let counted = |tree, into: &mut Found<'_, _, _>| {
+            let tree: &Tree = tree;
+            found.fetch_add(1, Ordering::Relaxed);
+            if tree.is_quiet {
+                into.heading(vec![tree.name]);
+            } else {
+                tree.below.iter().for_each(|below| into.place(below));
+            }
+        };
+        let tree = tree(0, (0..20_000).map(quiet).collect());
+        let _ = walk_all(NonZeroUsize::new(4).unwrap(), &tree, &counted, |_| {
+            // Twice for each: before the heading and behind it.
+            if calls % 64 == 0 {
+                std::thread::sleep(std::time::Duration::from_micros(500));
+            }
+            calls += 1;
+            most = most.max(found.load(Ordering::Relaxed) - calls / 2);
+            ControlFlow::Continue(())
+        });
+        let bytes = WAITING_MAX + 2 * 5 * BUNDLE;
+        let places = bytes / (3 * size_of::<Piece<Vec<u32>>>());
+        assert!(most as usize <= places, "{most} of {places}");
     }
 
     #[test]

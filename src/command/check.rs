@@ -276,8 +276,8 @@ impl<'s> InListing<'_, 's> {
             Some(Mark::Whiteout(hidden)) => {
                 let path = node.path().join(hidden);
                 if hidden != name && listing.kind(hidden).is_some() {
-                    let answer = match node.child(hidden) {
-                        Ok(Entry::Broken { .. }) => "the name answers EIO",
+                    let answer = match node.child(hidden)? {
+                        Entry::Broken { .. } => "the name answers EIO",
                         _ => "the whiteout wins",
                     };
                     report(

@@ -217,7 +217,9 @@ impl Listing {
             }
             Place::Child(node, name) => {
                 let entry = node.child(&name)?;
-                self.child(&node, &name, &entry, keep, found.rows())?;
+                // Of one that cannot be shown in full the children are shown all the same.
+                let shown = self.child(&node, &name, &entry, keep, found.rows());
+                found.rows().problems.extend(shown.err());
                 match (entry, self.depth) {
                     (Entry::Dir(node), Depth::Recursive) => self.children(node, keep, found),
                     _ => Ok(()),
