@@ -348,14 +348,12 @@ fn engines() {
             .arg(home.path())
             .arg(engine);
         let output = command.output().expect("unshare");
-        let said = match output.status.success() {
-            true => output.stdout,
-            false => output.stderr,
-        };
-        let said = String::from_utf8_lossy(&said);
         match output.status.success() {
-            true => print!("{said}"),
-            false => println!("  {engine:<8} not measured: {}", said.trim()),
+            true => print!("{}", String::from_utf8_lossy(&output.stdout)),
+            false => {
+                let why = String::from_utf8_lossy(&output.stderr);
+                println!("  {engine:<8} not measured: {}", why.trim());
+            }
         }
     }
 }

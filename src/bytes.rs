@@ -28,8 +28,7 @@ impl Bytes {
 
     /// `self` and `name` with one slash between them.
     pub fn join(&self, name: &[u8]) -> Bytes {
-        let length = self.0.len() + 1 + name.len();
-        self.join_into(name, Bytes(Vec::with_capacity(length)))
+        self.join_into(name, Bytes::default())
     }
 
     /// The same, in memory that is not used any more.

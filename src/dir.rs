@@ -412,11 +412,6 @@ impl Drop for Inner {
     }
 }
 
-/// How many threads can look at directories at the same time, as far as open files go.
-pub fn threads_max() -> usize {
-    budget::threads()
-}
-
 /// Whether the kernel tells this process of `trusted.*` attributes: it takes the right to
 /// administer the machine, not just a user namespace.
 pub fn reads_trusted_attributes() -> bool {
@@ -481,6 +476,8 @@ fn without_atime<T>(flags: OFlags, open: impl Fn(OFlags) -> Result<T, Errno>) ->
         result => result,
     }
 }
+
+pub use budget::threads_max;
 
 /// How many directories may be open at once, and which is parked next.
 mod budget {
@@ -575,8 +572,10 @@ mod budget {
         parked
     }
 
-    /// How many threads can have what each needs open at a time, and one in any case.
-    pub fn threads() -> usize {
+    /// How many threads can look at directories at the same time, as far as open files go; one in
+    /// any case.
+    pub fn threads_max() -> usize {
+        // Before any is open, all but the standard three are free.
         (free(|| 3) / EACH).max(1)
     }
 

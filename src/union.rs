@@ -939,8 +939,7 @@ impl<'s> Node<'s> {
     /// # Errors
     /// A directory that cannot be listed.
     pub fn names(&self) -> Result<Listing> {
-        let mut sources: SmallVec<[(Arc<Names>, Grammar); 1]> =
-            SmallVec::with_capacity(self.parts.len());
+        let mut sources = Sources::with_capacity(self.parts.len());
         for part in &self.parts {
             let grammar = self.stack.branches[part.branch].grammar;
             sources.push((self.read_part(part)?, grammar));
@@ -1069,10 +1068,13 @@ impl<'s> Node<'s> {
     }
 }
 
+/// The listings of a place, and how each is to be read.
+type Sources = SmallVec<[(Arc<Names>, Grammar); 1]>;
+
 /// The names of a place, of all branches there.
 #[derive(Debug)]
 pub struct Listing {
-    sources: SmallVec<[(Arc<Names>, Grammar); 1]>,
+    sources: Sources,
     /// Which source, and where in it, if there are several.
     order: Vec<(usize, usize)>,
 }
@@ -1104,25 +1106,21 @@ impl Listing {
         };
         std::iter::from_fn(move || {
             loop {
-                if let Some((names, grammar)) = single {
-                    let (name, kind) = names.get(at)?;
-                    at += 1;
-                    if grammar.hides_entry(name) {
-                        continue;
+                let (name, kind, grammar) = match single {
+                    Some((names, grammar)) => {
+                        let (name, kind) = names.get(at)?;
+                        (name, kind, grammar)
                     }
-                    return Some(Listed {
-                        name,
-                        kind,
-                        could_be_directory: kind == Kind::Directory,
-                    });
-                }
-                let (name, kind, grammar) = self.get(at)?;
+                    None => self.get(at)?,
+                };
                 at += 1;
                 if grammar.hides_entry(name) {
                     continue;
                 }
                 let mut could_be_directory = kind == Kind::Directory;
-                while let Some((next, kind, grammar)) = self.get(at)
+                // Of several sources some may list it, too.
+                while single.is_none()
+                    && let Some((next, kind, grammar)) = self.get(at)
                     && next == name
                     && !grammar.hides_entry(next)
                 {

@@ -803,16 +803,7 @@ mod tests {
 
     #[test]
     fn enough_is_enough() {
-        let leaf = |name| Tree {
-            name,
-            is_quiet: false,
-            below: Vec::new(),
-        };
-        let tree = Tree {
-            name: 0,
-            is_quiet: false,
-            below: (1..100_000).map(leaf).collect(),
-        };
+        let tree = tree(0, leaves(1..100_000));
         for threads in [1, 2, 8] {
             let mut count = 0;
             let ended = walk_all(NonZeroUsize::new(threads).unwrap(), &tree, &visit, |rows| {
@@ -830,6 +821,10 @@ mod tests {
             is_quiet: false,
             below,
         }
+    }
+
+    fn leaves(names: std::ops::Range<u32>) -> Vec<Tree> {
+        names.map(|name| tree(name, Vec::new())).collect()
     }
 
     /// How many rows more were found than given, at most, where whoever is given them is slow.
@@ -856,11 +851,11 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_slow_is_not_left_far_behind() {
-        let branch = |name| tree(name, (0..200).map(|name| tree(name, Vec::new())).collect());
+        let branch = |name| tree(name, leaves(0..200));
         let wide = tree(0, (0..200).map(branch).collect());
         // What is found of the siblings is little each, and much together.
         const LEVELS: u32 = 400;
-        let sibling = |name| tree(name, (0..100).map(|name| tree(name, Vec::new())).collect());
+        let sibling = |name| tree(name, leaves(0..100));
         let chain = (0..LEVELS).fold(tree(0, Vec::new()), |below, level| {
             tree(level, vec![below, sibling(level)])
         });

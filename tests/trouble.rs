@@ -481,16 +481,21 @@ fn trees_deeper_than_a_path_or_the_open_files_may_be_are_walked() {
         (&["whiteouts"], 0),
         (&["check"], 0),
     ] {
-        // The limit is a shell's to set: std has no call for it.
-        let mut command = Command::new("/bin/sh");
-        command
-            .env_clear()
-            .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"])
-            .arg(env!("CARGO_BIN_EXE_layerctl"))
-            .args(run::jsonl(&host.root, verb.iter().chain(&[STACK])));
+        let mut command = limited("/bin/sh", "ulimit -n 64");
+        command.args(run::jsonl(&host.root, verb.iter().chain(&[STACK])));
         let output = run::run(&mut command).exits(0);
         assert_eq!(output.rows().len(), rows, "{verb:?}");
     }
+}
+
+/// The binary within limits, which are a shell's to set: std has no call for it.
+fn limited(shell: &str, limit: &str) -> Command {
+    let mut command = Command::new(shell);
+    command
+        .env_clear()
+        .args(["-c", &format!("{limit} && exec \"$@\""), "sh"])
+        .arg(env!("CARGO_BIN_EXE_layerctl"));
+    command
 }
 
 #[test]
@@ -501,12 +506,8 @@ fn threads_share_the_few_files_that_may_be_open() {
         host.file(format!("/up/{top}/{chain}file"), "");
     }
     let ask = |shell: &str, limit: &str, threads: &str| {
-        let mut command = Command::new(shell);
-        command
-            .env_clear()
-            .args(["-c", &format!("{limit} && exec \"$@\""), "sh"])
-            .arg(env!("CARGO_BIN_EXE_layerctl"))
-            .args(run::jsonl(&host.root, ["-j", threads, "ls", "-R", STACK]));
+        let mut command = limited(shell, limit);
+        command.args(run::jsonl(&host.root, ["-j", threads, "ls", "-R", STACK]));
         run::run(&mut command).exits(0).stdout
     };
     let alone = ask("/bin/sh", "true", "1");
@@ -567,11 +568,8 @@ fn what_may_not_be_read_is_said_and_the_rest_is_answered() {
         .file("/up/z/.wh.y", "")
         .file("/low/z/y", "")
         .file("/low/closed/x", "");
-    let set_mode = |path: &str, mode| {
-        fs::set_permissions(host.at(path), fs::Permissions::from_mode(mode)).expect("our own")
-    };
-    set_mode("/", 0o755);
-    set_mode("/up/closed", 0o000);
+    set_mode(&host, "/", 0o755);
+    set_mode(&host, "/up/closed", 0o000);
     let program = Ordinary::program(&host);
     for (verb, path, known) in [
         (&["ls", "-R"][..], "/up/closed", vec!["/a", "/z"]),
@@ -606,7 +604,7 @@ fn what_may_not_be_read_is_said_and_the_rest_is_answered() {
             );
         }
     }
-    set_mode("/up/closed", 0o755);
+    set_mode(&host, "/up/closed", 0o755);
 }
 
 #[test]
@@ -626,13 +624,10 @@ fn an_entry_that_cannot_be_asked_leaves_its_neighbours() {
             return crate::lab::skip(&format!("no attributes on this file system: {errno}"));
         }
     }
-    let set_mode = |path: &str, mode| {
-        fs::set_permissions(host.at(path), fs::Permissions::from_mode(mode)).expect("our own")
-    };
-    set_mode("/", 0o755);
+    set_mode(&host, "/", 0o755);
     // Whether an empty file is a whiteout its attribute says, which only readers are told of.
-    set_mode("/up/b", 0o000);
-    set_mode("/up/z/b", 0o000);
+    set_mode(&host, "/up/b", 0o000);
+    set_mode(&host, "/up/z/b", 0o000);
     let program = Ordinary::program(&host);
     let stack = "lowerdir=/low,upperdir=/up,userxattr";
     for (verb, stack) in [
@@ -653,6 +648,10 @@ fn an_entry_that_cannot_be_asked_leaves_its_neighbours() {
         let paths: Vec<&str> = rows.iter().map(|row| text(row, "path")).collect();
         assert_eq!(paths, ["/w", "/z/w"], "{verb}");
     }
+}
+
+fn set_mode(host: &Host, path: &str, mode: u32) {
+    fs::set_permissions(host.at(path), fs::Permissions::from_mode(mode)).expect("our own");
 }
 
 /// The binary as a user runs it who may not read everything.
@@ -801,55 +800,45 @@ fn a_closed_pipe_is_quiet() {
         &["--help"],
         &["completions", "bash"],
     ] {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
         let host = Host::fixture("blog-host");
         let mut command = run::command();
-        command
-            .arg("--root")
-            .arg(&host.root)
-            .args(arguments)
-            .stdout(writer);
-        command.stderr(std::process::Stdio::piped());
-        let output = command
-            .spawn()
-            .and_then(std::process::Child::wait_with_output)
-            .expect("layerctl was built");
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+        command.arg("--root").arg(&host.root).args(arguments);
+        let (status, said) = with_a_closed_pipe(&mut command);
+        assert_eq!(status, Some(0), "{arguments:?}");
+        assert_eq!(said, "", "{arguments:?}");
     }
+}
+
+/// The exit status where nobody reads the answer, and what is said beside it.
+fn with_a_closed_pipe(command: &mut Command) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = command
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .and_then(std::process::Child::wait_with_output)
+        .expect("layerctl was built");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
 }
 
 #[test]
 fn what_went_wrong_is_said_though_the_pipe_is_closed() {
     let host = two_branches();
     host.file("/up/a", "").dir("/up/closed");
-    let set_mode = |path: &str, mode| {
-        fs::set_permissions(host.at(path), fs::Permissions::from_mode(mode)).expect("our own")
-    };
-    set_mode("/", 0o755);
-    set_mode("/up/closed", 0o000);
+    set_mode(&host, "/", 0o755);
+    set_mode(&host, "/up/closed", 0o000);
     let program = Ordinary::program(&host);
     // The one is found before anything is shown, the other while it is.
     for (stack, what) in [("br:/up=rw:/gone=ro", "/gone"), (STACK, "/up/closed")] {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
         let mut command = program.command();
-        command
-            .arg("--root")
-            .arg(&host.root)
-            .args(["-q", "ls", "-R", stack])
-            .stdout(writer)
-            .stderr(std::process::Stdio::piped());
-        let output = command
-            .spawn()
-            .and_then(std::process::Child::wait_with_output)
-            .expect("layerctl was built");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        command.arg("--root").arg(&host.root);
+        let (status, said) = with_a_closed_pipe(command.args(["-q", "ls", "-R", stack]));
+        assert_eq!(status, Some(2), "{said}");
         assert!(said.contains(what), "{said}");
     }
-    set_mode("/up/closed", 0o755);
+    set_mode(&host, "/up/closed", 0o755);
 }
 
 #[test]

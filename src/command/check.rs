@@ -197,155 +197,128 @@ fn in_directory<'s>(
     };
     let node = Arc::new(node);
     for (name, kind) in listing.iter() {
-        let entry = InListing {
-            node: &node,
-            listing: &listing,
-            name,
-            kind,
-        };
-        if let Err(error) = entry.check(is_root, branch, found) {
+        if let Err(error) = entry(&node, &listing, (name, kind), is_root, branch, found) {
             found.rows().push(Err(error));
         }
     }
     Ok(())
 }
 
-/// An entry of a branch's directory.
-struct InListing<'e, 's> {
-    node: &'e Arc<Node<'s>>,
-    listing: &'e Names,
-    name: &'e [u8],
-    kind: Kind,
-}
-
-impl<'s> InListing<'_, 's> {
-    fn check(
-        &self,
-        is_root: bool,
-        branch: usize,
-        found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
-    ) -> Result<()> {
-        let InListing {
-            node,
-            listing,
-            name,
-            kind,
-        } = *self;
-        let permission = &node.stack().branches[branch].permission;
-        let grammar = node.stack().branches[branch].grammar;
-        let mut report = |finding, path: Bytes, means: String| {
-            found.rows().push(Ok(Row {
-                union: None,
-                finding,
-                branch,
-                path,
-                entry: node.path().join(name),
-                means,
-            }));
-        };
-        match node.mark(branch, name)? {
-            Some(mark) if !grammar.honours_marks() => {
-                let path = match mark {
-                    Mark::Whiteout(hidden) => node.path().join(hidden),
-                    Mark::Opaque => node.path().clone(),
-                };
-                report(
-                    Finding::NoEffect,
-                    path,
-                    format!("marks do not count in a {permission} branch"),
-                );
-            }
-            Some(Mark::Opaque) if is_root => report(
+/// One entry of a branch's directory.
+fn entry<'s>(
+    node: &Arc<Node<'s>>,
+    listing: &Names,
+    (name, kind): (&[u8], Kind),
+    is_root: bool,
+    branch: usize,
+    found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
+) -> Result<()> {
+    let permission = &node.stack().branches[branch].permission;
+    let grammar = node.stack().branches[branch].grammar;
+    let mut report = |finding, path: Bytes, means: String| {
+        found.rows().push(Ok(Row {
+            union: None,
+            finding,
+            branch,
+            path,
+            entry: node.path().join(name),
+            means,
+        }));
+    };
+    match node.mark(branch, name)? {
+        Some(mark) if !grammar.honours_marks() => {
+            let path = match mark {
+                Mark::Whiteout(hidden) => node.path().join(hidden),
+                Mark::Opaque => node.path().clone(),
+            };
+            report(
                 Finding::NoEffect,
-                node.path().clone(),
-                "an opaque mark in a branch's root is ignored".into(),
-            ),
-            Some(_) if kind != Kind::File && grammar == Grammar::Aufs => {
-                let (path, what) = match grammar.mark(name) {
-                    Some(Mark::Whiteout(hidden)) => {
-                        (node.path().join(hidden), "the name answers EIO")
-                    }
-                    _ => (node.path().clone(), "the directory answers EIO"),
+                path,
+                format!("marks do not count in a {permission} branch"),
+            );
+        }
+        Some(Mark::Opaque) if is_root => report(
+            Finding::NoEffect,
+            node.path().clone(),
+            "an opaque mark in a branch's root is ignored".into(),
+        ),
+        Some(_) if kind != Kind::File && grammar == Grammar::Aufs => {
+            let (path, what) = match grammar.mark(name) {
+                Some(Mark::Whiteout(hidden)) => (node.path().join(hidden), "the name answers EIO"),
+                _ => (node.path().clone(), "the directory answers EIO"),
+            };
+            report(
+                Finding::BadMark,
+                path,
+                format!("the mark is a {}, not a regular file: {what}", kind.word()),
+            );
+        }
+        Some(Mark::Whiteout(hidden)) => {
+            let path = node.path().join(hidden);
+            if hidden != name && listing.kind(hidden).is_some() {
+                let answer = match node.child(hidden)? {
+                    Entry::Broken { .. } => "the name answers EIO",
+                    _ => "the whiteout wins",
                 };
                 report(
-                    Finding::BadMark,
+                    Finding::BesideWhiteout,
                     path,
-                    format!("the mark is a {}, not a regular file: {what}", kind.word()),
+                    format!("the branch has both the name and its whiteout: {answer}"),
                 );
-            }
-            Some(Mark::Whiteout(hidden)) => {
-                let path = node.path().join(hidden);
-                if hidden != name && listing.kind(hidden).is_some() {
-                    let answer = match node.child(hidden)? {
-                        Entry::Broken { .. } => "the name answers EIO",
-                        _ => "the whiteout wins",
-                    };
+            } else {
+                let without = node.child_without_mark(hidden, branch, MarkKind::Whiteout)?;
+                // Of what was not read nobody knows whether it has the name.
+                if without.provider().is_none() && !node.stack().lost_below(branch) {
                     report(
-                        Finding::BesideWhiteout,
+                        Finding::StaleWhiteout,
                         path,
-                        format!("the branch has both the name and its whiteout: {answer}"),
+                        "nothing would show without it".into(),
                     );
-                } else {
-                    match node.child_without_mark(hidden, branch, MarkKind::Whiteout) {
-                        // Of what was not read nobody knows whether it has the name.
-                        Ok(_) if node.stack().lost_below(branch) => {}
-                        Ok(entry) if entry.provider().is_none() => report(
-                            Finding::StaleWhiteout,
-                            path,
-                            "nothing would show without it".into(),
-                        ),
-                        Ok(_) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-            Some(Mark::Opaque) => match coming_back(node, branch) {
-                Ok(names) if names.is_empty() => {}
-                Ok(names) => report(
-                    Finding::ComesBack,
-                    node.path().clone(),
-                    comes_back_words(&names),
-                ),
-                Err(error) => return Err(error),
-            },
-            None if name.starts_with(STAGING)
-                && name[STAGING.len()..].starts_with(b"layerctl-") =>
-            {
-                let means =
-                    "a restore was interrupted; what it was making can be removed".to_owned();
-                report(Finding::Leftover, node.path().join(name), means);
-            }
-            None if grammar.hides_entry(name) => {}
-            None if name.starts_with(b".layerctl-") => {
-                let means =
-                    "a restore was interrupted; what it was making can be removed".to_owned();
-                report(Finding::Leftover, node.path().join(name), means);
-            }
-            None => {
-                if kind == Kind::File
-                    && node.stack().overlay_rules().is_some()
-                    && let Entry::Broken { why, .. } = node.child(name)?
-                {
-                    let refused = refused_by(node, name, why, branch);
-                    found.rows().extend(refused.map(Ok));
-                    return Ok(());
-                }
-                if matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored)
-                    && name.len() > AUFS_NAME_MAX
-                {
-                    let means = format!(
-                        "{} bytes; the union lists it and answers ENAMETOOLONG",
-                        name.len()
-                    );
-                    report(Finding::NameTooLong, node.path().join(name), means);
-                }
-                if kind == Kind::Directory {
-                    found.place(InBranch::Name(Arc::clone(node), name.to_vec()));
                 }
             }
         }
-        Ok(())
+        Some(Mark::Opaque) => {
+            let names = coming_back(node, branch)?;
+            if !names.is_empty() {
+                report(
+                    Finding::ComesBack,
+                    node.path().clone(),
+                    comes_back_words(&names),
+                );
+            }
+        }
+        None if name.starts_with(STAGING) && name[STAGING.len()..].starts_with(b"layerctl-") => {
+            let means = "a restore was interrupted; what it was making can be removed".to_owned();
+            report(Finding::Leftover, node.path().join(name), means);
+        }
+        None if grammar.hides_entry(name) => {}
+        None if name.starts_with(b".layerctl-") => {
+            let means = "a restore was interrupted; what it was making can be removed".to_owned();
+            report(Finding::Leftover, node.path().join(name), means);
+        }
+        None => {
+            if kind == Kind::File
+                && node.stack().overlay_rules().is_some()
+                && let Entry::Broken { why, .. } = node.child(name)?
+            {
+                let refused = refused_by(node, name, why, branch);
+                found.rows().extend(refused.map(Ok));
+                return Ok(());
+            }
+            if matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored) && name.len() > AUFS_NAME_MAX
+            {
+                let means = format!(
+                    "{} bytes; the union lists it and answers ENAMETOOLONG",
+                    name.len()
+                );
+                report(Finding::NameTooLong, node.path().join(name), means);
+            }
+            if kind == Kind::Directory {
+                found.place(InBranch::Name(Arc::clone(node), name.to_vec()));
+            }
+        }
     }
+    Ok(())
 }
 
 /// What an opaque directory shows of lower branches after all, because a lower opaque directory

@@ -247,11 +247,9 @@ impl Listing {
             let rows = found.rows();
             let shown = match node.as_listed(name, listed.kind) {
                 Some(branch) => {
-                    let row = self.row(&node, name, paths.path(name), (branch, listed.kind));
-                    row.map(|row| {
-                        let row = rows.keep(keep, row);
-                        paths.give_back(row.map(Row::into_path).unwrap_or_default());
-                    })
+                    let (path, provided) = (paths.path(name), (branch, listed.kind));
+                    let used = self.shown(&node, name, path, provided, keep, rows);
+                    used.map(|used| paths.give_back(used))
                 }
                 None => node
                     .child(name)
@@ -275,11 +273,7 @@ impl Listing {
     ) -> Result<()> {
         if let (Some(branch), Some(kind)) = (entry.provider(), entry.kind()) {
             let path = node.path().join_into(name, take(&mut batch.used));
-            let row = self.row(node, name, path, (branch, kind))?;
-            batch.used = batch
-                .keep(keep, row)
-                .map(Row::into_path)
-                .unwrap_or_default();
+            batch.used = self.shown(node, name, path, (branch, kind), keep, batch)?;
             return Ok(());
         }
         // As `ls` of the kernel's own listing: what is listed and broken is shown broken. What
@@ -292,25 +286,30 @@ impl Listing {
         Ok(())
     }
 
-    fn row(
+    /// Keeps the row of a name that is shown. What comes back is memory that is not used any more.
+    fn shown(
         &self,
         node: &Node<'_>,
         name: &[u8],
         path: Bytes,
         (branch, kind): (usize, Kind),
-    ) -> Result<Row> {
+        keep: Keep<'_, Row>,
+        batch: &mut Batch<Row>,
+    ) -> Result<Bytes> {
         let long = match self.detail {
             Detail::Short => None,
             Detail::Long => Some(Box::new(long(node, branch, name)?)),
         };
         let layer = self.target.union.layer_id(branch).map(str::to_owned);
-        Ok(Row::Shown(Shown {
+        let row = Row::Shown(Shown {
             path,
             kind,
             branch,
             layer,
             long,
-        }))
+        });
+        let row = batch.keep(keep, row);
+        Ok(row.map(Row::into_path).unwrap_or_default())
     }
 }
 
