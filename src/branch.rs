@@ -24,7 +24,7 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
     pub mode: Mode,
-    attributes: Vec<String>,
+    attributes: Vec<&'static str>,
 }
 
 /// Attributes that AUFS knows, and where they make sense.
@@ -59,7 +59,7 @@ impl Permission {
     pub fn ro_wh() -> Permission {
         Permission {
             mode: Mode::Ro,
-            attributes: vec!["wh".into()],
+            attributes: vec!["wh"],
         }
     }
 
@@ -74,14 +74,11 @@ impl Permission {
             Some("ro") => Mode::Ro,
             _ => return Permission::RO,
         };
-        let attributes = words
-            .filter(|word| {
-                ATTRIBUTES
-                    .iter()
-                    .any(|(known, modes)| known == word && modes.contains(&mode))
-            })
-            .map(str::to_owned)
-            .collect();
+        let known = |word| {
+            let mut known = ATTRIBUTES.iter();
+            known.find(|(known, modes)| *known == word && modes.contains(&mode))
+        };
+        let attributes = words.filter_map(known).map(|(known, _)| *known).collect();
         Permission { mode, attributes }
     }
 
@@ -101,7 +98,7 @@ impl Permission {
 
     /// Whiteouts and opaque marks count only in `rw`, `ro+wh` and `rr+wh` branches.
     pub fn honours_marks(&self) -> bool {
-        self.mode == Mode::Rw || self.attributes.iter().any(|attribute| attribute == "wh")
+        self.mode == Mode::Rw || self.attributes.contains(&"wh")
     }
 }
 

@@ -62,7 +62,10 @@ impl Bytes {
 
     /// The absolute path of `components`: `/` of none.
     pub fn absolute<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
-        let mut path = Vec::new();
+        Bytes::absolute_in(Vec::new(), components)
+    }
+
+    fn absolute_in<'a>(mut path: Vec<u8>, components: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
         for component in components {
             path.push(b'/');
             path.extend_from_slice(component);
@@ -85,8 +88,9 @@ impl Bytes {
 
     /// What stands before the last component; `/` for a top-level name.
     pub fn parent(&self) -> Bytes {
-        let parts: Vec<&[u8]> = self.components().collect();
-        Bytes::absolute(parts.iter().take(parts.len().saturating_sub(1)).copied())
+        let mut above = self.components();
+        above.next_back();
+        Bytes::absolute_in(Vec::with_capacity(self.0.len()), above)
     }
 
     /// `self` without `prefix`, where `prefix` is a whole leading part of the path.

@@ -58,6 +58,7 @@ pub mod whiteout;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -202,7 +203,8 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
         }
         verb => verb,
     };
-    let host = Host::open(&cli.global.root)?;
+    // The process ends when the answer is given: what is open then, the kernel closes at once.
+    let host = ManuallyDrop::new(Host::open(&cli.global.root)?);
     let survey = Survey::new(&host, roots(&host, &cli.global.roots(), namespace));
     let mut context = Context {
         survey,

@@ -347,6 +347,7 @@ fn climbs(path: &Bytes) -> bool {
 pub struct Node<'s> {
     stack: &'s Stack,
     path: Bytes,
+    /// In the order of the branches.
     parts: Parts,
     cuts: Vec<Cut>,
     reading: Reading,
@@ -710,7 +711,8 @@ impl<'s> Node<'s> {
     }
 
     fn part(&self, branch: usize) -> Option<&Part> {
-        self.parts.iter().find(|part| part.branch == branch)
+        let at = self.parts.binary_search_by_key(&branch, |part| part.branch);
+        at.ok().map(|at| &self.parts[at])
     }
 
     fn place_of<'n>(&'n self, part: &'n Part) -> &'n Bytes {
@@ -801,8 +803,14 @@ impl<'s> Node<'s> {
             without: None,
         };
         let entry = self.decide(&question, &mut |branch, says| {
-            // What is said again is mostly of what was said last.
-            match trail.iter_mut().rfind(|(of, _)| *of == branch) {
+            // They are asked in order; what is said again is of one that was heard.
+            let heard = match trail.last() {
+                Some((last, _)) if *last >= branch => {
+                    trail.iter_mut().rfind(|(of, _)| *of == branch)
+                }
+                _ => None,
+            };
+            match heard {
                 Some(verdict) => verdict.1 = says,
                 None => trail.push((branch, says)),
             }
@@ -1183,6 +1191,15 @@ pub struct Resolution<'s> {
 }
 
 impl Resolution<'_> {
+    /// A branch's verdict on the last name that was asked for, if it was asked.
+    pub fn said(&self, branch: usize) -> Option<Says> {
+        let is_it = |of: &&(usize, Says)| of.0 == branch;
+        // Mostly all were.
+        let at_its_place = self.trail.get(branch).filter(is_it);
+        let verdict = at_its_place.or_else(|| self.trail.iter().find(is_it));
+        verdict.map(|(_, says)| *says)
+    }
+
     /// Where a branch would have what was looked up, whatever the others say of it.
     pub fn path_in(&self, branch: usize) -> Bytes {
         match &self.place {
@@ -1249,9 +1266,8 @@ impl Resolution<'_> {
             && let Some(dir) = place.dir(branch)
         {
             let grammar = stack.branches[branch].grammar;
-            let has_said = |of: &(usize, Says)| *of == (branch, Says::Nothing);
             // A redirect may have asked for another name.
-            if grammar == Grammar::Aufs && self.trail.iter().any(has_said) {
+            if grammar == Grammar::Aufs && self.said(branch) == Some(Says::Nothing) {
                 return Ok(None);
             }
             return match grammar.version(dir, name) {

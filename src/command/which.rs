@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::{Context, Labelled, Outcome, Report, Version, path_in_union};
 use crate::dir::Kind;
-use crate::engine::Union;
+use crate::engine::{Role, Union};
 use crate::error::{Error, Result, errno_name};
 use crate::target;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
@@ -92,7 +92,7 @@ pub struct Content {
 /// How a table names a branch.
 #[derive(Debug)]
 pub struct BranchNote {
-    pub role: String,
+    pub role: Role,
     pub directory: Bytes,
 }
 
@@ -303,7 +303,7 @@ fn row(
             .branches
             .iter()
             .map(|branch| BranchNote {
-                role: branch.layer.role.to_string(),
+                role: branch.layer.role,
                 directory: branch.spec.path.clone(),
             })
             .collect(),
@@ -347,11 +347,7 @@ fn trail(
     let provider = resolution.entry.provider();
     (0..stack.branches.len())
         .map(|branch| {
-            let heard = resolution
-                .trail
-                .iter()
-                .find(|(of, _)| *of == branch)
-                .map(|(_, says)| *says);
+            let heard = resolution.said(branch);
             let has_version = versions.iter().any(|version| version.branch == branch);
             let says = match heard {
                 Some(says)

@@ -12,7 +12,7 @@ use crate::command::{
     restore, which, whois,
 };
 use crate::dir::Kind;
-use crate::engine::MountState;
+use crate::engine::{MountState, Role};
 use crate::union::Says;
 use crate::whiteout::MarkKind;
 
@@ -252,7 +252,7 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
         }
         let note = |branch: usize| row.branches.get(branch);
         let what = |branch: usize| match note(branch) {
-            Some(note) if note.role != "plain" => format!("branch {branch}, {}", note.role),
+            Some(note) if note.role != Role::Plain => format!("branch {branch}, {}", note.role),
             Some(note) => format!("branch {branch}, {}", look.directory(&note.directory)),
             None => format!("branch {branch}"),
         };
@@ -321,7 +321,10 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
                     Says::Whiteout | Says::Invalid | Says::Unread => says.fg(Color::Red),
                     _ => says,
                 },
-                text(note.map(|note| role_words(&note.role)).unwrap_or_default()),
+                text(
+                    note.map(|note| role_words(&note.role.to_string()))
+                        .unwrap_or_default(),
+                ),
                 text(
                     version
                         .map(|version| version.kind.word())
