@@ -2,6 +2,7 @@
 //! person and how they are written for a machine.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +17,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 /// bytes are UTF-8 and `{"bytes": BASE64}` where they are not.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub Vec<u8>);
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// More memory than most paths take is not kept, in bytes.
+const SPARE_MAX: usize = 64 << 10;
 
 impl Bytes {
     pub fn as_bytes(&self) -> &[u8] {
@@ -44,13 +52,25 @@ impl Bytes {
         Bytes(joined)
     }
 
-    /// The paths of what is in this directory, in memory that is not used any more.
-    pub fn entries(&self, used: Bytes) -> Entries<'_> {
-        let Bytes(memory) = self.join_into(b"", used);
+    /// Memory for a path that is not kept for long: what was given back last in this thread.
+    pub fn spare() -> Bytes {
+        Bytes(SPARE.take())
+    }
+
+    /// Ends a path whose memory can be that of the next one.
+    pub fn give_back(self) {
+        if self.0.capacity() <= SPARE_MAX {
+            SPARE.set(self.0);
+        }
+    }
+
+    /// The paths of what is in this directory.
+    pub fn entries(&self) -> Entries<'_> {
+        let Bytes(memory) = self.join_into(b"", Bytes::spare());
         Entries {
             directory: self,
             prefix: memory.len(),
-            memory,
+            memory: Cell::new(memory),
         }
     }
 
@@ -122,12 +142,13 @@ pub struct Entries<'d> {
     /// How much of the memory is the directory's path, in bytes.
     prefix: usize,
     /// The path before, or nothing.
-    memory: Vec<u8>,
+    memory: Cell<Vec<u8>>,
 }
 
 impl Entries<'_> {
-    pub fn path(&mut self, name: &[u8]) -> Bytes {
-        let mut path = std::mem::take(&mut self.memory);
+    #[inline]
+    pub fn path(&self, name: &[u8]) -> Bytes {
+        let mut path = self.memory.take();
         if path.len() < self.prefix {
             return self.directory.join(name);
         }
@@ -137,13 +158,15 @@ impl Entries<'_> {
     }
 
     /// Gives the memory of such a path back.
-    pub fn give_back(&mut self, path: Bytes) {
-        self.memory = path.0;
+    #[inline]
+    pub fn give_back(&self, path: Bytes) {
+        self.memory.set(path.0);
     }
+}
 
-    /// What is left when there are no more.
-    pub fn end(self) -> Bytes {
-        Bytes(self.memory)
+impl Drop for Entries<'_> {
+    fn drop(&mut self) {
+        Bytes(self.memory.take()).give_back();
     }
 }
 

@@ -116,17 +116,17 @@ fn copy_entry<'s>(
         Entry::Leaf {
             from: branch, data, ..
         } => (from.clone(), Some((branch, data))),
-        Entry::Broken { errno, .. } => return Err(Error::io(from.path().join(name), errno)),
+        Entry::Broken { errno, .. } => return Err(Error::io(from.path_of(name), errno)),
         // A name that is listed and not there; on the way to what is copied it is an error.
         Entry::Missing | Entry::Deleted { .. } if rest.is_empty() => return Ok(Vec::new()),
         Entry::Missing | Entry::Deleted { .. } => {
-            return Err(Error::io(from.path().join(name), Errno::NOENT));
+            return Err(Error::io(from.path_of(name), Errno::NOENT));
         }
     };
     let Some((branch, data)) = leaf else {
         let stat = node.stat_self()?;
         let provider = node.provider().unwrap_or_default();
-        let failed_from = |errno| Error::io(node.stack().on_host(provider, node.path()), errno);
+        let failed_from = |errno| Error::io(node.stack().on_host(provider, &node.path()), errno);
         let source = node
             .dir(provider)
             .ok_or(Errno::NOENT)

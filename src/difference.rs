@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, Entries};
 use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
 use crate::union::{Entry, Listed, Node, Reading, Stack};
@@ -51,19 +51,30 @@ pub struct Provided {
 }
 
 /// One difference between the two views.
-#[derive(Debug)]
 pub struct Difference<'d, 's> {
     pub change: Change,
     pub before: Option<Provided>,
     pub after: Option<Provided>,
     directory: &'d Directory<'s>,
     name: &'d [u8],
+    turn: Turn<'d>,
 }
 
 impl Difference<'_, '_> {
-    /// Where it is in the union. The memory is that of `used`.
-    pub fn path(&self, used: Bytes) -> Bytes {
-        self.directory.after.path().join_into(self.name, used)
+    /// Where it is in the union.
+    pub fn path(&self) -> Bytes {
+        match self.turn {
+            Turn::Directory(paths) => paths.path(self.name),
+            Turn::Name(path) => path.clone(),
+        }
+    }
+
+    /// Gives the memory of its path back.
+    pub fn give_back(&self, path: Bytes) {
+        match self.turn {
+            Turn::Directory(paths) => paths.give_back(path),
+            Turn::Name(_) => path.give_back(),
+        }
     }
 
     /// `lstat` of the entry in the view without the branch.
@@ -187,9 +198,15 @@ pub fn differences<'s, B: Rows>(
     let visit = |place: Place<'s>, found: &mut Found<'_, Place<'s>, B>| {
         let compared = match place {
             Place::Root => {
-                root(stack, branch).and_then(|directory| comparison.directory(directory, found))
+                let path = Bytes::from("/");
+                root(stack, branch).and_then(|root| comparison.directory(root, &path, found))
             }
-            Place::Name(directory, name) => comparison.name(&directory, &name, Turn::Now, found),
+            Place::Name(directory, name) => {
+                let path = directory.after.path_into(&name, Bytes::spare());
+                let compared = comparison.name(&directory, &name, Turn::Name(&path), found);
+                path.give_back();
+                compared
+            }
         };
         if let Err(error) = compared {
             row(Err(error), found.rows());
@@ -236,12 +253,10 @@ fn names<'n>(directory: &'n Directory<'_>, branch: usize) -> Result<Vec<Named<'n
             });
         }
     }
-    let is_below = |(index, _): &(usize, &Bytes)| *index != branch;
-    let below = directory.after.places().filter(is_below);
-    let before = directory.before.iter().flat_map(|node| node.places());
+    let (after, before) = (&directory.after, directory.before.as_deref());
     // The branches of another stack are other ones, whatever their numbers.
-    if directory.after.stack().base.is_some() || !below.eq(before) {
-        let sides = std::iter::once(&directory.after).chain(directory.before.as_deref());
+    if after.stack().base.is_some() || !after.is_same_but(branch, before) {
+        let sides = std::iter::once(after).chain(before);
         for side in sides {
             for Listed { name, .. } in side.names()?.iter() {
                 if directory.own_kind(name).is_none() {
@@ -290,11 +305,11 @@ fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
 }
 
 /// Whether it is a name's turn, or that of the directory that it is in: then what is a directory
-/// after all is visited later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Now,
-    Later,
+/// after all is visited later. With the name's path, or those of what is in the directory.
+#[derive(Clone, Copy)]
+enum Turn<'t> {
+    Name(&'t Bytes),
+    Directory(&'t Entries<'t>),
 }
 
 /// One comparison of two views.
@@ -309,6 +324,7 @@ impl<V> Comparison<'_, V> {
     fn directory<'s, B: Rows>(
         &self,
         directory: Directory<'s>,
+        path: &Bytes,
         found: &mut Found<'_, Place<'s>, B>,
     ) -> Result<()>
     where
@@ -316,14 +332,16 @@ impl<V> Comparison<'_, V> {
     {
         let is_own = directory.after.only_listing() == Some(self.branch);
         if is_own && directory.before.is_none() && !directory.has_own_directories() {
-            self.added(&directory, found);
+            self.added(&directory, path, found);
             return Ok(());
         }
         let directory = Arc::new(directory);
+        let paths = path.entries();
+        let turn = Turn::Directory(&paths);
         for Named { name, own, .. } in names(&directory, self.branch)? {
             match own {
                 Some(kind) if kind != Kind::Directory => {
-                    if let Err(error) = self.name(&directory, &name, Turn::Later, found) {
+                    if let Err(error) = self.name(&directory, &name, turn, found) {
                         (self.row)(Err(error), found.rows());
                     }
                 }
@@ -335,11 +353,16 @@ impl<V> Comparison<'_, V> {
 
     /// What is in a directory that is the branch's alone, and has no other in it: all of it was
     /// added. What it deletes was not there.
-    fn added<'s, B: Rows>(&self, directory: &Directory<'s>, found: &mut Found<'_, Place<'s>, B>)
-    where
+    fn added<'s, B: Rows>(
+        &self,
+        directory: &Directory<'s>,
+        path: &Bytes,
+        found: &mut Found<'_, Place<'s>, B>,
+    ) where
         V: Fn(Result<Difference<'_, '_>>, &mut B),
     {
         let grammar = directory.after.stack().branches[self.branch].grammar;
+        let paths = path.entries();
         for (name, kind) in directory.own.iter().flat_map(|own| own.iter()) {
             // A name beside its own whiteout is refused.
             if grammar.hides_entry(name) || directory.after.as_listed(name, kind).is_none() {
@@ -354,6 +377,7 @@ impl<V> Comparison<'_, V> {
                 }),
                 directory,
                 name,
+                turn: Turn::Directory(&paths),
             };
             (self.row)(Ok(difference), found.rows());
         }
@@ -364,7 +388,7 @@ impl<V> Comparison<'_, V> {
         &self,
         directory: &Arc<Directory<'s>>,
         name: &[u8],
-        turn: Turn,
+        turn: Turn<'_>,
         found: &mut Found<'_, Place<'s>, B>,
     ) -> Result<()>
     where
@@ -372,7 +396,7 @@ impl<V> Comparison<'_, V> {
     {
         let branch = self.branch;
         let after = directory.after.child(name)?;
-        if let (Entry::Dir(_), Turn::Later) = (&after, turn) {
+        if let (Entry::Dir(_), Turn::Directory(_)) = (&after, turn) {
             found.place(Place::Name(Arc::clone(directory), name.to_vec()));
             return Ok(());
         }
@@ -424,6 +448,7 @@ impl<V> Comparison<'_, V> {
                 after: is,
                 directory,
                 name,
+                turn,
             };
             match (is_same, &after) {
                 (false, _) => (self.row)(Ok(difference), found.rows()),
@@ -436,12 +461,12 @@ impl<V> Comparison<'_, V> {
                 (true, _) => {}
             }
         }
-        if let Entry::Dir(after) = after {
+        if let (Entry::Dir(after), Turn::Name(path)) = (after, turn) {
             let before = match before {
                 Entry::Dir(node) => Some(node),
                 _ => None,
             };
-            self.directory(Directory::new(after, before, branch)?, found)?;
+            self.directory(Directory::new(after, before, branch)?, path, found)?;
         }
         Ok(())
     }

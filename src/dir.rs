@@ -119,6 +119,8 @@ pub struct Dir(Arc<Inner>);
 struct Inner {
     parent: Option<Dir>,
     name: SmallVec<[u8; 24]>,
+    /// How long its path is below the directory that was opened by path, in bytes.
+    path_len: usize,
     access: Access,
     fd: RwLock<Option<OwnedFd>>,
     /// Whether it counts against the budget: all but the host's root.
@@ -142,6 +144,7 @@ impl Dir {
     pub fn of_fd(fd: OwnedFd, path: &Bytes) -> Dir {
         Dir(Arc::new(Inner {
             parent: None,
+            path_len: 0,
             name: SmallVec::from_slice(path.as_bytes()),
             access: Access::Lookup,
             fd: RwLock::new(Some(fd)),
@@ -157,6 +160,7 @@ impl Dir {
         let fd = open_dir_at(&*self.fd()?, name, access)?;
         let inner = Arc::new(Inner {
             parent: Some(self.clone()),
+            path_len: self.0.path_len + 1 + name.len(),
             name: SmallVec::from_slice(name),
             access,
             fd: RwLock::new(Some(fd)),
@@ -331,6 +335,51 @@ impl Dir {
         }
         let root = Bytes::from(&at.0.name[..]);
         names.iter().rev().fold(root, |path, name| path.join(name))
+    }
+
+    /// The path from `top`, in which it lies, to a name here, as if `top` were the root. The memory
+    /// is that of `used`.
+    pub fn path_below(&self, top: &Dir, name: &[u8], used: Bytes) -> Bytes {
+        let mut end = self.0.path_len - top.0.path_len;
+        let Bytes(mut path) = used;
+        path.clear();
+        path.reserve(end + 1 + name.len());
+        // From its end: a directory knows what it lies in.
+        path.resize(end, b'/');
+        let mut dir = self;
+        while let Some(parent) = dir.0.parent.as_ref().filter(|_| end > 0) {
+            let start = end - dir.0.name.len();
+            path[start..end].copy_from_slice(&dir.0.name);
+            end = start - 1;
+            dir = parent;
+        }
+        if !name.is_empty() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        Bytes(path)
+    }
+
+    /// Whether it is the same open directory.
+    pub fn is_same(&self, other: &Dir) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether both were opened by the same path from the same directory.
+    pub fn has_same_path(&self, other: &Dir) -> bool {
+        let (mut own, mut other) = (self, other);
+        while !own.is_same(other) {
+            match (&own.0.parent, &other.0.parent) {
+                (Some(above), Some(others)) if own.0.name == other.0.name => {
+                    (own, other) = (above, others);
+                }
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// The open descriptor, opened again where it was parked. While it is held, it stays open.

@@ -226,8 +226,8 @@ impl Plan<'_> {
             } => {
                 let what = chain
                     .iter()
-                    .fold(place.path().clone(), |path, name| path.join(name));
-                let first_path = place.path().join(&chain[0]);
+                    .fold(place.path(), |path, name| path.join(name));
+                let first_path = place.path_of(&chain[0]);
                 let from = ground.machine_path(&source.stack().on_host(*from, &what));
                 match &ground.view {
                     Some(view) => {
@@ -309,7 +309,7 @@ impl Plan<'_> {
                 save,
                 ..
             } => {
-                let path = place.path().join(name);
+                let path = place.path_of(name);
                 let changed = in_branch(*writable, &path);
                 if let Some(save) = save {
                     let to = Bytes::from(save.as_path()).join(name);
@@ -380,7 +380,7 @@ impl Plan<'_> {
                 missing,
                 ..
             } => {
-                let first = place.path().join(&chain[0]);
+                let first = place.path_of(&chain[0]);
                 match &ground.view {
                     Some(view) => vec![format!("rm -r -- {}", shell_quote(&view.path(&first)?))],
                     None => {
@@ -413,7 +413,7 @@ impl Plan<'_> {
                 save: Some(save),
                 ..
             } => {
-                let path = place.path().join(name);
+                let path = place.path_of(name);
                 let saved = shell_quote(&Bytes::from(save.as_path()).join(name));
                 let to = match &ground.view {
                     Some(view) => shell_quote(&view.path(&path)?),
@@ -467,7 +467,7 @@ impl Plan<'_> {
                 below,
                 save,
             } => {
-                let path = place.path().join(name);
+                let path = place.path_of(name);
                 if let Some(save) = save {
                     let to = Dir::open_root(save)?;
                     copy_beside(
@@ -514,7 +514,7 @@ impl Plan<'_> {
         let dir = make_place(stack, *writable, place, ground).inspect_err(|_| take_back())?;
         let name = &chain[0];
         let staging = Staging::new(stack, *writable, &dir, ground);
-        let fail = |errno| Error::io(stack.on_host(*writable, &place.path().join(name)), errno);
+        let fail = |errno| Error::io(stack.on_host(*writable, &place.path_of(name)), errno);
         let made = copy(
             source,
             chain,
@@ -726,7 +726,7 @@ fn copy_through(
     source: &Node<'_>,
     depth: Depth,
 ) -> Result<()> {
-    let dir = view.open(place.path())?;
+    let dir = view.open(&place.path())?;
     copy_beside(source, chain, &dir, &chain[0], depth)
 }
 

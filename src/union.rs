@@ -170,13 +170,13 @@ impl Stack {
                     // The first is the root all the same, with nothing in it.
                     if parts.is_empty() {
                         let at = (index, branch.grammar);
-                        let part = Part::new(at, dir.clone(), None, Reading::Nothing);
+                        let part = Part::new(at, dir.clone(), Reading::Nothing);
                         parts.push(part.emptied());
                     }
                     break;
                 }
                 let at = (index, branch.grammar);
-                parts.push(Part::new(at, dir.clone(), None, reading));
+                parts.push(Part::new(at, dir.clone(), reading));
                 if branch.grammar.is_opaque_root(dir) == Ok(true) {
                     break;
                 }
@@ -184,7 +184,7 @@ impl Stack {
         }
         Node {
             stack: self,
-            path: Bytes::from("/"),
+            shown: None,
             roots: self.overlay_rules().map(|_| parts.to_vec().into()),
             parts,
             cuts: Vec::new(),
@@ -346,10 +346,12 @@ fn climbs(path: &Bytes) -> bool {
 #[derive(Debug, Clone)]
 pub struct Node<'s> {
     stack: &'s Stack,
-    path: Bytes,
+    /// The place's path in the union, where that may not be where its directories lie in their
+    /// branches: something was redirected.
+    shown: Option<Bytes>,
     /// In the order of the branches.
     parts: Parts,
-    cuts: Vec<Cut>,
+    cuts: Vec<Arc<Cut>>,
     reading: Reading,
     /// The root of the view, where redirects start from: only overlay has them.
     roots: Option<Arc<[Part]>>,
@@ -363,8 +365,6 @@ type Parts = SmallVec<[Part; 1]>;
 struct Part {
     branch: usize,
     dir: Dir,
-    /// Where the directory lies in its branch, if that is not where it is shown.
-    place: Option<Bytes>,
     names: Option<Arc<Names>>,
     /// What the listing tells of them.
     marks: Marks,
@@ -373,12 +373,7 @@ struct Part {
 impl Part {
     /// Reads the listing where it is wanted. One that cannot be read is asked name by name, and
     /// whoever needs it whole is told why.
-    fn new(
-        (branch, grammar): (usize, Grammar),
-        dir: Dir,
-        place: Option<Bytes>,
-        reading: Reading,
-    ) -> Part {
+    fn new((branch, grammar): (usize, Grammar), dir: Dir, reading: Reading) -> Part {
         let names = match reads(reading, branch) {
             true => dir.names().ok().map(Arc::new),
             false => None,
@@ -386,7 +381,6 @@ impl Part {
         Part {
             branch,
             dir,
-            place,
             marks: names
                 .as_ref()
                 .map_or(Marks::Hidden, |names| grammar.has_marks(names)),
@@ -460,6 +454,23 @@ pub struct Cut {
     /// What is marked: the deleted name, or the opaque directory.
     #[serde(skip)]
     pub of: Bytes,
+}
+
+/// Adds a mark that keeps branches out, unless those above keep them out anyway: a path has more
+/// directories than a union has branches.
+fn add_cut(cuts: &mut Vec<Arc<Cut>>, branch: usize, kind: MarkKind, cut: impl FnOnce() -> Cut) {
+    let first_hidden = |branch: usize, kind: MarkKind| match kind {
+        // It hides what its own branch has of the name, too.
+        MarkKind::Whiteout => branch,
+        MarkKind::Opaque => branch + 1,
+    };
+    let is_hidden = cuts.iter().any(|above| {
+        above.branch <= branch
+            && first_hidden(above.branch, above.kind) <= first_hidden(branch, kind)
+    });
+    if !is_hidden {
+        cuts.push(Arc::new(cut()));
+    }
 }
 
 /// What a name means.
@@ -590,13 +601,36 @@ impl<'s> Node<'s> {
     }
 
     /// The place's path in the union.
-    pub fn path(&self) -> &Bytes {
-        &self.path
+    pub fn path(&self) -> Bytes {
+        self.path_of(b"")
+    }
+
+    /// The path in the union of a name here.
+    pub fn path_of(&self, name: &[u8]) -> Bytes {
+        self.path_into(name, Bytes::default())
+    }
+
+    /// The same, in memory that is not used any more. No place keeps its path: those that wait in
+    /// a walk lie one in another, and their paths would take the square of the depth.
+    pub fn path_into(&self, name: &[u8], used: Bytes) -> Bytes {
+        match (&self.shown, self.parts.first()) {
+            (Some(shown), _) => shown.join_into(name, used),
+            (None, Some(part)) => self.path_in(part.branch, &part.dir, name, used),
+            (None, None) => Bytes::from("/").join_into(name, used),
+        }
+    }
+
+    /// Where a branch has, or would have, a name of one of its directories.
+    fn path_in(&self, branch: usize, dir: &Dir, name: &[u8], used: Bytes) -> Bytes {
+        match &self.stack.branches[branch].dir {
+            Ok(top) => dir.path_below(top, name, used),
+            Err(_) => unreachable!("a branch that could not be opened takes no part"),
+        }
     }
 
     /// The marks above this place that keep lower branches out of it.
-    pub fn cuts(&self) -> &[Cut] {
-        &self.cuts
+    pub fn cuts(&self) -> impl Iterator<Item = &Cut> {
+        self.cuts.iter().map(|cut| &**cut)
     }
 
     pub fn provider(&self) -> Option<usize> {
@@ -670,7 +704,7 @@ impl<'s> Node<'s> {
         let part = self
             .parts
             .first()
-            .ok_or_else(|| Error::io(self.path.clone(), Errno::NOENT))?;
+            .ok_or_else(|| Error::io(self.path(), Errno::NOENT))?;
         let stat = part.dir.stat_self();
         let stat = stat.map_err(|errno| Error::io(self.host_path(part), errno))?;
         Ok(self.stack.branches[part.branch].shown(stat))
@@ -684,7 +718,7 @@ impl<'s> Node<'s> {
     pub fn open_content(&self, from: usize, name: &[u8], data: Option<&DataAt>) -> Result<OwnedFd> {
         let (branch, path, dir) = match data {
             None => {
-                let path = self.place_in(from).join(name);
+                let path = self.place_of(from, name);
                 (from, path, self.dir(from).cloned())
             }
             Some(data) => {
@@ -700,14 +734,20 @@ impl<'s> Node<'s> {
 
     /// Where a name of this place lies on the host, in one branch.
     pub fn on_host(&self, branch: usize, name: &[u8]) -> Bytes {
-        let place = self.place_in(branch);
-        self.stack.on_host(branch, &place.join(name))
+        self.stack.on_host(branch, &self.place_of(branch, name))
     }
 
     /// Where this place is in a branch: overlay may show a directory that lies elsewhere.
-    pub fn place_in(&self, branch: usize) -> &Bytes {
-        self.part(branch)
-            .map_or(&self.path, |part| self.place_of(part))
+    pub fn place_in(&self, branch: usize) -> Bytes {
+        self.place_of(branch, b"")
+    }
+
+    /// Where a name of this place is in a branch.
+    fn place_of(&self, branch: usize, name: &[u8]) -> Bytes {
+        match self.part(branch) {
+            Some(part) => self.path_in(branch, &part.dir, name, Bytes::default()),
+            None => self.path_of(name),
+        }
     }
 
     fn part(&self, branch: usize) -> Option<&Part> {
@@ -715,15 +755,24 @@ impl<'s> Node<'s> {
         at.ok().map(|at| &self.parts[at])
     }
 
-    fn place_of<'n>(&'n self, part: &'n Part) -> &'n Bytes {
-        part.place.as_ref().unwrap_or(&self.path)
+    /// Whether this is the root of the view.
+    fn is_root(&self) -> bool {
+        let is_top = |part: &Part| match &self.stack.branches[part.branch].dir {
+            Ok(top) => part.dir.is_same(top),
+            Err(_) => false,
+        };
+        self.shown.is_none() && self.parts.first().is_none_or(is_top)
     }
 
-    /// The directories that are merged here: each one's branch, and where it is there.
-    pub fn places(&self) -> impl Iterator<Item = (usize, &Bytes)> {
-        self.parts
-            .iter()
-            .map(|part| (part.branch, self.place_of(part)))
+    /// Whether what is merged here, but for one branch, is what another view of this place merges.
+    pub fn is_same_but(&self, branch: usize, other: Option<&Node<'_>>) -> bool {
+        let own = self.parts.iter().filter(|part| part.branch != branch);
+        let others = other.iter().flat_map(|node| &node.parts);
+        let may_lie_elsewhere = self.shown.is_some() || other.is_some_and(|of| of.shown.is_some());
+        let is_same = |(a, b): (&Part, &Part)| {
+            a.branch == b.branch && (!may_lie_elsewhere || a.dir.has_same_path(&b.dir))
+        };
+        own.clone().count() == others.clone().count() && own.zip(others).all(is_same)
     }
 
     /// The same place of the view that only some of the branches make. Those that marks above keep
@@ -735,7 +784,7 @@ impl<'s> Node<'s> {
         };
         Node {
             stack: self.stack,
-            path: self.path.clone(),
+            shown: (!self.is_root()).then(|| self.path()),
             parts: kept(&self.parts),
             cuts: Vec::new(),
             reading: self.reading,
@@ -745,14 +794,16 @@ impl<'s> Node<'s> {
 
     /// Where a branch would have this place: where it has it, or where those around it in the
     /// stack do, since a redirect concerns all branches below.
-    fn place_around(&self, branch: usize) -> &Bytes {
+    fn place_around(&self, branch: usize) -> Bytes {
         let below = self.parts.iter().find(|part| part.branch >= branch);
-        let near = below.or(self.parts.last());
-        near.map_or(&self.path, |part| self.place_of(part))
+        match below.or(self.parts.last()) {
+            Some(part) => self.place_in(part.branch),
+            None => self.path(),
+        }
     }
 
     fn host_path(&self, part: &Part) -> Bytes {
-        self.stack.on_host(part.branch, self.place_of(part))
+        self.on_host(part.branch, b"")
     }
 
     /// What `name` means here. This is the one place that decides it.
@@ -862,12 +913,12 @@ impl<'s> Node<'s> {
                     if position == 0 && seen.entry.is_some() {
                         return broken(Errno::IO, Why::BesideWhiteout { branch });
                     }
-                    let mark = self.path.join(&grammar.whiteout_of(name));
+                    let mark = self.path_of(&grammar.whiteout_of(name));
                     cut = Some(Cut {
                         branch,
                         mark,
                         kind: MarkKind::Whiteout,
-                        of: self.path.join(name),
+                        of: self.path_of(name),
                     });
                     break;
                 }
@@ -886,7 +937,7 @@ impl<'s> Node<'s> {
                         result => result,
                     };
                     let dir = dir.map_err(fail)?;
-                    let child = Part::new((branch, grammar), dir, None, self.reading);
+                    let child = Part::new((branch, grammar), dir, self.reading);
                     let opaque = grammar.opaque(&child.source()).map_err(fail)?;
                     if opaque == Validity::Invalid && without != Some((branch, MarkKind::Opaque)) {
                         says(branch, Says::Invalid);
@@ -917,23 +968,28 @@ impl<'s> Node<'s> {
                 None => Entry::Missing,
             });
         }
-        let path = self.path.join(name);
         let mut cuts = self.cuts.clone();
         if let Some(lowest) = lowest_opaque {
             for part in found.drain(lowest + 1..) {
                 says(part.branch, Says::Hidden);
             }
-            cuts.push(Cut {
-                branch: found[lowest].branch,
-                mark: path.join(OPAQUE),
-                kind: MarkKind::Opaque,
-                of: path.clone(),
+            let branch = found[lowest].branch;
+            add_cut(&mut cuts, branch, MarkKind::Opaque, || {
+                let of = self.path_of(name);
+                Cut {
+                    branch,
+                    mark: of.join(OPAQUE),
+                    kind: MarkKind::Opaque,
+                    of,
+                }
             });
         }
-        cuts.extend(cut);
+        if let Some(cut) = cut {
+            add_cut(&mut cuts, cut.branch, cut.kind, || cut);
+        }
         Ok(Entry::Dir(Node {
             stack: self.stack,
-            path,
+            shown: None,
             parts: found,
             cuts,
             reading: self.reading,
@@ -1222,8 +1278,8 @@ impl Resolution<'_> {
             let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
             if found.entry.provider() == Some(branch) {
                 return Ok(match (&found.entry, &found.place) {
-                    (Entry::Dir(node), _) => node.place_in(branch).clone(),
-                    (_, Some((node, name))) => node.place_in(branch).join(name),
+                    (Entry::Dir(node), _) => node.place_in(branch),
+                    (_, Some((node, name))) => node.place_of(branch, name),
                     (_, None) => path,
                 });
             }
@@ -1306,7 +1362,7 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
 
     let end = |nodes: &[Node<'s>], name: Vec<u8>, entry, rest: VecDeque<Vec<u8>>, links, trail| {
         let here = nodes[nodes.len() - 1].clone();
-        let mut path = here.path().join(&name);
+        let mut path = here.path_of(&name);
         for part in &rest {
             path = path.join(part);
         }
@@ -1353,7 +1409,7 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
                 let dir = here.dir(from).ok_or_else(|| fail(Errno::NOENT))?;
                 let target = dir.read_link(&name).map_err(fail)?;
                 links.push(Link {
-                    path: here.path().join(&name),
+                    path: here.path_of(&name),
                     target: Bytes::from(&target[..]),
                     branch: from,
                 });
@@ -1379,7 +1435,7 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
         }
     }
     let Some(node) = nodes.pop() else {
-        return Err(Error::io(root.path().clone(), Errno::NOENT));
+        return Err(Error::io(root.path(), Errno::NOENT));
     };
     let place = nodes
         .pop()
@@ -1392,7 +1448,7 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
         };
     }
     Ok(Resolution {
-        path: node.path().clone(),
+        path: node.path(),
         place,
         entry: Entry::Dir(node),
         rest: Vec::new(),

@@ -7,7 +7,6 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 
-use layerctl::bytes::Bytes;
 use layerctl::difference::{Changed, Difference, differences};
 use layerctl::error::{Result, errno_name};
 use layerctl::union::{Entry, Follow, Node, Reading, lookup};
@@ -340,7 +339,7 @@ fn every_history_changed_what_the_kernel_showed() {
             let before = difference
                 .before
                 .map(|before| (before.branch, before.kind.word()));
-            let path = difference.path(Bytes::default());
+            let path = difference.path();
             rows.push((path.as_bytes().to_vec(), (word, before)));
         };
         let _ = differences(

@@ -115,7 +115,7 @@ impl Subject {
         how: &Find<'_, Row>,
         batch: &mut Batch<Row>,
     ) -> Result<()> {
-        let path = found.path(std::mem::take(&mut batch.used));
+        let path = found.path();
         let mut made = self.target.union.engine_made.iter();
         if made.any(|made| made.as_bytes() == path.as_bytes()) {
             batch.has_hidden = true;
@@ -147,7 +147,7 @@ impl Subject {
             long,
         };
         if let Some(row) = batch.keep(how.keep, row) {
-            batch.used = row.path;
+            found.give_back(row.path);
         }
         Ok(())
     }

@@ -142,7 +142,7 @@ fn findings<'s>(
 }
 
 fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
-    let path = parent.path().join(name);
+    let path = parent.path_of(name);
     Row {
         union: None,
         finding: Finding::BadMark,
@@ -175,7 +175,7 @@ fn refused_by(parent: &Node<'_>, name: &[u8], why: Why, branch: usize) -> Option
         ),
         _ => return None,
     };
-    let path = parent.path().join(name);
+    let path = parent.path_of(name);
     (of == branch).then(|| Row {
         union: None,
         finding: Finding::BadMark,
@@ -221,15 +221,15 @@ fn entry<'s>(
             finding,
             branch,
             path,
-            entry: node.path().join(name),
+            entry: node.path_of(name),
             means,
         }));
     };
     match node.mark(branch, name)? {
         Some(mark) if !grammar.honours_marks() => {
             let path = match mark {
-                Mark::Whiteout(hidden) => node.path().join(hidden),
-                Mark::Opaque => node.path().clone(),
+                Mark::Whiteout(hidden) => node.path_of(hidden),
+                Mark::Opaque => node.path(),
             };
             report(
                 Finding::NoEffect,
@@ -239,13 +239,13 @@ fn entry<'s>(
         }
         Some(Mark::Opaque) if is_root => report(
             Finding::NoEffect,
-            node.path().clone(),
+            node.path(),
             "an opaque mark in a branch's root is ignored".into(),
         ),
         Some(_) if kind != Kind::File && grammar == Grammar::Aufs => {
             let (path, what) = match grammar.mark(name) {
-                Some(Mark::Whiteout(hidden)) => (node.path().join(hidden), "the name answers EIO"),
-                _ => (node.path().clone(), "the directory answers EIO"),
+                Some(Mark::Whiteout(hidden)) => (node.path_of(hidden), "the name answers EIO"),
+                _ => (node.path(), "the directory answers EIO"),
             };
             report(
                 Finding::BadMark,
@@ -254,7 +254,7 @@ fn entry<'s>(
             );
         }
         Some(Mark::Whiteout(hidden)) => {
-            let path = node.path().join(hidden);
+            let path = node.path_of(hidden);
             if hidden != name && listing.kind(hidden).is_some() {
                 let answer = match node.child(hidden)? {
                     Entry::Broken { .. } => "the name answers EIO",
@@ -280,21 +280,17 @@ fn entry<'s>(
         Some(Mark::Opaque) => {
             let names = coming_back(node, branch)?;
             if !names.is_empty() {
-                report(
-                    Finding::ComesBack,
-                    node.path().clone(),
-                    comes_back_words(&names),
-                );
+                report(Finding::ComesBack, node.path(), comes_back_words(&names));
             }
         }
         None if name.starts_with(STAGING) && name[STAGING.len()..].starts_with(b"layerctl-") => {
             let means = "a restore was interrupted; what it was making can be removed".to_owned();
-            report(Finding::Leftover, node.path().join(name), means);
+            report(Finding::Leftover, node.path_of(name), means);
         }
         None if grammar.hides_entry(name) => {}
         None if name.starts_with(b".layerctl-") => {
             let means = "a restore was interrupted; what it was making can be removed".to_owned();
-            report(Finding::Leftover, node.path().join(name), means);
+            report(Finding::Leftover, node.path_of(name), means);
         }
         None => {
             if kind == Kind::File
@@ -311,7 +307,7 @@ fn entry<'s>(
                     "{} bytes; the union lists it and answers ENAMETOOLONG",
                     name.len()
                 );
-                report(Finding::NameTooLong, node.path().join(name), means);
+                report(Finding::NameTooLong, node.path_of(name), means);
             }
             if kind == Kind::Directory {
                 found.place(InBranch::Name(Arc::clone(node), name.to_vec()));

@@ -118,7 +118,7 @@ fn copied(union: &Union, found: &Difference<'_, '_>) -> Result<Option<(Row, Stat
     let (branch, layer) = union.compared_with(before.branch);
     let row = Row {
         union: None,
-        path: found.path(Bytes::default()),
+        path: found.path(),
         kind: new.kind,
         from: Version {
             branch,
@@ -202,7 +202,7 @@ struct Reader {
 impl Reader {
     fn open(node: &Node<'_>, name: &[u8]) -> Result<Reader> {
         let Entry::Leaf { from, data, .. } = node.child(name)? else {
-            return Err(Error::io(node.path().join(name), Errno::NOENT));
+            return Err(Error::io(node.path_of(name), Errno::NOENT));
         };
         let file = node.open_content(from, name, data.as_deref())?;
         Ok(Reader {

@@ -1,6 +1,5 @@
 //! `ls [-R] TARGET[:PATH]`: the merged view with each name's provider.
 
-use std::mem::take;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -188,7 +187,10 @@ impl Listing {
         batch: &mut Batch<Row>,
     ) -> Result<()> {
         match (found.entry.kind(), &found.place) {
-            (Some(_), Some((place, name))) => self.child(place, name, &found.entry, keep, batch),
+            (Some(_), Some((place, name))) => {
+                let shown = self.child(place, name, &found.entry, keep, batch);
+                shown.map(|_| ())
+            }
             (Some(_), None) => Err(Error::io(found.path.clone(), rustix::io::Errno::NOENT)),
             (None, _) => {
                 batch.is_no = true;
@@ -213,17 +215,29 @@ impl Listing {
                     Depth::Recursive => Reading::Everything,
                 };
                 let node = directory(&self.stack.whole(reading), start)?;
-                self.children(node, keep, found)
+                let path = node.path();
+                self.children(node, &path, keep, found)
             }
             Place::Child(node, name) => {
                 let entry = node.child(&name)?;
                 // Of one that cannot be shown in full the children are shown all the same.
                 let shown = self.child(&node, &name, &entry, keep, found.rows());
-                found.rows().problems.extend(shown.err());
+                let path = shown.unwrap_or_else(|error| {
+                    found.rows().problems.push(error);
+                    Bytes::default()
+                });
                 match (entry, self.depth) {
-                    (Entry::Dir(node), Depth::Recursive) => self.children(node, keep, found),
-                    _ => Ok(()),
+                    (Entry::Dir(child), Depth::Recursive) => {
+                        let path = match path.as_bytes() {
+                            b"" => node.path_of(&name),
+                            _ => path,
+                        };
+                        self.children(child, &path, keep, found)?;
+                        path.give_back();
+                    }
+                    _ => path.give_back(),
                 }
+                Ok(())
             }
         }
     }
@@ -231,12 +245,13 @@ impl Listing {
     fn children<'s>(
         &self,
         node: Node<'s>,
+        path: &Bytes,
         keep: Keep<'_, Row>,
         found: &mut Found<'_, Place<'s>, Batch<Row>>,
     ) -> Result<()> {
         let names = node.names()?;
         let node = Arc::new(node);
-        let mut paths = node.path().entries(take(&mut found.rows().used));
+        let paths = path.entries();
         for listed in names.iter() {
             let name = listed.name;
             // Its turn comes later, so that a wide directory does not hold all of its open.
@@ -253,16 +268,17 @@ impl Listing {
                 }
                 None => node
                     .child(name)
-                    .and_then(|entry| self.child(&node, name, &entry, keep, rows)),
+                    .and_then(|entry| self.child(&node, name, &entry, keep, rows))
+                    .map(Bytes::give_back),
             };
             if let Err(error) = shown {
                 found.rows().problems.push(error);
             }
         }
-        found.rows().used = paths.end();
         Ok(())
     }
 
+    /// Keeps the row of an entry. What comes back is its path, if that is not kept.
     fn child(
         &self,
         node: &Node<'_>,
@@ -270,23 +286,22 @@ impl Listing {
         entry: &Entry<'_>,
         keep: Keep<'_, Row>,
         batch: &mut Batch<Row>,
-    ) -> Result<()> {
+    ) -> Result<Bytes> {
         if let (Some(branch), Some(kind)) = (entry.provider(), entry.kind()) {
-            let path = node.path().join_into(name, take(&mut batch.used));
-            batch.used = self.shown(node, name, path, (branch, kind), keep, batch)?;
-            return Ok(());
+            let path = node.path_into(name, Bytes::spare());
+            return self.shown(node, name, path, (branch, kind), keep, batch);
         }
         // As `ls` of the kernel's own listing: what is listed and broken is shown broken. What
         // is listed and not there is a ghost.
         let is_broken = matches!(entry, Entry::Broken { .. });
         let is_wanted = is_broken || self.ghosts == Ghosts::Shown;
         if is_wanted && (self.ghosts == Ghosts::Shown && is_broken || node.readdir_lists(name)?) {
-            batch.keep(keep, refused(node.path().join(name), entry, !is_broken));
+            batch.keep(keep, refused(node.path_of(name), entry, !is_broken));
         }
-        Ok(())
+        Ok(Bytes::default())
     }
 
-    /// Keeps the row of a name that is shown. What comes back is memory that is not used any more.
+    /// Keeps the row of a name that is shown. What comes back is its path, if that is not kept.
     fn shown(
         &self,
         node: &Node<'_>,
@@ -358,11 +373,11 @@ fn start<'s>(root: &Node<'s>, path: &Bytes) -> Result<Start<'s>> {
     if found.entry.kind() == Some(Kind::Symlink) {
         let behind = lookup(root, path.as_bytes(), Follow::All)?;
         if let Entry::Dir(node) = &behind.entry {
-            return Ok(Start::Directory(node.path().clone()));
+            return Ok(Start::Directory(node.path()));
         }
     }
     Ok(match &found.entry {
-        Entry::Dir(node) => Start::Directory(node.path().clone()),
+        Entry::Dir(node) => Start::Directory(node.path()),
         _ => Start::Row(Box::new(found)),
     })
 }

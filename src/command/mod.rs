@@ -200,8 +200,6 @@ pub struct Batch<R> {
     pub is_no: bool,
     /// There are rows that are not shown, but that make the directories count which they are in.
     has_hidden: bool,
-    /// A path's memory that is not used any more.
-    used: Bytes,
 }
 
 impl<R> Default for Batch<R> {
@@ -212,7 +210,6 @@ impl<R> Default for Batch<R> {
             problems: Vec::new(),
             is_no: false,
             has_hidden: false,
-            used: Bytes::default(),
         }
     }
 }

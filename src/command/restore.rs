@@ -559,7 +559,7 @@ fn plan<'s>(
                 .path()
                 .join(&stack.branches[*branch].grammar.whiteout_of(&name)),
             kind: MarkKind::Whiteout,
-            of: place.path().join(&name),
+            of: place.path_of(&name),
         }),
         Entry::Broken { errno, .. } => {
             return Ok(Err(format!(
@@ -715,15 +715,15 @@ fn copy_plan<'s>(
     }
     let mut chain = vec![name.clone()];
     chain.extend(found.rest.iter().cloned());
-    let whiteout = stack.whiteout(writable, &place.path().join(&name))?;
-    let (source, from) = source_of(stack, found, cut.branch + 1, version.branch, place.path())?;
+    let whiteout = stack.whiteout(writable, &place.path_of(&name))?;
+    let (source, from) = source_of(stack, found, cut.branch + 1, version.branch, &place.path())?;
     let first = if chain.len() > 1 {
         Kind::Directory
     } else {
         version.kind
     };
     Ok(Plan::Copy {
-        missing: missing(stack, writable, place.path())?,
+        missing: missing(stack, writable, &place.path())?,
         writable,
         whiteout,
         place: place.clone(),
@@ -779,14 +779,14 @@ fn from_base<'s>(
             depth: query.depth,
         }));
     }
-    let (Some(source), Some(writable)) = (directory(place.path())?, place.stack().writable())
+    let (Some(source), Some(writable)) = (directory(&place.path())?, place.stack().writable())
     else {
         return Ok(None);
     };
     let mut chain = vec![name];
     chain.extend(found.rest.iter().cloned());
     Ok(Some(Plan::Copy {
-        missing: missing(place.stack(), writable, place.path())?,
+        missing: missing(place.stack(), writable, &place.path())?,
         writable,
         whiteout: None,
         place: place.clone(),
@@ -816,7 +816,7 @@ fn is_shown_elsewhere(stack: &Stack, writable: usize, of: (usize, &Bytes)) -> Re
             }
             match node.child(name)? {
                 Entry::Dir(below) => {
-                    if below.places().any(|place| place == of) {
+                    if below.dir(of.0).is_some() && below.place_in(of.0) == *of.1 {
                         return Ok(true);
                     }
                     pending.push(below);
@@ -845,7 +845,7 @@ fn source_of<'s>(
     // What leads to other directories stands above: the place itself, as the union has it.
     if let Some((here, _)) = &found.place
         && stack.overlay_rules().is_some()
-        && let Some(rest) = place.strip_prefix(here.path())
+        && let Some(rest) = place.strip_prefix(&here.path())
     {
         for from in [below, version] {
             let here = here.narrowed(|branch| branch >= from);
@@ -962,7 +962,7 @@ fn compare(
         if name == *next {
             is_back = compare(then, now, rest, reappears)?;
         } else if then.kind().is_some() && now.is_none_or(|now| now.kind().is_none()) {
-            reappears.push(without.path().join(name));
+            reappears.push(without.path_of(name));
         }
     }
     Ok(is_back)

@@ -328,11 +328,9 @@ pub fn hidden_by(resolution: &Resolution<'_>, versions: &[Version]) -> Option<Cu
         Entry::Deleted { by } if resolution.rest.is_empty() || hides_something(by) => {
             Some(by.clone())
         }
-        Entry::Deleted { .. } | Entry::Missing => place
-            .cuts()
-            .iter()
-            .find(|cut| hides_something(cut))
-            .cloned(),
+        Entry::Deleted { .. } | Entry::Missing => {
+            place.cuts().find(|cut| hides_something(cut)).cloned()
+        }
         _ => None,
     }
 }
@@ -373,8 +371,8 @@ fn trail(
 }
 
 fn is_cut(resolution: &Resolution<'_>, branch: usize) -> bool {
-    let here = resolution.place.as_ref().map(|(place, _)| place.cuts());
-    here.is_some_and(|cuts| cuts.iter().any(|cut| cut.branch < branch))
+    let here = resolution.place.as_ref();
+    here.is_some_and(|(place, _)| place.cuts().any(|cut| cut.branch < branch))
 }
 
 /// Nothing is hidden there, but the way to it is deleted.
@@ -382,7 +380,7 @@ fn deleted_ancestor(resolution: &Resolution<'_>) -> Option<String> {
     match (&resolution.entry, &resolution.place) {
         (Entry::Deleted { by }, Some((place, name))) => Some(format!(
             "{} is deleted by {}, and no branch has it below",
-            place.path().join(name),
+            place.path_of(name),
             by.mark
         )),
         _ => None,
@@ -428,7 +426,7 @@ fn words(why: Why, resolution: &Resolution<'_>) -> String {
         Why::Links => "more than 40 symbolic links".into(),
         Why::NotDirectory => {
             let at = match &resolution.place {
-                Some((place, name)) => place.path().join(name),
+                Some((place, name)) => place.path_of(name),
                 None => resolution.path.clone(),
             };
             format!("{at} is not a directory")

@@ -176,7 +176,7 @@ impl Subject {
         Ok(Row {
             union: self.label.clone(),
             mark: match found.kind {
-                MarkKind::Whiteout => found.parent.path().join(&found.mark),
+                MarkKind::Whiteout => found.parent.path_of(&found.mark),
                 // An attribute is on the directory itself.
                 MarkKind::Opaque if found.mark.is_empty() => found.path.clone(),
                 MarkKind::Opaque => found.path.join(&found.mark),
@@ -279,7 +279,7 @@ fn in_directory<'s, B: Rows>(
     let opaque = |mark: &[u8]| {
         let (parent, name) = above.clone().unwrap_or((Arc::clone(&node), Vec::new()));
         FoundMark {
-            path: node.path().clone(),
+            path: node.path(),
             kind: MarkKind::Opaque,
             branch,
             mark: mark.to_vec(),
@@ -306,7 +306,7 @@ fn in_directory<'s, B: Rows>(
         let mark = match mark {
             Err(error) => Err(error),
             Ok(Some(Mark::Whiteout(hidden))) => Ok(FoundMark {
-                path: node.path().join(hidden),
+                path: node.path_of(hidden),
                 kind: MarkKind::Whiteout,
                 branch,
                 mark: name.to_vec(),

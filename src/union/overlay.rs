@@ -14,7 +14,9 @@ use std::cell::Cell;
 
 use rustix::io::Errno;
 
-use super::{Branch, Cut, DataAt, Entry, Expected, Node, Part, Parts, Question, Says, Why, reads};
+use super::{
+    Branch, Cut, DataAt, Entry, Expected, Node, Part, Parts, Question, Says, Why, add_cut, reads,
+};
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind};
 use crate::error::{Error, Result};
@@ -47,10 +49,10 @@ enum Layer {
     /// Something that the search passes over.
     Skipped,
     Whiteout(Cut),
-    Leaf(Kind, Bytes),
+    /// And where it is in its branch, if the content of another one is looked for.
+    Leaf(Kind, Option<Bytes>),
     Dir {
         dir: Dir,
-        place: Bytes,
         opaque: bool,
     },
     Broken(Errno, Why),
@@ -94,7 +96,7 @@ impl<'s> Node<'s> {
             is_emptied: false,
         };
         let mut parts: &[Part] = &self.parts;
-        let mut is_root = self.path.as_bytes() == b"/";
+        let mut is_root = self.is_root();
         let mut at = 0;
         let mut found = Parts::new();
         // A leaf: its branch and kind; then where the content is, if it is not there.
@@ -126,8 +128,8 @@ impl<'s> Node<'s> {
                 Layer::Whiteout(mut cut) => {
                     says(branch, Says::Whiteout);
                     // A redirect may have asked for another name.
-                    cut.of = self.path.join(name);
-                    cuts.push(cut.clone());
+                    cut.of = self.path_of(name);
+                    add_cut(&mut cuts, branch, cut.kind, || cut.clone());
                     deleted = Some(cut);
                 }
                 Layer::Leaf(kind, path) => match leaf {
@@ -137,23 +139,21 @@ impl<'s> Node<'s> {
                     }
                     Some(_) => {
                         says(branch, Says::ProvidesData);
-                        content = Some(DataAt { branch, path });
+                        content = path.map(|path| DataAt { branch, path });
                     }
                 },
-                Layer::Dir { dir, place, opaque } => {
+                Layer::Dir { dir, opaque } => {
                     says(branch, Says::of_directory(found.is_empty(), opaque));
                     if opaque {
-                        cuts.push(Cut {
+                        add_cut(&mut cuts, branch, MarkKind::Opaque, || Cut {
                             branch,
-                            mark: place.clone(),
+                            mark: self.path_in(branch, &dir, b"", Bytes::default()),
                             kind: MarkKind::Opaque,
-                            of: self.path.join(name),
+                            of: self.path_of(name),
                         });
                     }
-                    let shown = self.path.join(name);
-                    let place = (place != shown).then_some(place);
                     let at = (branch, stack.branches[branch].grammar);
-                    let part = Part::new(at, dir, place, self.reading);
+                    let part = Part::new(at, dir, self.reading);
                     found.push(match search.is_emptied {
                         true => part.emptied(),
                         false => part,
@@ -195,9 +195,10 @@ impl<'s> Node<'s> {
                 None => Entry::Missing,
             });
         }
+        let is_redirected = self.shown.is_some() || search.redirected.is_some();
         Ok(Entry::Dir(Node {
             stack,
-            path: self.path.join(name),
+            shown: is_redirected.then(|| self.path_of(name)),
             parts: found,
             cuts,
             reading: self.reading,
@@ -214,12 +215,11 @@ impl<'s> Node<'s> {
     ) -> Result<Layer> {
         if !search.wanted.starts_with(b"/") {
             let name = search.wanted.clone();
-            return self.element(part, self.place_of(part), &name, 0, b"", search, question);
+            return self.element(part, &name, 0, b"", search, question);
         }
         // Counted from the end, since what is before it can change on the way.
         let mut left = search.wanted.len() - 1;
         let mut here = part.clone();
-        let mut place = Bytes::from("/");
         loop {
             let start = search.wanted.len() - left;
             let rest = &search.wanted[start..];
@@ -228,14 +228,11 @@ impl<'s> Node<'s> {
                 .position(|&byte| byte == b'/')
                 .unwrap_or(rest.len());
             let (name, post) = (rest[..end].to_vec(), rest[end..].to_vec());
-            let layer = self.element(&here, &place, &name, start, &post, search, question)?;
+            let layer = self.element(&here, &name, start, &post, search, question)?;
             match layer {
-                Layer::Dir {
-                    dir, place: next, ..
-                } if !post.is_empty() => {
+                Layer::Dir { dir, .. } if !post.is_empty() => {
                     let at = (here.branch, self.stack.branches[here.branch].grammar);
-                    here = Part::new(at, dir, None, super::Reading::Nothing);
-                    place = next;
+                    here = Part::new(at, dir, super::Reading::Nothing);
                     left = post.len() - 1;
                 }
                 layer => return Ok(layer),
@@ -248,7 +245,6 @@ impl<'s> Node<'s> {
     fn element(
         &self,
         part: &Part,
-        place: &Bytes,
         name: &[u8],
         start: usize,
         post: &[u8],
@@ -258,8 +254,8 @@ impl<'s> Node<'s> {
         let without = question.without;
         let branch = part.branch;
         let grammar = self.stack.branches[branch].grammar;
-        let path = place.join(name);
-        let fail = |errno| Error::io(self.stack.on_host(branch, &path), errno);
+        let path_of = |name: &[u8]| self.path_in(branch, &part.dir, name, Bytes::default());
+        let fail = |errno| Error::io(self.stack.on_host(branch, &path_of(name)), errno);
         if name == b"." || name == b".." {
             return Ok(bad_redirect(Errno::ACCESS, branch));
         }
@@ -281,15 +277,16 @@ impl<'s> Node<'s> {
             let mark = grammar.whiteout_name(&source, name).map_err(fail)?;
             return Ok(Layer::Whiteout(Cut {
                 branch,
-                mark: mark.map_or(path, |mark| place.join(&mark)),
+                mark: path_of(mark.as_deref().unwrap_or(name)),
                 kind: MarkKind::Whiteout,
-                of: self.path.join(name),
+                of: self.path_of(name),
             }));
         }
         let Some(kind) = seen.entry else {
             return Ok(Layer::Nothing);
         };
-        if is_last_element && search.metacopy.is_some() && kind != Kind::File {
+        let is_content = search.metacopy.is_some();
+        if is_last_element && is_content && kind != Kind::File {
             search.stop = true;
             return Ok(Layer::Skipped);
         }
@@ -315,7 +312,7 @@ impl<'s> Node<'s> {
                     result => search.turn(result.map_err(fail)?, branch, start, post),
                 }
             }
-            return Ok(Layer::Leaf(kind, path));
+            return Ok(Layer::Leaf(kind, is_content.then(|| path_of(name))));
         }
         let wanted = match (opened.take(), reads(self.reading, branch)) {
             (Some(dir), false) => Ok(dir),
@@ -352,7 +349,6 @@ impl<'s> Node<'s> {
         }
         Ok(Layer::Dir {
             dir,
-            place: path,
             opaque: opaque && is_last_element,
         })
     }
