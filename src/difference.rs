@@ -149,6 +149,13 @@ enum Place<'s> {
     /// A name that may be a directory. It is opened only when its turn comes, so that a wide
     /// directory does not hold all of its children open.
     Name(Arc<Directory<'s>>, Vec<u8>),
+    Rest(Box<Rest<'s>>),
+}
+
+/// What is left of the names of a directory that may differ, with what the branch itself lists.
+struct Rest<'s> {
+    directory: Arc<Directory<'s>>,
+    names: std::vec::IntoIter<(Vec<u8>, Option<Kind>)>,
 }
 
 /// What makes an entry of both views a changed one.
@@ -206,6 +213,10 @@ pub fn differences<'s, B: Rows>(
                 let compared = comparison.name(&directory, &name, Turn::Name(&path), found);
                 path.give_back();
                 compared
+            }
+            Place::Rest(rest) => {
+                comparison.rest(rest, found);
+                Ok(())
             }
         };
         if let Err(error) = compared {
@@ -338,17 +349,54 @@ impl<V> Comparison<'_, V> {
         let directory = Arc::new(directory);
         let paths = path.entries();
         let turn = Turn::Directory(&paths);
-        for Named { name, own, .. } in names(&directory, self.branch)? {
-            match own {
-                Some(kind) if kind != Kind::Directory => {
-                    if let Err(error) = self.name(&directory, &name, turn, found) {
-                        (self.row)(Err(error), found.rows());
-                    }
-                }
-                _ => found.place(Place::Name(Arc::clone(&directory), name.into_owned())),
-            }
+        let mut names = names(&directory, self.branch)?.into_iter();
+        found.each(&mut names, |Named { name, own, .. }, found| {
+            self.listed(&directory, name, own, turn, found);
+        });
+        let rest: Vec<_> = names.map(|of| (of.name.into_owned(), of.own)).collect();
+        if !rest.is_empty() {
+            let names = rest.into_iter();
+            found.place(Place::Rest(Box::new(Rest { directory, names })));
         }
         Ok(())
+    }
+
+    fn rest<'s, B: Rows>(&self, mut rest: Box<Rest<'s>>, found: &mut Found<'_, Place<'s>, B>)
+    where
+        V: Fn(Result<Difference<'_, '_>>, &mut B),
+    {
+        let path = rest.directory.after.path();
+        let paths = path.entries();
+        let turn = Turn::Directory(&paths);
+        let Rest { directory, names } = &mut *rest;
+        found.each(names, |(name, own), found| {
+            self.listed(directory, name.into(), own, turn, found);
+        });
+        if names.len() > 0 {
+            found.place(Place::Rest(rest));
+        }
+    }
+
+    /// A name of a directory that is listed. What may be a directory itself is a place of its own.
+    #[inline]
+    fn listed<'s, B: Rows>(
+        &self,
+        directory: &Arc<Directory<'s>>,
+        name: Cow<'_, [u8]>,
+        own: Option<Kind>,
+        turn: Turn<'_>,
+        found: &mut Found<'_, Place<'s>, B>,
+    ) where
+        V: Fn(Result<Difference<'_, '_>>, &mut B),
+    {
+        match own {
+            Some(kind) if kind != Kind::Directory => {
+                if let Err(error) = self.name(directory, &name, turn, found) {
+                    (self.row)(Err(error), found.rows());
+                }
+            }
+            _ => found.place(Place::Name(Arc::clone(directory), name.into_owned())),
+        }
     }
 
     /// What is in a directory that is the branch's alone, and has no other in it: all of it was

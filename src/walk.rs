@@ -57,6 +57,8 @@ pub struct Found<'w, P, B> {
     out: &'w mut Out<B>,
     /// Further places, each with the rows that come after all that is below it.
     places: Vec<(P, B)>,
+    /// How much waits behind all places of the walk, but for the last, in bytes.
+    behind: usize,
     has_heading: bool,
 }
 
@@ -71,7 +73,30 @@ impl<P, B: Rows> Found<'_, P, B> {
 
     /// A place that is to be visited now: before the rows that follow.
     pub fn place(&mut self, place: P) {
+        if let Some((_, after)) = self.places.last() {
+            self.behind += after.size();
+        }
         self.places.push((place, B::default()));
+    }
+
+    /// Visits entries in their order, until so much waits behind places that what is left of them
+    /// had better be a place of its own: of a deep tree every level waits.
+    #[inline]
+    pub fn each<E>(
+        &mut self,
+        entries: &mut impl Iterator<Item = E>,
+        mut visit: impl FnMut(E, &mut Self),
+    ) {
+        loop {
+            let after = self.places.last().map(|(_, after)| after.size());
+            if after.is_some_and(|after| self.behind + after >= BEHIND_MAX) {
+                return;
+            }
+            match entries.next() {
+                Some(entry) => visit(entry, self),
+                None => return,
+            }
+        }
     }
 
     /// Rows that count only if there are others here, or below. They are the first.
@@ -107,6 +132,8 @@ struct Bundle<B> {
 const BUNDLE: usize = if cfg!(test) { 1 << 10 } else { 32 << 10 };
 /// How many pieces are a bundle, however small they are.
 const PIECES: usize = 256;
+/// How much waits behind the places of a walk before no more is found ahead of its turn, in bytes.
+const BEHIND_MAX: usize = 32 * BUNDLE;
 
 impl<B: Rows> Out<B> {
     fn cut(&mut self) {
@@ -153,6 +180,8 @@ impl<B: Rows> Out<B> {
 struct Walk<P, B> {
     /// The directories on the way down.
     levels: Vec<Level<P, B>>,
+    /// How much they have that comes after a place, in bytes.
+    behind: usize,
     out: Out<B>,
 }
 
@@ -172,7 +201,11 @@ impl<P, B: Rows> Walk<P, B> {
             size: 0,
             now: B::default(),
         };
-        Walk { levels, out }
+        Walk {
+            behind: behind(&levels),
+            levels,
+            out,
+        }
     }
 
     fn at(root: P) -> Walk<P, B> {
@@ -190,12 +223,18 @@ impl<P, B: Rows> Walk<P, B> {
                 let mut found = Found {
                     out: &mut self.out,
                     places: Vec::new(),
+                    behind: self.behind,
                     has_heading: false,
                 };
                 visit(place, &mut found);
                 let (places, closes) = (found.places, found.has_heading);
+                let last = places.last().map_or(0, |(_, after)| after.size());
+                self.behind = found.behind + last;
                 match places.is_empty() {
-                    true => self.out.end(closes, after),
+                    true => {
+                        self.behind -= after.size();
+                        self.out.end(closes, after);
+                    }
                     false => self.levels.push(Level {
                         places: places.into_iter(),
                         after,
@@ -205,6 +244,7 @@ impl<P, B: Rows> Walk<P, B> {
                 return true;
             }
             if let Some(level) = self.levels.pop() {
+                self.behind -= level.after.size();
                 self.out.end(level.closes, level.after);
             }
         }
@@ -245,8 +285,18 @@ impl<P, B: Rows> Walk<P, B> {
             end.places = rest.split_off(kept).into_iter();
             own.places = rest.into_iter();
         }
+        self.behind = behind(&self.levels);
         Some(Walk::of(given))
     }
+}
+
+/// How much comes after a place, in bytes.
+fn behind<P, B: Rows>(levels: &[Level<P, B>]) -> usize {
+    let of_level = |level: &Level<P, B>| {
+        let places = level.places.as_slice().iter();
+        level.after.size() + places.map(|(_, after)| after.size()).sum::<usize>()
+    };
+    levels.iter().map(of_level).sum()
 }
 
 /// Gives what was found, and a heading when there is something for it to be of.

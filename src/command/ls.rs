@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, Entries};
 use crate::command::{Batch, Context, Find, Keep, Outcome, Report, Shape, Stream, path_in_union};
 use crate::dir::Kind;
 use crate::error::{Error, Result, errno_name};
 use crate::target::{self, Target};
-use crate::union::{Entry, Follow, Node, Reading, Resolution, Stack, lookup};
+use crate::union::{Entry, Follow, Listed, Node, Reading, Resolution, Stack, lookup};
 use crate::walk::{Found, walk_all};
 
 pub struct Query<'a> {
@@ -218,6 +218,10 @@ impl Listing {
                 let path = node.path();
                 self.children(node, &path, keep, found)
             }
+            Place::Rest(rest) => {
+                self.rest(rest, keep, found);
+                Ok(())
+            }
             Place::Child(node, name) => {
                 let entry = node.child(&name)?;
                 // Of one that cannot be shown in full the children are shown all the same.
@@ -252,30 +256,74 @@ impl Listing {
         let names = node.names()?;
         let node = Arc::new(node);
         let paths = path.entries();
-        for listed in names.iter() {
-            let name = listed.name;
-            // Its turn comes later, so that a wide directory does not hold all of its open.
-            if listed.could_be_directory {
-                found.place(Place::Child(Arc::clone(&node), name.to_vec()));
-                continue;
-            }
-            let rows = found.rows();
-            let shown = match node.as_listed(name, listed.kind) {
-                Some(branch) => {
-                    let (path, provided) = (paths.path(name), (branch, listed.kind));
-                    let used = self.shown(&node, name, path, provided, keep, rows);
-                    used.map(|used| paths.give_back(used))
-                }
-                None => node
-                    .child(name)
-                    .and_then(|entry| self.child(&node, name, &entry, keep, rows))
-                    .map(Bytes::give_back),
-            };
-            if let Err(error) = shown {
-                found.rows().problems.push(error);
-            }
+        let mut entries = names.iter();
+        found.each(&mut entries, |listed, found| {
+            self.entry(&node, &paths, listed, keep, found);
+        });
+        let rest: Vec<_> = entries
+            .map(|of| (of.name.to_vec(), of.kind, of.could_be_directory))
+            .collect();
+        if !rest.is_empty() {
+            let entries = rest.into_iter();
+            found.place(Place::Rest(Box::new(Rest { node, entries })));
         }
         Ok(())
+    }
+
+    fn rest<'s>(
+        &self,
+        mut rest: Box<Rest<'s>>,
+        keep: Keep<'_, Row>,
+        found: &mut Found<'_, Place<'s>, Batch<Row>>,
+    ) {
+        let path = rest.node.path();
+        let paths = path.entries();
+        let Rest { node, entries } = &mut *rest;
+        found.each(entries, |(name, kind, could_be_directory), found| {
+            let listed = Listed {
+                name: &name,
+                kind,
+                could_be_directory,
+            };
+            self.entry(node, &paths, listed, keep, found);
+        });
+        if entries.len() > 0 {
+            found.place(Place::Rest(rest));
+        }
+    }
+
+    /// A name of a directory that is listed.
+    // It is called in two places, of which one has all the work.
+    #[inline(always)]
+    fn entry<'s>(
+        &self,
+        node: &Arc<Node<'s>>,
+        paths: &Entries<'_>,
+        listed: Listed<'_>,
+        keep: Keep<'_, Row>,
+        found: &mut Found<'_, Place<'s>, Batch<Row>>,
+    ) {
+        let name = listed.name;
+        // Its turn comes later, so that a wide directory does not hold all of its open.
+        if listed.could_be_directory {
+            found.place(Place::Child(Arc::clone(node), name.to_vec()));
+            return;
+        }
+        let rows = found.rows();
+        let shown = match node.as_listed(name, listed.kind) {
+            Some(branch) => {
+                let (path, provided) = (paths.path(name), (branch, listed.kind));
+                let used = self.shown(node, name, path, provided, keep, rows);
+                used.map(|used| paths.give_back(used))
+            }
+            None => node
+                .child(name)
+                .and_then(|entry| self.child(node, name, &entry, keep, rows))
+                .map(Bytes::give_back),
+        };
+        if let Err(error) = shown {
+            found.rows().problems.push(error);
+        }
     }
 
     /// Keeps the row of an entry. What comes back is its path, if that is not kept.
@@ -353,6 +401,14 @@ fn long(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Long> {
 enum Place<'s> {
     Root,
     Child(Arc<Node<'s>>, Vec<u8>),
+    Rest(Box<Rest<'s>>),
+}
+
+/// What is left of a directory: names, as what they are listed, and whether they could be
+/// directories.
+struct Rest<'s> {
+    node: Arc<Node<'s>>,
+    entries: std::vec::IntoIter<(Vec<u8>, Kind, bool)>,
 }
 
 fn directory<'s>(root: &Node<'s>, path: &Bytes) -> Result<Node<'s>> {

@@ -250,18 +250,48 @@ pub fn marks<'s, B: Rows>(
     row: &(impl Fn(Result<FoundMark<'_>>, &mut B) + Sync),
     give: impl FnMut(B) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let visit = |place: InBranch<'s>, found: &mut Found<'_, InBranch<'s>, B>| {
-        let visited = place.open(
-            stack,
-            branch,
-            |node, above| in_directory(node, above, branch, row, found),
-            |_, _, _| {},
-        );
+    let visit = |place: Place<'s>, found: &mut Found<'_, Place<'s>, B>| {
+        let visited = match place {
+            Place::Entry(entry) => entry.open(
+                stack,
+                branch,
+                |node, above| in_directory(node, above, branch, row, found),
+                |_, _, _| {},
+            ),
+            Place::Rest(mut rest) => {
+                let Rest { directory, entries } = &mut *rest;
+                found.each(entries, |(name, kind), found| {
+                    directory.entry(&name, kind, row, found);
+                });
+                if entries.len() > 0 {
+                    found.place(Place::Rest(rest));
+                }
+                Ok(())
+            }
+        };
         if let Err(error) = visited {
             row(Err(error), found.rows());
         }
     };
-    walk_all(threads, InBranch::Root, &visit, give)
+    walk_all(threads, Place::Entry(InBranch::Root), &visit, give)
+}
+
+enum Place<'s> {
+    Entry(InBranch<'s>),
+    Rest(Box<Rest<'s>>),
+}
+
+/// What is left of a directory.
+struct Rest<'s> {
+    directory: Directory<'s>,
+    entries: std::vec::IntoIter<(Vec<u8>, Kind)>,
+}
+
+/// A directory of the branch.
+struct Directory<'s> {
+    node: Arc<Node<'s>>,
+    above: Above<'s>,
+    branch: usize,
 }
 
 fn in_directory<'s, B: Rows>(
@@ -269,37 +299,63 @@ fn in_directory<'s, B: Rows>(
     above: Above<'s>,
     branch: usize,
     row: &impl Fn(Result<FoundMark<'_>>, &mut B),
-    found: &mut Found<'_, InBranch<'s>, B>,
+    found: &mut Found<'_, Place<'s>, B>,
 ) -> Result<()> {
     let grammar = node.stack().branches[branch].grammar;
     let Some(listing) = node.listing(branch)? else {
         return Ok(());
     };
-    let node = Arc::new(node);
-    let opaque = |mark: &[u8]| {
-        let (parent, name) = above.clone().unwrap_or((Arc::clone(&node), Vec::new()));
-        FoundMark {
-            path: node.path(),
-            kind: MarkKind::Opaque,
-            branch,
-            mark: mark.to_vec(),
-            parent,
-            name,
-        }
+    let directory = Directory {
+        node: Arc::new(node),
+        above,
+        branch,
     };
     if grammar.opaque_name().is_empty() {
-        match node.is_opaque(branch) {
-            Ok(true) => row(Ok(opaque(b"")), found.rows()),
+        match directory.node.is_opaque(branch) {
+            Ok(true) => row(Ok(directory.opaque(b"")), found.rows()),
             Ok(false) => {}
             Err(error) => row(Err(error), found.rows()),
         }
     }
-    for (name, kind) in listing.iter() {
-        let could_be_mark = grammar.could_be_mark(name, kind);
-        if !could_be_mark && kind != Kind::Directory {
-            continue;
+    let could_tell = |&(name, kind): &(&[u8], Kind)| {
+        kind == Kind::Directory || grammar.could_be_mark(name, kind)
+    };
+    let mut entries = listing.iter().filter(could_tell);
+    found.each(&mut entries, |(name, kind), found| {
+        directory.entry(name, kind, row, found);
+    });
+    let rest: Vec<_> = entries.map(|(name, kind)| (name.to_vec(), kind)).collect();
+    if !rest.is_empty() {
+        let entries = rest.into_iter();
+        found.place(Place::Rest(Box::new(Rest { directory, entries })));
+    }
+    Ok(())
+}
+
+impl<'s> Directory<'s> {
+    fn opaque(&self, mark: &[u8]) -> FoundMark<'s> {
+        let above = self.above.clone();
+        let (parent, name) = above.unwrap_or((Arc::clone(&self.node), Vec::new()));
+        FoundMark {
+            path: self.node.path(),
+            kind: MarkKind::Opaque,
+            branch: self.branch,
+            mark: mark.to_vec(),
+            parent,
+            name,
         }
-        let mark = match could_be_mark {
+    }
+
+    fn entry<B: Rows>(
+        &self,
+        name: &[u8],
+        kind: Kind,
+        row: &impl Fn(Result<FoundMark<'_>>, &mut B),
+        found: &mut Found<'_, Place<'s>, B>,
+    ) {
+        let (node, branch) = (&self.node, self.branch);
+        let grammar = node.stack().branches[branch].grammar;
+        let mark = match grammar.could_be_mark(name, kind) {
             true => node.mark(branch, name),
             false => Ok(None),
         };
@@ -310,18 +366,18 @@ fn in_directory<'s, B: Rows>(
                 kind: MarkKind::Whiteout,
                 branch,
                 mark: name.to_vec(),
-                parent: Arc::clone(&node),
+                parent: Arc::clone(node),
                 name: hidden.to_vec(),
             }),
-            Ok(Some(Mark::Opaque)) => Ok(opaque(name)),
+            Ok(Some(Mark::Opaque)) => Ok(self.opaque(name)),
             Ok(None) => {
                 if kind == Kind::Directory && !grammar.hides_entry(name) {
-                    found.place(InBranch::Name(Arc::clone(&node), name.to_vec()));
+                    let entry = InBranch::Name(Arc::clone(node), name.to_vec());
+                    found.place(Place::Entry(entry));
                 }
-                continue;
+                return;
             }
         };
         row(mark, found.rows());
     }
-    Ok(())
 }
