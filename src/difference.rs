@@ -150,6 +150,15 @@ enum Place<'s> {
     /// directory does not hold all of its children open.
     Name(Arc<Directory<'s>>, Vec<u8>),
     Rest(Box<Rest<'s>>),
+    Heading(Box<Heading<'s>>),
+}
+
+/// A directory that is changed if anything in it is.
+struct Heading<'s> {
+    directory: Arc<Directory<'s>>,
+    name: Vec<u8>,
+    before: Provided,
+    after: Provided,
 }
 
 /// What is left of the names of a directory that may differ, with what the branch itself lists.
@@ -216,6 +225,19 @@ pub fn differences<'s, B: Rows>(
             }
             Place::Rest(rest) => {
                 comparison.rest(rest, found);
+                Ok(())
+            }
+            Place::Heading(heading) => {
+                let path = heading.directory.after.path_of(&heading.name);
+                let difference = Difference {
+                    change: Change::Changed,
+                    before: Some(heading.before),
+                    after: Some(heading.after),
+                    directory: &heading.directory,
+                    name: &heading.name,
+                    turn: Turn::Name(&path),
+                };
+                row(Ok(difference), found.rows());
                 Ok(())
             }
         };
@@ -481,33 +503,37 @@ impl<V> Comparison<'_, V> {
                 (has_own || self.changed == Changed::Differs).then_some(Change::Changed)
             }
         };
-        let is_same = match (change, directory.before.as_deref(), was, is) {
-            (Some(Change::Changed), Some(node), Some(old), Some(new))
-                if self.changed == Changed::Differs =>
+        let same = match (change, directory.before.as_deref(), was.zip(is)) {
+            (Some(Change::Changed), Some(node), Some((before, after)))
+                if self.changed == Changed::Differs
+                    && !differ((node, before), (&directory.after, after), name)? =>
             {
-                !differ((node, old), (&directory.after, new), name)?
+                Some((before, after))
             }
-            _ => false,
+            _ => None,
         };
-        if let Some(change) = change {
-            let difference = Difference {
-                change,
-                before: was,
-                after: is,
-                directory,
-                name,
-                turn,
-            };
-            match (is_same, &after) {
-                (false, _) => (self.row)(Ok(difference), found.rows()),
-                // It is changed only if something in it is.
-                (true, Entry::Dir(_)) => {
-                    let mut heading = B::default();
-                    (self.row)(Ok(difference), &mut heading);
-                    found.heading(heading);
-                }
-                (true, _) => {}
+        match (change, same, &after) {
+            // It is changed only if something in it is.
+            (_, Some((before, after)), Entry::Dir(_)) => {
+                found.heading(Place::Heading(Box::new(Heading {
+                    directory: Arc::clone(directory),
+                    name: name.to_vec(),
+                    before,
+                    after,
+                })));
             }
+            (Some(change), None, _) => {
+                let difference = Difference {
+                    change,
+                    before: was,
+                    after: is,
+                    directory,
+                    name,
+                    turn,
+                };
+                (self.row)(Ok(difference), found.rows());
+            }
+            _ => {}
         }
         if let (Entry::Dir(after), Turn::Name(path)) = (after, turn) {
             let before = match before {

@@ -54,7 +54,7 @@ impl<R: Send> Rows for Vec<R> {
 
 /// What a visit finds: rows and further places, in the order in which they are to come out.
 pub struct Found<'w, P, B> {
-    out: &'w mut Out<B>,
+    out: &'w mut Out<P, B>,
     /// Further places, each with the rows that come after all that is below it.
     places: Vec<(P, B)>,
     /// How much waits behind all places of the walk, but for the last, in bytes.
@@ -99,32 +99,33 @@ impl<P, B: Rows> Found<'_, P, B> {
         }
     }
 
-    /// Rows that count only if there are others here, or below. They are the first.
-    pub fn heading(&mut self, rows: B) {
+    /// A place whose rows count only if there are others here, or below, before which they come.
+    /// It is visited only then.
+    pub fn heading(&mut self, place: P) {
         self.out.cut();
-        self.out.push(Piece::Open(rows));
+        self.out.push(Piece::Open(place));
         self.has_heading = true;
     }
 }
 
 /// A part of what was found.
-enum Piece<B> {
+enum Piece<P, B> {
     Rows(B),
     /// A heading, and the end of what it is of.
-    Open(B),
+    Open(P),
     Close,
 }
 
-struct Out<B> {
-    pieces: Vec<Piece<B>>,
+struct Out<P, B> {
+    pieces: Vec<Piece<P, B>>,
     /// Of the pieces, in bytes.
     size: usize,
     now: B,
 }
 
 /// What a walk has found and not given away yet: how much it is, in bytes.
-struct Bundle<B> {
-    pieces: Vec<Piece<B>>,
+struct Bundle<P, B> {
+    pieces: Vec<Piece<P, B>>,
     size: usize,
 }
 
@@ -133,9 +134,17 @@ const BUNDLE: usize = if cfg!(test) { 1 << 10 } else { 32 << 10 };
 /// How many pieces are a bundle, however small they are.
 const PIECES: usize = 256;
 /// How much waits behind the places of a walk before no more is found ahead of its turn, in bytes.
-const BEHIND_MAX: usize = 32 * BUNDLE;
+const BEHIND_MAX: usize = if cfg!(test) { 256 } else { 32 * BUNDLE };
 
-impl<B: Rows> Out<B> {
+impl<P, B: Rows> Out<P, B> {
+    fn new() -> Out<P, B> {
+        Out {
+            pieces: Vec::new(),
+            size: 0,
+            now: B::default(),
+        }
+    }
+
     fn cut(&mut self) {
         // Once there was much, there will be again.
         let next = match self.now.size() >= BUNDLE {
@@ -146,9 +155,9 @@ impl<B: Rows> Out<B> {
         self.push(Piece::Rows(now));
     }
 
-    fn push(&mut self, piece: Piece<B>) {
-        self.size += size_of::<Piece<B>>();
-        if let Piece::Rows(rows) | Piece::Open(rows) = &piece {
+    fn push(&mut self, piece: Piece<P, B>) {
+        self.size += size_of::<Piece<P, B>>();
+        if let Piece::Rows(rows) = &piece {
             self.size += rows.size();
         }
         self.pieces.push(piece);
@@ -167,7 +176,7 @@ impl<B: Rows> Out<B> {
         self.size + self.now.size() >= BUNDLE || self.pieces.len() >= PIECES
     }
 
-    fn take(&mut self) -> Bundle<B> {
+    fn take(&mut self) -> Bundle<P, B> {
         self.cut();
         Bundle {
             pieces: take(&mut self.pieces),
@@ -182,7 +191,7 @@ struct Walk<P, B> {
     levels: Vec<Level<P, B>>,
     /// How much they have that comes after a place, in bytes.
     behind: usize,
-    out: Out<B>,
+    out: Out<P, B>,
 }
 
 /// A directory that was visited.
@@ -196,15 +205,10 @@ struct Level<P, B> {
 
 impl<P, B: Rows> Walk<P, B> {
     fn of(levels: Vec<Level<P, B>>) -> Walk<P, B> {
-        let out = Out {
-            pieces: Vec::new(),
-            size: 0,
-            now: B::default(),
-        };
         Walk {
             behind: behind(&levels),
             levels,
-            out,
+            out: Out::new(),
         }
     }
 
@@ -300,23 +304,24 @@ fn behind<P, B: Rows>(levels: &[Level<P, B>]) -> usize {
 }
 
 /// Gives what was found, and a heading when there is something for it to be of.
-struct Headings<B> {
-    open: Vec<Option<B>>,
+struct Headings<P> {
+    open: Vec<Option<P>>,
     /// How many of them were given: those above the others.
     given: usize,
 }
 
-impl<B: Rows> Headings<B> {
-    fn new() -> Headings<B> {
+impl<P> Headings<P> {
+    fn new() -> Headings<P> {
         Headings {
             open: Vec::new(),
             given: 0,
         }
     }
 
-    fn give(
+    fn give<B: Rows>(
         &mut self,
-        bundle: Bundle<B>,
+        bundle: Bundle<P, B>,
+        visit: &mut impl FnMut(P, &mut Found<'_, P, B>),
         give: &mut impl FnMut(B) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for piece in bundle.pieces {
@@ -329,9 +334,9 @@ impl<B: Rows> Headings<B> {
                 Piece::Rows(rows) => {
                     if !rows.is_empty() {
                         for heading in &mut self.open[self.given..] {
-                            heading
-                                .take()
-                                .map_or(ControlFlow::Continue(()), &mut *give)?;
+                            if let Some(place) = heading.take() {
+                                give(rows_of(place, visit))?;
+                            }
                         }
                         self.given = self.open.len();
                     }
@@ -341,6 +346,21 @@ impl<B: Rows> Headings<B> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// What a heading's place is visited for.
+fn rows_of<P, B: Rows>(place: P, visit: &mut impl FnMut(P, &mut Found<'_, P, B>)) -> B {
+    let mut out = Out::new();
+    visit(
+        place,
+        &mut Found {
+            out: &mut out,
+            places: Vec::new(),
+            behind: 0,
+            has_heading: false,
+        },
+    );
+    out.now
 }
 
 /// Visits a tree depth first, as far as its rows are asked for. `visit` is given a place and says
@@ -356,7 +376,7 @@ pub fn walk<P, R: Send>(
     std::iter::from_fn(move || {
         while ready.is_empty() && !is_over {
             is_over = !walk.step(&mut visit);
-            let _ = headings.give(walk.out.take(), &mut |rows| {
+            let _ = headings.give(walk.out.take(), &mut visit, &mut |rows| {
                 ready.extend(rows);
                 ControlFlow::Continue(())
             });
@@ -388,11 +408,12 @@ pub fn walk_all<P: Send, B: Rows>(
     let mut headings = Headings::new();
     let mut visited = 0;
     let is_alone = threads.get() == 1;
+    let mut visit_here = |place: P, found: &mut Found<'_, P, B>| visit(place, found);
     while is_alone || visited < PLACES_ALONE {
-        let is_over = !walk.step(&mut |place, found| visit(place, found));
+        let is_over = !walk.step(&mut visit_here);
         visited += 1;
         if is_over || walk.out.is_large() {
-            headings.give(walk.out.take(), &mut give)?;
+            headings.give(walk.out.take(), &mut visit_here, &mut give)?;
         }
         if is_over {
             return ControlFlow::Continue(());
@@ -461,7 +482,7 @@ impl<P, B> State<P, B> {
 struct Part<P, B> {
     /// What is left of it, if nobody is at it.
     walk: Option<Walk<P, B>>,
-    found: VecDeque<Bundle<B>>,
+    found: VecDeque<Bundle<P, B>>,
     is_done: bool,
     next: Option<usize>,
 }
@@ -479,7 +500,7 @@ impl<P, B> Part<P, B> {
 
 /// What the thread that gives does next.
 enum Next<P, B> {
-    Give(Bundle<B>),
+    Give(Bundle<P, B>),
     /// The part that is next to be given, at which nobody is.
     Walk(Walk<P, B>),
     /// Another one meanwhile.
@@ -545,7 +566,7 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
     }
 
     /// Puts what was found where it will be given from.
-    fn put(&self, part: usize, found: Bundle<B>, is_done: bool) -> MutexGuard<'_, State<P, B>> {
+    fn put(&self, part: usize, found: Bundle<P, B>, is_done: bool) -> MutexGuard<'_, State<P, B>> {
         let mut state = self.lock();
         state.waiting += found.size;
         state.parts[part].found.push_back(found);
@@ -622,24 +643,25 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
 
     fn give_all(
         &self,
-        headings: &mut Headings<B>,
+        headings: &mut Headings<P>,
         give: &mut impl FnMut(B) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let mut part = 0;
+        let mut visit = |place: P, found: &mut Found<'_, P, B>| (self.visit)(place, found);
         loop {
             match self.next(&mut part) {
                 Next::End => return ControlFlow::Continue(()),
-                Next::Give(found) => headings.give(found, give)?,
+                Next::Give(found) => headings.give(found, &mut visit, give)?,
                 Next::Walk(mut walk) => {
                     while self.step(part, &mut walk) {
                         if walk.out.is_large() {
-                            headings.give(walk.out.take(), give)?;
+                            headings.give(walk.out.take(), &mut visit, give)?;
                         }
                         if self.is_over() {
                             break;
                         }
                     }
-                    headings.give(walk.out.take(), give)?;
+                    headings.give(walk.out.take(), &mut visit, give)?;
                     self.lock().parts[part].is_done = true;
                 }
                 Next::Help(other, walk) => self.help(part, other, walk),
@@ -779,14 +801,31 @@ mod tests {
         }
     }
 
-    fn visit<'t>(tree: &'t Tree, found: &mut Found<'_, &'t Tree, Vec<u32>>) {
-        match tree.is_quiet {
-            true => found.heading(vec![tree.name]),
-            false => found.rows().push(tree.name),
-        }
-        for below in &tree.below {
-            found.place(below);
-            found.rows().push(below.name + 10_000);
+    #[derive(Clone)]
+    enum Place<'t> {
+        Tree(&'t Tree),
+        Heading(u32),
+        Rest(std::slice::Iter<'t, Tree>),
+    }
+
+    fn visit<'t>(place: Place<'t>, found: &mut Found<'_, Place<'t>, Vec<u32>>) {
+        let mut below = match place {
+            Place::Heading(name) => return found.rows().push(name),
+            Place::Rest(below) => below,
+            Place::Tree(tree) => {
+                match tree.is_quiet {
+                    true => found.heading(Place::Heading(tree.name)),
+                    false => found.rows().push(tree.name),
+                }
+                tree.below.iter()
+            }
+        };
+        found.each(&mut below, |tree, found| {
+            found.place(Place::Tree(tree));
+            found.rows().push(tree.name + 10_000);
+        });
+        if below.len() > 0 {
+            found.place(Place::Rest(below));
         }
     }
 
@@ -816,11 +855,11 @@ mod tests {
             let tree = forest(&trees);
             let mut wanted = Vec::new();
             expected(&tree, &mut wanted);
-            same(&walk(&tree, visit).collect::<Vec<u32>>(), &wanted)?;
+            same(&walk(Place::Tree(&tree), visit).collect::<Vec<u32>>(), &wanted)?;
             for threads in [1, 2, 3, 8] {
                 let threads = NonZeroUsize::new(threads).unwrap();
                 let mut found = Vec::new();
-                let _ = walk_all(threads, &tree, &visit, |rows| {
+                let _ = walk_all(threads, Place::Tree(&tree), &visit, |rows| {
                     found.extend(rows);
                     ControlFlow::Continue(())
                 });
@@ -832,7 +871,7 @@ mod tests {
         fn a_cut_anywhere_loses_nothing(tree in trees(), steps in 0usize..200) {
             let mut wanted = Vec::new();
             expected(&tree, &mut wanted);
-            let mut first = Walk::at(&tree);
+            let mut first = Walk::at(Place::Tree(&tree));
             let mut visit = |tree, found: &mut Found<'_, _, _>| visit(tree, found);
             for _ in 0..steps {
                 first.step(&mut visit);
@@ -842,7 +881,7 @@ mod tests {
             let mut headings = Headings::new();
             for mut walk in [Some(first), second].into_iter().flatten() {
                 while walk.step(&mut visit) {}
-                let _ = headings.give(walk.out.take(), &mut |rows| {
+                let _ = headings.give(walk.out.take(), &mut visit, &mut |rows| {
                     found.extend(rows);
                     ControlFlow::Continue(())
                 });
@@ -852,14 +891,47 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_behind_places_is_bounded() {
+        const LEVELS: u32 = 4_000;
+        let chain = (0..LEVELS).fold(tree(0, Vec::new()), |below, level| {
+            tree(level, vec![below, tree(level, leaves(0..3))])
+        });
+        let wide = tree(0, leaves(0..LEVELS));
+        for (tree, levels) in [(&chain, LEVELS as usize), (&wide, 1)] {
+            let mut walk = Walk::at(Place::Tree(tree));
+            let (mut found, mut most) = (0, 0);
+            while walk.step(&mut |place, found: &mut Found<'_, _, _>| visit(place, found)) {
+                assert_eq!(walk.behind, behind(&walk.levels));
+                most = most.max(walk.behind);
+                found += walk.out.now.len();
+                walk.out.now.clear();
+            }
+            let mut wanted = Vec::new();
+            expected(tree, &mut wanted);
+            assert_eq!(found + walk.out.now.len(), wanted.len());
+            // Here every place comes with a row behind it.
+            let with_places = levels * size_of::<u32>();
+            assert!(
+                most <= BEHIND_MAX + with_places,
+                "{most} in {levels} levels"
+            );
+        }
+    }
+
+    #[test]
     fn enough_is_enough() {
         let tree = tree(0, leaves(1..100_000));
         for threads in [1, 2, 8] {
             let mut count = 0;
-            let ended = walk_all(NonZeroUsize::new(threads).unwrap(), &tree, &visit, |rows| {
-                count += rows.len();
-                ControlFlow::Break(())
-            });
+            let ended = walk_all(
+                NonZeroUsize::new(threads).unwrap(),
+                Place::Tree(&tree),
+                &visit,
+                |rows| {
+                    count += rows.len();
+                    ControlFlow::Break(())
+                },
+            );
             assert_eq!(ended, ControlFlow::Break(()));
             assert!(count < 100_000);
         }
@@ -880,12 +952,14 @@ mod tests {
     /// How many rows more were found than given, at most, where whoever is given them is slow.
     fn most_waiting<'t>(tree: &'t Tree, threads: usize) -> usize {
         let (found, mut given, mut most) = (AtomicIsize::new(0), 0, 0);
-        let counted = |tree: &'t Tree, into: &mut Found<'_, _, _>| {
-            found.fetch_add(1 + tree.below.len() as isize, Ordering::Relaxed);
-            visit(tree, into);
+        let counted = |place: Place<'t>, into: &mut Found<'_, _, _>| {
+            if let Place::Tree(tree) = &place {
+                found.fetch_add(1 + tree.below.len() as isize, Ordering::Relaxed);
+            }
+            visit(place, into);
         };
         let threads = NonZeroUsize::new(threads).unwrap();
-        let _ = walk_all(threads, tree, &counted, |rows| {
+        let _ = walk_all(threads, Place::Tree(tree), &counted, |rows| {
             std::thread::sleep(std::time::Duration::from_micros(200));
             given += rows.len() as isize;
             most = most.max(found.load(Ordering::Relaxed) - given);
@@ -934,27 +1008,34 @@ mod tests {
             below: Vec::new(),
         };
         let (found, mut calls, mut most) = (AtomicIsize::new(0), 0, 0);
-        let counted = |tree, into: &mut Found<'_, _, _>| {
-            let tree: &Tree = tree;
+        let counted = |place, into: &mut Found<'_, _, Vec<u32>>| {
             found.fetch_add(1, Ordering::Relaxed);
-            if tree.is_quiet {
-                into.heading(vec![tree.name]);
-            } else {
-                tree.below.iter().for_each(|below| into.place(below));
+            match place {
+                Place::Tree(tree) if tree.is_quiet => into.heading(Place::Heading(tree.name)),
+                Place::Tree(tree) => {
+                    let places = tree.below.iter().map(Place::Tree);
+                    places.for_each(|place| into.place(place));
+                }
+                _ => unreachable!("nothing is below the headings"),
             }
         };
         let tree = tree(0, (0..20_000).map(quiet).collect());
-        let _ = walk_all(NonZeroUsize::new(4).unwrap(), &tree, &counted, |_| {
-            // Twice for each: before the heading and behind it.
-            if calls % 64 == 0 {
-                std::thread::sleep(std::time::Duration::from_micros(500));
-            }
-            calls += 1;
-            most = most.max(found.load(Ordering::Relaxed) - calls / 2);
-            ControlFlow::Continue(())
-        });
+        let _ = walk_all(
+            NonZeroUsize::new(4).unwrap(),
+            Place::Tree(&tree),
+            &counted,
+            |_| {
+                // Twice for each: before the heading and behind it.
+                if calls % 64 == 0 {
+                    std::thread::sleep(std::time::Duration::from_micros(500));
+                }
+                calls += 1;
+                most = most.max(found.load(Ordering::Relaxed) - calls / 2);
+                ControlFlow::Continue(())
+            },
+        );
         let bytes = WAITING_MAX + 2 * 5 * BUNDLE;
-        let places = bytes / (3 * size_of::<Piece<Vec<u32>>>());
+        let places = bytes / (3 * size_of::<Piece<Place<'_>, Vec<u32>>>());
         assert!(most as usize <= places, "{most} of {places}");
     }
 

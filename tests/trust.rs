@@ -2049,27 +2049,40 @@ mod shapes {
     use super::*;
 
     /// Directories one in the other, too deep to be made or removed by their path.
-    struct Deep(PathBuf);
+    struct Deep {
+        at: PathBuf,
+        name: String,
+    }
 
     impl Deep {
         fn make(at: PathBuf, levels: usize) -> Deep {
+            Deep::make_with(at, levels, "d", &[])
+        }
+
+        /// With files beside each.
+        fn make_with(at: PathBuf, levels: usize, name: &str, files: &[&str]) -> Deep {
             fs::create_dir_all(&at).expect("our own");
             let flags = OFlags::PATH | OFlags::DIRECTORY;
             let mut inner = openat(CWD, &at, flags, Mode::empty()).expect("our own");
             for _ in 0..levels {
-                mkdirat(&inner, "d", Mode::RWXU).expect("our own");
-                inner = openat(inner.as_fd(), "d", flags, Mode::empty()).expect("our own");
+                mkdirat(&inner, name, Mode::RWXU).expect("our own");
+                inner = openat(inner.as_fd(), name, flags, Mode::empty()).expect("our own");
+                for file in files {
+                    let flags = OFlags::CREATE | OFlags::WRONLY;
+                    openat(&inner, *file, flags, Mode::RUSR).expect("our own");
+                }
             }
-            Deep(at)
+            let name = name.to_owned();
+            Deep { at, name }
         }
     }
 
     impl Drop for Deep {
         /// From the top, level by level: `remove_dir_all` opens a file for each of them.
         fn drop(&mut self) {
-            let (outer, inner) = (self.0.join("d"), self.0.join("inner"));
-            while fs::rename(outer.join("d"), &inner).is_ok() {
-                fs::remove_dir(&outer).expect("empty now");
+            let (outer, inner) = (self.at.join(&self.name), self.at.join("inner"));
+            while fs::rename(outer.join(&self.name), &inner).is_ok() {
+                fs::remove_dir_all(&outer).expect("only files now");
                 fs::rename(&inner, &outer).expect("our own");
             }
         }
@@ -2126,6 +2139,42 @@ mod shapes {
         // Of a copy that lies deeper than a path can tell.
         let asked = words(["--root".to_owned(), path, "info".into()]);
         assert_eq!(run::run(layerctl().args(&asked)).status, Some(2));
+    }
+
+    #[test]
+    fn what_waits_in_a_deep_tree_takes_little_memory() {
+        // Of two files in each level, which come after what is below, the paths are 150 MB; and
+        // a mark in each level is above all that are below.
+        const LEVELS: usize = 1_000;
+        let name = "d".repeat(150);
+        let host = Host::empty();
+        host.dir("/low");
+        let files = [".wh..wh..opq", ".wh.x", "y", "z"];
+        let _deep = Deep::make_with(host.at("/up"), LEVELS, &name, &files);
+        let verbs = [
+            ("whiteouts", 2 * LEVELS),
+            ("changes", 3 * LEVELS),
+            ("ls -R", 3 * LEVELS),
+        ];
+        all_right(&verbs, |(verb, rows)| {
+            let command = format!(
+                "ulimit -v 65536 && \"$@\" -j1 --root {} {verb} br:/up=rw:/low=ro+wh | wc -l",
+                host.root.display()
+            );
+            let output = run::run(bounded(Path::new("/bin/sh")).args([
+                "-c",
+                &command,
+                "sh",
+                env!("CARGO_BIN_EXE_layerctl"),
+                "-q",
+            ]));
+            let counted = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            let is_right = counted == rows.to_string() && output.stderr.is_empty();
+            (!is_right)
+                .then(|| format!("{verb}: {counted} rows, not {rows}: {}", output.stderr))
+                .into_iter()
+                .collect()
+        });
     }
 
     #[test]
