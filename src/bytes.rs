@@ -41,15 +41,20 @@ impl Bytes {
 
     /// The same, in memory that is not used any more.
     pub fn join_into(&self, name: &[u8], used: Bytes) -> Bytes {
-        let Bytes(mut joined) = used;
-        joined.clear();
-        joined.reserve(self.0.len() + 1 + name.len());
-        joined.extend_from_slice(&self.0);
-        if joined.last() != Some(&b'/') {
-            joined.push(b'/');
+        let mut joined = used;
+        joined.0.clear();
+        joined.0.reserve(self.0.len() + 1 + name.len());
+        joined.0.extend_from_slice(&self.0);
+        joined.push(name);
+        joined
+    }
+
+    /// Adds a name, with one slash before it.
+    fn push(&mut self, name: &[u8]) {
+        if self.0.last() != Some(&b'/') {
+            self.0.push(b'/');
         }
-        joined.extend_from_slice(name);
-        Bytes(joined)
+        self.0.extend_from_slice(name);
     }
 
     /// Memory for a path that is not kept for long: what was given back last in this thread.
@@ -76,8 +81,11 @@ impl Bytes {
 
     /// A path that was taken as if `self` were the root.
     pub fn join_path(&self, path: &Bytes) -> Bytes {
-        path.components()
-            .fold(self.clone(), |joined, part| joined.join(part))
+        let mut joined = Vec::with_capacity(self.0.len() + 1 + path.0.len());
+        joined.extend_from_slice(&self.0);
+        let mut joined = Bytes(joined);
+        path.components().for_each(|part| joined.push(part));
+        joined
     }
 
     /// The absolute path of `components`: `/` of none.

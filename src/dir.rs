@@ -327,14 +327,12 @@ impl Dir {
 
     /// The path from the directory that was opened by path, for messages.
     pub fn path(&self) -> Bytes {
-        let mut names = Vec::new();
-        let mut at = self;
-        while let Some(parent) = &at.0.parent {
-            names.push(&at.0.name);
-            at = parent;
+        let mut root = self;
+        while let Some(parent) = &root.0.parent {
+            root = parent;
         }
-        let root = Bytes::from(&at.0.name[..]);
-        names.iter().rev().fold(root, |path, name| path.join(name))
+        let path = self.path_below(root, b"", Bytes::default());
+        Bytes::from(&root.0.name[..]).join_path(&path)
     }
 
     /// The path from `top`, in which it lies, to a name here, as if `top` were the root. The memory

@@ -682,7 +682,7 @@ fn make_place(stack: &Stack, branch: usize, place: &Node<'_>, ground: &Ground) -
         .clone();
     let mut view = stack.whole(crate::union::Reading::Nothing);
     for name in place.path().components() {
-        let path = view.path().join(name);
+        let path = view.path_of(name);
         let fail = |errno| Error::io(stack.on_host(branch, &path), errno);
         let is_there = match dir.stat(name).map_err(fail)? {
             Some(stat) => stat.kind == Kind::Directory,

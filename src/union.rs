@@ -320,20 +320,48 @@ impl Stack {
         }
         let mut dir = root.clone();
         for name in path.components() {
-            dir = match dir.child(name, Access::Lookup) {
-                Ok(child) => child,
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
-                    return Ok(None);
-                }
-                Err(errno) => return Err(Error::io(self.on_host(branch, path), errno)),
+            let child = child_if_any(&dir, name);
+            let child = child.map_err(|errno| Error::io(self.on_host(branch, path), errno))?;
+            let Some(child) = child else {
+                return Ok(None);
             };
+            dir = child;
         }
         Ok(Some(dir))
+    }
+
+    /// The directories on the way to a path that a branch does not have, topmost first.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn missing(&self, branch: usize, path: &Bytes) -> Result<Vec<Bytes>> {
+        let mut missing = Vec::new();
+        let mut on_the_way = Bytes::from("/");
+        let mut dir = self.dir_at(branch, &on_the_way)?;
+        for name in path.components() {
+            on_the_way = on_the_way.join(name);
+            let child = dir.map(|dir| child_if_any(&dir, name)).transpose();
+            let child = child.map_err(|errno| Error::io(self.on_host(branch, path), errno))?;
+            dir = child.flatten();
+            if dir.is_none() {
+                missing.push(on_the_way.clone());
+            }
+        }
+        Ok(missing)
     }
 
     /// Where a path of the union lies on the host, in one branch.
     pub fn on_host(&self, branch: usize, path: &Bytes) -> Bytes {
         self.branches[branch].path.join_path(path)
+    }
+}
+
+/// A directory's own sub-directory; `None` where it has none of that name.
+fn child_if_any(dir: &Dir, name: &[u8]) -> Result<Option<Dir>, Errno> {
+    match dir.child(name, Access::Lookup) {
+        Ok(child) => Ok(Some(child)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -723,7 +723,7 @@ fn copy_plan<'s>(
         version.kind
     };
     Ok(Plan::Copy {
-        missing: missing(stack, writable, &place.path())?,
+        missing: stack.missing(writable, &place.path())?,
         writable,
         whiteout,
         place: place.clone(),
@@ -733,20 +733,6 @@ fn copy_plan<'s>(
         first,
         depth,
     })
-}
-
-/// The directories on the way to a place that a branch does not have, topmost first.
-fn missing(stack: &Stack, branch: usize, place: &Bytes) -> Result<Vec<Bytes>> {
-    let mut missing = Vec::new();
-    let mut on_the_way = Bytes::from("/");
-    for name in place.components() {
-        on_the_way = on_the_way.join(name);
-        let there = stack.version(branch, &on_the_way)?;
-        if there.is_none_or(|stat| stat.kind != Kind::Directory) {
-            missing.push(on_the_way.clone());
-        }
-    }
-    Ok(missing)
 }
 
 /// What the layer had that this one began as a copy of: no mark tells that it was deleted.
@@ -786,7 +772,7 @@ fn from_base<'s>(
     let mut chain = vec![name];
     chain.extend(found.rest.iter().cloned());
     Ok(Some(Plan::Copy {
-        missing: missing(place.stack(), writable, &place.path())?,
+        missing: place.stack().missing(writable, &place.path())?,
         writable,
         whiteout: None,
         place: place.clone(),

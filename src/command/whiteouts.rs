@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Batch, Context, Outcome, Report, Shape, Stream, Version, subjects};
-use crate::dir::Kind;
+use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
 use crate::target::Target;
 use crate::union::{Entry, Node, Stack};
@@ -230,12 +230,17 @@ impl FoundMark<'_> {
             }
             (MarkKind::Opaque, _) => None,
         };
-        match from {
-            Some(branch) => {
-                let dir_stat = stack.version(branch, &self.path)?;
-                Ok(dir_stat.map(|stat| (branch, stat)))
-            }
-            None => Ok(None),
+        let Some(branch) = from else { return Ok(None) };
+        let stat = match &without {
+            Entry::Dir(node) => node.dir(branch).map(Dir::stat_self).transpose(),
+            _ => match self.parent.dir(branch) {
+                Some(dir) => dir.stat(&self.name),
+                None => Ok(None),
+            },
+        };
+        match stat {
+            Ok(stat) => Ok(stat.map(|stat| (branch, stat))),
+            Err(errno) => Err(Error::io(self.parent.on_host(branch, &self.name), errno)),
         }
     }
 }
