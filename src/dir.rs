@@ -112,6 +112,9 @@ pub enum Access {
     List,
 }
 
+/// Of every so many directories that lie one in the other the path is kept.
+const PATH_EVERY: usize = 256;
+
 /// An open directory of a branch. Cheap to clone.
 #[derive(Clone)]
 pub struct Dir(Arc<Inner>);
@@ -119,8 +122,12 @@ pub struct Dir(Arc<Inner>);
 struct Inner {
     parent: Option<Dir>,
     name: SmallVec<[u8; 24]>,
-    /// How long its path is below the directory that was opened by path, in bytes.
+    /// How long its path is below the directory that was opened by path, in bytes; of some it is
+    /// kept, so that whoever asks for a path need not go all the way up.
     path_len: usize,
+    path: Option<Box<[u8]>>,
+    /// How many directories it lies in.
+    depth: usize,
     access: Access,
     fd: RwLock<Option<OwnedFd>>,
     /// Whether it counts against the budget: all but the host's root.
@@ -145,6 +152,8 @@ impl Dir {
         Dir(Arc::new(Inner {
             parent: None,
             path_len: 0,
+            path: None,
+            depth: 0,
             name: SmallVec::from_slice(path.as_bytes()),
             access: Access::Lookup,
             fd: RwLock::new(Some(fd)),
@@ -158,9 +167,14 @@ impl Dir {
     /// `ENOTDIR`.
     pub fn child(&self, name: &[u8], access: Access) -> Result<Dir, Errno> {
         let fd = open_dir_at(&*self.fd()?, name, access)?;
+        let depth = self.0.depth + 1;
+        let path = depth.is_multiple_of(PATH_EVERY);
+        let path = path.then(|| self.path_below(self.top(), name, Bytes::default()));
         let inner = Arc::new(Inner {
             parent: Some(self.clone()),
             path_len: self.0.path_len + 1 + name.len(),
+            path: path.map(|Bytes(path)| path.into()),
+            depth,
             name: SmallVec::from_slice(name),
             access,
             fd: RwLock::new(Some(fd)),
@@ -327,29 +341,41 @@ impl Dir {
 
     /// The path from the directory that was opened by path, for messages.
     pub fn path(&self) -> Bytes {
-        let mut root = self;
-        while let Some(parent) = &root.0.parent {
-            root = parent;
+        let top = self.top();
+        let path = self.path_below(top, b"", Bytes::default());
+        Bytes::from(&top.0.name[..]).join_path(&path)
+    }
+
+    /// The directory that was opened by path.
+    fn top(&self) -> &Dir {
+        let mut top = self;
+        while let Some(parent) = &top.0.parent {
+            top = parent;
         }
-        let path = self.path_below(root, b"", Bytes::default());
-        Bytes::from(&root.0.name[..]).join_path(&path)
+        top
     }
 
     /// The path from `top`, in which it lies, to a name here, as if `top` were the root. The memory
     /// is that of `used`.
     pub fn path_below(&self, top: &Dir, name: &[u8], used: Bytes) -> Bytes {
-        let mut end = self.0.path_len - top.0.path_len;
+        let mut names: SmallVec<[&[u8]; 16]> = SmallVec::new();
+        let mut known: &[u8] = b"";
+        let mut dir = self;
+        while let Some(parent) = dir.0.parent.as_ref().filter(|_| !dir.is_same(top)) {
+            if let Some(path) = &dir.0.path {
+                known = &path[top.0.path_len..];
+                break;
+            }
+            names.push(&dir.0.name);
+            dir = parent;
+        }
         let Bytes(mut path) = used;
         path.clear();
-        path.reserve(end + 1 + name.len());
-        // From its end: a directory knows what it lies in.
-        path.resize(end, b'/');
-        let mut dir = self;
-        while let Some(parent) = dir.0.parent.as_ref().filter(|_| end > 0) {
-            let start = end - dir.0.name.len();
-            path[start..end].copy_from_slice(&dir.0.name);
-            end = start - 1;
-            dir = parent;
+        path.reserve(self.0.path_len - top.0.path_len + 1 + name.len());
+        path.extend_from_slice(known);
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
         }
         if !name.is_empty() {
             path.push(b'/');

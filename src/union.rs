@@ -642,9 +642,10 @@ impl<'s> Node<'s> {
     /// a walk lie one in another, and their paths would take the square of the depth.
     pub fn path_into(&self, name: &[u8], used: Bytes) -> Bytes {
         match (&self.shown, self.parts.first()) {
+            (Some(shown), _) if name.is_empty() => shown.clone(),
             (Some(shown), _) => shown.join_into(name, used),
             (None, Some(part)) => self.path_in(part.branch, &part.dir, name, used),
-            (None, None) => Bytes::from("/").join_into(name, used),
+            (None, None) => Bytes::absolute([name].into_iter().filter(|name| !name.is_empty())),
         }
     }
 
@@ -965,8 +966,17 @@ impl<'s> Node<'s> {
                         result => result,
                     };
                     let dir = dir.map_err(fail)?;
-                    let child = Part::new((branch, grammar), dir, self.reading);
-                    let opaque = grammar.opaque(&child.source()).map_err(fail)?;
+                    let at = (branch, grammar);
+                    let mut child = Part::new(at, dir, self.reading);
+                    let mut opaque = grammar.opaque(&child.source());
+                    // What may be listed but not searched says it in its listing.
+                    if opaque == Err(Errno::ACCESS)
+                        && let Ok(dir) = part.dir.child(name, Access::List)
+                    {
+                        child = Part::new(at, dir, Reading::Branch(branch));
+                        opaque = grammar.opaque(&child.source());
+                    }
+                    let opaque = opaque.map_err(fail)?;
                     if opaque == Validity::Invalid && without != Some((branch, MarkKind::Opaque)) {
                         says(branch, Says::Invalid);
                         return broken(Errno::IO, Why::BadOpaque { branch });
@@ -1050,14 +1060,23 @@ impl<'s> Node<'s> {
 
     /// The same place, its directories read where that is less work than to ask them for so many
     /// names. What it takes does not grow with what else is in them.
-    pub fn read_for(mut self, count: usize) -> Node<'s> {
-        if count < ASKED_MIN {
-            return self;
+    pub fn read_for(self, count: usize) -> Node<'s> {
+        match count < ASKED_MIN {
+            true => self,
+            false => self.read_up_to(count.saturating_mul(LISTED_FOR_ASKED)),
         }
+    }
+
+    /// The same place, its directories read.
+    pub fn read(self) -> Node<'s> {
+        self.read_up_to(usize::MAX)
+    }
+
+    fn read_up_to(mut self, most: usize) -> Node<'s> {
         for part in &mut self.parts {
             // One that may not be listed is asked.
             if part.names.is_none()
-                && let Ok(Some(names)) = part.dir.names_up_to(count * LISTED_FOR_ASKED)
+                && let Ok(Some(names)) = part.dir.names_up_to(most)
             {
                 let grammar = self.stack.branches[part.branch].grammar;
                 part.marks = grammar.has_marks(&names);

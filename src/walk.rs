@@ -131,8 +131,6 @@ struct Bundle<P, B> {
 
 /// How much a bundle has at least, but for the last one.
 const BUNDLE: usize = if cfg!(test) { 1 << 10 } else { 32 << 10 };
-/// How many pieces are a bundle, however small they are.
-const PIECES: usize = 256;
 /// How much waits behind the places of a walk before no more is found ahead of its turn, in bytes.
 const BEHIND_MAX: usize = if cfg!(test) { 256 } else { 32 * BUNDLE };
 
@@ -173,7 +171,7 @@ impl<P, B: Rows> Out<P, B> {
     }
 
     fn is_large(&self) -> bool {
-        self.size + self.now.size() >= BUNDLE || self.pieces.len() >= PIECES
+        self.size + self.now.size() >= BUNDLE
     }
 
     fn take(&mut self) -> Bundle<P, B> {
@@ -189,6 +187,8 @@ impl<P, B: Rows> Out<P, B> {
 struct Walk<P, B> {
     /// The directories on the way down.
     levels: Vec<Level<P, B>>,
+    /// How many places they have that were not visited.
+    left: usize,
     /// How much they have that comes after a place, in bytes.
     behind: usize,
     out: Out<P, B>,
@@ -206,6 +206,7 @@ struct Level<P, B> {
 impl<P, B: Rows> Walk<P, B> {
     fn of(levels: Vec<Level<P, B>>) -> Walk<P, B> {
         Walk {
+            left: left(&levels),
             behind: behind(&levels),
             levels,
             out: Out::new(),
@@ -224,6 +225,7 @@ impl<P, B: Rows> Walk<P, B> {
     fn step(&mut self, visit: &mut impl FnMut(P, &mut Found<'_, P, B>)) -> bool {
         while let Some(level) = self.levels.last_mut() {
             if let Some((place, after)) = level.places.next() {
+                self.left -= 1;
                 let mut found = Found {
                     out: &mut self.out,
                     places: Vec::new(),
@@ -234,6 +236,7 @@ impl<P, B: Rows> Walk<P, B> {
                 let (places, closes) = (found.places, found.has_heading);
                 let last = places.last().map_or(0, |(_, after)| after.size());
                 self.behind = found.behind + last;
+                self.left += places.len();
                 match places.is_empty() {
                     true => {
                         self.behind -= after.size();
@@ -258,10 +261,9 @@ impl<P, B: Rows> Walk<P, B> {
     /// The end of the walk, which it is then without. There is none if all that is left is one
     /// place.
     fn split(&mut self) -> Option<Walk<P, B>> {
-        let last = self
-            .levels
-            .iter()
-            .rposition(|level| level.places.len() > 0)?;
+        if self.left < 2 {
+            return None;
+        }
         let first = self
             .levels
             .iter()
@@ -269,13 +271,10 @@ impl<P, B: Rows> Walk<P, B> {
         // Half of what the highest directory has, and everything that is left above it. One place
         // is half of something only if there is more below.
         let count = self.levels[first].places.len();
-        let kept = match first == last {
+        let kept = match count == self.left {
             true => count.div_ceil(2),
             false => count / 2,
         };
-        if kept == count {
-            return None;
-        }
         let mut given: Vec<Level<P, B>> = Vec::with_capacity(first + 1);
         for level in &mut self.levels[..=first] {
             given.push(Level {
@@ -289,9 +288,15 @@ impl<P, B: Rows> Walk<P, B> {
             end.places = rest.split_off(kept).into_iter();
             own.places = rest.into_iter();
         }
+        self.left = left(&self.levels);
         self.behind = behind(&self.levels);
         Some(Walk::of(given))
     }
+}
+
+/// How many places were not visited.
+fn left<P, B>(levels: &[Level<P, B>]) -> usize {
+    levels.iter().map(|level| level.places.len()).sum()
 }
 
 /// How much comes after a place, in bytes.
@@ -902,6 +907,7 @@ mod tests {
             let (mut found, mut most) = (0, 0);
             while walk.step(&mut |place, found: &mut Found<'_, _, _>| visit(place, found)) {
                 assert_eq!(walk.behind, behind(&walk.levels));
+                assert_eq!(walk.left, left(&walk.levels));
                 most = most.max(walk.behind);
                 found += walk.out.now.len();
                 walk.out.now.clear();

@@ -1255,6 +1255,53 @@ fn a_refused_name_is_no_change() {
     assert_eq!(found.len(), 2, "{found:?}");
 }
 
+/// A renamed directory is shown where it is now, and so is everything in it, though lower branches
+/// have it elsewhere.
+#[test]
+fn what_was_renamed_has_the_path_that_is_shown() {
+    if !lab::is_root() {
+        return lab::skip("attributes of overlay's are root's");
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let at = |path: &str| place.path().join(path);
+    for directory in ["low/old/in/deep", "up/new/in/own"] {
+        fs::create_dir_all(at(directory)).expect("a new directory");
+    }
+    fs::write(at("low/old/in/deep/file"), "x").expect("a new file");
+    for (of, name, value) in [
+        ("up/new", "trusted.overlay.redirect", "old"),
+        ("up/new/in/own", "trusted.overlay.opaque", "y"),
+    ] {
+        let flags = rustix::fs::XattrFlags::CREATE;
+        rustix::fs::setxattr(at(of), name, value.as_bytes(), flags).expect("root may");
+    }
+    let (low, up) = (at("low"), at("up"));
+    let options = format!("lowerdir={},upperdir={}", low.display(), up.display());
+    let stack = format!("{options},redirect_dir=on");
+    let paths = |arguments: &[&str]| -> Vec<String> {
+        let asked = ["--format", "jsonl"].iter().chain(arguments);
+        let rows = layerctl(asked.chain([&&*stack])).exits(0).rows();
+        let path = |row: &Value| row["path"].as_str().expect("a path").to_owned();
+        rows.iter().map(path).collect()
+    };
+    assert_eq!(paths(&["whiteouts"]), ["/new/in/own"]);
+    let within = [
+        "/new",
+        "/new/in",
+        "/new/in/deep",
+        "/new/in/deep/file",
+        "/new/in/own",
+    ];
+    // What is at the old place is there, too: nothing deletes it.
+    let mut all = within.to_vec();
+    all.extend(["/old", "/old/in", "/old/in/deep", "/old/in/deep/file"]);
+    assert_eq!(paths(&["ls", "-R"]), all);
+    assert_eq!(paths(&["changes"]), within);
+    let asked = ["--format", "jsonl", "which", "--in", &stack, "/new/in/own"];
+    let rows = layerctl(asked).exits(0).rows();
+    assert_eq!(rows[0]["path"], "/new/in/own");
+}
+
 #[test]
 fn changes_are_what_docker_compares() {
     if !lab::is_root() {

@@ -608,6 +608,34 @@ fn what_may_not_be_read_is_said_and_the_rest_is_answered() {
 }
 
 #[test]
+fn what_may_be_listed_but_not_searched_is_listed() {
+    let host = two_branches();
+    host.file("/up/half/x", "")
+        .file("/low/half/y", "")
+        .file("/up/z", "");
+    set_mode(&host, "/", 0o755);
+    set_mode(&host, "/up/half", 0o444);
+    let program = Ordinary::program(&host);
+    let ask = |arguments: &[&str]| -> Vec<String> {
+        let mut command = program.command();
+        command
+            .arg("--root")
+            .arg(&host.root)
+            .args(["--format", "jsonl", "ls"])
+            .args(arguments);
+        let output = run::run(&mut command);
+        let rows = output.rows();
+        rows.iter()
+            .map(|row| text(row, "path").to_owned())
+            .collect()
+    };
+    assert_eq!(ask(&[STACK]), ["/half", "/z"]);
+    assert_eq!(ask(&["-R", STACK]), ["/half", "/half/x", "/half/y", "/z"]);
+    assert_eq!(ask(&["--in", STACK, "/half"]), ["/half/x", "/half/y"]);
+    set_mode(&host, "/up/half", 0o755);
+}
+
+#[test]
 fn an_entry_that_cannot_be_asked_leaves_its_neighbours() {
     let host = two_branches();
     for name in ["/up/b", "/up/w", "/up/z/b", "/up/z/w", "/low/w", "/low/z/w"] {

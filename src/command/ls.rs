@@ -214,7 +214,7 @@ impl Listing {
                     Depth::OneLevel => Reading::Nothing,
                     Depth::Recursive => Reading::Everything,
                 };
-                let node = directory(&self.stack.whole(reading), start)?;
+                let node = directory(&self.stack.whole(reading), start)?.read();
                 let path = node.path();
                 self.children(node, &path, keep, found)
             }
