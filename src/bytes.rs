@@ -64,7 +64,7 @@ impl Bytes {
 
     /// Ends a path whose memory can be that of the next one.
     pub fn give_back(self) {
-        if self.0.capacity() <= SPARE_MAX {
+        if (1..=SPARE_MAX).contains(&self.0.capacity()) {
             SPARE.set(self.0);
         }
     }
@@ -168,6 +168,7 @@ impl Entries<'_> {
     /// Gives the memory of such a path back.
     #[inline]
     pub fn give_back(&self, path: Bytes) {
+        debug_assert!(path.0.is_empty() || path.0.starts_with(&self.directory.0));
         self.memory.set(path.0);
     }
 }

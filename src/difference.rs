@@ -21,7 +21,7 @@ use crate::bytes::{Bytes, Entries};
 use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
 use crate::union::{Entry, Listed, Node, Reading, Stack};
-use crate::walk::{Found, Rows, walk_all};
+use crate::walk::{Found, Heading, Rows, walk_all};
 use crate::whiteout::{Grammar, Mark};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -150,11 +150,11 @@ enum Place<'s> {
     /// directory does not hold all of its children open.
     Name(Arc<Directory<'s>>, Vec<u8>),
     Rest(Box<Rest<'s>>),
-    Heading(Box<Heading<'s>>),
+    Same(Box<Same<'s>>),
 }
 
 /// A directory that is changed if anything in it is.
-struct Heading<'s> {
+struct Same<'s> {
     directory: Arc<Directory<'s>>,
     name: Vec<u8>,
     before: Provided,
@@ -227,14 +227,14 @@ pub fn differences<'s, B: Rows>(
                 comparison.rest(rest, found);
                 Ok(())
             }
-            Place::Heading(heading) => {
-                let path = heading.directory.after.path_of(&heading.name);
+            Place::Same(same) => {
+                let path = same.directory.after.path_of(&same.name);
                 let difference = Difference {
                     change: Change::Changed,
-                    before: Some(heading.before),
-                    after: Some(heading.after),
-                    directory: &heading.directory,
-                    name: &heading.name,
+                    before: Some(same.before),
+                    after: Some(same.after),
+                    directory: &same.directory,
+                    name: &same.name,
                     turn: Turn::Name(&path),
                 };
                 row(Ok(difference), found.rows());
@@ -344,6 +344,10 @@ enum Turn<'t> {
     Name(&'t Bytes),
     Directory(&'t Entries<'t>),
 }
+
+/// From what length on, in bytes, the path of a directory that may not have changed is made only
+/// when it is wanted: in a deep tree many wait.
+const LONG: usize = 4096;
 
 /// One comparison of two views.
 struct Comparison<'r, V> {
@@ -512,26 +516,33 @@ impl<V> Comparison<'_, V> {
             }
             _ => None,
         };
-        match (change, same, &after) {
+        let difference = change.map(|change| Difference {
+            change,
+            before: was,
+            after: is,
+            directory,
+            name,
+            turn,
+        });
+        match (difference, same, &after) {
+            (Some(difference), None, _) => (self.row)(Ok(difference), found.rows()),
             // It is changed only if something in it is.
-            (_, Some((before, after)), Entry::Dir(_)) => {
-                found.heading(Place::Heading(Box::new(Heading {
-                    directory: Arc::clone(directory),
-                    name: name.to_vec(),
-                    before,
-                    after,
-                })));
-            }
-            (Some(change), None, _) => {
-                let difference = Difference {
-                    change,
-                    before: was,
-                    after: is,
-                    directory,
-                    name,
-                    turn,
-                };
-                (self.row)(Ok(difference), found.rows());
+            (Some(difference), Some((before, after)), Entry::Dir(_)) => {
+                found.heading(match turn {
+                    Turn::Name(path) if path.as_bytes().len() > LONG => {
+                        Heading::Place(Place::Same(Box::new(Same {
+                            directory: Arc::clone(directory),
+                            name: name.to_vec(),
+                            before,
+                            after,
+                        })))
+                    }
+                    _ => {
+                        let mut rows = B::default();
+                        (self.row)(Ok(difference), &mut rows);
+                        Heading::Rows(rows)
+                    }
+                });
             }
             _ => {}
         }

@@ -228,7 +228,12 @@ impl Plan<'_> {
                     .iter()
                     .fold(place.path(), |path, name| path.join(name));
                 let first_path = place.path_of(&chain[0]);
-                let from = ground.machine_path(&source.stack().on_host(*from, &what));
+                let from = chain[1..]
+                    .iter()
+                    .fold(source.on_host(*from, &chain[0]), |path, name| {
+                        path.join(name)
+                    });
+                let from = ground.machine_path(&from);
                 match &ground.view {
                     Some(view) => {
                         let to = view.path(&what)?;

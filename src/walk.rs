@@ -26,6 +26,10 @@ use crate::union::{Entry, Node, Reading, Stack, Why};
 pub trait Rows: Default + Send {
     /// Whether there is nothing that anyone would see.
     fn is_empty(&self) -> bool;
+    /// Whether there is nothing at all.
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
     /// About how much memory it takes, in bytes.
     fn size(&self) -> usize;
     /// Puts what was found later behind it.
@@ -99,20 +103,26 @@ impl<P, B: Rows> Found<'_, P, B> {
         }
     }
 
-    /// A place whose rows count only if there are others here, or below, before which they come.
-    /// It is visited only then.
-    pub fn heading(&mut self, place: P) {
+    /// Rows that count only if there are others here, or below. They are the first.
+    pub fn heading(&mut self, heading: Heading<P, B>) {
         self.out.cut();
-        self.out.push(Piece::Open(place));
+        self.out.push(Piece::Open(heading));
         self.has_heading = true;
     }
+}
+
+/// What comes before others, if there are any.
+pub enum Heading<P, B> {
+    Rows(B),
+    /// Where they are found when they are wanted: of a deep tree they all wait.
+    Place(P),
 }
 
 /// A part of what was found.
 enum Piece<P, B> {
     Rows(B),
     /// A heading, and the end of what it is of.
-    Open(P),
+    Open(Heading<P, B>),
     Close,
 }
 
@@ -144,6 +154,9 @@ impl<P, B: Rows> Out<P, B> {
     }
 
     fn cut(&mut self) {
+        if self.now.is_nothing() {
+            return;
+        }
         // Once there was much, there will be again.
         let next = match self.now.size() >= BUNDLE {
             true => B::with_room_for(&self.now),
@@ -155,7 +168,7 @@ impl<P, B: Rows> Out<P, B> {
 
     fn push(&mut self, piece: Piece<P, B>) {
         self.size += size_of::<Piece<P, B>>();
-        if let Piece::Rows(rows) = &piece {
+        if let Piece::Rows(rows) | Piece::Open(Heading::Rows(rows)) = &piece {
             self.size += rows.size();
         }
         self.pieces.push(piece);
@@ -165,9 +178,22 @@ impl<P, B: Rows> Out<P, B> {
     fn end(&mut self, closes: bool, after: B) {
         if closes {
             self.cut();
-            self.push(Piece::Close);
+            self.close();
         }
         self.now.append(after);
+    }
+
+    /// Ends what a heading is of. One of nothing is forgotten.
+    fn close(&mut self) {
+        match self.pieces.pop_if(|last| matches!(last, Piece::Open(_))) {
+            Some(Piece::Open(heading)) => {
+                self.size -= size_of::<Piece<P, B>>();
+                if let Heading::Rows(rows) = heading {
+                    self.size -= rows.size();
+                }
+            }
+            _ => self.push(Piece::Close),
+        }
     }
 
     fn is_large(&self) -> bool {
@@ -242,6 +268,12 @@ impl<P, B: Rows> Walk<P, B> {
                         self.behind -= after.size();
                         self.out.end(closes, after);
                     }
+                    // What is below the last of a directory's places can take its level.
+                    false if level.places.len() == 0 && !closes && after.size() == 0 => {
+                        let behind = replace(&mut level.after, after);
+                        level.after.append(behind);
+                        level.places = places.into_iter();
+                    }
                     false => self.levels.push(Level {
                         places: places.into_iter(),
                         after,
@@ -309,21 +341,21 @@ fn behind<P, B: Rows>(levels: &[Level<P, B>]) -> usize {
 }
 
 /// Gives what was found, and a heading when there is something for it to be of.
-struct Headings<P> {
-    open: Vec<Option<P>>,
+struct Headings<P, B> {
+    open: Vec<Option<Heading<P, B>>>,
     /// How many of them were given: those above the others.
     given: usize,
 }
 
-impl<P> Headings<P> {
-    fn new() -> Headings<P> {
+impl<P, B: Rows> Headings<P, B> {
+    fn new() -> Headings<P, B> {
         Headings {
             open: Vec::new(),
             given: 0,
         }
     }
 
-    fn give<B: Rows>(
+    fn give(
         &mut self,
         bundle: Bundle<P, B>,
         visit: &mut impl FnMut(P, &mut Found<'_, P, B>),
@@ -339,8 +371,10 @@ impl<P> Headings<P> {
                 Piece::Rows(rows) => {
                     if !rows.is_empty() {
                         for heading in &mut self.open[self.given..] {
-                            if let Some(place) = heading.take() {
-                                give(rows_of(place, visit))?;
+                            match heading.take() {
+                                Some(Heading::Rows(rows)) => give(rows)?,
+                                Some(Heading::Place(place)) => give(rows_of(place, visit))?,
+                                None => {}
                             }
                         }
                         self.given = self.open.len();
@@ -648,7 +682,7 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
 
     fn give_all(
         &self,
-        headings: &mut Headings<P>,
+        headings: &mut Headings<P, B>,
         give: &mut impl FnMut(B) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let mut part = 0;
@@ -819,7 +853,8 @@ mod tests {
             Place::Rest(below) => below,
             Place::Tree(tree) => {
                 match tree.is_quiet {
-                    true => found.heading(Place::Heading(tree.name)),
+                    true if tree.name % 2 == 0 => found.heading(Heading::Rows(vec![tree.name])),
+                    true => found.heading(Heading::Place(Place::Heading(tree.name))),
                     false => found.rows().push(tree.name),
                 }
                 tree.below.iter()
@@ -1007,42 +1042,43 @@ mod tests {
 
     #[test]
     fn headings_of_nothing_do_not_gather() {
-        // Each is counted when it is found, and never given.
         let quiet = |name| Tree {
             name,
             is_quiet: true,
             below: Vec::new(),
         };
-        let (found, mut calls, mut most) = (AtomicIsize::new(0), 0, 0);
-        let counted = |place, into: &mut Found<'_, _, Vec<u32>>| {
-            found.fetch_add(1, Ordering::Relaxed);
-            match place {
-                Place::Tree(tree) if tree.is_quiet => into.heading(Place::Heading(tree.name)),
-                Place::Tree(tree) => {
-                    let places = tree.below.iter().map(Place::Tree);
-                    places.for_each(|place| into.place(place));
-                }
-                _ => unreachable!("nothing is below the headings"),
-            }
+        let outer = Tree {
+            below: (0..1_000).map(quiet).collect(),
+            ..quiet(1)
         };
-        let tree = tree(0, (0..20_000).map(quiet).collect());
-        let _ = walk_all(
-            NonZeroUsize::new(4).unwrap(),
-            Place::Tree(&tree),
-            &counted,
-            |_| {
-                // Twice for each: before the heading and behind it.
-                if calls % 64 == 0 {
-                    std::thread::sleep(std::time::Duration::from_micros(500));
+        let mut walk = Walk::at(Place::Tree(&outer));
+        while walk.step(
+            &mut |place, found: &mut Found<'_, _, Vec<u32>>| match place {
+                Place::Tree(tree) => {
+                    found.heading(Heading::Rows(vec![tree.name]));
+                    let places = tree.below.iter().map(Place::Tree);
+                    places.for_each(|place| found.place(place));
                 }
-                calls += 1;
-                most = most.max(found.load(Ordering::Relaxed) - calls / 2);
-                ControlFlow::Continue(())
+                _ => unreachable!("nothing is behind a place"),
             },
-        );
-        let bytes = WAITING_MAX + 2 * 5 * BUNDLE;
-        let places = bytes / (3 * size_of::<Piece<Place<'_>, Vec<u32>>>());
-        assert!(most as usize <= places, "{most} of {places}");
+        ) {
+            // That of the outer one, and of the inner one that is visited.
+            assert!(walk.out.pieces.len() <= 2);
+        }
+        assert_eq!((walk.out.pieces.len(), walk.out.size), (0, 0));
+    }
+
+    #[test]
+    fn the_last_place_takes_no_level() {
+        // A directory of which so little is found at once that each step leaves a place and a rest.
+        let wide = tree(0, (0..2_000).map(|name| tree(name, leaves(0..2))).collect());
+        let outer = tree(0, vec![wide, tree(1, leaves(0..200))]);
+        let mut walk = Walk::at(Place::Tree(&outer));
+        let mut most = 0;
+        while walk.step(&mut |place, found: &mut Found<'_, _, _>| visit(place, found)) {
+            most = most.max(walk.levels.len());
+        }
+        assert!(most <= 8, "{most} levels");
     }
 
     #[test]

@@ -219,6 +219,10 @@ impl<R: Send> Rows for Batch<R> {
         self.rows.is_empty() && self.text.is_empty() && !self.has_hidden
     }
 
+    fn is_nothing(&self) -> bool {
+        self.is_empty() && self.problems.is_empty() && !self.is_no
+    }
+
     fn size(&self) -> usize {
         size_of_val(&self.rows[..]) + self.text.len()
     }
