@@ -1300,6 +1300,15 @@ fn what_was_renamed_has_the_path_that_is_shown() {
     let asked = ["--format", "jsonl", "which", "--in", &stack, "/new/in/own"];
     let rows = layerctl(asked).exits(0).rows();
     assert_eq!(rows[0]["path"], "/new/in/own");
+    // What a plan copies lies where the branch has it.
+    fs::create_dir(at("low/old/gone")).expect("a new directory");
+    let whiteout = rustix::fs::makedev(0, 0);
+    let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
+    rustix::fs::mknodat(CWD, at("up/new/gone"), kind, mode, whiteout).expect("root may");
+    let asked = ["restore", "--dry-run", "--strategy", "copy", "-r", "--in"];
+    let plan = layerctl(asked.into_iter().chain([&*stack, "/new/gone"])).exits(0);
+    let from = format!("copy {}", at("low/old/gone").display());
+    assert!(plan.text().contains(&from), "{}", plan.text());
 }
 
 #[test]
