@@ -21,7 +21,7 @@ use crate::bytes::{Bytes, Entries};
 use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
 use crate::union::{Entry, Listed, Node, Reading, Stack};
-use crate::walk::{Found, Heading, Rows, walk_all};
+use crate::walk::{Found, Heading, Rest, Rows, walk_all};
 use crate::whiteout::{Grammar, Mark};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -149,7 +149,8 @@ enum Place<'s> {
     /// A name that may be a directory. It is opened only when its turn comes, so that a wide
     /// directory does not hold all of its children open.
     Name(Arc<Directory<'s>>, Vec<u8>),
-    Rest(Box<Rest<'s>>),
+    /// Names that may differ, with what the branch itself lists.
+    Rest(Box<Rest<Arc<Directory<'s>>, Option<Kind>>>),
     Same(Box<Same<'s>>),
 }
 
@@ -159,12 +160,6 @@ struct Same<'s> {
     name: Vec<u8>,
     before: Provided,
     after: Provided,
-}
-
-/// What is left of the names of a directory that may differ, with what the branch itself lists.
-struct Rest<'s> {
-    directory: Arc<Directory<'s>>,
-    names: std::vec::IntoIter<(Vec<u8>, Option<Kind>)>,
 }
 
 /// What makes an entry of both views a changed one.
@@ -224,7 +219,12 @@ pub fn differences<'s, B: Rows>(
                 compared
             }
             Place::Rest(rest) => {
-                comparison.rest(rest, found);
+                let path = rest.directory.after.path();
+                let paths = path.entries();
+                let visit = |directory: &_, name: Vec<u8>, own, found: &mut _| {
+                    comparison.listed(directory, name.into(), own, Turn::Directory(&paths), found);
+                };
+                found.each_of_rest(rest, visit, Place::Rest);
                 Ok(())
             }
             Place::Same(same) => {
@@ -379,28 +379,9 @@ impl<V> Comparison<'_, V> {
         found.each(&mut names, |Named { name, own, .. }, found| {
             self.listed(&directory, name, own, turn, found);
         });
-        let rest: Vec<_> = names.map(|of| (of.name.into_owned(), of.own)).collect();
-        if !rest.is_empty() {
-            let names = rest.into_iter();
-            found.place(Place::Rest(Box::new(Rest { directory, names })));
-        }
+        let rest = names.map(|of| (of.name.into_owned(), of.own));
+        found.rest(Arc::clone(&directory), rest, Place::Rest);
         Ok(())
-    }
-
-    fn rest<'s, B: Rows>(&self, mut rest: Box<Rest<'s>>, found: &mut Found<'_, Place<'s>, B>)
-    where
-        V: Fn(Result<Difference<'_, '_>>, &mut B),
-    {
-        let path = rest.directory.after.path();
-        let paths = path.entries();
-        let turn = Turn::Directory(&paths);
-        let Rest { directory, names } = &mut *rest;
-        found.each(names, |(name, own), found| {
-            self.listed(directory, name.into(), own, turn, found);
-        });
-        if names.len() > 0 {
-            found.place(Place::Rest(rest));
-        }
     }
 
     /// A name of a directory that is listed. What may be a directory itself is a place of its own.

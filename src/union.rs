@@ -425,6 +425,20 @@ impl Part {
         }
     }
 
+    /// Opens a sub-directory, as it is to be read: `opened` is what it was opened as already.
+    fn enter(&self, name: &[u8], opened: Option<Dir>, reading: Reading) -> Result<Dir, Errno> {
+        let wanted = match (opened, reads(reading, self.branch)) {
+            (Some(dir), false) => Ok(dir),
+            (_, true) => self.dir.child(name, Access::List),
+            (None, false) => self.dir.child(name, Access::Lookup),
+        };
+        // What may be entered but not listed can still be looked up in.
+        match wanted {
+            Err(Errno::ACCESS) => self.dir.child(name, Access::Lookup),
+            result => result,
+        }
+    }
+
     fn source(&self) -> Source<'_> {
         match &self.names {
             Some(names) => Source::Listing(names, self.marks, &self.dir),
@@ -955,17 +969,9 @@ impl<'s> Node<'s> {
             match seen.entry {
                 None => says(branch, Says::Nothing),
                 Some(Kind::Directory) => {
-                    let wanted = match (opened.take(), reads(self.reading, branch)) {
-                        (Some(dir), false) => Ok(dir),
-                        (_, true) => part.dir.child(name, Access::List),
-                        (None, false) => part.dir.child(name, Access::Lookup),
-                    };
-                    // What may be entered but not listed can still be looked up in.
-                    let dir = match wanted {
-                        Err(Errno::ACCESS) => part.dir.child(name, Access::Lookup),
-                        result => result,
-                    };
-                    let dir = dir.map_err(fail)?;
+                    let dir = part
+                        .enter(name, opened.take(), self.reading)
+                        .map_err(fail)?;
                     let at = (branch, grammar);
                     let mut child = Part::new(at, dir, self.reading);
                     let mut opaque = grammar.opaque(&child.source());

@@ -66,7 +66,16 @@ pub struct Found<'w, P, B> {
     has_heading: bool,
 }
 
-impl<P, B: Rows> Found<'_, P, B> {
+impl<'w, P, B: Rows> Found<'w, P, B> {
+    fn new(out: &'w mut Out<P, B>, behind: usize) -> Found<'w, P, B> {
+        Found {
+            out,
+            places: Vec::new(),
+            behind,
+            has_heading: false,
+        }
+    }
+
     /// Where the next row goes.
     pub fn rows(&mut self) -> &mut B {
         match self.places.last_mut() {
@@ -84,7 +93,7 @@ impl<P, B: Rows> Found<'_, P, B> {
     }
 
     /// Visits entries in their order, until so much waits behind places that what is left of them
-    /// had better be a place of its own: of a deep tree every level waits.
+    /// had better be a place of its own ([`Found::rest`]): of a deep tree every level waits.
     #[inline]
     pub fn each<E>(
         &mut self,
@@ -103,12 +112,49 @@ impl<P, B: Rows> Found<'_, P, B> {
         }
     }
 
+    /// What is left of a directory's entries is a place, if there are any.
+    pub fn rest<D, K>(
+        &mut self,
+        directory: D,
+        entries: impl Iterator<Item = (Vec<u8>, K)>,
+        place: impl FnOnce(Box<Rest<D, K>>) -> P,
+    ) {
+        let entries: Vec<(Vec<u8>, K)> = entries.collect();
+        if !entries.is_empty() {
+            let entries = entries.into_iter();
+            self.place(place(Box::new(Rest { directory, entries })));
+        }
+    }
+
+    /// Visits such a place.
+    pub fn each_of_rest<D, K>(
+        &mut self,
+        mut rest: Box<Rest<D, K>>,
+        mut visit: impl FnMut(&D, Vec<u8>, K, &mut Self),
+        place: impl FnOnce(Box<Rest<D, K>>) -> P,
+    ) {
+        let Rest { directory, entries } = &mut *rest;
+        self.each(entries, |(name, known), found| {
+            visit(directory, name, known, found);
+        });
+        if entries.len() > 0 {
+            self.place(place(rest));
+        }
+    }
+
     /// Rows that count only if there are others here, or below. They are the first.
     pub fn heading(&mut self, heading: Heading<P, B>) {
         self.out.cut();
         self.out.push(Piece::Open(heading));
         self.has_heading = true;
     }
+}
+
+/// What is left of a directory, of which some entries were visited: their names, and what is known
+/// of each.
+pub struct Rest<D, K> {
+    pub directory: D,
+    entries: IntoIter<(Vec<u8>, K)>,
 }
 
 /// What comes before others, if there are any.
@@ -252,12 +298,7 @@ impl<P, B: Rows> Walk<P, B> {
         while let Some(level) = self.levels.last_mut() {
             if let Some((place, after)) = level.places.next() {
                 self.left -= 1;
-                let mut found = Found {
-                    out: &mut self.out,
-                    places: Vec::new(),
-                    behind: self.behind,
-                    has_heading: false,
-                };
+                let mut found = Found::new(&mut self.out, self.behind);
                 visit(place, &mut found);
                 let (places, closes) = (found.places, found.has_heading);
                 let last = places.last().map_or(0, |(_, after)| after.size());
@@ -390,15 +431,7 @@ impl<P, B: Rows> Headings<P, B> {
 /// What a heading's place is visited for.
 fn rows_of<P, B: Rows>(place: P, visit: &mut impl FnMut(P, &mut Found<'_, P, B>)) -> B {
     let mut out = Out::new();
-    visit(
-        place,
-        &mut Found {
-            out: &mut out,
-            places: Vec::new(),
-            behind: 0,
-            has_heading: false,
-        },
-    );
+    visit(place, &mut Found::new(&mut out, 0));
     out.now
 }
 

@@ -11,7 +11,7 @@ use crate::dir::Kind;
 use crate::error::{Error, Result, errno_name};
 use crate::target::{self, Target};
 use crate::union::{Entry, Follow, Listed, Node, Reading, Resolution, Stack, lookup};
-use crate::walk::{Found, walk_all};
+use crate::walk::{Found, Rest, walk_all};
 
 pub struct Query<'a> {
     pub within: Option<&'a [u8]>,
@@ -219,7 +219,17 @@ impl Listing {
                 self.children(node, &path, keep, found)
             }
             Place::Rest(rest) => {
-                self.rest(rest, keep, found);
+                let path = rest.directory.path();
+                let paths = path.entries();
+                let visit = |node: &_, name: Vec<u8>, (kind, could_be_directory), found: &mut _| {
+                    let listed = Listed {
+                        name: &name,
+                        kind,
+                        could_be_directory,
+                    };
+                    self.entry(node, &paths, listed, keep, found);
+                };
+                found.each_of_rest(rest, visit, Place::Rest);
                 Ok(())
             }
             Place::Child(node, name) => {
@@ -228,18 +238,12 @@ impl Listing {
                 let shown = self.child(&node, &name, &entry, keep, found.rows());
                 let path = shown.unwrap_or_else(|error| {
                     found.rows().problems.push(error);
-                    Bytes::default()
+                    None
                 });
-                match (entry, self.depth) {
-                    (Entry::Dir(child), Depth::Recursive) => {
-                        let path = match path.as_bytes() {
-                            b"" => node.path_of(&name),
-                            _ => path,
-                        };
-                        self.children(child, &path, keep, found)?;
-                        path.give_back();
-                    }
-                    _ => path.give_back(),
+                if let (Entry::Dir(child), Depth::Recursive) = (entry, self.depth) {
+                    let path = path.unwrap_or_else(|| node.path_of(&name));
+                    self.children(child, &path, keep, found)?;
+                    path.give_back();
                 }
                 Ok(())
             }
@@ -260,36 +264,9 @@ impl Listing {
         found.each(&mut entries, |listed, found| {
             self.entry(&node, &paths, listed, keep, found);
         });
-        let rest: Vec<_> = entries
-            .map(|of| (of.name.to_vec(), of.kind, of.could_be_directory))
-            .collect();
-        if !rest.is_empty() {
-            let entries = rest.into_iter();
-            found.place(Place::Rest(Box::new(Rest { node, entries })));
-        }
+        let rest = entries.map(|of| (of.name.to_vec(), (of.kind, of.could_be_directory)));
+        found.rest(Arc::clone(&node), rest, Place::Rest);
         Ok(())
-    }
-
-    fn rest<'s>(
-        &self,
-        mut rest: Box<Rest<'s>>,
-        keep: Keep<'_, Row>,
-        found: &mut Found<'_, Place<'s>, Batch<Row>>,
-    ) {
-        let path = rest.node.path();
-        let paths = path.entries();
-        let Rest { node, entries } = &mut *rest;
-        found.each(entries, |(name, kind, could_be_directory), found| {
-            let listed = Listed {
-                name: &name,
-                kind,
-                could_be_directory,
-            };
-            self.entry(node, &paths, listed, keep, found);
-        });
-        if entries.len() > 0 {
-            found.place(Place::Rest(rest));
-        }
     }
 
     /// A name of a directory that is listed.
@@ -314,12 +291,12 @@ impl Listing {
             Some(branch) => {
                 let (path, provided) = (paths.path(name), (branch, listed.kind));
                 let used = self.shown(node, name, path, provided, keep, rows);
-                used.map(|used| paths.give_back(used))
+                used.map(|used| paths.give_back(used.unwrap_or_default()))
             }
             None => node
                 .child(name)
                 .and_then(|entry| self.child(node, name, &entry, keep, rows))
-                .map(Bytes::give_back),
+                .map(|used| used.unwrap_or_default().give_back()),
         };
         if let Err(error) = shown {
             found.rows().problems.push(error);
@@ -334,7 +311,7 @@ impl Listing {
         entry: &Entry<'_>,
         keep: Keep<'_, Row>,
         batch: &mut Batch<Row>,
-    ) -> Result<Bytes> {
+    ) -> Result<Option<Bytes>> {
         if let (Some(branch), Some(kind)) = (entry.provider(), entry.kind()) {
             let path = node.path_into(name, Bytes::spare());
             return self.shown(node, name, path, (branch, kind), keep, batch);
@@ -346,7 +323,7 @@ impl Listing {
         if is_wanted && (self.ghosts == Ghosts::Shown && is_broken || node.readdir_lists(name)?) {
             batch.keep(keep, refused(node.path_of(name), entry, !is_broken));
         }
-        Ok(Bytes::default())
+        Ok(None)
     }
 
     /// Keeps the row of a name that is shown. What comes back is its path, if that is not kept.
@@ -358,7 +335,7 @@ impl Listing {
         (branch, kind): (usize, Kind),
         keep: Keep<'_, Row>,
         batch: &mut Batch<Row>,
-    ) -> Result<Bytes> {
+    ) -> Result<Option<Bytes>> {
         let long = match self.detail {
             Detail::Short => None,
             Detail::Long => Some(Box::new(long(node, branch, name)?)),
@@ -371,8 +348,7 @@ impl Listing {
             layer,
             long,
         });
-        let row = batch.keep(keep, row);
-        Ok(row.map(Row::into_path).unwrap_or_default())
+        Ok(batch.keep(keep, row).map(Row::into_path))
     }
 }
 
@@ -401,14 +377,8 @@ fn long(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Long> {
 enum Place<'s> {
     Root,
     Child(Arc<Node<'s>>, Vec<u8>),
-    Rest(Box<Rest<'s>>),
-}
-
-/// What is left of a directory: names, as what they are listed, and whether they could be
-/// directories.
-struct Rest<'s> {
-    node: Arc<Node<'s>>,
-    entries: std::vec::IntoIter<(Vec<u8>, Kind, bool)>,
+    /// As what its names are listed, and whether they could be directories.
+    Rest(Box<Rest<Arc<Node<'s>>, (Kind, bool)>>),
 }
 
 fn directory<'s>(root: &Node<'s>, path: &Bytes) -> Result<Node<'s>> {

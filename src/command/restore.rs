@@ -555,9 +555,7 @@ fn plan<'s>(
             ..
         } => Some(Cut {
             branch: *branch,
-            mark: place
-                .path()
-                .join(&stack.branches[*branch].grammar.whiteout_of(&name)),
+            mark: place.path_of(&stack.branches[*branch].grammar.whiteout_of(&name)),
             kind: MarkKind::Whiteout,
             of: place.path_of(&name),
         }),

@@ -13,7 +13,7 @@ use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
 use crate::target::Target;
 use crate::union::{Entry, Node, Stack};
-use crate::walk::{Above, Found, InBranch, Rows, walk_all};
+use crate::walk::{Above, Found, InBranch, Rest, Rows, walk_all};
 use crate::whiteout::{Mark, MarkKind};
 
 pub struct Query<'a> {
@@ -263,14 +263,11 @@ pub fn marks<'s, B: Rows>(
                 |node, above| in_directory(node, above, branch, row, found),
                 |_, _, _| {},
             ),
-            Place::Rest(mut rest) => {
-                let Rest { directory, entries } = &mut *rest;
-                found.each(entries, |(name, kind), found| {
+            Place::Rest(rest) => {
+                let visit = |directory: &Directory<'s>, name: Vec<u8>, kind, found: &mut _| {
                     directory.entry(&name, kind, row, found);
-                });
-                if entries.len() > 0 {
-                    found.place(Place::Rest(rest));
-                }
+                };
+                found.each_of_rest(rest, visit, Place::Rest);
                 Ok(())
             }
         };
@@ -283,13 +280,7 @@ pub fn marks<'s, B: Rows>(
 
 enum Place<'s> {
     Entry(InBranch<'s>),
-    Rest(Box<Rest<'s>>),
-}
-
-/// What is left of a directory.
-struct Rest<'s> {
-    directory: Directory<'s>,
-    entries: std::vec::IntoIter<(Vec<u8>, Kind)>,
+    Rest(Box<Rest<Directory<'s>, Kind>>),
 }
 
 /// A directory of the branch.
@@ -329,11 +320,8 @@ fn in_directory<'s, B: Rows>(
     found.each(&mut entries, |(name, kind), found| {
         directory.entry(name, kind, row, found);
     });
-    let rest: Vec<_> = entries.map(|(name, kind)| (name.to_vec(), kind)).collect();
-    if !rest.is_empty() {
-        let entries = rest.into_iter();
-        found.place(Place::Rest(Box::new(Rest { directory, entries })));
-    }
+    let rest = entries.map(|(name, kind)| (name.to_vec(), kind));
+    found.rest(directory, rest, Place::Rest);
     Ok(())
 }
 

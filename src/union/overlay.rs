@@ -15,10 +15,10 @@ use std::cell::Cell;
 use rustix::io::Errno;
 
 use super::{
-    Branch, Cut, DataAt, Entry, Expected, Node, Part, Parts, Question, Says, Why, add_cut, reads,
+    Branch, Cut, DataAt, Entry, Expected, Node, Part, Parts, Question, Says, Why, add_cut,
 };
 use crate::bytes::Bytes;
-use crate::dir::{Access, Dir, Kind};
+use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
 use crate::overlay::Rules;
 use crate::whiteout::{Grammar, MarkKind, Source, Validity};
@@ -314,16 +314,9 @@ impl<'s> Node<'s> {
             }
             return Ok(Layer::Leaf(kind, is_content.then(|| path_of(name))));
         }
-        let wanted = match (opened.take(), reads(self.reading, branch)) {
-            (Some(dir), false) => Ok(dir),
-            (_, true) => part.dir.child(name, Access::List),
-            (None, false) => part.dir.child(name, Access::Lookup),
-        };
-        let dir = match wanted {
-            Err(Errno::ACCESS) => part.dir.child(name, Access::Lookup),
-            result => result,
-        };
-        let dir = dir.map_err(fail)?;
+        let dir = part
+            .enter(name, opened.take(), self.reading)
+            .map_err(fail)?;
         search.is_dir |= is_last_element;
         let mut opaque = false;
         // fuse-overlayfs reads the mark of every directory, be there something below or not.
