@@ -387,6 +387,28 @@ impl Dir {
         Bytes(path)
     }
 
+    /// Whether the path by which it was opened still leads here.
+    ///
+    /// # Errors
+    /// What the system calls say.
+    pub fn is_at_its_path(&self) -> Result<bool, Errno> {
+        let mut dir = self;
+        while let Some(parent) = &dir.0.parent {
+            let own = match dir.stat_self() {
+                Ok(own) => own,
+                // It was parked, and another one has its place.
+                Err(Errno::STALE | Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+                Err(errno) => return Err(errno),
+            };
+            let found = parent.stat(&dir.0.name)?;
+            if !found.is_some_and(|found| (found.dev, found.ino) == (own.dev, own.ino)) {
+                return Ok(false);
+            }
+            dir = parent;
+        }
+        Ok(true)
+    }
+
     /// Whether it is the same open directory.
     pub fn is_same(&self, other: &Dir) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -234,11 +234,13 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
 
 /// Says what could not be read, each thing once, and whether there was any.
 fn report_problems(context: &Context<'_>) -> bool {
+    let vanished = context.survey.vanished();
     let of_engines = context.survey.take_problems();
     let problems = context
         .survey
         .problems()
         .chain(&of_engines)
+        .chain(&vanished)
         .chain(&context.problems);
     let mut said = std::collections::HashSet::new();
     for problem in problems {

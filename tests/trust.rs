@@ -2432,6 +2432,189 @@ mod churn {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
+    /// How a run ends under which something happens when it has begun to answer: with which status,
+    /// and what it says beside the answer.
+    fn asked_while(host: &Host, asked: &[&str], happens: impl FnOnce()) -> (Option<i32>, String) {
+        let mut command = layerctl();
+        command.arg("--root").arg(&host.root).args(asked);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("layerctl was built");
+        let mut pipe = child.stdout.take().expect("a pipe");
+        // The rest is more than the pipe holds: the program cannot have ended.
+        let mut stdout = vec![0];
+        pipe.read_exact(&mut stdout).expect("an answer");
+        happens();
+        pipe.read_to_end(&mut stdout).expect("the rest");
+        let output = child.wait_with_output().expect("our child");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    }
+
+    fn is_quiet(host: &Host, asked: &[&str]) {
+        let ended = asked_while(host, asked, || ());
+        assert_eq!(ended, (Some(0), String::new()), "{asked:?}");
+    }
+
+    /// More than a pipe holds, even of names alone.
+    const MANY: usize = 1500;
+
+    fn many(prefix: &str) -> impl Iterator<Item = String> {
+        let name = move |number| format!("{prefix}{number:0>200}");
+        (0..MANY).map(name)
+    }
+
+    fn goes(host: &Host, asked: &[&str], path: &str, happens: impl FnOnce()) -> Option<String> {
+        let (status, said) = asked_while(host, asked, happens);
+        let is_said = said.contains(path) && said.contains("removed");
+        (status != Some(2) || !is_said).then(|| format!("{asked:?} exits {status:?}: {said}"))
+    }
+
+    #[test]
+    fn a_branch_that_goes_while_it_is_read_is_said_to_have_gone() {
+        let stack = "br:/home/up=rw:/low=ro+wh";
+        let mut wrong = Vec::new();
+        for asked in [
+            &["-0", "ls", "-R", stack][..],
+            &["-0", "changes", stack],
+            &["-0", "whiteouts", stack],
+            &["-0", "copyups", stack],
+        ] {
+            let host = Host::empty();
+            for name in many("") {
+                host.file(format!("/low/{name}"), "");
+                host.file(format!("/home/up/{name}"), "changed");
+            }
+            for name in many(".wh.x") {
+                host.file(format!("/home/up/{name}"), "");
+            }
+            for name in many("x") {
+                host.file(format!("/low/{name}"), "");
+            }
+            is_quiet(&host, asked);
+            let (home, away) = (host.at("/home"), host.at("/away"));
+            wrong.extend(goes(&host, asked, "/home/up", || {
+                fs::rename(&home, &away).expect("our own");
+            }));
+            fs::rename(&away, &home).expect("our own");
+            wrong.extend(goes(&host, asked, "/home/up", || {
+                // Another directory has its name.
+                fs::rename(&home, &away).expect("our own");
+                fs::create_dir_all(home.join("up")).expect("our own");
+            }));
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// Docker marks a container as dead before it removes its layer, name by name and in place, and
+    /// takes away its record at the end.
+    #[test]
+    fn a_container_that_is_removed_while_it_is_read_is_said_to_have_gone() {
+        let store = Store::new("");
+        let id = store.container("web", "");
+        for name in many("") {
+            store.file(&format!("overlay2/web/diff/{name}"), "");
+        }
+        let host = &store.host;
+        let record = store.at(&format!("containers/{id}/config.v2.json"));
+        let alive = fs::read_to_string(&record).expect("our own");
+        let dead = alive.replace("\"Dead\":false", "\"Dead\":true");
+        assert_ne!(alive, dead);
+        let mut wrong = Vec::new();
+        for asked in [&["-0", "ls", "-R", "web"][..], &["-0", "changes", "web"]] {
+            is_quiet(host, asked);
+            wrong.extend(goes(host, asked, "web", || {
+                fs::write(&record, &dead).expect("our own");
+            }));
+            // On a copy of a host nothing goes on, and all that is left is shown.
+            is_quiet(host, asked);
+            fs::write(&record, &alive).expect("our own");
+            wrong.extend(goes(host, asked, "web", || {
+                fs::remove_file(&record).expect("our own");
+            }));
+            fs::write(&record, &alive).expect("our own");
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// Which record is the first to go, or is marked, is each engine's own affair.
+    #[test]
+    fn what_other_engines_remove_while_it_is_read_is_said_to_have_gone() {
+        let mut wrong = Vec::new();
+        let store = Store::new("");
+        let image = format!("image/overlay2/imagedb/content/sha256/{}", store.image);
+        for name in many("") {
+            store.file(&format!("overlay2/top/diff/{name}"), "");
+        }
+        let asked = ["-0", "changes", "app:1"];
+        is_quiet(&store.host, &asked);
+        wrong.extend(goes(&store.host, &asked, "app:1", || {
+            fs::remove_file(store.at(&image)).expect("our own");
+        }));
+        if !can_unpack() {
+            return assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        }
+
+        let storage = "/var/lib/containers/storage";
+        let incomplete = |list: Value| {
+            let mark = |layer: &Value| {
+                let mut layer = layer.clone();
+                layer["flags"] = json!({"incomplete": true});
+                layer
+            };
+            list.as_array().expect("layers").iter().map(mark).collect()
+        };
+        let none = |_| json!([]);
+        let podmans: [(&str, &str, &dyn Fn(Value) -> Value); 3] = [
+            ("stop-a", "overlay-layers/layers.json", &incomplete),
+            ("stop-a", "overlay-containers/containers.json", &none),
+            ("localhost/lab/base:1", "overlay-images/images.json", &none),
+        ];
+        for (target, list, change) in podmans {
+            let host = Host::captured("podman-overlay");
+            let list = host.at(format!("{storage}/{list}"));
+            wrong.extend(goes_with(&host, target, || {
+                let old = serde_json::from_slice(&fs::read(&list).expect("our own"));
+                let new = change(old.expect("JSON")).to_string();
+                // As the store replaces it.
+                let beside = list.with_extension("new");
+                fs::write(&beside, new).expect("our own");
+                fs::rename(beside, &list).expect("our own");
+            }));
+        }
+
+        // The records of another host are those of none of these.
+        let hosts = [
+            ("containerd-overlayfs", "/var/lib/containerd"),
+            ("docker-29", "/var/lib/docker/containerd/daemon"),
+        ];
+        for (this, other, target) in [
+            (hosts[0], hosts[1], "stop-a"),
+            (hosts[0], hosts[1], "docker.io/lab/app:1"),
+            (hosts[1], hosts[0], "small:1"),
+        ] {
+            let (host, others) = (Host::captured(this.0), Host::captured(other.0));
+            let database = |root| format!("{root}/io.containerd.metadata.v1.bolt/meta.db");
+            wrong.extend(goes_with(&host, target, || {
+                let from = others.at(database(other.1));
+                fs::copy(from, host.at(database(this.1))).expect("our own");
+            }));
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// What is wrong with an answer about a container or an image, of whose layer much is made, when
+    /// it goes.
+    fn goes_with(host: &Host, target: &str, happens: impl FnOnce()) -> Option<String> {
+        let branches = host.jsonl(["branches", target]).rows();
+        let top = text(&branches[0]["branches"][0], "directory").to_owned();
+        for name in many("") {
+            host.file(format!("{top}/{name}"), "");
+        }
+        let asked = ["-0", "changes", target];
+        is_quiet(host, &asked);
+        goes(host, &asked, target, happens)
+    }
+
     /// Removes a container in Docker's order: its layers, what is known of them, its own records.
     /// Each directory goes in one step, so that nothing is ever there in part.
     fn remove(store: &Store, name: &str) {

@@ -92,6 +92,9 @@ struct Store<'s> {
 
 pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
     let target = target.map(|name| context.find(name)).transpose()?;
+    if let Some(target) = &target {
+        context.survey.watch(&target.union, None);
+    }
     let mut problems = Vec::new();
     let rows = {
         let patience = Patience::new("measuring");

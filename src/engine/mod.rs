@@ -15,12 +15,13 @@ pub mod oci;
 pub mod podman;
 pub mod reach;
 pub mod usage;
+pub mod watch;
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 
 use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
@@ -55,6 +56,10 @@ pub trait Engine {
 
     /// Every layer that has a directory.
     fn layers(&self) -> Vec<LayerName>;
+
+    /// Of some owners of this engine's kind those of whom it has no record now, or that it is
+    /// removing. Nothing that was read before counts.
+    fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner>;
 
     /// The storage driver in use.
     fn driver(&self, containers: &[Container]) -> String;
@@ -383,8 +388,11 @@ impl Union {
                 ..Branch::new(&branch.spec, grammar, dir)
             }
         };
+        let branches: Vec<Branch> = self.branches.iter().enumerate().map(open).collect();
+        let top = branches.first().and_then(|top| top.dir.as_ref().ok());
+        survey.watch(self, top);
         Stack {
-            branches: self.branches.iter().enumerate().map(open).collect(),
+            branches,
             base: self.base.as_ref().map(|base| Box::new(base.open(survey))),
         }
     }
@@ -482,6 +490,8 @@ pub struct Survey<'h> {
     pub table: MountTable,
     /// Whether other mount namespaces have been looked at.
     is_complete: bool,
+    /// What the answer will rest on.
+    watched: RefCell<Vec<watch::Watched>>,
 }
 
 /// The engines that were found, and what could not be read on the way. That a data directory is
@@ -522,6 +532,7 @@ impl<'h> Survey<'h> {
             mounted: Vec::new(),
             table,
             is_complete: false,
+            watched: RefCell::default(),
         };
         survey.add(mounted);
         survey

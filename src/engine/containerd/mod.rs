@@ -228,16 +228,17 @@ impl<'h> Containerd<'h> {
 
     fn meta(&self) -> &BTreeMap<String, Namespace> {
         self.meta.get_or_init(|| {
-            let path = self.database();
-            let read = self.host.read_database(&path).and_then(|bytes| {
-                database::read_meta(&bytes)
-                    .map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
-            });
-            read.unwrap_or_else(|error| {
+            self.read_meta().unwrap_or_else(|error| {
                 self.note(error);
                 BTreeMap::new()
             })
         })
+    }
+
+    fn read_meta(&self) -> Result<BTreeMap<String, Namespace>> {
+        let path = self.database();
+        let bytes = self.host.read_database(&path)?;
+        database::read_meta(&bytes).map_err(|damage| Error::damaged(path, damage.to_string()))
     }
 
     /// The namespaces that are asked for.
@@ -904,6 +905,30 @@ impl Engine for Containerd<'_> {
         }
         layers.sort_by(|a, b| (&a.driver, &a.id).cmp(&(&b.driver, &b.id)));
         layers
+    }
+
+    /// Records are taken away first; what nothing refers to is collected then.
+    fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner> {
+        let meta = match self.read_meta() {
+            Ok(meta) => meta,
+            Err(error) => {
+                self.note(error);
+                return Vec::new();
+            }
+        };
+        let mut containers = HashSet::new();
+        let mut images = HashSet::new();
+        for namespace in meta.values() {
+            containers.extend(namespace.containers.iter().map(|of| &*of.id));
+            let digests = namespace.images.iter().map(|of| &*of.digest);
+            images.extend(digests.map(|digest| digest.trim_start_matches("sha256:")));
+        }
+        let is_gone = |owner: &&Owner| match owner.kind {
+            OwnerKind::Container => !containers.contains(&*owner.id),
+            OwnerKind::Image => !images.contains(&*owner.id),
+            OwnerKind::Layer => false,
+        };
+        owners.iter().copied().filter(is_gone).collect()
     }
 
     fn driver(&self, containers: &[Container]) -> String {

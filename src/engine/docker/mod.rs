@@ -34,7 +34,7 @@ use crate::dir::Kind;
 use crate::engine::containerd::Containerd;
 use crate::engine::inventory::{Container, Image, LayerName, is_id};
 use crate::engine::usage::{LayerUse, Leftover, Space};
-use crate::engine::{Engine, OwnerKind, Union};
+use crate::engine::{Engine, Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::Namespace;
@@ -276,6 +276,24 @@ impl Engine for Docker<'_> {
 
     fn layers(&self) -> Vec<LayerName> {
         self.read_layers()
+    }
+
+    /// A container that is being removed is marked as dead; an image's record is the first to go.
+    fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner> {
+        let (images, others): (Vec<&Owner>, Vec<&Owner>) = owners
+            .iter()
+            .copied()
+            .partition(|owner| owner.kind == OwnerKind::Image);
+        let is_gone = |owner: &&Owner| {
+            let is_container = owner.kind == OwnerKind::Container;
+            let container = is_container.then(|| self.container(&owner.id));
+            container.is_some_and(|container| {
+                container.is_err() || container.is_ok_and(|of| of.state.is_going())
+            })
+        };
+        let mut gone: Vec<&Owner> = others.into_iter().filter(is_gone).collect();
+        gone.extend(self.gone_images(images));
+        gone
     }
 
     /// The one that `daemon.json` names; else that of a container that runs; else aufs where any

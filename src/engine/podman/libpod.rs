@@ -99,7 +99,8 @@ impl Podman<'_> {
         }
     }
 
-    fn read_libpod(&self) -> Records {
+    /// What is recorded now.
+    pub(super) fn read_libpod(&self) -> Records {
         let path = self.root.join(b"libpod").join(b"bolt_state.db");
         let bytes = match self.host.read_database(&path) {
             Ok(bytes) => bytes,

@@ -16,7 +16,7 @@ mod store;
 mod usage;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::branch::Permission;
@@ -766,6 +766,28 @@ impl Engine for Podman<'_> {
             .collect();
         layers.dedup_by(|a, b| a.id == b.id);
         layers
+    }
+
+    /// A layer is marked before it is removed, and a container's goes before its record.
+    fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner> {
+        let has_kind = |kind| owners.iter().any(|owner| owner.kind == kind);
+        let mut present: HashSet<String> = HashSet::new();
+        if has_kind(OwnerKind::Container) {
+            let layers = self.read_layer_records().into_iter();
+            let whole = layers.filter(|layer| !layer.flags.incomplete);
+            let whole: HashSet<String> = whole.map(|layer| layer.id).collect();
+            let libpod = self.read_libpod();
+            let is_going = |id: &String| libpod.get(id).is_some_and(|of| of.state.is_going());
+            let containers = self.container_records().into_iter();
+            let containers = containers.filter(|of| whole.contains(&of.layer));
+            present.extend(containers.map(|of| of.id).filter(|id| !is_going(id)));
+        }
+        if has_kind(OwnerKind::Image) {
+            present.extend(self.image_records().into_iter().map(|image| image.id));
+        }
+        let is_gone =
+            |owner: &&Owner| owner.kind != OwnerKind::Layer && !present.contains(&owner.id);
+        owners.iter().copied().filter(is_gone).collect()
     }
 
     fn driver(&self, _: &[Container]) -> String {

@@ -51,7 +51,7 @@ pub(super) struct MappedIds {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct LayerFlags {
-    /// It is being made, or was when its maker ended.
+    /// It is being made or removed, or was when who did so ended.
     #[serde(deserialize_with = "null_default")]
     pub incomplete: bool,
 }
@@ -119,22 +119,25 @@ impl ContainerRecord {
 impl Podman<'_> {
     /// The layers of this store, and of those that it may take images from.
     pub(super) fn layer_records(&self) -> &[LayerRecord] {
-        self.layers.get_or_init(|| {
-            let mut layers: Vec<LayerRecord> = Vec::new();
-            for (home, store) in self.stores.iter().enumerate() {
-                let directory = self.kind_of(store, "layers");
-                for name in ["layers.json", "volatile-layers.json"] {
-                    let read = self.read_list(&directory.join(name.as_bytes()));
-                    layers.extend(read.into_iter().map(|layer| LayerRecord { home, ..layer }));
-                }
+        self.layers.get_or_init(|| self.read_layer_records())
+    }
+
+    /// The same as they are now.
+    pub(super) fn read_layer_records(&self) -> Vec<LayerRecord> {
+        let mut layers: Vec<LayerRecord> = Vec::new();
+        for (home, store) in self.stores.iter().enumerate() {
+            let directory = self.kind_of(store, "layers");
+            for name in ["layers.json", "volatile-layers.json"] {
+                let read = self.read_list(&directory.join(name.as_bytes()));
+                layers.extend(read.into_iter().map(|layer| LayerRecord { home, ..layer }));
             }
-            if let Some(run) = &self.run_root {
-                let path = self.kind_of(run, "layers").join(b"volatile-layers.json");
-                layers.extend(self.read_list(&path));
-            }
-            layers.retain(|layer: &LayerRecord| is_id(&layer.id));
-            layers
-        })
+        }
+        if let Some(run) = &self.run_root {
+            let path = self.kind_of(run, "layers").join(b"volatile-layers.json");
+            layers.extend(self.read_list(&path));
+        }
+        layers.retain(|layer: &LayerRecord| is_id(&layer.id));
+        layers
     }
 
     pub(super) fn layer_record(&self, id: &str) -> Option<&LayerRecord> {
