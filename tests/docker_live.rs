@@ -28,7 +28,7 @@ use crate::docker_drivers::{
 };
 use crate::lab::host::directories;
 use crate::lab::run::{self, Output, bytes, text};
-use crate::lab::{is_root, skip};
+use crate::lab::{is_root, live, skip};
 
 /// Set where the test runs in namespaces of its own: its directory.
 const INSIDE: &str = "LAYERCTL_DOCKER_INSIDE";
@@ -90,7 +90,7 @@ cd /opt/odd && rm ./a:b "./$(printf 'new\nline')" && echo more >> 'back\slash'
 type Check = (&'static str, fn(&Docker));
 
 /// They share the daemon, and each has containers of its own.
-const CHECKS: [Check; 13] = [
+const CHECKS: [Check; 14] = [
     ("a changed container", a_changed_container),
     ("an unchanged container", an_unchanged_container),
     ("names of a union", every_name_of_a_union_means_it),
@@ -105,6 +105,7 @@ const CHECKS: [Check; 13] = [
     ("restore after stop", restore_after_stop),
     ("restore of changed files", restore_of_changed_files),
     ("restore that changes nothing", restore_that_changes_nothing),
+    ("containers that go", containers_that_go),
     ("another mount namespace", mounted_only_elsewhere),
     (
         "a mount in a container",
@@ -1282,6 +1283,24 @@ fn restore_that_changes_nothing(docker: &Docker) {
 
 /// Asks as where a daemon has a mount namespace of its own: only the container's processes have
 /// its union mounted.
+fn containers_that_go(docker: &Docker) {
+    let data = docker.home.join("data");
+    let ask = |asked: &[&str]| {
+        let mut command = run::command();
+        command.arg("--docker-root").arg(&data);
+        run::run(command.args(["--format", "jsonl"]).args(asked))
+    };
+    for round in 0..4 {
+        let container = docker.run();
+        docker.exec(&container, live::MAKE_MANY);
+        if round % 2 == 0 {
+            docker.stop(&container);
+        }
+        let mut remove = docker.command(["rm", "-f", &container]);
+        live::assert_goes_whole(&mut remove, ask, &container);
+    }
+}
+
 fn elsewhere(docker: &Docker, merged: &str, arguments: &[&str]) -> Output {
     let script = r#"umount "$1" && shift && exec "$@""#;
     let mut command = Command::new("unshare");

@@ -88,6 +88,10 @@ fn podman_agrees() {
             ("history", |machine| history_is_podmans(&machine.podman)),
             ("a working container", a_working_container),
             ("locks", |machine| locks_are_not_waited_for(&machine.podman)),
+            ("containers that go", |machine| {
+                containers_that_go(&machine.podman);
+                containers_that_go(machine.other());
+            }),
             ("nothing is written", nothing_is_written),
         ],
     );
@@ -885,6 +889,26 @@ fn every_name_of_a_union_means_it(podman: &Podman) {
     assert_directories(&container, &row, &branches);
     assert_eq!(row["state"], "not-mounted");
     assert_eq!(podman.ask(["branches", &pid]).status, Some(2));
+}
+
+fn containers_that_go(podman: &Podman) {
+    let root = (!podman.options.is_empty()).then_some(&podman.graph);
+    let ask = |asked: &[&str]| {
+        let mut command = run::command();
+        if let Some(root) = root {
+            command.arg("--storage-root").arg(root);
+        }
+        run::run(command.args(["--format", "jsonl"]).args(asked))
+    };
+    for round in 0..2 {
+        let container = podman.run();
+        podman.exec(&container, live::MAKE_MANY);
+        if round % 2 == 0 {
+            podman.stop(&container);
+        }
+        let mut remove = podman.command(["rm", "--force", "--time=0", &container]);
+        live::assert_goes_whole(&mut remove, ask, &container);
+    }
 }
 
 /// The place where Podman mounts an init, if it is asked for one.

@@ -10,6 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use rustix::fs::lgetxattr;
@@ -493,6 +495,60 @@ pub fn assert_view(what: &str, listed: Output, seen: &View) {
         })
         .collect();
     assert!(wrong.is_empty(), "{what}\n{}", wrong.join("\n"));
+}
+
+/// A script that makes files, `MANY` of them: enough for a removal to take its time.
+pub const MAKE_MANY: &str = "for i in $(seq 100); do mkdir -p /many/$i; \
+     for j in $(seq 100); do : > /many/$i/$j; done; done";
+const MANY: usize = 100 * 100;
+
+/// Whether all that is answered about a container with those files, while it is removed, is the
+/// whole of it.
+#[track_caller]
+pub fn assert_goes_whole(
+    remove: &mut Command,
+    ask: impl Fn(&[&str]) -> Output + Sync,
+    container: &str,
+) {
+    let before = ask(&["changes", container]).exits(0);
+    assert!(before.rows().len() > MANY, "{container} is not whole");
+    let is_over = AtomicBool::new(false);
+    let asks = &|asked: &[&str]| {
+        let (mut whole, mut gone, mut wrong) = (0, 0, Vec::new());
+        loop {
+            let is_last = is_over.load(Ordering::Relaxed);
+            let output = ask(asked);
+            let rows = output.rows();
+            let is_file = |row: &&Value| {
+                let path = row["path"].as_str().unwrap_or_default();
+                path.starts_with("/many/") && path.matches('/').count() == 3
+            };
+            match (output.status, rows.iter().filter(is_file).count()) {
+                (Some(0), MANY) => whole += 1,
+                (Some(2), _) if !output.stderr.is_empty() => gone += 1,
+                (status, found) => wrong.push(format!(
+                    "{asked:?} found {found} of {MANY} and exited {status:?}: {}",
+                    output.stderr
+                )),
+            }
+            if is_last {
+                return (whole, gone, wrong);
+            }
+        }
+    };
+    let answers = thread::scope(|scope| {
+        let asking = [&["changes"][..], &["ls", "-R"]]
+            .map(|verb| scope.spawn(move || asks(&[verb, &[container]].concat())));
+        let removed = done(remove);
+        is_over.store(true, Ordering::Relaxed);
+        removed.unwrap_or_else(|why| panic!("{why}"));
+        asking.map(|asking| asking.join().expect("it asks"))
+    });
+    for (whole, gone, wrong) in answers {
+        eprintln!("{container} was whole {whole} times, and {gone} times said to be gone");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(gone > 0, "{container} is not gone");
+    }
 }
 
 /// Whether a row of `branches` has these directories.
