@@ -400,11 +400,10 @@ impl Dir {
                 Err(Errno::STALE | Errno::NOENT | Errno::NOTDIR) => return Ok(false),
                 Err(errno) => return Err(errno),
             };
-            let found = parent.stat(&dir.0.name)?;
-            if !found.is_some_and(|found| (found.dev, found.ino) == (own.dev, own.ino)) {
-                return Ok(false);
+            match parent.stat(&dir.0.name)? {
+                Some(found) if (found.dev, found.ino) == (own.dev, own.ino) => dir = parent,
+                _ => return Ok(false),
             }
-            dir = parent;
         }
         Ok(true)
     }

@@ -2555,7 +2555,8 @@ mod churn {
         }
 
         let storage = "/var/lib/containers/storage";
-        let incomplete = |list: Value| {
+        let none = |_: Value| json!([]);
+        let incomplete = |list: Value| -> Value {
             let mark = |layer: &Value| {
                 let mut layer = layer.clone();
                 layer["flags"] = json!({"incomplete": true});
@@ -2563,13 +2564,15 @@ mod churn {
             };
             list.as_array().expect("layers").iter().map(mark).collect()
         };
-        let none = |_| json!([]);
-        let podmans: [(&str, &str, &dyn Fn(Value) -> Value); 3] = [
-            ("stop-a", "overlay-layers/layers.json", &incomplete),
-            ("stop-a", "overlay-containers/containers.json", &none),
-            ("localhost/lab/base:1", "overlay-images/images.json", &none),
-        ];
-        for (target, list, change) in podmans {
+        for (target, list, change) in [
+            (
+                "stop-a",
+                "overlay-layers/layers.json",
+                incomplete as fn(Value) -> Value,
+            ),
+            ("stop-a", "overlay-containers/containers.json", none),
+            ("localhost/lab/base:1", "overlay-images/images.json", none),
+        ] {
             let host = Host::captured("podman-overlay");
             let list = host.at(format!("{storage}/{list}"));
             wrong.extend(goes_with(&host, target, || {
