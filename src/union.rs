@@ -1324,7 +1324,7 @@ impl Resolution<'_> {
     ///
     /// # Errors
     /// A directory on the way that cannot be searched.
-    pub fn place_of(&self, stack: &Stack, branch: usize) -> Result<Bytes> {
+    pub fn path_led_to(&self, stack: &Stack, branch: usize) -> Result<Bytes> {
         let path = Bytes::absolute(self.path.components());
         for from in 1..=branch {
             let root = stack.root(|of| of >= from, Reading::Nothing);

@@ -236,7 +236,7 @@ fn configure(home: &Path) {
         .expect("a directory of our own");
     // Everybody has to reach it.
     let program = home.join("layerctl");
-    fs::copy(env!("CARGO_BIN_EXE_layerctl"), &program).expect("layerctl was built");
+    run::copy_program(env!("CARGO_BIN_EXE_layerctl"), program);
 }
 
 fn add_user(home: &Path) -> Result<(), String> {

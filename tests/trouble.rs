@@ -3,18 +3,19 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, mkdirat, openat, utimensat};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use walkdir::WalkDir;
 
+use crate::lab::deep::Deep;
 use crate::lab::host::Host;
 use crate::lab::is_root;
 use crate::lab::run::{self, Output, bytes, text, texts};
@@ -532,34 +533,6 @@ fn threads_share_the_few_files_that_may_be_open() {
     }
 }
 
-/// Directories one in the other, too deep to be made or removed by their path.
-struct Deep(PathBuf);
-
-impl Deep {
-    fn make(at: PathBuf, levels: usize) -> Deep {
-        let open = |dir: BorrowedFd<'_>, name: &Path| {
-            openat(dir, name, OFlags::PATH, Mode::empty()).expect("our own")
-        };
-        let mut inner = open(CWD, &at);
-        for _ in 0..levels {
-            mkdirat(&inner, "d", Mode::RWXU).expect("our own");
-            inner = open(inner.as_fd(), Path::new("d"));
-        }
-        Deep(at)
-    }
-}
-
-impl Drop for Deep {
-    /// From the top, level by level: `remove_dir_all` opens a file for each of them.
-    fn drop(&mut self) {
-        let (outer, inner) = (self.0.join("d"), self.0.join("inner"));
-        while fs::rename(outer.join("d"), &inner).is_ok() {
-            fs::remove_dir(&outer).expect("empty now");
-            fs::rename(&inner, &outer).expect("our own");
-        }
-    }
-}
-
 #[test]
 fn what_may_not_be_read_is_said_and_the_rest_is_answered() {
     let host = two_branches();
@@ -689,7 +662,7 @@ impl Ordinary {
     /// A copy that such a user can reach.
     fn program(host: &Host) -> Ordinary {
         let copy = host.at("/layerctl");
-        fs::copy(env!("CARGO_BIN_EXE_layerctl"), &copy).expect("a copy of the program");
+        run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &copy);
         Ordinary(copy)
     }
 

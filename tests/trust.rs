@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, lgetxattr,
-    llistxattr, makedev, mkdirat, mknodat, openat, renameat_with, utimensat,
+    llistxattr, makedev, mknodat, openat, renameat_with, utimensat,
 };
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
+use crate::lab::deep::Deep;
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, bytes, text, texts};
 use crate::lab::{all_right, is_root, skip};
@@ -1615,7 +1616,7 @@ mod reading_only {
         let can_mount = can_mount();
         let home = tempfile::tempdir().expect("a temporary directory");
         let program = home.path().join("layerctl");
-        fs::copy(env!("CARGO_BIN_EXE_layerctl"), &program).expect("a copy of the program");
+        run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &program);
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("our own");
         let hosts = [
             ("docker-overlay2", "run-a"),
@@ -2047,46 +2048,6 @@ mod spoilt {
 
 mod shapes {
     use super::*;
-
-    /// Directories one in the other, too deep to be made or removed by their path.
-    struct Deep {
-        at: PathBuf,
-        name: String,
-    }
-
-    impl Deep {
-        fn make(at: PathBuf, levels: usize) -> Deep {
-            Deep::make_with(at, levels, "d", &[])
-        }
-
-        /// With files beside each.
-        fn make_with(at: PathBuf, levels: usize, name: &str, files: &[&str]) -> Deep {
-            fs::create_dir_all(&at).expect("our own");
-            let flags = OFlags::PATH | OFlags::DIRECTORY;
-            let mut inner = openat(CWD, &at, flags, Mode::empty()).expect("our own");
-            for _ in 0..levels {
-                mkdirat(&inner, name, Mode::RWXU).expect("our own");
-                inner = openat(inner.as_fd(), name, flags, Mode::empty()).expect("our own");
-                for file in files {
-                    let flags = OFlags::CREATE | OFlags::WRONLY;
-                    openat(&inner, *file, flags, Mode::RUSR).expect("our own");
-                }
-            }
-            let name = name.to_owned();
-            Deep { at, name }
-        }
-    }
-
-    impl Drop for Deep {
-        /// From the top, level by level: `remove_dir_all` opens a file for each of them.
-        fn drop(&mut self) {
-            let (outer, inner) = (self.at.join(&self.name), self.at.join("inner"));
-            while fs::rename(outer.join(&self.name), &inner).is_ok() {
-                fs::remove_dir_all(&outer).expect("only files now");
-                fs::rename(&inner, &outer).expect("our own");
-            }
-        }
-    }
 
     #[test]
     fn trees_of_ten_thousand_levels_have_an_end() {

@@ -619,7 +619,7 @@ fn plan<'s>(
         && is_shown_elsewhere(
             stack,
             cut.branch,
-            (version.branch, &found.place_of(stack, version.branch)?),
+            (version.branch, &found.path_led_to(stack, version.branch)?),
         )?;
     let fits =
         is_exact && can_write_mark && unhidden.is_some() && !is_mounted_overlay && !is_renamed;

@@ -249,7 +249,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         }
         let mut rows = Vec::new();
         for thing in &query.things {
-            match who(context, &known, thing) {
+            match who(context, &known, thing, Places::Shown) {
                 Ok(row) => rows.push(row),
                 Err(error) => problems.push(error),
             }
@@ -258,10 +258,9 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
             let Some(thing) = thing_in(line) else {
                 continue;
             };
-            match who(context, &known, thing) {
+            match who(context, &known, thing, Places::LeftOut) {
                 Ok(row) => rows.push(Row {
                     line: Some(Bytes::from(line)),
-                    inside: Vec::new(),
                     ..row
                 }),
                 Err(error) => problems.push(error),
@@ -294,9 +293,16 @@ fn thing_in(line: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn who(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row> {
+/// Whether it is said where a thing is for those who use it, which takes a look into their unions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Places {
+    Shown,
+    LeftOut,
+}
+
+fn who(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Places) -> Result<Row> {
     if thing.starts_with(b"/dev/") {
-        return device(context, known, thing);
+        return device(context, known, thing, places);
     }
     let is_path = thing.starts_with(b"/") || thing.starts_with(b"./") || thing.starts_with(b"../");
     if is_path || thing == b"." {
@@ -307,22 +313,29 @@ fn who(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row> 
                 Bytes::absolute(joined.components())
             }
         };
-        return at_path(context, known, thing, &path);
+        return at_path(context, known, thing, &path, places);
     }
     named(context, known, thing)
 }
 
 /// A loop device, or another one, with a union's branch on it.
-fn device(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row> {
+fn device(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Places) -> Result<Row> {
     let mut mounts = context.survey.table.0.iter();
     let mount = mounts.rfind(|mount| mount.source.as_bytes() == thing);
     match mount {
-        Some(mount) => at_path(context, known, thing, &mount.point),
+        Some(mount) => at_path(context, known, thing, &mount.point, places),
         None => Ok(Row::unknown(thing, "nothing is mounted from it")),
     }
 }
 
-fn at_path(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], path: &Bytes) -> Result<Row> {
+fn at_path(
+    context: &Context<'_>,
+    known: &[Known<'_>],
+    thing: &[u8],
+    path: &Bytes,
+    places: Places,
+) -> Result<Row> {
+    let shown = |inside| Some(inside).filter(|_| places == Places::Shown);
     // A link of the host may lead there, and so may one of the store's own short names.
     let real = context
         .survey
@@ -337,7 +350,7 @@ fn at_path(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], path: &Byte
                     .iter()
                     .find(|of| of.layer.driver == layer.driver && of.layer.id == layer.id);
                 return match of {
-                    Some(of) => row_of_use(context, known, thing, of, Some(&inside)),
+                    Some(of) => row_of_use(context, known, thing, of, shown(&inside)),
                     None => Ok(Row {
                         engine: Some(known.engine.name()),
                         driver: Some(layer.driver),
@@ -353,7 +366,7 @@ fn at_path(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], path: &Byte
             context,
             thing,
             &target.union,
-            Some(&target.inside),
+            shown(&target.inside),
         ));
     }
     for known in known {

@@ -491,7 +491,7 @@ pub struct Survey<'h> {
     /// Whether other mount namespaces have been looked at.
     is_complete: bool,
     /// What the answer will rest on.
-    watched: RefCell<Vec<watch::Watched>>,
+    watched: RefCell<watch::Watched>,
 }
 
 /// The engines that were found, and what could not be read on the way. That a data directory is

@@ -5,16 +5,22 @@
 //! an image, or takes it away, before its layers. So two questions are enough: whether the
 //! topmost branch's path leads where it led, and what the engine's record says now.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use super::{Owner, Survey, Union};
 use crate::bytes::Bytes;
 use crate::dir::Dir;
 use crate::error::Error;
 
-/// What an answer rests on.
-pub struct Watched {
+/// What an answer rests on, by the path of its topmost branch and the id of its owner: one that is
+/// opened for many questions is looked at once.
+pub type Watched = BTreeMap<(Bytes, Option<String>), Watch>;
+
+pub struct Watch {
     label: Bytes,
-    /// The topmost branch, and its path on the host.
-    top: Option<(Bytes, Dir)>,
+    /// The topmost branch, where it was opened.
+    top: Option<Dir>,
     owner: Option<Owner>,
 }
 
@@ -22,33 +28,39 @@ impl Survey<'_> {
     /// Remembers what an answer will rest on: a union, and its topmost branch where that was
     /// opened.
     pub fn watch(&self, union: &Union, top: Option<&Dir>) {
-        let path = union.branches.first().map(|branch| &branch.spec.path);
+        let Some(branch) = union.branches.first() else {
+            return;
+        };
+        let id = union.owner.as_ref().map(|owner| owner.id.clone());
+        let mut watched = self.watched.borrow_mut();
+        let Entry::Vacant(place) = watched.entry((branch.spec.path.clone(), id)) else {
+            return;
+        };
         // On a copy nothing goes on: what had been removed in part when it was made is what there
         // is to show.
         let is_there = |owner: &&Owner| self.host.is_live() || self.gone(&[owner]).is_empty();
-        let watched = Watched {
+        place.insert(Watch {
             label: union.label(),
-            top: path.cloned().zip(top.cloned()),
+            top: top.cloned(),
             owner: union.owner.as_ref().filter(is_there).cloned(),
-        };
-        self.watched.borrow_mut().push(watched);
+        });
     }
 
     /// What was removed or renamed since it was opened.
     pub fn vanished(&self) -> Vec<Error> {
         let watched = self.watched.borrow();
         let mut vanished = Vec::new();
-        for (path, dir) in watched.iter().filter_map(|of| of.top.as_ref()) {
-            match dir.is_at_its_path() {
-                Ok(true) => {}
-                Ok(false) => vanished.push(Error::Vanished(path.clone())),
-                Err(errno) => vanished.push(Error::io(path.clone(), errno)),
+        for ((path, _), watch) in watched.iter() {
+            match watch.top.as_ref().map(Dir::is_at_its_path) {
+                None | Some(Ok(true)) => {}
+                Some(Ok(false)) => vanished.push(Error::Vanished(path.clone())),
+                Some(Err(errno)) => vanished.push(Error::io(path.clone(), errno)),
             }
         }
-        let owners: Vec<&Owner> = watched.iter().filter_map(|of| of.owner.as_ref()).collect();
-        let gone = self.gone(&owners);
-        let is_gone = |of: &&Watched| of.owner.as_ref().is_some_and(|own| gone.contains(&own));
-        let of_records = watched.iter().filter(is_gone);
+        let owners = watched.values().filter_map(|watch| watch.owner.as_ref());
+        let gone = self.gone(&owners.collect::<Vec<_>>());
+        let is_gone = |of: &&Watch| of.owner.as_ref().is_some_and(|own| gone.contains(&own));
+        let of_records = watched.values().filter(is_gone);
         vanished.extend(of_records.map(|of| Error::Vanished(of.label.clone())));
         vanished
     }

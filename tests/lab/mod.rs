@@ -2,6 +2,7 @@
 //! stacks made from the oracle's words, and the binary run with an environment of its own.
 
 pub mod archive;
+pub mod deep;
 pub mod host;
 pub mod live;
 pub mod oracle;

@@ -15,6 +15,14 @@ pub fn command() -> Command {
     command
 }
 
+/// A copy of a program that everybody can reach. Another process makes it: what one of our own
+/// threads starts meanwhile would have the copy open for writing, and such a file is not run.
+pub fn copy_program(from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) {
+    let mut command = Command::new("cp");
+    let status = command.arg("--").arg(from).arg(to).status();
+    assert!(status.expect("cp is there").success(), "{command:?}");
+}
+
 /// Runs it with `arguments`.
 pub fn layerctl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
     run(command().args(arguments))
