@@ -126,7 +126,7 @@ fn copy_entry<'s>(
     let Some((branch, data)) = leaf else {
         let stat = node.stat_self()?;
         let provider = node.provider().unwrap_or_default();
-        let failed_from = |errno| Error::io(node.stack().on_host(provider, &node.path()), errno);
+        let failed_from = |errno| Error::io(node.on_host(provider, b""), errno);
         let source = node
             .dir(provider)
             .ok_or(Errno::NOENT)
