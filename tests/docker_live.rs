@@ -11,7 +11,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -20,18 +19,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use walkdir::WalkDir;
 
 use crate::docker_drivers::{
-    Change, Entry, MOUNTED_FILES, View, beside_mounts, change_of_row, changes, entry_of_row,
-    kind_of_mode,
+    Change, Entry, MOUNTED_FILES, View, beside_mounts, change_of_row, changes, kind_of_mode,
 };
 use crate::lab::host::directories;
+use crate::lab::live::{self, Check, Live, Snapshot};
 use crate::lab::run::{self, Output, bytes, text};
-use crate::lab::{is_root, live, skip};
-
-/// Set where the test runs in namespaces of its own: its directory.
-const INSIDE: &str = "LAYERCTL_DOCKER_INSIDE";
 
 /// More layers than a dozen, and of everything that a layer can do to those below it.
 const DOCKERFILE: &str = r#"
@@ -54,43 +48,8 @@ RUN head -c 300000 /bin/busybox > /opt/big
 CMD ["sleep", "3600"]
 "#;
 
-/// What is done in a container.
-const CHANGE: &str = r#"
-set -eu
-mkdir -p /new/deep && echo made > /new/deep/file
-echo more:x:1:1::/:/bin/sh >> /etc/passwd
-chmod 600 /opt/app/1
-chown 12:34 /opt/app/2
-touch -d '2001-02-03 04:05:06' /opt/app/5
-chmod 700 /opt/app/6 && chmod 644 /opt/app/6
-echo as-it-is >> /opt/big
-rm /opt/app/7
-rm /opt/app/8 && echo other > /opt/app/8
-rm /opt/app/9 && mkdir /opt/app/9 && echo in > /opt/app/9/in
-ln /opt/app/10 /opt/app/ten
-mv /opt/app/11 /opt/app/eleven
-rm /opt/tree/c/deep/er/file
-rm -r /opt/tree/d
-rm -r /opt/tree/e && mkdir /opt/tree/e && echo again > /opt/tree/e/again && echo e > /opt/tree/e/file
-rm -r /opt/tree/f && echo "a file" > /opt/tree/f
-mv /opt/tree/g /opt/moved
-chmod 711 /opt/tree/h/deep
-rm /srv/link && mkdir /srv/link
-ln -s /opt/app /root/link
-ln -s ../../../../opt/../etc/passwd /root/up
-mkfifo /root/fifo
-mkdir /root/gone && rmdir /root/gone
-mkdir /root/odd && cd /root/odd
-for name in "$(printf 'new\nline')" "$(printf 'bell\007\033]0;title')" "$(printf '\377\376')" ' white space ' 'back\slash' 'a:b' .wh.mine .wh..wh..opq -dash '"' "'" "$(printf '\342\200\256rtl')"
-do echo "$name" > "./$name"; done
-cd /opt/odd && rm ./a:b "./$(printf 'new\nline')" && echo more >> 'back\slash'
-"#;
-
-/// A check, and its name.
-type Check = (&'static str, fn(&Docker));
-
 /// They share the daemon, and each has containers of its own.
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check<Docker>; 14] = [
     ("a changed container", a_changed_container),
     ("an unchanged container", an_unchanged_container),
     ("names of a union", every_name_of_a_union_means_it),
@@ -115,101 +74,13 @@ const CHECKS: [Check; 14] = [
 
 #[test]
 fn docker_agrees() {
-    if let Some(home) = std::env::var_os(INSIDE) {
-        return inside(Path::new(&home));
+    Live {
+        test: "docker_live::docker_agrees",
+        engine: "Docker",
+        must: "LAYERCTL_MUST_DOCKER",
+        programs: &["dockerd", "docker"],
     }
-    if !is_root() {
-        return not_here("this is not root");
-    }
-    for program in ["dockerd", "docker"] {
-        match Command::new(program).arg("--version").output() {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => return not_here(&String::from_utf8_lossy(&output.stderr)),
-            Err(error) => return not_here(&format!("{program}: {error}")),
-        }
-    }
-    match unshared().arg("true").output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return not_here(&String::from_utf8_lossy(&output.stderr)),
-        Err(error) => return not_here(&format!("unshare: {error}")),
-    }
-    let home = tempfile::Builder::new()
-        .prefix("layerctl-docker-")
-        .tempdir()
-        .expect("a temporary directory");
-    let output = unshared()
-        .arg(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", "docker_live::docker_agrees", "--nocapture"])
-        .env(INSIDE, home.path())
-        .output()
-        .expect("unshare ran before");
-    remove_cgroups(home.path());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-        "{said}"
-    );
-    eprint!("{said}");
-}
-
-fn not_here(why: &str) {
-    assert!(
-        std::env::var_os("LAYERCTL_MUST_DOCKER").is_none(),
-        "LAYERCTL_MUST_DOCKER is set, but {why}"
-    );
-    skip(&format!("no living Docker is asked: {why}"));
-}
-
-/// Runs a program in namespaces that end with it, and end everything in them. So does a hang.
-fn unshared() -> Command {
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "600", "unshare"]);
-    command.args(["--mount", "--propagation", "private", "--net"]);
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-    command
-}
-
-/// The daemon removes its containers' groups, unless it was killed.
-fn remove_cgroups(home: &Path) {
-    let group = cgroup(home);
-    let mut roots = vec![PathBuf::from("/sys/fs/cgroup")];
-    let hierarchies = fs::read_dir(&roots[0]).into_iter().flatten().flatten();
-    roots.extend(hierarchies.map(|entry| entry.path()));
-    for at in roots.iter().map(|root| root.join(&group)) {
-        for entry in WalkDir::new(&at).contents_first(true).into_iter().flatten() {
-            if entry.file_type().is_dir() {
-                // One that is still in use stays, as an empty directory.
-                let _ = fs::remove_dir(entry.path());
-            }
-        }
-    }
-}
-
-/// The name of the control group of all containers.
-fn cgroup(home: &Path) -> OsString {
-    home.file_name().expect("a name of our own").to_owned()
-}
-
-fn inside(home: &Path) {
-    let docker = match Docker::start(home) {
-        Ok(docker) => docker,
-        Err(why) => return not_here(&why),
-    };
-    let began = Instant::now();
-    let wrong: Vec<&str> = CHECKS
-        .iter()
-        .filter(|(_, check)| catch_unwind(AssertUnwindSafe(|| check(&docker))).is_err())
-        .map(|(name, _)| *name)
-        .collect();
-    eprintln!(
-        "Docker {} was asked for {:?}",
-        docker
-            .said(["version", "--format", "{{.Server.Version}}"])
-            .trim(),
-        began.elapsed()
-    );
-    drop(docker);
-    assert!(wrong.is_empty(), "wrong: {wrong:?}");
+    .run(Docker::start, &CHECKS);
 }
 
 // ---- the daemon ----
@@ -248,7 +119,6 @@ impl Drop for Docker {
 impl Docker {
     /// Starts the daemon and builds the image; or says why this machine cannot.
     fn start(home: &Path) -> Result<Docker, String> {
-        hide_the_host(home)?;
         let own = |name: &str| home.join(name);
         fs::create_dir(own("client")).expect("a directory of our own");
         let config = json!({
@@ -263,7 +133,7 @@ impl Docker {
         let mut socket = OsString::from("--host=unix://");
         socket.push(own("socket"));
         let mut parent = OsString::from("--cgroup-parent=/");
-        parent.push(cgroup(home));
+        parent.push(live::cgroup(home));
         let daemon = Command::new("dockerd")
             .arg(option("--config-file", "daemon.json"))
             .arg(option("--data-root", "data"))
@@ -307,18 +177,8 @@ impl Docker {
 
     fn build(&self) -> Result<(), String> {
         let context = self.home.join("context");
-        let root = context.join("root");
-        fs::create_dir_all(root.join("bin")).expect("a directory of our own");
-        fs::copy("/bin/busybox", root.join("bin/busybox"))
-            .map_err(|error| format!("/bin/busybox: {error}"))?;
+        live::busybox(&context.join("root"))?;
         fs::write(context.join("Dockerfile"), DOCKERFILE).expect("a file of our own");
-        let is_static = Command::new("chroot")
-            .arg(&root)
-            .args(["/bin/busybox", "true"])
-            .output();
-        if !is_static.is_ok_and(|output| output.status.success()) {
-            return Err("/bin/busybox does not run without libraries".into());
-        }
         self.asked([
             OsStr::new("build"),
             OsStr::new("--quiet"),
@@ -350,15 +210,7 @@ impl Docker {
         &self,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Vec<u8>, String> {
-        let mut command = self.command(arguments);
-        let output = command
-            .output()
-            .map_err(|error| format!("docker: {error}"))?;
-        let complaint = || format!("{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
-        match output.status.success() {
-            true => Ok(output.stdout),
-            false => Err(complaint()),
-        }
+        live::asked(&mut self.command(arguments))
     }
 
     #[track_caller]
@@ -447,7 +299,7 @@ impl Docker {
 
     /// Everything that the daemon keeps of layers, as far as `lstat` can tell a change.
     fn layers(&self) -> Snapshot {
-        snapshot(&self.home.join("data/overlay2"))
+        live::snapshot(&self.home.join("data/overlay2"))
     }
 
     /// `layerctl` in a machine's format.
@@ -473,92 +325,17 @@ impl Docker {
 
 const IMAGE: &str = "lab/app:1";
 
-/// Mounts over what a daemon writes outside of its own directories.
-fn hide_the_host(home: &Path) -> Result<(), String> {
-    let done = |command: &mut Command| {
-        let output = command
-            .output()
-            .map_err(|error| format!("{command:?}: {error}"))?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(format!(
-                "{command:?}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            )),
-        }
-    };
-    let mount = || Command::new("mount");
-    // On an overlay, as in many containers, nothing can be the upper directory of another.
-    let probe = home.join("probe");
-    for name in ["lower", "upper", "work", "mount"] {
-        fs::create_dir_all(probe.join(name)).expect("a directory of our own");
-    }
-    let overlay = || {
-        let mut command = mount();
-        command
-            .current_dir(&probe)
-            .args(["-t", "overlay", "overlay", "-o"])
-            .args(["lowerdir=lower,upperdir=upper,workdir=work", "mount"]);
-        command
-    };
-    if done(&mut overlay()).is_err() {
-        done(mount().args(["-t", "tmpfs", "tmpfs"]).arg(home))?;
-        for name in ["lower", "upper", "work", "mount"] {
-            fs::create_dir_all(probe.join(name)).expect("a directory of our own");
-        }
-        done(&mut overlay())?;
-    }
-    done(Command::new("umount").arg(probe.join("mount")))?;
-    let etc = home.join("etc");
-    done(Command::new("cp").args(["-a", "/etc"]).arg(&etc))?;
-    done(mount().arg("--bind").arg(&etc).arg("/etc"))?;
-    done(mount().args(["-t", "tmpfs", "tmpfs", "/run"]))
-}
-
-/// What changes whenever anything changes.
-type Snapshot = BTreeMap<PathBuf, (u64, u32, u64, u64, i64, i64)>;
-
-fn snapshot(root: &Path) -> Snapshot {
-    let mut found = Snapshot::new();
-    // Without the containers' mounts, which are file systems of their own.
-    for entry in WalkDir::new(root).same_file_system(true) {
-        let entry = entry.expect("root may read it");
-        let meta = entry.metadata().expect("nobody removes it");
-        let fact = (
-            meta.ino(),
-            meta.mode(),
-            meta.nlink(),
-            meta.size(),
-            meta.ctime(),
-            meta.ctime_nsec(),
-        );
-        found.insert(entry.into_path(), fact);
-    }
-    found
-}
-
-#[track_caller]
-fn assert_untouched(before: &Snapshot, after: &Snapshot, what: &str) {
-    let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
-    let touched: Vec<&PathBuf> = paths
-        .into_iter()
-        .filter(|path| before.get(*path) != after.get(*path))
-        .collect();
-    assert!(touched.is_empty(), "{what} touched {touched:#?}");
-}
-
 // ---- what is compared ----
+
+/// Everything that is done in a container.
+fn change_all() -> String {
+    [live::CHANGE, live::CHANGE_MORE, live::CHANGE_MARKS].concat()
+}
 
 /// As docker prints a name: JSON loses what is not UTF-8 on the way (61).
 fn as_docker_prints(change: &Change) -> Change {
     let (letter, path) = change;
     (*letter, String::from_utf8_lossy(path).into_owned().into())
-}
-
-fn lines(these: &BTreeSet<Change>, without: &BTreeSet<Change>) -> Vec<String> {
-    let only = these.difference(without);
-    only.map(|(letter, path)| format!("{} {}", *letter as char, path.escape_ascii()))
-        .collect()
 }
 
 #[track_caller]
@@ -567,13 +344,7 @@ fn assert_changes_are_docker_diff(docker: &Docker, container: &str) -> BTreeSet<
     let ours: BTreeSet<Change> = rows.iter().map(change_of_row).collect();
     assert_eq!(ours.len(), rows.len(), "{container}: a line twice");
     let ours_printed = ours.iter().map(as_docker_prints).collect();
-    let said = docker.diff(container);
-    assert!(
-        ours_printed == said,
-        "{container}\nonly ours: {:#?}\nonly docker's: {:#?}",
-        lines(&ours_printed, &said),
-        lines(&said, &ours_printed)
-    );
+    live::assert_changes(container, &ours_printed, &docker.diff(container));
     ours
 }
 
@@ -629,27 +400,9 @@ fn view_of(docker: &Docker, container: &str) -> View {
 
 #[track_caller]
 fn assert_view(docker: &Docker, container: &str, seen: &View) {
-    let rows = docker
-        .ask(["ls", "-R", "-l", &format!("{container}:/")])
-        .exits(0)
-        .rows();
-    let ours: View = rows.iter().map(entry_of_row).collect();
-    assert_eq!(ours.len(), rows.len(), "{container}: a name twice");
-    let ours = beside_mounts(ours);
-    let paths: BTreeSet<&Vec<u8>> = seen.keys().chain(ours.keys()).collect();
-    let wrong: Vec<String> = paths
-        .into_iter()
-        .filter(|path| seen.get(*path) != ours.get(*path))
-        .map(|path| {
-            format!(
-                "{}\n  seen: {:?}\n  ours: {:?}",
-                path.escape_ascii(),
-                seen.get(path),
-                ours.get(path)
-            )
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{container}\n{}", wrong.join("\n"));
+    let listed = docker.ask(["ls", "-R", "-l", &format!("{container}:/")]);
+    let ours = beside_mounts(live::listed(container, listed));
+    live::assert_same_view(container, &ours, seen);
 }
 
 /// The content of every regular file, as the container reads it.
@@ -710,7 +463,7 @@ fn assert_providers(docker: &Docker, container: &str, contents: &BTreeMap<Vec<u8
 
 fn a_changed_container(docker: &Docker) {
     let container = docker.run();
-    docker.exec(&container, CHANGE);
+    docker.exec(&container, &change_all());
     let (seen, contents) = (view_of(docker, &container), contents_of(docker, &container));
     let change = |letter, path: &[u8]| (letter, path.to_vec());
     let running = assert_changes_are_docker_diff(docker, &container);
@@ -764,7 +517,7 @@ fn a_changed_container(docker: &Docker) {
 
     docker.stop(&container);
     let stopped = assert_changes_are_docker_diff(docker, &container);
-    assert!(stopped == running, "{:?}", lines(&stopped, &running));
+    live::assert_changes(&container, &stopped, &running);
     assert_view(docker, &container, &seen);
     assert_providers(docker, &container, &contents);
 }
@@ -1129,7 +882,7 @@ fn restore_after_stop(docker: &Docker) {
     docker.exec(&other, deletion);
     docker.stop(&container);
     let (upper, other_upper) = (docker.upper(&container), docker.upper(&other));
-    let (other_before, other_diff) = (snapshot(&other_upper), docker.diff(&other));
+    let (other_before, other_diff) = (live::snapshot(&other_upper), docker.diff(&other));
     let layers = || -> Snapshot {
         let all = docker.layers().into_iter();
         let ours = upper.parent().expect("a layer's directory");
@@ -1157,7 +910,7 @@ fn restore_after_stop(docker: &Docker) {
         .restore(&[], &container, "/opt/tree/e/deep/er/file")
         .exits(0);
     // Before docker mounts the init layer to compare it.
-    assert_untouched(&layers_before, &layers(), "restore");
+    live::assert_untouched(&layers_before, &layers(), "restore");
     assert_changes_are_docker_diff(docker, &container);
 
     docker.said(["start", &container]);
@@ -1179,7 +932,7 @@ fn restore_after_stop(docker: &Docker) {
         expected.map(|(letter, path)| (letter, path.into())).into()
     );
 
-    assert_untouched(&other_before, &snapshot(&other_upper), "restore");
+    live::assert_untouched(&other_before, &live::snapshot(&other_upper), "restore");
     assert_eq!(docker.diff(&other), other_diff);
     for path in ["/opt/app/7", "/opt/tree/d/file", "/opt/tree/e/deep/er/file"] {
         assert_eq!(docker.cat(&other, path), None, "{path}");
@@ -1244,7 +997,7 @@ fn restore_that_changes_nothing(docker: &Docker) {
         let output = docker.restore(options, &container, path);
         assert_eq!(output.status, Some(status), "{state}: {}", output.stderr);
         let what = format!("{state}: restore {options:?} {path}");
-        assert_untouched(&before, &docker.layers(), &what);
+        live::assert_untouched(&before, &docker.layers(), &what);
         output
     };
     for state in ["running", "stopped"] {
@@ -1317,7 +1070,7 @@ fn elsewhere(docker: &Docker, merged: &str, arguments: &[&str]) -> Output {
 fn mounted_only_elsewhere(docker: &Docker) {
     let container = docker.run();
     let branches = docker.directories(&container);
-    docker.exec(&container, CHANGE);
+    docker.exec(&container, &change_all());
     docker.exec(&container, "ls -l /opt/app/7 || true");
     let said = docker.inspected(&container);
     let merged = text(&said["GraphDriver"]["Data"], "MergedDir");
@@ -1327,10 +1080,10 @@ fn mounted_only_elsewhere(docker: &Docker) {
     assert_eq!(row["state"], "deleted", "{row}");
 
     let upper = docker.upper(&container);
-    let before = snapshot(&upper);
+    let before = live::snapshot(&upper);
     let refused = ask(&["restore", "--strategy", "unhide", &path]).exits(2);
     assert!(refused.stderr.contains("mounted"), "{}", refused.stderr);
-    assert_untouched(&before, &snapshot(&upper), "a refused restore");
+    live::assert_untouched(&before, &live::snapshot(&upper), "a refused restore");
 
     let row = ask(&["restore", &path]).exits(0).row();
     assert_eq!(row["strategy"], "copy", "{row}");
@@ -1377,10 +1130,10 @@ fn restore_below_a_mount_of_the_container(docker: &Docker) {
     let unmounted = Command::new("umount").arg(merged).status();
     assert!(unmounted.expect("umount ran before").success());
     let upper = docker.upper(&container);
-    let before = snapshot(&upper);
+    let before = live::snapshot(&upper);
     for path in [&named, &of_process] {
         docker.ask(["restore", path]).exits(2);
-        assert_untouched(&before, &snapshot(&upper), "a refused restore");
+        live::assert_untouched(&before, &live::snapshot(&upper), "a refused restore");
         assert_eq!(listed(), b"");
     }
     // But not everywhere.

@@ -165,7 +165,7 @@ impl Live {
 /// Runs a program in namespaces that end with it, and end everything in them. So does a hang.
 fn unshared() -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "300", "unshare"]);
+    command.args(["--kill-after=5", "600", "unshare"]);
     command.args(["--mount", "--propagation", "private", "--net"]);
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
     command
@@ -481,9 +481,20 @@ pub fn assert_changes(what: &str, ours: &BTreeSet<Change>, truth: &BTreeSet<Chan
 /// Whether `ls -R -l` told what is to be seen.
 #[track_caller]
 pub fn assert_view(what: &str, listed: Output, seen: &View) {
+    assert_same_view(what, &self::listed(what, listed), seen);
+}
+
+/// What `ls -R -l` told.
+#[track_caller]
+pub fn listed(what: &str, listed: Output) -> View {
     let rows = listed.exits(0).rows();
-    let ours: View = rows.iter().map(entry_of_row).collect();
-    assert_eq!(ours.len(), rows.len(), "{what}: a name twice");
+    let view: View = rows.iter().map(entry_of_row).collect();
+    assert_eq!(view.len(), rows.len(), "{what}: a name twice");
+    view
+}
+
+#[track_caller]
+pub fn assert_same_view(what: &str, ours: &View, seen: &View) {
     let paths: BTreeSet<&Vec<u8>> = seen.keys().chain(ours.keys()).collect();
     let wrong: Vec<String> = paths
         .into_iter()
