@@ -394,15 +394,17 @@ impl Dir {
     pub fn is_at_its_path(&self) -> Result<bool, Errno> {
         let mut dir = self;
         while let Some(parent) = &dir.0.parent {
-            let own = match dir.stat_self() {
-                Ok(own) => own,
-                // It was parked, and another one has its place.
-                Err(Errno::STALE | Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+            let identity = |stat: Stat| (stat.dev, stat.ino);
+            let own = dir.stat_self().map(identity);
+            let found = own.and_then(|own| {
+                let found = parent.stat(&dir.0.name)?;
+                Ok(found.is_some_and(|found| identity(found) == own))
+            });
+            match found {
+                Ok(true) => dir = parent,
+                // What was parked is not found again, or another one has its place.
+                Ok(false) | Err(Errno::STALE | Errno::NOENT | Errno::NOTDIR) => return Ok(false),
                 Err(errno) => return Err(errno),
-            };
-            match parent.stat(&dir.0.name)? {
-                Some(found) if (found.dev, found.ino) == (own.dev, own.ino) => dir = parent,
-                _ => return Ok(false),
             }
         }
         Ok(true)

@@ -50,10 +50,15 @@ pub enum Error {
     )]
     MarksUnreadable { union: Bytes },
 
-    /// It was there when the question was asked, and is not there any more. Its name is a path, or
-    /// an engine's.
-    #[error("{0} was removed, or is being removed: what is shown may be a part of what it had")]
-    Vanished(Bytes),
+    /// The path of a directory that was read.
+    #[error(
+        "{0} was removed, renamed or covered while it was read: what is shown may be a part of what it had"
+    )]
+    Moved(Bytes),
+
+    /// An engine's name of what it removes.
+    #[error("{0} is being removed, or was: what is shown may be a part of what it had")]
+    Removed(Bytes),
 
     /// The union has layers that could not be opened, so that no answer about it is sure.
     #[error("branch {index} ({path}) could not be read: {}", escape_text(.why))]

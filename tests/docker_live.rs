@@ -1034,8 +1034,6 @@ fn restore_that_changes_nothing(docker: &Docker) {
     assert_eq!(docker.cat(&container, "/opt/app/7"), None);
 }
 
-/// Asks as where a daemon has a mount namespace of its own: only the container's processes have
-/// its union mounted.
 fn containers_that_go(docker: &Docker) {
     let data = docker.home.join("data");
     let ask = |asked: &[&str]| {
@@ -1054,6 +1052,8 @@ fn containers_that_go(docker: &Docker) {
     }
 }
 
+/// Asks as where a daemon has a mount namespace of its own: only the container's processes have
+/// its union mounted.
 fn elsewhere(docker: &Docker, merged: &str, arguments: &[&str]) -> Output {
     let script = r#"umount "$1" && shift && exec "$@""#;
     let mut command = Command::new("unshare");

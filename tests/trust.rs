@@ -33,6 +33,7 @@ use crate::lab::deep::Deep;
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, bytes, text, texts};
 use crate::lab::{all_right, is_root, skip};
+use crate::whois::bolt;
 
 // ---- what all of them need ----
 
@@ -2395,24 +2396,25 @@ mod churn {
 
     /// How a run ends under which something happens when it has begun to answer: with which status,
     /// and what it says beside the answer.
-    fn asked_while(host: &Host, asked: &[&str], happens: impl FnOnce()) -> (Option<i32>, String) {
+    fn asked_while(asked: &[OsString], happens: impl FnOnce()) -> (Option<i32>, String) {
         let mut command = layerctl();
-        command.arg("--root").arg(&host.root).args(asked);
+        command.args(asked);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("layerctl was built");
         let mut pipe = child.stdout.take().expect("a pipe");
         // The rest is more than the pipe holds: the program cannot have ended.
         let mut stdout = vec![0];
-        pipe.read_exact(&mut stdout).expect("an answer");
+        let is_said = pipe.read_exact(&mut stdout).is_ok();
         happens();
         pipe.read_to_end(&mut stdout).expect("the rest");
         let output = child.wait_with_output().expect("our child");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(is_said, "{asked:?} answers nothing: {said}");
         (output.status.code(), said)
     }
 
-    fn is_quiet(host: &Host, asked: &[&str]) {
-        let ended = asked_while(host, asked, || ());
+    fn is_quiet(asked: &[OsString], happens: impl FnOnce()) {
+        let ended = asked_while(asked, happens);
         assert_eq!(ended, (Some(0), String::new()), "{asked:?}");
     }
 
@@ -2424,9 +2426,10 @@ mod churn {
         (0..MANY).map(name)
     }
 
-    fn goes(host: &Host, asked: &[&str], path: &str, happens: impl FnOnce()) -> Option<String> {
-        let (status, said) = asked_while(host, asked, happens);
-        let is_said = said.contains(path) && said.contains("removed");
+    /// What is wrong with how a run ends under which something goes.
+    fn goes(asked: &[OsString], what: &str, happens: impl FnOnce()) -> Option<String> {
+        let (status, said) = asked_while(asked, happens);
+        let is_said = said.contains(what) && said.contains("removed");
         (status != Some(2) || !is_said).then(|| format!("{asked:?} exits {status:?}: {said}"))
     }
 
@@ -2434,11 +2437,11 @@ mod churn {
     fn a_branch_that_goes_while_it_is_read_is_said_to_have_gone() {
         let stack = "br:/home/up=rw:/low=ro+wh";
         let mut wrong = Vec::new();
-        for asked in [
-            &["-0", "ls", "-R", stack][..],
-            &["-0", "changes", stack],
-            &["-0", "whiteouts", stack],
-            &["-0", "copyups", stack],
+        for verb in [
+            &["ls", "-R"][..],
+            &["changes"],
+            &["whiteouts"],
+            &["copyups"],
         ] {
             let host = Host::empty();
             for name in many("") {
@@ -2451,13 +2454,15 @@ mod churn {
             for name in many("x") {
                 host.file(format!("/low/{name}"), "");
             }
-            is_quiet(&host, asked);
+            let mut asked = words(["--root".as_ref(), host.root.as_os_str()]);
+            asked.extend(words(["-0"].iter().chain(verb).chain(&[stack])));
+            is_quiet(&asked, || ());
             let (home, away) = (host.at("/home"), host.at("/away"));
-            wrong.extend(goes(&host, asked, "/home/up", || {
+            wrong.extend(goes(&asked, "/home/up", || {
                 fs::rename(&home, &away).expect("our own");
             }));
             fs::rename(&away, &home).expect("our own");
-            wrong.extend(goes(&host, asked, "/home/up", || {
+            wrong.extend(goes(&asked, "/home/up", || {
                 // Another directory has its name.
                 fs::rename(&home, &away).expect("our own");
                 fs::create_dir_all(home.join("up")).expect("our own");
@@ -2466,55 +2471,95 @@ mod churn {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
-    /// Docker marks a container as dead before it removes its layer, name by name and in place, and
-    /// takes away its record at the end.
+    /// Docker marks a container before it removes its layer, name by name and in place, and takes
+    /// away its record at the end. An image's record is the first to go, and a layer's is moved
+    /// away.
     #[test]
-    fn a_container_that_is_removed_while_it_is_read_is_said_to_have_gone() {
+    fn what_docker_removes_while_it_is_read_is_said_to_have_gone() {
         let store = Store::new("");
         let id = store.container("web", "");
         for name in many("") {
             store.file(&format!("overlay2/web/diff/{name}"), "");
+            store.file(&format!("overlay2/top/diff/{name}"), "");
         }
-        let host = &store.host;
         let record = store.at(&format!("containers/{id}/config.v2.json"));
         let alive = fs::read_to_string(&record).expect("our own");
-        let dead = alive.replace("\"Dead\":false", "\"Dead\":true");
-        assert_ne!(alive, dead);
+        let with = |word: &str| {
+            let old = "\"Dead\":false";
+            let new = alive.replace(old, &format!("\"{word}\":true"));
+            assert_ne!(alive, new);
+            new
+        };
+        let (removing, dead) = (with("RemovalInProgress"), with("Dead"));
+        let write = |content: &str| fs::write(&record, content).expect("our own");
+        let data = store.host.at(DATA);
         let mut wrong = Vec::new();
-        for asked in [&["-0", "ls", "-R", "web"][..], &["-0", "changes", "web"]] {
-            is_quiet(host, asked);
-            wrong.extend(goes(host, asked, "web", || {
-                fs::write(&record, &dead).expect("our own");
-            }));
-            // On a copy of a host nothing goes on, and all that is left is shown.
-            is_quiet(host, asked);
-            fs::write(&record, &alive).expect("our own");
-            wrong.extend(goes(host, asked, "web", || {
+        for verb in [&["ls", "-R"][..], &["changes"]] {
+            let asks = |target: &str| {
+                let mut asked = words(["--docker-root".as_ref(), data.as_os_str()]);
+                asked.extend(words(["-0"].iter().chain(verb).chain(&[target])));
+                asked
+            };
+            let asked = asks("web");
+            is_quiet(&asked, || ());
+            wrong.extend(goes(&asked, "web", || write(&removing)));
+            // What is dead and no more was left so by a removal that failed.
+            is_quiet(&asked, || write(&dead));
+            wrong.extend(goes(&asked, "web", || {
                 fs::remove_file(&record).expect("our own");
             }));
-            fs::write(&record, &alive).expect("our own");
+            write(&alive);
+            let (status, said) = asked_while(&asked, || write("{"));
+            assert!(status == Some(2) && !said.contains("removed"), "{said}");
+            write(&alive);
+
+            let mut copy = words(["--root".as_ref(), store.host.root.as_os_str()]);
+            copy.extend(asked[2..].iter().cloned());
+            // On a copy of a host nothing goes on, and all that is left is shown.
+            is_quiet(&copy, || write(&removing));
+            write(&alive);
+
+            let image = store.at(&format!(
+                "image/overlay2/imagedb/content/sha256/{}",
+                store.image
+            ));
+            let chain = store.top_chain.trim_start_matches("sha256:");
+            let layer = store.at(&format!("image/overlay2/layerdb/sha256/{chain}"));
+            let away = store.at("away");
+            for (target, name, record) in [("app:1", "app:1", image), (chain, "top", layer)] {
+                is_quiet(&asks(target), || ());
+                wrong.extend(goes(&asks(target), name, || {
+                    fs::rename(&record, &away).expect("our own");
+                }));
+                fs::rename(&away, &record).expect("our own");
+            }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
-    /// Which record is the first to go, or is marked, is each engine's own affair.
-    #[test]
-    fn what_other_engines_remove_while_it_is_read_is_said_to_have_gone() {
-        let mut wrong = Vec::new();
-        let store = Store::new("");
-        let image = format!("image/overlay2/imagedb/content/sha256/{}", store.image);
+    /// A captured host on which much is made of the topmost layer of a target, and what is asked
+    /// about it.
+    fn much_of(name: &str, target: &str, options: &[&str]) -> (Host, Vec<OsString>) {
+        let host = Host::captured(name);
+        let branches = host.jsonl(["branches", target]).exits(0).rows();
+        let top = text(&branches[0]["branches"][0], "directory").to_owned();
         for name in many("") {
-            store.file(&format!("overlay2/top/diff/{name}"), "");
+            host.file(format!("{top}/{name}"), "");
         }
-        let asked = ["-0", "changes", "app:1"];
-        is_quiet(&store.host, &asked);
-        wrong.extend(goes(&store.host, &asked, "app:1", || {
-            fs::remove_file(store.at(&image)).expect("our own");
-        }));
-        if !can_unpack() {
-            return assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-        }
+        let [option, root, more @ ..] = options else {
+            panic!("an option and a root");
+        };
+        let mut asked = words([option.as_ref(), host.at(root).as_os_str()]);
+        asked.extend(words(more.iter().chain(&["-0", "changes", target])));
+        is_quiet(&asked, || ());
+        (host, asked)
+    }
 
+    #[test]
+    fn what_podman_removes_while_it_is_read_is_said_to_have_gone() {
+        if !can_unpack() {
+            return;
+        }
         let storage = "/var/lib/containers/storage";
         let none = |_: Value| json!([]);
         let incomplete = |list: Value| -> Value {
@@ -2525,58 +2570,87 @@ mod churn {
             };
             list.as_array().expect("layers").iter().map(mark).collect()
         };
+        let layer = "a932360868954167fa8e3ed3856529b9dd3dd0633422c5f41f35cfde1885ce73";
+        let mut wrong = Vec::new();
         for (target, list, change) in [
             (
                 "stop-a",
                 "overlay-layers/layers.json",
                 incomplete as fn(Value) -> Value,
             ),
+            (layer, "overlay-layers/layers.json", incomplete),
             ("stop-a", "overlay-containers/containers.json", none),
             ("localhost/lab/base:1", "overlay-images/images.json", none),
         ] {
-            let host = Host::captured("podman-overlay");
+            let (host, asked) = much_of("podman-overlay", target, &["--storage-root", storage]);
             let list = host.at(format!("{storage}/{list}"));
-            wrong.extend(goes_with(&host, target, || {
-                let old = serde_json::from_slice(&fs::read(&list).expect("our own"));
-                let new = change(old.expect("JSON")).to_string();
-                // As the store replaces it.
+            let whole = fs::read(&list).expect("our own");
+            // As the store replaces it.
+            let replace = |new: &[u8]| {
                 let beside = list.with_extension("new");
                 fs::write(&beside, new).expect("our own");
                 fs::rename(beside, &list).expect("our own");
+            };
+            wrong.extend(goes(&asked, target, || {
+                let old = serde_json::from_slice(&whole).expect("JSON");
+                replace(change(old).to_string().as_bytes());
             }));
-        }
-
-        // The records of another host are those of none of these.
-        let hosts = [
-            ("containerd-overlayfs", "/var/lib/containerd"),
-            ("docker-29", "/var/lib/docker/containerd/daemon"),
-        ];
-        for (this, other, target) in [
-            (hosts[0], hosts[1], "stop-a"),
-            (hosts[0], hosts[1], "docker.io/lab/app:1"),
-            (hosts[1], hosts[0], "small:1"),
-        ] {
-            let (host, others) = (Host::captured(this.0), Host::captured(other.0));
-            let database = |root| format!("{root}/io.containerd.metadata.v1.bolt/meta.db");
-            wrong.extend(goes_with(&host, target, || {
-                let from = others.at(database(other.1));
-                fs::copy(from, host.at(database(this.1))).expect("our own");
-            }));
+            replace(&whole);
+            let (status, said) = asked_while(&asked, || replace(b"["));
+            assert!(status == Some(2) && !said.contains("removed"), "{said}");
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
-    /// What is wrong with an answer about a container or an image, of whose layer much is made, when
-    /// it goes.
-    fn goes_with(host: &Host, target: &str, happens: impl FnOnce()) -> Option<String> {
-        let branches = host.jsonl(["branches", target]).rows();
-        let top = text(&branches[0]["branches"][0], "directory").to_owned();
-        for name in many("") {
-            host.file(format!("{top}/{name}"), "");
+    /// What is gone in one namespace may be there under the same name in another.
+    #[test]
+    fn what_containerd_removes_while_it_is_read_is_said_to_have_gone() {
+        if !can_unpack() {
+            return;
         }
-        let asked = ["-0", "changes", target];
-        is_quiet(host, &asked);
-        goes(host, &asked, target, happens)
+        fn bucket<'b>(root: &'b mut bolt::Bucket, path: &[&str]) -> &'b mut bolt::Bucket {
+            path.iter()
+                .fold(root, |bucket, name| match bucket.get_mut(name.as_bytes()) {
+                    Some(bolt::Item::Bucket(below)) => below,
+                    _ => panic!("no bucket {name}"),
+                })
+        }
+        let meta = "io.containerd.metadata.v1.bolt/meta.db";
+        let snapshots = "io.containerd.snapshotter.v1.overlayfs/metadata.db";
+        let own = ("containerd-overlayfs", "/var/lib/containerd", "default");
+        let dockers = ("docker-29", "/var/lib/docker/containerd/daemon", "moby");
+        let mut wrong = Vec::new();
+        for ((name, root, namespace), target, database, emptied) in [
+            (own, "stop-a", meta, &["v1", "default", "containers"][..]),
+            (
+                own,
+                "docker.io/lab/app:1",
+                meta,
+                &["v1", "default", "images"],
+            ),
+            (own, "12", snapshots, &["v1", "snapshots"]),
+            (dockers, "small:1", meta, &["v1", "moby", "images"]),
+        ] {
+            let options: &[&str] = match namespace {
+                "default" => &["--containerd-root", root, "--namespace", namespace],
+                _ => &["--docker-root", "/var/lib/docker"],
+            };
+            let (host, asked) = much_of(name, target, options);
+            let database = host.at(format!("{root}/{database}"));
+            let mut content = bolt::read(&fs::read(&database).expect("our own"));
+            if emptied.len() == 3 {
+                let of_all = bucket(&mut content, &["v1"]);
+                let same = of_all[namespace.as_bytes()].clone();
+                of_all.insert(b"other".to_vec(), same);
+                fs::write(&database, bolt::write(&content)).expect("our own");
+                is_quiet(&asked, || ());
+            }
+            bucket(&mut content, emptied).clear();
+            wrong.extend(goes(&asked, target, || {
+                fs::write(&database, bolt::write(&content)).expect("our own");
+            }));
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     /// Removes a container in Docker's order: its layers, what is known of them, its own records.

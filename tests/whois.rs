@@ -1239,12 +1239,12 @@ pub mod bolt {
         }
     }
 
-    /// A database with a page for each bucket.
+    /// A database with a page, or a run of them, for each bucket.
     pub fn write(root: &Bucket) -> Vec<u8> {
         let mut pages = vec![vec![0; PAGE]; 3];
         pages[2][8] = 0x10;
         let start = write_bucket(root, &mut pages);
-        for (id, page) in pages.iter_mut().enumerate() {
+        for (id, page) in pages.iter_mut().take(3).enumerate() {
             page[..8].copy_from_slice(&(id as u64).to_le_bytes());
         }
         let count = pages.len() as u64;
@@ -1293,10 +1293,13 @@ pub mod bolt {
         page[10..12].copy_from_slice(&count.to_le_bytes());
         page.extend(elements);
         page.extend(data);
-        assert!(page.len() <= PAGE, "a bucket of more than a page");
-        page.resize(PAGE, 0);
-        pages.push(page);
-        pages.len() as u64 - 1
+        let id = pages.len() as u64;
+        page[..8].copy_from_slice(&id.to_le_bytes());
+        let more = u32::try_from((page.len() - 1) / PAGE).expect("small");
+        page[12..16].copy_from_slice(&more.to_le_bytes());
+        page.resize(page.len().next_multiple_of(PAGE), 0);
+        pages.extend(page.chunks(PAGE).map(<[u8]>::to_vec));
+        id
     }
 
     /// Buckets by name, and values.

@@ -117,8 +117,15 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
                     continue;
                 }
             };
+            let is_there = |of: &&LayerUse| {
+                let found = context.survey.host.stat(&of.directory);
+                found.is_ok_and(|stat| stat.is_some())
+            };
+            let walked_over: Vec<&LayerUse> = uses.iter().filter(is_there).collect();
             let mut walked = Walked::store(&context.survey, engine, &patience)?;
             problems.append(&mut walked.problems);
+            let gone = walked_over.into_iter().filter(|of| !is_there(of));
+            problems.extend(gone.map(|of| Error::Moved(of.directory.clone())));
             let store = Store {
                 engine,
                 uses,

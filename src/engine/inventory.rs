@@ -60,11 +60,6 @@ pub struct ContainerState {
 }
 
 impl ContainerState {
-    /// Whether its removal has begun.
-    pub fn is_going(&self) -> bool {
-        self.removal_in_progress || self.dead
-    }
-
     /// Docker's word for it.
     pub fn word(&self) -> &'static str {
         if self.running {

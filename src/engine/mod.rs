@@ -57,8 +57,8 @@ pub trait Engine {
     /// Every layer that has a directory.
     fn layers(&self) -> Vec<LayerName>;
 
-    /// Of some owners of this engine's kind those of whom it has no record now, or that it is
-    /// removing. Nothing that was read before counts.
+    /// Of some owners those that are in this store, and of which it has no record any more or says
+    /// that it is removing them. Records are read anew.
     fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner>;
 
     /// The storage driver in use.
@@ -214,6 +214,18 @@ pub struct Owner {
     pub id: String,
     /// A container's name without the slash, an image's first tag.
     pub name: Option<String>,
+    #[serde(skip)]
+    pub store: Store,
+}
+
+/// Which of an engine's stores has something: two can have the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// The data directory.
+    pub root: Bytes,
+    pub driver: String,
+    /// The engine's own division of names; none where it has none.
+    pub namespace: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]

@@ -30,7 +30,7 @@ use crate::engine::namespace;
 use crate::engine::oci::{self, CHAIN_MAX};
 use crate::engine::usage::{LayerUse, Leftover, Space};
 use crate::engine::{
-    Engine, LayeredBranch, Owner, OwnerKind, Role, Roots, Union, UnionKind, layer_branch,
+    Engine, LayeredBranch, Owner, OwnerKind, Role, Roots, Store, Union, UnionKind, layer_branch,
 };
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -228,17 +228,16 @@ impl<'h> Containerd<'h> {
 
     fn meta(&self) -> &BTreeMap<String, Namespace> {
         self.meta.get_or_init(|| {
-            self.read_meta().unwrap_or_else(|error| {
+            let path = self.database();
+            let read = self.host.read_database(&path).and_then(|bytes| {
+                database::read_meta(&bytes)
+                    .map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
+            });
+            read.unwrap_or_else(|error| {
                 self.note(error);
                 BTreeMap::new()
             })
         })
-    }
-
-    fn read_meta(&self) -> Result<BTreeMap<String, Namespace>> {
-        let path = self.database();
-        let bytes = self.host.read_database(&path)?;
-        database::read_meta(&bytes).map_err(|damage| Error::damaged(path, damage.to_string()))
     }
 
     /// The namespaces that are asked for.
@@ -736,6 +735,14 @@ impl<'h> Containerd<'h> {
         state
     }
 
+    fn store(&self, snapshotter: &str, namespace: Option<&str>) -> Store {
+        Store {
+            root: self.root.clone(),
+            driver: snapshotter.to_owned(),
+            namespace: namespace.map(str::to_owned),
+        }
+    }
+
     fn label_owner(&self, union: &mut Union, namespace: &str, record: &ContainerRecord) {
         union.driver = Some(record.snapshotter.clone());
         let container = self.container(namespace, record);
@@ -744,6 +751,7 @@ impl<'h> Containerd<'h> {
             kind: OwnerKind::Container,
             id: container.id,
             name: Some(container.name),
+            store: self.store(&record.snapshotter, Some(namespace)),
         });
     }
 
@@ -909,26 +917,45 @@ impl Engine for Containerd<'_> {
 
     /// Records are taken away first; what nothing refers to is collected then.
     fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner> {
-        let meta = match self.read_meta() {
-            Ok(meta) => meta,
-            Err(error) => {
-                self.note(error);
-                return Vec::new();
+        let own: Vec<&Owner> = owners
+            .iter()
+            .copied()
+            .filter(|owner| owner.store.root == self.root)
+            .collect();
+        if own.is_empty() {
+            return own;
+        }
+        // As it is now.
+        let now = Containerd::at(self.host, self.root.clone(), self.state.clone());
+        let is_there = |owner: &Owner| {
+            let store = &owner.store;
+            let namespace = store.namespace.as_ref();
+            let namespace = namespace.and_then(|name| now.meta().get(name));
+            match owner.kind {
+                OwnerKind::Layer => {
+                    let snapshots = now.snapshots(&store.driver);
+                    let mut numbers = snapshots.values().map(|snapshot| snapshot.id.to_string());
+                    numbers.any(|number| number == owner.id)
+                }
+                OwnerKind::Container => {
+                    namespace.is_some_and(|of| of.containers.iter().any(|own| own.id == owner.id))
+                }
+                OwnerKind::Image => namespace.is_some_and(|of| {
+                    let mut digests = of.images.iter().map(|image| &*image.digest);
+                    digests.any(|digest| digest.trim_start_matches("sha256:") == owner.id)
+                }),
             }
         };
-        let mut containers = HashSet::new();
-        let mut images = HashSet::new();
-        for namespace in meta.values() {
-            containers.extend(namespace.containers.iter().map(|of| &*of.id));
-            let digests = namespace.images.iter().map(|of| &*of.digest);
-            images.extend(digests.map(|digest| digest.trim_start_matches("sha256:")));
+        let gone = own.into_iter().filter(|owner| !is_there(owner)).collect();
+        let mut problems = now.problems.take();
+        match problems.is_empty() {
+            true => gone,
+            // What cannot be read does not tell that anything is gone.
+            false => {
+                self.problems.borrow_mut().append(&mut problems);
+                Vec::new()
+            }
         }
-        let is_gone = |owner: &&Owner| match owner.kind {
-            OwnerKind::Container => !containers.contains(&*owner.id),
-            OwnerKind::Image => !images.contains(&*owner.id),
-            OwnerKind::Layer => false,
-        };
-        owners.iter().copied().filter(is_gone).collect()
     }
 
     fn driver(&self, containers: &[Container]) -> String {
@@ -968,6 +995,7 @@ impl Engine for Containerd<'_> {
             kind: OwnerKind::Image,
             id: image.id.clone(),
             name: image.names.tags.first().cloned(),
+            store: self.store(&image.driver, Some(&namespace)),
         };
         let mut union = match top {
             Some(key) => self.union_of_key(&namespace, &image.driver, &key, Permission::RO)?,
@@ -1008,6 +1036,7 @@ impl Engine for Containerd<'_> {
             kind: OwnerKind::Layer,
             id: layer.id.clone(),
             name: None,
+            store: self.store(&layer.driver, None),
         });
         Ok(union)
     }

@@ -78,6 +78,25 @@ impl Docker<'_> {
         })
     }
 
+    /// Whether a container has no record any more, or is being removed.
+    pub(super) fn is_container_gone(&self, id: &str) -> bool {
+        let names = ["config.v2.json", "config.json"];
+        if !names
+            .iter()
+            .any(|name| self.is_there(&["containers", id, name]))
+        {
+            return true;
+        }
+        match self.container(id) {
+            // What is dead and no more was left so by a removal that failed long ago.
+            Ok(container) => container.state.removal_in_progress,
+            Err(error) => {
+                self.note(error);
+                false
+            }
+        }
+    }
+
     /// The driver that keeps a container's layers.
     ///
     /// # Errors
@@ -164,6 +183,7 @@ impl Docker<'_> {
             kind: OwnerKind::Container,
             id: container.id.clone(),
             name: Some(container.name.clone()),
+            store: self.store(&container.driver),
         });
     }
 

@@ -109,19 +109,6 @@ impl Docker<'_> {
             || self.is_there(&["image", driver, "imagedb", "content", "sha256", id])
     }
 
-    /// Of some images those that are not here any more.
-    pub(super) fn gone_images<'o>(&self, mut images: Vec<&'o Owner>) -> Vec<&'o Owner> {
-        if !images.is_empty() {
-            let drivers = self.ids(&["image"]);
-            images.retain(|image| {
-                !drivers
-                    .iter()
-                    .any(|driver| self.has_image(driver, &image.id))
-            });
-        }
-        self.gone_snapshot_images(images)
-    }
-
     /// The image that a container was made from.
     ///
     /// # Errors
@@ -358,6 +345,7 @@ impl Docker<'_> {
                 kind: OwnerKind::Image,
                 id: image.id.clone(),
                 name: image.names.tags.first().cloned(),
+                store: self.store(&image.driver),
             }),
             ..union
         };

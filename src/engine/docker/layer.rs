@@ -310,6 +310,18 @@ impl Docker<'_> {
             .collect())
     }
 
+    /// Whether the record of a layer that was read has been taken away since.
+    pub(super) fn is_layer_gone(&self, driver: &str, id: &str) -> bool {
+        let records = self.records.borrow();
+        let mut of_layer = records
+            .iter()
+            .filter(|((of, _), (cache_id, _))| of == driver && cache_id.as_deref() == Some(id));
+        of_layer.any(|((driver, chain), _)| {
+            let chain = chain.trim_start_matches("sha256:");
+            !self.is_there(&["image", driver, "layerdb", "sha256", chain])
+        })
+    }
+
     /// Whether Docker's records have something below a layer: every container has its init layer.
     fn has_parent(&self, layer: &Layer) -> bool {
         let own = layer.id.trim_end_matches(INIT);
@@ -562,6 +574,7 @@ impl Docker<'_> {
                 kind: OwnerKind::Layer,
                 id: layer.id.clone(),
                 name: None,
+                store: self.store(layer.driver.name()),
             });
         }
         Ok(union)

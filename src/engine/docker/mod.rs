@@ -34,7 +34,7 @@ use crate::dir::Kind;
 use crate::engine::containerd::Containerd;
 use crate::engine::inventory::{Container, Image, LayerName, is_id};
 use crate::engine::usage::{LayerUse, Leftover, Space};
-use crate::engine::{Engine, Owner, OwnerKind, Union};
+use crate::engine::{Engine, Owner, OwnerKind, Store, Union};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::Namespace;
@@ -137,6 +137,14 @@ impl<'h> Docker<'h> {
                 self.note_unless_absent(error);
                 Daemon::default()
             }
+        }
+    }
+
+    fn store(&self, driver: &str) -> Store {
+        Store {
+            root: self.root.clone(),
+            driver: driver.to_owned(),
+            namespace: None,
         }
     }
 
@@ -278,22 +286,20 @@ impl Engine for Docker<'_> {
         self.read_layers()
     }
 
-    /// A container that is being removed is marked as dead; an image's record is the first to go.
+    /// A container is marked before its layer is removed; an image's record is the first to go, and
+    /// the record of a layer is moved away.
     fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner> {
-        let (images, others): (Vec<&Owner>, Vec<&Owner>) = owners
-            .iter()
-            .copied()
-            .partition(|owner| owner.kind == OwnerKind::Image);
-        let is_gone = |owner: &&Owner| {
-            let is_container = owner.kind == OwnerKind::Container;
-            let container = is_container.then(|| self.container(&owner.id));
-            container.is_some_and(|container| {
-                container.is_err() || container.is_ok_and(|of| of.state.is_going())
-            })
+        let is_own = |owner: &&&Owner| owner.store.root == self.root;
+        let is_gone = |owner: &&Owner| match owner.kind {
+            OwnerKind::Container => self.is_container_gone(&owner.id),
+            OwnerKind::Image => !self.has_image(&owner.store.driver, &owner.id),
+            OwnerKind::Layer => self.is_layer_gone(&owner.store.driver, &owner.id),
         };
-        let mut gone: Vec<&Owner> = others.into_iter().filter(is_gone).collect();
-        gone.extend(self.gone_images(images));
-        gone
+        let own = owners.iter().filter(is_own).copied().filter(is_gone);
+        let own: Vec<&Owner> = own.collect();
+        let containerds = self.containerds.get().into_iter().flatten();
+        let others = containerds.flat_map(|containerd| containerd.gone(owners));
+        own.into_iter().chain(others).collect()
     }
 
     /// The one that `daemon.json` names; else that of a container that runs; else aufs where any

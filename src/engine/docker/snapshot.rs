@@ -13,7 +13,7 @@ use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
 use crate::engine::inventory::{Container, Image, LayerName, is_id};
-use crate::engine::{Engine, Owner, Role, Union};
+use crate::engine::{Engine, Role, Union};
 use crate::error::{Error, Result};
 
 /// The root and the state of a containerd.
@@ -157,15 +157,6 @@ impl Docker<'_> {
         let digest = format!("sha256:{id}");
         let mut containerds = self.containerds().iter();
         containerds.find(|containerd| containerd.has_image(DOCKERS_NAMESPACE, &digest))
-    }
-
-    /// Of some images those that no containerd has any more.
-    pub(super) fn gone_snapshot_images<'o>(&self, images: Vec<&'o Owner>) -> Vec<&'o Owner> {
-        let containerds = self.containerds().iter();
-        containerds.fold(images, |images, containerd| match images.is_empty() {
-            true => images,
-            false => containerd.gone(&images),
-        })
     }
 
     pub(super) fn snapshot_image(&self, driver: &str, id: &str) -> Option<Result<Image>> {

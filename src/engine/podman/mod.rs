@@ -30,7 +30,7 @@ use crate::engine::linked::{self, LINKS, Linked};
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
 use crate::engine::usage::{LayerUse, Leftover, Space};
 use crate::engine::{
-    Engine, LayeredBranch, Owner, OwnerKind, Role, Roots, Union, UnionKind, layer_branch,
+    Engine, LayeredBranch, Owner, OwnerKind, Role, Roots, Store, Union, UnionKind, layer_branch,
 };
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -421,6 +421,14 @@ impl<'h> Podman<'h> {
         }
     }
 
+    fn as_store(&self) -> Store {
+        Store {
+            root: self.root.clone(),
+            driver: self.driver.clone(),
+            namespace: None,
+        }
+    }
+
     fn label_owner(&self, union: &mut Union, container: &ContainerRecord) {
         let name = container.names.first().cloned();
         union.driver = Some(self.driver.clone());
@@ -430,6 +438,7 @@ impl<'h> Podman<'h> {
             kind: OwnerKind::Container,
             id: container.id.clone(),
             name: name.or_else(|| container.metadata().name),
+            store: self.as_store(),
         });
     }
 
@@ -768,26 +777,39 @@ impl Engine for Podman<'_> {
         layers
     }
 
-    /// A layer is marked before it is removed, and a container's goes before its record.
+    /// A layer is marked before it is removed, a container's goes before its record, and those of an
+    /// image after it.
     fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner> {
-        let has_kind = |kind| owners.iter().any(|owner| owner.kind == kind);
-        let mut present: HashSet<String> = HashSet::new();
-        if has_kind(OwnerKind::Container) {
-            let layers = self.read_layer_records().into_iter();
-            let whole = layers.filter(|layer| !layer.flags.incomplete);
-            let whole: HashSet<String> = whole.map(|layer| layer.id).collect();
-            let libpod = self.read_libpod();
-            let is_going = |id: &String| libpod.get(id).is_some_and(|of| of.state.is_going());
-            let containers = self.container_records().into_iter();
-            let containers = containers.filter(|of| whole.contains(&of.layer));
-            present.extend(containers.map(|of| of.id).filter(|id| !is_going(id)));
+        let is_own = |owner: &&Owner| owner.store == self.as_store();
+        let mut gone: Vec<&Owner> = owners.iter().copied().filter(is_own).collect();
+        if gone.is_empty() {
+            return gone;
         }
-        if has_kind(OwnerKind::Image) {
-            present.extend(self.image_records().into_iter().map(|image| image.id));
+        let noted = self.problems.borrow().len();
+        let layers = self.read_layer_records();
+        let whole = layers.iter().filter(|layer| !layer.flags.incomplete);
+        let whole: HashSet<&str> = whole.map(|layer| &*layer.id).collect();
+        let containers = self.container_records();
+        let containers = containers.iter().filter(|of| whole.contains(&*of.layer));
+        let containers: HashSet<&str> = containers.map(|of| &*of.id).collect();
+        let images = self.image_records();
+        let images: HashSet<&str> = images.iter().map(|image| &*image.id).collect();
+        let libpod = self.read_libpod();
+        let is_going = |id: &String| {
+            libpod
+                .get(id)
+                .is_some_and(|of| of.state.removal_in_progress)
+        };
+        gone.retain(|owner| match owner.kind {
+            OwnerKind::Container => !containers.contains(&*owner.id) || is_going(&owner.id),
+            OwnerKind::Image => !images.contains(&*owner.id),
+            OwnerKind::Layer => !whole.contains(&*owner.id),
+        });
+        // What cannot be read does not tell that anything is gone.
+        if self.problems.borrow().len() > noted {
+            gone.clear();
         }
-        let is_gone =
-            |owner: &&Owner| owner.kind != OwnerKind::Layer && !present.contains(&owner.id);
-        owners.iter().copied().filter(is_gone).collect()
+        gone
     }
 
     fn driver(&self, _: &[Container]) -> String {
@@ -825,6 +847,7 @@ impl Engine for Podman<'_> {
             kind: OwnerKind::Image,
             id: image.id.clone(),
             name: image.names.tags.first().cloned(),
+            store: self.as_store(),
         });
         self.label_image(&mut union, Some(&record));
         Ok(union)
@@ -850,6 +873,7 @@ impl Engine for Podman<'_> {
             kind: OwnerKind::Layer,
             id: layer.id.clone(),
             name: None,
+            store: self.as_store(),
         });
         Ok(union)
     }
