@@ -2515,8 +2515,11 @@ mod churn {
 
             let mut copy = words(["--root".as_ref(), store.host.root.as_os_str()]);
             copy.extend(asked[2..].iter().cloned());
-            // On a copy of a host nothing goes on, and all that is left is shown.
+            // On a copy of a host nothing goes on: the word is as old as the copy.
             is_quiet(&copy, || write(&removing));
+            wrong.extend(goes(&copy, "web", || {
+                fs::remove_file(&record).expect("our own");
+            }));
             write(&alive);
 
             let image = store.at(&format!(

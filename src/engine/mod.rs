@@ -57,8 +57,9 @@ pub trait Engine {
     /// Every layer that has a directory.
     fn layers(&self) -> Vec<LayerName>;
 
-    /// Of some owners those that are in this store, and of which it has no record any more or says
-    /// that it is removing them. Records are read anew.
+    /// Of some owners those that are in this store, and of which it has no record any more or, on a
+    /// live host, says that it is removing them: on a copy nothing goes on, and such a word is as
+    /// old as the copy. Records are read anew.
     fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner>;
 
     /// The storage driver in use.

@@ -53,11 +53,6 @@ impl Survey<'_> {
                 Some(Err(errno)) => vanished.push(Error::io(path.clone(), errno)),
             }
         }
-        // On a copy nothing goes on: what was being removed when it was made is what there is to
-        // show.
-        if !self.host.is_live() {
-            return vanished;
-        }
         let owners = watched.values().filter_map(|watch| watch.owner.as_ref());
         let owners: Vec<&Owner> = owners.collect();
         // No engine is looked for on their behalf: where there are owners, it was.

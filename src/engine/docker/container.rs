@@ -89,7 +89,7 @@ impl Docker<'_> {
         }
         match self.container(id) {
             // What is dead and no more was left so by a removal that failed long ago.
-            Ok(container) => container.state.removal_in_progress,
+            Ok(container) => container.state.removal_in_progress && self.host.is_live(),
             Err(error) => {
                 self.note(error);
                 false

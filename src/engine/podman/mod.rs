@@ -786,24 +786,37 @@ impl Engine for Podman<'_> {
             return gone;
         }
         let noted = self.problems.borrow().len();
+        let is_live = self.host.is_live();
         let layers = self.read_layer_records();
-        let whole = layers.iter().filter(|layer| !layer.flags.incomplete);
-        let whole: HashSet<&str> = whole.map(|layer| &*layer.id).collect();
+        let layers: HashMap<&str, bool> = layers
+            .iter()
+            .map(|layer| (&*layer.id, layer.flags.incomplete))
+            .collect();
+        let is_marked = |id: &str| is_live && layers.get(id) == Some(&true);
+        // One that had no record when it was opened never had one.
+        let has_lost = |id: &str| self.layer_record(id).is_some() && !layers.contains_key(id);
         let containers = self.container_records();
-        let containers = containers.iter().filter(|of| whole.contains(&*of.layer));
-        let containers: HashSet<&str> = containers.map(|of| &*of.id).collect();
+        let containers: HashMap<&str, &str> = containers
+            .iter()
+            .map(|container| (&*container.id, &*container.layer))
+            .collect();
         let images = self.image_records();
         let images: HashSet<&str> = images.iter().map(|image| &*image.id).collect();
         let libpod = self.read_libpod();
-        let is_going = |id: &String| {
-            libpod
-                .get(id)
-                .is_some_and(|of| of.state.removal_in_progress)
+        let is_going = |id: &str| {
+            let record = libpod.get(id).filter(|_| is_live);
+            record.is_some_and(|record| record.state.removal_in_progress)
         };
         gone.retain(|owner| match owner.kind {
-            OwnerKind::Container => !containers.contains(&*owner.id) || is_going(&owner.id),
             OwnerKind::Image => !images.contains(&*owner.id),
-            OwnerKind::Layer => !whole.contains(&*owner.id),
+            OwnerKind::Container => containers
+                .get(&*owner.id)
+                .is_none_or(|layer| is_going(&owner.id) || has_lost(layer) || is_marked(layer)),
+            // What is being made is marked in the same way.
+            OwnerKind::Layer => {
+                let was_marked = self.layer_record(&owner.id).map(|of| of.flags.incomplete);
+                has_lost(&owner.id) || is_marked(&owner.id) && was_marked == Some(false)
+            }
         });
         // What cannot be read does not tell that anything is gone.
         if self.problems.borrow().len() > noted {
