@@ -204,12 +204,12 @@ fn copy_leaf(
     let stat = from.stat(branch, name).map_err(LeafError::Content)?;
     let to_fd = to.fd().map_err(LeafError::To)?;
     if stat.nlink > 1 {
-        if let Some((dir, first)) = links.get(&(stat.dev, stat.ino)) {
+        if let Some((dir, first)) = links.get(&stat.identity()) {
             let first_fd = dir.fd().map_err(LeafError::To)?;
             return fs::linkat(&*first_fd, &first[..], &*to_fd, to_name, AtFlags::empty())
                 .map_err(LeafError::To);
         }
-        links.insert((stat.dev, stat.ino), (to.clone(), to_name.to_vec()));
+        links.insert(stat.identity(), (to.clone(), to_name.to_vec()));
     }
     match stat.kind {
         Kind::File => {

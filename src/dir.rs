@@ -101,6 +101,11 @@ impl Stat {
             blocks: u64::try_from(raw.st_blocks).unwrap_or(0),
         })
     }
+
+    /// What tells a file from all others of the machine: device and inode.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
 }
 
 /// What a directory will be used for.
@@ -394,11 +399,9 @@ impl Dir {
     pub fn is_at_its_path(&self) -> Result<bool, Errno> {
         let mut dir = self;
         while let Some(parent) = &dir.0.parent {
-            let identity = |stat: Stat| (stat.dev, stat.ino);
-            let own = dir.stat_self().map(identity);
-            let found = own.and_then(|own| {
+            let found = dir.stat_self().and_then(|own| {
                 let found = parent.stat(&dir.0.name)?;
-                Ok(found.is_some_and(|found| identity(found) == own))
+                Ok(found.is_some_and(|found| found.identity() == own.identity()))
             });
             match found {
                 Ok(true) => dir = parent,

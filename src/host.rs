@@ -98,7 +98,7 @@ impl Host {
         }
         let identity = |dir: Result<Dir>| {
             let stat = dir.ok()?.stat_self().ok()?;
-            Some((stat.dev, stat.ino))
+            Some(stat.identity())
         };
         let own = identity(self.stack.branches[0].dir.clone());
         let is_root = own.is_some() && own == identity(Dir::open_root(Path::new("/")));

@@ -234,7 +234,7 @@ fn answer(cli: cli::Cli, look: Look) -> Result<Status, Failure> {
 
 /// Says what could not be read, each thing once, and whether there was any.
 fn report_problems(context: &Context<'_>) -> bool {
-    let vanished = context.survey.vanished();
+    let vanished = context.survey.take_vanished();
     let of_engines = context.survey.take_problems();
     let problems = context
         .survey

@@ -164,7 +164,7 @@ pub fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
             .stat(path)
             .ok()
             .flatten()
-            .map(|stat| (stat.dev, stat.ino))
+            .map(|stat| stat.identity())
     };
     // As each union reaches its own: in another mount namespace a path may mean something else.
     let mut mounted = Vec::new();
@@ -172,7 +172,7 @@ pub fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
         let reach = Reach::new(survey, of);
         for branch in &of.branches {
             let stat = reach.open(branch).ok().and_then(|dir| dir.stat_self().ok());
-            mounted.push((of, branch, stat.map(|stat| (stat.dev, stat.ino))));
+            mounted.push((of, branch, stat.map(|stat| stat.identity())));
         }
     }
     let written = union

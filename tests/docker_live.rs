@@ -4,7 +4,6 @@
 //! Numbers are those of FACTS-engines. All of it runs again in namespaces of its own: whatever
 //! becomes of the test, no daemon, no container and no mount outlives it.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -13,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ struct Docker {
     home: PathBuf,
     daemon: Child,
     /// How many containers were made.
-    made: Cell<usize>,
+    made: AtomicUsize,
 }
 
 impl Drop for Docker {
@@ -150,7 +150,7 @@ impl Docker {
         let mut docker = Docker {
             home: home.to_owned(),
             daemon,
-            made: Cell::new(0),
+            made: AtomicUsize::new(0),
         };
         docker.wait_for_daemon()?;
         docker.build()?;
@@ -248,8 +248,7 @@ impl Docker {
     }
 
     fn new_name(&self) -> String {
-        self.made.set(self.made.get() + 1);
-        format!("lab-{}", self.made.get())
+        format!("lab-{}", self.made.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     #[track_caller]
@@ -1035,12 +1034,6 @@ fn restore_that_changes_nothing(docker: &Docker) {
 }
 
 fn containers_that_go(docker: &Docker) {
-    let data = docker.home.join("data");
-    let ask = |asked: &[&str]| {
-        let mut command = run::command();
-        command.arg("--docker-root").arg(&data);
-        run::run(command.args(["--format", "jsonl"]).args(asked))
-    };
     for round in 0..4 {
         let container = docker.run();
         docker.exec(&container, live::MAKE_MANY);
@@ -1048,7 +1041,7 @@ fn containers_that_go(docker: &Docker) {
             docker.stop(&container);
         }
         let mut remove = docker.command(["rm", "-f", &container]);
-        live::assert_goes_whole(&mut remove, ask, &container);
+        live::assert_goes_whole(&mut remove, |asked| docker.ask(asked), &container);
     }
 }
 

@@ -5,7 +5,7 @@
 //! Numbers are those of FACTS-engines. Truth is what the mounted directories differ in; `podman
 //! diff` is compared with that too, without its known errors.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, fcntl_lock, flock, makedev, mknodat};
@@ -168,7 +169,7 @@ struct Podman {
     /// What the image shows.
     image: Tree,
     /// How many containers were made.
-    made: Cell<usize>,
+    made: AtomicUsize,
 }
 
 impl Machine {
@@ -286,7 +287,7 @@ impl Podman {
             run: run.to_owned(),
             options: Vec::new(),
             image: Tree::new(),
-            made: Cell::new(0),
+            made: AtomicUsize::new(0),
         }
     }
 
@@ -422,12 +423,12 @@ impl Podman {
     }
 
     fn new_name(&self) -> String {
-        self.made.set(self.made.get() + 1);
+        let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let engine = match (self.is_fuse(), self.driver) {
             (true, _) => "fuse",
             (false, driver) => driver,
         };
-        format!("{engine}-{}", self.made.get())
+        format!("{engine}-{made}")
     }
 
     /// `podman run`, in the control group that is removed in the end.
@@ -892,14 +893,6 @@ fn every_name_of_a_union_means_it(podman: &Podman) {
 }
 
 fn containers_that_go(podman: &Podman) {
-    let root = (!podman.options.is_empty()).then_some(&podman.graph);
-    let ask = |asked: &[&str]| {
-        let mut command = run::command();
-        if let Some(root) = root {
-            command.arg("--storage-root").arg(root);
-        }
-        run::run(command.args(["--format", "jsonl"]).args(asked))
-    };
     for round in 0..2 {
         let container = podman.run();
         podman.exec(&container, live::MAKE_MANY);
@@ -907,7 +900,7 @@ fn containers_that_go(podman: &Podman) {
             podman.stop(&container);
         }
         let mut remove = podman.command(["rm", "--force", "--time=0", &container]);
-        live::assert_goes_whole(&mut remove, ask, &container);
+        live::assert_goes_whole(&mut remove, |asked| podman.ask(asked), &container);
     }
 }
 

@@ -103,7 +103,7 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
             }
         }
     }
-    context.problems.extend(context.survey.vanished());
+    context.problems.extend(context.survey.take_vanished());
     let is_whole = context.problems.is_empty();
     Ok(Outcome {
         is_yes: rows.is_empty(),

@@ -80,7 +80,7 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
                         // A further name of a file costs nothing.
                         Ok((row, stat)) => rows.push(Row {
                             union: label.clone(),
-                            cost: match counted.insert((stat.dev, stat.ino)) {
+                            cost: match counted.insert(stat.identity()) {
                                 true => row.cost,
                                 false => 0,
                             },

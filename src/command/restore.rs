@@ -387,18 +387,17 @@ fn lock_writable(stack: &Stack) -> Vec<Dir> {
         .branches
         .iter()
         .filter(|branch| branch.permission.is_writable());
-    let mut dirs: Vec<(u64, u64, Dir)> = writable
+    let mut dirs: Vec<((u64, u64), Dir)> = writable
         .filter_map(|branch| {
             let dir = branch.dir.as_ref().ok()?.child(b".", Access::List).ok()?;
-            let stat = dir.stat_self().ok()?;
-            Some((stat.dev, stat.ino, dir))
+            Some((dir.stat_self().ok()?.identity(), dir))
         })
         .collect();
     // In one order for everybody, so that no two wait for each other.
-    dirs.sort_by_key(|(dev, ino, _)| (*dev, *ino));
-    dirs.dedup_by_key(|(dev, ino, _)| (*dev, *ino));
+    dirs.sort_by_key(|(identity, _)| *identity);
+    dirs.dedup_by_key(|(identity, _)| *identity);
     dirs.into_iter()
-        .filter_map(|(_, _, dir)| {
+        .filter_map(|(_, dir)| {
             flock(&*dir.fd().ok()?, FlockOperation::LockExclusive).ok()?;
             Some(dir)
         })
@@ -407,7 +406,7 @@ fn lock_writable(stack: &Stack) -> Vec<Dir> {
 
 /// What is copied out must not land in the union: a branch, or a directory below one.
 fn refuse_inside(stack: &Stack, to: &Path) -> Result<()> {
-    let identity = |dir: &Dir| dir.stat_self().ok().map(|stat| (stat.dev, stat.ino));
+    let identity = |dir: &Dir| dir.stat_self().ok().map(|stat| stat.identity());
     let branches: Vec<_> = stack
         .branches
         .iter()

@@ -151,7 +151,7 @@ impl Walked {
                     if !is_merged(&inside) {
                         pending.push((below, inside));
                     }
-                } else if stat.nlink < 2 || links.insert((stat.dev, stat.ino)) {
+                } else if stat.nlink < 2 || links.insert(stat.identity()) {
                     self.add(&space(&inside), &stat, &inside);
                 }
             }

@@ -42,11 +42,11 @@ impl Survey<'_> {
             });
     }
 
-    /// What was removed, renamed or covered since it was opened.
-    pub fn vanished(&self) -> Vec<Error> {
-        let watched = self.watched.borrow();
+    /// What was removed, renamed or covered since it was opened. It is told once.
+    pub fn take_vanished(&self) -> Vec<Error> {
+        let watched = self.watched.take();
         let mut vanished = Vec::new();
-        for ((path, _), watch) in watched.iter() {
+        for ((path, _), watch) in &watched {
             match watch.top.as_ref().map(Dir::is_at_its_path) {
                 None | Some(Ok(true)) => {}
                 Some(Ok(false)) => vanished.push(Error::Moved(path.clone())),

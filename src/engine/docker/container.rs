@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::driver::Driver;
 use super::layer::Layer;
 use super::{Docker, NAME, read_json};
+use crate::bytes::Bytes;
 use crate::engine::inventory::{
     Container, ContainerState, INIT, command_line, is_id, null_default, sort_newest_first,
 };
@@ -27,23 +28,25 @@ impl Docker<'_> {
         containers
     }
 
+    /// Where a container's configuration is, in the newer layout or the older one.
+    fn config_of(&self, id: &str) -> Result<Option<Bytes>> {
+        for name in ["config.v2.json", "config.json"] {
+            let path = self.at(&["containers", id, name]);
+            if self.host.stat(&path)?.is_some() {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
     /// A container by its id.
     ///
     /// # Errors
     /// A configuration that is missing or damaged.
     pub(super) fn container(&self, id: &str) -> Result<Container> {
-        let new = self.at(&["containers", id, "config.v2.json"]);
-        let old = self.at(&["containers", id, "config.json"]);
-        let path = match self.host.stat(&new)? {
-            Some(_) => new,
-            None if self.host.stat(&old)?.is_some() => old,
-            None => {
-                return Err(Error::damaged(
-                    self.at(&["containers", id]),
-                    "has no config.v2.json",
-                ));
-            }
-        };
+        let path = self
+            .config_of(id)?
+            .ok_or_else(|| Error::damaged(self.at(&["containers", id]), "has no config.v2.json"))?;
         let config: ContainerConfig = read_json(self.host, &path)?;
         if config.id != id {
             return Err(Error::damaged(
@@ -80,21 +83,15 @@ impl Docker<'_> {
 
     /// Whether a container has no record any more, or is being removed.
     pub(super) fn is_container_gone(&self, id: &str) -> bool {
-        let names = ["config.v2.json", "config.json"];
-        if !names
-            .iter()
-            .any(|name| self.is_there(&["containers", id, name]))
-        {
-            return true;
-        }
-        match self.container(id) {
+        let is_gone = self.config_of(id).and_then(|config| match config {
+            None => Ok(true),
             // What is dead and no more was left so by a removal that failed long ago.
-            Ok(container) => container.state.removal_in_progress && self.host.is_live(),
-            Err(error) => {
-                self.note(error);
-                false
-            }
-        }
+            Some(_) => Ok(self.container(id)?.state.removal_in_progress && self.host.is_live()),
+        });
+        is_gone.unwrap_or_else(|error| {
+            self.note(error);
+            false
+        })
     }
 
     /// The driver that keeps a container's layers.

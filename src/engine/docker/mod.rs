@@ -289,17 +289,16 @@ impl Engine for Docker<'_> {
     /// A container is marked before its layer is removed; an image's record is the first to go, and
     /// the record of a layer is moved away.
     fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner> {
-        let is_own = |owner: &&&Owner| owner.store.root == self.root;
+        let is_own = |owner: &&Owner| owner.store.root == self.root;
         let is_gone = |owner: &&Owner| match owner.kind {
             OwnerKind::Container => self.is_container_gone(&owner.id),
             OwnerKind::Image => !self.has_image(&owner.store.driver, &owner.id),
             OwnerKind::Layer => self.is_layer_gone(&owner.store.driver, &owner.id),
         };
-        let own = owners.iter().filter(is_own).copied().filter(is_gone);
-        let own: Vec<&Owner> = own.collect();
+        let own = owners.iter().copied().filter(is_own).filter(is_gone);
         let containerds = self.containerds.get().into_iter().flatten();
         let others = containerds.flat_map(|containerd| containerd.gone(owners));
-        own.into_iter().chain(others).collect()
+        own.chain(others).collect()
     }
 
     /// The one that `daemon.json` names; else that of a container that runs; else aufs where any

@@ -15,7 +15,7 @@ mod libpod;
 mod store;
 mod usage;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{LazyCell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -795,22 +795,26 @@ impl Engine for Podman<'_> {
         let is_marked = |id: &str| is_live && layers.get(id) == Some(&true);
         // One that had no record when it was opened never had one.
         let has_lost = |id: &str| self.layer_record(id).is_some() && !layers.contains_key(id);
-        let containers = self.container_records();
-        let containers: HashMap<&str, &str> = containers
-            .iter()
-            .map(|container| (&*container.id, &*container.layer))
-            .collect();
-        let images = self.image_records();
-        let images: HashSet<&str> = images.iter().map(|image| &*image.id).collect();
-        let libpod = self.read_libpod();
+        // Each is read if it is asked for.
+        let containers = LazyCell::new(|| -> HashMap<String, String> {
+            let records = self.container_records().into_iter();
+            records.map(|record| (record.id, record.layer)).collect()
+        });
+        let images = LazyCell::new(|| -> HashSet<String> {
+            let records = self.image_records().into_iter();
+            records.map(|record| record.id).collect()
+        });
+        let libpod = LazyCell::new(|| self.read_libpod());
         let is_going = |id: &str| {
-            let record = libpod.get(id).filter(|_| is_live);
-            record.is_some_and(|record| record.state.removal_in_progress)
+            is_live
+                && libpod
+                    .get(id)
+                    .is_some_and(|record| record.state.removal_in_progress)
         };
         gone.retain(|owner| match owner.kind {
-            OwnerKind::Image => !images.contains(&*owner.id),
+            OwnerKind::Image => !images.contains(&owner.id),
             OwnerKind::Container => containers
-                .get(&*owner.id)
+                .get(&owner.id)
                 .is_none_or(|layer| is_going(&owner.id) || has_lost(layer) || is_marked(layer)),
             // What is being made is marked in the same way.
             OwnerKind::Layer => {
