@@ -348,12 +348,11 @@ fn engines() {
             .arg(home.path())
             .arg(engine);
         let output = command.output().expect("unshare");
-        match output.status.success() {
-            true => print!("{}", String::from_utf8_lossy(&output.stdout)),
-            false => {
-                let why = String::from_utf8_lossy(&output.stderr);
-                println!("  {engine:<8} not measured: {}", why.trim());
-            }
+        if output.status.success() {
+            print!("{}", String::from_utf8_lossy(&output.stdout))
+        } else {
+            let why = String::from_utf8_lossy(&output.stderr);
+            println!("  {engine:<8} not measured: {}", why.trim());
         }
     }
 }

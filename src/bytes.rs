@@ -313,9 +313,54 @@ impl schemars::JsonSchema for Bytes {
     }
 }
 
+/// A path as a shell takes it: bare, in single quotes, or in `$'...'` where it has bytes that a
+/// terminal would act on.
+pub fn shell_quote(path: &Bytes) -> String {
+    let bytes = path.as_bytes();
+    let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@%".contains(byte);
+    if !bytes.is_empty() && bytes.iter().all(is_bare) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && escape(bytes).replace("\\\\", "\\") == text
+    {
+        return format!("'{}'", text.replace('\'', "'\\''"));
+    }
+    let mut quoted = String::from("$'");
+    for &byte in bytes {
+        match byte {
+            b'\'' | b'\\' => {
+                quoted.push('\\');
+                quoted.push(byte as char);
+            }
+            0x20..=0x7e => quoted.push(byte as char),
+            _ => {
+                let _ = write!(quoted, "\\x{byte:02x}");
+            }
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        for (path, quoted) in [
+            (&b"/a/.wh.b-1"[..], "/a/.wh.b-1"),
+            (b"/a b", "'/a b'"),
+            (b"/it's", "'/it'\\''s'"),
+            (b"/back\\slash", "'/back\\slash'"),
+            (b"/new\nline'\xff", "$'/new\\x0aline\\'\\xff'"),
+            (b"/$(rm)", "'/$(rm)'"),
+            (b"", "''"),
+        ] {
+            assert_eq!(shell_quote(&Bytes::from(path)), quoted);
+        }
+    }
 
     #[test]
     fn escapes_what_a_terminal_would_act_on_and_nothing_else() {

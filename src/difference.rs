@@ -183,9 +183,10 @@ impl Changed {
     /// To `docker diff`: on overlay what differs.
     pub fn of_docker(stack: &Stack) -> Changed {
         let is_aufs = stack.overlay_rules().is_none() && stack.base.is_none();
-        match is_aufs {
-            true => Changed::InBranch,
-            false => Changed::Differs,
+        if is_aufs {
+            Changed::InBranch
+        } else {
+            Changed::Differs
         }
     }
 }

@@ -88,12 +88,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM => {
-                Some(match rustix::process::geteuid().is_root() {
-                    false => "layers belong to root: run layerctl as root".into(),
-                    true => "a mount of another user's is not even root's: run layerctl as that user \
-                             (podman unshare layerctl ...), or stop the container first"
-                        .into(),
-                })
+                Some(if !rustix::process::geteuid().is_root() { "layers belong to root: run layerctl as root".into() } else { "a mount of another user's is not even root's: run layerctl as that user \
+                     (podman unshare layerctl ...), or stop the container first"
+                .into() })
             }
             Error::MarksUnreadable { .. } => Some("run layerctl as root".into()),
             Error::Io { errno, .. } if *errno == Errno::OVERFLOW => Some(

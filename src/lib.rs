@@ -4,24 +4,22 @@
 //! what a name means in it** - [`union::Node::child`]. Every verb is a use of that function.
 //!
 //! ```text
-//! cli          what can be typed
+//! cli/         what can be typed
 //! command/     one verb, one file: what was meant -> a report
-//! target       what a person calls a stack
+//! restore/     found out, planned, printed, applied: how deleted things come back
+//! target/      what a person calls a stack
 //! engine/      who knows stacks: the kernel's mounts, Docker, containers-storage, containerd
 //! difference   what a branch makes of the view below it
-//! union        what a name means in a stack                      <- the core
+//! walk/        trees in order, however deep
+//! host         where we look: --root
+//! union/       what a name means in a stack                      <- the core
 //! whiteout     how one branch spells that a name is deleted
 //! overlay      what the options of an overlay mount say
 //! branch       how branches are written by kernels and people
-//! walk         trees in order, however deep
-//! plan         what restore does: printed or applied
-//! mark         how marks are removed, made, and put back
-//! copy         how a version of a tree is copied with all that belongs to it
-//! dir          every system call on a layer, relative to an open directory
-//! host         where we look: --root
+//! dir/         every system call on a layer, relative to an open directory
 //! render/      how answers look: tables, JSON
-//! bytes        names are bytes: shown escaped, written for machines exactly
 //! error        what can go wrong, worded in one place
+//! bytes        names are bytes: shown escaped, written for machines exactly
 //! ```
 //!
 //! Dependencies point downwards. `union` and `whiteout` know no engine, an engine knows no verb,
@@ -41,16 +39,14 @@ pub mod branch;
 pub mod bytes;
 mod cli;
 pub mod command;
-pub mod copy;
 pub mod difference;
 pub mod dir;
 pub mod engine;
 pub mod error;
 pub mod host;
-pub mod mark;
 pub mod overlay;
-pub mod plan;
 pub mod render;
+pub mod restore;
 pub mod target;
 pub mod union;
 pub mod walk;
@@ -253,9 +249,10 @@ fn report_problems(context: &Context<'_>) -> bool {
 
 /// Relative directories start at the working directory, or at the root that was given.
 fn base(host: &Host) -> Base {
-    let here = match host.is_live() {
-        true => std::env::current_dir().unwrap_or_else(|_| "/".into()),
-        false => "/".into(),
+    let here = if host.is_live() {
+        std::env::current_dir().unwrap_or_else(|_| "/".into())
+    } else {
+        "/".into()
     };
     Base(Bytes::from(here.as_path()))
 }
@@ -282,9 +279,10 @@ fn roots(host: &Host, named: &cli::NamedRoots, namespace: Option<String>) -> Roo
 
 /// An engine's directory lies inside the root; a relative one starts where others do.
 fn on_host(host: &Host, path: &Path) -> Bytes {
-    match path.is_absolute() {
-        true => Bytes::from(path),
-        false => base(host).0.join(path.as_os_str().as_bytes()),
+    if path.is_absolute() {
+        Bytes::from(path)
+    } else {
+        base(host).0.join(path.as_os_str().as_bytes())
     }
 }
 
@@ -308,9 +306,10 @@ fn dispatch(context: &mut Context<'_>, verb: cli::Command, look: Look) -> Result
                 context,
                 &whois::Query {
                     things: things.iter().map(|thing| thing.as_bytes()).collect(),
-                    lines: match stdin.is_empty() {
-                        true => None,
-                        false => Some(read_stdin()?),
+                    lines: if stdin.is_empty() {
+                        None
+                    } else {
+                        Some(read_stdin()?)
                     },
                 },
             )

@@ -173,11 +173,10 @@ pub fn parse_fuse(text: &[u8]) -> Result<Options, String> {
             options.upper = Some(path(value)?);
         }
     }
-    match options.lowers.is_empty() {
-        true => {
-            Err("fuse-overlayfs is spelled fuse-overlayfs:lowerdir=DIR:DIR...,upperdir=DIR".into())
-        }
-        false => Ok(options),
+    if options.lowers.is_empty() {
+        Err("fuse-overlayfs is spelled fuse-overlayfs:lowerdir=DIR:DIR...,upperdir=DIR".into())
+    } else {
+        Ok(options)
     }
 }
 
@@ -278,9 +277,10 @@ fn unknown(option: &[u8]) -> String {
 }
 
 fn path(value: &[u8]) -> Result<Bytes, String> {
-    match value.is_empty() {
-        true => Err("an overlay's directory has no name".into()),
-        false => Ok(Bytes::from(value)),
+    if value.is_empty() {
+        Err("an overlay's directory has no name".into())
+    } else {
+        Ok(Bytes::from(value))
     }
 }
 

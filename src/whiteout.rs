@@ -225,9 +225,10 @@ impl Grammar {
         match self {
             Grammar::Plain => Marks::None,
             Grammar::Aufs | Grammar::AufsIgnored => {
-                match names.longest() <= AUFS_NAME_MAX && !names.has_prefix(PREFIX) {
-                    true => Marks::None,
-                    false => Marks::Named,
+                if names.longest() <= AUFS_NAME_MAX && !names.has_prefix(PREFIX) {
+                    Marks::None
+                } else {
+                    Marks::Named
                 }
             }
             // An empty file may be a whiteout.
@@ -261,12 +262,13 @@ impl Grammar {
                     }
                     _ => false,
                 };
-                return Ok(match is_mark {
-                    true => Seen::WHITEOUT,
-                    false => Seen {
+                return Ok(if is_mark {
+                    Seen::WHITEOUT
+                } else {
+                    Seen {
                         entry: Some(kind),
                         ..Seen::NOTHING
-                    },
+                    }
                 });
             }
             Grammar::FuseOverlay(_) => {
@@ -279,12 +281,13 @@ impl Grammar {
                     // What stands beside it is deleted all the same.
                     let is_alone = source.kind(name)?.is_none();
                     let mark = [PREFIX, name].concat();
-                    return Ok(match is_alone && is_taken_back(source, &mark)? {
-                        true => Seen {
+                    return Ok(if is_alone && is_taken_back(source, &mark)? {
+                        Seen {
                             whiteout: Validity::TakenBack,
                             ..Seen::NOTHING
-                        },
-                        false => Seen::WHITEOUT,
+                        }
+                    } else {
+                        Seen::WHITEOUT
                     });
                 }
                 return Ok(match source.could_be_mark(name)? {
@@ -323,9 +326,10 @@ impl Grammar {
             Grammar::Aufs => Ok(Validity::of(source.kind(OPAQUE)?)),
             Grammar::Overlay(rules) => {
                 let is_opaque = opaque_value(rules, source.dir())? == Some(b'y');
-                Ok(match is_opaque {
-                    true => Validity::Valid,
-                    false => Validity::Absent,
+                Ok(if is_opaque {
+                    Validity::Valid
+                } else {
+                    Validity::Absent
                 })
             }
             Grammar::FuseOverlay(namespace) => {

@@ -196,9 +196,10 @@ impl Captured {
         let rows = self.host.jsonl(ask).exits(0).rows();
         let ours: View = rows.iter().map(entry_of_row).collect();
         assert_eq!(ours.len(), rows.len(), "{} {ask:?}", self.name);
-        let (engine, ours) = match is_inside {
-            true => (beside_mounts(engine), beside_mounts(ours)),
-            false => (engine, ours),
+        let (engine, ours) = if is_inside {
+            (beside_mounts(engine), beside_mounts(ours))
+        } else {
+            (engine, ours)
         };
         let paths: BTreeSet<&Vec<u8>> = engine.keys().chain(ours.keys()).collect();
         let wrong: Vec<String> = paths
@@ -347,9 +348,10 @@ fn command(spec: &Value) -> String {
     let arguments = spec["process"]["args"].as_array().expect("arguments");
     let words = arguments.iter().map(|argument| {
         let argument = argument.as_str().expect("text");
-        match argument.contains(' ') {
-            true => format!("'{argument}'"),
-            false => argument.to_owned(),
+        if argument.contains(' ') {
+            format!("'{argument}'")
+        } else {
+            argument.to_owned()
         }
     });
     words.collect::<Vec<_>>().join(" ")

@@ -623,9 +623,10 @@ fn a_changed_container(containerd: &Containerd, namespace: &str) {
         let row = containerd.ask(namespace, ["branches", &container]);
         let row = row.exits(0).row();
         assert_directories(&container, &row, &directories_said);
-        let state = match is_running && namespace != NATIVE {
-            true => "mounted",
-            false => "not-mounted",
+        let state = if is_running && namespace != NATIVE {
+            "mounted"
+        } else {
+            "not-mounted"
         };
         assert_eq!(row["state"], state, "{row}");
         let deleted = format!("{container}:/opt/app/7");

@@ -63,9 +63,10 @@ impl<'h> Docker<'h> {
         for cache_id in layers {
             let diff = format!("sha256:{}", sha256(cache_id));
             let parent = std::mem::take(&mut chain);
-            chain = match parent.is_empty() {
-                true => diff.clone(),
-                false => format!("sha256:{}", sha256(format!("{parent} {diff}"))),
+            chain = if parent.is_empty() {
+                diff.clone()
+            } else {
+                format!("sha256:{}", sha256(format!("{parent} {diff}")))
             };
             let hex = chain.strip_prefix("sha256:").expect("just made");
             let at = |file: &str| format!("{database}/layerdb/sha256/{hex}/{file}");

@@ -313,9 +313,10 @@ fn entries() -> impl Strategy<Value = Entry> {
 
 impl Stack {
     fn branch(&self, here: &Path, index: usize) -> PathBuf {
-        here.join(match self.is_escaped {
-            true => format!("{index},\\054 x"),
-            false => index.to_string(),
+        here.join(if self.is_escaped {
+            format!("{index},\\054 x")
+        } else {
+            index.to_string()
         })
     }
 
@@ -355,9 +356,10 @@ impl Stack {
             owner += 1;
             let group = GROUP + u32::try_from(branch).expect("few");
             lchown(path, Some(owner), Some(group))?;
-            match path.is_symlink() {
-                true => Ok(()),
-                false => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
+            if path.is_symlink() {
+                Ok(())
+            } else {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode))
             }
         };
         for index in 0..self.branches {

@@ -624,15 +624,16 @@ fn containerd(keys: &[&str], lease: Option<&str>, has_container: bool) -> Host {
         )]),
         None => of([]),
     };
-    let containers = match has_container {
-        true => of([(
+    let containers = if has_container {
+        of([(
             "one",
             of([
                 ("snapshotKey", bolt::text("view-key")),
                 ("snapshotter", bolt::text("overlayfs")),
             ]),
-        )]),
-        false => of([]),
+        )])
+    } else {
+        of([])
     };
     let namespace = of([
         ("containers", containers),

@@ -65,20 +65,22 @@ const LINKS: [&[u8]; 16] = [
 
 #[test]
 fn the_kernel_agrees() {
-    match is_inside() {
-        true => compare_stacks(Who::Root, STACKS),
-        false => again_inside("overlay::the_kernel_agrees", Who::Root),
+    if is_inside() {
+        compare_stacks(Who::Root, STACKS)
+    } else {
+        again_inside("overlay::the_kernel_agrees", Who::Root)
     }
 }
 
 #[test]
 fn the_kernel_agrees_with_an_ordinary_user() {
-    match is_inside() {
-        true => compare_stacks(Who::User, STACKS_OF_USER),
-        false => again_inside(
+    if is_inside() {
+        compare_stacks(Who::User, STACKS_OF_USER)
+    } else {
+        again_inside(
             "overlay::the_kernel_agrees_with_an_ordinary_user",
             Who::User,
-        ),
+        )
     }
 }
 
@@ -255,9 +257,10 @@ impl Random {
     }
 
     fn name(&mut self) -> &'static [u8] {
-        match self.percent(85) {
-            true => self.of(&NAMES[..COMMON]),
-            false => self.of(&NAMES),
+        if self.percent(85) {
+            self.of(&NAMES[..COMMON])
+        } else {
+            self.of(&NAMES)
         }
     }
 }
@@ -339,9 +342,10 @@ impl Stack {
             Who::User => &MIXES_OF_USER,
         };
         let mix = mixes[(number % mixes.len() as u64) as usize];
-        let data = match mix.has_data() {
-            true => 1 + random.below(2),
-            false => 0,
+        let data = if mix.has_data() {
+            1 + random.below(2)
+        } else {
+            0
         };
         let mut stack = Stack {
             who,
@@ -379,9 +383,10 @@ impl Stack {
     }
 
     fn xattr(&self, name: &str, value: &[u8]) -> (String, Vec<u8>) {
-        let namespace = match self.mix.is_userxattr() {
-            true => "user",
-            false => "trusted",
+        let namespace = if self.mix.is_userxattr() {
+            "user"
+        } else {
+            "trusted"
         };
         (format!("{namespace}.overlay.{name}"), value.to_vec())
     }
@@ -526,9 +531,10 @@ impl Stack {
     /// Where an entry lies.
     fn on_host(&self, here: &Path, branch: usize, path: &[u8]) -> PathBuf {
         let root = self.branch(here, branch);
-        match path.is_empty() {
-            true => root,
-            false => root.join(OsStr::from_bytes(path)),
+        if path.is_empty() {
+            root
+        } else {
+            root.join(OsStr::from_bytes(path))
         }
     }
 
@@ -635,12 +641,13 @@ impl Stack {
                         compare_which(path, answer, row, &mut wrong);
                         let content = self.inode_of_content(here, row);
                         if let (Some(inode), Ok(facts)) = (content, answer) {
-                            match facts.inode == inode {
-                                true => count(tally, "inode of content"),
-                                false => wrong.push(format!(
+                            if facts.inode == inode {
+                                count(tally, "inode of content")
+                            } else {
+                                wrong.push(format!(
                                     "which {}: inode {inode}, kernel {facts:?}, {row}",
                                     quote(path)
-                                )),
+                                ))
                             }
                         }
                     }
@@ -707,9 +714,10 @@ impl Stack {
 
     fn refusals(&self) -> Refusals {
         let mut xattrs = self.entries.iter().flat_map(|entry| &entry.xattrs);
-        match xattrs.any(|(name, value)| name.ends_with("opaque") && value == b"x") {
-            true => Refusals::MayBeLeftOut,
-            false => Refusals::Listed,
+        if xattrs.any(|(name, value)| name.ends_with("opaque") && value == b"x") {
+            Refusals::MayBeLeftOut
+        } else {
+            Refusals::Listed
         }
     }
 

@@ -243,9 +243,10 @@ fn try_mount_old(options: &[u8], point: &Path) -> Result<(), Errno> {
 fn mount_new(options: &[(&str, &[u8])], point: &Path) -> Result<(), Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
-        match value.is_empty() {
-            true => fsconfig_set_flag(&context, *key)?,
-            false => fsconfig_set_string(&context, *key, *value)?,
+        if value.is_empty() {
+            fsconfig_set_flag(&context, *key)?
+        } else {
+            fsconfig_set_string(&context, *key, *value)?
         }
     }
     fsconfig_create(&context)?;
@@ -441,9 +442,10 @@ fn content(target: impl AsRef<OsStr>, path: &str) -> Vec<u8> {
     .exits(0)
     .row();
     let branches = directories(&branches(target));
-    let (branch, at) = match row["data"].is_null() {
-        true => (&row["branch"], bytes(&row["path"])),
-        false => (&row["data"]["branch"], bytes(&row["data"]["path"])),
+    let (branch, at) = if row["data"].is_null() {
+        (&row["branch"], bytes(&row["path"]))
+    } else {
+        (&row["data"]["branch"], bytes(&row["data"]["path"]))
     };
     let branch = branch.as_u64().expect("a branch");
     let directory = &branches[usize::try_from(branch).expect("few")];

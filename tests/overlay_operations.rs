@@ -318,9 +318,12 @@ impl Sequence {
     }
 
     fn make(&self, here: &Path) -> io::Result<()> {
-        let at = |branch: usize, path: &[u8]| match path.is_empty() {
-            true => here.join(branch.to_string()),
-            false => under(&here.join(branch.to_string()), path),
+        let at = |branch: usize, path: &[u8]| {
+            if path.is_empty() {
+                here.join(branch.to_string())
+            } else {
+                under(&here.join(branch.to_string()), path)
+            }
         };
         let marks = match self.mix {
             Mix::UserXattr => "user.overlay",
@@ -415,9 +418,10 @@ impl Sequence {
         if self.stays_mounted {
             mount.unmount();
         }
-        let state = match self.stays_mounted {
-            true => "mounted",
-            false => "unmounted",
+        let state = if self.stays_mounted {
+            "mounted"
+        } else {
+            "unmounted"
         };
         count(tally, state);
         for _ in before.keys().filter(|path| after.contains_key(*path)) {
@@ -600,9 +604,10 @@ impl Operation {
         let of_kind = |random: &mut Random, is_wanted: &dyn Fn(fs::FileType) -> bool| {
             let wanted = found.iter().filter(|(_, stat)| is_wanted(stat.file_type()));
             let wanted: Vec<_> = wanted.map(|(path, _)| path).collect();
-            match wanted.is_empty() {
-                true => Inside(NAMES[0].to_vec()),
-                false => Inside(random.of(&wanted).clone()),
+            if wanted.is_empty() {
+                Inside(NAMES[0].to_vec())
+            } else {
+                Inside(random.of(&wanted).clone())
             }
         };
         let any = |random: &mut Random| of_kind(random, &|_| true);
@@ -610,13 +615,15 @@ impl Operation {
         let directory = |random: &mut Random| of_kind(random, &|kind| kind.is_dir());
         let not_link = |random: &mut Random| of_kind(random, &|kind| !kind.is_symlink());
         let new = |random: &mut Random| {
-            let name = match random.percent(85) {
-                true => random.of(&NAMES[..COMMON]),
-                false => random.of(&NAMES),
+            let name = if random.percent(85) {
+                random.of(&NAMES[..COMMON])
+            } else {
+                random.of(&NAMES)
             };
-            let parent = match random.percent(30) {
-                true => Inside(Vec::new()),
-                false => directory(random),
+            let parent = if random.percent(30) {
+                Inside(Vec::new())
+            } else {
+                directory(random)
             };
             // Renamed into each other they would get ever deeper.
             match parent.iter().filter(|byte| **byte == b'/').count() {

@@ -573,9 +573,10 @@ fn without_attribute(fact: &str, name: &str) -> String {
 /// Facts without the times of directories, in which names were made.
 fn settled(facts: Facts) -> Facts {
     let cut = |(path, fact): (Vec<u8>, String)| {
-        let fact = match fact.starts_with('4') {
-            true => without_time(&fact),
-            false => fact,
+        let fact = if fact.starts_with('4') {
+            without_time(&fact)
+        } else {
+            fact
         };
         (path, fact)
     };
@@ -2302,9 +2303,10 @@ mod fuse {
 
     fn mark(lab: &Lab, mark: &str, name: &str) {
         let path = mark.replace("NAME", name);
-        match path.contains("/.wh.") {
-            true => lab.file(&path, "").mode(&path, 0),
-            false => lab.device(&path),
+        if path.contains("/.wh.") {
+            lab.file(&path, "").mode(&path, 0)
+        } else {
+            lab.device(&path)
         };
     }
 

@@ -104,9 +104,10 @@ fn settled(facts: Facts) -> Facts {
             .rsplit(|&byte| byte == b'/')
             .next()
             .is_some_and(|name| name.starts_with(b".wh."));
-        let fact = match is_mark || fact.starts_with('4') {
-            true => fact.split(" mtime ").next().unwrap_or_default().to_owned(),
-            false => fact,
+        let fact = if is_mark || fact.starts_with('4') {
+            fact.split(" mtime ").next().unwrap_or_default().to_owned()
+        } else {
+            fact
         };
         (path, fact)
     };

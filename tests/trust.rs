@@ -185,9 +185,10 @@ impl Store {
             store.layer(layer, &layer.to_uppercase(), lower);
             let diff = format!("sha256:{}", sha256(layer));
             let parent = std::mem::take(&mut store.top_chain);
-            store.top_chain = match parent.is_empty() {
-                true => diff.clone(),
-                false => format!("sha256:{}", sha256(format!("{parent} {diff}"))),
+            store.top_chain = if parent.is_empty() {
+                diff.clone()
+            } else {
+                format!("sha256:{}", sha256(format!("{parent} {diff}")))
             };
             let hex = &store.top_chain["sha256:".len()..];
             let at = |file: &str| format!("image/overlay2/layerdb/sha256/{hex}/{file}");
@@ -2368,9 +2369,10 @@ mod churn {
                 .collect();
             for part in &gone {
                 let at = store.at("overlay2/web").join(part);
-                let removed = match at.is_dir() {
-                    true => fs::remove_dir_all(at),
-                    false => fs::remove_file(at),
+                let removed = if at.is_dir() {
+                    fs::remove_dir_all(at)
+                } else {
+                    fs::remove_file(at)
                 };
                 removed.expect("our own");
             }

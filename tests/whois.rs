@@ -515,12 +515,13 @@ impl Store {
         let wrong: Vec<String> = found
             .iter()
             .zip(asked)
-            .filter_map(
-                |(row, (thing, layer))| match row["query"] == thing.as_str() {
-                    true => self.wrong(layer, row),
-                    false => Some(format!("{row} is no answer to {thing}")),
-                },
-            )
+            .filter_map(|(row, (thing, layer))| {
+                if row["query"] == thing.as_str() {
+                    self.wrong(layer, row)
+                } else {
+                    Some(format!("{row} is no answer to {thing}"))
+                }
+            })
             .collect();
         let shown = wrong.iter().take(3).cloned().collect::<Vec<_>>().join("\n");
         assert!(

@@ -10,7 +10,7 @@ use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Report};
 use crate::dir::{Access, Kind, Names};
 use crate::error::{Error, Result};
-use crate::plan::STAGING;
+use crate::restore::plan::STAGING;
 use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};

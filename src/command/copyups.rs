@@ -80,9 +80,10 @@ pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> 
                         // A further name of a file costs nothing.
                         Ok((row, stat)) => rows.push(Row {
                             union: label.clone(),
-                            cost: match counted.insert(stat.identity()) {
-                                true => row.cost,
-                                false => 0,
+                            cost: if counted.insert(stat.identity()) {
+                                row.cost
+                            } else {
+                                0
                             },
                             ..row
                         }),

@@ -312,9 +312,10 @@ impl Store<'_> {
                 id: Some(of.layer.id.clone()),
                 name: Some(branch.layer.role.to_string()),
                 images: (of.kind == UseKind::Image).then_some(of.images.len()),
-                largest: match is_own || !is_container {
-                    true => self.largest(of),
-                    false => Vec::new(),
+                largest: if is_own || !is_container {
+                    self.largest(of)
+                } else {
+                    Vec::new()
                 },
                 ..self.row(Kind::Layer, self.size_of(of))
             });

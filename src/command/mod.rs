@@ -237,12 +237,11 @@ impl<R: Send> Rows for Batch<R> {
     }
 
     fn append(&mut self, mut later: Self) {
-        match self.is_empty() && self.problems.is_empty() {
-            true => (self.rows, self.text) = (later.rows, later.text),
-            false => {
-                self.rows.append(&mut later.rows);
-                self.text.append(&mut later.text);
-            }
+        if self.is_empty() && self.problems.is_empty() {
+            (self.rows, self.text) = (later.rows, later.text);
+        } else {
+            self.rows.append(&mut later.rows);
+            self.text.append(&mut later.text);
         }
         self.problems.append(&mut later.problems);
         self.is_no |= later.is_no;

@@ -9,16 +9,16 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use walkdir::WalkDir;
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, shell_quote};
 use crate::command::which::hidden_by;
 use crate::command::{Context, Outcome, Report, Version};
-pub use crate::copy::Depth;
 use crate::dir::{Access, Dir, Kind};
 use crate::engine::namespace::Process;
 use crate::engine::reach::Reach;
 use crate::engine::{MountPoint, MountState, Union, UnionKind};
 use crate::error::{Error, Result, errno_of};
-use crate::plan::{Ground, Plan, Step, View, shell_quote};
+pub use crate::restore::copy::Depth;
+use crate::restore::plan::{Ground, Plan, Step, View};
 use crate::target::{self, Target};
 use crate::union::{Cut, Entry, Follow, Listed, Node, Reading, Resolution, Stack, Why, lookup};
 use crate::whiteout::MarkKind;
@@ -275,9 +275,10 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
             crate::bytes::escape(name)
         )));
     }
-    let path = match name.starts_with(b"/") {
-        true => plain(name),
-        false => plain(context.base.0.join(name).as_bytes()),
+    let path = if name.starts_with(b"/") {
+        plain(name)
+    } else {
+        plain(context.base.0.join(name).as_bytes())
     };
     if let Some(target) = target::seen_at(&context.survey, &path)? {
         let inside = target.inside.clone();

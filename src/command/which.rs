@@ -184,9 +184,10 @@ fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>,
             crate::bytes::escape(path)
         )));
     }
-    let path = match typed.starts_with(b"/") {
-        true => path_in_union(typed),
-        false => path_in_union(context.base.0.join(typed).as_bytes()),
+    let path = if typed.starts_with(b"/") {
+        path_in_union(typed)
+    } else {
+        path_in_union(context.base.0.join(typed).as_bytes())
     };
     match target::seen_at(&context.survey, &path)? {
         Some(target) => {
@@ -393,9 +394,10 @@ fn words(why: Why, resolution: &Resolution<'_>) -> String {
         Why::TooLong => {
             let stack = resolution.place.as_ref().map(|(place, _)| place.stack());
             let is_overlay = stack.is_some_and(|stack| stack.overlay_rules().is_some());
-            let most = match is_overlay {
-                true => OVERLAY_NAME_MAX,
-                false => AUFS_NAME_MAX,
+            let most = if is_overlay {
+                OVERLAY_NAME_MAX
+            } else {
+                AUFS_NAME_MAX
             };
             format!("a name in the union has at most {most} bytes")
         }

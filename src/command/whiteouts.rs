@@ -348,9 +348,10 @@ impl<'s> Directory<'s> {
     ) {
         let (node, branch) = (&self.node, self.branch);
         let grammar = node.stack().branches[branch].grammar;
-        let mark = match grammar.could_be_mark(name, kind) {
-            true => node.mark(branch, name),
-            false => Ok(None),
+        let mark = if grammar.could_be_mark(name, kind) {
+            node.mark(branch, name)
+        } else {
+            Ok(None)
         };
         let mark = match mark {
             Err(error) => Err(error),

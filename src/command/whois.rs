@@ -306,12 +306,11 @@ fn who(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Places)
     }
     let is_path = thing.starts_with(b"/") || thing.starts_with(b"./") || thing.starts_with(b"../");
     if is_path || thing == b"." {
-        let path = match thing.starts_with(b"/") {
-            true => Bytes::absolute(crate::bytes::components(thing)),
-            false => {
-                let joined = context.base.0.join(thing);
-                Bytes::absolute(joined.components())
-            }
+        let path = if thing.starts_with(b"/") {
+            Bytes::absolute(crate::bytes::components(thing))
+        } else {
+            let joined = context.base.0.join(thing);
+            Bytes::absolute(joined.components())
         };
         return at_path(context, known, thing, &path, places);
     }
@@ -567,9 +566,12 @@ fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let mut found: Vec<(&Known<'_>, &LayerUse)> = Vec::new();
     for is_whole in [true, false] {
-        let is_it = |name: &str| match is_whole {
-            true => name == hex,
-            false => hex.len() >= PREFIX_MIN && name.starts_with(hex),
+        let is_it = |name: &str| {
+            if is_whole {
+                name == hex
+            } else {
+                hex.len() >= PREFIX_MIN && name.starts_with(hex)
+            }
         };
         for known in known {
             let named = known.names().iter().filter(|(_, name)| is_it(name));

@@ -13,7 +13,7 @@ use rustix::mount::{FsPickFlags, MountFlags, fsconfig_reconfigure, fspick, mount
 
 use crate::branch::{self, BranchSpec, unescape_octal};
 use crate::bytes::Bytes;
-use crate::engine::mount_table::{Mount, MountKind, MountTable, Superblock, mount_table};
+use crate::engine::mount_table::{self, Mount, MountKind, MountTable, Superblock, mount_table};
 use crate::engine::namespace::{self, Process};
 use crate::engine::{LayeredBranch, MountPoint, MountState, Role, Union, UnionKind};
 use crate::error::{Error, Result};
@@ -197,9 +197,10 @@ fn add_mount(union: &mut Union, mount: &Mount, process: Option<u32>) {
     union.mounts.push(MountPoint {
         path: mount.point.clone(),
         root: mount.root.clone(),
-        flags: match mount.options.starts_with(b"ro") {
-            true => format!("ro,{}", mount.flags),
-            false => mount.flags.clone(),
+        flags: if mount.options.starts_with(b"ro") {
+            format!("ro,{}", mount.flags)
+        } else {
+            mount.flags.clone()
         },
         process,
         options: mount.options.clone(),
@@ -309,7 +310,7 @@ fn sysfs_names(host: &Host, problems: &mut Vec<Error>) -> Vec<String> {
         .into_iter()
         .filter_map(|(name, _)| {
             let hex = name.strip_prefix(b"si_")?;
-            is_hex(hex).then(|| String::from_utf8_lossy(hex).into_owned())
+            mount_table::is_hex(hex).then(|| String::from_utf8_lossy(hex).into_owned())
         })
         .collect()
 }
@@ -439,8 +440,4 @@ fn find_modules(host: &Host, table: &MountTable, union: &mut Union) {
         branch.layer.role = Role::Module;
         branch.layer.module = Some(backing.unwrap_or_else(|| mount.source.clone()));
     }
-}
-
-pub(super) fn is_hex(text: &[u8]) -> bool {
-    !text.is_empty() && text.len() <= 16 && text.iter().all(u8::is_ascii_hexdigit)
 }

@@ -427,19 +427,17 @@ impl Union {
             .map(|branch| &mut branch.layer)
             .filter(|layer| layer.role == Role::Plain)
             .collect();
-        let of = match is_stack {
-            true => layers.len(),
-            false => steps.len(),
-        };
+        let of = if is_stack { layers.len() } else { steps.len() };
         for (index, layer) in layers.into_iter().enumerate() {
             let id = layer.id.as_ref();
             let step = id.and_then(|id| steps.iter().position(|(of, _)| of == id));
             layer.instruction = step
                 .map(|at| steps[at].1.clone())
                 .filter(|instruction| !instruction.is_empty());
-            let number = match is_stack {
-                true => Some(of - index),
-                false => step.map(|at| of - at),
+            let number = if is_stack {
+                Some(of - index)
+            } else {
+                step.map(|at| of - at)
             };
             layer.role = number.map_or(Role::Plain, |number| Role::Image { number, of });
         }

@@ -91,8 +91,13 @@ impl Mount {
             .options
             .split(|&byte| byte == b',')
             .find_map(|option| option.strip_prefix(b"si="))?;
-        super::kernel::is_hex(value).then(|| String::from_utf8_lossy(value).into_owned())
+        is_hex(value).then(|| String::from_utf8_lossy(value).into_owned())
     }
+}
+
+/// Whether a text is the number of an AUFS mount: up to sixteen hexadecimal digits.
+pub(super) fn is_hex(text: &[u8]) -> bool {
+    !text.is_empty() && text.len() <= 16 && text.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// The mounts of one namespace, in mount order.

@@ -59,9 +59,10 @@ impl ImageConfig {
     /// Says that there are more than an image can have.
     pub fn diff_ids(&self) -> Result<&[String], &'static str> {
         let ids = self.rootfs.diff_ids.as_deref().unwrap_or_default();
-        match ids.len() > CHAIN_MAX {
-            true => Err("has more layers than an image can have"),
-            false => Ok(ids),
+        if ids.len() > CHAIN_MAX {
+            Err("has more layers than an image can have")
+        } else {
+            Ok(ids)
         }
     }
 

@@ -17,7 +17,6 @@ use crate::bytes::Bytes;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::mark::descend;
 
 /// What is known of the mounts around a union when its branches are opened.
 pub struct Reach<'a> {
@@ -116,7 +115,7 @@ impl<'a> Reach<'a> {
         {
             // No link is followed: there it would lead into our own namespace.
             let root = namespace::directory(process.id).join(b"root");
-            return descend(&Dir::open_root(&root.to_path())?, path);
+            return Dir::open_root(&root.to_path())?.descend(path);
         }
         let opened = host.open_real(path);
         let real = match &opened {
@@ -137,9 +136,10 @@ impl<'a> Reach<'a> {
         }
         let (dir, _) = opened?;
         let is_in_it = |mount: &Mount| mount.point != real && mount.point.lies_in(&real);
-        match around.table.0.iter().any(is_in_it) {
-            false => Ok(dir),
-            true => without_mounts(&dir, &real),
+        if !around.table.0.iter().any(is_in_it) {
+            Ok(dir)
+        } else {
+            without_mounts(&dir, &real)
         }
     }
 
@@ -151,7 +151,7 @@ impl<'a> Reach<'a> {
             return Err(covered(path));
         }
         let point = Dir::open_root(&mount.point.to_path())?;
-        descend(&without_mounts(&point, path)?, &rest)
+        without_mounts(&point, path)?.descend(&rest)
     }
 
     /// Whether a path means the same in our own mount namespace: the same part of the same file

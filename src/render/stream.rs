@@ -242,9 +242,10 @@ fn cells(row: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// How many columns a text takes on a terminal.
 fn columns_of(cell: &[u8]) -> usize {
-    match cell.is_ascii() {
-        true => cell.len(),
-        false => String::from_utf8_lossy(cell).width(),
+    if cell.is_ascii() {
+        cell.len()
+    } else {
+        String::from_utf8_lossy(cell).width()
     }
 }
 
@@ -336,9 +337,10 @@ impl Streamed for whiteouts::Row {
                 cells.text(&layer_words(version, look));
             }
             None => {
-                cells.word(match self.unknown {
-                    true => "not known",
-                    false => "nothing (stale)",
+                cells.word(if self.unknown {
+                    "not known"
+                } else {
+                    "nothing (stale)"
                 });
                 cells.word("");
                 cells.word("");

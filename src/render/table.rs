@@ -262,9 +262,10 @@ fn which(rows: &[which::Row], look: Look, out: &mut impl Write) -> io::Result<()
                 (format!("{kind} from {}", what(branch)), None)
             }
             (which::State::Deleted, _, Some(cut)) => {
-                let verdict = match row.versions.is_empty() {
-                    true => "deleted, and nothing is left below",
-                    false => "deleted",
+                let verdict = if row.versions.is_empty() {
+                    "deleted, and nothing is left below"
+                } else {
+                    "deleted"
                 };
                 let kind = match cut.kind {
                     MarkKind::Whiteout => "whiteout",

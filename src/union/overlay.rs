@@ -154,9 +154,10 @@ impl<'s> Node<'s> {
                     }
                     let at = (branch, stack.branches[branch].grammar);
                     let part = Part::new(at, dir, self.reading);
-                    found.push(match search.is_emptied {
-                        true => part.emptied(),
-                        false => part,
+                    found.push(if search.is_emptied {
+                        part.emptied()
+                    } else {
+                        part
                     });
                 }
             }
@@ -261,9 +262,10 @@ impl<'s> Node<'s> {
         }
         let is_last_element = post.is_empty();
         let opened = Cell::new(None);
-        let expected = match is_last_element {
-            true => question.expected,
-            false => Expected::Directory,
+        let expected = if is_last_element {
+            question.expected
+        } else {
+            Expected::Directory
         };
         let source = part.source_for(grammar, expected, &opened);
         let seen = match grammar.look(&source, name) {
@@ -375,9 +377,10 @@ impl Search {
         };
         // A path leads on, though a directory on the way to it was opaque.
         self.stop &= !self.is_absolute;
-        self.wanted = match self.is_absolute {
-            true => [&redirect, post].concat(),
-            false => [&self.wanted[..start], &redirect, post].concat(),
+        self.wanted = if self.is_absolute {
+            [&redirect, post].concat()
+        } else {
+            [&self.wanted[..start], &redirect, post].concat()
         };
         self.redirected = Some(branch);
     }

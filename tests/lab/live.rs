@@ -239,13 +239,14 @@ pub fn asked(command: &mut Command) -> Result<Vec<u8>, String> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("{command:?}: {error}"))?;
-    match output.status.success() {
-        true => Ok(output.stdout),
-        false => Err(format!(
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(format!(
             "{command:?}: {}\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
-        )),
+        ))
     }
 }
 

@@ -192,9 +192,10 @@ impl<'h> Containerd<'h> {
             host,
             state,
             namespace: None,
-            marks: match owner.is_some_and(|stat| stat.uid != 0) {
-                true => overlay::Namespace::User,
-                false => overlay::Namespace::Trusted,
+            marks: if owner.is_some_and(|stat| stat.uid != 0) {
+                overlay::Namespace::User
+            } else {
+                overlay::Namespace::Trusted
             },
             root,
             problems: RefCell::default(),
@@ -290,21 +291,23 @@ impl<'h> Containerd<'h> {
 
     /// Refuses what has no directories, or has them in a way that is not read.
     fn refuse(&self, snapshotter: &str) -> Result<()> {
-        match is_read(snapshotter) {
-            true => Ok(()),
-            false => Err(Error::Refused {
+        if is_read(snapshotter) {
+            Ok(())
+        } else {
+            Err(Error::Refused {
                 what: format!("the snapshotter {snapshotter} keeps what layerctl does not read"),
                 hint: "layerctl reads the snapshotters overlayfs, fuse-overlayfs and native".into(),
-            }),
+            })
         }
     }
 
     fn content_dir(&self, snapshotter: &str, number: u64) -> Bytes {
         let directory = self.directory(snapshotter).join(b"snapshots");
         let directory = directory.join(number.to_string().as_bytes());
-        match is_copying(snapshotter) {
-            true => directory,
-            false => directory.join(b"fs"),
+        if is_copying(snapshotter) {
+            directory
+        } else {
+            directory.join(b"fs")
         }
     }
 
@@ -612,12 +615,11 @@ impl<'h> Containerd<'h> {
     fn container(&self, namespace: &str, record: &ContainerRecord) -> Container {
         let spec: Spec = serde_json::from_slice(&record.spec).unwrap_or_default();
         let mut args = spec.process.args;
-        let command = match args.is_empty() {
-            true => String::new(),
-            false => {
-                let rest = args.split_off(1);
-                command_line(&args[0], rest)
-            }
+        let command = if args.is_empty() {
+            String::new()
+        } else {
+            let rest = args.split_off(1);
+            command_line(&args[0], rest)
         };
         let pod = self.pod(namespace, record);
         let name = record.labels.get("nerdctl/name").cloned();
@@ -667,19 +669,21 @@ impl<'h> Containerd<'h> {
             _ => None,
         };
         let own_name = own.config.metadata;
-        let of_pod = match is_sandbox {
-            true => CriName {
+        let of_pod = if is_sandbox {
+            CriName {
                 name: own_name.name.clone(),
                 namespace: own_name.namespace.clone(),
-            },
-            false => sandbox.unwrap_or_default().config.metadata,
+            }
+        } else {
+            sandbox.unwrap_or_default().config.metadata
         };
         Some(Pod {
             name: label("pod.name").or(of_pod.name)?,
             namespace: label("pod.namespace").or(of_pod.namespace),
-            container: match is_sandbox {
-                true => None,
-                false => label("container.name").or(own_name.name),
+            container: if is_sandbox {
+                None
+            } else {
+                label("container.name").or(own_name.name)
             },
         })
     }
@@ -948,13 +952,11 @@ impl Engine for Containerd<'_> {
         };
         let gone = own.into_iter().filter(|owner| !is_there(owner)).collect();
         let mut problems = now.problems.take();
-        match problems.is_empty() {
-            true => gone,
-            // What cannot be read does not tell that anything is gone.
-            false => {
-                self.problems.borrow_mut().append(&mut problems);
-                Vec::new()
-            }
+        if problems.is_empty() {
+            gone
+        } else {
+            self.problems.borrow_mut().append(&mut problems);
+            Vec::new()
         }
     }
 

@@ -115,23 +115,22 @@ impl Docker<'_> {
     pub(super) fn own_layer(&self, container: &Container) -> Result<Layer> {
         let driver = self.driver_of(container)?;
         // In the older layout a container's layer has the container's own id.
-        let id = match self.is_there(&["containers", &container.id, "config.v2.json"]) {
-            false => container.id.clone(),
-            true => {
-                let parts = [
-                    "image",
-                    driver.name(),
-                    "layerdb",
-                    "mounts",
-                    &container.id,
-                    "mount-id",
-                ];
-                let id = self.read_word(&parts)?;
-                if !is_id(&id) {
-                    return Err(Error::damaged(self.at(&parts), "is not an id"));
-                }
-                id
+        let id = if !self.is_there(&["containers", &container.id, "config.v2.json"]) {
+            container.id.clone()
+        } else {
+            let parts = [
+                "image",
+                driver.name(),
+                "layerdb",
+                "mounts",
+                &container.id,
+                "mount-id",
+            ];
+            let id = self.read_word(&parts)?;
+            if !is_id(&id) {
+                return Err(Error::damaged(self.at(&parts), "is not an id"));
             }
+            id
         };
         Ok(Layer { driver, id })
     }

@@ -224,9 +224,10 @@ impl Docker<'_> {
                 let key = (driver.to_owned(), chain_id.clone());
                 let known = self.records.borrow().get(&key).cloned();
                 let (cache_id, size) = known.unwrap_or_else(|| {
-                    let read = match is_id(hex) {
-                        true => (self.id(&at("cache-id")), self.size(&at("size"))),
-                        false => (None, None),
+                    let read = if is_id(hex) {
+                        (self.id(&at("cache-id")), self.size(&at("size")))
+                    } else {
+                        (None, None)
                     };
                     self.records.borrow_mut().insert(key, read.clone());
                     read
@@ -358,9 +359,10 @@ impl Docker<'_> {
     pub(super) fn label_image(&self, union: &mut Union, driver: &str, image: &str) {
         let is_stack =
             Driver::named(driver).is_none_or(|driver| driver.stacking() == Stacking::Differences);
-        let known = match is_stack {
-            true => self.steps_of(union, driver, image),
-            false => None,
+        let known = if is_stack {
+            self.steps_of(union, driver, image)
+        } else {
+            None
         };
         let steps = known.unwrap_or_else(|| {
             let image = self.image(driver, image);

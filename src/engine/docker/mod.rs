@@ -217,9 +217,10 @@ impl<'h> Docker<'h> {
     /// An id in a file that has to be there.
     pub(super) fn id_of(&self, parts: &[&str]) -> Result<String> {
         let word = self.read_word(parts)?;
-        match is_id(&word) {
-            true => Ok(word),
-            false => Err(Error::damaged(self.at(parts), "is not an id")),
+        if is_id(&word) {
+            Ok(word)
+        } else {
+            Err(Error::damaged(self.at(parts), "is not an id"))
         }
     }
 

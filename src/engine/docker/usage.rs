@@ -285,16 +285,14 @@ impl Docker<'_> {
             for name in ["config.v2.json", "config.json"] {
                 has = has || self.host.stat(&path.join(name.as_bytes()))?.is_some();
             }
-            match has {
-                // What is there and cannot be read may refer to anything.
-                true => {
-                    self.container(&id)?;
-                }
-                false => found.push(Leftover {
+            if has {
+                self.container(&id)?;
+            } else {
+                found.push(Leftover {
                     kind: LeftoverKind::Metadata,
                     path,
                     why: "it has no configuration".to_owned(),
-                }),
+                })
             }
         }
         Ok(found)

@@ -176,9 +176,10 @@ fn read_record(container: &Bucket<'_>) -> Result<Record, crate::engine::bolt::Da
     if let Some(config) = container.get(b"config")?
         && let Ok(config) = serde_json::from_slice::<Config>(config)
     {
-        let args = match config.command.is_empty() {
-            true => config.spec.process.args,
-            false => config.command,
+        let args = if config.command.is_empty() {
+            config.spec.process.args
+        } else {
+            config.command
         };
         record.command = Some(args.join(" "));
         record.created = config.created;

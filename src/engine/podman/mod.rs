@@ -227,9 +227,10 @@ impl<'h> Podman<'h> {
                     .chain(image_stores.clone())
                     .collect(),
                 has_mount_program,
-                namespace: match is_users {
-                    true => Namespace::User,
-                    false => Namespace::Trusted,
+                namespace: if is_users {
+                    Namespace::User
+                } else {
+                    Namespace::Trusted
                 },
                 ..Podman::new(host, root.clone(), driver)
             }
@@ -281,12 +282,13 @@ impl<'h> Podman<'h> {
     }
 
     fn refuse(&self) -> Result<()> {
-        match self.is_read() {
-            true => Ok(()),
-            false => Err(Error::Refused {
+        if self.is_read() {
+            Ok(())
+        } else {
+            Err(Error::Refused {
                 what: format!("{} uses the storage driver {}", self.root, self.driver),
                 hint: DRIVERS_READ.into(),
-            }),
+            })
         }
     }
 
@@ -299,9 +301,10 @@ impl<'h> Podman<'h> {
 
     fn content_dir(&self, home: usize, id: &str) -> Bytes {
         let directory = self.home(&self.stores[home]).join(id.as_bytes());
-        match self.copies() {
-            true => directory,
-            false => directory.join(b"diff"),
+        if self.copies() {
+            directory
+        } else {
+            directory.join(b"diff")
         }
     }
 
@@ -613,9 +616,10 @@ impl<'h> Podman<'h> {
     /// The layer that the kernel's path of a branch stands for. It may be relative.
     fn layer_of_branch(&self, path: &Bytes) -> Option<String> {
         let is_absolute = path.as_bytes().starts_with(b"/");
-        let full = match is_absolute {
-            true => path.clone(),
-            false => self.home(&self.root).join_path(path),
+        let full = if is_absolute {
+            path.clone()
+        } else {
+            self.home(&self.root).join_path(path)
         };
         let (id, inside) = self.layer_inside(&full)?;
         let content = self.content_dir(self.home_of(&id), &id);
@@ -855,9 +859,10 @@ impl Engine for Podman<'_> {
         let record = records
             .find(|record| record.id == image.id)
             .ok_or_else(|| Error::NoSuchTarget(image.id.clone()))?;
-        let mut union = match record.layer.is_empty() {
-            true => self.union(self.kind(), Vec::new()),
-            false => self.stack(&record.layer, Permission::RO)?,
+        let mut union = if record.layer.is_empty() {
+            self.union(self.kind(), Vec::new())
+        } else {
+            self.stack(&record.layer, Permission::RO)?
         };
         union.owner = Some(Owner {
             engine: NAME,

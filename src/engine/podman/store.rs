@@ -215,9 +215,10 @@ impl Podman<'_> {
 /// The file of a name: itself, or if it has other letters than files may have, encoded.
 fn file_of(name: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase() || byte == b'.';
-    match name.bytes().all(is_plain) && !name.is_empty() && !name.starts_with('.') {
-        true => name.to_owned(),
-        false => format!("={}", STANDARD.encode(name)),
+    if name.bytes().all(is_plain) && !name.is_empty() && !name.starts_with('.') {
+        name.to_owned()
+    } else {
+        format!("={}", STANDARD.encode(name))
     }
 }
 

@@ -11,19 +11,18 @@
 //! still deleted - and then renamed into its place. Only for what is no regular file there are
 //! two steps, between which the name answers EIO.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::bytes::{Bytes, escape};
-use crate::copy::{self, Depth, Into, copy, rename_into, staging_name, sync_dir};
+use crate::bytes::{Bytes, shell_quote};
 use crate::dir::{Access, Dir, Kind, Stat};
 use crate::engine::{MountPoint, kernel};
 use crate::error::{Error, Result, errno_words};
-use crate::mark::{self, Mark, branch_dir, descend};
+use crate::restore::copy::{self, Depth, Into, copy, rename_into, staging_name, sync_dir};
+use crate::restore::mark::{self, Mark, branch_dir};
 use crate::union::{Cut, Node, Stack};
 use crate::whiteout::{Grammar, MarkKind};
 
@@ -88,7 +87,7 @@ impl View {
     /// A directory of the union, through the mount.
     fn open(&self, path: &Bytes) -> Result<Dir> {
         let root = Dir::open_root(&self.mount.reach())?;
-        descend(&root, &self.inside(path)?)
+        root.descend(&self.inside(path)?)
     }
 
     /// The path on the machine by which a person reaches something in the union.
@@ -125,9 +124,10 @@ pub struct Ground {
 
 impl Ground {
     fn machine_path(&self, on_host: &Bytes) -> Bytes {
-        match self.root == Path::new("/") {
-            true => on_host.clone(),
-            false => Bytes::from(self.root.as_path()).join_path(on_host),
+        if self.root == Path::new("/") {
+            on_host.clone()
+        } else {
+            Bytes::from(self.root.as_path()).join_path(on_host)
         }
     }
 }
@@ -192,9 +192,10 @@ impl Plan<'_> {
         match self {
             Plan::Unhide { cut } => {
                 let at = in_branch(cut.branch, &cut.mark);
-                let words = match cut.mark == cut.of && cut.kind == MarkKind::Opaque {
-                    true => format!("make {at} no longer opaque"),
-                    false => format!("remove the mark {at}"),
+                let words = if cut.mark == cut.of && cut.kind == MarkKind::Opaque {
+                    format!("make {at} no longer opaque")
+                } else {
+                    format!("remove the mark {at}")
                 };
                 if let Some(view) = &ground.view {
                     let mount = view.mount.path.clone();
@@ -784,54 +785,4 @@ fn remove_entry(stack: &Stack, branch: usize, path: &Bytes) -> Result<()> {
     )
     .map_err(fail)?;
     sync_dir(&dir).map_err(fail)
-}
-
-/// A path as a shell takes it: bare, in single quotes, or in `$'...'` where it has bytes that a
-/// terminal would act on.
-pub fn shell_quote(path: &Bytes) -> String {
-    let bytes = path.as_bytes();
-    let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@%".contains(byte);
-    if !bytes.is_empty() && bytes.iter().all(is_bare) {
-        return String::from_utf8_lossy(bytes).into_owned();
-    }
-    if let Ok(text) = std::str::from_utf8(bytes)
-        && escape(bytes).replace("\\\\", "\\") == text
-    {
-        return format!("'{}'", text.replace('\'', "'\\''"));
-    }
-    let mut quoted = String::from("$'");
-    for &byte in bytes {
-        match byte {
-            b'\'' | b'\\' => {
-                quoted.push('\\');
-                quoted.push(byte as char);
-            }
-            0x20..=0x7e => quoted.push(byte as char),
-            _ => {
-                let _ = write!(quoted, "\\x{byte:02x}");
-            }
-        }
-    }
-    quoted.push('\'');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_quoted_for_a_shell() {
-        for (path, quoted) in [
-            (&b"/a/.wh.b-1"[..], "/a/.wh.b-1"),
-            (b"/a b", "'/a b'"),
-            (b"/it's", "'/it'\\''s'"),
-            (b"/back\\slash", "'/back\\slash'"),
-            (b"/new\nline'\xff", "$'/new\\x0aline\\'\\xff'"),
-            (b"/$(rm)", "'/$(rm)'"),
-            (b"", "''"),
-        ] {
-            assert_eq!(shell_quote(&Bytes::from(path)), quoted);
-        }
-    }
 }

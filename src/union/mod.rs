@@ -402,9 +402,10 @@ impl Part {
     /// Reads the listing where it is wanted. One that cannot be read is asked name by name, and
     /// whoever needs it whole is told why.
     fn new((branch, grammar): (usize, Grammar), dir: Dir, reading: Reading) -> Part {
-        let names = match reads(reading, branch) {
-            true => dir.names().ok().map(Arc::new),
-            false => None,
+        let names = if reads(reading, branch) {
+            dir.names().ok().map(Arc::new)
+        } else {
+            None
         };
         Part {
             branch,
@@ -1067,9 +1068,10 @@ impl<'s> Node<'s> {
     /// The same place, its directories read where that is less work than to ask them for so many
     /// names. What it takes does not grow with what else is in them.
     pub fn read_for(self, count: usize) -> Node<'s> {
-        match count < ASKED_MIN {
-            true => self,
-            false => self.read_up_to(count.saturating_mul(LISTED_FOR_ASKED)),
+        if count < ASKED_MIN {
+            self
+        } else {
+            self.read_up_to(count.saturating_mul(LISTED_FOR_ASKED))
         }
     }
 
@@ -1438,9 +1440,10 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
             continue;
         }
         let here = &nodes[nodes.len() - 1];
-        let expected = match wanted.is_empty() && !as_directory {
-            true => Expected::Anything,
-            false => Expected::Directory,
+        let expected = if wanted.is_empty() && !as_directory {
+            Expected::Anything
+        } else {
+            Expected::Directory
         };
         let (entry, verdicts) = here.child_with_trail(&name, expected)?;
         trail = verdicts;

@@ -95,9 +95,10 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
     }
     let is_path = name.starts_with(b"/") || name.starts_with(b"./") || name.starts_with(b"../");
     if is_path || name == b"." || name == b".." {
-        let path = match name.starts_with(b"/") {
-            true => Bytes::from(name),
-            false => base.0.join(name),
+        let path = if name.starts_with(b"/") {
+            Bytes::from(name)
+        } else {
+            base.0.join(name)
         };
         let target = at_path(survey, &path)?;
         // Docker itself writes a container's name with a slash before it.
@@ -124,9 +125,10 @@ fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
     let (mut specs, kind) = if let Some(options) = overlay::spelled_fuse(text) {
         let options = overlay::parse_fuse(options).map_err(Error::Usage)?;
         // The program sees what the user sees who runs it.
-        let kind = UnionKind::FuseOverlay(match dir::reads_trusted_attributes() {
-            true => Namespace::Trusted,
-            false => Namespace::User,
+        let kind = UnionKind::FuseOverlay(if dir::reads_trusted_attributes() {
+            Namespace::Trusted
+        } else {
+            Namespace::User
         });
         (options.branches(), kind)
     } else if overlay::is_spelled(text) {

@@ -10,12 +10,11 @@
 use rustix::fs::{AtFlags, XattrFlags, linkat, lremovexattr, lsetxattr, unlinkat};
 use rustix::io::Errno;
 
-use crate::bytes::Bytes;
-use crate::copy::{self, sync_dir};
+use crate::bytes::{Bytes, shell_quote};
 use crate::dir::{Access, Dir, Kind, Stat, entry_path};
 use crate::error::{Error, Result};
 use crate::overlay::Namespace;
-use crate::plan::shell_quote;
+use crate::restore::copy::{self, sync_dir};
 use crate::union::{Cut, Stack};
 use crate::whiteout::{FUSE_OPAQUE, Grammar, MarkKind, OPAQUE, Source};
 
@@ -64,12 +63,13 @@ impl<'a> Mark<'a> {
             }
             _ => stat.kind == Kind::File,
         };
-        match is_mark {
-            true => Ok(dir),
-            false => Err(Error::damaged(
+        if is_mark {
+            Ok(dir)
+        } else {
+            Err(Error::damaged(
                 self.stack.on_host(self.cut.branch, &self.cut.mark),
                 "is not the mark any more that it was",
-            )),
+            ))
         }
     }
 
@@ -90,9 +90,10 @@ impl<'a> Mark<'a> {
                 if self.has_device(dir)? {
                     unlinkat(&*dir.fd()?, self.cut.of.file_name(), AtFlags::empty())?;
                 }
-                match name == self.cut.of.file_name() {
-                    true => Ok(()),
-                    false => remove_entry(dir, name),
+                if name == self.cut.of.file_name() {
+                    Ok(())
+                } else {
+                    remove_entry(dir, name)
                 }
             }
             _ => remove_entry(dir, name),
@@ -286,13 +287,5 @@ pub fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> R
 /// Opens a directory of a branch, no link followed.
 pub fn branch_dir(stack: &Stack, branch: usize, path: &Bytes) -> Result<Dir> {
     let root = stack.branches[branch].dir.as_ref().map_err(Clone::clone)?;
-    descend(root, path)
-}
-
-/// Opens a directory below another, no link followed.
-pub fn descend(root: &Dir, path: &Bytes) -> Result<Dir> {
-    path.components().try_fold(root.clone(), |dir, name| {
-        dir.child(name, Access::Lookup)
-            .map_err(|errno| Error::io(dir.path().join(name), errno))
-    })
+    root.descend(path)
 }

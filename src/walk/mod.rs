@@ -204,9 +204,10 @@ impl<P, B: Rows> Out<P, B> {
             return;
         }
         // Once there was much, there will be again.
-        let next = match self.now.size() >= BUNDLE {
-            true => B::with_room_for(&self.now),
-            false => B::default(),
+        let next = if self.now.size() >= BUNDLE {
+            B::with_room_for(&self.now)
+        } else {
+            B::default()
         };
         let now = replace(&mut self.now, next);
         self.push(Piece::Rows(now));
@@ -344,9 +345,10 @@ impl<P, B: Rows> Walk<P, B> {
         // Half of what the highest directory has, and everything that is left above it. One place
         // is half of something only if there is more below.
         let count = self.levels[first].places.len();
-        let kept = match count == self.left {
-            true => count.div_ceil(2),
-            false => count / 2,
+        let kept = if count == self.left {
+            count.div_ceil(2)
+        } else {
+            count / 2
         };
         let mut given: Vec<Level<P, B>> = Vec::with_capacity(first + 1);
         for level in &mut self.levels[..=first] {
@@ -749,9 +751,10 @@ impl<P: Send, B: Rows, V: Fn(P, &mut Found<'_, P, B>) + Sync> Team<'_, P, B, V> 
                 drop(self.put(other, walk.out.take(), true));
                 return;
             }
-            let mut state = match walk.out.is_large() {
-                true => self.put(other, walk.out.take(), false),
-                false => self.lock(),
+            let mut state = if walk.out.is_large() {
+                self.put(other, walk.out.take(), false)
+            } else {
+                self.lock()
             };
             let at = &state.parts[part];
             let is_urgent = at.is_done || state.waiting > WAITING_MAX / 2;

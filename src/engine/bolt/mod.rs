@@ -360,12 +360,12 @@ impl<'a> Iterator for Items<'a> {
         }
         loop {
             if let Some(entry) = self.entries.next() {
-                return Some(match entry.is_bucket {
-                    true => self
-                        .bucket
+                return Some(if entry.is_bucket {
+                    self.bucket
                         .nested(entry)
-                        .map(|bucket| (entry.key, Item::Bucket(bucket))),
-                    false => Ok((entry.key, Item::Value(entry.value))),
+                        .map(|bucket| (entry.key, Item::Bucket(bucket)))
+                } else {
+                    Ok((entry.key, Item::Value(entry.value)))
                 });
             }
             let (child, level) = self.pages.pop()?;
@@ -451,9 +451,10 @@ fn branch<'a>(
             ceiling: place.ceiling,
         });
     }
-    match children.is_empty() {
-        true => Err("is a branch without pages"),
-        false => Ok(children),
+    if children.is_empty() {
+        Err("is a branch without pages")
+    } else {
+        Ok(children)
     }
 }
 
@@ -751,9 +752,10 @@ mod tests {
             });
             let values: Vec<Element> = values.collect();
             let leaf = page(0, LEAF, &values);
-            match values.len() == map.len() && leaf.len() <= self.page_size / 4 {
-                true => [vec![0; BUCKET], leaf].concat(),
-                false => in_page(self.tree(map)),
+            if values.len() == map.len() && leaf.len() <= self.page_size / 4 {
+                [vec![0; BUCKET], leaf].concat()
+            } else {
+                in_page(self.tree(map))
             }
         }
     }
@@ -1189,9 +1191,10 @@ mod tests {
             for (count, is_whole) in [(60, true), (70, false)] {
                 let mut writer = Writer::new(1024);
                 for next in 3..3 + count {
-                    match is_tree {
-                        true => writer.page(BRANCH, &[(Vec::new(), next, Vec::new())]),
-                        false => writer.page(LEAF, &[(b"a".to_vec(), 1, in_page(next))]),
+                    if is_tree {
+                        writer.page(BRANCH, &[(Vec::new(), next, Vec::new())])
+                    } else {
+                        writer.page(LEAF, &[(b"a".to_vec(), 1, in_page(next))])
                     };
                 }
                 writer.page(LEAF, &[(b"a".to_vec(), 0, b"1".to_vec())]);

@@ -191,6 +191,17 @@ impl Dir {
         Ok(Dir(inner))
     }
 
+    /// A directory below this one, no link followed.
+    ///
+    /// # Errors
+    /// A component that is missing, is no directory, or cannot be opened.
+    pub fn descend(&self, path: &Bytes) -> Result<Dir, Error> {
+        path.components().try_fold(self.clone(), |dir, name| {
+            dir.child(name, Access::Lookup)
+                .map_err(|errno| Error::io(dir.path().join(name), errno))
+        })
+    }
+
     /// What `lstat` says of `name`; `None` where there is nothing of that name.
     pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
         match fs::statat(&*self.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -814,12 +825,13 @@ impl Reading {
 
     fn names(&mut self) -> Names {
         let bytes = &self.bytes;
-        match self.entries.len() < MANY {
-            true => self.entries.sort_unstable_by(|a, b| {
+        if self.entries.len() < MANY {
+            self.entries.sort_unstable_by(|a, b| {
                 let by_key = a.key.cmp(&b.key);
                 by_key.then_with(|| a.name(bytes).cmp(b.name(bytes)))
-            }),
-            false => sort_many(&mut self.entries, bytes),
+            })
+        } else {
+            sort_many(&mut self.entries, bytes)
         }
         // What is renamed meanwhile may be listed twice.
         self.entries
