@@ -6,23 +6,17 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use layerctl::bytes::Bytes;
-use layerctl::command::{self, Context, Outcome, Threads};
-use layerctl::engine::{Roots, Survey};
-use layerctl::host::Host;
-use layerctl::render::{Ended, Format, Look, render};
-use layerctl::target::Base;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use rustix::time::{ClockId, clock_gettime};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_layerctl");
@@ -96,58 +90,13 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 /// How often everything is measured, each beside the other in turn.
 const ROUNDS: usize = 15;
 
-/// One verb's report, written to nowhere.
-fn report(spelled: &str, verb: &str, threads: usize) {
-    use command::{changes, ls, whiteouts};
-    let host = Host::open(Path::new("/")).expect("the root");
-    let mut context = Context {
-        survey: Survey::new(&host, Roots::default()),
-        base: Base(Bytes::from("/")),
-        problems: Vec::new(),
-        threads: Threads(NonZeroUsize::new(threads)),
-    };
-    let target = spelled.as_bytes();
-    let outcome = match verb {
-        "whiteouts" => whiteouts::run(
-            &mut context,
-            whiteouts::Query {
-                target: Some(target),
-                layers: whiteouts::Layers::Writable,
-                glob: None,
-                only: whiteouts::Only::Everything,
-            },
-        ),
-        "changes" => changes::run(
-            &mut context,
-            &changes::Query {
-                target: Some(target),
-                detail: changes::Detail::Short,
-            },
-        ),
-        _ => ls::run(
-            &mut context,
-            &ls::Query {
-                within: None,
-                arguments: vec![target],
-                depth: ls::Depth::Recursive,
-                detail: ls::Detail::Short,
-                ghosts: ls::Ghosts::Hidden,
-            },
-        ),
-    };
-    let Outcome { report, .. } = outcome.expect("an answer");
-    let look = Look {
-        format: Format::Quiet,
-        no_trunc: false,
-        exact_sizes: false,
-        verbose: false,
-        colors: false,
-        is_terminal: false,
-    };
-    let threads = context.threads;
-    let mut ended = Ended::default();
-    render(report, look, threads, &mut io::sink(), &mut ended).expect("nowhere is always open");
-    assert!(ended.problems.is_empty());
+/// One verb's answer, written to nowhere.
+fn answer(spelled: &str, verb: &str, threads: usize) {
+    let threads = threads.to_string();
+    let options = ["layerctl", "--quiet", "--threads", &threads];
+    let words = options.into_iter().chain(verb.split(' ')).chain([spelled]);
+    let status = layerctl::run_to(words.map(OsString::from), &mut io::sink());
+    assert_eq!(status, ExitCode::SUCCESS);
 }
 
 /// `openat`, `getdents64` and `close` for every directory, and nothing else.
@@ -183,7 +132,7 @@ fn beside_bare(top: &Path, spelled: &str) {
             let (mut cpus, mut walls) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
                 let bare = cost(|| assert!(bare(top) > 0));
-                let own = cost(|| report(spelled, verb, threads));
+                let own = cost(|| answer(spelled, verb, threads));
                 bares.push(bare.wall.as_secs_f64() * 1000.0);
                 cpus.push(own.cpu.as_secs_f64() / bare.cpu.as_secs_f64());
                 walls.push(own.wall.as_secs_f64() / bare.wall.as_secs_f64());
@@ -327,7 +276,7 @@ fn growth() {
     for (changes, files) in [(50_000, 250_000), (100_000, 250_000), (100_000, 500_000)] {
         let home = tempfile::tempdir().expect("a temporary directory");
         let spelled = image(home.path(), files, changes);
-        let costs = (0..5).map(|_| cost(|| report(&spelled, "changes", 1)).cpu.as_secs_f64());
+        let costs = (0..5).map(|_| cost(|| answer(&spelled, "changes", 1)).cpu.as_secs_f64());
         let cpu = median(costs.collect());
         println!("  {changes:<8} {files:<12} {:.0} ms", cpu * 1000.0);
     }
@@ -522,9 +471,15 @@ fn stores() {
     let home = docker_store(20, 100, 500);
     let own = std::env::current_exe().expect("this program");
     println!("  verb      wall     peak");
-    for verb in ["orphans", "du", "whois"] {
+    let lines = home.path().join("lines");
+    let layers = fs::read_dir(home.path().join("var/lib/docker/overlay2")).expect("the store");
+    let layers = layers.map(|layer| layer.expect("a layer").file_name());
+    let layers = layers.map(|name| format!("/var/lib/docker/overlay2/{}\n", name.display()));
+    fs::write(&lines, layers.collect::<String>()).expect("a file");
+    for verb in ["orphans", "du", "whois -"] {
         let clock = Instant::now();
         let mut command = Command::new(&own);
+        command.stdin(File::open(&lines).expect("a file"));
         let output = command.arg("peak").arg(home.path()).arg(verb).output();
         let output = output.expect("this program");
         assert!(output.status.success(), "{output:?}");
@@ -535,31 +490,10 @@ fn stores() {
 
 /// Answers in this process, and prints what it took at most.
 fn print_peak(root: &Path, verb: &str) {
-    let host = Host::open(root).expect("the store");
-    let mut context = Context {
-        survey: Survey::new(&host, Roots::default()),
-        base: Base(Bytes::from("/")),
-        problems: Vec::new(),
-        threads: Threads(None),
-    };
-    let layers = host.list(&Bytes::from("/var/lib/docker/overlay2"));
-    let lines: Vec<Vec<u8>> = layers
-        .expect("the store")
-        .into_iter()
-        .map(|(name, _)| [b"/var/lib/docker/overlay2/", &name[..], b"\n"].concat())
-        .collect();
-    let outcome = match verb {
-        "orphans" => command::orphans::run(&mut context),
-        "du" => command::du::run(&mut context, None),
-        _ => command::whois::run(
-            &mut context,
-            &command::whois::Query {
-                things: Vec::new(),
-                lines: Some(lines.concat()),
-            },
-        ),
-    };
-    outcome.expect("an answer");
+    let words = ["layerctl".as_ref(), "--root".as_ref(), root.as_os_str()];
+    let verb = verb.split(' ').map(OsStr::new);
+    let words = words.into_iter().chain(verb).map(OsStr::to_owned);
+    layerctl::run_to(words, &mut io::sink());
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     println!("{}", peak.unwrap_or("not known").trim());
@@ -626,7 +560,14 @@ fn docker_store(images: usize, layers: usize, files: usize) -> TempDir {
         let diff_ids: Vec<String> = (0..layers)
             .map(|layer| format!("sha256:{}", digest(&format!("diff {image} {layer}"))))
             .collect();
-        let chain_ids = layerctl::engine::oci::chain_ids(&diff_ids);
+        // As OCI's image specification has it: of the chain below and the layer above.
+        let mut chain_ids: Vec<String> = Vec::new();
+        for diff_id in &diff_ids {
+            chain_ids.push(match chain_ids.last() {
+                None => diff_id.clone(),
+                Some(below) => format!("sha256:{}", digest(&format!("{below} {diff_id}"))),
+            });
+        }
         let mut lower: Vec<String> = Vec::new();
         for (number, chain_id) in chain_ids.iter().enumerate() {
             let id = digest(&format!("cache {image} {number}"));
@@ -674,6 +615,8 @@ fn docker_store(images: usize, layers: usize, files: usize) -> TempDir {
     home
 }
 
+/// SHA-256, in hexadecimal digits.
 fn digest(text: &str) -> String {
-    layerctl::engine::oci::digest(text)
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,11 +1,23 @@
 //! `branches [TARGET]`: every union and what it is made of.
 
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
 use serde::Serialize;
 
-use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report};
+use crate::bytes::{Bytes, escape};
+use crate::command::{Context, Outcome, Verb, role_words};
 use crate::engine::{MountState, Owner, Union};
 use crate::error::Result;
+use crate::render::column::{Column, column, optional};
+use crate::render::{Look, table};
+
+/// List unions and their branches, topmost first
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    target: Option<OsString>,
+}
 
 /// One union.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -55,36 +67,37 @@ pub struct BranchRow {
     pub module: Option<Bytes>,
 }
 
-pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
-    let rows = match target {
-        Some(name) => {
-            // Where it is mounted is a part of the answer.
-            context.survey.look_everywhere();
-            let target = context.find(name)?;
-            // Says which branch is not there.
-            context.open(&target);
-            vec![row(target.union.label(), target.union)]
-        }
-        None => {
-            context.survey.look_everywhere();
-            let mounted = context.survey.mounted.iter();
-            let mounted: Vec<Union> = mounted
-                .map(|union| context.survey.describe(union))
-                .collect();
-            let unmounted = context.survey.unmounted();
-            {
-                let unions: Vec<Union> = mounted.into_iter().chain(unmounted).collect();
-                context
-                    .problems
-                    .extend(unions.iter().filter_map(Union::unknown));
-                unions
-                    .into_iter()
-                    .map(|union| row(context.survey.label(&union), union))
-                    .collect()
-            }
-        }
-    };
-    Outcome::yes(Report::Branches(rows))
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        // Where a union is mounted is a part of the answer.
+        context.survey.look_everywhere();
+        let Some(name) = &self.target else {
+            return Outcome::yes(all(context));
+        };
+        let target = context.find(name.as_bytes())?;
+        // Says which branch is not there.
+        context.open(&target);
+        Outcome::yes(vec![row(target.union.label(), target.union)])
+    }
+}
+
+/// Every union of the host, the mounted ones first.
+fn all(context: &mut Context<'_>) -> Vec<Row> {
+    let mounted = context.survey.mounted.iter();
+    let mounted: Vec<Union> = mounted
+        .map(|union| context.survey.describe(union))
+        .collect();
+    let unmounted = context.survey.unmounted();
+    let unions: Vec<Union> = mounted.into_iter().chain(unmounted).collect();
+    context
+        .problems
+        .extend(unions.iter().filter_map(Union::unknown));
+    unions
+        .into_iter()
+        .map(|union| row(context.survey.label(&union), union))
+        .collect()
 }
 
 fn row(label: Bytes, union: Union) -> Row {
@@ -122,5 +135,98 @@ fn row(label: Bytes, union: Union) -> Row {
                 module: branch.layer.module,
             })
             .collect(),
+    }
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        let branches = self.branches.iter();
+        branches.for_each(|branch| give(branch.directory.as_bytes()));
+    }
+
+    fn table(rows: &[Self], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        for (index, union) in rows.iter().enumerate() {
+            if index > 0 {
+                writeln!(out)?;
+            }
+            union.write_title(look, out)?;
+            union.write_mounts(look, out)?;
+            table::write(&BranchRow::columns(look), &union.branches, look, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Row {
+    fn write_title(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "{}", look.bold(&escape(self.union.as_bytes())))?;
+        if let Some(owner) = &self.owner
+            && owner.name.is_some()
+        {
+            write!(out, "  {}", look.id(&owner.id))?;
+        }
+        if let Some(si) = &self.si {
+            write!(out, "  {si}")?;
+        }
+        let state = match self.state {
+            MountState::Mounted => "",
+            MountState::Elsewhere => "  mounted in another mount namespace",
+            MountState::NotMounted => "  not mounted",
+        };
+        writeln!(out, "{state}")
+    }
+
+    /// Where it can be seen, as far as the title does not say it.
+    fn write_mounts(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        for mount in &self.mounts {
+            let partial = self.partial.iter().find(|partial| partial.mount == *mount);
+            if *mount == self.union && partial.is_none() {
+                continue;
+            }
+            write!(out, "at {}", look.directory(mount))?;
+            if let Some(partial) = partial {
+                if partial.root.as_bytes() != b"/" {
+                    write!(out, ", only {}", partial.root)?;
+                }
+                if let Some(process) = partial.process {
+                    write!(out, ", in the mount namespace of process {process}")?;
+                }
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+impl BranchRow {
+    fn columns(look: Look) -> Vec<Column<BranchRow>> {
+        let mut columns = vec![
+            column("#", |row: &BranchRow, _, cell| cell.show(row.index)),
+            column("PERM", |row, _, cell| cell.text(&row.permission)),
+            column("LAYER", |row, _, cell| cell.text(&role_words(&row.role))),
+            optional("ID", |row, look, cell| {
+                cell.text(
+                    &row.layer
+                        .as_deref()
+                        .map(|id| look.id(id))
+                        .unwrap_or_default(),
+                );
+            }),
+            column("DIRECTORY", |row, look, cell| {
+                cell.word(&look.directory(&row.directory));
+            }),
+            optional("MODULE", |row, _, cell| {
+                if let Some(module) = &row.module {
+                    cell.show(module);
+                }
+            }),
+        ];
+        if look.verbose {
+            columns.push(column("INSTRUCTION", |row, look, cell| {
+                let instruction = row.instruction.as_deref().unwrap_or_default();
+                cell.word(&look.clip(instruction, 45));
+            }));
+        }
+        columns
     }
 }

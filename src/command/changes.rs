@@ -1,26 +1,29 @@
 //! `changes [TARGET]`: what a container made of its image, in `docker diff`'s lines.
 
+use std::ffi::OsString;
+use std::io::Write;
+
+use owo_colors::OwoColorize;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::copyups::{Differs, differs};
-use crate::command::{Batch, Context, Find, Outcome, Report, Shape, Stream, subjects};
+use crate::command::{Batch, Context, Find, Outcome, Shape, Stream, Verb, subjects, union_column};
 use crate::difference::{Change, Changed, Difference, differences};
 use crate::dir::Kind;
 use crate::error::Result;
+use crate::render::Look;
+use crate::render::column::{Column, column};
 use crate::target::Target;
 use crate::union::Stack;
 
-pub struct Query<'a> {
-    pub target: Option<&'a [u8]>,
-    pub detail: Detail,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Detail {
-    Short,
-    /// With sizes and what differs.
-    Long,
+/// List what was added, changed and deleted, in `docker diff`'s lines
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    target: Option<OsString>,
+    /// Add origin, sizes and what differs
+    #[arg(short, long)]
+    long: bool,
 }
 
 /// One change.
@@ -59,32 +62,31 @@ pub struct Long {
     pub differs: Option<Vec<Differs>>,
 }
 
-pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
-    let detail = query.detail;
-    let subjects: Vec<Subject> = subjects(context, query.target)?
-        .into_iter()
-        .map(|(label, target, branch)| Subject {
-            stack: context.open(&target),
-            label,
-            target,
-            branch,
-        })
-        .collect();
-    Outcome::yes(Report::Changes(Stream {
-        shape: match (detail, query.target) {
-            (Detail::Long, _) => Shape::Columns,
-            (Detail::Short, None) => Shape::Headed,
-            (Detail::Short, Some(_)) => Shape::Lines,
-        },
-        find: Box::new(move |how, give| {
+impl Verb for Args {
+    type Answer = Stream<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {
+        let is_long = self.long;
+        let shape = match (self.long, &self.target) {
+            (true, _) => Shape::Columns,
+            (false, None) => Shape::Headed,
+            (false, Some(_)) => Shape::Lines,
+        };
+        let subjects: Vec<Subject> = subjects(context, self.target.as_deref())?
+            .into_iter()
+            .map(|(label, target, branch)| Subject {
+                stack: context.open(&target),
+                label,
+                target,
+                branch,
+            })
+            .collect();
+        Outcome::yes(Stream::new(shape, move |how, give| {
             let _ = subjects.iter().try_for_each(|subject| {
                 let changed = Changed::of_docker(&subject.stack);
                 let row = |found: Result<Difference<'_, '_>>, batch: &mut Batch<Row>| {
-                    if let Err(error) =
-                        found.and_then(|found| subject.row(&found, detail, how, batch))
-                    {
-                        batch.problems.push(error);
-                    }
+                    let kept = found.and_then(|found| subject.row(&found, is_long, how, batch));
+                    batch.problems.extend(kept.err());
                 };
                 differences(
                     &subject.stack,
@@ -95,8 +97,8 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
                     &mut *give,
                 )
             });
-        }),
-    }))
+        }))
+    }
 }
 
 /// A union, and the branch whose changes are asked for.
@@ -111,7 +113,7 @@ impl Subject {
     fn row(
         &self,
         found: &Difference<'_, '_>,
-        detail: Detail,
+        is_long: bool,
         how: &Find<'_, Row>,
         batch: &mut Batch<Row>,
     ) -> Result<()> {
@@ -121,16 +123,17 @@ impl Subject {
             batch.has_hidden = true;
             return Ok(());
         }
-        let long = match detail {
-            Detail::Short => None,
-            Detail::Long => Some(Box::new(Long {
+        let long = if is_long {
+            Some(Box::new(Long {
                 size: found.stat_after()?.map(|stat| stat.size),
                 size_before: found.stat_before()?.map(|stat| stat.size),
                 differs: match found.change {
                     Change::Changed => Some(differs(found)?),
                     Change::Added | Change::Deleted => None,
                 },
-            })),
+            }))
+        } else {
+            None
         };
         let row = Row {
             union: self.label.clone(),
@@ -150,5 +153,64 @@ impl Subject {
             found.give_back(row.path);
         }
         Ok(())
+    }
+}
+
+impl crate::command::Row for Row {
+    const HEADS_NOTHING: bool = false;
+
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.path.as_bytes());
+    }
+
+    fn union(&self) -> Option<&Bytes> {
+        self.union.as_ref()
+    }
+
+    /// Docker's line.
+    fn line(&self, look: Look, out: &mut Vec<u8>) {
+        let letter = self.change.letter();
+        // Memory takes whatever is written to it.
+        let _ = if look.colors {
+            let line = format!("{letter} {}", self.path);
+            match self.change {
+                Change::Added => writeln!(out, "{}", line.green()),
+                Change::Changed => writeln!(out, "{}", line.yellow()),
+                Change::Deleted => writeln!(out, "{}", line.red()),
+            }
+        } else {
+            out.extend([letter as u8, b' ']);
+            look.write_line(self.path.as_bytes(), out)
+        };
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            union_column(),
+            column("CHANGE", |row: &Row, _, cell| {
+                cell.show(row.change.letter())
+            }),
+            column("ORIGIN", |row, look, cell| match &row.origin {
+                Some(Origin {
+                    layer: Some(id), ..
+                }) => cell.text(&look.id(id)),
+                Some(origin) => cell.show(format_args!("branch {}", origin.branch)),
+                None => {}
+            }),
+            column("WAS", |row, look, cell| {
+                let size = row.long.as_ref().and_then(|long| long.size_before);
+                cell.word(&size.map(|size| look.size(size)).unwrap_or_default());
+            }),
+            column("IS", |row, look, cell| {
+                let size = row.long.as_ref().and_then(|long| long.size);
+                cell.word(&size.map(|size| look.size(size)).unwrap_or_default());
+            }),
+            column("DIFFERS", |row, _, cell| {
+                let differs = row.long.as_ref().and_then(|long| long.differs.as_deref());
+                let words = differs.unwrap_or_default().iter().map(|what| what.word());
+                cell.word(&words.collect::<Vec<_>>().join(","));
+            }),
+            column("PATH", |row, _, cell| cell.show(&row.path)),
+        ]
     }
 }

@@ -1,5 +1,7 @@
 //! `check [TARGET]`: what is wrong or surprising in the marks of a union.
 
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -7,13 +9,21 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report};
+use crate::command::{Answer, Context, Ended, Outcome, Verb, union_column};
 use crate::dir::{Access, Kind, Names};
 use crate::error::{Error, Result};
+use crate::render::column::{Column, column};
+use crate::render::{Format, Look};
 use crate::restore::plan::STAGING;
 use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};
+
+/// Look for what is wrong or surprising in the marks
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    target: Option<OsString>,
+}
 
 /// All findings, and whether everything could be read.
 #[derive(Debug)]
@@ -72,43 +82,47 @@ impl Finding {
     }
 }
 
-pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
-    let mut rows = Vec::new();
-    for (label, target) in context.targets(target)? {
-        let stack = context.open(&target);
-        let in_use = context.survey.host.is_live() && target.union.is_mounted();
-        for branch in 0..stack.branches.len() {
-            findings(
-                &stack,
-                branch,
-                context.threads.count(),
-                |found| match found {
-                    Ok(row) => rows.push(Row {
-                        union: label.clone(),
-                        ..row
-                    }),
-                    Err(error) => context.problems.push(error),
-                },
-            );
-            // While it is mounted, AUFS is still using them. To overlay they are files like others.
-            let is_aufs = stack.overlay_rules().is_none();
-            if !in_use && is_aufs {
-                match leftovers(&stack, branch) {
-                    Ok(found) => rows.extend(found.into_iter().map(|row| Row {
-                        union: label.clone(),
-                        ..row
-                    })),
-                    Err(error) => context.problems.push(error),
+impl Verb for Args {
+    type Answer = Findings;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings>> {
+        let mut rows = Vec::new();
+        for (label, target) in context.targets(self.target.as_deref())? {
+            let stack = context.open(&target);
+            let in_use = context.survey.host.is_live() && target.union.is_mounted();
+            for branch in 0..stack.branches.len() {
+                findings(
+                    &stack,
+                    branch,
+                    context.threads.count(),
+                    |found| match found {
+                        Ok(row) => rows.push(Row {
+                            union: label.clone(),
+                            ..row
+                        }),
+                        Err(error) => context.problems.push(error),
+                    },
+                );
+                // While it is mounted, AUFS is still using them. To overlay they are files like others.
+                let is_aufs = stack.overlay_rules().is_none();
+                if !in_use && is_aufs {
+                    match leftovers(&stack, branch) {
+                        Ok(found) => rows.extend(found.into_iter().map(|row| Row {
+                            union: label.clone(),
+                            ..row
+                        })),
+                        Err(error) => context.problems.push(error),
+                    }
                 }
             }
         }
+        context.problems.extend(context.survey.take_vanished());
+        let is_whole = context.problems.is_empty();
+        Ok(Outcome {
+            is_yes: rows.is_empty(),
+            answer: Findings { rows, is_whole },
+        })
     }
-    context.problems.extend(context.survey.take_vanished());
-    let is_whole = context.problems.is_empty();
-    Ok(Outcome {
-        is_yes: rows.is_empty(),
-        report: Report::Check(Findings { rows, is_whole }),
-    })
 }
 
 /// What is wrong in one branch, in the view of that branch and those below it.
@@ -385,4 +399,44 @@ fn leftovers(stack: &Stack, branch: usize) -> Result<Vec<Row>> {
         }));
     }
     Ok(rows)
+}
+
+impl Answer for Findings {
+    type Row = Row;
+
+    fn show(
+        self,
+        look: Look,
+        threads: &dyn Fn() -> NonZeroUsize,
+        out: &mut dyn Write,
+        ended: &mut Ended,
+    ) -> io::Result<()> {
+        match (look.format, self.rows.is_empty(), self.is_whole) {
+            (Format::Table, true, true) => writeln!(out, "nothing found"),
+            (Format::Table, true, false) => writeln!(out, "nothing found in what could be read"),
+            _ => self.rows.show(look, threads, out, ended),
+        }
+    }
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.path.as_bytes());
+    }
+
+    fn union(&self) -> Option<&Bytes> {
+        self.union.as_ref()
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            union_column(),
+            column("FINDING", |row: &Row, _, cell| {
+                cell.word(row.finding.word())
+            }),
+            column("BRANCH", |row, _, cell| cell.show(row.branch)),
+            column("PATH", |row, _, cell| cell.show(&row.path)),
+            column("MEANS", |row, _, cell| cell.text(&row.means)),
+        ]
+    }
 }

@@ -1,10 +1,18 @@
 //! `containers`: what the host's engine holds.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
-use crate::command::{Context, Outcome, Report};
+use crate::command::{Context, Outcome, Verb};
 use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
 use crate::error::Result;
+use crate::render::column::{Column, column, optional};
+use crate::render::{Look, table, time};
+
+/// List the host's containers
+#[derive(Debug, clap::Args)]
+pub struct Args {}
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
@@ -41,48 +49,119 @@ pub struct Row {
     pub full_state: ContainerState,
 }
 
-pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
-    context.survey.look_everywhere();
-    let survey = &context.survey;
-    let images = survey.images();
-    let containers = survey.containers();
-    let rows = containers
-        .into_iter()
-        .map(|(engine, container)| {
-            let is_another = images.iter().any(|(_, image)| {
-                image.id != container.image_id
-                    && image.names.tags.iter().any(|tag| {
-                        *tag == container.image
-                            || tag.strip_suffix(":latest") == Some(&container.image)
-                    })
-            });
-            let time =
-                |time: &Option<String>| time.clone().filter(|time| !is_zero_time(Some(time)));
-            Row {
-                engine: engine.name(),
-                mounted: (engine.has_union(&container) && !survey.table.0.is_empty())
-                    .then(|| survey.mounted_of(&container.id).is_some()),
-                image: if is_another {
-                    short(&container.image_id).to_owned()
-                } else {
-                    container.image
-                },
-                id: container.id,
-                name: container.name,
-                image_id: container.image_id,
-                command: container.command,
-                created: container.created,
-                state: container.state.word(),
-                exit_code: container.state.exit_code,
-                started: time(&container.state.started_at),
-                finished: time(&container.state.finished_at),
-                ports: container.ports,
-                driver: container.driver,
-                namespace: container.namespace,
-                pod: container.pod,
-                full_state: container.state,
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        context.survey.look_everywhere();
+        let survey = &context.survey;
+        let images = survey.images();
+        let containers = survey.containers();
+        let rows = containers
+            .into_iter()
+            .map(|(engine, container)| {
+                let is_another = images.iter().any(|(_, image)| {
+                    image.id != container.image_id
+                        && image.names.tags.iter().any(|tag| {
+                            *tag == container.image
+                                || tag.strip_suffix(":latest") == Some(&container.image)
+                        })
+                });
+                let time =
+                    |time: &Option<String>| time.clone().filter(|time| !is_zero_time(Some(time)));
+                Row {
+                    engine: engine.name(),
+                    mounted: (engine.has_union(&container) && !survey.table.0.is_empty())
+                        .then(|| survey.mounted_of(&container.id).is_some()),
+                    image: if is_another {
+                        short(&container.image_id).to_owned()
+                    } else {
+                        container.image
+                    },
+                    id: container.id,
+                    name: container.name,
+                    image_id: container.image_id,
+                    command: container.command,
+                    created: container.created,
+                    state: container.state.word(),
+                    exit_code: container.state.exit_code,
+                    started: time(&container.state.started_at),
+                    finished: time(&container.state.finished_at),
+                    ports: container.ports,
+                    driver: container.driver,
+                    namespace: container.namespace,
+                    pod: container.pod,
+                    full_state: container.state,
+                }
+            })
+            .collect();
+        Outcome::yes(rows)
+    }
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.id.as_bytes());
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            optional("NAMESPACE", |row: &Row, _, cell| {
+                cell.text(row.namespace.as_deref().unwrap_or_default());
+            }),
+            column("CONTAINER ID", |row, look, cell| {
+                cell.text(&look.id(&row.id))
+            }),
+            column("IMAGE", |row, _, cell| cell.text(&row.image)),
+            column("COMMAND", |row, look, cell| {
+                cell.show(format_args!("\"{}\"", look.clip(&row.command, 20)));
+            }),
+            column("CREATED", |row, _, cell| {
+                cell.text(&time::ago(&row.created))
+            }),
+            column("STATUS", |row, _, cell| cell.text(&row.status())),
+            column("PORTS", |row, _, cell| cell.text(&row.ports)),
+            column("DRIVER", |row, _, cell| cell.text(&row.driver)),
+            column("NAMES", |row, _, cell| cell.text(&row.name)),
+        ]
+    }
+
+    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let mut columns = Row::columns(look);
+        // Docker alone needs no name; what is not docker's is told apart.
+        if rows.iter().any(|row| row.engine != "docker") {
+            columns.insert(
+                0,
+                column("ENGINE", |row: &Row, _, cell| cell.text(row.engine)),
+            );
+        }
+        table::write(&columns, rows, look, out)
+    }
+}
+
+impl Row {
+    /// As `docker ps` words it, and what the mount table says against it.
+    fn status(&self) -> String {
+        let code = self.full_state.exit_code;
+        let since =
+            |time: &Option<String>| time.as_deref().and_then(time::since).unwrap_or_default();
+        let words = match self.state {
+            "running" => format!("Up {}", since(&self.started)),
+            "paused" => format!("Up {} (Paused)", since(&self.started)),
+            "restarting" => format!("Restarting ({code}) {} ago", since(&self.finished)),
+            "removing" => "Removal In Progress".into(),
+            "dead" => "Dead".into(),
+            "created" => "Created".into(),
+            _ if self.finished.is_some() => {
+                format!("Exited ({code}) {} ago", since(&self.finished))
             }
-        })
-        .collect();
-    Outcome::yes(Report::Containers(rows))
+            _ => format!("Exited ({code})"),
+        };
+        let is_up = matches!(self.state, "running" | "paused");
+        match (is_up, self.mounted) {
+            (true, Some(false)) => format!("{words}, not mounted"),
+            (false, Some(true)) => format!("{words}, still mounted"),
+            _ => words,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `copyups [TARGET]`: every file copied up, what differs from the original, and what it costs.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -9,12 +10,20 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report, Version, subjects};
+use crate::command::{Context, Outcome, Verb, Version, subjects, union_column};
 use crate::difference::{Change, Changed, Difference, differences};
 use crate::dir::{Kind, Stat};
 use crate::engine::Union;
 use crate::error::{Error, Result, errno_of};
+use crate::render::Look;
+use crate::render::column::{Column, column};
 use crate::union::{Entry, Node};
+
+/// List files copied up, what differs, and what the copies cost
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    target: Option<OsString>,
+}
 
 /// One copied-up file.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -55,46 +64,50 @@ impl Differs {
     }
 }
 
-pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
-    let mut rows = Vec::new();
-    for (label, target, branch) in subjects(context, target)? {
-        let stack = context.open(&target);
-        let changed = Changed::of_union(&stack);
-        let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Result<(Row, Stat)>>| {
-            rows.extend(
-                found
-                    .and_then(|found| copied(&target.union, &found))
-                    .transpose(),
-            );
-        };
-        let mut counted = HashSet::new();
-        let _ = differences(
-            &stack,
-            branch,
-            changed,
-            context.threads.count(),
-            &row,
-            |found| {
-                for found in found {
-                    match found {
-                        // A further name of a file costs nothing.
-                        Ok((row, stat)) => rows.push(Row {
-                            union: label.clone(),
-                            cost: if counted.insert(stat.identity()) {
-                                row.cost
-                            } else {
-                                0
-                            },
-                            ..row
-                        }),
-                        Err(error) => context.problems.push(error),
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        let mut rows = Vec::new();
+        for (label, target, branch) in subjects(context, self.target.as_deref())? {
+            let stack = context.open(&target);
+            let changed = Changed::of_union(&stack);
+            let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Result<(Row, Stat)>>| {
+                rows.extend(
+                    found
+                        .and_then(|found| copied(&target.union, &found))
+                        .transpose(),
+                );
+            };
+            let mut counted = HashSet::new();
+            let _ = differences(
+                &stack,
+                branch,
+                changed,
+                context.threads.count(),
+                &row,
+                |found| {
+                    for found in found {
+                        match found {
+                            // A further name of a file costs nothing.
+                            Ok((row, stat)) => rows.push(Row {
+                                union: label.clone(),
+                                cost: if counted.insert(stat.identity()) {
+                                    row.cost
+                                } else {
+                                    0
+                                },
+                                ..row
+                            }),
+                            Err(error) => context.problems.push(error),
+                        }
                     }
-                }
-                ControlFlow::Continue(())
-            },
-        );
+                    ControlFlow::Continue(())
+                },
+            );
+        }
+        Outcome::yes(rows)
     }
-    Outcome::yes(Report::Copyups(rows))
 }
 
 /// What was copied up, if anything was: its row, and what `lstat` says of it.
@@ -227,5 +240,34 @@ impl Reader {
             }
         }
         Ok(&self.buffer[..len])
+    }
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.path.as_bytes());
+    }
+
+    fn union(&self) -> Option<&Bytes> {
+        self.union.as_ref()
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            union_column(),
+            column("TYPE", |row: &Row, _, cell| cell.word(row.kind.word())),
+            column("FROM", |row, look, cell| {
+                cell.text(&row.from.layer_words(look))
+            }),
+            column("DIFFERS", |row, _, cell| {
+                let words: Vec<&str> = row.differs.iter().map(|what| what.word()).collect();
+                if words.is_empty() {
+                    cell.word("nothing");
+                }
+                cell.word(&words.join(","));
+            }),
+            column("COST", |row, look, cell| cell.word(&look.size(row.cost))),
+            column("PATH", |row, _, cell| cell.show(&row.path)),
+        ]
     }
 }

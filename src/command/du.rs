@@ -1,15 +1,26 @@
 //! `du [TARGET]`: who fills the disk. The sizes of a store's rows add up to what `du` says of it.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::space::{LARGEST, Patience, Walked};
-use crate::command::{Context, Outcome, Report};
+use crate::command::{Context, Outcome, Verb};
 use crate::engine::usage::{LayerUse, Space, UseKind};
 use crate::engine::{Engine, OwnerKind};
 use crate::error::{Error, Result};
+use crate::render::column::column;
+use crate::render::{Look, table};
+
+/// Tell who fills the disk: containers, images, and everything else of a store
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    target: Option<OsString>,
+}
 
 /// What takes the space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
@@ -90,66 +101,73 @@ struct Store<'s> {
     walked: Walked,
 }
 
-pub fn run(context: &mut Context<'_>, target: Option<&[u8]>) -> Result<Outcome> {
-    let target = target.map(|name| context.find(name)).transpose()?;
-    if let Some(target) = &target {
-        context.survey.watch(&target.union, None);
-    }
-    let mut problems = Vec::new();
-    let rows = {
-        let patience = Patience::new("measuring");
-        let mut rows = Vec::new();
-        let mut was_found = false;
-        for engine in context.survey.engines_here() {
-            let owner = target.as_ref().map(|target| &target.union.owner);
-            let is_wanted = owner.is_none_or(|owner| {
-                owner
-                    .as_ref()
-                    .is_some_and(|owner| owner.engine == engine.name())
-            });
-            if !is_wanted {
-                continue;
-            }
-            let uses = match engine.layer_uses() {
-                Ok(uses) => uses,
-                Err(error) => {
-                    problems.push(error);
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        let target = self.target.as_ref();
+        let target = target
+            .map(|name| context.find(name.as_bytes()))
+            .transpose()?;
+        if let Some(target) = &target {
+            context.survey.watch(&target.union, None);
+        }
+        let mut problems = Vec::new();
+        let rows = {
+            let patience = Patience::new("measuring");
+            let mut rows = Vec::new();
+            let mut was_found = false;
+            for engine in context.survey.engines_here() {
+                let owner = target.as_ref().map(|target| &target.union.owner);
+                let is_wanted = owner.is_none_or(|owner| {
+                    owner
+                        .as_ref()
+                        .is_some_and(|owner| owner.engine == engine.name())
+                });
+                if !is_wanted {
                     continue;
                 }
-            };
-            let is_there = |of: &&LayerUse| {
-                let found = context.survey.host.stat(&of.directory);
-                found.is_ok_and(|stat| stat.is_some())
-            };
-            let walked_over: Vec<&LayerUse> = uses.iter().filter(is_there).collect();
-            let mut walked = Walked::store(&context.survey, engine, &patience)?;
-            problems.append(&mut walked.problems);
-            let gone = walked_over.into_iter().filter(|of| !is_there(of));
-            problems.extend(gone.map(|of| Error::Moved(of.directory.clone())));
-            let store = Store {
-                engine,
-                uses,
-                walked,
-            };
-            match &target {
-                None => rows.extend(store.rows()),
-                Some(target) => {
-                    let found = store.rows_of(&target.union);
-                    was_found |= !found.is_empty();
-                    rows.extend(found);
+                let uses = match engine.layer_uses() {
+                    Ok(uses) => uses,
+                    Err(error) => {
+                        problems.push(error);
+                        continue;
+                    }
+                };
+                let is_there = |of: &&LayerUse| {
+                    let found = context.survey.host.stat(&of.directory);
+                    found.is_ok_and(|stat| stat.is_some())
+                };
+                let walked_over: Vec<&LayerUse> = uses.iter().filter(is_there).collect();
+                let mut walked = Walked::store(&context.survey, engine, &patience)?;
+                problems.append(&mut walked.problems);
+                let gone = walked_over.into_iter().filter(|of| !is_there(of));
+                problems.extend(gone.map(|of| Error::Moved(of.directory.clone())));
+                let store = Store {
+                    engine,
+                    uses,
+                    walked,
+                };
+                match &target {
+                    None => rows.extend(store.rows()),
+                    Some(target) => {
+                        let found = store.rows_of(&target.union);
+                        was_found |= !found.is_empty();
+                        rows.extend(found);
+                    }
                 }
             }
-        }
-        if let Some(target) = target.filter(|_| !was_found) {
-            return Err(Error::Refused {
-                what: format!("{} is in no engine's store", target.union.label()),
-                hint: "name a container, an image or a layer".into(),
-            });
-        }
-        rows
-    };
-    context.problems.append(&mut problems);
-    Outcome::yes(Report::Du(rows))
+            if let Some(target) = target.filter(|_| !was_found) {
+                return Err(Error::Refused {
+                    what: format!("{} is in no engine's store", target.union.label()),
+                    hint: "name a container, an image or a layer".into(),
+                });
+            }
+            rows
+        };
+        context.problems.append(&mut problems);
+        Outcome::yes(rows)
+    }
 }
 
 impl Store<'_> {
@@ -338,5 +356,64 @@ impl Store<'_> {
             })
             .take(LARGEST)
             .collect()
+    }
+}
+
+/// A line of the table: a row, or one of its largest files.
+enum Line<'r> {
+    Row(&'r Row),
+    Large(&'r Large),
+}
+
+impl Line<'_> {
+    fn row(&self) -> Option<&Row> {
+        match self {
+            Line::Row(row) => Some(row),
+            Line::Large(_) => None,
+        }
+    }
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        self.id.iter().for_each(|id| give(id.as_bytes()));
+    }
+
+    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let columns = [
+            column("ENGINE", |line: &Line<'_>, _, cell| {
+                cell.text(line.row().map(|row| row.engine).unwrap_or_default());
+            }),
+            column("SIZE", |line, look, cell| {
+                cell.word(&look.size(match line {
+                    Line::Row(row) => row.size,
+                    Line::Large(large) => large.size,
+                }));
+            }),
+            column("SHARED", |line, look, cell| {
+                let shared = line.row().and_then(|row| row.shared);
+                cell.word(&shared.map(|size| look.size(size)).unwrap_or_default());
+            }),
+            column("WHAT", |line, _, cell| {
+                cell.word(line.row().map(|row| row.kind.word()).unwrap_or_default());
+            }),
+            column("ID", |line, look, cell| {
+                let id = line.row().and_then(|row| row.id.as_deref());
+                cell.text(&id.map(|id| look.id(id)).unwrap_or_default());
+            }),
+            column("NAME", |line, _, cell| match line {
+                Line::Row(row) => cell.text(row.name.as_deref().unwrap_or_default()),
+                Line::Large(large) => cell.show(&large.path),
+            }),
+        ];
+        let lines: Vec<Line<'_>> = rows
+            .iter()
+            .flat_map(|row| {
+                // Whoever wants all asks for a machine format.
+                let largest = row.largest.iter().filter(|large| large.size > 0).take(3);
+                std::iter::once(Line::Row(row)).chain(largest.map(Line::Large))
+            })
+            .collect();
+        table::write(&columns, &lines, look, out)
     }
 }

@@ -1,13 +1,24 @@
 //! `history TARGET`: the layers of an image or container, newest first.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report};
+use crate::command::{Context, Outcome, Verb};
 use crate::engine::Role;
 use crate::engine::inventory::Image;
 use crate::error::{Error, Result};
+use crate::render::column::{Column, column};
+use crate::render::{Look, time};
 use crate::target::Target;
+
+/// List the layers of an image or container, newest first
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    target: OsString,
+}
 
 /// One step, with the layer it made.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -34,61 +45,65 @@ pub struct Row {
     pub directory: Option<Bytes>,
 }
 
-pub fn run(context: &mut Context<'_>, name: &[u8]) -> Result<Outcome> {
-    let target = context.find(name)?;
-    let steps = match image_of(context, &target)? {
-        Ok(image) => image.history,
-        Err(error) => {
-            context.problems.push(error);
-            Vec::new()
-        }
-    };
-    let driver = target.union.driver.as_deref().unwrap_or_default();
-    let directory = |cache_id: &str| {
-        let mut engines = context.survey.engines_here();
-        engines.find_map(|engine| engine.directory_of_layer(driver, cache_id))
-    };
-    // A container's own layers stand above its image's, whose layers are known even where the
-    // image itself is gone.
-    let is_own = |role| matches!(role, Role::Container | Role::Init);
-    let own = target
-        .union
-        .branches
-        .iter()
-        .filter(|branch| steps.is_empty() || is_own(branch.layer.role))
-        .map(|branch| Row {
-            image: None,
-            created: String::new(),
-            instruction: String::new(),
-            comment: match branch.layer.role {
-                Role::Image { number, of } => format!("layer {number} of {of}"),
-                role => format!("the {role} layer"),
-            },
-            empty: false,
-            size: None,
-            diff_id: None,
-            chain_id: None,
-            cache_id: branch.layer.id.clone(),
-            directory: Some(branch.spec.path.clone()),
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        let target = context.find(self.target.as_bytes())?;
+        let steps = match image_of(context, &target)? {
+            Ok(image) => image.history,
+            Err(error) => {
+                context.problems.push(error);
+                Vec::new()
+            }
+        };
+        let driver = target.union.driver.as_deref().unwrap_or_default();
+        let directory = |cache_id: &str| {
+            let mut engines = context.survey.engines_here();
+            engines.find_map(|engine| engine.directory_of_layer(driver, cache_id))
+        };
+        // A container's own layers stand above its image's, whose layers are known even where the
+        // image itself is gone.
+        let is_own = |role| matches!(role, Role::Container | Role::Init);
+        let own = target
+            .union
+            .branches
+            .iter()
+            .filter(|branch| steps.is_empty() || is_own(branch.layer.role))
+            .map(|branch| Row {
+                image: None,
+                created: String::new(),
+                instruction: String::new(),
+                comment: match branch.layer.role {
+                    Role::Image { number, of } => format!("layer {number} of {of}"),
+                    role => format!("the {role} layer"),
+                },
+                empty: false,
+                size: None,
+                diff_id: None,
+                chain_id: None,
+                cache_id: branch.layer.id.clone(),
+                directory: Some(branch.spec.path.clone()),
+            });
+        let steps = steps.iter().map(|step| {
+            let layer = step.layer.as_ref();
+            Row {
+                image: step.image.clone(),
+                created: step.created.clone(),
+                instruction: step.instruction.clone(),
+                comment: step.comment.clone(),
+                empty: layer.is_none(),
+                size: layer.map_or(Some(0), |layer| layer.size),
+                diff_id: layer.and_then(|layer| layer.diff_id.clone()),
+                chain_id: layer.and_then(|layer| layer.chain_id.clone()),
+                cache_id: layer.and_then(|layer| layer.cache_id.clone()),
+                directory: layer
+                    .and_then(|layer| layer.cache_id.as_deref())
+                    .and_then(directory),
+            }
         });
-    let steps = steps.iter().map(|step| {
-        let layer = step.layer.as_ref();
-        Row {
-            image: step.image.clone(),
-            created: step.created.clone(),
-            instruction: step.instruction.clone(),
-            comment: step.comment.clone(),
-            empty: layer.is_none(),
-            size: layer.map_or(Some(0), |layer| layer.size),
-            diff_id: layer.and_then(|layer| layer.diff_id.clone()),
-            chain_id: layer.and_then(|layer| layer.chain_id.clone()),
-            cache_id: layer.and_then(|layer| layer.cache_id.clone()),
-            directory: layer
-                .and_then(|layer| layer.cache_id.as_deref())
-                .and_then(directory),
-        }
-    });
-    Outcome::yes(Report::History(own.chain(steps).collect()))
+        Outcome::yes(own.chain(steps).collect())
+    }
 }
 
 /// The image that a target is, or was made from.
@@ -101,4 +116,50 @@ fn image_of(context: &Context<'_>, target: &Target) -> Result<Result<Image>> {
     let mut engines = context.survey.engines().iter();
     let image = engines.find_map(|engine| engine.image_of(&target.union));
     image.ok_or_else(none)
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        let id = self.image.as_ref().or(self.cache_id.as_ref());
+        id.into_iter().for_each(|id| give(id.as_bytes()));
+    }
+
+    fn columns(look: Look) -> Vec<Column<Row>> {
+        let mut columns = vec![
+            column("IMAGE", |row: &Row, look, cell| match &row.image {
+                Some(id) => cell.text(&look.id(id)),
+                None => cell.word("<missing>"),
+            }),
+            column("CREATED", |row, _, cell| {
+                if !row.created.is_empty() {
+                    cell.text(&time::ago(&row.created));
+                }
+            }),
+            column("CREATED BY", |row, look, cell| {
+                cell.word(&look.clip(&row.instruction, 45));
+            }),
+            column("SIZE", |row, look, cell| {
+                cell.word(&row.size.map(|size| look.size(size)).unwrap_or_default());
+            }),
+            column("LAYER", |row, look, cell| {
+                match (&row.cache_id, row.empty) {
+                    (Some(id), _) => cell.text(&look.id(id)),
+                    (None, true) => cell.word("(empty)"),
+                    (None, false) => cell.word("(not here)"),
+                }
+            }),
+        ];
+        if look.verbose {
+            columns.push(column("DIFF ID", |row, look, cell| {
+                let id = row.diff_id.as_deref();
+                cell.text(&id.map(|id| look.id(id)).unwrap_or_default());
+            }));
+            columns.push(column("DIRECTORY", |row, look, cell| {
+                let directory = row.directory.as_ref();
+                cell.word(&directory.map(|dir| look.directory(dir)).unwrap_or_default());
+            }));
+        }
+        columns.push(column("COMMENT", |row, _, cell| cell.text(&row.comment)));
+        columns
+    }
 }

@@ -1,15 +1,20 @@
 //! `images`: what the host's engine holds.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
-use crate::command::{Context, Outcome, Report};
+use crate::command::{Context, Outcome, Verb};
 use crate::error::Result;
+use crate::render::column::column;
+use crate::render::{Look, table, time};
 
-/// Whether images that are only steps of others are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    Top,
-    All,
+/// List the host's images
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// List images that are only steps of others, too
+    #[arg(short, long)]
+    all: bool,
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -29,32 +34,89 @@ pub struct Row {
     pub namespace: Option<String>,
 }
 
-pub fn run(context: &mut Context<'_>, which: Which) -> Result<Outcome> {
-    let images = context.survey.images();
-    let parents: std::collections::HashSet<String> = images
-        .iter()
-        .filter_map(|(_, image)| image.parent.clone())
-        .collect();
-    let rows = images
-        .into_iter()
-        // As docker: an untagged image that another was built on is a step, not an image.
-        .filter(|(_, image)| {
-            which == Which::All || !image.names.tags.is_empty() || !parents.contains(&image.id)
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        let images = context.survey.images();
+        let parents: std::collections::HashSet<String> = images
+            .iter()
+            .filter_map(|(_, image)| image.parent.clone())
+            .collect();
+        let rows = images
+            .into_iter()
+            // As docker: an untagged image that another was built on is a step, not an image.
+            .filter(|(_, image)| {
+                self.all || !image.names.tags.is_empty() || !parents.contains(&image.id)
+            })
+            .map(|(engine, image)| Row {
+                engine: engine.name(),
+                layers: image
+                    .history
+                    .iter()
+                    .filter(|entry| entry.layer.is_some())
+                    .count(),
+                id: image.id,
+                tags: image.names.tags,
+                created: image.created,
+                size: image.size,
+                driver: image.driver,
+                namespace: image.namespace,
+            })
+            .collect();
+        Outcome::yes(rows)
+    }
+}
+
+/// An image by one of its names: each is a line, as docker has it.
+struct Named<'r> {
+    row: &'r Row,
+    repository: &'r str,
+    tag: &'r str,
+}
+
+/// What docker shows where there is no name, or no tag.
+const NONE: &str = "<none>";
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.id.as_bytes());
+    }
+
+    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let columns = [
+            column("REPOSITORY", |of: &Named<'_>, _, cell| {
+                cell.text(of.repository)
+            }),
+            column("TAG", |of, _, cell| cell.text(of.tag)),
+            column("IMAGE ID", |of, look, cell| cell.text(&look.id(&of.row.id))),
+            column("CREATED", |of, _, cell| {
+                cell.text(&time::ago(&of.row.created))
+            }),
+            column("SIZE", |of, look, cell| cell.text(&look.size(of.row.size))),
+            column("LAYERS", |of, _, cell| cell.show(of.row.layers)),
+            column("DRIVER", |of, _, cell| cell.text(&of.row.driver)),
+        ];
+        let lines: Vec<Named<'_>> = rows.iter().flat_map(Row::names).collect();
+        table::write(&columns, &lines, look, out)
+    }
+}
+
+impl Row {
+    fn names(&self) -> Vec<Named<'_>> {
+        let named = |repository, tag| Named {
+            row: self,
+            repository,
+            tag,
+        };
+        if self.tags.is_empty() {
+            return vec![named(NONE, NONE)];
+        }
+        let tags = self.tags.iter();
+        tags.map(|tag| {
+            let (repository, tag) = tag.rsplit_once(':').unwrap_or((tag, NONE));
+            named(repository, tag)
         })
-        .map(|(engine, image)| Row {
-            engine: engine.name(),
-            layers: image
-                .history
-                .iter()
-                .filter(|entry| entry.layer.is_some())
-                .count(),
-            id: image.id,
-            tags: image.names.tags,
-            created: image.created,
-            size: image.size,
-            driver: image.driver,
-            namespace: image.namespace,
-        })
-        .collect();
-    Outcome::yes(Report::Images(rows))
+        .collect()
+    }
 }

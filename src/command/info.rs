@@ -1,11 +1,18 @@
 //! `info`: the storage part of `docker info`, what is mounted, and what could not be read.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
-use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report};
+use crate::bytes::{Bytes, escape};
+use crate::command::{Context, One, Outcome, Verb};
 use crate::engine::{self, mount_table::MountKind};
 use crate::error::Result;
+use crate::render::Look;
+
+/// Show storage driver, directories and unions, and what could not be read
+#[derive(Debug, clap::Args)]
+pub struct Args {}
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
@@ -35,29 +42,33 @@ pub struct Engine {
     pub dirperm1_supported: Option<bool>,
 }
 
-pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
-    context.survey.look_everywhere();
-    let here = context.survey.engines_here();
-    let engines = here.map(|engine| row(context, engine)).collect();
-    let mounted = &context.survey.mounted;
-    let elsewhere = mounted
-        .iter()
-        .filter(|union| union.state == crate::engine::MountState::Elsewhere);
-    context.problems.extend(context.survey.take_problems());
-    let mut problems: Vec<String> = Vec::new();
-    for problem in context.survey.problems.iter().chain(&context.problems) {
-        let words = problem.to_string();
-        if !problems.contains(&words) {
-            problems.push(words);
+impl Verb for Args {
+    type Answer = One<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<One<Row>>> {
+        context.survey.look_everywhere();
+        let here = context.survey.engines_here();
+        let engines = here.map(|engine| row(context, engine)).collect();
+        let mounted = &context.survey.mounted;
+        let elsewhere = mounted
+            .iter()
+            .filter(|union| union.state == crate::engine::MountState::Elsewhere);
+        context.problems.extend(context.survey.take_problems());
+        let mut problems: Vec<String> = Vec::new();
+        for problem in context.survey.problems.iter().chain(&context.problems) {
+            let words = problem.to_string();
+            if !problems.contains(&words) {
+                problems.push(words);
+            }
         }
+        let row = Row {
+            engines,
+            unions_mounted: mounted.len(),
+            unions_elsewhere: elsewhere.count(),
+            problems,
+        };
+        Outcome::yes(One(Box::new(row)))
     }
-    let row = Row {
-        engines,
-        unions_mounted: mounted.len(),
-        unions_elsewhere: elsewhere.count(),
-        problems,
-    };
-    Outcome::yes(Report::Info(Box::new(row)))
 }
 
 fn row(context: &Context<'_>, engine: &dyn engine::Engine) -> Engine {
@@ -108,5 +119,62 @@ fn backing(fs_type: &[u8]) -> String {
         b"ext2" | b"ext3" | b"ext4" => "extfs".into(),
         b"overlay" => "overlayfs".into(),
         other => String::from_utf8_lossy(other).into_owned(),
+    }
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        let engines = self.engines.iter();
+        engines.for_each(|engine| give(engine.root_dir.as_bytes()));
+    }
+
+    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        rows.iter().try_for_each(|row| row.write(look, out))
+    }
+}
+
+impl Row {
+    fn write(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        for engine in &self.engines {
+            engine.write(look, out)?;
+        }
+        if self.engines.is_empty() {
+            writeln!(out, "No engine found")?;
+        }
+        writeln!(out, "Unions mounted: {}", self.unions_mounted)?;
+        if self.unions_elsewhere > 0 {
+            let elsewhere = self.unions_elsewhere;
+            writeln!(out, " In other mount namespaces: {elsewhere}")?;
+        }
+        if !self.problems.is_empty() {
+            writeln!(out, "Not read:")?;
+            for problem in &self.problems {
+                writeln!(out, " {problem}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// In the lines of `docker info`.
+    fn write(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let unknown = "unknown".to_owned();
+        let driver = escape(self.storage_driver.as_bytes());
+        let backing = self.backing_filesystem.as_ref().unwrap_or(&unknown);
+        let backing = escape(backing.as_bytes());
+        let dirperm1 = self.dirperm1_supported.map(|yes| yes.to_string());
+        let dirperm1 = dirperm1.as_ref().unwrap_or(&unknown);
+        writeln!(out, "{}", look.bold(&format!("Engine: {}", self.engine)))?;
+        writeln!(out, " Containers: {}", self.containers)?;
+        writeln!(out, "  Running: {}", self.running)?;
+        writeln!(out, "  Paused: {}", self.paused)?;
+        writeln!(out, "  Stopped: {}", self.stopped)?;
+        writeln!(out, " Images: {}", self.images)?;
+        writeln!(out, " Storage Driver: {driver}")?;
+        writeln!(out, "  Root Dir: {}", self.root_dir)?;
+        writeln!(out, "  Backing Filesystem: {backing}")?;
+        writeln!(out, "  Dirs: {}", self.dirs)?;
+        writeln!(out, "  Dirperm1 Supported: {dirperm1}")
     }
 }

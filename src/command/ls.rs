@@ -1,35 +1,46 @@
 //! `ls [-R] TARGET[:PATH]`: the merged view with each name's provider.
 
+use std::ffi::OsString;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::bytes::{Bytes, Entries};
-use crate::command::{Batch, Context, Find, Keep, Outcome, Report, Shape, Stream, path_in_union};
+use crate::command::{Batch, Context, Find, Keep, Outcome, Shape, Stream, Verb, path_in_union};
 use crate::dir::Kind;
 use crate::error::{Error, Result, errno_name};
+use crate::render::Look;
+use crate::render::column::{Column, column, optional};
 use crate::target::{self, Target};
 use crate::union::{Entry, Follow, Listed, Node, Reading, Resolution, Stack, lookup};
 use crate::walk::{Found, Rest, walk_all};
 
-pub struct Query<'a> {
-    pub within: Option<&'a [u8]>,
-    /// With `within`, paths of that union; else `TARGET[:PATH]`.
-    pub arguments: Vec<&'a [u8]>,
-    pub depth: Depth,
-    pub detail: Detail,
-    pub ghosts: Ghosts,
+/// List the merged view with each name's provider
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Every argument is a path of this union, byte for byte
+    #[arg(long = "in", value_name = "TARGET")]
+    within: Option<OsString>,
+    /// List directories below, too
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Show mode, owner, size, time and link target
+    #[arg(short, long)]
+    long: bool,
+    #[arg(required_unless_present = "within", value_name = "TARGET[:PATH]")]
+    arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+enum Depth {
     OneLevel,
     Recursive,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Detail {
+enum Detail {
     Short,
     /// With mode, owner, size, time and link target.
     Long,
@@ -37,7 +48,7 @@ pub enum Detail {
 
 /// Names that `readdir` lists and `lstat` denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ghosts {
+enum Ghosts {
     Hidden,
     Shown,
 }
@@ -97,53 +108,63 @@ pub struct Refused {
     pub is_ghost: bool,
 }
 
-pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
-    let mut asked: Vec<(Arc<Target>, Bytes)> = Vec::new();
-    match query.within {
-        Some(name) => {
-            let target = Arc::new(context.find(name)?);
-            let root: &[u8] = b"/";
-            let paths = if query.arguments.is_empty() {
-                vec![root]
-            } else {
-                query.arguments.clone()
-            };
-            for path in paths {
-                let path = target.path(&path_in_union(path));
-                asked.push((Arc::clone(&target), path));
-            }
-        }
-        None => {
-            for argument in &query.arguments {
-                let (name, path) = target::split(argument);
-                let target = context.find(name)?;
-                let path = path.map_or_else(
-                    || target.inside.clone(),
-                    |path| target.path(&path_in_union(path)),
-                );
-                asked.push((Arc::new(target), path));
-            }
-        }
-    }
-    let listings: Vec<Listing> = asked
-        .into_iter()
-        .map(|(target, path)| Listing {
-            stack: context.open(&target),
-            target,
-            path,
-            depth: query.depth,
-            detail: query.detail,
-            ghosts: query.ghosts,
-        })
-        .collect();
-    Outcome::yes(Report::Ls(Stream {
-        shape: Shape::Columns,
-        find: Box::new(move |how, give| {
+impl Verb for Args {
+    type Answer = Stream<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {
+        let listings: Vec<Listing> = asked(context, &self)?
+            .into_iter()
+            .map(|(target, path)| Listing {
+                stack: context.open(&target),
+                target,
+                path,
+                depth: if self.recursive {
+                    Depth::Recursive
+                } else {
+                    Depth::OneLevel
+                },
+                detail: if self.long {
+                    Detail::Long
+                } else {
+                    Detail::Short
+                },
+                ghosts: if context.is_verbose {
+                    Ghosts::Shown
+                } else {
+                    Ghosts::Hidden
+                },
+            })
+            .collect();
+        Outcome::yes(Stream::new(Shape::Columns, move |how, give| {
             let _ = listings
                 .iter()
                 .try_for_each(|listing| listing.find(how, &mut *give));
-        }),
-    }))
+        }))
+    }
+}
+
+/// The paths that are to be listed, each with its union.
+fn asked(context: &mut Context<'_>, typed: &Args) -> Result<Vec<(Arc<Target>, Bytes)>> {
+    let arguments = typed.arguments.iter().map(|argument| argument.as_bytes());
+    if let Some(name) = &typed.within {
+        let target = Arc::new(context.find(name.as_bytes())?);
+        let root: &[u8] = b"/";
+        let whole = arguments.len() == 0;
+        let paths = arguments.chain(whole.then_some(root));
+        let asked = paths.map(|path| (Arc::clone(&target), target.path(&path_in_union(path))));
+        return Ok(asked.collect());
+    }
+    arguments
+        .map(|argument| {
+            let (name, path) = target::split(argument);
+            let target = context.find(name)?;
+            let path = path.map_or_else(
+                || target.inside.clone(),
+                |path| target.path(&path_in_union(path)),
+            );
+            Ok((Arc::new(target), path))
+        })
+        .collect()
 }
 
 /// What is to be listed.
@@ -418,4 +439,74 @@ fn refused(path: Bytes, entry: &Entry<'_>, is_ghost: bool) -> Row {
         error,
         is_ghost,
     })
+}
+
+impl crate::command::Row for Row {
+    const HEADS_NOTHING: bool = false;
+
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        if let Row::Shown(shown) = self {
+            give(shown.path.as_bytes());
+        }
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        fn long(row: &Row) -> Option<&Long> {
+            match row {
+                Row::Shown(shown) => shown.long.as_deref(),
+                Row::Refused(_) => None,
+            }
+        }
+        vec![
+            column("TYPE", |row: &Row, _, cell| {
+                cell.word(match row {
+                    Row::Shown(shown) => shown.kind.word(),
+                    Row::Refused(refused) if refused.is_ghost => "ghost",
+                    Row::Refused(_) => "-",
+                });
+            }),
+            column("BRANCH", |row, _, cell| match row {
+                Row::Shown(shown) => cell.show(shown.branch),
+                Row::Refused(_) => cell.word("-"),
+            }),
+            optional("LAYER", |row, look, cell| {
+                if let Row::Shown(Shown {
+                    layer: Some(id), ..
+                }) = row
+                {
+                    cell.text(&look.id(id));
+                }
+            }),
+            optional("MODE", |row, _, cell| {
+                cell.word(long(row).map(|long| &*long.mode).unwrap_or_default());
+            }),
+            optional("OWNER", |row, _, cell| {
+                if let Some(long) = long(row) {
+                    cell.show(format_args!("{}:{}", long.uid, long.gid));
+                }
+            }),
+            optional("SIZE", |row, look, cell| {
+                let size = long(row).map(|long| look.size(long.size));
+                cell.word(&size.unwrap_or_default());
+            }),
+            optional("MODIFIED", |row, _, cell| {
+                if let Some(long) = long(row) {
+                    cell.show(jiff::Timestamp::from_second(long.mtime).unwrap_or_default());
+                }
+            }),
+            column("PATH", |row, _, cell| match (row, long(row)) {
+                (Row::Refused(refused), _) => {
+                    cell.show(format_args!("{} ({})", refused.path, refused.error));
+                }
+                (
+                    Row::Shown(shown),
+                    Some(Long {
+                        target: Some(target),
+                        ..
+                    }),
+                ) => cell.show(format_args!("{} -> {target}", shown.path)),
+                (Row::Shown(shown), _) => cell.show(&shown.path),
+            }),
+        ]
+    }
 }

@@ -1,6 +1,7 @@
-//! The verbs. Each takes what was meant, not what was typed, and computes a report: data that
-//! `render` shows. Nothing here prints.
+//! The verbs. One verb is one file: what can be typed ([`Verb`]), what is found, and how its rows
+//! look ([`Row`]). `verbs!` below lists them, and nothing else has to know of one.
 
+mod answer;
 pub mod branches;
 pub mod changes;
 pub mod check;
@@ -18,8 +19,10 @@ pub mod which;
 pub mod whiteouts;
 pub mod whois;
 
+use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
@@ -27,9 +30,110 @@ use crate::bytes::Bytes;
 use crate::dir::{self, Kind, Stat};
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
+use crate::render::Look;
+use crate::render::column::{Column, optional};
 use crate::target::{self, Base, Target};
 use crate::union::Stack;
-use crate::walk::Rows;
+pub use answer::{Answer, Batch, Ended, Find, Keep, One, Row, Shape, Stream};
+
+/// What a person typed after a verb's name, and what the verb does. The comment on the type is the
+/// verb's help.
+pub trait Verb: clap::Args {
+    type Answer: Answer;
+
+    /// Finds the answer.
+    ///
+    /// # Errors
+    /// There is no answer: the arguments fit nothing, or what decides cannot be read.
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Self::Answer>>;
+}
+
+/// An answer, and what the exit status says beside it.
+#[derive(Debug)]
+pub struct Outcome<A> {
+    pub answer: A,
+    /// The answer is yes: the path is there, the thing is done, nothing was found wrong.
+    pub is_yes: bool,
+}
+
+impl<A> Outcome<A> {
+    fn yes(answer: A) -> Result<Outcome<A>> {
+        Ok(Outcome {
+            answer,
+            is_yes: true,
+        })
+    }
+
+    /// Shows the answer, and says whether it is yes after all.
+    fn show(self, context: &mut Context<'_>, look: Look, out: &mut dyn Write) -> io::Result<bool>
+    where
+        A: Answer,
+    {
+        let mut ended = Ended::default();
+        let threads = context.threads;
+        let shown = self.answer.show(look, &|| threads.count(), out, &mut ended);
+        context.problems.extend(ended.problems);
+        shown?;
+        Ok(self.is_yes && !ended.is_no)
+    }
+}
+
+macro_rules! verbs {
+    ($($(#[$attribute:meta])* $name:ident($module:ident),)*) => {
+        /// What is asked for.
+        #[derive(Debug, clap::Subcommand)]
+        pub enum Command {
+            $($(#[$attribute])* $name($module::Args),)*
+        }
+
+        impl Command {
+            /// Finds the answer and writes it. What comes back is whether it is yes.
+            ///
+            /// # Errors
+            /// There is no answer. Inside: it cannot be written, a closed pipe among the reasons.
+            pub fn run(
+                self,
+                context: &mut Context<'_>,
+                look: Look,
+                out: &mut dyn Write,
+            ) -> Result<io::Result<bool>> {
+                Ok(match self {
+                    $(Command::$name(typed) => typed.run(context)?.show(context, look, out),)*
+                })
+            }
+        }
+
+        /// The JSON Schema of one line of a verb's `--format jsonl`.
+        pub fn schema(verb: &str) -> Option<schemars::Schema> {
+            $(
+                if verb == stringify!($module) {
+                    return Some(schemars::schema_for!(
+                        <<$module::Args as Verb>::Answer as Answer>::Row
+                    ));
+                }
+            )*
+            None
+        }
+    };
+}
+
+verbs! {
+    Branches(branches),
+    Which(which),
+    Ls(ls),
+    Whiteouts(whiteouts),
+    Copyups(copyups),
+    Changes(changes),
+    History(history),
+    Containers(containers),
+    Images(images),
+    Check(check),
+    Info(info),
+    Restore(restore),
+    Whois(whois),
+    Orphans(orphans),
+    Du(du),
+}
 
 /// What every verb has at hand.
 pub struct Context<'h> {
@@ -39,6 +143,8 @@ pub struct Context<'h> {
     /// What could not be read. The report is incomplete while there is anything here.
     pub problems: Vec<Error>,
     pub threads: Threads,
+    /// More is to be told than usually.
+    pub is_verbose: bool,
 }
 
 /// How many threads walk a tree.
@@ -74,9 +180,9 @@ impl Context<'_> {
     }
 
     /// The target that was named; where none was, every mounted union, each with its label.
-    pub fn targets(&mut self, name: Option<&[u8]>) -> Result<Vec<Labelled>> {
+    pub fn targets(&mut self, name: Option<&OsStr>) -> Result<Vec<Labelled>> {
         match name {
-            Some(name) => Ok(vec![(None, self.find(name)?)]),
+            Some(name) => Ok(vec![(None, self.find(name.as_bytes())?)]),
             None => Ok(target::all_mounted(&mut self.survey)?
                 .into_iter()
                 .map(|target| (Some(self.survey.label(&target.union)), target))
@@ -98,171 +204,6 @@ impl Context<'_> {
         self.problems.extend(target.union.unknown());
         self.problems.extend(stack.lost());
         stack
-    }
-}
-
-/// A report, and what the exit status says beside it.
-#[derive(Debug)]
-pub struct Outcome {
-    pub report: Report,
-    /// The answer is yes: the path is there, the thing is done, nothing was found wrong.
-    pub is_yes: bool,
-}
-
-impl Outcome {
-    fn yes(report: Report) -> Result<Outcome> {
-        Ok(Outcome {
-            report,
-            is_yes: true,
-        })
-    }
-}
-
-/// What a verb answers.
-#[derive(Debug)]
-pub enum Report {
-    Branches(Vec<branches::Row>),
-    Which(Vec<which::Row>),
-    Ls(Stream<ls::Row>),
-    Whiteouts(Stream<whiteouts::Row>),
-    Copyups(Vec<copyups::Row>),
-    Changes(Stream<changes::Row>),
-    History(Vec<history::Row>),
-    Containers(Vec<containers::Row>),
-    Images(Vec<images::Row>),
-    Check(check::Findings),
-    Info(Box<info::Row>),
-    Restore(Box<restore::Row>),
-    Whois(Vec<whois::Row>),
-    Orphans(Vec<orphans::Row>),
-    Du(Vec<du::Row>),
-}
-
-/// Rows that are found while they are shown: a tree can have millions.
-pub struct Stream<R> {
-    pub shape: Shape,
-    find: Box<Finder<R>>,
-}
-
-/// How rows are shown to a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// Each is a line.
-    Lines,
-    /// The same, under the names of the unions.
-    Headed,
-    Columns,
-}
-
-type Finder<R> = dyn FnOnce(&Find<'_, R>, &mut dyn FnMut(Batch<R>) -> ControlFlow<()>);
-
-impl<R> Stream<R> {
-    /// Finds the rows, and gives them in order until that says that it is enough. What could not
-    /// be read is among them.
-    pub fn find(self, how: &Find<'_, R>, mut give: impl FnMut(Batch<R>) -> ControlFlow<()>) {
-        (self.find)(how, &mut give);
-    }
-}
-
-impl<R> std::fmt::Debug for Stream<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").finish_non_exhaustive()
-    }
-}
-
-/// How rows are found.
-pub struct Find<'f, R> {
-    pub threads: NonZeroUsize,
-    /// What becomes of a row where it is found, by whatever thread.
-    pub keep: Keep<'f, R>,
-}
-
-pub enum Keep<'f, R> {
-    Rows,
-    Text(&'f (dyn Fn(&R, &mut Vec<u8>) + Sync)),
-}
-
-impl<R> Clone for Keep<'_, R> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<R> Copy for Keep<'_, R> {}
-
-/// Some of the rows.
-pub struct Batch<R> {
-    pub rows: Vec<R>,
-    pub text: Vec<u8>,
-    /// What could not be read.
-    pub problems: Vec<Error>,
-    /// Something was asked for that is not there.
-    pub is_no: bool,
-    /// There are rows that are not shown, but that make the directories count which they are in.
-    has_hidden: bool,
-}
-
-impl<R> Default for Batch<R> {
-    fn default() -> Self {
-        Batch {
-            rows: Vec::new(),
-            text: Vec::new(),
-            problems: Vec::new(),
-            is_no: false,
-            has_hidden: false,
-        }
-    }
-}
-
-impl<R: Send> Rows for Batch<R> {
-    fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.text.is_empty() && !self.has_hidden
-    }
-
-    fn is_nothing(&self) -> bool {
-        self.is_empty() && self.problems.is_empty() && !self.is_no
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(&self.rows[..]) + self.text.len()
-    }
-
-    fn with_room_for(like: &Self) -> Self {
-        Batch {
-            rows: Vec::with_capacity(like.rows.len()),
-            // It is larger than it need be by up to what one directory has.
-            text: Vec::with_capacity(like.text.len() / 4 * 5),
-            ..Batch::default()
-        }
-    }
-
-    fn append(&mut self, mut later: Self) {
-        if self.is_empty() && self.problems.is_empty() {
-            (self.rows, self.text) = (later.rows, later.text);
-        } else {
-            self.rows.append(&mut later.rows);
-            self.text.append(&mut later.text);
-        }
-        self.problems.append(&mut later.problems);
-        self.is_no |= later.is_no;
-        self.has_hidden |= later.has_hidden;
-    }
-}
-
-impl<R> Batch<R> {
-    /// Keeps a row. One that is not needed any more is given back.
-    #[inline]
-    fn keep(&mut self, how: Keep<'_, R>, row: R) -> Option<R> {
-        match how {
-            Keep::Rows => {
-                self.rows.push(row);
-                None
-            }
-            Keep::Text(write) => {
-                write(&row, &mut self.text);
-                Some(row)
-            }
-        }
     }
 }
 
@@ -289,13 +230,39 @@ impl Version {
             layer: union.layer_id(branch).map(str::to_owned),
         }
     }
+
+    /// A file's size; a directory's own size tells nothing.
+    fn size_words(&self, look: Look) -> String {
+        if self.kind == Kind::File {
+            look.size(self.size)
+        } else {
+            String::new()
+        }
+    }
+
+    /// A layer's short id, or the branch's number where no engine has given it one.
+    fn layer_words(&self, look: Look) -> String {
+        match &self.layer {
+            Some(id) => look.id(id),
+            None => format!("branch {}", self.branch),
+        }
+    }
+}
+
+/// The union that rows are of, where they are of several.
+fn union_column<R: Row>() -> Column<R> {
+    optional("UNION", |row: &R, _, cell| {
+        if let Some(union) = row.union() {
+            cell.show(union);
+        }
+    })
 }
 
 /// The targets and the branch of each that changes and marks are about. Of all the mounted
 /// unions, those in which nothing can be written are left out.
 fn subjects(
     context: &mut Context<'_>,
-    name: Option<&[u8]>,
+    name: Option<&OsStr>,
 ) -> Result<Vec<(Option<Bytes>, Target, usize)>> {
     let mut subjects = Vec::new();
     for (label, target) in context.targets(name)? {
@@ -328,24 +295,10 @@ fn path_in_union(typed: &[u8]) -> Bytes {
     path
 }
 
-/// The JSON Schema of one line of a verb's `--format jsonl`.
-pub fn schema(verb: &str) -> Option<schemars::Schema> {
-    Some(match verb {
-        "branches" => schemars::schema_for!(branches::Row),
-        "which" => schemars::schema_for!(which::Row),
-        "ls" => schemars::schema_for!(ls::Row),
-        "whiteouts" => schemars::schema_for!(whiteouts::Row),
-        "copyups" => schemars::schema_for!(copyups::Row),
-        "changes" => schemars::schema_for!(changes::Row),
-        "history" => schemars::schema_for!(history::Row),
-        "containers" => schemars::schema_for!(containers::Row),
-        "images" => schemars::schema_for!(images::Row),
-        "check" => schemars::schema_for!(check::Row),
-        "info" => schemars::schema_for!(info::Row),
-        "restore" => schemars::schema_for!(restore::Row),
-        "whois" => schemars::schema_for!(whois::Row),
-        "orphans" => schemars::schema_for!(orphans::Row),
-        "du" => schemars::schema_for!(du::Row),
-        _ => return None,
-    })
+/// `13 of 14` for an image's layer, which a column has room for.
+fn role_words(role: &str) -> String {
+    match role.strip_prefix("image ") {
+        Some(number) => number.replace('/', " of "),
+        None => role.to_owned(),
+    }
 }

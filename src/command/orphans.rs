@@ -1,18 +1,25 @@
 //! `orphans`: what no metadata refers to, and metadata that refers to what is gone.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::space::Walked;
-use crate::command::{Context, Outcome, Report};
+use crate::command::{Context, Outcome, Verb};
 use crate::engine::Engine;
 use crate::engine::usage::{Leftover, LeftoverKind};
 use crate::error::Result;
+use crate::render::column::{Column, column};
+use crate::render::{Look, table, time};
 
 /// How long an engine that is at work is given to finish what it is making.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
+
+/// List what no metadata refers to, and metadata that refers to what is gone
+#[derive(Debug, clap::Args)]
+pub struct Args {}
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
@@ -28,69 +35,76 @@ pub struct Row {
     pub why: String,
 }
 
-pub fn run(context: &mut Context<'_>) -> Result<Outcome> {
-    context.survey.look_everywhere();
-    let mut rows = Vec::new();
-    let mut problems = Vec::new();
-    for engine in context.survey.engines_here() {
-        // Records are read once: what could not be read until now counts, too.
-        let look = || {
-            let found = engine.leftovers();
-            let unread = engine.take_problems();
-            (found, unread)
-        };
-        let (found, unread) = look();
-        let mut found = match found {
-            // What could not be read may refer to anything: nobody is accused.
-            Ok(_) if !unread.is_empty() => {
-                problems.extend(unread);
-                continue;
-            }
-            Ok(found) => found,
-            Err(error) => {
-                problems.push(error);
-                continue;
-            }
-        };
-        found.extend(stale_mounts(context, engine));
-        if context.survey.host.is_live() && !found.is_empty() {
-            // A layer is made before it is recorded: what is still there is left over.
-            std::thread::sleep(SECOND_LOOK);
-            let (again, _) = look();
-            let again = again.unwrap_or_default();
-            found.retain(|of| {
-                of.kind == LeftoverKind::Mount || again.iter().any(|other| other.path == of.path)
-            });
-        }
-        for of in found {
-            let stat = context.survey.host.stat(&of.path).ok().flatten();
-            let size = match of.kind {
-                LeftoverKind::Directory | LeftoverKind::HalfRemoved | LeftoverKind::Temporary => {
-                    let walked = Walked::directory(&context.survey, &of.path);
-                    walked.map(|walked| walked.total).ok()
-                }
-                LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount => None,
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        context.survey.look_everywhere();
+        let mut rows = Vec::new();
+        let mut problems = Vec::new();
+        for engine in context.survey.engines_here() {
+            // Records are read once: what could not be read until now counts, too.
+            let look = || {
+                let found = engine.leftovers();
+                let unread = engine.take_problems();
+                (found, unread)
             };
-            let modified = stat.and_then(|stat| {
-                jiff::Timestamp::new(stat.mtime.0, i32::try_from(stat.mtime.1).ok()?).ok()
-            });
-            rows.push(Row {
-                engine: engine.name(),
-                kind: of.kind,
-                path: of.path,
-                size,
-                modified: modified.map(|time| time.to_string()),
-                why: of.why,
-            });
+            let (found, unread) = look();
+            let mut found = match found {
+                // What could not be read may refer to anything: nobody is accused.
+                Ok(_) if !unread.is_empty() => {
+                    problems.extend(unread);
+                    continue;
+                }
+                Ok(found) => found,
+                Err(error) => {
+                    problems.push(error);
+                    continue;
+                }
+            };
+            found.extend(stale_mounts(context, engine));
+            if context.survey.host.is_live() && !found.is_empty() {
+                // A layer is made before it is recorded: what is still there is left over.
+                std::thread::sleep(SECOND_LOOK);
+                let (again, _) = look();
+                let again = again.unwrap_or_default();
+                found.retain(|of| {
+                    of.kind == LeftoverKind::Mount
+                        || again.iter().any(|other| other.path == of.path)
+                });
+            }
+            for of in found {
+                let stat = context.survey.host.stat(&of.path).ok().flatten();
+                let size = match of.kind {
+                    LeftoverKind::Directory
+                    | LeftoverKind::HalfRemoved
+                    | LeftoverKind::Temporary => {
+                        let walked = Walked::directory(&context.survey, &of.path);
+                        walked.map(|walked| walked.total).ok()
+                    }
+                    LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount => None,
+                };
+                let modified = stat.and_then(|stat| {
+                    jiff::Timestamp::new(stat.mtime.0, i32::try_from(stat.mtime.1).ok()?).ok()
+                });
+                rows.push(Row {
+                    engine: engine.name(),
+                    kind: of.kind,
+                    path: of.path,
+                    size,
+                    modified: modified.map(|time| time.to_string()),
+                    why: of.why,
+                });
+            }
         }
+        rows.sort_by(|a, b| (a.engine, a.kind, &a.path).cmp(&(b.engine, b.kind, &b.path)));
+        let is_yes = rows.is_empty();
+        context.problems.extend(problems);
+        Ok(Outcome {
+            answer: rows,
+            is_yes,
+        })
     }
-    rows.sort_by(|a, b| (a.engine, a.kind, &a.path).cmp(&(b.engine, b.kind, &b.path)));
-    let is_yes = rows.is_empty();
-    context.problems.extend(problems);
-    Ok(Outcome {
-        report: Report::Orphans(rows),
-        is_yes,
-    })
 }
 
 /// Unions that are mounted in an engine's directories, and whose container is not there.
@@ -112,4 +126,32 @@ fn stale_mounts(context: &Context<'_>, engine: &dyn Engine) -> Vec<Leftover> {
         why: "no container has the layer that is mounted here".to_owned(),
     })
     .collect()
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.path.as_bytes());
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            column("ENGINE", |row: &Row, _, cell| cell.text(row.engine)),
+            column("KIND", |row, _, cell| cell.word(row.kind.word())),
+            column("SIZE", |row, look, cell| {
+                cell.word(&row.size.map(|size| look.size(size)).unwrap_or_default());
+            }),
+            column("CHANGED", |row, _, cell| {
+                cell.text(&row.modified.as_deref().map(time::ago).unwrap_or_default());
+            }),
+            column("WHY", |row, _, cell| cell.text(&row.why)),
+            column("PATH", |row, _, cell| cell.show(&row.path)),
+        ]
+    }
+
+    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        if rows.is_empty() {
+            return writeln!(out, "nothing found");
+        }
+        table::write(&Row::columns(look), rows, look, out)
+    }
 }

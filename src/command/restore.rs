@@ -1,7 +1,8 @@
 //! `restore [TARGET:]PATH`: why the path is hidden, a plan to bring it back, and what was seen
 //! afterwards.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -9,21 +10,111 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use walkdir::WalkDir;
 
-use crate::bytes::{Bytes, shell_quote};
+use crate::bytes::{Bytes, escape, shell_quote};
 use crate::command::which::hidden_by;
-use crate::command::{Context, Outcome, Report, Version};
+use crate::command::{Context, One, Outcome, Verb, Version};
 use crate::dir::{Access, Dir, Kind};
 use crate::engine::namespace::Process;
 use crate::engine::reach::Reach;
 use crate::engine::{MountPoint, MountState, Union, UnionKind};
 use crate::error::{Error, Result, errno_of};
+use crate::render::Look;
 pub use crate::restore::copy::Depth;
 use crate::restore::plan::{Ground, Plan, Step, View};
 use crate::target::{self, Target};
 use crate::union::{Cut, Entry, Follow, Listed, Node, Reading, Resolution, Stack, Why, lookup};
 use crate::whiteout::MarkKind;
 
-pub struct Query<'a> {
+/// Bring a deleted file back
+///
+/// Removes the whiteout that hides the path, or copies the version below; never overwrites
+/// anything, and never writes to a read-only branch.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The path is one of this union, byte for byte
+    #[arg(long = "in", value_name = "TARGET")]
+    within: Option<OsString>,
+    #[arg(value_name = "[TARGET:]PATH")]
+    path: OsString,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How to bring it back (default: unhide where a whiteout of the very name hides it)
+    #[arg(long)]
+    strategy: Option<Strategy>,
+    /// Copy directories whole
+    #[arg(short, long)]
+    recursive: bool,
+    /// Go on although more than the path will reappear
+    #[arg(short, long)]
+    yes: bool,
+    /// Copy the hidden version out to this directory and change nothing in the union
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with_all = ["revert", "strategy"])]
+    to: Option<PathBuf>,
+    /// Put the lower version of a copied-up file back
+    #[arg(long, conflicts_with = "strategy")]
+    revert: bool,
+    /// With --revert: move the changed file to this directory
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, requires = "revert")]
+    save: Option<PathBuf>,
+    /// With --revert: throw the changed file away
+    #[arg(long, requires = "revert", conflicts_with = "save")]
+    discard: bool,
+    /// Permit writing under a --root other than /
+    #[arg(long)]
+    write: bool,
+}
+
+impl Verb for Args {
+    type Answer = One<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<One<Row>>> {
+        run(context, &self.query()?)
+    }
+}
+
+impl Args {
+    /// What was meant.
+    fn query(&self) -> Result<Query<'_>> {
+        let goal = match (&self.to, self.revert, &self.save, self.discard) {
+            (Some(to), ..) => Goal::CopyOut(std::path::absolute(to).unwrap_or_else(|_| to.clone())),
+            (_, true, Some(save), _) => Goal::Revert(Changed::Save(
+                std::path::absolute(save).unwrap_or_else(|_| save.clone()),
+            )),
+            (_, true, None, true) => Goal::Revert(Changed::Discard),
+            (_, true, None, false) => {
+                return Err(Error::Usage(
+                    "--revert replaces the changed file: say --save DIR to keep it, or --discard"
+                        .into(),
+                ));
+            }
+            _ => Goal::Undelete(self.strategy),
+        };
+        Ok(Query {
+            within: self.within.as_deref().map(OsStr::as_bytes),
+            path: self.path.as_bytes(),
+            goal,
+            apply: if self.dry_run {
+                Apply::OnlyPlan
+            } else {
+                Apply::Now
+            },
+            depth: if self.recursive {
+                Depth::Whole
+            } else {
+                Depth::OneEntry
+            },
+            consent: if self.yes {
+                Consent::Given
+            } else {
+                Consent::NotGiven
+            },
+            may_write_copy: self.write,
+        })
+    }
+}
+
+struct Query<'a> {
     pub within: Option<&'a [u8]>,
     pub path: &'a [u8],
     pub goal: Goal,
@@ -43,9 +134,11 @@ pub enum Goal {
     Revert(Changed),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Strategy {
+    /// Remove the mark that hides it
     Unhide,
+    /// Copy the version below into the writable branch
     Copy,
 }
 
@@ -93,7 +186,7 @@ pub struct Row {
     pub undo: Vec<String>,
 }
 
-pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
+fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>> {
     // What is mounted is written to in another way, wherever it is mounted.
     context.survey.look_everywhere();
     let (mut target, path) = choose(context, query)?;
@@ -140,7 +233,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         Err(nothing) => {
             row.nothing = Some(nothing);
             return Ok(Outcome {
-                report: Report::Restore(Box::new(row)),
+                answer: One(Box::new(row)),
                 is_yes: false,
             });
         }
@@ -198,7 +291,7 @@ pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
         row.seen = Some(look_again(context, &target, &row.path, &plan, &ground)?);
     }
     Ok(Outcome {
-        report: Report::Restore(Box::new(row)),
+        answer: One(Box::new(row)),
         is_yes: true,
     })
 }
@@ -272,7 +365,7 @@ fn choose(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Target, Bytes
     if target::is_spelled(name) || !name.contains(&b'/') {
         return Err(Error::Usage(format!(
             "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
-            crate::bytes::escape(name)
+            escape(name)
         )));
     }
     let path = if name.starts_with(b"/") {
@@ -1065,5 +1158,44 @@ fn look_again(
             what: format!("{path} is still not there"),
             hint: "`layerctl which` tells what hides it now".into(),
         }),
+    }
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.path.as_bytes());
+    }
+
+    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        rows.iter().try_for_each(|row| row.write(look, out))
+    }
+}
+
+impl Row {
+    fn write(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let path = format!("{}:{}", escape(self.union.as_bytes()), self.path);
+        let path = look.bold(&path);
+        if let Some(nothing) = &self.nothing {
+            return writeln!(out, "{path}  nothing to restore: {nothing}");
+        }
+        let strategy = self.strategy.unwrap_or_default();
+        let head = if self.applied { "restored" } else { "plan" };
+        writeln!(out, "{path}  {head} ({strategy})")?;
+        for step in &self.steps {
+            writeln!(out, "  {}", step.words)?;
+        }
+        for also in self.reappears.iter().take(20) {
+            writeln!(out, "  also reappears: {also}")?;
+        }
+        if self.reappears.len() > 20 {
+            writeln!(out, "  also reappear: {} more", self.reappears.len() - 20)?;
+        }
+        if let Some(seen) = &self.seen {
+            writeln!(out, "seen: {seen}")?;
+        }
+        match self.undo.as_slice() {
+            [] => writeln!(out, "this cannot be taken back"),
+            commands => writeln!(out, "to take it back: {}", commands.join(" && ")),
+        }
     }
 }

@@ -1,24 +1,38 @@
 //! `which [TARGET:]PATH...`: the layer that provides a path, what it shadows, and why a path
 //! is not there.
 
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::bytes::Bytes;
-use crate::command::{Context, Labelled, Outcome, Report, Version, path_in_union};
+use crate::bytes::{Bytes, escape};
+use crate::command::{Context, Labelled, Outcome, Verb, Version, path_in_union, role_words};
 use crate::dir::Kind;
 use crate::engine::{Role, Union};
 use crate::error::{Error, Result, errno_name};
+use crate::render::column::{Accent, Column, column};
+use crate::render::{Look, table};
 use crate::target;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
 use crate::whiteout::{AUFS_NAME_MAX, MarkKind, OVERLAY_NAME_MAX};
 
-/// What to look for.
-pub struct Query<'a> {
-    /// Every path is of this union.
-    pub within: Option<&'a [u8]>,
-    pub paths: Vec<&'a [u8]>,
-    pub follow: Follow,
+/// Tell which layer provides a path, what it shadows, or why it is not there
+///
+/// A PATH without TARGET that lies under a union's mount point means that union; any other
+/// absolute path is asked of every mounted union.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Every argument is a path of this union, byte for byte
+    #[arg(long = "in", value_name = "TARGET")]
+    within: Option<OsString>,
+    /// Do not follow a symbolic link at the end of the path
+    #[arg(long)]
+    no_follow: bool,
+    #[arg(required = true, value_name = "[TARGET:]PATH")]
+    paths: Vec<OsString>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -102,58 +116,52 @@ pub struct Verdict {
     pub says: Says,
 }
 
-pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
-    let mut rows = Vec::new();
-    let within = match query.within {
-        Some(name) => {
-            let target = context.find(name)?;
-            let stack = context.open(&target);
-            Some((target, stack))
-        }
-        None => None,
-    };
-    for typed in &query.paths {
-        if let Some((target, stack)) = &within {
-            ask(
-                context,
-                &target.union,
-                stack,
-                typed,
-                &target.path(&path_in_union(typed)),
-                query.follow,
-                None,
-                &mut rows,
-            );
-            continue;
-        }
-        let (named, path) = target::split(typed);
-        let (targets, path): (Vec<Labelled>, Bytes) = match path {
-            Some(path) => {
-                let target = context.find(named)?;
-                let path = target.path(&path_in_union(path));
-                (vec![(None, target)], path)
-            }
-            None => everywhere(context, typed)?,
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        let mut asking = Asking {
+            follow: if self.no_follow {
+                Follow::NotLast
+            } else {
+                Follow::All
+            },
+            rows: Vec::new(),
         };
-        for (label, target) in targets {
+        let paths = self.paths.iter().map(|path| path.as_bytes());
+        if let Some(name) = &self.within {
+            let target = context.find(name.as_bytes())?;
             let stack = context.open(&target);
-            ask(
-                context,
-                &target.union,
-                &stack,
-                typed,
-                &path,
-                query.follow,
-                label,
-                &mut rows,
-            );
+            for typed in paths {
+                let path = target.path(&path_in_union(typed));
+                asking.ask(context, &target.union, &stack, typed, &path, None);
+            }
+        } else {
+            for typed in paths {
+                let (targets, path) = targets(context, typed)?;
+                for (label, target) in targets {
+                    let stack = context.open(&target);
+                    asking.ask(context, &target.union, &stack, typed, &path, label);
+                }
+            }
         }
+        let rows = asking.rows;
+        Ok(Outcome {
+            is_yes: !rows.is_empty() && is_answered(&rows),
+            answer: rows,
+        })
     }
-    let is_yes = !rows.is_empty() && is_answered(&rows);
-    Ok(Outcome {
-        report: Report::Which(rows),
-        is_yes,
-    })
+}
+
+/// The unions that an argument is asked of, and the path in them.
+fn targets(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>, Bytes)> {
+    let (named, path) = target::split(typed);
+    let Some(path) = path else {
+        return everywhere(context, typed);
+    };
+    let target = context.find(named)?;
+    let path = target.path(&path_in_union(path));
+    Ok((vec![(None, target)], path))
 }
 
 /// A path that was asked of several unions is there if one of them has it.
@@ -169,7 +177,7 @@ fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>,
     if branch_or_name(typed) {
         return Err(Error::Usage(format!(
             "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
-            crate::bytes::escape(typed)
+            escape(typed)
         )));
     }
     if !typed.starts_with(b"/")
@@ -179,9 +187,9 @@ fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>,
         let (target, path) = (&typed[..at], &typed[at + 1..]);
         return Err(Error::Usage(format!(
             "{}: write {}:/{}",
-            crate::bytes::escape(typed),
-            crate::bytes::escape(target),
-            crate::bytes::escape(path)
+            escape(typed),
+            escape(target),
+            escape(path)
         )));
     }
     let path = if typed.starts_with(b"/") {
@@ -204,21 +212,28 @@ fn branch_or_name(typed: &[u8]) -> bool {
     target::is_spelled(typed) || !typed.contains(&b'/')
 }
 
-#[allow(clippy::too_many_arguments)]
-fn ask(
-    context: &mut Context<'_>,
-    union: &Union,
-    stack: &Stack,
-    typed: &[u8],
-    path: &Bytes,
+/// The answers so far, and how links are taken.
+struct Asking {
     follow: Follow,
-    label: Option<Bytes>,
-    rows: &mut Vec<Row>,
-) {
-    let resolution = lookup(&stack.whole(Reading::Nothing), path.as_bytes(), follow);
-    match resolution {
-        Ok(resolution) => rows.push(row(context, union, stack, typed, resolution, label)),
-        Err(error) => context.problems.push(error),
+    rows: Vec<Row>,
+}
+
+impl Asking {
+    fn ask(
+        &mut self,
+        context: &mut Context<'_>,
+        union: &Union,
+        stack: &Stack,
+        typed: &[u8],
+        path: &Bytes,
+        label: Option<Bytes>,
+    ) {
+        match lookup(&stack.whole(Reading::Nothing), path.as_bytes(), self.follow) {
+            Ok(found) => self
+                .rows
+                .push(row(context, union, stack, typed, found, label)),
+            Err(error) => context.problems.push(error),
+        }
     }
 }
 
@@ -433,5 +448,174 @@ fn words(why: Why, resolution: &Resolution<'_>) -> String {
             };
             format!("{at} is not a directory")
         }
+    }
+}
+
+impl crate::command::Row for Row {
+    /// The file that provides it.
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        let provider = self.branch.and_then(|branch| self.branches.get(branch));
+        if let Some(BranchNote { directory, .. }) = provider {
+            give(directory.join_path(&self.path).as_bytes());
+        }
+    }
+
+    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        for (index, row) in rows.iter().enumerate() {
+            if index > 0 {
+                writeln!(out)?;
+            }
+            row.write_verdict(look, out)?;
+            row.write_trail(look, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Row {
+    fn write_verdict(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(union) = &self.union {
+            write!(out, "{}:", escape(union.as_bytes()))?;
+        }
+        for link in &self.links {
+            write!(out, "{} -> {}\n  ", link.path, link.target)?;
+        }
+        let (verdict, reason) = self.verdict(look);
+        writeln!(out, "{}  {verdict}", look.bold(&self.path.to_string()))?;
+        if let Some(reason) = reason {
+            writeln!(out, "  {reason}")?;
+        }
+        if self.uncertain {
+            writeln!(
+                out,
+                "  but a branch was not read that may say something else"
+            )?;
+        }
+        if let Some(instruction) = &self.instruction {
+            writeln!(out, "  made by {}", look.clip(instruction, 70))?;
+        }
+        Ok(())
+    }
+
+    /// What is there, or that nothing is; and what decides it.
+    fn verdict(&self, look: Look) -> (String, Option<String>) {
+        let why = || self.why.clone();
+        match (self.state, self.branch, &self.hidden_by) {
+            (State::Present, Some(branch), _) => {
+                let kind = self.kind.map(Kind::word).unwrap_or_default();
+                let from = self.branch_words(branch, look);
+                (format!("{kind} from {from}"), None)
+            }
+            (State::Deleted, _, Some(cut)) => {
+                let verdict = if self.versions.is_empty() {
+                    "deleted, and nothing is left below"
+                } else {
+                    "deleted"
+                };
+                let kind = match cut.kind {
+                    MarkKind::Whiteout => "whiteout",
+                    MarkKind::Opaque => "opaque mark",
+                };
+                let of = self.branch_words(cut.branch, look);
+                let reason = format!("by the {kind} {} of {of}", cut.mark);
+                (verdict.to_owned(), Some(reason))
+            }
+            (State::Missing, _, _) => {
+                let why = why().unwrap_or_else(|| "no branch has it".into());
+                (format!("not there: {why}"), None)
+            }
+            _ => {
+                let (error, why) = (self.error.unwrap_or("EIO"), why().unwrap_or_default());
+                (format!("broken ({error}): {why}"), None)
+            }
+        }
+    }
+
+    /// A branch as a sentence has it.
+    fn branch_words(&self, branch: usize, look: Look) -> String {
+        match self.branches.get(branch) {
+            Some(note) if note.role != Role::Plain => format!("branch {branch}, {}", note.role),
+            Some(note) => format!("branch {branch}, {}", look.directory(&note.directory)),
+            None => format!("branch {branch}"),
+        }
+    }
+
+    /// What the branches say; those that say nothing are asked for.
+    fn write_trail(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let shown = self.trail.iter();
+        let shown = shown.filter(|verdict| look.verbose || verdict.says != Says::Nothing);
+        let lines: Vec<Line<'_>> = shown
+            .map(|verdict| Line {
+                verdict,
+                version: {
+                    let mut versions = self.versions.iter();
+                    versions.find(|version| version.branch == verdict.branch)
+                },
+                note: self.branches.get(verdict.branch),
+            })
+            .collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        table::write(&Line::columns(), &lines, look, out)
+    }
+}
+
+/// What a branch says, with the version that it has.
+struct Line<'r> {
+    verdict: &'r Verdict,
+    version: Option<&'r Version>,
+    note: Option<&'r BranchNote>,
+}
+
+impl<'r> Line<'r> {
+    fn columns() -> Vec<Column<Line<'r>>> {
+        vec![
+            column("#", |line: &Line<'_>, _, cell| {
+                cell.show(line.verdict.branch)
+            }),
+            column("SAYS", |line, _, cell| {
+                let says = line.verdict.says;
+                cell.word(says_words(says));
+                match says {
+                    Says::Provides | Says::ProvidesOpaque => cell.accent(Accent::Good),
+                    Says::Whiteout | Says::Invalid | Says::Unread => cell.accent(Accent::Bad),
+                    _ => {}
+                }
+            }),
+            column("LAYER", |line, _, cell| {
+                let role = line.note.map(|note| role_words(&note.role.to_string()));
+                cell.text(&role.unwrap_or_default());
+            }),
+            column("TYPE", |line, _, cell| {
+                let kind = line.version.map(|version| version.kind.word());
+                cell.word(kind.unwrap_or_default());
+            }),
+            column("SIZE", |line, look, cell| {
+                let size = line.version.map(|version| version.size_words(look));
+                cell.word(&size.unwrap_or_default());
+            }),
+            column("DIRECTORY", |line, look, cell| {
+                let directory = line.note.map(|note| look.directory(&note.directory));
+                cell.word(&directory.unwrap_or_default());
+            }),
+        ]
+    }
+}
+
+fn says_words(says: Says) -> &'static str {
+    match says {
+        Says::ProvidesData => "provides the content",
+        Says::Provides => "provides",
+        Says::ProvidesOpaque => "provides, opaque",
+        Says::Merges => "merges",
+        Says::MergesOpaque => "merges, opaque",
+        Says::Whiteout => "whiteout",
+        Says::Invalid => "bad mark",
+        Says::Skipped => "skipped",
+        Says::Shadowed => "shadowed",
+        Says::Hidden => "hidden",
+        Says::Nothing => "-",
+        Says::Unread => "not read",
     }
 }

@@ -1,40 +1,40 @@
 //! `whiteouts [TARGET]`: every mark, where it is and what it hides.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Batch, Context, Outcome, Report, Shape, Stream, Version, subjects};
+use crate::command::{
+    Batch, Context, Labelled, Outcome, Shape, Stream, Verb, Version, subjects, union_column,
+};
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
+use crate::render::Look;
+use crate::render::column::{Column, column};
 use crate::target::Target;
 use crate::union::{Entry, Node, Stack};
 use crate::walk::{Above, Found, InBranch, Rest, Rows, walk_all};
 use crate::whiteout::{Mark, MarkKind};
 
-pub struct Query<'a> {
-    pub target: Option<&'a [u8]>,
-    pub layers: Layers,
-    /// Only paths that match.
-    pub glob: Option<Glob>,
-    pub only: Only,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layers {
-    Writable,
-    All,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Only {
-    Everything,
-    /// What hides something that would come back.
-    Recoverable,
+/// List whiteouts and opaque marks, and what they hide
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    target: Option<OsString>,
+    /// Only paths that match (names, if it has no slash); ** crosses slashes
+    #[arg(long, value_name = "PATTERN")]
+    glob: Option<OsString>,
+    /// Look at read-only branches, too
+    #[arg(long)]
+    all_layers: bool,
+    /// Only marks that hide something
+    #[arg(long)]
+    recoverable: bool,
 }
 
 /// A pattern over paths: against the whole path if it holds a slash, where `*` stops at a slash
@@ -108,37 +108,26 @@ pub struct Row {
     pub unknown: bool,
 }
 
-pub fn run(context: &mut Context<'_>, query: Query<'_>) -> Result<Outcome> {
-    let asked: Vec<(Option<Bytes>, Target, Vec<usize>)> = match query.layers {
-        Layers::Writable => subjects(context, query.target)?
+impl Verb for Args {
+    type Answer = Stream<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {
+        let glob = self.glob.as_ref();
+        let glob = glob.map(|glob| Glob::new(glob.as_bytes())).transpose()?;
+        let subjects: Vec<Subject> = asked(context, &self)?
             .into_iter()
-            .map(|(label, target, branch)| (label, target, vec![branch]))
-            .collect(),
-        Layers::All => context
-            .targets(query.target)?
-            .into_iter()
-            .map(|(label, target)| {
-                let branches = (0..target.union.branches.len()).collect();
-                (label, target, branches)
+            .map(|((label, target), branches)| Subject {
+                stack: context.open(&target),
+                label,
+                target,
+                branches,
             })
-            .collect(),
-    };
-    let subjects: Vec<Subject> = asked
-        .into_iter()
-        .map(|(label, target, branches)| Subject {
-            stack: context.open(&target),
-            label,
-            target,
-            branches,
-        })
-        .collect();
-    let (glob, only) = (query.glob, query.only);
-    Outcome::yes(Report::Whiteouts(Stream {
-        shape: Shape::Columns,
-        find: Box::new(move |how, give| {
+            .collect();
+        let only_recoverable = self.recoverable;
+        Outcome::yes(Stream::new(Shape::Columns, move |how, give| {
             let is_wanted = |row: &Row| {
                 glob.as_ref().is_none_or(|glob| glob.matches(&row.path))
-                    && (only == Only::Everything || row.hides.is_some())
+                    && (!only_recoverable || row.hides.is_some())
             };
             let branches = subjects.iter().flat_map(|subject| {
                 let branches = subject.branches.iter();
@@ -156,8 +145,24 @@ pub fn run(context: &mut Context<'_>, query: Query<'_>) -> Result<Outcome> {
                 };
                 marks(&subject.stack, branch, how.threads, &row, &mut *give)
             });
-        }),
-    }))
+        }))
+    }
+}
+
+/// The unions, and the branches of each in which marks are looked for.
+fn asked(context: &mut Context<'_>, typed: &Args) -> Result<Vec<(Labelled, Vec<usize>)>> {
+    let target = typed.target.as_deref();
+    if typed.all_layers {
+        let targets = context.targets(target)?.into_iter();
+        let all = targets.map(|of| {
+            let branches = (0..of.1.union.branches.len()).collect();
+            (of, branches)
+        });
+        return Ok(all.collect());
+    }
+    let subjects = subjects(context, target)?.into_iter();
+    let one = subjects.map(|(label, target, branch)| ((label, target), vec![branch]));
+    Ok(one.collect())
 }
 
 /// A union, and the branches whose marks are asked for.
@@ -373,5 +378,39 @@ impl<'s> Directory<'s> {
             }
         };
         row(mark, found.rows());
+    }
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.path.as_bytes());
+    }
+
+    fn union(&self) -> Option<&Bytes> {
+        self.union.as_ref()
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            union_column(),
+            column("BRANCH", |row: &Row, _, cell| cell.show(row.branch)),
+            column("KIND", |row, _, cell| cell.word(row.kind.word())),
+            column("HIDES", |row, _, cell| {
+                cell.word(match &row.hides {
+                    Some(version) => version.kind.word(),
+                    None if row.unknown => "not known",
+                    None => "nothing (stale)",
+                });
+            }),
+            column("SIZE", |row, look, cell| {
+                let size = row.hides.as_ref().map(|version| version.size_words(look));
+                cell.word(&size.unwrap_or_default());
+            }),
+            column("FROM", |row, look, cell| {
+                let layer = row.hides.as_ref().map(|version| version.layer_words(look));
+                cell.text(&layer.unwrap_or_default());
+            }),
+            column("PATH", |row, _, cell| cell.show(&row.path)),
+        ]
     }
 }

@@ -2,24 +2,29 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
-use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Report};
+use crate::bytes::{Bytes, escape};
+use crate::command::{Context, Outcome, Verb};
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::engine::{Engine, OwnerKind, Union};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
+use crate::render::Look;
 use crate::target;
 use crate::union::{Entry, Follow, Reading, lookup};
 
-/// What is asked for.
-pub struct Query<'a> {
-    /// Each is a path of the host, a name, or a beginning of one.
-    pub things: Vec<&'a [u8]>,
-    /// Lines with a path in each, as `du` prints them.
-    pub lines: Option<Vec<u8>>,
+/// Tell whose a directory, a layer, a mount, a device or a process is
+///
+/// With - lines are read from stdin, such as du prints, and each is annotated.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[arg(required = true, value_name = "PATH|HASH")]
+    things: Vec<OsString>,
 }
 
 /// What a thing is.
@@ -235,51 +240,69 @@ impl<'s> Known<'s> {
     }
 }
 
-pub fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome> {
-    context.survey.look_everywhere();
-    let (rows, mut problems) = {
-        let context = &*context;
-        let mut problems = Vec::new();
-        let mut known = Vec::new();
-        for engine in context.survey.engines_here() {
-            match Known::new(engine) {
-                Ok(of) => known.push(of),
-                Err(error) => problems.push(error),
-            }
-        }
-        let mut rows = Vec::new();
-        for thing in &query.things {
-            match who(context, &known, thing, Places::Shown) {
-                Ok(row) => rows.push(row),
-                Err(error) => problems.push(error),
-            }
-        }
-        for line in lines(query.lines.as_deref()) {
-            let Some(thing) = thing_in(line) else {
-                continue;
-            };
-            match who(context, &known, thing, Places::LeftOut) {
-                Ok(row) => rows.push(Row {
-                    line: Some(Bytes::from(line)),
-                    ..row
-                }),
-                Err(error) => problems.push(error),
-            }
-        }
-        (rows, problems)
-    };
-    context.problems.append(&mut problems);
-    let is_yes = rows.iter().all(|row| row.kind != Kind::Unknown);
-    Ok(Outcome {
-        report: Report::Whois(rows),
-        is_yes,
-    })
+impl Verb for Args {
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        let (stdin, things): (Vec<&[u8]>, Vec<&[u8]>) = {
+            let things = self.things.iter().map(|thing| thing.as_bytes());
+            things.partition(|thing| *thing == b"-")
+        };
+        let text = if stdin.is_empty() {
+            Vec::new()
+        } else {
+            read_stdin()?
+        };
+        context.survey.look_everywhere();
+        let (rows, mut problems) = answer(context, &things, &text);
+        context.problems.append(&mut problems);
+        Ok(Outcome {
+            is_yes: rows.iter().all(|row| row.kind != Kind::Unknown),
+            answer: rows,
+        })
+    }
 }
 
-fn lines(text: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
-    let text = text.unwrap_or_default();
-    text.split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty())
+fn read_stdin() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::io("/dev/stdin", errno_of(&error)))?;
+    Ok(bytes)
+}
+
+/// Whose each thing is, and each line's; and what could not be read.
+fn answer(context: &Context<'_>, things: &[&[u8]], text: &[u8]) -> (Vec<Row>, Vec<Error>) {
+    let mut problems = Vec::new();
+    let mut known = Vec::new();
+    for engine in context.survey.engines_here() {
+        match Known::new(engine) {
+            Ok(of) => known.push(of),
+            Err(error) => problems.push(error),
+        }
+    }
+    let mut rows = Vec::new();
+    for thing in things {
+        match who(context, &known, thing, Places::Shown) {
+            Ok(row) => rows.push(row),
+            Err(error) => problems.push(error),
+        }
+    }
+    let lines = text.split(|&byte| byte == b'\n');
+    for line in lines.filter(|line| !line.is_empty()) {
+        let Some(thing) = thing_in(line) else {
+            continue;
+        };
+        match who(context, &known, thing, Places::LeftOut) {
+            Ok(row) => rows.push(Row {
+                line: Some(Bytes::from(line)),
+                ..row
+            }),
+            Err(error) => problems.push(error),
+        }
+    }
+    (rows, problems)
 }
 
 /// The path in a line of `du`, `find` or `df`: from the first slash that begins a word.
@@ -663,6 +686,79 @@ fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row
 
 /// The fewest digits that stand for a longer name.
 const PREFIX_MIN: usize = 4;
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.owner().as_bytes());
+    }
+
+    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
+        rows.iter().try_for_each(|row| match &row.line {
+            Some(line) => row.write_behind(line, look, out),
+            None => row.write(look, out),
+        })
+    }
+}
+
+impl Row {
+    /// A line of another program's is given back with what was asked for behind it.
+    fn write_behind(&self, line: &Bytes, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        // Its tabs are its columns.
+        for part in line.as_bytes().split(|&byte| byte == b'\t') {
+            write!(out, "{}\t", escape(part))?;
+        }
+        writeln!(out, "{}", self.words_of_owner(look))
+    }
+
+    fn write(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let query = look.bold(&escape(self.query.as_bytes()));
+        writeln!(out, "{query}  {}", self.words_of_owner(look))?;
+        if let Some(directory) = &self.directory {
+            writeln!(out, "  in {}", look.directory(directory))?;
+        }
+        if !self.above.is_empty() {
+            let names = self.above.iter().map(|of| escape(of.name.as_bytes()));
+            let names: Vec<_> = names.collect();
+            writeln!(out, "  below {}", names.join(", "))?;
+        }
+        for inside in &self.inside {
+            let (of, state) = (escape(inside.of.as_bytes()), inside.state.word());
+            writeln!(out, "  {of}:{}  {state}", inside.path)?;
+        }
+        Ok(())
+    }
+
+    /// What it is, in one line.
+    fn words_of_owner(&self, look: Look) -> String {
+        let mut words: Vec<String> = Vec::new();
+        words.extend(self.engine.map(str::to_owned));
+        words.push(self.kind.words().to_owned());
+        if let [image, ..] = self.images.as_slice()
+            && self.kind == Kind::Image
+        {
+            words.push(format!("{} of {}", image.number, image.of));
+        }
+        let containers = self.containers.iter();
+        let containers = containers.map(|of| escape(of.name.as_bytes()).into_owned());
+        let mut names: Vec<String> = containers.collect();
+        let tags = self.images.iter().flat_map(|image| &image.tags);
+        let mut tags: Vec<String> = tags
+            .map(|tag| escape(tag.as_bytes()).into_owned())
+            .collect();
+        tags.dedup();
+        if tags.is_empty() {
+            tags.extend(self.images.first().map(|image| look.id(&image.id)));
+        }
+        names.extend(tags);
+        if !names.is_empty() {
+            words.push(format!("of {}", names.join(", ")));
+        }
+        if let Some(why) = &self.why {
+            words.push(format!("({})", escape(why.as_bytes())));
+        }
+        words.join(" ")
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -94,6 +94,20 @@ pub enum LeftoverKind {
     Temporary,
 }
 
+impl LeftoverKind {
+    /// As machine formats have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            LeftoverKind::Directory => "directory",
+            LeftoverKind::HalfRemoved => "half-removed",
+            LeftoverKind::Link => "link",
+            LeftoverKind::Metadata => "metadata",
+            LeftoverKind::Mount => "mount",
+            LeftoverKind::Temporary => "temporary",
+        }
+    }
+}
+
 /// What a part of a store's space is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Space {

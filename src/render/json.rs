@@ -1,4 +1,4 @@
-//! Reports for machines: one document, or one object a line.
+//! Answers for machines: one document, or one object a line.
 
 use std::io::{self, Write};
 
@@ -7,57 +7,25 @@ use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use crate::bytes::needs_escape;
-use crate::command::Report;
 
-/// One document of a report that is whole.
-pub fn document(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    match report {
-        Report::Ls(_) | Report::Whiteouts(_) | Report::Changes(_) => Ok(()),
-        Report::Branches(rows) => pretty(rows, out),
-        Report::Which(rows) => pretty(rows, out),
-        Report::Copyups(rows) => pretty(rows, out),
-        Report::History(rows) => pretty(rows, out),
-        Report::Containers(rows) => pretty(rows, out),
-        Report::Images(rows) => pretty(rows, out),
-        Report::Check(found) => pretty(&found.rows, out),
-        Report::Info(row) => pretty(row, out),
-        Report::Restore(row) => pretty(row, out),
-        Report::Whois(rows) => pretty(rows, out),
-        Report::Orphans(rows) => pretty(rows, out),
-        Report::Du(rows) => pretty(rows, out),
-    }
-}
-
-/// One object a line.
-pub fn lines(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    match report {
-        Report::Ls(_) | Report::Whiteouts(_) | Report::Changes(_) => Ok(()),
-        Report::Branches(rows) => each(rows, out),
-        Report::Which(rows) => each(rows, out),
-        Report::Copyups(rows) => each(rows, out),
-        Report::History(rows) => each(rows, out),
-        Report::Containers(rows) => each(rows, out),
-        Report::Images(rows) => each(rows, out),
-        Report::Check(found) => each(&found.rows, out),
-        Report::Info(row) => each(std::slice::from_ref(&**row), out),
-        Report::Restore(row) => each(std::slice::from_ref(&**row), out),
-        Report::Whois(rows) => each(rows, out),
-        Report::Orphans(rows) => each(rows, out),
-        Report::Du(rows) => each(rows, out),
-    }
-}
-
-pub fn pretty(report: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+/// One document.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn document(
+    answer: &(impl Serialize + ?Sized),
+    out: &mut (impl Write + ?Sized),
+) -> io::Result<()> {
     let formatter = Harmless(PrettyFormatter::new());
-    report.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
+    answer.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
     out.write_all(b"\n")
 }
 
-fn each(rows: &[impl Serialize], out: &mut impl Write) -> io::Result<()> {
-    rows.iter().try_for_each(|row| line(row, out))
-}
-
-pub fn line(row: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+/// One object on a line.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn line(row: &impl Serialize, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
     let formatter = Harmless(CompactFormatter);
     row.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
     out.write_all(b"\n")
@@ -145,7 +113,7 @@ mod tests {
         {
             let text = format!("a{}b\\c", char::from_u32(byte).unwrap());
             let mut out = Vec::new();
-            each(std::slice::from_ref(&text), &mut out).unwrap();
+            line(&text, &mut out).unwrap();
             let line = String::from_utf8(out).unwrap();
             let line = line.strip_suffix('\n').unwrap();
             assert!(

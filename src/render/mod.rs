@@ -1,19 +1,22 @@
-//! How answers look: tables for people, JSON for machines, bare lines for other tools.
+//! How answers look. A verb says what its columns are; here is how columns become a table, rows
+//! become JSON, sizes and times become docker's words, and what a terminal would act on is
+//! escaped.
 
-mod columns;
-mod json;
+pub mod column;
+pub mod grid;
+pub mod json;
 mod size;
-mod stream;
-mod table;
-mod time;
+pub mod table;
+pub mod time;
 
 use std::io::{self, Write};
 
-use crate::bytes::{Bytes, escape};
-use crate::command::{Report, Threads};
-use crate::error::Error;
-use stream::stream;
+use owo_colors::OwoColorize;
 
+use crate::bytes::{Bytes, escape, escape_text};
+use crate::engine::inventory::short;
+
+/// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Table,
@@ -25,7 +28,7 @@ pub enum Format {
     Null,
 }
 
-/// How to show a report.
+/// How to show an answer.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools)] // each is an option of the command line
 pub struct Look {
@@ -38,104 +41,89 @@ pub struct Look {
     pub is_terminal: bool,
 }
 
-/// What was only found while the answer was shown.
-#[derive(Debug, Default)]
-pub struct Ended {
-    /// What could not be read.
-    pub problems: Vec<Error>,
-    /// Something was asked for that is not there.
-    pub is_no: bool,
-}
-
-/// Writes the whole answer. Where rows are found as they are shown, so many threads find them, and
-/// `ended` is told of what else is found.
-///
-/// # Errors
-/// The output cannot be written, a closed pipe among the reasons.
-pub fn render(
-    report: Report,
-    look: Look,
-    threads: Threads,
-    out: &mut impl Write,
-    ended: &mut Ended,
-) -> io::Result<()> {
-    match report {
-        Report::Ls(rows) => return stream(rows, look, threads, out, ended),
-        Report::Whiteouts(rows) => return stream(rows, look, threads, out, ended),
-        Report::Changes(rows) => return stream(rows, look, threads, out, ended),
-        _ => {}
+impl Look {
+    /// A number of bytes.
+    pub fn size(self, bytes: u64) -> String {
+        if self.exact_sizes {
+            bytes.to_string()
+        } else {
+            size::human(bytes)
+        }
     }
-    match look.format {
-        Format::Json => json::document(&report, out)?,
-        Format::Jsonl => json::lines(&report, out)?,
-        Format::Table => table::render(&report, look, out)?,
-        Format::Quiet | Format::Null => {
-            for word in words(&report) {
-                write_word(&word, look, out)?;
+
+    pub fn id(self, id: &str) -> String {
+        if self.no_trunc {
+            id.to_owned()
+        } else {
+            short(id).to_owned()
+        }
+    }
+
+    /// Docker's ellipsis: so many characters, the last one a `…`. The text is escaped.
+    pub fn clip(self, text: &str, max: usize) -> String {
+        let text = escape_text(text);
+        if self.no_trunc || text.chars().count() <= max {
+            return text.into_owned();
+        }
+        text.chars().take(max - 1).chain(['…']).collect()
+    }
+
+    /// A directory, escaped, its long hexadecimal names cut to docker's twelve digits.
+    pub fn directory(self, directory: &Bytes) -> String {
+        let shown = directory.to_string();
+        if self.no_trunc {
+            return shown;
+        }
+        let parts: Vec<String> = shown
+            .split('/')
+            .map(|part| {
+                let hex = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+                match part.get(64..) {
+                    Some(rest) if hex == 64 => format!("{}…{rest}", &part[..12]),
+                    _ => part.to_owned(),
+                }
+            })
+            .collect();
+        parts.join("/")
+    }
+
+    /// A text that is escaped already.
+    pub fn bold(self, text: &str) -> String {
+        if self.colors {
+            text.bold().to_string()
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// A bare word of `--quiet` or `--null`: on a line, or ended by a NUL byte.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    #[inline]
+    pub fn write_word(self, word: &[u8], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+        match self.format {
+            Format::Null => {
+                out.write_all(word)?;
+                out.write_all(b"\0")
+            }
+            Format::Table | Format::Json | Format::Jsonl | Format::Quiet => {
+                self.write_line(word, out)
             }
         }
     }
-    Ok(())
-}
 
-/// A bare word: ended by a NUL byte, or on a line.
-#[inline]
-fn write_word(word: &Bytes, look: Look, out: &mut impl Write) -> io::Result<()> {
-    match look.format {
-        Format::Null => {
-            out.write_all(word.as_bytes())?;
-            out.write_all(b"\0")
+    /// A bare line: escaped for a terminal, raw for everything else.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    #[inline]
+    pub fn write_line(self, line: &[u8], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+        if self.is_terminal {
+            writeln!(out, "{}", escape(line))
+        } else {
+            out.write_all(line)?;
+            out.write_all(b"\n")
         }
-        _ => write_line(word, look, out),
-    }
-}
-
-/// A bare line: escaped for a terminal, raw for everything else.
-#[inline]
-fn write_line(word: &Bytes, look: Look, out: &mut impl Write) -> io::Result<()> {
-    if look.is_terminal {
-        writeln!(out, "{}", escape(word.as_bytes()))
-    } else {
-        out.write_all(word.as_bytes())?;
-        out.write_all(b"\n")
-    }
-}
-
-/// What `--quiet` leaves of a report: ids or paths.
-fn words(report: &Report) -> Vec<Bytes> {
-    match report {
-        Report::Ls(_) | Report::Whiteouts(_) | Report::Changes(_) => Vec::new(),
-        Report::Branches(rows) => rows
-            .iter()
-            .flat_map(|row| row.branches.iter().map(|branch| branch.directory.clone()))
-            .collect(),
-        Report::Which(rows) => rows
-            .iter()
-            .filter_map(|row| {
-                let directory = &row.branches.get(row.branch?)?.directory;
-                Some(directory.join_path(&row.path))
-            })
-            .collect(),
-        Report::Copyups(rows) => rows.iter().map(|row| row.path.clone()).collect(),
-        Report::History(rows) => rows
-            .iter()
-            .filter_map(|row| row.image.clone().or_else(|| row.cache_id.clone()))
-            .map(Bytes::from)
-            .collect(),
-        Report::Containers(rows) => rows.iter().map(|row| Bytes::from(row.id.clone())).collect(),
-        Report::Images(rows) => rows.iter().map(|row| Bytes::from(row.id.clone())).collect(),
-        Report::Check(found) => found.rows.iter().map(|row| row.path.clone()).collect(),
-        Report::Info(row) => row
-            .engines
-            .iter()
-            .map(|engine| engine.root_dir.clone())
-            .collect(),
-        Report::Restore(row) => vec![row.path.clone()],
-        Report::Whois(rows) => rows.iter().map(|row| Bytes::from(row.owner())).collect(),
-        Report::Orphans(rows) => rows.iter().map(|row| row.path.clone()).collect(),
-        Report::Du(rows) => rows
-            .iter()
-            .filter_map(|row| row.id.clone().map(Bytes::from))
-            .collect(),
     }
 }

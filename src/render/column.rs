@@ -1,0 +1,81 @@
+//! What a table is made of, whichever way it is drawn: columns, each with its heading and with how
+//! a row's cell is made.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use super::Look;
+use crate::bytes::escape;
+
+/// A column of a table of `T`s.
+pub struct Column<T: ?Sized> {
+    pub heading: &'static str,
+    /// Left out where no row has anything in it.
+    pub is_optional: bool,
+    /// Makes a row's cell.
+    pub cell: fn(&T, Look, &mut Cell<'_>),
+}
+
+/// A column that is always there.
+pub fn column<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>)) -> Column<T> {
+    Column {
+        heading,
+        is_optional: false,
+        cell,
+    }
+}
+
+/// A column that is left out where no row has anything in it.
+pub fn optional<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>)) -> Column<T> {
+    Column {
+        is_optional: true,
+        ..column(heading, cell)
+    }
+}
+
+/// What a cell says beside its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accent {
+    Good,
+    Bad,
+}
+
+/// The text of one cell while it is written.
+pub struct Cell<'t> {
+    text: &'t mut Vec<u8>,
+    accent: Option<Accent>,
+}
+
+impl Cell<'_> {
+    /// A cell that is written at the end of a text.
+    pub fn at_end(text: &mut Vec<u8>) -> Cell<'_> {
+        Cell { text, accent: None }
+    }
+
+    /// A word of ours, or one that is escaped already.
+    #[inline]
+    pub fn word(&mut self, word: &str) {
+        self.text.extend_from_slice(word.as_bytes());
+    }
+
+    /// What somebody else has written: escaped.
+    pub fn text(&mut self, text: &str) {
+        self.word(&escape(text.as_bytes()));
+    }
+
+    /// What escapes itself, such as a path, or needs no escape, such as a number.
+    #[inline]
+    pub fn show(&mut self, what: impl Display) {
+        // Memory takes whatever is written to it.
+        let _ = write!(self.text, "{what}");
+    }
+
+    pub fn accent(&mut self, accent: Accent) {
+        self.accent = Some(accent);
+    }
+
+    /// What was said beside the words.
+    pub fn accented(&self) -> Option<Accent> {
+        self.accent
+    }
+}
