@@ -210,126 +210,158 @@ fn in_directory<'s>(
     let Some(listing) = node.listing(branch)? else {
         return Ok(());
     };
-    let node = Arc::new(node);
-    for (name, kind) in listing.iter() {
-        if let Err(error) = entry(&node, &listing, (name, kind), is_root, branch, found) {
+    let directory = Directory {
+        node: Arc::new(node),
+        listing,
+        is_root,
+        branch,
+    };
+    for (name, kind) in directory.listing.iter() {
+        if let Err(error) = directory.entry(name, kind, found) {
             found.rows().push(Err(error));
         }
     }
     Ok(())
 }
 
-/// One entry of a branch's directory.
-fn entry<'s>(
-    node: &Arc<Node<'s>>,
-    listing: &Names,
-    (name, kind): (&[u8], Kind),
+/// A branch's directory that is examined.
+struct Directory<'s> {
+    node: Arc<Node<'s>>,
+    listing: Arc<Names>,
     is_root: bool,
     branch: usize,
-    found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
-) -> Result<()> {
-    let permission = &node.stack().branches[branch].permission;
-    let grammar = node.stack().branches[branch].grammar;
-    let mut report = |finding, path: Bytes, means: String| {
-        found.rows().push(Ok(Row {
+}
+
+/// What is wrong with an entry, the path that it is about, and what it means.
+type Wrong = (Finding, Bytes, String);
+
+/// What stands in a tree after a restore that was killed.
+const INTERRUPTED: &str = "a restore was interrupted; what it was making can be removed";
+
+impl<'s> Directory<'s> {
+    fn grammar(&self) -> Grammar {
+        self.node.stack().branches[self.branch].grammar
+    }
+
+    fn row(&self, name: &[u8], (finding, path, means): Wrong) -> Row {
+        Row {
             union: None,
             finding,
-            branch,
+            branch: self.branch,
             path,
-            entry: node.path_of(name),
+            entry: self.node.path_of(name),
             means,
-        }));
-    };
-    match node.mark(branch, name)? {
-        Some(mark) if !grammar.honours_marks() => {
-            let path = match mark {
-                Mark::Whiteout(hidden) => node.path_of(hidden),
-                Mark::Opaque => node.path(),
-            };
-            report(
-                Finding::NoEffect,
-                path,
-                format!("marks do not count in a {permission} branch"),
-            );
         }
-        Some(Mark::Opaque) if is_root => report(
-            Finding::NoEffect,
-            node.path(),
-            "an opaque mark in a branch's root is ignored".into(),
-        ),
-        Some(_) if kind != Kind::File && grammar == Grammar::Aufs => {
-            let (path, what) = match grammar.mark(name) {
-                Some(Mark::Whiteout(hidden)) => (node.path_of(hidden), "the name answers EIO"),
-                _ => (node.path(), "the directory answers EIO"),
-            };
-            report(
-                Finding::BadMark,
-                path,
-                format!("the mark is a {}, not a regular file: {what}", kind.word()),
-            );
+    }
+
+    fn entry(
+        &self,
+        name: &[u8],
+        kind: Kind,
+        found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
+    ) -> Result<()> {
+        let wrong = match self.node.mark(self.branch, name)? {
+            Some(mark) => self.of_mark(mark, name, kind)?,
+            None => self.of_name(name, kind, found)?,
+        };
+        found
+            .rows()
+            .extend(wrong.map(|wrong| Ok(self.row(name, wrong))));
+        Ok(())
+    }
+
+    /// What is wrong with a mark.
+    fn of_mark(&self, mark: Mark<'_>, name: &[u8], kind: Kind) -> Result<Option<Wrong>> {
+        let (node, grammar) = (&self.node, self.grammar());
+        let marked = match mark {
+            Mark::Whiteout(hidden) => node.path_of(hidden),
+            Mark::Opaque => node.path(),
+        };
+        if !grammar.honours_marks() {
+            let permission = &node.stack().branches[self.branch].permission;
+            let means = format!("marks do not count in a {permission} branch");
+            return Ok(Some((Finding::NoEffect, marked, means)));
         }
-        Some(Mark::Whiteout(hidden)) => {
-            let path = node.path_of(hidden);
-            if hidden != name && listing.kind(hidden).is_some() {
+        if mark == Mark::Opaque && self.is_root {
+            let means = "an opaque mark in a branch's root is ignored".to_owned();
+            return Ok(Some((Finding::NoEffect, marked, means)));
+        }
+        if kind != Kind::File && grammar == Grammar::Aufs {
+            let what = match mark {
+                Mark::Whiteout(_) => "the name answers EIO",
+                Mark::Opaque => "the directory answers EIO",
+            };
+            let means = format!("the mark is a {}, not a regular file: {what}", kind.word());
+            return Ok(Some((Finding::BadMark, marked, means)));
+        }
+        match mark {
+            Mark::Whiteout(hidden) if hidden != name && self.listing.kind(hidden).is_some() => {
                 let answer = match node.child(hidden)? {
                     Entry::Broken { .. } => "the name answers EIO",
                     _ => "the whiteout wins",
                 };
-                report(
-                    Finding::BesideWhiteout,
-                    path,
-                    format!("the branch has both the name and its whiteout: {answer}"),
-                );
-            } else {
-                let without = node.child_without_mark(hidden, branch, MarkKind::Whiteout)?;
+                let means = format!("the branch has both the name and its whiteout: {answer}");
+                Ok(Some((Finding::BesideWhiteout, marked, means)))
+            }
+            Mark::Whiteout(hidden) => {
+                let without = node.child_without_mark(hidden, self.branch, MarkKind::Whiteout)?;
                 // Of what was not read nobody knows whether it has the name.
-                if without.provider().is_none() && !node.stack().lost_below(branch) {
-                    report(
-                        Finding::StaleWhiteout,
-                        path,
-                        "nothing would show without it".into(),
-                    );
-                }
+                let is_stale =
+                    without.provider().is_none() && !node.stack().lost_below(self.branch);
+                let means = || "nothing would show without it".to_owned();
+                Ok(is_stale.then(|| (Finding::StaleWhiteout, marked, means())))
             }
-        }
-        Some(Mark::Opaque) => {
-            let names = coming_back(node, branch)?;
-            if !names.is_empty() {
-                report(Finding::ComesBack, node.path(), comes_back_words(&names));
-            }
-        }
-        None if name.starts_with(STAGING) && name[STAGING.len()..].starts_with(b"layerctl-") => {
-            let means = "a restore was interrupted; what it was making can be removed".to_owned();
-            report(Finding::Leftover, node.path_of(name), means);
-        }
-        None if grammar.hides_entry(name) => {}
-        None if name.starts_with(b".layerctl-") => {
-            let means = "a restore was interrupted; what it was making can be removed".to_owned();
-            report(Finding::Leftover, node.path_of(name), means);
-        }
-        None => {
-            if kind == Kind::File
-                && node.stack().overlay_rules().is_some()
-                && let Entry::Broken { why, .. } = node.child(name)?
-            {
-                let refused = refused_by(node, name, why, branch);
-                found.rows().extend(refused.map(Ok));
-                return Ok(());
-            }
-            if matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored) && name.len() > AUFS_NAME_MAX
-            {
-                let means = format!(
-                    "{} bytes; the union lists it and answers ENAMETOOLONG",
-                    name.len()
-                );
-                report(Finding::NameTooLong, node.path_of(name), means);
-            }
-            if kind == Kind::Directory {
-                found.place(InBranch::Name(Arc::clone(node), name.to_vec()));
+            Mark::Opaque => {
+                let names = coming_back(node, self.branch)?;
+                let comes_back = || (Finding::ComesBack, marked, comes_back_words(&names));
+                Ok((!names.is_empty()).then(comes_back))
             }
         }
     }
-    Ok(())
+
+    /// What is wrong with a name that is no mark.
+    fn of_name(
+        &self,
+        name: &[u8],
+        kind: Kind,
+        found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
+    ) -> Result<Option<Wrong>> {
+        let (node, grammar) = (&self.node, self.grammar());
+        let staged = name.strip_prefix(STAGING);
+        if staged.is_some_and(|rest| rest.starts_with(b"layerctl-")) {
+            let means = INTERRUPTED.to_owned();
+            return Ok(Some((Finding::Leftover, node.path_of(name), means)));
+        }
+        if grammar.hides_entry(name) {
+            return Ok(None);
+        }
+        if name.starts_with(b".layerctl-") {
+            let means = INTERRUPTED.to_owned();
+            return Ok(Some((Finding::Leftover, node.path_of(name), means)));
+        }
+        if kind == Kind::File
+            && node.stack().overlay_rules().is_some()
+            && let Entry::Broken { why, .. } = node.child(name)?
+        {
+            let refused = refused_by(node, name, why, self.branch);
+            found.rows().extend(refused.map(Ok));
+            return Ok(None);
+        }
+        let is_too_long =
+            matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored) && name.len() > AUFS_NAME_MAX;
+        if is_too_long {
+            let means = format!(
+                "{} bytes; the union lists it and answers ENAMETOOLONG",
+                name.len()
+            );
+            let wrong = (Finding::NameTooLong, node.path_of(name), means);
+            found.rows().push(Ok(self.row(name, wrong)));
+        }
+        if kind == Kind::Directory {
+            found.place(InBranch::Name(Arc::clone(node), name.to_vec()));
+        }
+        Ok(None)
+    }
 }
 
 /// What an opaque directory shows of lower branches after all, because a lower opaque directory

@@ -200,16 +200,23 @@ impl Store<'_> {
 
     /// Everything, so that the sizes add up.
     fn rows(&self) -> Vec<Row> {
-        let mut rows = Vec::new();
         let mut counted: HashSet<Space> = HashSet::new();
+        let mut rows = self.rows_of_containers(&mut counted);
+        rows.extend(self.rows_of_images(&mut counted));
+        rows.extend(self.rows_of_rest(counted));
+        rows
+    }
+
+    /// A container's own layers, and what is kept beside them.
+    fn rows_of_containers(&self, counted: &mut HashSet<Space>) -> Vec<Row> {
         let mut files: HashMap<&str, u64> = HashMap::new();
         for (space, size) in &self.walked.spaces {
             if let Space::Container(id) = space {
                 *files.entry(id).or_default() += size;
             }
         }
-        let containers = self.engine.containers();
-        for container in &containers {
+        let mut rows = Vec::new();
+        for container in &self.engine.containers() {
             let own = self.uses.iter().filter(|of| {
                 matches!(of.kind, UseKind::Container | UseKind::Init)
                     && of.containers.iter().any(|user| user.id == container.id)
@@ -232,13 +239,19 @@ impl Store<'_> {
                 ..self.row(Kind::Container, size + files)
             });
         }
-        // An image that another was built on is a step of that.
+        rows
+    }
+
+    /// The layers that each image has alone, and in one row those that several have.
+    fn rows_of_images(&self, counted: &mut HashSet<Space>) -> Vec<Row> {
         let images = self.engine.images();
+        // An image that another was built on is a step of that.
         let steps: HashSet<&String> = images
             .iter()
             .filter_map(|image| image.parent.as_ref())
             .collect();
         let is_step = |id: &String, tags: &[String]| tags.is_empty() && steps.contains(id);
+        // Bytes that are an image's own, and that it shares.
         let mut of_image: HashMap<String, (u64, u64)> = HashMap::new();
         let mut shared = 0;
         for of in self.uses.iter().filter(|of| of.kind == UseKind::Image) {
@@ -250,17 +263,16 @@ impl Store<'_> {
                 .filter(|user| !is_step(&user.id, &user.tags))
                 .map(|user| &user.id)
                 .collect();
-            if users.len() == 1 {
-                for id in &users {
-                    of_image.entry((*id).clone()).or_default().0 += size;
-                }
-            } else {
+            let is_own = users.len() == 1;
+            if !is_own {
                 shared += size;
-                for id in &users {
-                    of_image.entry((*id).clone()).or_default().1 += size;
-                }
+            }
+            for id in users {
+                let (own, of_several) = of_image.entry(id.clone()).or_default();
+                *(if is_own { own } else { of_several }) += size;
             }
         }
+        let mut rows = Vec::new();
         let mut seen = HashSet::new();
         for image in &images {
             if is_step(&image.id, &image.names.tags) || !seen.insert(&image.id) {
@@ -275,6 +287,11 @@ impl Store<'_> {
             });
         }
         rows.push(self.row(Kind::Shared, shared));
+        rows
+    }
+
+    /// What is neither a container's nor an image's, and the sum of all.
+    fn rows_of_rest(&self, mut counted: HashSet<Space>) -> Vec<Row> {
         let (mut unused, mut cache) = (0, 0);
         for of in &self.uses {
             let space = self.space(of);
@@ -296,17 +313,16 @@ impl Store<'_> {
                 Space::Layer { .. } | Space::Container(_) | Space::Other => other += size,
             }
         }
-        for (kind, size) in [
+        let sums = [
             (Kind::Unused, unused),
             (Kind::BuildCache, cache),
             (Kind::Volumes, volumes),
             (Kind::Records, records),
             (Kind::Other, other),
             (Kind::Total, self.walked.total),
-        ] {
-            rows.push(self.row(kind, size));
-        }
-        rows
+        ];
+        let rows = sums.into_iter().map(|(kind, size)| self.row(kind, size));
+        rows.collect()
     }
 
     /// The layers of one container or image, topmost first.

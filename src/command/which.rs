@@ -255,28 +255,7 @@ fn row(
         .map(|(branch, stat)| Version::new(union, *branch, stat))
         .collect();
     let hidden_by = hidden_by(&resolution, &versions);
-    let (state, error, why) = match &resolution.entry {
-        Entry::Dir(_) | Entry::Leaf { .. } => (State::Present, None, None),
-        Entry::Broken { errno, why } => {
-            let state = match *errno {
-                Errno::NOTDIR => State::Missing,
-                _ => State::Broken,
-            };
-            (
-                state,
-                Some(errno_name(*errno)),
-                Some(words(*why, &resolution)),
-            )
-        }
-        Entry::Missing | Entry::Deleted { .. } => match &hidden_by {
-            Some(_) => (State::Deleted, Some("ENOENT"), None),
-            None => (
-                State::Missing,
-                Some("ENOENT"),
-                deleted_ancestor(&resolution),
-            ),
-        },
-    };
+    let (state, error, why) = state(&resolution, hidden_by.as_ref());
     let branch = resolution.entry.provider();
     let decided_by = branch.or(hidden_by.as_ref().map(|cut| cut.branch));
     let instruction =
@@ -325,6 +304,28 @@ fn row(
             .collect(),
         links: resolution.links,
         path,
+    }
+}
+
+/// What the union answers: the state, the errno's name, and why.
+fn state(
+    resolution: &Resolution<'_>,
+    hidden_by: Option<&Cut>,
+) -> (State, Option<&'static str>, Option<String>) {
+    match &resolution.entry {
+        Entry::Dir(_) | Entry::Leaf { .. } => (State::Present, None, None),
+        Entry::Broken { errno, why } => {
+            let state = match *errno {
+                Errno::NOTDIR => State::Missing,
+                _ => State::Broken,
+            };
+            let why = words(*why, resolution);
+            (state, Some(errno_name(*errno)), Some(why))
+        }
+        Entry::Missing | Entry::Deleted { .. } => match hidden_by {
+            Some(_) => (State::Deleted, Some("ENOENT"), None),
+            None => (State::Missing, Some("ENOENT"), deleted_ancestor(resolution)),
+        },
     }
 }
 

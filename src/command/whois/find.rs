@@ -1,0 +1,440 @@
+//! How a thing is found: a path, a device, a hash, a name.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
+use super::{Inside, Kind, Row, Visibility};
+use crate::bytes::{Bytes, components};
+use crate::command::Context;
+use crate::engine::inventory::{Container, Image, LayerName, short};
+use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
+use crate::engine::{Engine, OwnerKind, Union};
+use crate::error::{Error, Result};
+use crate::target;
+use crate::union::{Entry, Follow, Reading, lookup};
+
+/// What an engine says, asked once for all things, and not before one needs it.
+pub struct Known<'s> {
+    engine: &'s dyn Engine,
+    layers: Vec<LayerUse>,
+    containers: OnceCell<Vec<Container>>,
+    images: OnceCell<Vec<Image>>,
+    names: OnceCell<Vec<(usize, String)>>,
+}
+
+impl<'s> Known<'s> {
+    /// # Errors
+    /// Who uses which layer cannot be told.
+    pub fn new(engine: &'s dyn Engine) -> Result<Known<'s>> {
+        Ok(Known {
+            engine,
+            layers: engine.layer_uses()?,
+            containers: OnceCell::new(),
+            images: OnceCell::new(),
+            names: OnceCell::new(),
+        })
+    }
+
+    fn containers(&self) -> &[Container] {
+        self.containers.get_or_init(|| self.engine.containers())
+    }
+
+    fn images(&self) -> &[Image] {
+        self.images.get_or_init(|| self.engine.images())
+    }
+
+    /// Every name that a layer has, in the layers' order, each with the layer's index.
+    fn names(&self) -> &[(usize, String)] {
+        self.names.get_or_init(|| {
+            let layers = self.engine.layers();
+            let mut aliases: HashMap<(&str, &str), Vec<&String>> = HashMap::new();
+            for of in &layers {
+                let of_layer = aliases.entry((&of.driver, &of.id)).or_default();
+                of_layer.extend(&of.aliases);
+            }
+            let mut names = Vec::new();
+            for (index, of) in self.layers.iter().enumerate() {
+                let LayerName { driver, id, .. } = &of.layer;
+                let own = std::iter::once(id).chain(&of.layer.aliases);
+                let others = aliases.get(&(driver.as_str(), id.as_str()));
+                let all = own.chain(others.into_iter().flatten().copied());
+                names.extend(all.map(|name| (index, name.clone())));
+            }
+            names
+        })
+    }
+}
+
+/// Whether it is said where a thing is for those who use it, which takes a look into their unions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Places {
+    Shown,
+    LeftOut,
+}
+
+pub fn who(
+    context: &Context<'_>,
+    known: &[Known<'_>],
+    thing: &[u8],
+    places: Places,
+) -> Result<Row> {
+    if thing.starts_with(b"/dev/") {
+        return device(context, known, thing, places);
+    }
+    let is_path = thing.starts_with(b"/") || thing.starts_with(b"./") || thing.starts_with(b"../");
+    if is_path || thing == b"." {
+        let path = if thing.starts_with(b"/") {
+            Bytes::absolute(components(thing))
+        } else {
+            let joined = context.base.0.join(thing);
+            Bytes::absolute(joined.components())
+        };
+        return at_path(context, known, thing, &path, places);
+    }
+    named(context, known, thing)
+}
+
+/// A loop device, or another one, with a union's branch on it.
+fn device(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Places) -> Result<Row> {
+    let mut mounts = context.survey.table.0.iter();
+    let mount = mounts.rfind(|mount| mount.source.as_bytes() == thing);
+    match mount {
+        Some(mount) => at_path(context, known, thing, &mount.point, places),
+        None => Ok(Row::unknown(thing, "nothing is mounted from it")),
+    }
+}
+
+fn at_path(
+    context: &Context<'_>,
+    known: &[Known<'_>],
+    thing: &[u8],
+    path: &Bytes,
+    places: Places,
+) -> Result<Row> {
+    let shown = |inside| Some(inside).filter(|_| places == Places::Shown);
+    // A link of the host may lead there, and so may one of the store's own short names.
+    let real = context
+        .survey
+        .host
+        .resolve(path)
+        .unwrap_or_else(|_| path.clone());
+    for path in [path, &real] {
+        for known in known {
+            if let Some((layer, inside)) = known.engine.layer_at(path) {
+                let of = known
+                    .layers
+                    .iter()
+                    .find(|of| of.layer.driver == layer.driver && of.layer.id == layer.id);
+                return match of {
+                    Some(of) => row_of_use(context, known, thing, of, shown(&inside)),
+                    None => Ok(Row {
+                        engine: Some(known.engine.name()),
+                        driver: Some(layer.driver),
+                        layer: Some(layer.id),
+                        ..Row::unknown(thing, "its engine's records do not have this layer")
+                    }),
+                };
+            }
+        }
+    }
+    if let Some(target) = target::seen_at(&context.survey, path)? {
+        return Ok(row_of_union(
+            context,
+            thing,
+            &target.union,
+            shown(&target.inside),
+        ));
+    }
+    for known in known {
+        let root = known.engine.root();
+        let inside = path.strip_prefix(root).or_else(|| {
+            let root = context.survey.host.resolve(root).ok()?;
+            real.strip_prefix(&root)
+        });
+        if let Some(inside) = inside {
+            return Ok(row_of_space(known, thing, known.engine.space_of(&inside)));
+        }
+    }
+    // A branch of a mounted union that is no engine's.
+    let branch = context.survey.mounted.iter().find(|union| {
+        let mut branches = union.branches.iter();
+        branches.any(|branch| real.strip_prefix(&branch.spec.path).is_some())
+    });
+    match branch {
+        Some(union) => Ok(row_of_union(context, thing, union, None)),
+        None => Ok(Row::unknown(thing, "it lies in no store and no union")),
+    }
+}
+
+fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
+    let mut row = Row::new(thing, Kind::Store);
+    row.engine = Some(known.engine.name());
+    row.kind = match space {
+        Space::Layer { .. } | Space::Other => Kind::Store,
+        Space::BuildCache => Kind::BuildCache,
+        Space::Volumes => Kind::Volumes,
+        Space::Records => Kind::Records,
+        Space::Container(id) => {
+            let mut containers = known.containers().iter();
+            let name = containers.find(|container| container.id == id);
+            row.containers.push(ContainerName {
+                name: name.map_or_else(|| id.clone(), |container| container.name.clone()),
+                id,
+            });
+            Kind::ContainerFiles
+        }
+    };
+    row
+}
+
+fn row_of_union(context: &Context<'_>, thing: &[u8], union: &Union, inside: Option<&Bytes>) -> Row {
+    let mut row = Row::new(thing, Kind::Mount);
+    row.driver.clone_from(&union.driver);
+    let of = match &union.owner {
+        Some(owner) => {
+            row.engine = Some(owner.engine);
+            let name = owner.name.clone().unwrap_or_else(|| owner.id.clone());
+            if owner.kind == OwnerKind::Container {
+                row.containers.push(ContainerName {
+                    id: owner.id.clone(),
+                    name: name.clone(),
+                });
+            }
+            name
+        }
+        None => context.survey.label(union).to_text().into_owned(),
+    };
+    if let Some(path) = inside {
+        row.inside.push(Inside {
+            of,
+            path: path.clone(),
+            state: Visibility::Visible,
+        });
+    }
+    row
+}
+
+fn row_of_use(
+    context: &Context<'_>,
+    known: &Known<'_>,
+    thing: &[u8],
+    of: &LayerUse,
+    inside: Option<&Bytes>,
+) -> Result<Row> {
+    let mut row = Row {
+        engine: Some(known.engine.name()),
+        driver: Some(of.layer.driver.clone()),
+        layer: Some(of.layer.id.clone()),
+        directory: Some(of.directory.clone()),
+        containers: of.containers.clone(),
+        images: of.images.clone(),
+        why: (of.kind == UseKind::Unknown)
+            .then(|| "its engine's records do not have this layer".to_owned()),
+        ..Row::new(thing, Kind::of(of.kind))
+    };
+    if of.kind == UseKind::Image {
+        let is_on = |container: &&Container| of.images.iter().any(|of| of.id == container.image_id);
+        let containers = known.containers().iter().filter(is_on);
+        row.above.extend(containers.map(|container| ContainerName {
+            id: container.id.clone(),
+            name: container.name.clone(),
+        }));
+    }
+    let path = inside.filter(|path| path.as_bytes() != b"/");
+    if let Some(path) = path {
+        let containers = known.containers();
+        for user in &of.containers {
+            let container = containers.iter().find(|container| container.id == user.id);
+            let Some(container) = container else { continue };
+            let union = known.engine.union_of(container)?;
+            row.inside
+                .extend(seen_in(context, &union, &user.name, of, path)?);
+        }
+        if of.containers.is_empty() {
+            let own = known
+                .images()
+                .iter()
+                .filter(|image| of.images.iter().any(|user| user.id == image.id));
+            // Those with names; where none has one, the smallest.
+            let named: Vec<_> = own
+                .clone()
+                .filter(|image| !image.names.tags.is_empty())
+                .collect();
+            let smallest = own.min_by_key(|image| image.history.len());
+            let shown = if named.is_empty() {
+                smallest.into_iter().collect()
+            } else {
+                named
+            };
+            for image in shown {
+                let union = known.engine.union_of_image(image)?;
+                let name = image.names.tags.first();
+                let name = name.map_or_else(|| short(&image.id).to_owned(), Clone::clone);
+                row.inside
+                    .extend(seen_in(context, &union, &name, of, path)?);
+            }
+        }
+    }
+    Ok(row)
+}
+
+/// How a union shows a path of one of its layers.
+fn seen_in(
+    context: &Context<'_>,
+    union: &Union,
+    name: &str,
+    of: &LayerUse,
+    path: &Bytes,
+) -> Result<Option<Inside>> {
+    let is_it = |id: &Option<String>| id.as_deref() == Some(&of.layer.id);
+    let branch = union
+        .branches
+        .iter()
+        .position(|branch| is_it(&branch.layer.id));
+    let Some(branch) = branch else {
+        return Ok(None);
+    };
+    let stack = union.open(&context.survey);
+    if let Some(error) = stack.lost().next() {
+        return Err(error);
+    }
+    let root = stack.whole(Reading::Nothing);
+    let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+    let state = match &found.entry {
+        Entry::Dir(node) if node.branches().any(|of| of == branch) => {
+            match node.branches().count() {
+                1 => Visibility::Visible,
+                _ => Visibility::Merged,
+            }
+        }
+        entry if entry.provider() == Some(branch) => Visibility::Visible,
+        entry if entry.provider().is_some() => Visibility::Shadowed,
+        _ => Visibility::Deleted,
+    };
+    Ok(Some(Inside {
+        of: name.to_owned(),
+        path: path.clone(),
+        state,
+    }))
+}
+
+/// A hash or the beginning of one, a short name, a number, an engine's name.
+fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row> {
+    let Ok(text) = std::str::from_utf8(thing) else {
+        return Ok(Row::unknown(thing, "nothing has this name"));
+    };
+    if let Some(link) = text.strip_prefix("l/") {
+        return match of_short_name(known, link) {
+            Some((known, of)) => row_of_use(context, known, thing, of, None),
+            None => Ok(Row::unknown(thing, "no store has this short name")),
+        };
+    }
+    let of_hash = of_hash(known, text)?;
+    if let Some((known, of)) = of_hash.or_else(|| of_number(known, text)) {
+        return row_of_use(context, known, thing, of, None);
+    }
+    match target::find_known(&context.survey, thing) {
+        Ok(target) => Ok(row_of_target(context, thing, &target.union)),
+        Err(Error::NoSuchTarget(_)) => Ok(Row::unknown(thing, "no engine has this name")),
+        Err(error) if error.is_not_found() => Ok(Row::unknown(thing, "it is not there")),
+        Err(error) => Err(error),
+    }
+}
+
+/// A layer, and who knows it.
+type KnownLayer<'k, 's> = (&'k Known<'s>, &'k LayerUse);
+
+/// The layer that has the short name `l/LINK`.
+fn of_short_name<'k, 's>(known: &'k [Known<'s>], link: &str) -> Option<KnownLayer<'k, 's>> {
+    known.iter().find_map(|known| {
+        let mut homes = ["overlay2", "overlay", "fuse-overlayfs"].into_iter();
+        homes.find_map(|home| {
+            let parts = [home.as_bytes(), b"l", link.as_bytes()];
+            let root = known.engine.root().clone();
+            let path = parts.iter().fold(root, |path, part| path.join(part));
+            let (layer, _) = known.engine.layer_at(&path)?;
+            let mut layers = known.layers.iter();
+            Some((known, layers.find(|of| of.layer.id == layer.id)?))
+        })
+    })
+}
+
+/// The layer that has a hash, or whose hash begins so.
+///
+/// # Errors
+/// There are several.
+fn of_hash<'k, 's>(known: &'k [Known<'s>], text: &str) -> Result<Option<KnownLayer<'k, 's>>> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let mut found = with_name(known, |name| name == hex);
+    if found.is_empty() && hex.len() >= PREFIX_MIN {
+        found = with_name(known, |name| name.starts_with(hex));
+    }
+    if found.len() > 1 {
+        // A container's init layer shares its beginning: the container's own is meant.
+        let mut own = found.iter().filter(|(_, of)| of.kind != UseKind::Init);
+        if let (Some(only), None) = (own.next(), own.next()) {
+            return Ok(Some(*only));
+        }
+        let candidates = found.iter().map(|(known, of)| {
+            let (engine, kind) = (known.engine.name(), of.kind.words());
+            format!("{engine} {kind} {}", of.layer.id)
+        });
+        return Err(Error::Ambiguous {
+            name: text.to_owned(),
+            candidates: candidates.collect(),
+        });
+    }
+    Ok(found.pop())
+}
+
+/// The layers that have a name of which something is true, each once.
+fn with_name<'k, 's>(
+    known: &'k [Known<'s>],
+    is_it: impl Fn(&str) -> bool,
+) -> Vec<KnownLayer<'k, 's>> {
+    let of_one = |known: &'k Known<'s>| {
+        let named = known.names().iter().filter(|(_, name)| is_it(name));
+        let mut layers: Vec<usize> = named.map(|(index, _)| *index).collect();
+        layers.dedup();
+        let layers = layers.into_iter();
+        layers.map(move |index| (known, &known.layers[index]))
+    };
+    known.iter().flat_map(of_one).collect()
+}
+
+/// `containerd:3` is a number, and not the beginning of one. Docker's snapshots are containerd's.
+fn of_number<'k, 's>(known: &'k [Known<'s>], text: &str) -> Option<KnownLayer<'k, 's>> {
+    let (engine, number) = text.split_once(':')?;
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    known.iter().find_map(|known| {
+        let is_asked = known.engine.name() == engine || (engine == "containerd" && is_number);
+        let mut layers = known.layers.iter().filter(|_| is_asked);
+        Some((known, layers.find(|layer| layer.layer.id == number)?))
+    })
+}
+
+/// A container, an image or a process, and its topmost layer.
+fn row_of_target(context: &Context<'_>, thing: &[u8], union: &Union) -> Row {
+    let mut row = row_of_union(context, thing, union, None);
+    if let Some(owner) = &union.owner {
+        row.kind = match owner.kind {
+            OwnerKind::Container => Kind::Container,
+            OwnerKind::Image | OwnerKind::Layer => Kind::Image,
+        };
+        if owner.kind == OwnerKind::Image {
+            row.images.push(ImageUse {
+                id: owner.id.clone(),
+                tags: owner.name.clone().into_iter().collect(),
+                number: union.branches.len(),
+                of: union.branches.len(),
+            });
+        }
+    }
+    let top = union.branches.first();
+    row.directory = top.map(|branch| branch.spec.path.clone());
+    row.layer = top.and_then(|branch| branch.layer.id.clone());
+    row
+}
+
+/// The fewest digits that stand for a longer name.
+const PREFIX_MIN: usize = 4;
