@@ -13,25 +13,29 @@
 //! first opaque attribute that it has, else `.wh..wh..opq`. The mark of a name that is itself a
 //! mark's - `.wh..opq` beside `.wh..wh..opq` - is none.
 
+mod source;
+mod spelling;
+
 use std::borrow::Cow;
-use std::cell::Cell;
 
 use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::dir::{Access, Dir, Kind, Names, Stat};
 use crate::overlay::{Namespace, Rules};
+use spelling::{
+    ESCAPE, FUSE_OVERRIDES, FUSE_OWN, METACOPY_MIN, PATH_MAX, PREFIX, is_taken_back, look_fuse,
+    look_overlay, named_whiteout, opaque_fuse, opaque_value,
+};
+
+pub use source::{Marks, Seen, Source, Validity};
+pub use spelling::{FUSE_OPAQUE, OPAQUE};
 
 /// The longest name that an AUFS union has: a whiteout and a temporary of it must fit into 255.
 pub const AUFS_NAME_MAX: usize = 242;
 
 /// The longest name of an overlay, which is that of the file systems below.
 pub const OVERLAY_NAME_MAX: usize = 255;
-
-const PREFIX: &[u8] = b".wh.";
-const META_PREFIX: &[u8] = b".wh..wh.";
-/// The name of AUFS's opaque mark.
-pub const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// How a branch spells whiteout and opaque.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +54,8 @@ pub enum Grammar {
     FuseOverlay(Namespace),
 }
 
-/// What a listing tells of the marks in a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Marks {
-    /// There are none.
-    None,
-    /// Their names tell.
-    Named,
-    /// There may be others, which it does not tell.
-    Hidden,
-}
+// A further spelling is one more arm above. The compiler then names every question below that it
+// must answer, as long as no question has an answer by default.
 
 /// The two kinds of mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -70,6 +66,7 @@ pub enum MarkKind {
 }
 
 impl MarkKind {
+    /// The mark's name in answers.
     pub fn word(self) -> &'static str {
         match self {
             MarkKind::Whiteout => "whiteout",
@@ -78,134 +75,24 @@ impl MarkKind {
     }
 }
 
-/// What a branch's directory says of one name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    pub whiteout: Validity,
-    pub entry: Option<Kind>,
-}
-
-impl Seen {
-    const NOTHING: Seen = Seen {
-        whiteout: Validity::Absent,
-        entry: None,
-    };
-
-    const WHITEOUT: Seen = Seen {
-        whiteout: Validity::Valid,
-        entry: None,
-    };
-}
-
-/// Whether a mark is there, and whether the union can read it: AUFS answers `EIO` for one that
-/// is not a regular file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validity {
-    Absent,
-    Valid,
-    Invalid,
-    /// It has a mark itself. It deletes nothing then, but a directory below shows empty:
-    /// fuse-overlayfs's own confusion.
-    TakenBack,
-}
-
-impl Validity {
-    /// Whether the name is deleted, or cannot be told.
-    pub fn ends_search(self) -> bool {
-        matches!(self, Validity::Valid | Validity::Invalid)
-    }
-
-    fn of(kind: Option<Kind>) -> Validity {
-        match kind {
-            None => Validity::Absent,
-            Some(Kind::File) => Validity::Valid,
-            Some(_) => Validity::Invalid,
-        }
-    }
-}
-
-/// Where the facts about a directory come from: its listing where it was read, the kernel where
-/// not.
-pub enum Source<'a> {
-    Listing(&'a Names, Marks, &'a Dir),
-    Disk(&'a Dir),
-    /// The same, where what is asked for is most likely a directory: that it can be opened is
-    /// asked first, and it is left open.
-    Opening(&'a Dir, Access, &'a Cell<Option<Dir>>),
-}
-
-impl Source<'_> {
-    fn kind(&self, name: &[u8]) -> Result<Option<Kind>, Errno> {
-        match self {
-            Source::Listing(names, ..) => Ok(names.kind(name)),
-            Source::Disk(dir) => Ok(dir.stat(name)?.map(|stat| stat.kind)),
-            Source::Opening(dir, access, opened) => match dir.child(name, *access) {
-                Ok(child) => {
-                    opened.set(Some(child));
-                    Ok(Some(Kind::Directory))
-                }
-                Err(Errno::NOENT) => Ok(None),
-                Err(_) => Source::Disk(dir).kind(name),
-            },
-        }
-    }
-
-    /// The kind of the whiteout that is an entry beside what it deletes.
-    fn kind_of_mark(&self, name: &[u8]) -> Result<Option<Kind>, Errno> {
-        match self {
-            Source::Listing(_, Marks::None, _) => Ok(None),
-            Source::Listing(names, ..) => Ok(names.kind_of_joined(PREFIX, name)),
-            Source::Disk(dir) | Source::Opening(dir, ..) => {
-                Source::Disk(dir).kind(&[PREFIX, name].concat())
-            }
-        }
-    }
-
-    fn dir(&self) -> &Dir {
-        match self {
-            Source::Listing(.., dir) | Source::Disk(dir) | Source::Opening(dir, ..) => dir,
-        }
-    }
-
-    /// What `lstat` says of an entry whose kind alone does not tell whether it is a mark.
-    fn could_be_mark(&self, name: &[u8]) -> Result<Option<(Kind, Option<Stat>)>, Errno> {
-        let listed = match self {
-            Source::Listing(names, ..) => names.kind(name),
-            Source::Disk(_) => Some(Kind::File),
-            Source::Opening(..) => match self.kind(name)? {
-                Some(kind) if kind != Kind::Directory => Some(Kind::File),
-                kind => kind,
-            },
-        };
-        match listed {
-            None => Ok(None),
-            Some(Kind::Char | Kind::File) => {
-                let stat = self.dir().stat(name)?;
-                Ok(stat.map(|stat| (stat.kind, Some(stat))))
-            }
-            Some(kind) => Ok(Some((kind, None))),
-        }
-    }
-}
-
-/// The longest value of an attribute that can be a mark: a path.
-const PATH_MAX: usize = 4096;
-/// What a metacopy attribute has at least, unless it is empty.
-const METACOPY_MIN: usize = 4;
-
 impl Grammar {
-    /// Why the union refuses `name` before it looks at any branch.
+    /// What the union answers to `name` before it looks at any branch, if it refuses the name:
+    /// `EPERM` for a name that it keeps for itself, `ENAMETOOLONG`, or `ENOENT` where it denies
+    /// that it has any such name.
     pub fn refuses(self, name: &[u8]) -> Option<Errno> {
+        let is_reserved = self.hides_entry(name);
         match self {
             Grammar::Plain => None,
-            Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => {
+            Grammar::Aufs | Grammar::AufsIgnored if is_reserved => Some(Errno::PERM),
+            Grammar::Aufs | Grammar::AufsIgnored => {
+                (name.len() > AUFS_NAME_MAX).then_some(Errno::NAMETOOLONG)
+            }
+            Grammar::Overlay(_) | Grammar::OverlayData => {
                 (name.len() > OVERLAY_NAME_MAX).then_some(Errno::NAMETOOLONG)
             }
-            Grammar::Aufs | Grammar::AufsIgnored if name.starts_with(PREFIX) => Some(Errno::PERM),
-            Grammar::Aufs | Grammar::AufsIgnored if name.len() > AUFS_NAME_MAX => {
-                Some(Errno::NAMETOOLONG)
+            Grammar::FuseOverlay(_) => {
+                (is_reserved || name.len() > OVERLAY_NAME_MAX).then_some(Errno::NOENT)
             }
-            Grammar::Aufs | Grammar::AufsIgnored => None,
         }
     }
 
@@ -219,8 +106,8 @@ impl Grammar {
         }
     }
 
-    /// Whether there is anything in a listing that is more than it looks like, but for
-    /// directories.
+    /// What a listing tells of the marks in its directory. A sub-directory's own marks are left
+    /// aside.
     pub fn has_marks(self, names: &Names) -> Marks {
         match self {
             Grammar::Plain => Marks::None,
@@ -236,78 +123,33 @@ impl Grammar {
         }
     }
 
-    /// Whether a listing that has no marks but by name has none of this one that counts.
+    /// Whether the union shows `name` as it is listed. The listing is one whose marks all have a
+    /// mark's name ([`Marks::Named`]).
     pub fn is_unmarked(self, names: &Names, name: &[u8]) -> bool {
-        let counts = self != Grammar::AufsIgnored;
         let has_mark = || names.kind_of_joined(PREFIX, name).is_some();
-        self.refuses(name).is_none() && !(counts && has_mark())
+        self.refuses(name).is_none() && !(self.honours_marks() && has_mark())
     }
 
     /// What the directory says of `name`.
+    ///
+    /// # Errors
+    /// An entry that cannot be asked. `ENAMETOOLONG` where the name, or its mark's, is longer than
+    /// the branch's file system allows.
     pub fn look(self, source: &Source<'_>, name: &[u8]) -> Result<Seen, Errno> {
         let whiteout = match self {
-            Grammar::Overlay(rules) => {
-                let Some((kind, stat)) = source.could_be_mark(name)? else {
-                    return Ok(Seen::NOTHING);
-                };
-                let is_mark = match stat {
-                    Some(stat) if kind == Kind::Char => stat.rdev == 0,
-                    Some(stat) if kind == Kind::File && stat.size == 0 => {
-                        let attribute = rules.namespace.attributes().whiteout;
-                        match source.dir().attribute(name, attribute, PATH_MAX) {
-                            // It has vanished meanwhile.
-                            Err(Errno::NOENT) => return Ok(Seen::NOTHING),
-                            value => value?.is_some(),
-                        }
-                    }
-                    _ => false,
-                };
-                return Ok(if is_mark {
-                    Seen::WHITEOUT
-                } else {
-                    Seen {
-                        entry: Some(kind),
-                        ..Seen::NOTHING
-                    }
-                });
-            }
-            Grammar::FuseOverlay(_) => {
-                let has_mark = match source.kind_of_mark(name) {
-                    // No mark of so long a name can be.
-                    Err(Errno::NAMETOOLONG) => false,
-                    result => result?.is_some(),
-                };
-                if has_mark {
-                    // What stands beside it is deleted all the same.
-                    let is_alone = source.kind(name)?.is_none();
-                    let mark = [PREFIX, name].concat();
-                    return Ok(if is_alone && is_taken_back(source, &mark)? {
-                        Seen {
-                            whiteout: Validity::TakenBack,
-                            ..Seen::NOTHING
-                        }
-                    } else {
-                        Seen::WHITEOUT
-                    });
-                }
-                return Ok(match source.could_be_mark(name)? {
-                    Some((Kind::Char, Some(stat))) if stat.rdev == 0 => Seen::WHITEOUT,
-                    found => Seen {
-                        entry: found.map(|(kind, _)| kind),
-                        ..Seen::NOTHING
-                    },
-                });
-            }
+            Grammar::Overlay(rules) => return look_overlay(rules, source, name),
+            Grammar::FuseOverlay(_) => return look_fuse(source, name),
             Grammar::Aufs => Validity::of(source.kind_of_mark(name)?),
             Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Validity::Absent,
         };
-        Ok(Seen {
-            whiteout,
-            entry: source.kind(name)?,
-        })
+        let entry = source.kind(name)?;
+        Ok(Seen { whiteout, entry })
     }
 
     /// What `lstat` says of what a directory has of `name` that is no mark.
+    ///
+    /// # Errors
+    /// As [`Grammar::look`].
     pub fn version(self, dir: &Dir, name: &[u8]) -> Result<Option<Stat>, Errno> {
         let is_no_mark = match self {
             Grammar::Aufs | Grammar::AufsIgnored => !name.starts_with(PREFIX),
@@ -321,44 +163,31 @@ impl Grammar {
     }
 
     /// Whether the directory is marked opaque.
+    ///
+    /// # Errors
+    /// A directory that cannot be asked. `ERANGE` for a mark that fuse-overlayfs cannot read.
     pub fn opaque(self, source: &Source<'_>) -> Result<Validity, Errno> {
         match self {
             Grammar::Aufs => Ok(Validity::of(source.kind(OPAQUE)?)),
             Grammar::Overlay(rules) => {
-                let is_opaque = opaque_value(rules, source.dir())? == Some(b'y');
-                Ok(if is_opaque {
-                    Validity::Valid
-                } else {
-                    Validity::Absent
-                })
+                let value = opaque_value(rules.namespace, source.dir())?;
+                Ok(Validity::if_there(value == Some(b'y')))
             }
-            Grammar::FuseOverlay(namespace) => {
-                let attributes = match namespace {
-                    Namespace::Trusted => &FUSE_OPAQUE[..],
-                    // Nobody but root is told of the first.
-                    Namespace::User => &FUSE_OPAQUE[1..],
-                };
-                for attribute in attributes {
-                    let value = source.dir().attribute_self(attribute, PATH_MAX)?;
-                    if value
-                        .as_ref()
-                        .is_some_and(|value| value.len() > FUSE_OPAQUE_MAX)
-                    {
-                        return Err(Errno::RANGE);
-                    }
-                    if let Some(value) = value {
-                        return Ok(match value.first() {
-                            Some(b'y') => Validity::Valid,
-                            _ => Validity::Absent,
-                        });
-                    }
-                }
-                Ok(match source.kind(OPAQUE)? {
-                    Some(_) => Validity::Valid,
-                    None => Validity::Absent,
-                })
-            }
+            Grammar::FuseOverlay(namespace) => opaque_fuse(namespace, source),
             Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Ok(Validity::Absent),
+        }
+    }
+
+    /// Whether the mark of every directory is read, and one that cannot be read refuses the
+    /// directory, though there be nothing below it to hide.
+    pub fn always_reads_opaque(self) -> bool {
+        match self {
+            Grammar::FuseOverlay(_) => true,
+            Grammar::Aufs
+            | Grammar::AufsIgnored
+            | Grammar::Plain
+            | Grammar::Overlay(_)
+            | Grammar::OverlayData => false,
         }
     }
 
@@ -373,30 +202,126 @@ impl Grammar {
         }
     }
 
-    /// Whether the mark on a branch's own root counts, and nothing below the branch shows at all:
-    /// to overlay and AUFS it means nothing there.
+    /// Whether the opaque mark of a branch's own root counts, so that no branch below shows. To
+    /// AUFS and overlay it means nothing there.
+    ///
+    /// # Errors
+    /// As [`Grammar::opaque`].
     pub fn is_opaque_root(self, dir: &Dir) -> Result<bool, Errno> {
         match self {
             Grammar::FuseOverlay(_) => Ok(self.opaque(&Source::Disk(dir))? == Validity::Valid),
-            _ => Ok(false),
+            Grammar::Aufs
+            | Grammar::AufsIgnored
+            | Grammar::Plain
+            | Grammar::Overlay(_)
+            | Grammar::OverlayData => Ok(false),
         }
     }
 
-    /// Whether a branch is cut off at its own root, and with it all below: to fuse-overlayfs a
-    /// mark of no name is one there.
+    /// Whether the whole branch is deleted, and with it all below: fuse-overlayfs takes `.wh.` in
+    /// a branch's root for the whiteout of that root.
+    ///
+    /// # Errors
+    /// What the system call says.
     pub fn is_cut_off(self, dir: &Dir) -> Result<bool, Errno> {
         match self {
             Grammar::FuseOverlay(_) => Ok(dir.stat(PREFIX)?.is_some()),
-            _ => Ok(false),
+            Grammar::Aufs
+            | Grammar::AufsIgnored
+            | Grammar::Plain
+            | Grammar::Overlay(_)
+            | Grammar::OverlayData => Ok(false),
         }
     }
 
     /// Whether the directory says that there are whiteouts by attribute in it. They count without
     /// that, too, but only here does the kernel look for them when it lists the directory.
+    ///
+    /// # Errors
+    /// What the system call says.
     pub fn has_attribute_whiteouts(self, dir: &Dir) -> Result<bool, Errno> {
+        match self.kernel_namespace() {
+            Some(namespace) => Ok(opaque_value(namespace, dir)? == Some(b'x')),
+            None => Ok(false),
+        }
+    }
+
+    /// By which rules a name is searched for in an overlay; none where it is no overlay.
+    pub fn overlay_rules(self) -> Option<Rules> {
         match self {
-            Grammar::Overlay(rules) => Ok(opaque_value(rules, dir)? == Some(b'x')),
-            _ => Ok(false),
+            Grammar::Overlay(rules) => Some(rules),
+            // It has neither redirects nor metacopies to follow.
+            Grammar::FuseOverlay(namespace) => Some(Rules {
+                namespace,
+                ..Rules::DEFAULT
+            }),
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::OverlayData | Grammar::Plain => None,
+        }
+    }
+
+    /// Where the marks are that are attributes; none where no attribute is a mark.
+    pub fn namespace(self) -> Option<Namespace> {
+        match self {
+            Grammar::Overlay(rules) => Some(rules.namespace),
+            Grammar::FuseOverlay(namespace) => Some(namespace),
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::OverlayData | Grammar::Plain => None,
+        }
+    }
+
+    /// Where the kernel's overlay keeps what only it knows - redirects, metacopies, escaped
+    /// attributes; none for branches of other unions.
+    fn kernel_namespace(self) -> Option<Namespace> {
+        match self {
+            Grammar::Overlay(rules) => Some(rules.namespace),
+            Grammar::Aufs
+            | Grammar::AufsIgnored
+            | Grammar::Plain
+            | Grammar::OverlayData
+            | Grammar::FuseOverlay(_) => None,
+        }
+    }
+
+    /// Whether an entry can say that the branches below have it under another name.
+    pub fn has_redirects(self) -> bool {
+        self.kernel_namespace().is_some()
+    }
+
+    /// Whether the branch gives the content of files and nothing else: it has no part in the
+    /// merged view.
+    pub fn is_data_only(self) -> bool {
+        match self {
+            Grammar::OverlayData => true,
+            Grammar::Aufs
+            | Grammar::AufsIgnored
+            | Grammar::Plain
+            | Grammar::Overlay(_)
+            | Grammar::FuseOverlay(_) => false,
+        }
+    }
+
+    /// Whether the branch holds only what was changed. An ordinary directory holds everything,
+    /// changed or not.
+    pub fn holds_changes_only(self) -> bool {
+        match self {
+            Grammar::Plain => false,
+            Grammar::Aufs
+            | Grammar::AufsIgnored
+            | Grammar::Overlay(_)
+            | Grammar::OverlayData
+            | Grammar::FuseOverlay(_) => true,
+        }
+    }
+
+    /// The attributes that can stand on a branch's root to say that the owners and modes of its
+    /// entries are kept in attributes.
+    pub fn override_attributes(self) -> &'static [&'static str] {
+        match self {
+            Grammar::FuseOverlay(_) => &FUSE_OVERRIDES,
+            Grammar::Aufs
+            | Grammar::AufsIgnored
+            | Grammar::Plain
+            | Grammar::Overlay(_)
+            | Grammar::OverlayData => &[],
         }
     }
 
@@ -405,10 +330,10 @@ impl Grammar {
     /// # Errors
     /// `EIO` for an attribute that cannot be one.
     pub fn metacopy(self, source: &Source<'_>, name: &[u8]) -> Result<bool, Errno> {
-        let Grammar::Overlay(rules) = self else {
+        let Some(namespace) = self.kernel_namespace() else {
             return Ok(false);
         };
-        let attribute = rules.namespace.attributes().metacopy;
+        let attribute = namespace.attributes().metacopy;
         match source.dir().attribute(name, attribute, PATH_MAX)? {
             None => Ok(false),
             Some(value) if value.is_empty() || value.len() >= METACOPY_MIN => Ok(true),
@@ -426,10 +351,10 @@ impl Grammar {
         source: &Source<'_>,
         of: Option<&[u8]>,
     ) -> Result<Option<Vec<u8>>, Errno> {
-        let Grammar::Overlay(rules) = self else {
+        let Some(namespace) = self.kernel_namespace() else {
             return Ok(None);
         };
-        let attribute = rules.namespace.attributes().redirect;
+        let attribute = namespace.attributes().redirect;
         let value = match of {
             Some(name) => source.dir().attribute(name, attribute, PATH_MAX)?,
             None => source.dir().attribute_self(attribute, PATH_MAX)?,
@@ -468,13 +393,21 @@ impl Grammar {
         if !looked.whiteout.ends_search() {
             return Ok(None);
         }
-        if let Grammar::FuseOverlay(_) = self {
-            let mark = [PREFIX, name].concat();
-            if source.kind(&mark).is_ok_and(|kind| kind.is_some()) {
-                return Ok(Some(mark));
+        Ok(Some(match self {
+            Grammar::FuseOverlay(_) => {
+                let mark = [PREFIX, name].concat();
+                if source.kind(&mark).is_ok_and(|kind| kind.is_some()) {
+                    mark
+                } else {
+                    self.whiteout_of(name)
+                }
             }
-        }
-        Ok(Some(self.whiteout_of(name)))
+            Grammar::Aufs
+            | Grammar::AufsIgnored
+            | Grammar::Plain
+            | Grammar::Overlay(_)
+            | Grammar::OverlayData => self.whiteout_of(name),
+        }))
     }
 
     /// The name on disk of the whiteout that the union itself makes of `name`.
@@ -519,10 +452,10 @@ impl Grammar {
 
     /// The name under which a branch has an attribute that the union shows.
     pub fn stored_attribute(self, name: &[u8]) -> Vec<u8> {
-        let Grammar::Overlay(rules) = self else {
+        let Some(namespace) = self.kernel_namespace() else {
             return name.to_vec();
         };
-        let prefix = rules.namespace.prefix();
+        let prefix = namespace.prefix();
         match name.strip_prefix(prefix) {
             Some(rest) => [prefix, ESCAPE, rest].concat(),
             None => name.to_vec(),
@@ -531,10 +464,10 @@ impl Grammar {
 
     /// Whether marks in this branch mean anything.
     pub fn honours_marks(self) -> bool {
-        matches!(
-            self,
-            Grammar::Aufs | Grammar::Overlay(_) | Grammar::FuseOverlay(_)
-        )
+        match self {
+            Grammar::Aufs | Grammar::Overlay(_) | Grammar::FuseOverlay(_) => true,
+            Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => false,
+        }
     }
 
     /// Whether an entry of this name and kind can be a mark at all.
@@ -563,7 +496,9 @@ impl Grammar {
                 None if !self.hides_entry(name) => self.whiteout_at(source, name),
                 mark => Ok(mark),
             },
-            _ => Ok(self.mark(name)),
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => {
+                Ok(self.mark(name))
+            }
         }
     }
 
@@ -582,48 +517,11 @@ impl Grammar {
         match self {
             Grammar::Plain | Grammar::Overlay(_) | Grammar::OverlayData => None,
             Grammar::Aufs | Grammar::AufsIgnored if name == OPAQUE => Some(Mark::Opaque),
-            _ if name.starts_with(META_PREFIX) => None,
             Grammar::Aufs | Grammar::AufsIgnored | Grammar::FuseOverlay(_) => {
-                match name.strip_prefix(PREFIX)? {
-                    b"" | b"." | b".." => None,
-                    hidden => Some(Mark::Whiteout(hidden)),
-                }
+                named_whiteout(name).map(Mark::Whiteout)
             }
         }
     }
-}
-
-/// What stands after its own prefix in a name that overlay has escaped.
-const ESCAPE: &[u8] = b"overlay.";
-
-/// What the names of fuse-overlayfs's own attributes begin with.
-const FUSE_OWN: [&[u8]; 3] = [
-    b"trusted.overlay.",
-    b"user.overlay.",
-    b"user.fuseoverlayfs.",
-];
-
-/// The attributes of an opaque directory that fuse-overlayfs knows, in its order.
-pub const FUSE_OPAQUE: [&str; 3] = [
-    "trusted.overlay.opaque",
-    "user.overlay.opaque",
-    "user.fuseoverlayfs.opaque",
-];
-/// The longest value of one, in bytes.
-const FUSE_OPAQUE_MAX: usize = 16;
-
-/// Whether a mark of fuse-overlayfs has a mark itself.
-fn is_taken_back(source: &Source<'_>, mark: &[u8]) -> Result<bool, Errno> {
-    match source.kind_of_mark(mark) {
-        Err(Errno::NAMETOOLONG) => Ok(false),
-        result => Ok(result?.is_some()),
-    }
-}
-
-/// `y` for an opaque directory, `x` for one that has whiteouts by attribute and hides nothing.
-fn opaque_value(rules: Rules, dir: &Dir) -> Result<Option<u8>, Errno> {
-    let value = dir.attribute_self(rules.namespace.attributes().opaque, 1)?;
-    Ok(value.and_then(|value| value.first().copied()))
 }
 
 /// What an entry of a directory marks.
@@ -641,7 +539,7 @@ mod tests {
 
     #[test]
     fn names_are_told_from_marks() {
-        // FACTS-aufs 1.7, 1.8, 1.11
+        // docs/facts.md#aufs-1.7, #aufs-1.8, #aufs-1.11
         for (name, mark) in [
             (&b".wh.tomato"[..], Some(Mark::Whiteout(b"tomato"))),
             (b".wh..wh", Some(Mark::Whiteout(b".wh"))),
@@ -670,7 +568,7 @@ mod tests {
 
     #[test]
     fn reserved_and_long_names_are_refused() {
-        // FACTS-aufs 1.9, 1.10
+        // docs/facts.md#aufs-1.9, #aufs-1.10
         assert_eq!(Grammar::Aufs.refuses(b".wh.x"), Some(Errno::PERM));
         assert_eq!(Grammar::AufsIgnored.refuses(b".wh."), Some(Errno::PERM));
         assert_eq!(Grammar::Aufs.refuses(&[b'a'; 242]), None);
