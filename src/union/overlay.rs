@@ -11,20 +11,121 @@
 //! ```
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::{
-    Branch, Cut, DataAt, Entry, Expected, Node, Part, Parts, Question, Says, Why, add_cut,
-};
+use super::cut::{Cut, add_cut};
+use super::entry::{Entry, Question, Says, Why};
+use super::node::{DataAt, Expected, Node, Part, Parts, Reading};
 use crate::bytes::Bytes;
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
 use crate::overlay::Rules;
-use crate::whiteout::{Grammar, MarkKind, Source, Validity};
+use crate::whiteout::{MarkKind, Source, Validity};
+
+/// What one branch has of a name.
+enum Answer {
+    Nothing,
+    /// Something that the search passes over.
+    Skipped,
+    Whiteout(Cut),
+    /// Anything but a directory. The path in its branch is given where it is the content of a
+    /// metacopy.
+    Leaf(Kind, Option<Bytes>),
+    Directory {
+        dir: Dir,
+        is_opaque: bool,
+    },
+    Broken(Errno, Why),
+}
+
+/// What a name means at a place: each branch is asked, its answer is merged with those above it,
+/// and in the end what has no content, or is not to be followed, is cut.
+pub(super) fn decide<'s>(
+    node: &Node<'s>,
+    rules: Rules,
+    question: &Question<'_>,
+    says: &mut dyn FnMut(usize, Says),
+) -> Result<Entry<'s>> {
+    let (Some(roots), Some(top)) = (node.roots.as_deref(), node.stack.branches.first()) else {
+        return Ok(Entry::Missing);
+    };
+    if let Some(refusal) = Entry::refusal(top.grammar, question.name) {
+        return Ok(refusal);
+    }
+    let mut route = Route::new(node, roots);
+    let mut search = Search::new(node, rules, question);
+    let mut merge = Merge::new(node, question.name);
+    while !search.stop
+        && let Some(part) = route.next()
+    {
+        if !is_upper(node, part.branch)
+            && let Some(refusal) = search.refusal()
+        {
+            return Ok(refusal);
+        }
+        search.last = search.is_last(&route, part);
+        let answer = search.ask(part)?;
+        if let Some(entry) = merge.add(part.branch, answer, &search, says) {
+            return Ok(entry);
+        }
+        if !search.stop && search.wants_path() {
+            route.go_on_at_roots(part.branch);
+        }
+    }
+    merge.cut(search, says)
+}
+
+/// The branches that are asked, in order: those of a place, until a redirect leads elsewhere.
+struct Route<'n, 's> {
+    node: &'n Node<'s>,
+    roots: &'n [Part],
+    parts: &'n [Part],
+    /// How many of the parts were asked.
+    asked: usize,
+    is_at_roots: bool,
+}
+
+impl<'n, 's> Route<'n, 's> {
+    fn new(node: &'n Node<'s>, roots: &'n [Part]) -> Route<'n, 's> {
+        Route {
+            node,
+            roots,
+            parts: &node.parts,
+            asked: 0,
+            is_at_roots: false,
+        }
+    }
+
+    fn next(&mut self) -> Option<&'n Part> {
+        let part = self.parts.get(self.asked)?;
+        self.asked += 1;
+        Some(part)
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.asked == self.parts.len()
+    }
+
+    /// Goes on at the roots of the branches below one.
+    fn go_on_at_roots(&mut self, branch: usize) {
+        if self.is_at_roots || self.node.is_root() {
+            return;
+        }
+        self.is_at_roots = true;
+        self.parts = self.roots;
+        self.asked = self.roots.partition_point(|part| part.branch <= branch);
+    }
+}
 
 /// How far the search for a name has come.
-struct Search {
+struct Search<'n, 's> {
+    node: &'n Node<'s>,
+    rules: Rules,
+    question: &'n Question<'n>,
+    /// The lowest branches give the content of files only.
+    has_data: bool,
     /// What the next branch is asked for: a name, or a path from its root.
     wanted: Vec<u8>,
     /// A directory was found.
@@ -33,60 +134,40 @@ struct Search {
     stop: bool,
     /// This is the last branch: what would concern those below it is not looked at.
     last: bool,
-    /// A redirect was met, and by whom.
+    /// The branch of the last redirect.
     redirected: Option<usize>,
-    /// What was looked at last has a redirect, which is a path.
+    /// The entry that was looked at last has a redirect, which is a path.
     is_absolute: bool,
-    /// A file was found that has its content below, and by whom.
+    /// The branch of a file that has its content below.
     metacopy: Option<usize>,
     /// A directory that is found now shows nothing.
     is_emptied: bool,
 }
 
-/// What a branch has of a name.
-enum Layer {
-    Nothing,
-    /// Something that the search passes over.
-    Skipped,
-    Whiteout(Cut),
-    /// And where it is in its branch, if the content of another one is looked for.
-    Leaf(Kind, Option<Bytes>),
-    Dir {
-        dir: Dir,
-        opaque: bool,
-    },
-    Broken(Errno, Why),
+/// One name of what is wanted.
+struct Element<'e> {
+    name: &'e [u8],
+    /// How many bytes of what is wanted stand before the name.
+    start: usize,
+    /// What stands after it.
+    post: &'e [u8],
 }
 
-impl<'s> Node<'s> {
-    pub(super) fn decide_overlay(
-        &self,
-        rules: Rules,
-        question: &Question<'_>,
-        says: &mut dyn FnMut(usize, Says),
-    ) -> Result<Entry<'s>> {
-        let name = question.name;
-        let broken = |errno, why| Ok(Entry::Broken { errno, why });
-        let stack = self.stack;
-        let Some(roots) = self.roots.as_ref() else {
-            return Ok(Entry::Missing);
-        };
-        let is_too_long = Grammar::Overlay(rules).refuses(name).is_some();
-        let grammar = stack.branches.first().map(|branch| branch.grammar);
-        match grammar {
-            // It denies that it has any name that is a mark's, or too long for one.
-            Some(grammar @ Grammar::FuseOverlay(_)) if is_too_long || grammar.hides_entry(name) => {
-                return Ok(Entry::Missing);
-            }
-            _ if is_too_long => return broken(Errno::NAMETOOLONG, Why::TooLong),
-            _ => {}
-        }
-        // They are the lowest.
-        let has_data = stack.branches.last().is_some_and(is_data);
-        let checks_redirects = rules.follows_redirects || has_data;
-        let is_upper = |part: &Part| stack.branches[part.branch].permission.is_writable();
-        let mut search = Search {
-            wanted: name.to_vec(),
+impl Element<'_> {
+    fn is_last(&self) -> bool {
+        self.post.is_empty()
+    }
+}
+
+impl<'n, 's> Search<'n, 's> {
+    fn new(node: &'n Node<'s>, rules: Rules, question: &'n Question<'n>) -> Search<'n, 's> {
+        let lowest = node.stack.branches.last();
+        Search {
+            node,
+            rules,
+            question,
+            has_data: lowest.is_some_and(|lowest| lowest.grammar.is_data_only()),
+            wanted: question.name.to_vec(),
             is_dir: false,
             stop: false,
             last: false,
@@ -94,313 +175,376 @@ impl<'s> Node<'s> {
             is_absolute: false,
             metacopy: None,
             is_emptied: false,
-        };
-        let mut parts: &[Part] = &self.parts;
-        let mut is_root = self.is_root();
-        let mut at = 0;
-        let mut found = Parts::new();
-        // A leaf: its branch and kind; then where the content is, if it is not there.
-        let mut leaf: Option<(usize, Kind)> = None;
-        let mut content: Option<DataAt> = None;
-        let mut cuts = self.cuts.clone();
-        let mut deleted = None;
-        while let Some(part) = parts.get(at).filter(|_| !search.stop) {
-            at += 1;
-            let branch = part.branch;
-            let below_upper = !is_upper(part);
-            if below_upper && let Some((errno, why)) = refused(&search, rules) {
-                return broken(errno, why);
-            }
-            if !below_upper {
-                search.last = !checks_redirects && at == parts.len();
-            } else if !checks_redirects {
-                search.last = at == parts.len();
-            } else if search.is_dir || !has_data {
-                search.last = roots.last().is_some_and(|last| last.branch == branch);
-            }
-            match self.in_branch(part, &mut search, question)? {
-                Layer::Broken(errno, why) => {
-                    says(branch, Says::Invalid);
-                    return broken(errno, why);
-                }
-                Layer::Nothing => says(branch, Says::Nothing),
-                Layer::Skipped => says(branch, Says::Skipped),
-                Layer::Whiteout(mut cut) => {
-                    says(branch, Says::Whiteout);
-                    // A redirect may have asked for another name.
-                    cut.of = self.path_of(name);
-                    add_cut(&mut cuts, branch, cut.kind, || cut.clone());
-                    deleted = Some(cut);
-                }
-                Layer::Leaf(kind, path) => match leaf {
-                    None => {
-                        says(branch, Says::Provides);
-                        leaf = Some((branch, kind));
-                    }
-                    Some(_) => {
-                        says(branch, Says::ProvidesData);
-                        content = path.map(|path| DataAt { branch, path });
-                    }
-                },
-                Layer::Dir { dir, opaque } => {
-                    says(branch, Says::of_directory(found.is_empty(), opaque));
-                    if opaque {
-                        add_cut(&mut cuts, branch, MarkKind::Opaque, || Cut {
-                            branch,
-                            mark: self.path_in(branch, &dir, b"", Bytes::default()),
-                            kind: MarkKind::Opaque,
-                            of: self.path_of(name),
-                        });
-                    }
-                    let at = (branch, stack.branches[branch].grammar);
-                    let part = Part::new(at, dir, self.reading);
-                    found.push(if search.is_emptied {
-                        part.emptied()
-                    } else {
-                        part
-                    });
-                }
-            }
-            if !search.stop && search.wanted.starts_with(b"/") && !is_root {
-                is_root = true;
-                parts = roots;
-                // From the roots of the branches below this one.
-                at = parts.partition_point(|part| part.branch <= branch);
-            }
         }
-        // Data-only branches are asked for what a lower branch has the metadata of, not the upper.
-        let is_below = content.is_some()
-            || leaf.is_some_and(|(branch, _)| !stack.branches[branch].permission.is_writable());
-        if search.metacopy.is_some() && has_data && search.is_absolute && is_below {
-            content = self.in_data(&search.wanted)?;
-            if let Some(content) = &content {
-                says(content.branch, Says::ProvidesData);
-            }
-            search.metacopy = None;
-        } else if let Some((errno, why)) = refused(&search, rules) {
-            return broken(errno, why);
-        }
-        if let Some(branch) = search.metacopy {
-            return broken(Errno::IO, Why::NoData { branch });
-        }
-        if let Some((from, kind)) = leaf {
-            return Ok(Entry::Leaf {
-                from,
-                kind,
-                data: content.map(Box::new),
-            });
-        }
-        if found.is_empty() {
-            return Ok(match deleted {
-                Some(by) => Entry::Deleted { by },
-                None => Entry::Missing,
-            });
-        }
-        let is_redirected = self.shown.is_some() || search.redirected.is_some();
-        Ok(Entry::Dir(Node {
-            stack,
-            shown: is_redirected.then(|| self.path_of(name)),
-            parts: found,
-            cuts,
-            reading: self.reading,
-            roots: self.roots.clone(),
-        }))
     }
 
-    /// One branch's answer, along a path where one is wanted.
-    fn in_branch(
-        &self,
-        part: &Part,
-        search: &mut Search,
-        question: &Question<'_>,
-    ) -> Result<Layer> {
-        if !search.wanted.starts_with(b"/") {
-            let name = search.wanted.clone();
-            return self.element(part, &name, 0, b"", search, question);
+    fn wants_path(&self) -> bool {
+        self.wanted.starts_with(b"/")
+    }
+
+    /// Why the next branch is not asked: a redirect or a metacopy that the union may not follow.
+    fn refusal<'e>(&self) -> Option<Entry<'e>> {
+        let why = match (self.metacopy, self.redirected) {
+            (Some(branch), _) if !self.rules.metacopy => Why::Metacopy { branch },
+            (_, Some(branch)) if !self.rules.follows_redirects => Why::Redirect { branch },
+            _ => return None,
+        };
+        let errno = Errno::PERM;
+        Some(Entry::Broken { errno, why })
+    }
+
+    /// Whether the kernel asks no branch below this one, as far as it knows when it asks this one.
+    fn is_last(&self, route: &Route<'_, '_>, part: &Part) -> bool {
+        if !self.rules.follows_redirects && !self.has_data {
+            route.is_at_end()
+        } else if is_upper(self.node, part.branch) {
+            false
+        } else if self.is_dir || !self.has_data {
+            let lowest = route.roots.last();
+            lowest.is_some_and(|lowest| lowest.branch == part.branch)
+        } else {
+            self.last
         }
-        // Counted from the end, since what is before it can change on the way.
-        let mut left = search.wanted.len() - 1;
+    }
+
+    /// The first step: what one branch has, along a path where one is wanted.
+    fn ask(&mut self, part: &Part) -> Result<Answer> {
+        if !self.wants_path() {
+            let element = Element {
+                name: &self.wanted.clone(),
+                start: 0,
+                post: b"",
+            };
+            return self.look(part, &element);
+        }
+        // Counted from the end, since a redirect on the way changes what is before it.
+        let mut left = self.wanted.len() - 1;
         let mut here = part.clone();
         loop {
-            let start = search.wanted.len() - left;
-            let rest = &search.wanted[start..];
-            let end = rest
-                .iter()
-                .position(|&byte| byte == b'/')
-                .unwrap_or(rest.len());
-            let (name, post) = (rest[..end].to_vec(), rest[end..].to_vec());
-            let layer = self.element(&here, &name, start, &post, search, question)?;
-            match layer {
-                Layer::Dir { dir, .. } if !post.is_empty() => {
-                    let at = (here.branch, self.stack.branches[here.branch].grammar);
-                    here = Part::new(at, dir, super::Reading::Nothing);
+            let start = self.wanted.len() - left;
+            let rest = &self.wanted[start..];
+            let end = rest.iter().position(|&byte| byte == b'/');
+            let (name, post) = rest.split_at(end.unwrap_or(rest.len()));
+            let (name, post) = (name.to_vec(), post.to_vec());
+            let element = Element {
+                name: &name,
+                start,
+                post: &post,
+            };
+            match self.look(&here, &element)? {
+                Answer::Directory { dir, .. } if !element.is_last() => {
+                    let at = (here.branch, self.node.grammar(&here));
+                    here = Part::new(at, dir, Reading::Nothing);
                     left = post.len() - 1;
                 }
-                layer => return Ok(layer),
+                answer => return Ok(answer),
             }
         }
     }
 
-    /// One name in one directory. `start` bytes of what is wanted stand before it, `post` after.
-    #[allow(clippy::too_many_arguments)]
-    fn element(
-        &self,
-        part: &Part,
-        name: &[u8],
-        start: usize,
-        post: &[u8],
-        search: &mut Search,
-        question: &Question<'_>,
-    ) -> Result<Layer> {
-        let without = question.without;
+    /// What one directory has of one name.
+    fn look(&mut self, part: &Part, element: &Element<'_>) -> Result<Answer> {
+        let name = element.name;
         let branch = part.branch;
-        let grammar = self.stack.branches[branch].grammar;
-        let path_of = |name: &[u8]| self.path_in(branch, &part.dir, name, Bytes::default());
-        let fail = |errno| Error::io(self.stack.on_host(branch, &path_of(name)), errno);
+        let grammar = self.node.grammar(part);
         if name == b"." || name == b".." {
             return Ok(bad_redirect(Errno::ACCESS, branch));
         }
-        let is_last_element = post.is_empty();
         let opened = Cell::new(None);
-        let expected = if is_last_element {
-            question.expected
+        let expected = if element.is_last() {
+            self.question.expected
         } else {
             Expected::Directory
         };
         let source = part.source_for(grammar, expected, &opened);
         let seen = match grammar.look(&source, name) {
-            Err(Errno::NAMETOOLONG) => return Ok(Layer::Nothing),
-            result => result.map_err(fail)?,
+            Err(Errno::NAMETOOLONG) => return Ok(Answer::Nothing),
+            seen => seen.map_err(|errno| self.error(part, name, errno))?,
         };
-        search.is_emptied |= seen.whiteout == Validity::TakenBack;
-        let is_deleted = seen.whiteout.ends_search();
-        if is_deleted && !(is_last_element && without == Some((branch, MarkKind::Whiteout))) {
-            search.stop = true;
-            let mark = grammar.whiteout_name(&source, name).map_err(fail)?;
-            return Ok(Layer::Whiteout(Cut {
+        self.is_emptied |= seen.whiteout == Validity::TakenBack;
+        let is_looked_past = || {
+            let question = self.question;
+            element.is_last() && question.looks_past(branch, MarkKind::Whiteout)
+        };
+        if seen.whiteout.ends_search() && !is_looked_past() {
+            self.stop = true;
+            let mark = grammar.whiteout_name(&source, name);
+            let mark = mark.map_err(|errno| self.error(part, name, errno))?;
+            return Ok(Answer::Whiteout(Cut {
                 branch,
-                mark: path_of(mark.as_deref().unwrap_or(name)),
+                mark: self.path_in(part, mark.as_deref().unwrap_or(name)),
                 kind: MarkKind::Whiteout,
-                of: self.path_of(name),
+                // A redirect may have asked for another name.
+                of: self.node.path_of(self.question.name),
             }));
         }
-        let Some(kind) = seen.entry else {
-            return Ok(Layer::Nothing);
-        };
-        let is_content = search.metacopy.is_some();
-        if is_last_element && is_content && kind != Kind::File {
-            search.stop = true;
-            return Ok(Layer::Skipped);
-        }
-        if kind != Kind::Directory {
-            if search.is_dir || !is_last_element {
-                search.stop = true;
-                return Ok(Layer::Skipped);
+        match seen.entry {
+            None => Ok(Answer::Nothing),
+            // The content of a file can only be a file's.
+            Some(kind) if self.metacopy.is_some() && element.is_last() && kind != Kind::File => {
+                self.stop = true;
+                Ok(Answer::Skipped)
             }
-            let is_metacopy = match kind {
-                Kind::File => match grammar.metacopy(&source, name) {
-                    Err(Errno::IO) => {
-                        return Ok(Layer::Broken(Errno::IO, Why::BadMetacopy { branch }));
-                    }
-                    result => result.map_err(fail)?,
-                },
-                _ => false,
+            Some(Kind::Directory) => self.directory(part, element, opened.take()),
+            Some(kind) => self.leaf(part, element, kind, &source),
+        }
+    }
+
+    /// What something is that is no directory.
+    fn leaf(
+        &mut self,
+        part: &Part,
+        element: &Element<'_>,
+        kind: Kind,
+        source: &Source<'_>,
+    ) -> Result<Answer> {
+        let branch = part.branch;
+        if self.is_dir || !element.is_last() {
+            self.stop = true;
+            return Ok(Answer::Skipped);
+        }
+        let grammar = self.node.grammar(part);
+        let is_content = self.metacopy.is_some();
+        let is_metacopy = kind == Kind::File
+            && match grammar.metacopy(source, element.name) {
+                Err(Errno::IO) => {
+                    return Ok(Answer::Broken(Errno::IO, Why::BadMetacopy { branch }));
+                }
+                found => found.map_err(|errno| self.error(part, element.name, errno))?,
             };
-            search.metacopy = is_metacopy.then_some(branch);
-            search.stop = !is_metacopy;
-            if is_metacopy && !search.last {
-                match grammar.redirect(&source, Some(name)) {
-                    Err(Errno::INVAL) => return Ok(bad_redirect(Errno::INVAL, branch)),
-                    result => search.turn(result.map_err(fail)?, branch, start, post),
+        self.metacopy = is_metacopy.then_some(branch);
+        self.stop = !is_metacopy;
+        if is_metacopy && !self.last {
+            match grammar.redirect(source, Some(element.name)) {
+                Err(Errno::INVAL) => return Ok(bad_redirect(Errno::INVAL, branch)),
+                found => {
+                    let found = found.map_err(|errno| self.error(part, element.name, errno))?;
+                    self.heed(found, branch, element);
                 }
             }
-            return Ok(Layer::Leaf(kind, is_content.then(|| path_of(name))));
         }
-        let dir = part
-            .enter(name, opened.take(), self.reading)
-            .map_err(fail)?;
-        search.is_dir |= is_last_element;
-        let mut opaque = false;
-        // fuse-overlayfs reads the mark of every directory, be there something below or not.
-        if !search.last || matches!(grammar, Grammar::FuseOverlay(_)) {
+        let path = is_content.then(|| self.path_in(part, element.name));
+        Ok(Answer::Leaf(kind, path))
+    }
+
+    /// What a directory is, and what its attributes say. `opened` is the directory where it is
+    /// open.
+    fn directory(
+        &mut self,
+        part: &Part,
+        element: &Element<'_>,
+        opened: Option<Dir>,
+    ) -> Result<Answer> {
+        let branch = part.branch;
+        let grammar = self.node.grammar(part);
+        let dir = part.enter(element.name, opened, self.node.reading);
+        let dir = dir.map_err(|errno| self.error(part, element.name, errno))?;
+        self.is_dir |= element.is_last();
+        let mut is_opaque = false;
+        if !self.last || grammar.always_reads_opaque() {
             let source = Source::Disk(&dir);
             let found = match grammar.opaque(&source) {
-                // fuse-overlayfs cannot read a mark that is too long.
                 Err(Errno::RANGE) => {
-                    return Ok(Layer::Broken(Errno::RANGE, Why::BadOpaque { branch }));
+                    return Ok(Answer::Broken(Errno::RANGE, Why::BadOpaque { branch }));
                 }
-                found => found.map_err(fail)?,
+                found => found.map_err(|errno| self.error(part, element.name, errno))?,
             };
-            opaque = found == Validity::Valid
-                && !(is_last_element && without == Some((branch, MarkKind::Opaque)));
-            if opaque {
-                search.stop = true;
+            let is_looked_past =
+                element.is_last() && self.question.looks_past(branch, MarkKind::Opaque);
+            is_opaque = found == Validity::Valid && !is_looked_past;
+            if is_opaque {
+                self.stop = true;
             } else {
                 match grammar.redirect(&source, None) {
                     Err(Errno::INVAL) => return Ok(bad_redirect(Errno::INVAL, branch)),
-                    result => search.turn(result.map_err(fail)?, branch, start, post),
+                    found => {
+                        let found = found.map_err(|errno| self.error(part, element.name, errno))?;
+                        self.heed(found, branch, element);
+                    }
                 }
             }
         }
-        Ok(Layer::Dir {
+        Ok(Answer::Directory {
             dir,
-            opaque: opaque && is_last_element,
+            is_opaque: is_opaque && element.is_last(),
         })
     }
 
-    /// The content of a file, in the branches that give nothing else. No link is followed.
-    fn in_data(&self, path: &[u8]) -> Result<Option<DataAt>> {
-        let path = Bytes::from(path);
-        for (branch, of) in self.stack.branches.iter().enumerate() {
-            if is_data(of)
-                && self
-                    .stack
-                    .version(branch, &path)?
-                    .is_some_and(|stat| stat.kind == Kind::File)
-            {
-                return Ok(Some(DataAt { branch, path }));
-            }
-        }
-        Ok(None)
-    }
-}
-
-impl Search {
-    /// Heeds a redirect, if there is one.
-    fn turn(&mut self, redirect: Option<Vec<u8>>, branch: usize, start: usize, post: &[u8]) {
-        // Forgotten by whatever is looked at after it, be it only on the way.
-        self.is_absolute = redirect
-            .as_ref()
-            .is_some_and(|redirect| redirect.starts_with(b"/"));
+    /// Heeds the redirect of an entry, if it has one.
+    fn heed(&mut self, redirect: Option<Vec<u8>>, branch: usize, element: &Element<'_>) {
+        let is_path = |redirect: &Vec<u8>| redirect.starts_with(b"/");
+        // The kernel forgets it over whatever it looks at next, be that only on the way.
+        self.is_absolute = redirect.as_ref().is_some_and(is_path);
         let Some(redirect) = redirect else {
             return;
         };
         // A path leads on, though a directory on the way to it was opaque.
         self.stop &= !self.is_absolute;
         self.wanted = if self.is_absolute {
-            [&redirect, post].concat()
+            [&redirect, element.post].concat()
         } else {
-            [&self.wanted[..start], &redirect, post].concat()
+            [&self.wanted[..element.start], &redirect, element.post].concat()
         };
         self.redirected = Some(branch);
     }
-}
 
-fn is_data(branch: &Branch) -> bool {
-    branch.grammar == Grammar::OverlayData
-}
-
-fn bad_redirect(errno: Errno, branch: usize) -> Layer {
-    Layer::Broken(errno, Why::BadRedirect { branch })
-}
-
-/// What the union may not follow: `EPERM`, before the next branch is asked.
-fn refused(search: &Search, rules: Rules) -> Option<(Errno, Why)> {
-    match (search.metacopy, search.redirected) {
-        (Some(branch), _) if !rules.metacopy => Some((Errno::PERM, Why::Metacopy { branch })),
-        (_, Some(branch)) if !rules.follows_redirects => {
-            Some((Errno::PERM, Why::Redirect { branch }))
-        }
-        _ => None,
+    /// Where a branch has a name of one of its directories.
+    fn path_in(&self, part: &Part, name: &[u8]) -> Bytes {
+        self.node
+            .path_in(part.branch, &part.dir, name, Bytes::default())
     }
+
+    fn error(&self, part: &Part, name: &[u8], errno: Errno) -> Error {
+        let path = self.path_in(part, name);
+        Error::io(self.node.stack.on_host(part.branch, &path), errno)
+    }
+
+    /// The content of the file that is wanted, in the branches that give nothing else. No link is
+    /// followed.
+    fn in_data(&self) -> Result<Option<DataAt>> {
+        let path = Bytes::from(&self.wanted[..]);
+        for (branch, of) in self.node.stack.branches.iter().enumerate() {
+            if of.grammar.is_data_only() {
+                let found = self.node.stack.version(branch, &path)?;
+                if found.is_some_and(|stat| stat.kind == Kind::File) {
+                    return Ok(Some(DataAt { branch, path }));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the branches that were asked make of a name together.
+struct Merge<'n, 's> {
+    node: &'n Node<'s>,
+    name: &'n [u8],
+    /// The branch and the kind of what is no directory.
+    leaf: Option<(usize, Kind)>,
+    /// Where its content is, if that is not there.
+    content: Option<DataAt>,
+    directories: Parts,
+    /// The whiteout that ended the search.
+    whiteout: Option<Cut>,
+    cuts: Vec<Arc<Cut>>,
+}
+
+impl<'n, 's> Merge<'n, 's> {
+    fn new(node: &'n Node<'s>, name: &'n [u8]) -> Merge<'n, 's> {
+        Merge {
+            node,
+            name,
+            leaf: None,
+            content: None,
+            directories: Parts::new(),
+            whiteout: None,
+            cuts: node.cuts.clone(),
+        }
+    }
+
+    /// The second step: what a branch has is merged with what those above it have. Returns what
+    /// the name means where no branch below can change that.
+    fn add(
+        &mut self,
+        branch: usize,
+        answer: Answer,
+        search: &Search<'_, '_>,
+        says: &mut dyn FnMut(usize, Says),
+    ) -> Option<Entry<'s>> {
+        match answer {
+            Answer::Nothing => says(branch, Says::Nothing),
+            Answer::Skipped => says(branch, Says::Skipped),
+            Answer::Broken(errno, why) => {
+                says(branch, Says::Invalid);
+                return Some(Entry::Broken { errno, why });
+            }
+            Answer::Whiteout(cut) => {
+                says(branch, Says::Whiteout);
+                add_cut(&mut self.cuts, branch, cut.kind, || cut.clone());
+                self.whiteout = Some(cut);
+            }
+            Answer::Leaf(kind, _) if self.leaf.is_none() => {
+                says(branch, Says::Provides);
+                self.leaf = Some((branch, kind));
+            }
+            Answer::Leaf(_, path) => {
+                says(branch, Says::ProvidesData);
+                self.content = path.map(|path| DataAt { branch, path });
+            }
+            Answer::Directory { dir, is_opaque } => {
+                let is_first = self.directories.is_empty();
+                says(branch, Says::of_directory(is_first, is_opaque));
+                let (node, name) = (self.node, self.name);
+                if is_opaque {
+                    add_cut(&mut self.cuts, branch, MarkKind::Opaque, || Cut {
+                        branch,
+                        mark: node.path_in(branch, &dir, b"", Bytes::default()),
+                        kind: MarkKind::Opaque,
+                        of: node.path_of(name),
+                    });
+                }
+                let at = (branch, node.stack.branches[branch].grammar);
+                let part = Part::new(at, dir, node.reading);
+                self.directories.push(if search.is_emptied {
+                    part.emptied()
+                } else {
+                    part
+                });
+            }
+        }
+        None
+    }
+
+    /// The third step: a file without content is looked for in the branches that give only that,
+    /// and what the union may not follow is refused. What opaque directories hide was not asked.
+    fn cut(
+        mut self,
+        mut search: Search<'_, '_>,
+        says: &mut dyn FnMut(usize, Says),
+    ) -> Result<Entry<'s>> {
+        let node = self.node;
+        // Data-only branches are asked for what a lower branch has the metadata of, not the upper.
+        let is_below =
+            self.content.is_some() || self.leaf.is_some_and(|(branch, _)| !is_upper(node, branch));
+        if search.metacopy.is_some() && search.has_data && search.is_absolute && is_below {
+            self.content = search.in_data()?;
+            if let Some(content) = &self.content {
+                says(content.branch, Says::ProvidesData);
+            }
+            search.metacopy = None;
+        } else if let Some(refusal) = search.refusal() {
+            return Ok(refusal);
+        }
+        if let Some(branch) = search.metacopy {
+            let (errno, why) = (Errno::IO, Why::NoData { branch });
+            return Ok(Entry::Broken { errno, why });
+        }
+        if let Some((from, kind)) = self.leaf {
+            let data = self.content.map(Box::new);
+            return Ok(Entry::Leaf { from, kind, data });
+        }
+        if self.directories.is_empty() {
+            return Ok(match self.whiteout {
+                Some(by) => Entry::Deleted { by },
+                None => Entry::Missing,
+            });
+        }
+        let is_redirected = node.shown.is_some() || search.redirected.is_some();
+        Ok(Entry::Dir(Node {
+            stack: node.stack,
+            shown: is_redirected.then(|| node.path_of(self.name)),
+            parts: self.directories,
+            cuts: self.cuts,
+            reading: node.reading,
+            roots: node.roots.clone(),
+        }))
+    }
+}
+
+fn is_upper(node: &Node<'_>, branch: usize) -> bool {
+    node.stack.branches[branch].permission.is_writable()
+}
+
+fn bad_redirect(errno: Errno, branch: usize) -> Answer {
+    Answer::Broken(errno, Why::BadRedirect { branch })
 }

@@ -140,4 +140,3 @@ pub(super) fn opaque_value(namespace: Namespace, dir: &Dir) -> Result<Option<u8>
     let value = dir.attribute_self(namespace.attributes().opaque, 1)?;
     Ok(value.and_then(|value| value.first().copied()))
 }
-

@@ -1,0 +1,277 @@
+//! The branches of a union, and what one of them has by itself.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::cut::Cut;
+use crate::branch::{BranchSpec, Permission};
+use crate::bytes::Bytes;
+use crate::dir::{Access, Dir, Stat};
+use crate::error::{Error, Result};
+use crate::overlay::{Namespace, Rules};
+use crate::whiteout::{Grammar, MarkKind, Source};
+
+/// The longest value of an attribute that keeps an owner and a mode, in bytes.
+const OVERRIDE_MAX: usize = 64;
+
+/// The branches of one union, topmost first.
+#[derive(Debug)]
+pub struct Stack {
+    /// The directories of the union.
+    pub branches: Vec<Branch>,
+    /// What the topmost branch is compared with, where that is not the branches below it.
+    pub base: Option<Box<Stack>>,
+}
+
+/// How a mount shows the owners of a branch: as others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdMap {
+    /// How user ids are shown.
+    pub users: Vec<IdRange>,
+    /// How group ids are shown.
+    pub groups: Vec<IdRange>,
+}
+
+/// `size` ids from `stored` on stand for those from `shown` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// The first id, as the branch has it.
+    pub stored: u32,
+    /// The first id, as the mount shows it.
+    pub shown: u32,
+    /// How many ids there are.
+    pub size: u32,
+}
+
+impl IdRange {
+    fn show(ranges: &[IdRange], id: u32) -> u32 {
+        let found = ranges.iter().find_map(|range| {
+            let at = id.checked_sub(range.stored).filter(|at| *at < range.size)?;
+            range.shown.checked_add(at)
+        });
+        // The kernel shows an id that the map leaves out as nobody's.
+        found.unwrap_or(OVERFLOW_ID)
+    }
+}
+
+/// The kernel's id of what has none.
+const OVERFLOW_ID: u32 = 65_534;
+
+/// One directory of a union.
+#[derive(Debug)]
+pub struct Branch {
+    /// The directory's path on the host.
+    pub path: Bytes,
+    /// How the union may use it.
+    pub permission: Permission,
+    /// How it spells that a name is deleted.
+    pub grammar: Grammar,
+    /// The directory itself, or why it could not be opened.
+    pub dir: Result<Dir>,
+    /// How its owners are shown, if not as they are.
+    pub owners: Option<Arc<IdMap>>,
+}
+
+impl Branch {
+    /// A branch of an AUFS union, whose permission says whether its marks count.
+    pub fn aufs(spec: &BranchSpec, dir: Result<Dir>) -> Branch {
+        let grammar = if spec.permission.honours_marks() {
+            Grammar::Aufs
+        } else {
+            Grammar::AufsIgnored
+        };
+        Branch::new(spec, grammar, dir)
+    }
+
+    /// A branch whose owners are shown as they are.
+    pub fn new(spec: &BranchSpec, grammar: Grammar, dir: Result<Dir>) -> Branch {
+        Branch {
+            path: spec.path.clone(),
+            permission: spec.permission.clone(),
+            grammar,
+            dir,
+            owners: None,
+        }
+    }
+
+    /// What the union shows of something in the branch.
+    pub(super) fn shown(&self, stat: Stat) -> Stat {
+        match &self.owners {
+            None => stat,
+            Some(map) => Stat {
+                uid: IdRange::show(&map.users, stat.uid),
+                gid: IdRange::show(&map.groups, stat.gid),
+                ..stat
+            },
+        }
+    }
+}
+
+impl Stack {
+    /// A stack whose topmost branch is compared with those below it.
+    pub fn new(branches: Vec<Branch>) -> Stack {
+        Stack {
+            branches,
+            base: None,
+        }
+    }
+    /// The rules of an overlay; none for other unions.
+    pub fn overlay_rules(&self) -> Option<Rules> {
+        self.branches.first()?.grammar.overlay_rules()
+    }
+
+    /// Whether the marks of this union are among those that the kernel tells root only: to others
+    /// it denies that there are any.
+    pub fn has_trusted_marks(&self) -> bool {
+        let mut branches = self.branches.iter();
+        branches.any(|branch| branch.grammar.namespace() == Some(Namespace::Trusted))
+    }
+
+    /// The branches whose owners and modes are kept in attributes: their file system, or who wrote
+    /// them, could not set the real ones.
+    pub fn overridden(&self) -> impl Iterator<Item = &Branch> {
+        self.branches.iter().filter(|branch| {
+            let mut names = branch.grammar.override_attributes().iter();
+            branch.dir.as_ref().is_ok_and(|dir| {
+                names.any(|name| matches!(dir.attribute_self(name, OVERRIDE_MAX), Ok(Some(_))))
+            })
+        })
+    }
+
+    /// The topmost writable branch: where changes go.
+    pub fn writable(&self) -> Option<usize> {
+        self.branches
+            .iter()
+            .position(|branch| branch.permission.is_writable())
+    }
+
+    /// The branches that could not be opened. While there are any, no answer is sure.
+    pub fn lost(&self) -> impl Iterator<Item = Error> {
+        self.branches
+            .iter()
+            .enumerate()
+            .filter_map(|(index, branch)| {
+                let error = branch.dir.as_ref().err()?;
+                Some(Error::BranchLost {
+                    index,
+                    path: branch.path.clone(),
+                    why: error.reason(),
+                })
+            })
+    }
+
+    /// Whether a branch below another could not be opened.
+    pub fn lost_below(&self, branch: usize) -> bool {
+        self.branches
+            .iter()
+            .skip(branch + 1)
+            .any(|below| below.dir.is_err())
+    }
+
+    /// What one branch alone holds at `path`, marks and other branches left aside.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn version(&self, branch: usize, path: &Bytes) -> Result<Option<Stat>> {
+        if climbs(path) {
+            return Ok(None);
+        }
+        let fail = |errno| Error::io(self.on_host(branch, path), errno);
+        let Some(dir) = self.dir_at(branch, &path.parent())? else {
+            return Ok(None);
+        };
+        let name = path.file_name();
+        if name.is_empty() {
+            return dir.stat_self().map(Some).map_err(fail);
+        }
+        match self.branches[branch].grammar.version(&dir, name) {
+            Err(Errno::NAMETOOLONG) => Ok(None),
+            version => version.map_err(fail),
+        }
+    }
+
+    /// The whiteout that one branch has of a path.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn whiteout(&self, branch: usize, path: &Bytes) -> Result<Option<Cut>> {
+        if climbs(path) {
+            return Ok(None);
+        }
+        let Some(dir) = self.dir_at(branch, &path.parent())? else {
+            return Ok(None);
+        };
+        let grammar = self.branches[branch].grammar;
+        let mark = grammar.whiteout_name(&Source::Disk(&dir), path.file_name());
+        let mark = mark.map_err(|errno| Error::io(self.on_host(branch, path), errno))?;
+        Ok(mark.map(|mark| Cut {
+            branch,
+            mark: path.parent().join(&mark),
+            kind: MarkKind::Whiteout,
+            of: path.clone(),
+        }))
+    }
+
+    /// A branch's own directory, no link followed; `None` where it has none there.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn dir_at(&self, branch: usize, path: &Bytes) -> Result<Option<Dir>> {
+        let Ok(root) = &self.branches[branch].dir else {
+            return Ok(None);
+        };
+        if climbs(path) {
+            return Ok(None);
+        }
+        let mut dir = root.clone();
+        for name in path.components() {
+            let child = child_if_any(&dir, name);
+            let child = child.map_err(|errno| Error::io(self.on_host(branch, path), errno))?;
+            let Some(child) = child else {
+                return Ok(None);
+            };
+            dir = child;
+        }
+        Ok(Some(dir))
+    }
+
+    /// The directories on the way to a path that a branch does not have, topmost first.
+    ///
+    /// # Errors
+    /// A directory on the way that cannot be searched.
+    pub fn missing(&self, branch: usize, path: &Bytes) -> Result<Vec<Bytes>> {
+        let mut missing = Vec::new();
+        let mut on_the_way = Bytes::from("/");
+        let mut dir = self.dir_at(branch, &on_the_way)?;
+        for name in path.components() {
+            on_the_way = on_the_way.join(name);
+            let child = dir.map(|dir| child_if_any(&dir, name)).transpose();
+            let child = child.map_err(|errno| Error::io(self.on_host(branch, path), errno))?;
+            dir = child.flatten();
+            if dir.is_none() {
+                missing.push(on_the_way.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Where a path of the union lies on the host, in one branch.
+    pub fn on_host(&self, branch: usize, path: &Bytes) -> Bytes {
+        self.branches[branch].path.join_path(path)
+    }
+}
+
+/// A directory's own sub-directory; `None` where it has none of that name.
+fn child_if_any(dir: &Dir, name: &[u8]) -> Result<Option<Dir>, Errno> {
+    match dir.child(name, Access::Lookup) {
+        Ok(child) => Ok(Some(child)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What is left of a path that ended early may still climb; no branch is left that way.
+fn climbs(path: &Bytes) -> bool {
+    path.components().any(|part| part == b"..")
+}
