@@ -8,7 +8,7 @@
 //!
 //! On overlay docker compares the two views, and so is *changed* there only what differs in mode,
 //! owner, device, capability, or, but for directories, in size or time; and every directory that
-//! something differs in (FACTS-engines 60).
+//! something differs in (`docs/facts.md#engines-60`).
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
@@ -22,7 +22,7 @@ use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
 use crate::union::{Entry, Listed, Node, Reading, Stack};
 use crate::walk::{Found, Heading, Rest, Rows, walk_all};
-use crate::whiteout::{Grammar, Mark};
+use crate::whiteout::Mark;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -46,34 +46,39 @@ impl Change {
 /// One entry of a view: which branch provides it, and as what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Provided {
+    /// The branch.
     pub branch: usize,
+    /// What the entry is.
     pub kind: Kind,
 }
 
 /// One difference between the two views.
 pub struct Difference<'d, 's> {
+    /// What the branch did to the entry.
     pub change: Change,
+    /// The entry in the view without the branch.
     pub before: Option<Provided>,
+    /// The entry in the view with the branch.
     pub after: Option<Provided>,
     directory: &'d Directory<'s>,
     name: &'d [u8],
-    turn: Turn<'d>,
+    visit: Visit<'d>,
 }
 
 impl Difference<'_, '_> {
     /// Where it is in the union.
     pub fn path(&self) -> Bytes {
-        match self.turn {
-            Turn::Directory(paths) => paths.path(self.name),
-            Turn::Name(path) => path.clone(),
+        match self.visit {
+            Visit::InListing(paths) => paths.path(self.name),
+            Visit::ByItself(path) => path.clone(),
         }
     }
 
-    /// Gives the memory of its path back.
+    /// Gives the memory of [`Difference::path`] back, for the next one.
     pub fn give_back(&self, path: Bytes) {
-        match self.turn {
-            Turn::Directory(paths) => paths.give_back(path),
-            Turn::Name(_) => path.give_back(),
+        match self.visit {
+            Visit::InListing(paths) => paths.give_back(path),
+            Visit::ByItself(_) => path.give_back(),
         }
     }
 
@@ -93,7 +98,8 @@ impl Difference<'_, '_> {
         stat(Some(&self.directory.after), self.name, self.after)
     }
 
-    /// The directories that hold the two versions, and the name in them.
+    /// The two versions, where there are two: the directory and the branch that hold the one
+    /// before, those of the one after, and the name in both.
     pub fn versions(&self) -> Option<(&Node<'_>, usize, &Node<'_>, usize, &[u8])> {
         let before = self.directory.before.as_ref()?;
         Some((
@@ -143,14 +149,16 @@ impl<'s> Directory<'s> {
     }
 }
 
-/// A place of the two views.
-enum Place<'s> {
+/// What is still to be compared.
+enum Comparand<'s> {
+    /// The two views, from their roots on.
     Root,
-    /// A name that may be a directory. It is opened only when its turn comes, so that a wide
-    /// directory does not hold all of its children open.
+    /// A name that may be a directory. It is opened only when it is compared: a wide directory
+    /// would else hold all of its children open.
     Name(Arc<Directory<'s>>, Vec<u8>),
-    /// Names that may differ, with what the branch itself lists.
+    /// The rest of a directory's names, each with the kind that the branch itself lists.
     Rest(Box<Rest<Arc<Directory<'s>>, Option<Kind>>>),
+    /// A directory that was compared, whose row waits for a difference in it.
     Same(Box<Same<'s>>),
 }
 
@@ -164,71 +172,77 @@ struct Same<'s> {
 
 /// What makes an entry of both views a changed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changed {
-    /// The branch has it.
+pub enum Criterion {
+    /// The branch has an entry of that name.
     InBranch,
     /// The two versions differ, or what is in the two directories does.
     Differs,
 }
 
-impl Changed {
-    /// To the union itself: a copy has everything, changed or not.
-    pub fn of_union(stack: &Stack) -> Changed {
+impl Criterion {
+    /// What counts in the union itself. An entry of the branch is a change, unless the branch is a
+    /// copy, which has everything.
+    pub fn of_union(stack: &Stack) -> Criterion {
         match stack.branches.first() {
-            Some(first) if first.grammar == Grammar::Plain => Changed::Differs,
-            _ => Changed::InBranch,
+            Some(first) if !first.grammar.holds_changes_only() => Criterion::Differs,
+            _ => Criterion::InBranch,
         }
     }
 
-    /// To `docker diff`: on overlay what differs.
-    pub fn of_docker(stack: &Stack) -> Changed {
+    /// What counts for `docker diff`. It asks AUFS for the branch's entries, and compares
+    /// everywhere else.
+    pub fn of_docker(stack: &Stack) -> Criterion {
         let is_aufs = stack.overlay_rules().is_none() && stack.base.is_none();
         if is_aufs {
-            Changed::InBranch
+            Criterion::InBranch
         } else {
-            Changed::Differs
+            Criterion::Differs
         }
     }
 }
 
-/// Compares the union without `branch` to the union with it, with so many threads: `row` is told
-/// of each difference, and of what cannot be read, in its place. The rest goes on. What it puts
-/// into the rows is given in order.
+/// Compares the union without `branch` to the union with it.
+///
+/// `row` is told of each difference, and of what cannot be read, which does not end the
+/// comparison. It is called by several threads at once; `give` gets what it put into rows in the
+/// order of the names.
 pub fn differences<'s, B: Rows>(
     stack: &'s Stack,
     branch: usize,
-    changed: Changed,
+    criterion: Criterion,
     threads: NonZeroUsize,
     row: &(impl Fn(Result<Difference<'_, '_>>, &mut B) + Sync),
     give: impl FnMut(B) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let comparison = Comparison {
         branch,
-        changed,
+        criterion,
         row,
     };
-    let visit = |place: Place<'s>, found: &mut Found<'_, Place<'s>, B>| {
-        let compared = match place {
-            Place::Root => {
+    let visit = |comparand: Comparand<'s>, found: &mut Found<'_, Comparand<'s>, B>| {
+        let compared = match comparand {
+            Comparand::Root => {
                 let path = Bytes::from("/");
                 root(stack, branch).and_then(|root| comparison.directory(root, &path, found))
             }
-            Place::Name(directory, name) => {
+            Comparand::Name(directory, name) => {
                 let path = directory.after.path_into(&name, Bytes::spare());
-                let compared = comparison.name(&directory, &name, Turn::Name(&path), found);
+                let visit = Visit::ByItself(&path);
+                let compared = comparison.name(&directory, &name, visit, found);
                 path.give_back();
                 compared
             }
-            Place::Rest(rest) => {
+            Comparand::Rest(rest) => {
                 let path = rest.directory.after.path();
                 let paths = path.entries();
                 let visit = |directory: &_, name: Vec<u8>, own, found: &mut _| {
-                    comparison.listed(directory, name.into(), own, Turn::Directory(&paths), found);
+                    let visit = Visit::InListing(&paths);
+                    comparison.listed(directory, name.into(), own, visit, found);
                 };
-                found.each_of_rest(rest, visit, Place::Rest);
+                found.each_of_rest(rest, visit, Comparand::Rest);
                 Ok(())
             }
-            Place::Same(same) => {
+            Comparand::Same(same) => {
                 let path = same.directory.after.path_of(&same.name);
                 let difference = Difference {
                     change: Change::Changed,
@@ -236,7 +250,7 @@ pub fn differences<'s, B: Rows>(
                     after: Some(same.after),
                     directory: &same.directory,
                     name: &same.name,
-                    turn: Turn::Name(&path),
+                    visit: Visit::ByItself(&path),
                 };
                 row(Ok(difference), found.rows());
                 Ok(())
@@ -246,7 +260,7 @@ pub fn differences<'s, B: Rows>(
             row(Err(error), found.rows());
         }
     };
-    walk_all(threads, Place::Root, &visit, give)
+    walk_all(threads, Comparand::Root, &visit, give)
 }
 
 fn root(stack: &Stack, branch: usize) -> Result<Directory<'_>> {
@@ -338,32 +352,36 @@ fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
     a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
 }
 
-/// Whether it is a name's turn, or that of the directory that it is in: then what is a directory
-/// after all is visited later. With the name's path, or those of what is in the directory.
+/// How a name comes to be compared, which decides where its path is kept and what happens to a
+/// directory.
 #[derive(Clone, Copy)]
-enum Turn<'t> {
-    Name(&'t Bytes),
-    Directory(&'t Entries<'t>),
+enum Visit<'v> {
+    /// While its directory is listed. The paths of that directory's entries share one piece of
+    /// memory. A name that turns out to be a directory is left to a visit by itself.
+    InListing(&'v Entries<'v>),
+    /// By itself, with its path. A directory is compared with all that is in it.
+    ByItself(&'v Bytes),
 }
 
-/// From what length on, in bytes, the path of a directory that may not have changed is made only
-/// when it is wanted: in a deep tree many wait.
+/// The longest path, in bytes, that waits with the row of a directory that may not have changed. A
+/// longer one is made anew when the row is wanted: of a deep tree every level waits, and their
+/// paths would take memory by the square of the depth.
 const LONG: usize = 4096;
 
 /// One comparison of two views.
 struct Comparison<'r, V> {
     branch: usize,
-    changed: Changed,
+    criterion: Criterion,
     row: &'r V,
 }
 
 impl<V> Comparison<'_, V> {
-    /// What is in a directory. What may be one itself is a place of its own.
+    /// Compares what is in a directory. What may be a directory itself waits for a visit of its own.
     fn directory<'s, B: Rows>(
         &self,
         directory: Directory<'s>,
         path: &Bytes,
-        found: &mut Found<'_, Place<'s>, B>,
+        found: &mut Found<'_, Comparand<'s>, B>,
     ) -> Result<()>
     where
         V: Fn(Result<Difference<'_, '_>>, &mut B),
@@ -375,45 +393,45 @@ impl<V> Comparison<'_, V> {
         }
         let directory = Arc::new(directory);
         let paths = path.entries();
-        let turn = Turn::Directory(&paths);
+        let visit = Visit::InListing(&paths);
         let mut names = names(&directory, self.branch)?.into_iter();
         found.each(&mut names, |Named { name, own, .. }, found| {
-            self.listed(&directory, name, own, turn, found);
+            self.listed(&directory, name, own, visit, found);
         });
         let rest = names.map(|of| (of.name.into_owned(), of.own));
-        found.rest(Arc::clone(&directory), rest, Place::Rest);
+        found.rest(Arc::clone(&directory), rest, Comparand::Rest);
         Ok(())
     }
 
-    /// A name of a directory that is listed. What may be a directory itself is a place of its own.
+    /// Compares a name of a directory that is listed, unless that may be a directory itself.
     #[inline]
     fn listed<'s, B: Rows>(
         &self,
         directory: &Arc<Directory<'s>>,
         name: Cow<'_, [u8]>,
         own: Option<Kind>,
-        turn: Turn<'_>,
-        found: &mut Found<'_, Place<'s>, B>,
+        visit: Visit<'_>,
+        found: &mut Found<'_, Comparand<'s>, B>,
     ) where
         V: Fn(Result<Difference<'_, '_>>, &mut B),
     {
         match own {
             Some(kind) if kind != Kind::Directory => {
-                if let Err(error) = self.name(directory, &name, turn, found) {
+                if let Err(error) = self.name(directory, &name, visit, found) {
                     (self.row)(Err(error), found.rows());
                 }
             }
-            _ => found.place(Place::Name(Arc::clone(directory), name.into_owned())),
+            _ => found.place(Comparand::Name(Arc::clone(directory), name.into_owned())),
         }
     }
 
-    /// What is in a directory that is the branch's alone, and has no other in it: all of it was
-    /// added. What it deletes was not there.
+    /// Everything in a directory was added that is the branch's alone and has no other in it. What
+    /// the branch deletes there was not there.
     fn added<'s, B: Rows>(
         &self,
         directory: &Directory<'s>,
         path: &Bytes,
-        found: &mut Found<'_, Place<'s>, B>,
+        found: &mut Found<'_, Comparand<'s>, B>,
     ) where
         V: Fn(Result<Difference<'_, '_>>, &mut B),
     {
@@ -433,108 +451,146 @@ impl<V> Comparison<'_, V> {
                 }),
                 directory,
                 name,
-                turn: Turn::Directory(&paths),
+                visit: Visit::InListing(&paths),
             };
             (self.row)(Ok(difference), found.rows());
         }
     }
 
-    /// One name, and what is below it.
+    /// Compares one name, and on a visit by itself what is below it.
     fn name<'s, B: Rows>(
         &self,
         directory: &Arc<Directory<'s>>,
         name: &[u8],
-        turn: Turn<'_>,
-        found: &mut Found<'_, Place<'s>, B>,
+        visit: Visit<'_>,
+        found: &mut Found<'_, Comparand<'s>, B>,
     ) -> Result<()>
     where
         V: Fn(Result<Difference<'_, '_>>, &mut B),
     {
-        let branch = self.branch;
         let after = directory.after.child(name)?;
-        if let (Entry::Dir(_), Turn::Directory(_)) = (&after, turn) {
-            found.place(Place::Name(Arc::clone(directory), name.to_vec()));
+        if let (Entry::Dir(_), Visit::InListing(_)) = (&after, visit) {
+            found.place(Comparand::Name(Arc::clone(directory), name.to_vec()));
             return Ok(());
         }
         let before = match &directory.before {
             Some(node) => node.child(name)?,
             None => Entry::Missing,
         };
-        // What an overlay refuses is neither there nor deleted.
-        if directory.after.stack().overlay_rules().is_some() {
-            for entry in [&after, &before] {
-                if let Entry::Broken { errno, .. } = entry {
-                    return Err(Error::io(directory.after.on_host(branch, name), *errno));
-                }
+        self.check_shown(directory, name, [&after, &before])?;
+        if let Some(change) = self.change(&before, &after) {
+            let difference = Difference {
+                change,
+                before: provided(&before),
+                after: provided(&after),
+                directory,
+                name,
+                visit,
+            };
+            if !self.is_same(&difference)? {
+                (self.row)(Ok(difference), found.rows());
+            } else if let Entry::Dir(_) = &after {
+                self.heading(directory, difference, found);
             }
         }
-        let provided = |entry: &Entry<'_>| {
-            Some(Provided {
-                branch: entry.provider()?,
-                kind: entry.kind()?,
-            })
-        };
-        let (was, is) = (provided(&before), provided(&after));
-        // A branch that is not on top may hold what the view does not show.
-        let has_own = match &after {
-            Entry::Dir(node) => node.branches().any(|of| of == branch),
-            entry => entry.provider() == Some(branch),
-        };
-        let change = match (was, is) {
-            (None, None) => return Ok(()),
-            (None, Some(_)) => Some(Change::Added),
-            (Some(_), None) => Some(Change::Deleted),
-            // Two versions from below differ where a directory was moved into another one's place.
-            (Some(_), Some(_)) => {
-                (has_own || self.changed == Changed::Differs).then_some(Change::Changed)
-            }
-        };
-        let same = match (change, directory.before.as_deref(), was.zip(is)) {
-            (Some(Change::Changed), Some(node), Some((before, after)))
-                if self.changed == Changed::Differs
-                    && !differ((node, before), (&directory.after, after), name)? =>
-            {
-                Some((before, after))
-            }
-            _ => None,
-        };
-        let difference = change.map(|change| Difference {
-            change,
-            before: was,
-            after: is,
-            directory,
-            name,
-            turn,
-        });
-        match (difference, same, &after) {
-            (Some(difference), None, _) => (self.row)(Ok(difference), found.rows()),
-            // It is changed only if something in it is.
-            (Some(difference), Some((before, after)), Entry::Dir(_)) => {
-                found.heading(match turn {
-                    Turn::Name(path) if path.as_bytes().len() > LONG => {
-                        Heading::Place(Place::Same(Box::new(Same {
-                            directory: Arc::clone(directory),
-                            name: name.to_vec(),
-                            before,
-                            after,
-                        })))
-                    }
-                    _ => {
-                        let mut rows = B::default();
-                        (self.row)(Ok(difference), &mut rows);
-                        Heading::Rows(rows)
-                    }
-                });
-            }
-            _ => {}
-        }
-        if let (Entry::Dir(after), Turn::Name(path)) = (after, turn) {
+        if let (Entry::Dir(after), Visit::ByItself(path)) = (after, visit) {
             let before = match before {
                 Entry::Dir(node) => Some(node),
                 _ => None,
             };
-            self.directory(Directory::new(after, before, branch)?, path, found)?;
+            self.directory(Directory::new(after, before, self.branch)?, path, found)?;
         }
         Ok(())
     }
+
+    /// What an overlay refuses is neither there nor deleted.
+    ///
+    /// # Errors
+    /// The union's own answer to such a name.
+    fn check_shown(
+        &self,
+        directory: &Directory<'_>,
+        name: &[u8],
+        entries: [&Entry<'_>; 2],
+    ) -> Result<()> {
+        if directory.after.stack().overlay_rules().is_some() {
+            for entry in entries {
+                if let Entry::Broken { errno, .. } = entry {
+                    let path = directory.after.on_host(self.branch, name);
+                    return Err(Error::io(path, *errno));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the branch did to an entry, as far as who provides it tells.
+    fn change(&self, before: &Entry<'_>, after: &Entry<'_>) -> Option<Change> {
+        match (provided(before), provided(after)) {
+            (None, None) => None,
+            (None, Some(_)) => Some(Change::Added),
+            (Some(_), None) => Some(Change::Deleted),
+            (Some(_), Some(_)) => {
+                // A branch that is not on top may hold what the view does not show.
+                let has_own = || match after {
+                    Entry::Dir(node) => node.branches().any(|of| of == self.branch),
+                    entry => entry.provider() == Some(self.branch),
+                };
+                // Two versions from below differ where a directory was moved into another one's
+                // place.
+                let is_candidate = self.criterion == Criterion::Differs || has_own();
+                is_candidate.then_some(Change::Changed)
+            }
+        }
+    }
+
+    /// Whether an entry that may have changed is the same in both views. A directory may still
+    /// differ in what is in it.
+    fn is_same(&self, difference: &Difference<'_, '_>) -> Result<bool> {
+        let before = difference.directory.before.as_deref();
+        let (Change::Changed, Criterion::Differs, Some(before), Some((was, is))) = (
+            difference.change,
+            self.criterion,
+            before,
+            difference.before.zip(difference.after),
+        ) else {
+            return Ok(false);
+        };
+        let after = &difference.directory.after;
+        Ok(!differ((before, was), (after, is), difference.name)?)
+    }
+
+    /// Leaves the row of a directory that is changed only if something in it is.
+    fn heading<'s, B: Rows>(
+        &self,
+        directory: &Arc<Directory<'s>>,
+        difference: Difference<'_, 's>,
+        found: &mut Found<'_, Comparand<'s>, B>,
+    ) where
+        V: Fn(Result<Difference<'_, '_>>, &mut B),
+    {
+        let both = difference.before.zip(difference.after);
+        found.heading(match (difference.visit, both) {
+            (Visit::ByItself(path), Some((before, after))) if path.as_bytes().len() > LONG => {
+                Heading::Place(Comparand::Same(Box::new(Same {
+                    directory: Arc::clone(directory),
+                    name: difference.name.to_vec(),
+                    before,
+                    after,
+                })))
+            }
+            _ => {
+                let mut rows = B::default();
+                (self.row)(Ok(difference), &mut rows);
+                Heading::Rows(rows)
+            }
+        });
+    }
+}
+
+fn provided(entry: &Entry<'_>) -> Option<Provided> {
+    Some(Provided {
+        branch: entry.provider()?,
+        kind: entry.kind()?,
+    })
 }

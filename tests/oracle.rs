@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 
-use layerctl::difference::{Changed, Difference, differences};
+use layerctl::difference::{Criterion, Difference, differences};
 use layerctl::error::{Result, errno_name};
 use layerctl::union::{Entry, Follow, Node, Reading, lookup};
 use serde_json::Value;
@@ -345,7 +345,7 @@ fn every_history_changed_what_the_kernel_showed() {
         let _ = differences(
             &stack,
             0,
-            Changed::of_union(&stack),
+            Criterion::of_union(&stack),
             NonZeroUsize::MIN,
             &row,
             |rows| {

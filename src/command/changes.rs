@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::copyups::{Differs, differs};
 use crate::command::{Batch, Context, Find, Outcome, Shape, Stream, Verb, subjects, union_column};
-use crate::difference::{Change, Changed, Difference, differences};
+use crate::difference::{Change, Criterion, Difference, differences};
 use crate::dir::Kind;
 use crate::error::Result;
 use crate::render::Look;
@@ -83,7 +83,7 @@ impl Verb for Args {
             .collect();
         Outcome::yes(Stream::new(shape, move |how, give| {
             let _ = subjects.iter().try_for_each(|subject| {
-                let changed = Changed::of_docker(&subject.stack);
+                let changed = Criterion::of_docker(&subject.stack);
                 let row = |found: Result<Difference<'_, '_>>, batch: &mut Batch<Row>| {
                     let kept = found.and_then(|found| subject.row(&found, is_long, how, batch));
                     batch.problems.extend(kept.err());

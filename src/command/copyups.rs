@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Verb, Version, subjects, union_column};
-use crate::difference::{Change, Changed, Difference, differences};
+use crate::difference::{Change, Criterion, Difference, differences};
 use crate::dir::{Kind, Stat};
 use crate::engine::Union;
 use crate::error::{Error, Result, errno_of};
@@ -71,7 +71,7 @@ impl Verb for Args {
         let mut rows = Vec::new();
         for (label, target, branch) in subjects(context, self.target.as_deref())? {
             let stack = context.open(&target);
-            let changed = Changed::of_union(&stack);
+            let changed = Criterion::of_union(&stack);
             let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Result<(Row, Stat)>>| {
                 rows.extend(
                     found
