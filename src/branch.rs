@@ -12,22 +12,26 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 
-/// How a branch may be used: `rw`, `ro` or `rr` (read-only for good, such as squashfs).
+/// How a branch may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// The union may write to it.
     Rw,
+    /// The union only reads it; others may write.
     Ro,
+    /// Nobody can write to it: its file system is read-only for good, such as squashfs.
     Rr,
 }
 
 /// A branch's permission with its attributes, as AUFS writes it: `ro+wh`, `rw+nolwh`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
+    /// How the branch may be used.
     pub mode: Mode,
     attributes: Vec<&'static str>,
 }
 
-/// Attributes that AUFS knows, and where they make sense.
+/// The attributes that AUFS knows, each with the modes for which it makes sense.
 const ATTRIBUTES: [(&str, &[Mode]); 14] = [
     ("wh", &[Mode::Ro, Mode::Rr]),
     ("nolwh", &[Mode::Rw]),
@@ -46,10 +50,12 @@ const ATTRIBUTES: [(&str, &[Mode]); 14] = [
 ];
 
 impl Permission {
+    /// A plain `rw`.
     pub const RW: Permission = Permission {
         mode: Mode::Rw,
         attributes: Vec::new(),
     };
+    /// A plain `ro`.
     pub const RO: Permission = Permission {
         mode: Mode::Ro,
         attributes: Vec::new(),
@@ -92,6 +98,7 @@ impl Permission {
             && words.all(|word| ATTRIBUTES.iter().any(|(known, _)| *known == word))
     }
 
+    /// Whether the union may write to the branch.
     pub fn is_writable(&self) -> bool {
         self.mode == Mode::Rw
     }
@@ -125,7 +132,9 @@ impl Serialize for Permission {
 /// One branch before it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BranchSpec {
+    /// The directory, on the host.
     pub path: Bytes,
+    /// How the union may use it.
     pub permission: Permission,
 }
 
@@ -261,7 +270,7 @@ mod tests {
 
     #[test]
     fn permissions_are_read_as_aufs_reads_them() {
-        // FACTS-aufs 4.7
+        // docs/facts.md#aufs-4.7
         for (text, read, marks) in [
             ("rw", "rw", true),
             ("rw+nolwh", "rw+nolwh", true),
@@ -284,7 +293,7 @@ mod tests {
 
     #[test]
     fn sysfs_lines_split_at_the_last_equals_sign() {
-        // FACTS-aufs 4.2, 4.5, 4.6
+        // docs/facts.md#aufs-4.2, #aufs-4.5, #aufs-4.6
         for (line, read) in [
             (&b"/demo/fruits=rw\n"[..], "/demo/fruits rw"),
             (b"/w/o/sp\\040ace=ro+wh\n", "/w/o/sp ace ro+wh"),

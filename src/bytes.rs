@@ -22,14 +22,16 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// More memory than most paths take is not kept, in bytes.
+/// The most memory that is kept for the next path, in bytes: more than most paths take.
 const SPARE_MAX: usize = 64 << 10;
 
 impl Bytes {
+    /// The bytes alone.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
+    /// The same as a path of the standard library.
     pub fn to_path(&self) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(&self.0))
     }
@@ -139,6 +141,7 @@ impl Bytes {
         above.all(|part| parts.next() == Some(part))
     }
 
+    /// The bytes as a text, for what is known to be one. What is not UTF-8 is replaced.
     pub fn to_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
@@ -154,6 +157,7 @@ pub struct Entries<'d> {
 }
 
 impl Entries<'_> {
+    /// The path of one entry, in the memory of the one before if that was given back.
     #[inline]
     pub fn path(&self, name: &[u8]) -> Bytes {
         let mut path = self.memory.take();

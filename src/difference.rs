@@ -183,9 +183,11 @@ impl Criterion {
     /// What counts in the union itself. An entry of the branch is a change, unless the branch is a
     /// copy, which has everything.
     pub fn of_union(stack: &Stack) -> Criterion {
-        match stack.branches.first() {
-            Some(first) if !first.grammar.holds_changes_only() => Criterion::Differs,
-            _ => Criterion::InBranch,
+        let top = stack.branches.first();
+        if top.is_none_or(|top| top.grammar.holds_changes_only()) {
+            Criterion::InBranch
+        } else {
+            Criterion::Differs
         }
     }
 

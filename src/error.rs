@@ -4,6 +4,7 @@ use rustix::io::Errno;
 
 use crate::bytes::{Bytes, escape, escape_text};
 
+/// What may have gone wrong, by default as a person is told.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Every error a person can be shown.
@@ -11,24 +12,40 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A system call failed on a path of the host.
     #[error("{path}: {}", errno_words(*.errno))]
-    Io { path: Bytes, errno: Errno },
+    Io {
+        /// The path, on the host.
+        path: Bytes,
+        /// What the system call said.
+        errno: Errno,
+    },
 
     /// A file of an engine or of the kernel does not say what it should.
     #[error("{path}: {}", escape_text(.what))]
-    Damaged { path: Bytes, what: String },
+    Damaged {
+        /// The file, on the host.
+        path: Bytes,
+        /// What is wrong with it.
+        what: String,
+    },
 
+    /// Nothing has this name. The words are Docker's.
     #[error("No such container: {}", escape(.0.as_bytes()))]
     NoSuchTarget(String),
 
+    /// A name or a prefix of an id fits several.
     #[error("{} is ambiguous", escape(.name.as_bytes()))]
     Ambiguous {
+        /// As it was typed.
         name: String,
+        /// What it fits, each as it must be typed to be told from the others.
         candidates: Vec<String>,
     },
 
+    /// The unions of the host were asked for, and there are none.
     #[error("no union is mounted on this host")]
     NothingMounted,
 
+    /// A path belongs to no union.
     #[error("{0}: no union is mounted there, and it is no layer and no branch")]
     NothingAt(Bytes),
 
@@ -36,40 +53,57 @@ pub enum Error {
     #[error("{}", escape_text(.0))]
     Usage(String),
 
-    /// The host forbids or lacks what was asked for. `hint` says what to do instead.
+    /// The host forbids or lacks what was asked for.
     #[error("{}", escape_text(.what))]
-    Refused { what: String, hint: String },
+    Refused {
+        /// What cannot be done, and why.
+        what: String,
+        /// What to do instead; empty where there is nothing.
+        hint: String,
+    },
 
     /// Removing a mark would bring back more than was asked for.
     #[error("removing the mark brings back more than {path}")]
-    MoreReappears { path: Bytes, reappears: Vec<Bytes> },
+    MoreReappears {
+        /// What was asked for.
+        path: Bytes,
+        /// What would come with it.
+        reappears: Vec<Bytes>,
+    },
 
-    /// The marks of an overlay that only root is told of.
+    /// The kernel tells only root of an overlay's marks, and denies to others that there are any.
     #[error(
         "{union}: only root is told which directories are opaque or renamed (trusted.overlay.*), so that what is deleted may be shown here"
     )]
-    MarksUnreadable { union: Bytes },
+    MarksUnreadable {
+        /// What the union is called.
+        union: Bytes,
+    },
 
-    /// The path of a directory that was read.
+    /// A directory had another path, or none, once it was read.
     #[error(
         "{0} was removed, renamed or covered while it was read: what is shown may be a part of what it had"
     )]
     Moved(Bytes),
 
-    /// An engine's name of what it removes.
+    /// An engine removes what was read; the name is the engine's.
     #[error("{0} is being removed, or was: what is shown may be a part of what it had")]
     Removed(Bytes),
 
-    /// The union has layers that could not be opened, so that no answer about it is sure.
+    /// A branch could not be opened, so that no answer about its union is sure.
     #[error("branch {index} ({path}) could not be read: {}", escape_text(.why))]
     BranchLost {
+        /// Which branch of the stack it is.
         index: usize,
+        /// The branch's directory, on the host.
         path: Bytes,
+        /// What was said when it was opened.
         why: String,
     },
 }
 
 impl Error {
+    /// What a system call said of a path of the host.
     pub fn io(path: impl Into<Bytes>, errno: Errno) -> Error {
         Error::Io {
             path: path.into(),
@@ -77,6 +111,7 @@ impl Error {
         }
     }
 
+    /// What is wrong with a file of an engine or of the kernel.
     pub fn damaged(path: impl Into<Bytes>, what: impl Into<String>) -> Error {
         Error::Damaged {
             path: path.into(),
@@ -88,9 +123,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM => {
-                Some(if !rustix::process::geteuid().is_root() { "layers belong to root: run layerctl as root".into() } else { "a mount of another user's is not even root's: run layerctl as that user \
+                Some(if rustix::process::geteuid().is_root() {
+                    "a mount of another user's is not even root's: run layerctl as that user \
                      (podman unshare layerctl ...), or stop the container first"
-                .into() })
+                        .into()
+                } else {
+                    "layers belong to root: run layerctl as root".into()
+                })
             }
             Error::MarksUnreadable { .. } => Some("run layerctl as root".into()),
             Error::Io { errno, .. } if *errno == Errno::OVERFLOW => Some(

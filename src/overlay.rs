@@ -16,8 +16,10 @@ use crate::bytes::Bytes;
 /// Where overlay keeps its marks: `trusted.overlay.*`, or `user.overlay.*` with `userxattr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Namespace {
+    /// `trusted.overlay.*`: the kernel tells root only.
     #[default]
     Trusted,
+    /// `user.overlay.*`: unprivileged mounts can use it.
     User,
 }
 
@@ -52,15 +54,20 @@ impl Namespace {
 /// The whole names of overlay's attributes.
 #[derive(Debug)]
 pub struct Attributes {
+    /// On an empty file, which it makes a whiteout.
     pub whiteout: &'static str,
+    /// On a directory that hides what is below it.
     pub opaque: &'static str,
+    /// On an entry that the branches below have under another name.
     pub redirect: &'static str,
+    /// On a file that has its content below.
     pub metacopy: &'static str,
 }
 
 /// Which marks a union heeds beside whiteouts and opaque directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
+    /// Which attributes are marks.
     pub namespace: Namespace,
     /// Directories that were renamed are looked for under their old name.
     pub follows_redirects: bool,
@@ -90,14 +97,16 @@ impl Rules {
 /// What the options of an overlay mount say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// The upper directory, if the overlay can be written to.
     pub upper: Option<Bytes>,
-    /// The same without backslashes undone: the kernel shows it so where it was given as an open
-    /// directory.
+    /// The upper directory with its backslashes as they are: where it was given to the kernel as an
+    /// open directory, none of them is an escape.
     pub upper_as_shown: Option<Bytes>,
-    /// Topmost first.
+    /// The lower directories, topmost first.
     pub lowers: Vec<Bytes>,
-    /// Those that are asked for content only.
+    /// The directories below them that give the content of files only.
     pub data: Vec<Bytes>,
+    /// Which marks the overlay heeds.
     pub rules: Rules,
 }
 
@@ -149,8 +158,8 @@ pub fn parse(text: &[u8]) -> Result<Options, String> {
     read(split_unescaped(text, b',').into_iter(), Rules::DEFAULT)
 }
 
-/// Reads the options of fuse-overlayfs: a backslash before a comma, a colon does always
-/// separate, and what the kernel knows beside directories is not known to it.
+/// Reads the options of fuse-overlayfs. A backslash protects a comma, but never a colon; of the
+/// kernel's options it knows only the directories.
 ///
 /// # Errors
 /// Says what is wrong with them.
@@ -206,7 +215,8 @@ pub fn spelled_fuse(text: &[u8]) -> Option<&[u8]> {
     text.strip_prefix(b"fuse-overlayfs:")
 }
 
-/// Reads the options as a mount table shows them. It leaves out what is the kernel's default.
+/// Reads the options as a mount table shows them. `defaults` are the kernel's own, which a mount
+/// table leaves out.
 ///
 /// # Errors
 /// Says what is wrong with them.
@@ -295,10 +305,12 @@ fn lowers(value: &[u8]) -> Result<(Vec<Bytes>, Vec<Bytes>), String> {
             continue;
         }
         let piece = path(&unescape(piece))?;
-        match is_data {
-            true => data.push(piece),
-            false if data.is_empty() => lowers.push(piece),
-            false => return Err("below a branch for content only there are no others".into()),
+        if is_data {
+            data.push(piece);
+        } else if data.is_empty() {
+            lowers.push(piece);
+        } else {
+            return Err("below a branch for content only there are no others".into());
         }
         is_data = false;
     }
@@ -349,7 +361,7 @@ mod tests {
 
     #[test]
     fn options_as_kernels_and_people_write_them() {
-        // FACTS-engines 58
+        // docs/facts.md#engines-58
         let options =
             parse(br"rw,lowerdir=/a\:b:/c d:/e\,f:/g\\h,upperdir=/u:1,workdir=/w").unwrap();
         assert_eq!(options.lowers, paths(&["/a:b", "/c d", "/e,f", r"/g\h"]));

@@ -91,7 +91,7 @@ impl Entry<'_> {
     }
 }
 
-/// Why the union refuses a name.
+/// Why the union refuses a name. A `branch` is the index of the one that holds what is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// It begins with `.wh.`, which the union keeps for itself.

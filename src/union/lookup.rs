@@ -184,7 +184,10 @@ pub fn lookup<'s>(root: &Node<'s>, path: &[u8], follow: Follow) -> Result<Resolu
             Entry::Leaf { .. } if walk.needs_directory() => {
                 return Ok(walk.broken(name, Errno::NOTDIR, Why::NotDirectory));
             }
-            entry => return Ok(walk.end(name, entry)),
+            entry @ (Entry::Missing
+            | Entry::Deleted { .. }
+            | Entry::Broken { .. }
+            | Entry::Leaf { .. }) => return Ok(walk.end(name, entry)),
         }
     }
     walk.arrive(root)

@@ -18,6 +18,8 @@
 //!
 //! Each imports only from those below it.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod aufs;
 mod cut;
 mod decide;

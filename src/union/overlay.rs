@@ -231,13 +231,15 @@ impl<'n, 's> Search<'n, 's> {
                 start,
                 post: &post,
             };
-            match self.look(&here, &element)? {
-                Answer::Directory { dir, .. } if !element.is_last() => {
-                    let at = (here.branch, self.node.grammar(&here));
-                    here = Part::new(at, dir, Reading::Nothing);
-                    left = post.len() - 1;
-                }
-                answer => return Ok(answer),
+            let answer = self.look(&here, &element)?;
+            if !element.is_last()
+                && let Answer::Directory { dir, .. } = answer
+            {
+                let at = (here.branch, self.node.grammar(&here));
+                here = Part::new(at, dir, Reading::Nothing);
+                left = post.len() - 1;
+            } else {
+                return Ok(answer);
             }
         }
     }

@@ -13,6 +13,8 @@
 //! first opaque attribute that it has, else `.wh..wh..opq`. The mark of a name that is itself a
 //! mark's - `.wh..opq` beside `.wh..wh..opq` - is none.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod source;
 mod spelling;
 
@@ -54,8 +56,8 @@ pub enum Grammar {
     FuseOverlay(Namespace),
 }
 
-// A further spelling is one more arm above. The compiler then names every question below that it
-// must answer, as long as no question has an answer by default.
+// A further spelling is one more arm above. The compiler then names every question that it must
+// answer: no `match` on a grammar has an arm for the rest, which the lint above sees to.
 
 /// The two kinds of mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
