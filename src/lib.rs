@@ -162,7 +162,7 @@ fn answer(typed: cli::Cli, out: &mut dyn Write) -> Result<Status, Failure> {
     // The process ends when the answer is given: what is open then, the kernel closes at once.
     let host = ManuallyDrop::new(Host::open(&typed.global.root)?);
     let mut context = Context {
-        survey: Survey::new(&host, typed.global.roots(&host)),
+        survey: Survey::new(&host, engine::ENGINES, typed.global.roots(&host)),
         base: cli::globals::base(&host),
         problems: Vec::new(),
         threads: Threads(typed.global.threads),

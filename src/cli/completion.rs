@@ -10,7 +10,7 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
 use super::Cli;
 use super::globals::Global;
-use crate::engine::Survey;
+use crate::engine::{ENGINES, Survey};
 use crate::host::Host;
 use crate::target;
 
@@ -67,7 +67,8 @@ fn names() -> Option<Vec<(String, String)>> {
     let typed = std::env::args_os().skip_while(|argument| argument != "--");
     let global = globals(typed.skip(1))?;
     let host = Host::open(&global.root).ok()?;
-    Some(target::names(&Survey::new(&host, global.roots(&host))))
+    let survey = Survey::new(&host, ENGINES, global.roots(&host));
+    Some(target::names(&survey))
 }
 
 /// The options for every verb of a command line that need not be whole.

@@ -1,15 +1,15 @@
 //! Options that every verb takes: which host, which stores, how to print.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::ArgAction;
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::bytes::Bytes;
-use crate::engine::Roots;
+use crate::engine::{self, Roots};
 use crate::host::Host;
 use crate::render::{self, Look};
 use crate::target::Base;
@@ -120,24 +120,29 @@ impl Global {
         }
     }
 
-    /// What engines are told. On a copy of a host it does not matter who asks, nor in what
-    /// environment.
+    /// What engines are told of where their data are.
     pub fn roots(&self, host: &Host) -> Roots {
-        let on_host = |path: &Option<PathBuf>| path.as_deref().map(|path| on_host(host, path));
-        let configuration = std::env::var_os("CONTAINERS_STORAGE_CONF").filter(|_| host.is_live());
-        let user = rustix::process::geteuid();
-        let of_environment = std::env::var("CONTAINERD_NAMESPACE").ok();
-        let of_environment = of_environment.filter(|name| !name.is_empty());
-        Roots {
-            containerd: on_host(&self.containerd_root),
-            containerd_state: on_host(&self.containerd_state),
-            is_only_namespace: self.namespace.is_some(),
-            namespace: self.namespace.clone().or(of_environment),
-            docker: on_host(&self.docker_root),
-            storage: on_host(&self.storage_root),
-            storage_configuration: on_host(&configuration.map(PathBuf::from)),
-            caller: (host.is_live() && !user.is_root()).then(|| user.as_raw()),
+        let base = base(host).0;
+        let mut roots = Roots::of_caller(host);
+        for option in engine::options() {
+            let typed: Option<&OsStr> = match option.name {
+                "docker-root" => self.docker_root.as_deref().map(Path::as_os_str),
+                "storage-root" => self.storage_root.as_deref().map(Path::as_os_str),
+                "containerd-root" => self.containerd_root.as_deref().map(Path::as_os_str),
+                "containerd-state" => self.containerd_state.as_deref().map(Path::as_os_str),
+                "namespace" => self.namespace.as_deref().map(OsStr::new),
+                _ => None,
+            };
+            if let Some(typed) = typed {
+                roots.take_option(option, typed, &base);
+            }
         }
+        for variable in engine::variables() {
+            if let Some(text) = std::env::var_os(variable.name) {
+                roots.take_variable(variable, &text, &base, host);
+            }
+        }
+        roots
     }
 }
 
@@ -149,13 +154,4 @@ pub fn base(host: &Host) -> Base {
         "/".into()
     };
     Base(Bytes::from(here.as_path()))
-}
-
-/// An engine's directory lies inside the root; a relative one starts where others do.
-fn on_host(host: &Host, path: &Path) -> Bytes {
-    if path.is_absolute() {
-        Bytes::from(path)
-    } else {
-        base(host).0.join(path.as_os_str().as_bytes())
-    }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::command::{Context, Outcome, Verb};
+use crate::engine;
 use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
 use crate::error::Result;
 use crate::render::column::{Column, column, optional};
@@ -129,7 +130,9 @@ impl crate::command::Row for Row {
     fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
         let mut columns = Row::columns(look);
         // Docker alone needs no name; what is not docker's is told apart.
-        if rows.iter().any(|row| row.engine != "docker") {
+        let goes_without_saying =
+            |row: &Row| engine::called(row.engine).is_some_and(|of| of.goes_without_saying);
+        if !rows.iter().all(goes_without_saying) {
             columns.insert(
                 0,
                 column("ENGINE", |row: &Row, _, cell| cell.text(row.engine)),

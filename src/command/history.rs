@@ -113,7 +113,7 @@ fn image_of(context: &Context<'_>, target: &Target) -> Result<Result<Image>> {
         what: format!("{} has no history", target.union.label()),
         hint: "name an image or a container".into(),
     };
-    let mut engines = context.survey.engines().iter();
+    let mut engines = context.survey.engines();
     let image = engines.find_map(|engine| engine.image_of(&target.union));
     image.ok_or_else(none)
 }

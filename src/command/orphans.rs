@@ -42,13 +42,10 @@ impl Verb for Args {
         context.survey.look_everywhere();
         let mut rows = Vec::new();
         let mut problems = Vec::new();
-        for engine in context.survey.engines_here() {
+        for found in context.survey.found_here() {
+            let engine = &*found.engine;
             // Records are read once: what could not be read until now counts, too.
-            let look = || {
-                let found = engine.leftovers();
-                let unread = engine.take_problems();
-                (found, unread)
-            };
+            let look = || (engine.leftovers(), found.problems.take());
             let (found, unread) = look();
             let mut found = match found {
                 // What could not be read may refer to anything: nobody is accused.

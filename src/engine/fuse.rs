@@ -5,7 +5,8 @@
 //! ```
 
 use crate::bytes::Bytes;
-use crate::engine::{LayeredBranch, Union, namespace};
+use crate::engine::namespace;
+use crate::engine::union::{LayeredBranch, Union};
 use crate::host::Host;
 use crate::overlay::{self, Options};
 

@@ -15,7 +15,7 @@ use crate::branch::{self, BranchSpec, unescape_octal};
 use crate::bytes::Bytes;
 use crate::engine::mount_table::{self, Mount, MountKind, MountTable, Superblock, mount_table};
 use crate::engine::namespace::{self, Process};
-use crate::engine::{LayeredBranch, MountPoint, MountState, Role, Union, UnionKind};
+use crate::engine::union::{LayeredBranch, MountPoint, MountState, Role, Union, UnionKind};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::{self, Namespace, Rules};
@@ -31,7 +31,7 @@ pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>
         problems.push(error);
         MountTable::default()
     });
-    let mut found = Found::default();
+    let mut found = Unions::default();
     for mount in &table.0 {
         found.add(mount, None);
     }
@@ -74,7 +74,7 @@ pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>
 
 /// The unions that are mounted in other mount namespaces only.
 pub fn unions_elsewhere(host: &Host, known: &[Union]) -> Vec<Union> {
-    let mut found = Found::default();
+    let mut found = Unions::default();
     let mut tables = Vec::new();
     for process in namespace::others(host) {
         for mount in &process.table.0 {
@@ -108,7 +108,7 @@ pub fn root_of_process(host: &Host, id: u32) -> Result<Root> {
         let path = namespace::directory(id).join(b"mountinfo");
         return Err(Error::damaged(path, "has no line for the root"));
     };
-    let mut found = Found::default();
+    let mut found = Unions::default();
     // Its other mounts may tell where its branches are.
     for other in &process.table.0 {
         if other.superblock() == mount.superblock() {
@@ -132,11 +132,11 @@ pub struct Root {
 
 /// Unions in the order in which they were found.
 #[derive(Default)]
-struct Found {
+struct Unions {
     unions: Vec<Union>,
 }
 
-impl Found {
+impl Unions {
     fn has(&self, superblock: &Superblock) -> bool {
         self.unions
             .iter()
@@ -370,7 +370,7 @@ fn branch_files(host: &Host, dir: &Bytes) -> Result<Option<Vec<usize>>> {
 
 /// Makes a mounted AUFS forget what it has cached, without changing any of its options: a name
 /// that was looked up after its deletion stays "not there" until then, and is dangerous to make
-/// anew (FACTS 5.3, 5.3a).
+/// anew (docs/facts.md#aufs-5.3, docs/facts.md#aufs-5.3a).
 ///
 /// # Errors
 /// `EPERM` for whoever may not do it. Nothing has changed then.

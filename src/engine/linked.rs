@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn lower_files() {
-        // FACTS-engines 6
+        // docs/facts.md#engines-6
         assert_eq!(parse_lower(b"l/AAA:l/BBB"), Ok(vec!["AAA", "BBB"]));
         for bad in [&b""[..], b"AAA", b"l/..", b"l/a/b", b"l/A::l/B", b"\xff"] {
             assert!(parse_lower(bad).is_err(), "{}", crate::bytes::escape(bad));

@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn mountinfo_lines() {
-        // FACTS-aufs 4.4, 4.5, 4.11, 4.12
+        // docs/facts.md#aufs-4.4, aufs-4.5, aufs-4.11, aufs-4.12
         let table = parse_mountinfo(
             b"32 15 0:28 / /host rw,relatime - hostfs none rw,/srv1/aufs/share\n\
               33 15 0:29 / /demo/mnt rw,relatime shared:2 master:1 - aufs none rw,si=e5fdfdcac24fc19,dio\n\

@@ -1,9 +1,13 @@
-//! An image's configuration, which every engine keeps in the same form.
+//! What the Open Container Initiative has given one form for all engines: an image's
+//! configuration, and a runtime's.
 //!
 //! ```text
 //! {"created": "...", "rootfs": {"diff_ids": ["sha256:...", ...]},
 //!  "history": [{"created": "...", "created_by": "...", "empty_layer": true}, ...]}
+//! {"process": {"args": ["/bin/sh", ...]}, "annotations": {"key": "value", ...}}
 //! ```
+
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -34,6 +38,30 @@ struct Step {
     comment: Option<String>,
     #[serde(default, deserialize_with = "null_default")]
     empty_layer: bool,
+}
+
+/// A runtime's configuration of one container.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+pub struct RuntimeConfig {
+    #[serde(deserialize_with = "null_default")]
+    process: RuntimeProcess,
+    #[serde(deserialize_with = "null_default")]
+    pub annotations: HashMap<String, String>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct RuntimeProcess {
+    #[serde(deserialize_with = "null_default")]
+    args: Vec<String>,
+}
+
+impl RuntimeConfig {
+    /// The command line of the container's first process.
+    pub fn args(self) -> Vec<String> {
+        self.process.args
+    }
 }
 
 /// No image's configuration is nearly as large, in bytes.
@@ -119,7 +147,7 @@ mod tests {
 
     #[test]
     fn chain_ids_are_digests_of_two_names() {
-        // FACTS-engines 10
+        // docs/facts.md#engines-10
         let ids = ["sha256:a".to_owned(), "sha256:b".to_owned()];
         // printf 'sha256:a sha256:b' | sha256sum
         let second = "sha256:970a948bffa8de94d6e22d747ba8c95030e6e546909f98f54e99a13005e173a8";

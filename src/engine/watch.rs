@@ -8,32 +8,30 @@
 
 use std::collections::BTreeMap;
 
-use super::{Owner, Survey, Union};
+use super::union::{Owner, Union};
 use crate::bytes::Bytes;
 use crate::dir::Dir;
 use crate::error::Error;
 
 /// What an answer rests on, by the path of its topmost branch and the id of its owner: one that is
 /// opened for many questions is looked at once.
-pub type Watched = BTreeMap<(Bytes, Option<String>), Watch>;
+#[derive(Default)]
+pub struct Watched(BTreeMap<(Bytes, Option<String>), Watch>);
 
-pub struct Watch {
+struct Watch {
     label: Bytes,
     /// The topmost branch, where it was opened.
     top: Option<Dir>,
     owner: Option<Owner>,
 }
 
-impl Survey<'_> {
-    /// Remembers what an answer will rest on: a union, and its topmost branch where that was
-    /// opened.
-    pub fn watch(&self, union: &Union, top: Option<&Dir>) {
+impl Watched {
+    pub fn add(&mut self, union: &Union, top: Option<&Dir>) {
         let Some(branch) = union.branches.first() else {
             return;
         };
         let id = union.owner.as_ref().map(|owner| owner.id.clone());
-        let mut watched = self.watched.borrow_mut();
-        watched
+        self.0
             .entry((branch.spec.path.clone(), id))
             .or_insert_with(|| Watch {
                 label: union.label(),
@@ -42,24 +40,20 @@ impl Survey<'_> {
             });
     }
 
-    /// What was removed, renamed or covered since it was opened. It is told once.
-    pub fn take_vanished(&self) -> Vec<Error> {
-        let watched = self.watched.take();
+    /// What is not where it was. `gone` says which of some owners have been removed.
+    pub fn vanished<'o>(&'o self, gone: impl FnOnce(&[&'o Owner]) -> Vec<&'o Owner>) -> Vec<Error> {
         let mut vanished = Vec::new();
-        for ((path, _), watch) in &watched {
+        for ((path, _), watch) in &self.0 {
             match watch.top.as_ref().map(Dir::is_at_its_path) {
                 None | Some(Ok(true)) => {}
                 Some(Ok(false)) => vanished.push(Error::Moved(path.clone())),
                 Some(Err(errno)) => vanished.push(Error::io(path.clone(), errno)),
             }
         }
-        let owners = watched.values().filter_map(|watch| watch.owner.as_ref());
-        let owners: Vec<&Owner> = owners.collect();
-        // No engine is looked for on their behalf: where there are owners, it was.
-        let engines = self.engines.get().into_iter().flat_map(|of| &of.all);
-        let gone: Vec<&Owner> = engines.flat_map(|engine| engine.gone(&owners)).collect();
+        let owners = self.0.values().filter_map(|watch| watch.owner.as_ref());
+        let gone = gone(&owners.collect::<Vec<&Owner>>());
         let is_gone = |of: &&Watch| of.owner.as_ref().is_some_and(|own| gone.contains(&own));
-        let going = watched.values().filter(is_gone);
+        let going = self.0.values().filter(is_gone);
         vanished.extend(going.map(|of| Error::Removed(of.label.clone())));
         vanished
     }

@@ -9,7 +9,8 @@ use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::mount_table::Superblock;
 use crate::engine::reach::Reach;
 use crate::engine::{
-    Engine, LayeredBranch, MountPoint, MountState, Survey, Union, UnionKind, kernel, spelled_union,
+    self, Engine, LayeredBranch, MountPoint, MountState, Survey, Union, UnionKind, kernel,
+    spelled_union,
 };
 use crate::error::{Error, Result};
 use crate::overlay::{self, Namespace};
@@ -318,7 +319,7 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     }
     for engine in survey.engines() {
         if let Some((container, inside)) = engine.mount_dir_at(path) {
-            let union = container_union(survey, &**engine, &container)?;
+            let union = container_union(survey, engine, &container)?;
             let target = Target::of(union);
             return Ok(Some(Target { inside, ..target }));
         }
@@ -503,10 +504,10 @@ fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
     // `podman:web` settles what two engines know. There are images that are called docker.
     let is_image =
         |(_, image): &(&dyn Engine, Image)| image.names.tags.iter().any(|tag| tag == name);
-    let (engine, name) = match name.split_once(':') {
-        Some((engine, rest)) if is_engine(engine) && !survey.images().iter().any(is_image) => {
-            (Some(engine_of(engine)), rest)
-        }
+    let spelled = name.split_once(':');
+    let spelled = spelled.and_then(|(engine, rest)| Some((engine::called(engine)?.name, rest)));
+    let (engine, name) = match spelled {
+        Some((engine, rest)) if !survey.images().iter().any(is_image) => (Some(engine), rest),
         _ => (None, name),
     };
     let is_asked = |of: &&dyn Engine| engine.is_none_or(|engine| engine == of.name());
@@ -617,19 +618,6 @@ fn candidate<'s>(survey: &'s Survey<'_>, name: &str) -> Result<Candidate<'s>> {
 
 /// The fewest digits of an id that engines print. What is shorter is a number.
 const SHORT_ID: usize = 12;
-
-/// Whether a name before a colon is an engine's.
-fn is_engine(name: &str) -> bool {
-    ["docker", "podman", "buildah", "cri-o", "containerd"].contains(&name)
-}
-
-/// The engine that reads the store: buildah and CRI-O share Podman's.
-fn engine_of(name: &str) -> &str {
-    match name {
-        "buildah" | "cri-o" => "podman",
-        name => name,
-    }
-}
 
 /// The container that Kubernetes calls `POD/CONTAINER`: of those that were started one after
 /// another, the one that runs, or else the newest.

@@ -8,7 +8,7 @@ use crate::bytes::{Bytes, components};
 use crate::command::Context;
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
-use crate::engine::{Engine, OwnerKind, Union};
+use crate::engine::{self, Engine, OwnerKind, Union};
 use crate::error::{Error, Result};
 use crate::target;
 use crate::union::{Entry, Follow, Reading, lookup};
@@ -347,12 +347,8 @@ type KnownLayer<'k, 's> = (&'k Known<'s>, &'k LayerUse);
 /// The layer that has the short name `l/LINK`.
 fn of_short_name<'k, 's>(known: &'k [Known<'s>], link: &str) -> Option<KnownLayer<'k, 's>> {
     known.iter().find_map(|known| {
-        let mut homes = ["overlay2", "overlay", "fuse-overlayfs"].into_iter();
-        homes.find_map(|home| {
-            let parts = [home.as_bytes(), b"l", link.as_bytes()];
-            let root = known.engine.root().clone();
-            let path = parts.iter().fold(root, |path, part| path.join(part));
-            let (layer, _) = known.engine.layer_at(&path)?;
+        let mut named = known.engine.layers_of_link(link);
+        named.find_map(|layer| {
             let mut layers = known.layers.iter();
             Some((known, layers.find(|of| of.layer.id == layer.id)?))
         })
@@ -406,8 +402,9 @@ fn with_name<'k, 's>(
 fn of_number<'k, 's>(known: &'k [Known<'s>], text: &str) -> Option<KnownLayer<'k, 's>> {
     let (engine, number) = text.split_once(':')?;
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_numbering = engine::called(engine).is_some_and(|of| of.numbers_layers);
     known.iter().find_map(|known| {
-        let is_asked = known.engine.name() == engine || (engine == "containerd" && is_number);
+        let is_asked = known.engine.name() == engine || (is_numbering && is_number);
         let mut layers = known.layers.iter().filter(|_| is_asked);
         Some((known, layers.find(|layer| layer.layer.id == number)?))
     })

@@ -1,13 +1,12 @@
-//! Who uses containerd's snapshots, and what is left over.
+//! Who uses containerd's snapshots, and what else its directories are for.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Containerd, DOCKERS_NAMESPACE, SNAPSHOTTER, is_read};
+use super::layers::is_read;
+use super::{Containerd, DOCKERS_NAMESPACE, SNAPSHOTTER};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{INIT, LayerName};
-use crate::engine::usage::{
-    ContainerName, ImageUse, LayerUse, Leftover, LeftoverKind, Space, UseKind,
-};
+use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::Result;
 
 /// The key of what is being unpacked begins so.
@@ -125,70 +124,12 @@ impl Containerd<'_> {
     }
 
     /// The numbers of the directories that a snapshotter has.
-    fn numbers(&self, snapshotter: &str) -> Result<Vec<u64>> {
+    pub(super) fn numbers(&self, snapshotter: &str) -> Result<Vec<u64>> {
         let directory = self.directory(snapshotter).join(b"snapshots");
         let names = self.host.list(&directory)?.into_iter();
         Ok(names
             .filter_map(|(name, _)| std::str::from_utf8(&name).ok()?.parse().ok())
             .collect())
-    }
-
-    pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
-        let mut found = Vec::new();
-        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
-        for snapshotter in self.snapshotters().iter().filter(|name| is_read(name)) {
-            let all = self.snapshots(snapshotter);
-            let directories: HashSet<u64> = self.numbers(snapshotter)?.into_iter().collect();
-            let snapshots = self.directory(snapshotter).join(b"snapshots");
-            let records: HashSet<u64> = all.values().map(|snapshot| snapshot.id).collect();
-            let mut unknown: Vec<u64> = directories.difference(&records).copied().collect();
-            unknown.sort_unstable();
-            for number in unknown {
-                let why = "metadata.db does not have this snapshot".to_owned();
-                let path = snapshots.join(number.to_string().as_bytes());
-                note(LeftoverKind::Directory, path, why);
-            }
-            let named: HashSet<&str> = self
-                .meta()
-                .values()
-                .flat_map(|namespace| &namespace.snapshots)
-                .filter(|((of, _), _)| of == snapshotter)
-                .map(|(_, snapshot)| snapshot.name.as_str())
-                .collect();
-            let mut names: Vec<&String> = all.keys().collect();
-            names.sort_unstable();
-            let database = self.directory(snapshotter).join(b"metadata.db");
-            for name in names {
-                let snapshot = &all[name];
-                if !directories.contains(&snapshot.id) {
-                    let why = format!("it lists the snapshot {name}, whose directory is gone");
-                    note(LeftoverKind::Metadata, database.clone(), why);
-                } else if !named.contains(name.as_str()) {
-                    let why = format!("no namespace has the snapshot {name} any more");
-                    let path = snapshots.join(snapshot.id.to_string().as_bytes());
-                    note(LeftoverKind::Directory, path, why);
-                }
-            }
-            let mut gone: Vec<String> = named
-                .into_iter()
-                .filter(|name| !all.contains_key(*name))
-                .map(|name| {
-                    format!("it lists the snapshot {name}, which {snapshotter} does not have")
-                })
-                .collect();
-            gone.sort_unstable();
-            for why in gone {
-                note(LeftoverKind::Metadata, self.database(), why);
-            }
-            // What is being made has a name of its own until it has a number.
-            for (name, _) in self.host.list(&snapshots)? {
-                if name.starts_with(b"new-") || name.starts_with(b"rm-") {
-                    let why = "it was being made or removed when containerd ended".to_owned();
-                    note(LeftoverKind::Temporary, snapshots.join(&name), why);
-                }
-            }
-        }
-        Ok(found)
     }
 
     pub(super) fn space(&self, inside: &Bytes) -> Space {

@@ -11,7 +11,7 @@
 //! btrfs           btrfs/subvolumes/<id>                        the same, as snapshots
 //! ```
 
-use crate::engine::UnionKind;
+use crate::engine::union::UnionKind;
 use crate::overlay::{Namespace, Rules};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,7 +77,7 @@ impl Driver {
     }
 
     /// Where a layer's content is: in which directory by its id, and where in that.
-    pub fn content(self) -> Place {
+    pub fn content(self) -> LayerPath {
         match self {
             Driver::Aufs => (&["aufs", "diff"], None),
             Driver::Overlay2 => (&["overlay2"], Some("diff")),
@@ -90,7 +90,7 @@ impl Driver {
     }
 
     /// Where a container is mounted while it runs; none where it is its layer itself.
-    pub fn mount(self) -> Option<Place> {
+    pub fn mount(self) -> Option<LayerPath> {
         match self {
             Driver::Aufs => Some((&["aufs", "mnt"], None)),
             Driver::Overlay2 => Some((&["overlay2"], Some("merged"))),
@@ -115,4 +115,4 @@ impl Driver {
 }
 
 /// A directory of the data directory, and what follows the layer's id in it.
-pub(super) type Place = (&'static [&'static str], Option<&'static str>);
+pub(super) type LayerPath = (&'static [&'static str], Option<&'static str>);

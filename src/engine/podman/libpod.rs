@@ -16,26 +16,27 @@ use serde::Deserialize;
 
 use super::Podman;
 use crate::bytes::Bytes;
-use crate::engine::bolt::{Bucket, Database, Item};
+use crate::engine::bolt::{Bucket, Damage, Database, Item};
 use crate::engine::inventory::{ContainerState, null_default};
 use crate::engine::namespace;
+use crate::engine::oci::RuntimeConfig;
 use crate::error::Error;
 
 /// What is recorded of a container.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Record {
+pub(super) struct LibpodRecord {
     pub state: ContainerState,
     pub command: Option<String>,
     /// RFC 3339.
     pub created: Option<String>,
 }
 
-pub(super) type Records = HashMap<String, Record>;
+pub(super) type Records = HashMap<String, LibpodRecord>;
 
 #[derive(Deserialize)]
-struct Config {
+struct RecordedConfig {
     #[serde(default, deserialize_with = "null_default")]
-    spec: Spec,
+    spec: RuntimeConfig,
     #[serde(rename = "createdTime")]
     created: Option<String>,
     /// What was asked for; the process may have an init before it.
@@ -43,26 +44,9 @@ struct Config {
     command: Vec<String>,
 }
 
-/// The runtime's own configuration, as far as it matters.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Spec {
-    #[serde(deserialize_with = "null_default")]
-    process: Process,
-    #[serde(deserialize_with = "null_default")]
-    annotations: HashMap<String, String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Process {
-    #[serde(deserialize_with = "null_default")]
-    args: Vec<String>,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct State {
+struct RecordedState {
     #[serde(default)]
     state: u8,
     started_time: Option<String>,
@@ -71,7 +55,7 @@ struct State {
     exit_code: i64,
 }
 
-impl State {
+impl RecordedState {
     /// In docker's form. Podman numbers its states: 0 unknown, 1 configured, 2 created, 3 running,
     /// 4 stopped, 5 paused, 6 exited, 7 removing, 8 stopping.
     fn in_dockers_form(self) -> ContainerState {
@@ -91,7 +75,7 @@ impl State {
 const CREATED: &str = "io.kubernetes.cri-o.Created";
 
 impl Podman<'_> {
-    pub(super) fn libpod_record(&self, id: &str) -> Record {
+    pub(super) fn libpod_record(&self, id: &str) -> LibpodRecord {
         let records = self.libpod.get_or_init(|| self.read_libpod());
         match records.get(id) {
             Some(record) => record.clone(),
@@ -129,18 +113,18 @@ impl Podman<'_> {
     }
 
     /// What the files of a container tell that nobody has a record of.
-    fn record_from_files(&self, id: &str) -> Record {
+    fn record_from_files(&self, id: &str) -> LibpodRecord {
         let userdata = |root: &Bytes| {
             let directory = self.kind_of(root, "containers").join(id.as_bytes());
             directory.join(b"userdata")
         };
-        let mut record = Record::default();
+        let mut record = LibpodRecord::default();
         let Ok(spec) = self.host.read(&userdata(&self.root).join(b"config.json")) else {
             return record;
         };
-        if let Ok(spec) = serde_json::from_slice::<Spec>(&spec) {
-            record.command = Some(spec.process.args.join(" "));
+        if let Ok(spec) = serde_json::from_slice::<RuntimeConfig>(&spec) {
             record.created = spec.annotations.get(CREATED).cloned();
+            record.command = Some(spec.args().join(" "));
         }
         let pid = self.run_root.as_ref().and_then(|run| {
             let bytes = self.host.read(&userdata(run).join(b"pidfile")).ok()?;
@@ -171,13 +155,13 @@ impl Podman<'_> {
     }
 }
 
-fn read_record(container: &Bucket<'_>) -> Result<Record, crate::engine::bolt::Damage> {
-    let mut record = Record::default();
+fn read_record(container: &Bucket<'_>) -> Result<LibpodRecord, Damage> {
+    let mut record = LibpodRecord::default();
     if let Some(config) = container.get(b"config")?
-        && let Ok(config) = serde_json::from_slice::<Config>(config)
+        && let Ok(config) = serde_json::from_slice::<RecordedConfig>(config)
     {
         let args = if config.command.is_empty() {
-            config.spec.process.args
+            config.spec.args()
         } else {
             config.command
         };
@@ -185,7 +169,7 @@ fn read_record(container: &Bucket<'_>) -> Result<Record, crate::engine::bolt::Da
         record.created = config.created;
     }
     if let Some(state) = container.get(b"state")?
-        && let Ok(state) = serde_json::from_slice::<State>(state)
+        && let Ok(state) = serde_json::from_slice::<RecordedState>(state)
     {
         record.state = state.in_dockers_form();
     }

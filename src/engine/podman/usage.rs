@@ -1,16 +1,14 @@
-//! Who uses the layers of containers-storage, and what is left over.
+//! Who uses the layers of containers-storage, and what else its directories are for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::Podman;
-use super::store::LayerRecord;
+use super::records::LayerRecord;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::inventory::{LayerName, is_id};
 use crate::engine::linked::LINKS;
-use crate::engine::usage::{
-    ContainerName, ImageUse, LayerUse, Leftover, LeftoverKind, Space, UseKind,
-};
+use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::Result;
 
 impl Podman<'_> {
@@ -83,76 +81,6 @@ impl Podman<'_> {
         Ok(ids
             .filter(|id| is_id(id) && !["staging", "tempdirs", LINKS].contains(&id.as_str()))
             .collect())
-    }
-
-    pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
-        let mut found = Vec::new();
-        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
-        let uses = self.read_uses()?;
-        let home = self.home(&self.root);
-        for of in uses.iter().filter(|of| of.kind == UseKind::Unknown) {
-            let why = "layers.json does not have this layer".to_owned();
-            note(
-                LeftoverKind::Directory,
-                home.join(of.layer.id.as_bytes()),
-                why,
-            );
-        }
-        let here: HashSet<&str> = uses.iter().map(|of| of.layer.id.as_str()).collect();
-        let list = self.kind_of(&self.root, "layers").join(b"layers.json");
-        for layer in self.layer_records().iter().filter(|layer| layer.home == 0) {
-            if !here.contains(layer.id.as_str()) {
-                let why = format!("it lists the layer {}, whose directory is gone", layer.id);
-                note(LeftoverKind::Metadata, list.clone(), why);
-            }
-        }
-        let known = |id: &str| self.layer_record(id).is_some();
-        let images = self.image_records();
-        for image in images.iter().filter(|image| image.home == 0) {
-            if !image.layer.is_empty() && !known(&image.layer) {
-                let path = self.kind_of(&self.root, "images").join(b"images.json");
-                let why = format!("it lists the image {}, whose layer is gone", image.id);
-                note(LeftoverKind::Metadata, path, why);
-            }
-        }
-        let containers = self.container_records();
-        for container in &containers {
-            let path = self
-                .kind_of(&self.root, "containers")
-                .join(b"containers.json");
-            if !known(&container.layer) {
-                let why = format!(
-                    "it lists the container {}, whose layer is gone",
-                    container.id
-                );
-                note(LeftoverKind::Metadata, path, why);
-            }
-        }
-        for (kind, ids) in [
-            (
-                "images",
-                images.iter().map(|image| &image.id).collect::<HashSet<_>>(),
-            ),
-            ("containers", containers.iter().map(|of| &of.id).collect()),
-        ] {
-            let directory = self.kind_of(&self.root, kind);
-            for (name, file_kind) in self.host.list(&directory)? {
-                let Ok(id) = String::from_utf8(name) else {
-                    continue;
-                };
-                if file_kind == Kind::Directory && is_id(&id) && !ids.contains(&id) {
-                    let why = format!("{kind}.json does not have it");
-                    note(LeftoverKind::Metadata, directory.join(id.as_bytes()), why);
-                }
-            }
-        }
-        if !self.copies() {
-            for (link, target) in self.linked().dangling(0)? {
-                let why = format!("it leads to {target}, which is gone");
-                note(LeftoverKind::Link, link, why);
-            }
-        }
-        Ok(found)
     }
 
     pub(super) fn space(&self, inside: &Bytes) -> Space {

@@ -10,24 +10,33 @@ use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, INIT, LayerName, is_id};
 use crate::engine::linked::{self, LINKS, Linked};
-use crate::engine::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
+use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
 
 /// A layer's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Layer {
+pub(super) struct LayerId {
     pub driver: Driver,
     pub id: String,
 }
 
-impl Layer {
+impl LayerId {
     fn is_init(&self) -> bool {
         self.id.ends_with(INIT)
     }
 
+    /// As all engines name layers.
+    pub fn named(self) -> LayerName {
+        LayerName {
+            driver: self.driver.name().to_owned(),
+            id: self.id,
+            aliases: Vec::new(),
+        }
+    }
+
     /// Another layer of the same driver.
-    fn beside(&self, id: String) -> Layer {
-        Layer {
+    fn beside(&self, id: String) -> LayerId {
+        LayerId {
             driver: self.driver,
             id,
         }
@@ -78,14 +87,14 @@ impl Docker<'_> {
     }
 
     /// The directory of a layer's content.
-    pub(super) fn content_dir(&self, layer: &Layer) -> Bytes {
+    pub(super) fn content_dir(&self, layer: &LayerId) -> Bytes {
         let (directory, inside) = layer.driver.content();
         let at = |id: &str| self.at(directory).join(id.as_bytes());
         match (layer.driver, inside) {
             (Driver::Overlay, _) if self.is_whole(layer) => at(&layer.id).join(b"root"),
             (_, Some(inside)) => at(&layer.id).join(inside.as_bytes()),
             (Driver::Aufs, None) => {
-                // What a removal that failed has made of a container's directory (FACTS 6.12).
+                // What a removal that failed has made of a container's directory (docs/facts.md#aufs-6.12).
                 let removing = format!("{}-removing", layer.id);
                 let is_removing = self.is_there(&["aufs", "diff", &removing])
                     && !self.is_there(&["aufs", "diff", &layer.id]);
@@ -96,12 +105,12 @@ impl Docker<'_> {
     }
 
     /// Whether a layer of the old overlay driver is an image's, and so a copy of all below it.
-    fn is_whole(&self, layer: &Layer) -> bool {
+    fn is_whole(&self, layer: &LayerId) -> bool {
         self.is_there(&["overlay", &layer.id, "root"])
     }
 
     /// The union that has a layer on top: of a container, or read-only.
-    pub(super) fn stack(&self, layer: &Layer, container: Option<&Container>) -> Result<Union> {
+    pub(super) fn stack(&self, layer: &LayerId, container: Option<&Container>) -> Result<Union> {
         let top = match container {
             Some(_) => Permission::RW,
             None => Permission::RO,
@@ -114,11 +123,11 @@ impl Docker<'_> {
                     Err(error) if error.is_not_found() && container.is_some() => {
                         let init = layer.beside(format!("{}{INIT}", layer.id));
                         let parents = self.parents(&init).map_err(|_| error)?;
-                        [vec![Parent::Layer(init)], parents].concat()
+                        [vec![LayerBelow::Layer(init)], parents].concat()
                     }
                     parents => parents?,
                 };
-                let own = Parent::Layer(layer.clone());
+                let own = LayerBelow::Layer(layer.clone());
                 let all = std::iter::once(own).chain(lower).enumerate();
                 let branches = all.map(|(index, parent)| {
                     let permission = if index == 0 {
@@ -138,9 +147,9 @@ impl Docker<'_> {
                     let what = format!("names the layer {}, which is no image's", image.id);
                     return Err(Error::damaged(self.at(&parts), what));
                 }
-                let over_image = |own: &Layer, top| {
-                    let own = self.branch(Parent::Layer(own.clone()), top);
-                    let image = self.branch(Parent::Layer(image.clone()), Permission::RO);
+                let over_image = |own: &LayerId, top| {
+                    let own = self.branch(LayerBelow::Layer(own.clone()), top);
+                    let image = self.branch(LayerBelow::Layer(image.clone()), Permission::RO);
                     self.union(layer.driver, vec![own, image])
                 };
                 let mut union = over_image(layer, top);
@@ -156,9 +165,9 @@ impl Docker<'_> {
     }
 
     /// A layer that is whole, and the one that it was copied from.
-    fn copy(&self, layer: &Layer, top: Permission) -> Result<Union> {
-        let branch = |layer: &Layer, permission| {
-            let branch = self.branch(Parent::Layer(layer.clone()), permission);
+    fn copy(&self, layer: &LayerId, top: Permission) -> Result<Union> {
+        let branch = |layer: &LayerId, permission| {
+            let branch = self.branch(LayerBelow::Layer(layer.clone()), permission);
             self.one_copy(layer.driver, branch)
         };
         let mut union = branch(layer, top);
@@ -180,7 +189,7 @@ impl Docker<'_> {
     }
 
     /// The layer that another one began as a copy of; none below a base.
-    fn parent_of_copy(&self, layer: &Layer) -> Result<Option<Layer>> {
+    fn parent_of_copy(&self, layer: &LayerId) -> Result<Option<LayerId>> {
         let name = layer.driver.name();
         let of_chain = |chain_id: &str| {
             let hex = chain_id.trim_start_matches("sha256:");
@@ -217,9 +226,9 @@ impl Docker<'_> {
     }
 
     /// The union that an image's layers make, newest first.
-    pub(super) fn image_stack(&self, driver: Driver, layers: Vec<Layer>) -> Union {
+    pub(super) fn image_stack(&self, driver: Driver, layers: Vec<LayerId>) -> Union {
         let is_whole = driver.stacking() != Stacking::Differences;
-        let branch = |layer| self.branch(Parent::Layer(layer), Permission::RO);
+        let branch = |layer| self.branch(LayerBelow::Layer(layer), Permission::RO);
         let mut branches = layers.into_iter().map(branch);
         if !is_whole {
             return self.union(driver, branches.collect());
@@ -249,21 +258,21 @@ impl Docker<'_> {
         }
     }
 
-    fn branch(&self, parent: Parent, permission: Permission) -> LayeredBranch {
+    fn branch(&self, parent: LayerBelow, permission: Permission) -> LayeredBranch {
         match parent {
-            Parent::Layer(layer) => {
+            LayerBelow::Layer(layer) => {
                 let permission = match (layer.driver, permission.is_writable()) {
                     (Driver::Aufs, false) => Permission::ro_wh(),
                     _ => permission,
                 };
                 layer_branch(self.content_dir(&layer), permission, layer.id)
             }
-            Parent::Lost(path) => LayeredBranch::plain(path, permission),
+            LayerBelow::Lost(path) => LayeredBranch::plain(path, permission),
         }
     }
 
     /// The layers below one whose content is a difference, nearest first.
-    fn parents(&self, layer: &Layer) -> Result<Vec<Parent>> {
+    fn parents(&self, layer: &LayerId) -> Result<Vec<LayerBelow>> {
         match layer.driver {
             Driver::Aufs => self.listed_parents(layer),
             _ => self.linked_parents(layer),
@@ -271,7 +280,7 @@ impl Docker<'_> {
     }
 
     /// AUFS: a line for each.
-    fn listed_parents(&self, layer: &Layer) -> Result<Vec<Parent>> {
+    fn listed_parents(&self, layer: &LayerId) -> Result<Vec<LayerBelow>> {
         let path = self.at(&["aufs", "layers", &layer.id]);
         let bytes = self.host.read(&path)?;
         let text =
@@ -291,13 +300,13 @@ impl Docker<'_> {
                     format!("names {line} twice: a loop of parents"),
                 ));
             }
-            parents.push(Parent::Layer(layer.beside(line.to_owned())));
+            parents.push(LayerBelow::Layer(layer.beside(line.to_owned())));
         }
         Ok(parents)
     }
 
     /// overlay2: short names.
-    fn linked_parents(&self, layer: &Layer) -> Result<Vec<Parent>> {
+    fn linked_parents(&self, layer: &LayerId) -> Result<Vec<LayerBelow>> {
         let parents = self.linked(layer.driver).parents(0, &layer.id)?;
         let driver = layer.driver;
         if parents.is_empty() && self.has_parent(layer) {
@@ -306,24 +315,12 @@ impl Docker<'_> {
         }
         Ok(parents
             .into_iter()
-            .map(|parent| Parent::of_link(driver, parent))
+            .map(|parent| LayerBelow::of_link(driver, parent))
             .collect())
     }
 
-    /// Whether the record of a layer that was read has been taken away since.
-    pub(super) fn is_layer_gone(&self, driver: &str, id: &str) -> bool {
-        let records = self.records.borrow();
-        let mut of_layer = records
-            .iter()
-            .filter(|((of, _), (cache_id, _))| of == driver && cache_id.as_deref() == Some(id));
-        of_layer.any(|((driver, chain), _)| {
-            let chain = chain.trim_start_matches("sha256:");
-            !self.is_there(&["image", driver, "layerdb", "sha256", chain])
-        })
-    }
-
     /// Whether Docker's records have something below a layer: every container has its init layer.
-    fn has_parent(&self, layer: &Layer) -> bool {
+    fn has_parent(&self, layer: &LayerId) -> bool {
         let own = layer.id.trim_end_matches(INIT);
         if let Some(container) = self.container_of_mount(own) {
             let parts = [
@@ -357,185 +354,11 @@ impl Docker<'_> {
         }
     }
 
-    /// The container whose mounted union this is, by its topmost branch or its mount point.
-    fn container_of_union(&self, union: &Union) -> Option<Container> {
-        match union.branches.first() {
-            Some(top) => {
-                let layer = self.layer_of_branch(&top.spec.path)?;
-                self.container_of_mount(&layer.id)
-            }
-            // A mount by a program does not tell its branches.
-            None => {
-                let mut points = union.mounts.iter().map(|mount| &mount.path);
-                points.find_map(|point| Some(self.mount_dir(point)?.0))
-            }
-        }
-    }
-
-    /// Finds out whether a mounted union is a container's.
-    pub(super) fn recognise_union(&self, union: &mut Union) {
-        let Some(container) = self.container_of_union(union) else {
-            return;
-        };
-        if union.branches.is_empty() {
-            match self.own_stack(&container) {
-                Ok(stack) => (union.branches, union.kind) = (stack.branches, stack.kind),
-                Err(error) => self.note(error),
-            }
-        }
-        self.label_owner(union, &container);
-    }
-
-    /// Says what the branches of a mounted union are.
-    pub(super) fn describe_union(&self, union: &mut Union) {
-        for branch in &mut union.branches {
-            if let Some(layer) = self.layer_of_branch(&branch.spec.path) {
-                branch.spec.path = self.content_dir(&layer);
-                branch.layer.id = Some(layer.id);
-            }
-        }
-        let Some(container) = self.container_of_union(union) else {
-            return;
-        };
-        if container.driver == Driver::Overlay.name() {
-            match self.own_stack(&container) {
-                Ok(stack) => union.base = stack.base,
-                Err(error) => self.note(error),
-            }
-        }
-        self.label_container(union, &container);
-    }
-
-    fn own_stack(&self, container: &Container) -> Result<Union> {
-        let layer = self.own_layer(container)?;
-        self.stack(&layer, Some(container))
-    }
-
-    /// The layer that the kernel's path of a branch stands for. It may be a short name, relative
-    /// to the driver's directory, or in the place where the data directory was before.
-    fn layer_of_branch(&self, path: &Bytes) -> Option<Layer> {
-        if let Some((layer, inside)) = self.layer_inside(path) {
-            return (inside == Bytes::from("/")).then_some(layer);
-        }
-        let exists = |path: &Bytes| self.host.stat(path).is_ok_and(|stat| stat.is_some());
-        if path.as_bytes().starts_with(b"/") && exists(path) {
-            return None;
-        }
-        let parts: Vec<&[u8]> = path.components().collect();
-        let layer = Driver::ALL.into_iter().find_map(|driver| {
-            let (directory, inside) = driver.content();
-            let directory: Vec<&[u8]> = directory.iter().map(|part| part.as_bytes()).collect();
-            let tail = match (path.as_bytes().starts_with(b"/"), inside) {
-                (true, _) => {
-                    let at = parts
-                        .windows(directory.len())
-                        .rposition(|window| window == directory)?;
-                    &parts[at + directory.len()..]
-                }
-                // Relative options are overlay's.
-                (false, Some(_)) => &parts[..],
-                (false, None) => return None,
-            };
-            self.layer_in(driver, tail)
-                .filter(|(_, rest)| rest.is_empty())
-        });
-        layer
-            .map(|(layer, _)| layer)
-            .filter(|layer| exists(&self.content_dir(layer)))
-    }
-
-    /// The layer directory that a path of the host is, or lies in, and where in it.
-    pub(super) fn layer_inside(&self, path: &Bytes) -> Option<(Layer, Bytes)> {
-        self.drivers_here().iter().find_map(|here| {
-            let inside = inside(&here.content, path)?;
-            let parts: Vec<&[u8]> = inside.components().collect();
-            let (layer, rest) = self.layer_in(here.driver, &parts)?;
-            Some((layer, Bytes::absolute(rest.iter().copied())))
-        })
-    }
-
-    /// The layer that a path below a driver's directory names, and what is left of the path.
-    fn layer_in<'p>(
-        &self,
-        driver: Driver,
-        parts: &'p [&'p [u8]],
-    ) -> Option<(Layer, &'p [&'p [u8]])> {
-        let id = |part: &[u8]| {
-            let id = String::from_utf8(part.to_vec()).ok()?;
-            is_id(&id).then_some(id)
-        };
-        let (first, rest) = parts.split_first()?;
-        if *first == LINKS.as_bytes() && driver.content().1.is_some() {
-            let (name, rest) = rest.split_first()?;
-            let found = self.linked(driver).find(&id(name)?);
-            return match found.map(|parent| Parent::of_link(driver, parent)) {
-                Ok(Parent::Layer(layer)) => Some((layer, rest)),
-                Ok(Parent::Lost(_)) => None,
-                Err(error) => {
-                    self.note(error);
-                    None
-                }
-            };
-        }
-        let layer = Layer {
-            driver,
-            id: id(first)?,
-        };
-        match (driver.content().1, rest) {
-            (None, rest) => Some((layer, rest)),
-            (Some(_), []) => Some((layer, rest)),
-            (Some(_), [b"merged", ..]) => None,
-            (Some(_), [b"diff" | b"upper" | b"root", rest @ ..]) => Some((layer, rest)),
-            // A file beside the content, which is about the layer.
-            (Some(_), [_, ..]) => Some((layer, &[])),
-        }
-    }
-
-    /// The drivers that have a directory here, with what each is called and where links lead.
-    pub(super) fn drivers_here(&self) -> &[DriverHere] {
-        self.drivers.get_or_init(|| {
-            let here = Driver::ALL.into_iter().filter(|driver| {
-                let directory = &driver.content().0[..1];
-                self.is_there(directory)
-            });
-            here.map(|driver| DriverHere {
-                driver,
-                content: self.called(driver.content().0),
-                mount: driver.mount().map(|(directory, _)| self.called(directory)),
-            })
-            .collect()
-        })
-    }
-
-    fn called(&self, parts: &[&str]) -> Vec<Bytes> {
-        let directory = self.at(parts);
-        let real = self.host.resolve(&directory).ok();
-        let real = real.filter(|real| *real != directory);
-        std::iter::once(directory).chain(real).collect()
-    }
-
-    /// The container whose mount directory a path is, or lies in.
-    pub(super) fn mount_dir(&self, path: &Bytes) -> Option<(Container, Bytes)> {
-        self.drivers_here().iter().find_map(|here| {
-            let (_, point) = here.driver.mount()?;
-            let inside = inside(here.mount.as_ref()?, path)?;
-            let mut parts = inside.components();
-            let id = String::from_utf8(parts.next()?.to_vec()).ok()?;
-            if let Some(point) = point
-                && parts.next() != Some(point.as_bytes())
-            {
-                return None;
-            }
-            let container = is_id(&id).then(|| self.container_of_mount(&id)).flatten()?;
-            Some((container, Bytes::absolute(parts)))
-        })
-    }
-
     /// A layer and those below it.
     ///
     /// # Errors
     /// Metadata that is missing or damaged.
-    pub(super) fn layer_union(&self, layer: &Layer) -> Result<Union> {
+    pub(super) fn layer_union(&self, layer: &LayerId) -> Result<Union> {
         let container = self.container_of_mount(layer.id.trim_end_matches(INIT));
         let own = container
             .as_ref()
@@ -581,38 +404,19 @@ impl Docker<'_> {
     }
 }
 
-/// A storage driver with its directories, under every name by which a path can lead there.
-pub(super) struct DriverHere {
-    driver: Driver,
-    content: Vec<Bytes>,
-    mount: Option<Vec<Bytes>>,
-}
-
-impl DriverHere {
-    pub fn driver(&self) -> Driver {
-        self.driver
-    }
-}
-
-/// What is left of a path below a directory.
-fn inside(directory: &[Bytes], path: &Bytes) -> Option<Bytes> {
-    let mut names = directory.iter();
-    names.find_map(|name| path.strip_prefix(name))
-}
-
 /// A layer below another one.
 #[derive(Debug, Clone)]
-enum Parent {
-    Layer(Layer),
+pub(super) enum LayerBelow {
+    Layer(LayerId),
     /// Nothing tells which one it was. It stays in its place, so that no answer seems sure.
     Lost(Bytes),
 }
 
-impl Parent {
-    fn of_link(driver: Driver, parent: linked::Parent) -> Parent {
+impl LayerBelow {
+    pub fn of_link(driver: Driver, parent: linked::Parent) -> LayerBelow {
         match parent {
-            linked::Parent::Layer { id, .. } => Parent::Layer(Layer { driver, id }),
-            linked::Parent::Lost(path) => Parent::Lost(path),
+            linked::Parent::Layer { id, .. } => LayerBelow::Layer(LayerId { driver, id }),
+            linked::Parent::Lost(path) => LayerBelow::Lost(path),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! containerd's two kinds of database, from their bytes.
+//! containerd's own files: its two kinds of database.
 //!
 //! ```text
 //! meta.db      v1/<namespace>/containers/<id>/{image,snapshotKey,snapshotter,spec,createdat,labels/,extensions/}
@@ -8,12 +8,16 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
+use super::Containerd;
+use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
+use crate::error::Error;
 
 /// What one namespace has.
 #[derive(Debug, Default)]
-pub(super) struct Namespace {
+pub(super) struct NamespaceRecords {
     pub containers: Vec<ContainerRecord>,
     pub images: Vec<ImageRecord>,
     /// `(snapshotter, key) -> snapshot`.
@@ -63,11 +67,73 @@ pub(super) struct Snapshot {
     pub size: Option<u64>,
 }
 
+impl Containerd<'_> {
+    pub(super) fn database(&self) -> Bytes {
+        self.root
+            .join(b"io.containerd.metadata.v1.bolt")
+            .join(b"meta.db")
+    }
+
+    /// Whether there is anything of it.
+    pub fn is_there(&self) -> bool {
+        match self.host.stat(&self.database()) {
+            Ok(stat) => stat.is_some(),
+            Err(error) => {
+                self.note(error);
+                true
+            }
+        }
+    }
+
+    pub(super) fn meta(&self) -> &BTreeMap<String, NamespaceRecords> {
+        self.meta.get_or_init(|| {
+            let path = self.database();
+            let read = self.host.read_database(&path).and_then(|bytes| {
+                read_meta(&bytes).map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
+            });
+            read.unwrap_or_else(|error| {
+                self.note(error);
+                BTreeMap::new()
+            })
+        })
+    }
+
+    /// The namespaces that are asked for.
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = (&String, &NamespaceRecords)> {
+        let is_asked_for = |name: &str| match &self.namespace {
+            Some(only) => only == name,
+            None => true,
+        };
+        self.meta()
+            .iter()
+            .filter(move |(name, _)| is_asked_for(name))
+    }
+
+    /// What a snapshotter has, by its own names.
+    pub(super) fn snapshots(&self, snapshotter: &str) -> Rc<HashMap<String, Snapshot>> {
+        if let Some(known) = self.snapshotters.borrow().get(snapshotter) {
+            return Rc::clone(known);
+        }
+        let path = self.directory(snapshotter).join(b"metadata.db");
+        let read = self.host.read_database(&path).and_then(|bytes| {
+            read_snapshots(&bytes)
+                .map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
+        });
+        let read = Rc::new(read.unwrap_or_else(|error| {
+            self.note(error);
+            HashMap::new()
+        }));
+        let mut snapshotters = self.snapshotters.borrow_mut();
+        snapshotters.insert(snapshotter.to_owned(), Rc::clone(&read));
+        read
+    }
+}
+
 /// Reads `meta.db`.
 ///
 /// # Errors
 /// What is damaged.
-pub(super) fn read_meta(bytes: &[u8]) -> Result<BTreeMap<String, Namespace>, Damage> {
+fn read_meta(bytes: &[u8]) -> Result<BTreeMap<String, NamespaceRecords>, Damage> {
     let database = Database::open(bytes)?;
     let mut namespaces = BTreeMap::new();
     for_each_bucket(database.root().bucket(b"v1")?, |name, bucket| {
@@ -77,8 +143,8 @@ pub(super) fn read_meta(bytes: &[u8]) -> Result<BTreeMap<String, Namespace>, Dam
     Ok(namespaces)
 }
 
-fn read_namespace(bucket: &Bucket<'_>) -> Result<Namespace, Damage> {
-    let mut namespace = Namespace::default();
+fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
+    let mut namespace = NamespaceRecords::default();
     for_each_bucket(bucket.bucket(b"containers")?, |id, record| {
         namespace.containers.push(read_container(id, &record)?);
         Ok(())
@@ -142,7 +208,7 @@ fn read_container(id: String, record: &Bucket<'_>) -> Result<ContainerRecord, Da
 ///
 /// # Errors
 /// What is damaged.
-pub(super) fn read_snapshots(bytes: &[u8]) -> Result<HashMap<String, Snapshot>, Damage> {
+fn read_snapshots(bytes: &[u8]) -> Result<HashMap<String, Snapshot>, Damage> {
     let database = Database::open(bytes)?;
     let mut snapshots = HashMap::new();
     let Some(root) = database.root().bucket(b"v1")? else {

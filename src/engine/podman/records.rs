@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn files_are_named_as_the_store_names_them() {
-        // FACTS-engines 38
+        // docs/facts.md#engines-38
         assert_eq!(file_of("manifest"), "manifest");
         assert_eq!(file_of("sha256:ab"), "=c2hhMjU2OmFi");
         assert!(file_of("../../etc/passwd").starts_with('='));

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::driver::{Driver, Stacking};
-use super::layer::Layer;
-use super::{DRIVERS_READ, Docker, NAME, read_json};
+use super::layers::LayerId;
+use super::records::read_json;
+use super::{DRIVERS_READ, Docker, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
     self, Container, HistoryEntry, Image, ImageLayer, Names, is_id, null_default, short,
     sort_newest_first,
 };
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
-use crate::engine::{Owner, OwnerKind, Role, Union};
+use crate::engine::union::{Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 
@@ -115,6 +116,26 @@ impl Docker<'_> {
     /// Metadata that is missing or damaged.
     pub(super) fn image_of_container(&self, container: &Container) -> Result<Image> {
         self.image(&container.driver, &container.image_id)
+    }
+
+    /// The image that is, or is below, what a union belongs to; none where it is not ours.
+    pub(super) fn image_of_union(&self, union: &Union) -> Option<Result<Image>> {
+        let owner = union.owner.as_ref()?;
+        let driver = union.driver.as_deref()?;
+        match owner.kind {
+            OwnerKind::Image if self.has_image(driver, &owner.id) => {
+                Some(self.image(driver, &owner.id))
+            }
+            OwnerKind::Container if self.is_there(&["containers", &owner.id]) => {
+                let container = self.container(&owner.id);
+                Some(container.and_then(|container| {
+                    let snapshot = self.snapshot_image(&container.driver, &container.image_id);
+                    snapshot.unwrap_or_else(|| self.image_of_container(&container))
+                }))
+            }
+            OwnerKind::Image => self.snapshot_image(driver, &owner.id),
+            _ => None,
+        }
     }
 
     fn content_image(&self, driver: &str, id: &str) -> Result<Image> {
@@ -321,7 +342,7 @@ impl Docker<'_> {
             .history
             .iter()
             .filter_map(|entry| entry.layer.as_ref());
-        let layers = layers.map(|layer| Layer {
+        let layers = layers.map(|layer| LayerId {
             driver,
             id: layer.cache_id.clone().unwrap_or_else(|| {
                 // Kept as a branch that cannot be read, so that no answer seems sure.

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 
 use super::driver::Driver;
-use super::layer::Layer;
-use super::{Docker, NAME, read_json};
+use super::layers::LayerId;
+use super::records::read_json;
+use super::{Docker, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
     Container, ContainerState, INIT, command_line, is_id, null_default, sort_newest_first,
 };
-use crate::engine::{Owner, OwnerKind, Role, Union};
+use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 
 impl Docker<'_> {
@@ -29,7 +30,7 @@ impl Docker<'_> {
     }
 
     /// Where a container's configuration is, in the newer layout or the older one.
-    fn config_of(&self, id: &str) -> Result<Option<Bytes>> {
+    pub(super) fn config_of(&self, id: &str) -> Result<Option<Bytes>> {
         for name in ["config.v2.json", "config.json"] {
             let path = self.at(&["containers", id, name]);
             if self.host.stat(&path)?.is_some() {
@@ -81,19 +82,6 @@ impl Docker<'_> {
         })
     }
 
-    /// Whether a container has no record any more, or is being removed.
-    pub(super) fn is_container_gone(&self, id: &str) -> bool {
-        let is_gone = self.config_of(id).and_then(|config| match config {
-            None => Ok(true),
-            // What is dead and no more was left so by a removal that failed long ago.
-            Some(_) => Ok(self.container(id)?.state.removal_in_progress && self.host.is_live()),
-        });
-        is_gone.unwrap_or_else(|error| {
-            self.note(error);
-            false
-        })
-    }
-
     /// The driver that keeps a container's layers.
     ///
     /// # Errors
@@ -108,11 +96,33 @@ impl Docker<'_> {
         })
     }
 
+    /// The one that `daemon.json` names; else that of a container that runs; else aufs where any
+    /// container has it, the newest container's, or the one whose layers are here.
+    pub(super) fn driver_in_use(&self, containers: &[Container]) -> String {
+        if let Some(driver) = &self.configured_driver {
+            return driver.clone();
+        }
+        let in_use = containers
+            .iter()
+            .find(|container| container.state.running)
+            .or_else(|| {
+                let mut containers = containers.iter();
+                containers.find(|container| container.driver == Driver::Aufs.name())
+            })
+            .or(containers.first());
+        if let Some(container) = in_use {
+            return container.driver.clone();
+        }
+        let drivers = self.ids(&["image"]);
+        let used = drivers.into_iter().find(|driver| self.is_there(&[driver]));
+        used.unwrap_or_else(|| Driver::Aufs.name().into())
+    }
+
     /// A container's own layer.
     ///
     /// # Errors
     /// Metadata that is missing or damaged; a driver that is not read.
-    pub(super) fn own_layer(&self, container: &Container) -> Result<Layer> {
+    pub(super) fn own_layer(&self, container: &Container) -> Result<LayerId> {
         let driver = self.driver_of(container)?;
         // In the older layout a container's layer has the container's own id.
         let id = if !self.is_there(&["containers", &container.id, "config.v2.json"]) {
@@ -132,7 +142,7 @@ impl Docker<'_> {
             }
             id
         };
-        Ok(Layer { driver, id })
+        Ok(LayerId { driver, id })
     }
 
     /// The union of a container, mounted or not.
@@ -188,7 +198,7 @@ impl Docker<'_> {
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
-        let is_init = |branch: &crate::engine::LayeredBranch| {
+        let is_init = |branch: &LayeredBranch| {
             branch
                 .layer
                 .id

@@ -12,8 +12,9 @@ use super::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
+use crate::engine::interface::Engine;
 use crate::engine::inventory::{Container, Image, LayerName, is_id};
-use crate::engine::{Engine, Role, Union};
+use crate::engine::union::{Role, Union};
 use crate::error::{Error, Result};
 
 /// The root and the state of a containerd.
@@ -29,9 +30,9 @@ impl Docker<'_> {
                 (own, Bytes::from(OWN_STATE)),
                 (Bytes::from(SYSTEMS.0), Bytes::from(SYSTEMS.1)),
             ];
-            let found = places
-                .into_iter()
-                .map(|(root, state)| Containerd::at(self.host, root, state));
+            let found = places.into_iter().map(|(root, state)| {
+                Containerd::at(self.host, root, state, self.problems.of_inner())
+            });
             found.filter(Containerd::is_there).collect()
         })
     }

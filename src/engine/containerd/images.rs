@@ -1,0 +1,206 @@
+//! Images: what they are called, their history, and the snapshots that their layers are in.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use super::content::Content;
+use super::layers::is_copying;
+use super::records::ImageRecord;
+use super::{Containerd, DOCKERS_NAMESPACE, NAME};
+use crate::branch::Permission;
+use crate::engine::inventory::{Image, ImageLayer, Names, repository, sort_newest_first};
+use crate::engine::oci;
+use crate::engine::union::{Owner, OwnerKind, Union};
+use crate::error::{Error, Result};
+
+impl Containerd<'_> {
+    /// Every image but Docker's, newest first.
+    pub(super) fn read_images(&self) -> Vec<Image> {
+        let own = self
+            .namespaces()
+            .filter(|(name, _)| *name != DOCKERS_NAMESPACE);
+        let mut images: Vec<Image> = own.flat_map(|(name, _)| self.images_in(name)).collect();
+        sort_newest_first(&mut images, |of| (&of.created, &of.id));
+        images
+    }
+
+    /// Whether a namespace has an image of this digest.
+    pub fn has_image(&self, namespace: &str, digest: &str) -> bool {
+        let of = self.meta().get(namespace);
+        of.is_some_and(|of| of.images.iter().any(|image| image.digest == digest))
+    }
+
+    /// A namespace's images, one for each digest.
+    pub fn images_in(&self, name: &str) -> Vec<Image> {
+        let Some(namespace) = self.meta().get(name) else {
+            return Vec::new();
+        };
+        let snapshotter = self.snapshotter_of(namespace);
+        let mut seen = HashSet::new();
+        let mut images = Vec::new();
+        for record in namespace
+            .images
+            .iter()
+            .filter(|record| seen.insert(&record.digest))
+        {
+            match self.image_of_digest(name, &snapshotter, &record.digest) {
+                Ok(image) => images.push(image),
+                Err(error) => self.note(error),
+            }
+        }
+        images
+    }
+
+    pub(super) fn image_record(&self, namespace: &str, name: &str) -> Option<&ImageRecord> {
+        let images = &self.meta().get(namespace)?.images;
+        images.iter().find(|image| image.name == name)
+    }
+
+    fn content_of(&self, digest: &str, size: u64) -> Result<Rc<Content>> {
+        if let Some(known) = self.contents.borrow().get(digest) {
+            return Ok(Rc::clone(known));
+        }
+        let content = Rc::new(self.content(digest, size)?);
+        let mut contents = self.contents.borrow_mut();
+        contents.insert(digest.to_owned(), Rc::clone(&content));
+        Ok(content)
+    }
+
+    /// The image that a digest stands for, with the snapshots that its layers are in.
+    ///
+    /// # Errors
+    /// Content that is missing or damaged.
+    pub fn image_of_digest(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        digest: &str,
+    ) -> Result<Image> {
+        let records = self
+            .meta()
+            .get(namespace)
+            .map(|of| &of.images[..])
+            .unwrap_or_default();
+        let named: Vec<&ImageRecord> = records
+            .iter()
+            .filter(|image| image.digest == digest)
+            .collect();
+        let size = named.first().map_or(0, |image| image.size);
+        let content = self.content_of(digest, size)?;
+        let diff_ids = content.config.diff_ids();
+        let diff_ids = diff_ids.map_err(|what| Error::damaged(self.root.clone(), what))?;
+        let snapshots = self.snapshots_of(namespace, snapshotter);
+        let layers = oci::chain_ids(diff_ids).into_iter().zip(diff_ids);
+        let layers = layers.map(|(chain_id, diff_id)| {
+            let snapshot = snapshots.get(&chain_id);
+            ImageLayer {
+                diff_id: Some(diff_id.clone()),
+                cache_id: snapshot.map(|snapshot| snapshot.id.to_string()),
+                size: snapshot.and_then(|snapshot| snapshot.size),
+                chain_id: Some(chain_id),
+            }
+        });
+        let history = content.config.history(layers.collect());
+        // A name may be the image's own digest.
+        let names = named.iter().map(|image| image.name.clone());
+        let (digests, tags): (Vec<String>, Vec<String>) =
+            names.partition(|name| name.contains('@') || name.starts_with("sha256:"));
+        let by_digest = tags
+            .iter()
+            .map(|tag| format!("{}@{digest}", repository(tag)));
+        let mut names = Names {
+            digests: digests.into_iter().chain(by_digest).collect(),
+            tags: tags.clone(),
+        };
+        names.tags.sort();
+        names.digests.sort();
+        names.digests.dedup();
+        let created = named.first().map(|image| image.created.clone());
+        Ok(Image {
+            id: digest.trim_start_matches("sha256:").to_owned(),
+            names,
+            created: content
+                .config
+                .created
+                .clone()
+                .or(created)
+                .unwrap_or_default(),
+            driver: snapshotter.to_owned(),
+            size: content.size,
+            parent: None,
+            history,
+            namespace: Some(namespace.to_owned()),
+        })
+    }
+
+    /// The union that an image's layers make.
+    ///
+    /// # Errors
+    /// A snapshotter that is not read; a snapshot that is missing.
+    pub(super) fn image_union(&self, image: &Image) -> Result<Union> {
+        let namespace = image.namespace.clone().unwrap_or_default();
+        let top = image
+            .history
+            .iter()
+            .find_map(|entry| entry.layer.as_ref()?.chain_id.clone());
+        let owner = Owner {
+            engine: NAME,
+            kind: OwnerKind::Image,
+            id: image.id.clone(),
+            name: image.names.tags.first().cloned(),
+            store: self.store(&image.driver, Some(&namespace)),
+        };
+        let mut union = match top {
+            Some(key) => self.union_of_key(&namespace, &image.driver, &key, Permission::RO)?,
+            None => Union {
+                kind: self.kind(&image.driver),
+                driver: Some(image.driver.clone()),
+                ..Union::unmounted(Vec::new())
+            },
+        };
+        union.owner = Some(owner);
+        union.label_image(&image.clone().steps(), !is_copying(&image.driver));
+        Ok(union)
+    }
+
+    /// The image that is, or is below, what a union belongs to; none where it is not ours.
+    pub(super) fn image_of_union(&self, union: &Union) -> Option<Result<Image>> {
+        let owner = union.owner.as_ref().filter(|owner| owner.engine == NAME)?;
+        match owner.kind {
+            OwnerKind::Layer => None,
+            OwnerKind::Image => self
+                .read_images()
+                .into_iter()
+                .find(|image| image.id == owner.id)
+                .map(Ok),
+            OwnerKind::Container => {
+                let (namespace, record) = self.record(&owner.id)?;
+                let Some(image) = self.image_record(namespace, &record.image) else {
+                    let what = format!("does not have the image {}", record.image);
+                    return Some(Err(Error::damaged(self.database(), what)));
+                };
+                Some(self.image_of_digest(namespace, &record.snapshotter, &image.digest))
+            }
+        }
+    }
+
+    /// Gives the layers of a union the instructions of the image that is made of them: known by
+    /// the names of snapshots, which are chain ids.
+    pub fn label_layers(
+        &self,
+        union: &mut Union,
+        namespace: &str,
+        snapshotter: &str,
+        digest: &str,
+    ) {
+        let steps = match self.image_of_digest(namespace, snapshotter, digest) {
+            Ok(image) => image.steps(),
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => {
+                self.note(error);
+                Vec::new()
+            }
+        };
+        union.label_image(&steps, !is_copying(snapshotter));
+    }
+}

@@ -1,0 +1,269 @@
+//! Layers, which containerd calls snapshots: where each is, what stands below it, and what they
+//! make together.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::records::{NamespaceRecords, Snapshot};
+use super::{Containerd, NAME, SNAPSHOTTER};
+use crate::branch::Permission;
+use crate::bytes::Bytes;
+use crate::engine::inventory::{Image, LayerName};
+use crate::engine::oci::CHAIN_MAX;
+use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
+use crate::error::{Error, Result};
+use crate::overlay::Rules;
+
+impl Containerd<'_> {
+    /// Every snapshot of every snapshotter.
+    pub(super) fn read_layers(&self) -> Vec<LayerName> {
+        let mut layers = Vec::new();
+        for snapshotter in self.snapshotters() {
+            for (name, snapshot) in self.snapshots(&snapshotter).iter() {
+                // `namespace/number/key`.
+                let key = name.splitn(3, '/').nth(2).unwrap_or(name);
+                layers.push(LayerName {
+                    driver: snapshotter.clone(),
+                    id: snapshot.id.to_string(),
+                    aliases: vec![key.trim_start_matches("sha256:").to_owned()],
+                });
+            }
+        }
+        layers.sort_by(|a, b| (&a.driver, &a.id).cmp(&(&b.driver, &b.id)));
+        layers
+    }
+
+    pub(super) fn directory(&self, snapshotter: &str) -> Bytes {
+        self.root
+            .join(format!("{SNAPSHOTTER}{snapshotter}").as_bytes())
+    }
+
+    /// The snapshotters of which there is a directory.
+    pub(super) fn snapshotters(&self) -> Vec<String> {
+        let names = self.host.list(&self.root).unwrap_or_default().into_iter();
+        names
+            .filter_map(|(name, _)| String::from_utf8(name).ok())
+            .filter_map(|name| name.strip_prefix(SNAPSHOTTER).map(str::to_owned))
+            .filter(|name| {
+                let database = self.directory(name).join(b"metadata.db");
+                self.host.stat(&database).is_ok_and(|stat| stat.is_some())
+            })
+            .collect()
+    }
+
+    /// Refuses what has no directories, or has them in a way that is not read.
+    fn refuse(&self, snapshotter: &str) -> Result<()> {
+        if is_read(snapshotter) {
+            Ok(())
+        } else {
+            Err(Error::Refused {
+                what: format!("the snapshotter {snapshotter} keeps what layerctl does not read"),
+                hint: "layerctl reads the snapshotters overlayfs, fuse-overlayfs and native".into(),
+            })
+        }
+    }
+
+    pub(super) fn content_dir(&self, snapshotter: &str, number: u64) -> Bytes {
+        let directory = self.directory(snapshotter).join(b"snapshots");
+        let directory = directory.join(number.to_string().as_bytes());
+        if is_copying(snapshotter) {
+            directory
+        } else {
+            directory.join(b"fs")
+        }
+    }
+
+    /// A snapshot and those below it, nearest first, each with its name in the snapshotter's
+    /// database.
+    fn chain(&self, snapshotter: &str, name: &str) -> Result<Vec<(String, Snapshot)>> {
+        let all = self.snapshots(snapshotter);
+        let path = || self.directory(snapshotter).join(b"metadata.db");
+        let mut snapshots: Vec<(String, Snapshot)> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut next = Some(name.to_owned());
+        while let Some(name) = next.take() {
+            let Some(snapshot) = all.get(&name) else {
+                return Err(Error::damaged(
+                    path(),
+                    format!("does not have the snapshot {name}"),
+                ));
+            };
+            if !seen.insert(snapshot.id) || snapshots.len() > CHAIN_MAX {
+                let what = format!("snapshot {name} is its own ancestor");
+                return Err(Error::damaged(path(), what));
+            }
+            next.clone_from(&snapshot.parent);
+            snapshots.push((name, snapshot.clone()));
+        }
+        Ok(snapshots)
+    }
+
+    /// The union that has a snapshot on top, which its namespace knows by `key`.
+    ///
+    /// # Errors
+    /// A snapshotter that is not read; a snapshot that is missing.
+    pub fn union_of_key(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        key: &str,
+        top: Permission,
+    ) -> Result<Union> {
+        self.refuse(snapshotter)?;
+        let place = (snapshotter.to_owned(), key.to_owned());
+        let snapshot = self
+            .meta()
+            .get(namespace)
+            .and_then(|of| of.snapshots.get(&place));
+        let name = snapshot
+            .map(|snapshot| snapshot.name.as_str())
+            .ok_or_else(|| {
+                let what =
+                    format!("does not have the snapshot {key} of {snapshotter} in {namespace}");
+                Error::damaged(self.database(), what)
+            })?;
+        self.union_of_name(snapshotter, name, top)
+    }
+
+    fn union_of_name(&self, snapshotter: &str, name: &str, top: Permission) -> Result<Union> {
+        self.refuse(snapshotter)?;
+        let chain = self.chain(snapshotter, name)?;
+        let mut branches: Vec<LayeredBranch> = Vec::new();
+        for (index, (name, snapshot)) in chain.iter().enumerate() {
+            let permission = if index == 0 {
+                top.clone()
+            } else {
+                Permission::RO
+            };
+            let directory = self.content_dir(snapshotter, snapshot.id);
+            let mut branch = layer_branch(directory, permission, snapshot.id.to_string());
+            if name.ends_with("-init") {
+                branch.layer.role = Role::Init;
+            }
+            branches.push(branch);
+        }
+        let union = |kind, branches| Union {
+            kind,
+            driver: Some(snapshotter.to_owned()),
+            ..Union::unmounted(branches)
+        };
+        if !is_copying(snapshotter) {
+            return Ok(union(self.kind(snapshotter), branches));
+        }
+        let mut branches = branches.into_iter();
+        let mut own = union(UnionKind::Copy, branches.next().into_iter().collect());
+        let base = branches
+            .next()
+            .map(|base| union(UnionKind::Copy, vec![base]));
+        own.base = base.map(Box::new);
+        Ok(own)
+    }
+
+    pub(super) fn kind(&self, snapshotter: &str) -> UnionKind {
+        match snapshotter {
+            "fuse-overlayfs" => UnionKind::FuseOverlay(self.marks),
+            _ => UnionKind::Overlay {
+                rules: Rules::of(self.marks),
+                data: 0,
+            },
+        }
+    }
+
+    /// Whether a namespace has a snapshot of this name.
+    pub fn has_snapshot(&self, namespace: &str, snapshotter: &str, key: &str) -> bool {
+        let place = (snapshotter.to_owned(), key.to_owned());
+        let of = self.meta().get(namespace);
+        of.is_some_and(|of| of.snapshots.contains_key(&place))
+    }
+
+    /// The number of a snapshot's directory.
+    pub fn number_of(&self, namespace: &str, snapshotter: &str, key: &str) -> Option<String> {
+        let snapshots = self.snapshots_of(namespace, snapshotter);
+        snapshots.get(key).map(|snapshot| snapshot.id.to_string())
+    }
+
+    /// What a namespace calls the snapshot whose directory has this number.
+    pub fn key_of(&self, namespace: &str, snapshotter: &str, number: &str) -> Option<String> {
+        let snapshots = self.snapshots_of(namespace, snapshotter).into_iter();
+        let mut named = snapshots.filter(|(_, snapshot)| snapshot.id.to_string() == number);
+        named.next().map(|(key, _)| key)
+    }
+
+    /// `key -> snapshot` in one namespace.
+    pub(super) fn snapshots_of(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+    ) -> HashMap<String, Snapshot> {
+        let Some(of) = self.meta().get(namespace) else {
+            return HashMap::new();
+        };
+        let own = of.snapshots.iter().filter(|((of, _), _)| of == snapshotter);
+        let own: Vec<_> = own.collect();
+        if own.is_empty() {
+            return HashMap::new();
+        }
+        let all = self.snapshots(snapshotter);
+        own.into_iter()
+            .filter_map(|((_, key), snapshot)| {
+                Some((key.clone(), all.get(&snapshot.name)?.clone()))
+            })
+            .collect()
+    }
+
+    /// The snapshotter that a namespace's images are unpacked with: the one most of its snapshots
+    /// belong to.
+    pub(super) fn snapshotter_of(&self, namespace: &NamespaceRecords) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (snapshotter, _) in namespace.snapshots.keys() {
+            *counts.entry(snapshotter).or_default() += 1;
+        }
+        let most = counts.into_iter().max_by_key(|(_, count)| *count);
+        most.map_or("overlayfs", |(snapshotter, _)| snapshotter)
+            .to_owned()
+    }
+
+    /// A snapshot and those below it.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    pub(super) fn layer_union(&self, layer: &LayerName) -> Result<Union> {
+        if let Some((namespace, record)) = self.container_of(&layer.driver, &layer.id) {
+            let (snapshotter, key) = (&record.snapshotter, &record.snapshot_key);
+            let mut union = self.union_of_key(namespace, snapshotter, key, Permission::RW)?;
+            self.label_container(&mut union, namespace, record);
+            return Ok(union);
+        }
+        let all = self.snapshots(&layer.driver);
+        let mut named = all.iter();
+        let name = named.find(|(_, snapshot)| snapshot.id.to_string() == layer.id);
+        let (name, _) = name.ok_or_else(|| {
+            let what = format!("does not have the snapshot {}", layer.id);
+            Error::damaged(self.directory(&layer.driver).join(b"metadata.db"), what)
+        })?;
+        let mut union = self.union_of_name(&layer.driver, name, Permission::RO)?;
+        // Number the layers within the smallest image that has this one.
+        let images = self.read_images().into_iter().map(Image::steps);
+        let steps = images
+            .filter(|steps| steps.iter().any(|(id, _)| *id == layer.id))
+            .min_by_key(Vec::len);
+        union.label_image(&steps.unwrap_or_default(), !is_copying(&layer.driver));
+        union.owner = Some(Owner {
+            engine: NAME,
+            kind: OwnerKind::Layer,
+            id: layer.id.clone(),
+            name: None,
+            store: self.store(&layer.driver, None),
+        });
+        Ok(union)
+    }
+}
+
+/// Whether a snapshotter keeps directories that can be stacked.
+pub(super) fn is_read(snapshotter: &str) -> bool {
+    matches!(snapshotter, "overlayfs" | "fuse-overlayfs" | "native")
+}
+
+/// Whether each snapshot is whole.
+pub(super) fn is_copying(snapshotter: &str) -> bool {
+    snapshotter == "native"
+}

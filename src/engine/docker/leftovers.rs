@@ -1,0 +1,134 @@
+//! What nothing of Docker's refers to, and what refers to what is gone.
+
+use std::collections::HashSet;
+
+use super::Docker;
+use super::driver::Driver;
+use super::usage::REMOVING;
+use crate::engine::interface::Engine;
+use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
+use crate::error::Result;
+
+impl Docker<'_> {
+    pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
+        let uses = self.read_uses()?;
+        let mut found = self.leftover_directories(&uses);
+        for driver in Driver::ALL {
+            let of_driver = uses.iter().filter(|of| of.layer.driver == driver.name());
+            let here = of_driver.map(|of| of.layer.id.trim_end_matches(REMOVING));
+            found.extend(self.leftover_records(driver, &here.collect())?);
+            if driver.content().1.is_some() && driver != Driver::Overlay {
+                let dangling = self.linked(driver).dangling(0)?.into_iter();
+                found.extend(dangling.map(|(path, target)| Leftover {
+                    kind: LeftoverKind::Link,
+                    path,
+                    why: format!("it leads to {target}, which is gone"),
+                }));
+            }
+        }
+        found.extend(self.leftover_containers()?);
+        for containerd in self.own_containerds() {
+            found.extend(containerd.leftovers()?);
+        }
+        Ok(found)
+    }
+
+    /// The layers' directories that a removal left, or that nothing has.
+    fn leftover_directories(&self, uses: &[LayerUse]) -> Vec<Leftover> {
+        let mut found = Vec::new();
+        for of in uses {
+            let Some(driver) = Driver::named(&of.layer.driver) else {
+                continue;
+            };
+            let (kind, why) = if let Some(own) = of.layer.id.strip_suffix(REMOVING) {
+                let why = match of.containers.first() {
+                    Some(container) => format!(
+                        "container {} was being removed; its record is still there",
+                        container.name
+                    ),
+                    None => format!("layer {own} was being removed"),
+                };
+                (LeftoverKind::HalfRemoved, why)
+            } else if of.kind == UseKind::Unknown {
+                let why = "no image, no container and no builder's record has this layer";
+                (LeftoverKind::Directory, why.to_owned())
+            } else {
+                continue;
+            };
+            let path = self.at(driver.content().0).join(of.layer.id.as_bytes());
+            found.push(Leftover { kind, path, why });
+        }
+        found
+    }
+
+    /// A driver's records of layers, of what is being made, and of mounts, whose layers are not
+    /// here.
+    fn leftover_records(&self, driver: Driver, here: &HashSet<&str>) -> Result<Vec<Leftover>> {
+        let mut found = Vec::new();
+        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
+        let database = self.at(&["image", driver.name(), "layerdb"]);
+        let records = database.join(b"sha256");
+        for (hex, _) in self.host.list(&records)? {
+            let record = records.join(&hex);
+            if hex.ends_with(REMOVING.as_bytes()) {
+                let why = "the layer was being removed".to_owned();
+                note(LeftoverKind::HalfRemoved, record, why);
+                continue;
+            }
+            let why = match self.recorded(&record, "cache-id").unwrap_or_default() {
+                Some(id) if here.contains(id.as_str()) => continue,
+                Some(id) => format!("its layer {id} is gone"),
+                None => "it names no layer".to_owned(),
+            };
+            note(LeftoverKind::Metadata, record, why);
+        }
+        let sets = database.join(b"tmp");
+        for (set, _) in self.host.list(&sets)? {
+            let record = sets.join(&set);
+            let id = self.recorded(&record, "cache-id").unwrap_or_default();
+            // One whose layer is there may be at work.
+            if let Some(id) = id.filter(|id| !here.contains(id.as_str())) {
+                let why = format!("what was being made for it, the layer {id}, is gone");
+                note(LeftoverKind::Temporary, record, why);
+            }
+        }
+        let mounts = database.join(b"mounts");
+        for (cid, _) in self.host.list(&mounts)? {
+            let record = mounts.join(&cid);
+            let container = self.at(&["containers"]).join(&cid);
+            if self.host.stat(&container)?.is_none() {
+                let why = "its container is gone".to_owned();
+                note(LeftoverKind::Metadata, record, why);
+                continue;
+            }
+            let id = self.recorded(&record, "mount-id").unwrap_or_default();
+            if let Some(id) = id.filter(|id| !here.contains(id.as_str())) {
+                let why = format!("the container's layer {id} is gone");
+                note(LeftoverKind::Metadata, record, why);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The containers' directories without a configuration.
+    fn leftover_containers(&self) -> Result<Vec<Leftover>> {
+        let mut found = Vec::new();
+        for id in self.ids(&["containers"]) {
+            let path = self.at(&["containers", &id]);
+            let mut has = false;
+            for name in ["config.v2.json", "config.json"] {
+                has = has || self.host.stat(&path.join(name.as_bytes()))?.is_some();
+            }
+            if has {
+                self.container(&id)?;
+            } else {
+                found.push(Leftover {
+                    kind: LeftoverKind::Metadata,
+                    path,
+                    why: "it has no configuration".to_owned(),
+                })
+            }
+        }
+        Ok(found)
+    }
+}

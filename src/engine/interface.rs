@@ -1,0 +1,213 @@
+//! What an engine answers, and what it says of itself.
+
+use super::inventory::{Container, Image, LayerName};
+use super::problems::Problems;
+use super::roots::{EngineOption, Roots, Variable};
+use super::union::{Owner, Union};
+use super::usage::{LayerUse, Leftover, Space};
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// What an engine says of itself, before anything of it is looked for.
+#[derive(Debug)]
+pub struct Description {
+    /// As answers name it, and as a person does who types `NAME:THING`.
+    pub name: &'static str,
+    /// Other programs that keep their containers in the same stores: `buildah`.
+    pub also: &'static [&'static str],
+    /// The options that say where its data are.
+    pub options: &'static [EngineOption],
+    /// The variables of the environment that it heeds.
+    pub variables: &'static [Variable],
+    /// A table that has nothing but this engine's things does not name the engine.
+    pub goes_without_saying: bool,
+    /// Its layers are numbers, which are typed as `NAME:NUMBER`. Other engines may keep their
+    /// layers with it.
+    pub numbers_layers: bool,
+    /// Finds what there is of it on a host: a store, a data directory, or several.
+    pub find: for<'h> fn(&'h Host, &Roots) -> Vec<FoundEngine<'h>>,
+}
+
+/// An engine that was found on a host.
+pub struct FoundEngine<'h> {
+    pub engine: Box<dyn Engine + 'h>,
+    /// What it could not read until now; the engine has a handle of the same list.
+    pub problems: Problems,
+}
+
+/// What knows containers, images and layers by name.
+///
+/// Four questions have to be answered. What an engine does not answer beyond them is unknown, and
+/// is said to be unknown. What it cannot read goes to the [`Problems`] that it was found with.
+pub trait Engine {
+    fn description(&self) -> &'static Description;
+
+    /// Its data directory.
+    fn root(&self) -> &Bytes;
+
+    /// Every container, newest first.
+    fn containers(&self) -> Vec<Container>;
+
+    /// The union of a container, mounted or not.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged; a driver that is not read.
+    fn union_of(&self, container: &Container) -> Result<Union>;
+
+    /// `docker`.
+    fn name(&self) -> &'static str {
+        self.description().name
+    }
+
+    /// Whether there is anything of its here.
+    fn exists(&self) -> bool {
+        true
+    }
+
+    /// Every image, newest first, the intermediate ones too.
+    fn images(&self) -> Vec<Image> {
+        Vec::new()
+    }
+
+    /// Every layer that has a directory.
+    fn layers(&self) -> Vec<LayerName> {
+        Vec::new()
+    }
+
+    /// Those of some owners that have been removed from this store since their unions were opened.
+    ///
+    /// An answer must not rest on a layer that goes while it is read: what is removed looks like
+    /// something emptied. So the records are read anew. On a live host an owner counts as removed
+    /// once its record says that a removal has begun. On a copy of a host no removal goes on, and
+    /// only a record that is missing counts. A record that cannot be read counts as there. Owners
+    /// of other stores are passed over.
+    fn gone<'o>(&self, owners: &[&'o Owner]) -> Vec<&'o Owner> {
+        let _ = owners;
+        Vec::new()
+    }
+
+    /// The storage driver in use. By default that of the newest container.
+    fn driver(&self, containers: &[Container]) -> String {
+        let newest = containers.first();
+        newest.map_or_else(|| "unknown".to_owned(), |of| of.driver.clone())
+    }
+
+    /// Whether a container's layers can be read.
+    fn reads(&self, container: &Container) -> bool {
+        let _ = container;
+        true
+    }
+
+    /// Whether the kernel is known to have a union for a container that runs: some drivers copy
+    /// instead.
+    fn has_union(&self, container: &Container) -> bool {
+        let _ = container;
+        false
+    }
+
+    /// The union that an image's layers make, as a container would see them.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged; a driver that is not read.
+    fn union_of_image(&self, image: &Image) -> Result<Union> {
+        Err(Error::NoSuchTarget(image.id.clone()))
+    }
+
+    /// A layer and those below it.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    fn union_of_layer(&self, layer: &LayerName) -> Result<Union> {
+        Err(Error::NoSuchTarget(layer.id.clone()))
+    }
+
+    /// The image that is, or is below, what a union belongs to; none where it is not ours.
+    fn image_of(&self, union: &Union) -> Option<Result<Image>> {
+        let _ = union;
+        None
+    }
+
+    /// Every layer that has a directory in this store, and who uses it.
+    ///
+    /// # Errors
+    /// A record that cannot be read: who uses what cannot be told then.
+    fn layer_uses(&self) -> Result<Vec<LayerUse>> {
+        Ok(Vec::new())
+    }
+
+    /// What nothing refers to, and what refers to what is gone.
+    ///
+    /// # Errors
+    /// A record that cannot be read: nothing can be told then. By default nothing can.
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        Err(Error::Refused {
+            what: format!(
+                "{} is not looked through for what is left over",
+                self.root()
+            ),
+            hint: format!("layerctl does not know what {} refers to", self.name()),
+        })
+    }
+
+    /// What a path below the data directory is for.
+    fn space_of(&self, inside: &Bytes) -> Space {
+        let _ = inside;
+        Space::Other
+    }
+
+    /// Whether a path below the data directory is a mount point, which shows what is counted
+    /// elsewhere.
+    fn is_merged(&self, inside: &Bytes) -> bool {
+        let _ = inside;
+        false
+    }
+
+    /// Whether a path of the host, outside of the data directory, is where a container's union is
+    /// mounted.
+    fn is_mount_point(&self, path: &Bytes) -> bool {
+        let _ = path;
+        false
+    }
+
+    /// Where a storage driver keeps its layers. By default that is the data directory.
+    fn directory_of_driver(&self, driver: &str) -> Bytes {
+        let _ = driver;
+        self.root().clone()
+    }
+
+    /// Where a layer's content is.
+    fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes> {
+        let _ = (driver, id);
+        None
+    }
+
+    /// Finds out whether a mounted union is a container's. It is asked of every one, so that only
+    /// what is topmost is looked at.
+    fn recognise(&self, union: &mut Union) {
+        let _ = union;
+    }
+
+    /// Says what the branches of a mounted union are.
+    fn describe(&self, union: &mut Union) {
+        let _ = union;
+    }
+
+    /// The layer directory that a path of the host is, or lies in, and where in it.
+    fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
+        let _ = path;
+        None
+    }
+
+    /// The layers that a short name can stand for, as mount options have them: `AAA` of `l/AAA`.
+    fn layers_of_link<'s>(&'s self, link: &'s str) -> Box<dyn Iterator<Item = LayerName> + 's> {
+        let _ = link;
+        Box::new(std::iter::empty())
+    }
+
+    /// The container whose mount directory a path is, or lies in, and where in it.
+    fn mount_dir_at(&self, path: &Bytes) -> Option<(Container, Bytes)> {
+        let _ = path;
+        None
+    }
+}

@@ -1,0 +1,185 @@
+//! Images: what they are called, their history, and the layers it made.
+
+use std::collections::HashMap;
+
+use super::records::ImageRecord;
+use super::{NAME, Podman};
+use crate::branch::Permission;
+use crate::engine::inventory::{
+    HistoryEntry, Image, ImageLayer, Names, repository, sort_newest_first,
+};
+use crate::engine::oci::{self, ImageConfig};
+use crate::engine::union::{Owner, OwnerKind, Union};
+use crate::error::{Error, Result};
+
+impl Podman<'_> {
+    /// Every image, newest first.
+    pub(super) fn read_images(&self) -> Vec<Image> {
+        let mut images = Vec::new();
+        for record in self.image_records() {
+            match self.image(record) {
+                Ok(image) => images.push(image),
+                Err(error) => self.note(error),
+            }
+        }
+        sort_newest_first(&mut images, |of| (&of.created, &of.id));
+        find_steps(&mut images);
+        images
+    }
+
+    fn image(&self, record: ImageRecord) -> Result<Image> {
+        let of_layers: u64 = self
+            .chain(&record.layer)
+            .iter()
+            .filter_map(|layer| layer.diff_size)
+            .sum();
+        let of_data: u64 = record.data_sizes.values().sum();
+        let config = format!("sha256:{}", record.id);
+        let config = match record.data_names.iter().find(|name| **name == config) {
+            Some(name) => name.clone(),
+            None => config,
+        };
+        let bytes = self.image_data(&record, &config)?;
+        let config = ImageConfig::parse(&bytes).map_err(|what| {
+            let what = format!("the configuration of image {} {what}", record.id);
+            Error::damaged(self.kind_of(&self.stores[record.home], "images"), what)
+        })?;
+        let diff_ids = config.diff_ids().map_err(|what| {
+            Error::damaged(self.kind_of(&self.stores[record.home], "images"), what)
+        })?;
+        let mut chain = self.chain(&record.layer);
+        chain.reverse();
+        let layers = oci::chain_ids(diff_ids)
+            .into_iter()
+            .zip(diff_ids)
+            .enumerate();
+        let layers = layers.map(|(at, (chain_id, diff_id))| ImageLayer {
+            diff_id: Some(diff_id.clone()),
+            chain_id: Some(chain_id),
+            cache_id: chain.get(at).map(|layer| layer.id.clone()),
+            size: chain.get(at).and_then(|layer| layer.diff_size),
+        });
+        let history = config.history(layers.collect());
+        let (digests, tags): (Vec<String>, Vec<String>) = record
+            .names
+            .iter()
+            .cloned()
+            .partition(|name| name.contains('@'));
+        let by_digest = record.digest.iter().flat_map(|digest| {
+            tags.iter()
+                .map(move |tag| format!("{}@{digest}", repository(tag)))
+        });
+        let mut names = Names {
+            digests: digests.into_iter().chain(by_digest).collect(),
+            tags: tags.clone(),
+        };
+        names.tags.sort();
+        names.digests.sort();
+        names.digests.dedup();
+        Ok(Image {
+            id: record.id,
+            names,
+            created: config.created.clone().unwrap_or(record.created),
+            driver: self.driver.clone(),
+            size: of_layers + of_data,
+            parent: None,
+            history,
+            namespace: None,
+        })
+    }
+
+    /// The union that an image's layers make.
+    ///
+    /// # Errors
+    /// An image that the store does not list; a layer that is missing or damaged.
+    pub(super) fn image_union(&self, image: &Image) -> Result<Union> {
+        let mut records = self.image_records().into_iter();
+        let record = records
+            .find(|record| record.id == image.id)
+            .ok_or_else(|| Error::NoSuchTarget(image.id.clone()))?;
+        let mut union = if record.layer.is_empty() {
+            self.union(self.kind(), Vec::new())
+        } else {
+            self.stack(&record.layer, Permission::RO)?
+        };
+        union.owner = Some(Owner {
+            engine: NAME,
+            kind: OwnerKind::Image,
+            id: image.id.clone(),
+            name: image.names.tags.first().cloned(),
+            store: self.as_store(),
+        });
+        self.label_image(&mut union, Some(&record));
+        Ok(union)
+    }
+
+    /// The image that is, or is below, what a union belongs to; none where it is not ours.
+    pub(super) fn image_of_union(&self, union: &Union) -> Option<Result<Image>> {
+        let owner = union.owner.as_ref().filter(|owner| owner.engine == NAME)?;
+        let id = match owner.kind {
+            OwnerKind::Layer => return None,
+            OwnerKind::Image => owner.id.clone(),
+            OwnerKind::Container => self.container_record(&owner.id)?.image,
+        };
+        let mut records = self.image_records().into_iter();
+        let record = records.find(|record| record.id == id);
+        match (record, owner.kind) {
+            // The images of its steps are found among all.
+            (Some(record), _) => {
+                let found = self
+                    .read_images()
+                    .into_iter()
+                    .find(|image| image.id == record.id);
+                Some(found.map_or_else(|| self.image(record), Ok))
+            }
+            (None, OwnerKind::Container) => {
+                let what = format!("does not have the image {id}");
+                let path = self.kind_of(&self.root, "images").join(b"images.json");
+                Some(Err(Error::damaged(path, what)))
+            }
+            (None, _) => None,
+        }
+    }
+
+    pub(super) fn label_image(&self, union: &mut Union, image: Option<&ImageRecord>) {
+        let image = image.and_then(|image| {
+            let read = self.image(image.clone());
+            read.map_err(|error| self.note_unless_absent(error)).ok()
+        });
+        let steps = image.map(|image| image.steps()).unwrap_or_default();
+        union.label_image(&steps, !self.copies());
+    }
+}
+
+/// Finds the image that ended with each step of another one: the one whose whole history is the
+/// rest of the other's.
+fn find_steps(images: &mut [Image]) {
+    type Steps = Vec<(String, Option<String>)>;
+    let steps = |history: &[HistoryEntry]| -> Steps {
+        let step = |entry: &HistoryEntry| {
+            let layer = entry
+                .layer
+                .as_ref()
+                .and_then(|layer| layer.cache_id.clone());
+            (entry.instruction.clone(), layer)
+        };
+        history.iter().map(step).collect()
+    };
+    let known: HashMap<Steps, String> = images
+        .iter()
+        .rev()
+        .map(|image| (steps(&image.history), image.id.clone()))
+        .collect();
+    for image in images {
+        for at in 0..image.history.len() {
+            let of = match at {
+                0 => Some(image.id.clone()),
+                _ => known.get(&steps(&image.history[at..])).cloned(),
+            };
+            if at > 0 && image.parent.is_none() {
+                image.parent.clone_from(&of);
+            }
+            image.history[at].image = of;
+        }
+    }
+}

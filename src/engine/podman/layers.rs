@@ -1,0 +1,202 @@
+//! Layers: which there are, where each is, what stands below it, and what they make together.
+
+use super::records::{ImageRecord, LayerRecord};
+use super::{DRIVERS_READ, NAME, Podman};
+use crate::branch::Permission;
+use crate::bytes::Bytes;
+use crate::engine::inventory::{LayerName, is_id};
+use crate::engine::linked::{self, Linked};
+use crate::engine::oci::CHAIN_MAX;
+use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Union, UnionKind, layer_branch};
+use crate::error::{Error, Result};
+use crate::overlay::Rules;
+
+impl Podman<'_> {
+    /// Every layer that the store lists.
+    pub(super) fn read_layers(&self) -> Vec<LayerName> {
+        let mut layers: Vec<LayerName> = self
+            .layer_records()
+            .iter()
+            .map(|layer| LayerName {
+                driver: self.driver.clone(),
+                id: layer.id.clone(),
+                aliases: layer
+                    .diff_digest
+                    .iter()
+                    .map(|digest| digest.trim_start_matches("sha256:").to_owned())
+                    .collect(),
+            })
+            .collect();
+        layers.dedup_by(|a, b| a.id == b.id);
+        layers
+    }
+
+    /// Where a driver keeps the directories of layers, in one of the stores.
+    pub(super) fn home(&self, store: &Bytes) -> Bytes {
+        match self.driver.as_str() {
+            "vfs" => store.join(b"vfs").join(b"dir"),
+            "btrfs" => store.join(b"btrfs").join(b"subvolumes"),
+            driver => store.join(driver.as_bytes()),
+        }
+    }
+
+    pub(super) fn copies(&self) -> bool {
+        matches!(self.driver.as_str(), "vfs" | "btrfs")
+    }
+
+    pub(super) fn is_read(&self) -> bool {
+        self.copies() || self.driver == "overlay"
+    }
+
+    fn refuse(&self) -> Result<()> {
+        if self.is_read() {
+            Ok(())
+        } else {
+            Err(Error::Refused {
+                what: format!("{} uses the storage driver {}", self.root, self.driver),
+                hint: DRIVERS_READ.into(),
+            })
+        }
+    }
+
+    pub(super) fn linked(&self) -> Linked<'_> {
+        Linked {
+            host: self.host,
+            homes: self.stores.iter().map(|store| self.home(store)).collect(),
+        }
+    }
+
+    pub(super) fn content_dir(&self, home: usize, id: &str) -> Bytes {
+        let directory = self.home(&self.stores[home]).join(id.as_bytes());
+        if self.copies() {
+            directory
+        } else {
+            directory.join(b"diff")
+        }
+    }
+
+    /// The store that has a layer's directory: the first that lists it, or else our own.
+    pub(super) fn home_of(&self, id: &str) -> usize {
+        self.layer_record(id).map_or(0, |layer| layer.home)
+    }
+
+    /// The union that has a layer on top.
+    pub(super) fn stack(&self, id: &str, top: Permission) -> Result<Union> {
+        self.refuse()?;
+        if !is_id(id) {
+            return Err(Error::damaged(
+                self.root.clone(),
+                "names a layer by what is no id",
+            ));
+        }
+        let home = self.home_of(id);
+        let own = layer_branch(self.content_dir(home, id), top, id.to_owned());
+        if self.copies() {
+            let mut union = self.union(UnionKind::Copy, vec![own]);
+            let parent = self.layer_record(id).map(|layer| layer.parent.clone());
+            if let Some(parent) = parent.filter(|parent| is_id(parent)) {
+                let home = self.home_of(&parent);
+                let base = layer_branch(self.content_dir(home, &parent), Permission::RO, parent);
+                union.base = Some(Box::new(self.union(UnionKind::Copy, vec![base])));
+            }
+            return Ok(union);
+        }
+        self.refuse_composefs(home, id)?;
+        let mut branches = vec![own];
+        let parents = self.linked().parents(home, id)?;
+        let has_parent = self
+            .layer_record(id)
+            .is_some_and(|layer| !layer.parent.is_empty());
+        if parents.is_empty() && has_parent {
+            let layer = self.home(&self.stores[home]).join(id.as_bytes());
+            return Err(Error::damaged(layer, "has no list of the layers below it"));
+        }
+        for parent in parents {
+            branches.push(match parent {
+                linked::Parent::Layer { home, id } => {
+                    layer_branch(self.content_dir(home, &id), Permission::RO, id)
+                }
+                linked::Parent::Lost(path) => LayeredBranch::plain(path, Permission::RO),
+            });
+        }
+        Ok(self.union(self.kind(), branches))
+    }
+
+    /// A composefs layer has the names of its files in an image of its own format, and only their
+    /// content in its directory.
+    fn refuse_composefs(&self, home: usize, id: &str) -> Result<()> {
+        let directory = self.home(&self.stores[home]).join(id.as_bytes());
+        let blob = directory.join(b"composefs-data").join(b"composefs.blob");
+        match self.host.stat(&blob)? {
+            None => Ok(()),
+            Some(_) => Err(Error::Refused {
+                what: format!("layer {id} is a composefs image ({blob})"),
+                hint: "layerctl does not read composefs; look through its mount instead".into(),
+            }),
+        }
+    }
+
+    pub(super) fn kind(&self) -> UnionKind {
+        if self.copies() {
+            return UnionKind::Copy;
+        }
+        if self.has_mount_program {
+            return UnionKind::FuseOverlay(self.namespace);
+        }
+        let rules = Rules::of(self.namespace);
+        UnionKind::Overlay { rules, data: 0 }
+    }
+
+    pub(super) fn union(&self, kind: UnionKind, branches: Vec<LayeredBranch>) -> Union {
+        Union {
+            kind,
+            driver: Some(self.driver.clone()),
+            ..Union::unmounted(branches)
+        }
+    }
+
+    /// The layers of an image, from its topmost one: nearest first.
+    pub(super) fn chain(&self, top: &str) -> Vec<&LayerRecord> {
+        let mut chain: Vec<&LayerRecord> = Vec::new();
+        let mut next = self.layer_record(top);
+        while let Some(layer) = next {
+            if chain.len() == CHAIN_MAX || chain.iter().any(|seen| seen.id == layer.id) {
+                let what = format!("layer {} is its own ancestor", layer.id);
+                self.note(Error::damaged(self.kind_of(&self.root, "layers"), what));
+                break;
+            }
+            chain.push(layer);
+            next = self.layer_record(&layer.parent);
+        }
+        chain
+    }
+
+    /// A layer and those below it.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    pub(super) fn layer_union(&self, layer: &LayerName) -> Result<Union> {
+        if let Some(container) = self.container_of_layer(&layer.id) {
+            let mut union = self.stack(&layer.id, Permission::RW)?;
+            self.label_container(&mut union, &container);
+            return Ok(union);
+        }
+        let mut union = self.stack(&layer.id, Permission::RO)?;
+        // Number the layers within the smallest image that has this one.
+        let has = |image: &ImageRecord| self.chain(&image.layer).iter().any(|of| of.id == layer.id);
+        let image = self
+            .image_records()
+            .into_iter()
+            .filter(has)
+            .min_by_key(|image| self.chain(&image.layer).len());
+        self.label_image(&mut union, image.as_ref());
+        union.owner = Some(Owner {
+            engine: NAME,
+            kind: OwnerKind::Layer,
+            id: layer.id.clone(),
+            name: None,
+            store: self.as_store(),
+        });
+        Ok(union)
+    }
+}

@@ -1,0 +1,149 @@
+//! Which layer or container a path of the host, or a mounted union, is.
+
+use super::records::ContainerRecord;
+use super::{NAME, Podman};
+use crate::branch::Permission;
+use crate::bytes::Bytes;
+use crate::engine::inventory::{LayerName, is_id};
+use crate::engine::linked::{self, LINKS};
+use crate::engine::union::Union;
+
+impl Podman<'_> {
+    /// The layer directory that a path is, or lies in, and what is left of the path.
+    pub(super) fn layer_inside(&self, path: &Bytes) -> Option<(String, Bytes)> {
+        if !self.is_read() {
+            return None;
+        }
+        let homes = self.linked().homes;
+        let inside = homes.iter().find_map(|home| {
+            path.strip_prefix(home).or_else(|| {
+                let real = self.host.resolve(home).ok()?;
+                path.strip_prefix(&real)
+            })
+        })?;
+        let parts: Vec<&[u8]> = inside.components().collect();
+        let id = |part: &[u8]| {
+            let id = String::from_utf8(part.to_vec()).ok()?;
+            is_id(&id).then_some(id)
+        };
+        let (first, rest) = parts.split_first()?;
+        if self.copies() {
+            return Some((id(first)?, Bytes::absolute(rest.iter().copied())));
+        }
+        // Where a container has users of its own, the layers below are mounted once more, with other
+        // owners: `<layer>/mapped/<number>/l/<short name>`.
+        let link = match rest {
+            _ if *first == LINKS.as_bytes() => rest.split_first(),
+            [b"mapped", _, links, rest @ ..] if *links == LINKS.as_bytes() => rest.split_first(),
+            _ => None,
+        };
+        if let Some((name, rest)) = link {
+            return match self.linked().find(&id(name)?) {
+                Ok(linked::Parent::Layer { id, .. }) => {
+                    Some((id, Bytes::absolute(rest.iter().copied())))
+                }
+                Ok(linked::Parent::Lost(_)) => None,
+                Err(error) => {
+                    self.note(error);
+                    None
+                }
+            };
+        }
+        let rest = match rest {
+            [b"merged", ..] => return None,
+            [b"diff", rest @ ..] => rest,
+            // A file beside the content, which is about the layer.
+            _ => &[],
+        };
+        Some((id(first)?, Bytes::absolute(rest.iter().copied())))
+    }
+
+    /// The layer that the kernel's path of a branch stands for. It may be relative.
+    fn layer_of_branch(&self, path: &Bytes) -> Option<String> {
+        let is_absolute = path.as_bytes().starts_with(b"/");
+        let full = if is_absolute {
+            path.clone()
+        } else {
+            self.home(&self.root).join_path(path)
+        };
+        let (id, inside) = self.layer_inside(&full)?;
+        let content = self.content_dir(self.home_of(&id), &id);
+        let is_there = || self.host.stat(&content).is_ok_and(|stat| stat.is_some());
+        (inside == Bytes::from("/") && (is_absolute || is_there())).then_some(id)
+    }
+
+    /// The container whose mounted union this is, by its mount point or its topmost branch.
+    fn container_of_union(&self, union: &Union) -> Option<ContainerRecord> {
+        let mut mounts = union.mounts.iter();
+        let by_mount = mounts.find_map(|mount| self.merged(&mount.path));
+        let top = union.branches.first();
+        let layer = top.and_then(|top| self.layer_of_branch(&top.spec.path));
+        self.container_of_layer(&layer.or(by_mount.map(|(id, _)| id))?)
+    }
+
+    /// The mount point in our directories that a path lies under, as the layer and what is left.
+    pub(super) fn merged(&self, path: &Bytes) -> Option<(String, Bytes)> {
+        if self.copies() {
+            return None;
+        }
+        let inside = path.strip_prefix(&self.home(&self.root))?;
+        let mut parts = inside.components();
+        let id = String::from_utf8(parts.next()?.to_vec()).ok()?;
+        (parts.next() == Some(b"merged")).then(|| (id, Bytes::absolute(parts)))
+    }
+
+    /// Finds out whether a mounted union is a container's.
+    pub(super) fn recognise_union(&self, union: &mut Union) {
+        if union.owner.is_some() || self.copies() || !self.is_read() {
+            return;
+        }
+        let Some(container) = self.container_of_union(union) else {
+            return;
+        };
+        if union.branches.is_empty() {
+            match self.stack(&container.layer, Permission::RW) {
+                Ok(stack) => (union.branches, union.kind) = (stack.branches, stack.kind),
+                Err(error) => self.note(error),
+            }
+        }
+        self.label_owner(union, &container);
+    }
+
+    /// Says what the branches of a mounted union are.
+    pub(super) fn describe_union(&self, union: &mut Union) {
+        let is_anothers = union
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.engine != NAME);
+        if is_anothers || self.copies() || !self.is_read() {
+            return;
+        }
+        for branch in &mut union.branches {
+            if let Some(id) = self.layer_of_branch(&branch.spec.path) {
+                branch.spec.path = self.content_dir(self.home_of(&id), &id);
+                branch.layer.id = Some(id);
+            }
+        }
+        if let Some(container) = self.container_of_union(union) {
+            self.label_container(union, &container);
+        }
+    }
+
+    pub(super) fn named(&self, layer: String) -> LayerName {
+        LayerName {
+            driver: self.driver.clone(),
+            id: layer,
+            aliases: Vec::new(),
+        }
+    }
+
+    /// The layer that a short name stands for.
+    pub(super) fn linked_layer(&self, link: &str) -> Option<LayerName> {
+        if self.copies() {
+            return None;
+        }
+        let links = self.home(&self.root).join(LINKS.as_bytes());
+        let (id, _) = self.layer_inside(&links.join(link.as_bytes()))?;
+        Some(self.named(id))
+    }
+}

@@ -1,0 +1,62 @@
+//! What an engine could not read. An unreadable part is not an empty part.
+//!
+//! Who asks an engine keeps the list, and the engine has a handle of it: so nothing that it notes
+//! can be forgotten there.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::error::Error;
+
+/// A handle of a list of problems. A clone is a handle of the same list.
+#[derive(Debug, Clone, Default)]
+pub struct Problems {
+    noted: Rc<RefCell<Vec<(u8, Error)>>>,
+    /// Problems of a lower rank are told first.
+    rank: u8,
+}
+
+impl Problems {
+    /// A handle of the same list for an engine within this one. What it notes is told last.
+    pub fn of_inner(&self) -> Problems {
+        Problems {
+            noted: Rc::clone(&self.noted),
+            rank: self.rank + 1,
+        }
+    }
+
+    pub fn note(&self, error: Error) {
+        self.noted.borrow_mut().push((self.rank, error));
+    }
+
+    /// How many problems are on the list.
+    pub fn count(&self) -> usize {
+        self.noted.borrow().len()
+    }
+
+    /// Empties the list.
+    pub fn take(&self) -> Vec<Error> {
+        let mut noted = self.noted.take();
+        noted.sort_by_key(|(rank, _)| *rank);
+        noted.into_iter().map(|(_, error)| error).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_inner_engine_notes_is_told_last_and_once() {
+        let outer = Problems::default();
+        let inner = outer.of_inner();
+        for (problems, what) in [(&inner, "c"), (&outer, "a"), (&inner, "d"), (&outer, "b")] {
+            problems.note(Error::damaged("/", what));
+        }
+        assert_eq!((outer.count(), inner.count()), (4, 4));
+        let told = outer.take();
+        let ends: Vec<_> = told.iter().map(|of| of.to_string().pop()).collect();
+        assert_eq!(ends, ["a", "b", "c", "d"].map(|end| end.chars().next()));
+        assert!(inner.take().is_empty());
+    }
+}

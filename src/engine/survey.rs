@@ -1,0 +1,232 @@
+//! Everything that is known of the unions of a host: what the kernel has mounted, what engines call
+//! it, and what could not be read on the way.
+
+use std::cell::{OnceCell, RefCell};
+
+use super::interface::{Description, Engine, FoundEngine};
+use super::inventory::{Container, Image, LayerName};
+use super::mount_table::{MountTable, Superblock};
+use super::roots::Roots;
+use super::union::{Owner, Union, UnionKind};
+use super::watch::Watched;
+use super::{fuse, kernel};
+use crate::bytes::Bytes;
+use crate::dir::Dir;
+use crate::error::Error;
+use crate::host::Host;
+
+/// Everything that is known of the unions of a host.
+pub struct Survey<'h> {
+    pub host: &'h Host,
+    descriptions: &'static [&'static Description],
+    roots: Roots,
+    engines: OnceCell<Engines<'h>>,
+    /// What could not be read on the way.
+    pub problems: Vec<Error>,
+    /// What the kernel has mounted, as far as it has been looked for.
+    pub mounted: Vec<Union>,
+    pub table: MountTable,
+    /// Whether other mount namespaces have been looked at.
+    is_complete: bool,
+    /// What the answer will rest on.
+    watched: RefCell<Watched>,
+}
+
+/// The engines that were found, and what could not be read on the way. That a data directory is
+/// not there concerns everybody; what is wrong with one container, whoever asks for it.
+struct Engines<'h> {
+    all: Vec<FoundEngine<'h>>,
+    problems: Vec<Error>,
+}
+
+impl<'h> Survey<'h> {
+    /// Asks the kernel. Engines are looked for when a name of theirs is needed, and other mount
+    /// namespaces when [`Survey::look_everywhere`] is.
+    pub fn new(
+        host: &'h Host,
+        descriptions: &'static [&'static Description],
+        roots: Roots,
+    ) -> Survey<'h> {
+        let mut problems = Vec::new();
+        let (table, mounted) = kernel::unions(host, &mut problems);
+        let mut survey = Survey {
+            host,
+            descriptions,
+            roots,
+            engines: OnceCell::new(),
+            problems,
+            mounted: Vec::new(),
+            table,
+            is_complete: false,
+            watched: RefCell::default(),
+        };
+        survey.add(mounted);
+        survey
+    }
+
+    fn found(&self) -> &[FoundEngine<'h>] {
+        let find = || {
+            let descriptions = self.descriptions.iter();
+            let all = descriptions.flat_map(|engine| (engine.find)(self.host, &self.roots));
+            let all: Vec<FoundEngine<'h>> = all.collect();
+            let problems = all.iter().flat_map(|found| found.problems.take());
+            Engines {
+                problems: problems.collect(),
+                all,
+            }
+        };
+        &self.engines.get_or_init(find).all
+    }
+
+    /// Every engine whose data directory may be here.
+    pub fn engines(&self) -> impl Iterator<Item = &dyn Engine> {
+        let found = self.found().iter();
+        found.map(|found| &*found.engine as &dyn Engine)
+    }
+
+    /// Looks into every other mount namespace for unions that are not mounted in ours.
+    pub fn look_everywhere(&mut self) {
+        if std::mem::replace(&mut self.is_complete, true) {
+            return;
+        }
+        let elsewhere = kernel::unions_elsewhere(self.host, &self.mounted);
+        self.add(elsewhere);
+    }
+
+    fn add(&mut self, mut unions: Vec<Union>) {
+        for union in &mut unions {
+            for engine in self.engines() {
+                engine.recognise(union);
+            }
+            if matches!(union.kind, UnionKind::FuseOverlay(_)) && union.branches.is_empty() {
+                fuse::ask_program(self.host, union);
+            }
+        }
+        self.mounted.append(&mut unions);
+    }
+
+    /// A mounted union with all that engines know of its branches.
+    pub fn describe(&self, union: &Union) -> Union {
+        let mut union = union.clone();
+        for engine in self.engines() {
+            engine.describe(&mut union);
+        }
+        union
+    }
+
+    /// What engines could not read since they were asked last.
+    pub fn take_problems(&self) -> Vec<Error> {
+        let engines = self.engines.get().into_iter();
+        let engines = engines.flat_map(|engines| &engines.all);
+        engines.flat_map(|found| found.problems.take()).collect()
+    }
+
+    /// What could not be read when unions and engines were looked for.
+    pub fn problems(&self) -> impl Iterator<Item = &Error> {
+        let of_engines = self.engines.get().into_iter();
+        let of_engines = of_engines.flat_map(|engines| &engines.problems);
+        of_engines.chain(&self.problems)
+    }
+
+    /// The engines of which there is anything here.
+    pub fn engines_here(&self) -> impl Iterator<Item = &dyn Engine> {
+        self.engines().filter(|engine| engine.exists())
+    }
+
+    /// The same, each with what it could not read.
+    pub fn found_here(&self) -> impl Iterator<Item = &FoundEngine<'h>> {
+        let found = self.found().iter();
+        found.filter(|found| found.engine.exists())
+    }
+
+    /// Every engine's containers.
+    pub fn containers(&self) -> Vec<(&dyn Engine, Container)> {
+        let mut containers = self.of_engines(|engine| engine.containers());
+        let roots = &self.roots;
+        containers.retain(|(_, container)| roots.is_asked_for(container.namespace.as_ref()));
+        containers
+    }
+
+    /// Every engine's images.
+    pub fn images(&self) -> Vec<(&dyn Engine, Image)> {
+        let mut images = self.of_engines(|engine| engine.images());
+        let roots = &self.roots;
+        images.retain(|(_, image)| roots.is_asked_for(image.namespace.as_ref()));
+        images
+    }
+
+    /// Every engine's layers.
+    pub fn layers(&self) -> Vec<(&dyn Engine, LayerName)> {
+        self.of_engines(|engine| engine.layers())
+    }
+
+    fn of_engines<T>(&self, list: impl Fn(&dyn Engine) -> Vec<T>) -> Vec<(&dyn Engine, T)> {
+        self.engines()
+            .flat_map(|engine| list(engine).into_iter().map(move |item| (engine, item)))
+            .collect()
+    }
+
+    /// The unions that containers would have, but that are not mounted now.
+    pub fn unmounted(&mut self) -> Vec<Union> {
+        let mut problems = Vec::new();
+        let mut unions = Vec::new();
+        for (engine, container) in self.containers() {
+            if self.mounted_of(&container.id).is_none() && engine.reads(&container) {
+                match engine.union_of(&container) {
+                    Ok(union) => unions.push(union),
+                    Err(error) => problems.push(error),
+                }
+            }
+        }
+        self.problems.extend(problems);
+        unions
+    }
+
+    /// A union's label, made unlike those of other mounted ones: mounts can cover each other.
+    pub fn label(&self, union: &Union) -> Bytes {
+        let label = union.label();
+        let is_shared = self
+            .mounted
+            .iter()
+            .any(|other| other.superblock != union.superblock && other.label() == label);
+        match (is_shared, &union.superblock) {
+            (true, Some(superblock)) => {
+                Bytes([label.as_bytes(), format!(" ({superblock})").as_bytes()].concat())
+            }
+            _ => label,
+        }
+    }
+
+    /// The mounted union of a container.
+    pub fn mounted_of(&self, container: &str) -> Option<&Union> {
+        self.mounted.iter().find(|union| {
+            union
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner.id == container)
+        })
+    }
+
+    /// The mounted union that the kernel knows by this.
+    pub fn mounted_as(&self, superblock: &Superblock) -> Option<&Union> {
+        let mut mounted = self.mounted.iter();
+        mounted.find(|union| union.superblock.as_ref() == Some(superblock))
+    }
+
+    /// Remembers what an answer will rest on: a union, and its topmost branch where that was
+    /// opened.
+    pub fn watch(&self, union: &Union, top: Option<&Dir>) {
+        self.watched.borrow_mut().add(union, top);
+    }
+
+    /// What was removed, renamed or covered since it was opened. It is told once.
+    pub fn take_vanished(&self) -> Vec<Error> {
+        let watched = self.watched.take();
+        // No engine is looked for on their behalf: where there are owners, it was.
+        let engines = self.engines.get().into_iter().flat_map(|of| &of.all);
+        watched.vanished(|owners| {
+            let gone = engines.flat_map(|found| found.engine.gone(owners));
+            gone.collect::<Vec<&Owner>>()
+        })
+    }
+}
