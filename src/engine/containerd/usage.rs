@@ -5,12 +5,80 @@ use std::collections::{HashMap, HashSet};
 use super::layers::is_read;
 use super::{Containerd, DOCKERS_NAMESPACE, SNAPSHOTTER};
 use crate::bytes::Bytes;
-use crate::engine::inventory::{INIT, LayerName};
+use crate::engine::inventory::{INIT, Image, LayerName};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::Result;
 
 /// The key of what is being unpacked begins so.
 const EXTRACTING: &str = "extract-";
+
+/// Who uses the snapshots of one snapshotter, by their numbers.
+#[derive(Default)]
+struct Users {
+    containers: HashMap<u64, Vec<ContainerName>>,
+    images: HashMap<u64, Vec<ImageUse>>,
+    /// What namespaces call each snapshot.
+    keys: HashMap<u64, String>,
+}
+
+impl Users {
+    fn add_key(&mut self, number: u64, key: &str, is_dockers: bool) {
+        self.keys.insert(number, key.to_owned());
+        // Docker calls its containers' snapshots by their ids, and has no container records here.
+        if is_dockers && !key.starts_with("sha256:") {
+            let id = key.trim_end_matches(INIT);
+            self.add_container(number, id.to_owned(), id.to_owned());
+        }
+    }
+
+    fn add_container(&mut self, number: u64, id: String, name: String) {
+        let containers = self.containers.entry(number).or_default();
+        containers.push(ContainerName { id, name });
+    }
+
+    fn add_image(&mut self, image: &Image, number: impl Fn(&str) -> Option<u64>) {
+        let layers = image.history.iter();
+        let layers = layers.filter_map(|entry| entry.layer.as_ref()?.chain_id.as_deref());
+        let layers: Vec<&str> = layers.collect();
+        for (index, chain_id) in layers.iter().enumerate() {
+            if let Some(number) = number(chain_id) {
+                self.images.entry(number).or_default().push(ImageUse {
+                    id: image.id.clone(),
+                    tags: image.names.tags.clone(),
+                    number: layers.len() - index,
+                    of: layers.len(),
+                });
+            }
+        }
+    }
+
+    fn key(&self, number: u64) -> &str {
+        self.keys
+            .get(&number)
+            .map(String::as_str)
+            .unwrap_or_default()
+    }
+
+    fn kind(&self, number: u64, recorded: &HashSet<u64>) -> UseKind {
+        let key = self.key(number);
+        if self.containers.contains_key(&number) {
+            if key.ends_with(INIT) {
+                UseKind::Init
+            } else {
+                UseKind::Container
+            }
+        } else if self.images.contains_key(&number) {
+            UseKind::Image
+        } else if key.starts_with(EXTRACTING) {
+            UseKind::InProgress
+        } else if !recorded.contains(&number) || key.is_empty() {
+            UseKind::Unknown
+        } else {
+            // A lease may hold it, or a client's own name.
+            UseKind::Unused
+        }
+    }
+}
 
 impl Containerd<'_> {
     pub(super) fn read_uses(&self) -> Result<Vec<LayerUse>> {
@@ -23,104 +91,53 @@ impl Containerd<'_> {
 
     fn uses_of(&self, snapshotter: &str) -> Result<Vec<LayerUse>> {
         let all = self.snapshots(snapshotter);
-        // `number -> containers`, `number -> images`, and what namespaces call each snapshot.
-        let mut of_containers: HashMap<u64, Vec<ContainerName>> = HashMap::new();
-        let mut of_images: HashMap<u64, Vec<ImageUse>> = HashMap::new();
-        let mut keys: HashMap<u64, String> = HashMap::new();
+        let mut users = Users::default();
         for (name, namespace) in self.meta() {
-            for ((of, key), snapshot) in &namespace.snapshots {
-                if of == snapshotter
-                    && let Some(found) = all.get(&snapshot.name)
-                {
-                    keys.insert(found.id, key.clone());
-                    if name == DOCKERS_NAMESPACE {
-                        let id = key.trim_end_matches(INIT);
-                        if !key.starts_with("sha256:") {
-                            of_containers
-                                .entry(found.id)
-                                .or_default()
-                                .push(ContainerName {
-                                    id: id.to_owned(),
-                                    name: id.to_owned(),
-                                });
-                        }
-                    }
+            let number = |key: &str| {
+                let place = (snapshotter.to_owned(), key.to_owned());
+                let snapshot = namespace.snapshots.get(&place)?;
+                all.get(&snapshot.name).map(|found| found.id)
+            };
+            for (_, key) in namespace
+                .snapshots
+                .keys()
+                .filter(|(of, _)| of == snapshotter)
+            {
+                if let Some(number) = number(key) {
+                    users.add_key(number, key, name == DOCKERS_NAMESPACE);
                 }
             }
-            for container in &namespace.containers {
-                let place = (
-                    container.snapshotter.clone(),
-                    container.snapshot_key.clone(),
-                );
-                let snapshot = namespace.snapshots.get(&place);
-                if container.snapshotter == snapshotter
-                    && let Some(found) = snapshot.and_then(|of| all.get(&of.name))
-                {
-                    let shown = self.container(name, container);
-                    of_containers
-                        .entry(found.id)
-                        .or_default()
-                        .push(ContainerName {
-                            id: shown.id,
-                            name: shown.name,
-                        });
+            for record in &namespace.containers {
+                let is_own = record.snapshotter == snapshotter;
+                if let Some(number) = number(&record.snapshot_key).filter(|_| is_own) {
+                    let shown = self.container(name, record);
+                    users.add_container(number, shown.id, shown.name);
                 }
             }
             for image in self.images_in(name) {
-                let layers: Vec<String> = image
-                    .history
-                    .iter()
-                    .filter_map(|entry| entry.layer.as_ref()?.chain_id.clone())
-                    .collect();
-                let of = layers.len();
-                for (index, chain_id) in layers.iter().enumerate() {
-                    let place = (snapshotter.to_owned(), chain_id.clone());
-                    let snapshot = namespace.snapshots.get(&place);
-                    if let Some(found) = snapshot.and_then(|of| all.get(&of.name)) {
-                        of_images.entry(found.id).or_default().push(ImageUse {
-                            id: image.id.clone(),
-                            tags: image.names.tags.clone(),
-                            number: of - index,
-                            of,
-                        });
-                    }
-                }
+                users.add_image(&image, number);
             }
         }
-        let mut known: Vec<u64> = all.values().map(|snapshot| snapshot.id).collect();
+        let recorded: HashSet<u64> = all.values().map(|snapshot| snapshot.id).collect();
+        let mut known: Vec<u64> = recorded.iter().copied().collect();
         known.extend(self.numbers(snapshotter)?);
         known.sort_unstable();
         known.dedup();
-        let has_record: HashSet<u64> = all.values().map(|snapshot| snapshot.id).collect();
-        Ok(known
-            .into_iter()
-            .map(|number| {
-                let containers = of_containers.remove(&number).unwrap_or_default();
-                let images = of_images.remove(&number).unwrap_or_default();
-                let key = keys.get(&number).map(String::as_str).unwrap_or_default();
-                let kind = match () {
-                    () if !containers.is_empty() && key.ends_with(INIT) => UseKind::Init,
-                    () if !containers.is_empty() => UseKind::Container,
-                    () if !images.is_empty() => UseKind::Image,
-                    () if key.starts_with(EXTRACTING) => UseKind::InProgress,
-                    () if !has_record.contains(&number) => UseKind::Unknown,
-                    () if key.is_empty() => UseKind::Unknown,
-                    // A lease may hold it, or a client's own name.
-                    () => UseKind::Unused,
-                };
-                LayerUse {
-                    directory: self.content_dir(snapshotter, number),
-                    layer: LayerName {
-                        driver: snapshotter.to_owned(),
-                        id: number.to_string(),
-                        aliases: vec![key.trim_start_matches("sha256:").to_owned()],
-                    },
-                    kind,
-                    containers,
-                    images,
-                }
-            })
-            .collect())
+        let uses = known.into_iter().map(|number| {
+            let (kind, key) = (users.kind(number, &recorded), users.key(number));
+            LayerUse {
+                directory: self.content_dir(snapshotter, number),
+                layer: LayerName {
+                    driver: snapshotter.to_owned(),
+                    id: number.to_string(),
+                    aliases: vec![key.trim_start_matches("sha256:").to_owned()],
+                },
+                kind,
+                containers: users.containers.remove(&number).unwrap_or_default(),
+                images: users.images.remove(&number).unwrap_or_default(),
+            }
+        });
+        Ok(uses.collect())
     }
 
     /// The numbers of the directories that a snapshotter has.

@@ -32,14 +32,22 @@ impl Docker<'_> {
                 let images = of_images.get(own).cloned().unwrap_or_default();
                 let containers: Vec<ContainerName> =
                     of_containers.get(own).cloned().into_iter().collect();
-                let kind = match () {
-                    () if !containers.is_empty() && own.ends_with(INIT) => UseKind::Init,
-                    () if !containers.is_empty() => UseKind::Container,
-                    () if !images.is_empty() => UseKind::Image,
-                    () if cache.contains(own) => UseKind::BuildCache,
-                    () if in_progress.contains(own) => UseKind::InProgress,
-                    () if known.contains(own) => UseKind::Unused,
-                    () => UseKind::Unknown,
+                let kind = if !containers.is_empty() {
+                    if own.ends_with(INIT) {
+                        UseKind::Init
+                    } else {
+                        UseKind::Container
+                    }
+                } else if !images.is_empty() {
+                    UseKind::Image
+                } else if cache.contains(own) {
+                    UseKind::BuildCache
+                } else if in_progress.contains(own) {
+                    UseKind::InProgress
+                } else if known.contains(own) {
+                    UseKind::Unused
+                } else {
+                    UseKind::Unknown
                 };
                 let layer = LayerId {
                     driver,
