@@ -160,14 +160,7 @@ pub struct LayerName {
     pub aliases: Vec<String>,
 }
 
-impl LayerName {
-    /// Whether it is the layer that an engine puts between a container and its image.
-    pub fn is_init(&self) -> bool {
-        self.id.ends_with(INIT)
-    }
-}
-
-/// How the names of those layers end.
+/// How the name of the layer ends that an engine puts between a container and its image.
 pub const INIT: &str = "-init";
 
 /// Go writes a time that never was as the first second of year 1.

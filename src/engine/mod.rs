@@ -30,25 +30,25 @@
 //! A module imports from lower lines only. A new engine is a folder and its line in [`ENGINES`].
 
 pub mod bolt;
-pub mod containerd;
-pub mod docker;
-pub mod fuse;
-pub mod interface;
+mod containerd;
+mod docker;
+mod fuse;
+mod interface;
 pub mod inventory;
 pub mod kernel;
-pub mod linked;
+mod linked;
 pub mod mount_table;
 pub mod namespace;
 pub mod oci;
-pub mod open;
-pub mod podman;
-pub mod problems;
+mod open;
+mod podman;
+mod problems;
 pub mod reach;
-pub mod roots;
-pub mod survey;
-pub mod union;
+mod roots;
+mod survey;
+mod union;
 pub mod usage;
-pub mod watch;
+mod watch;
 
 #[cfg(test)]
 mod example;

@@ -124,7 +124,8 @@ impl<'a> Database<'a> {
     }
 
     /// The number of the transaction that is read.
-    pub fn txid(&self) -> u64 {
+    #[cfg(test)]
+    fn txid(&self) -> u64 {
         self.meta.txid
     }
 
