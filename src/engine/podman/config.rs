@@ -26,20 +26,20 @@ pub(super) struct Storage {
     pub runroot: Option<String>,
     pub imagestore: Option<String>,
     pub rootless_storage_path: Option<String>,
-    pub options: Options,
+    pub options: StorageOptions,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(super) struct Options {
+pub(super) struct StorageOptions {
     pub additionalimagestores: Vec<String>,
     pub mount_program: Option<String>,
-    pub overlay: Overlay,
+    pub overlay: OverlayOptions,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(super) struct Overlay {
+pub(super) struct OverlayOptions {
     pub mount_program: Option<String>,
 }
 
