@@ -20,6 +20,7 @@ static DESCRIPTION: Description = Description {
     also: &[],
     options: &[EngineOption {
         name: "example-root",
+        short: None,
         help: "Where the example keeps its containers",
         value: Value::Path,
         requires: None,

@@ -12,6 +12,8 @@ use crate::host::Host;
 pub struct EngineOption {
     /// Without the dashes: `docker-root`.
     pub name: &'static str,
+    /// `-n` of `--namespace`.
+    pub short: Option<char>,
     /// Its line in `--help`.
     pub help: &'static str,
     pub value: Value,

@@ -26,18 +26,21 @@ const NAMESPACE_VARIABLE: &str = "CONTAINERD_NAMESPACE";
 pub(super) const OPTIONS: &[EngineOption] = &[
     EngineOption {
         name: ROOT,
+        short: None,
         help: "The root of containerd: the only one looked at",
         value: Value::Path,
         requires: None,
     },
     EngineOption {
         name: STATE,
+        short: None,
         help: "The state directory of the containerd that --containerd-root names",
         value: Value::Path,
         requires: Some(ROOT),
     },
     EngineOption {
         name: NAMESPACE,
+        short: Some('n'),
         help: "The namespace of containerd's to look at: default, k8s.io, ...",
         value: Value::Namespace,
         requires: None,
@@ -56,13 +59,9 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
         .option(NAMESPACE)
         .or_else(|| roots.variable(NAMESPACE_VARIABLE))
         .map(|name| name.to_text().into_owned());
-    let make = |root: Bytes, state: Bytes| {
-        let problems = Problems::default();
-        let containerd = Containerd {
-            namespace: namespace.clone(),
-            ..Containerd::at(host, root, state, problems)
-        };
-        containerd
+    let make = |root: Bytes, state: Bytes| Containerd {
+        namespace: namespace.clone(),
+        ..Containerd::at(host, root, state, Problems::default())
     };
     if let Some(root) = roots.option(ROOT) {
         let state = roots.option(STATE).cloned();

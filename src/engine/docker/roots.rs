@@ -18,6 +18,7 @@ const ROOT: &str = "docker-root";
 
 pub(super) const OPTIONS: &[EngineOption] = &[EngineOption {
     name: ROOT,
+    short: None,
     help: "Docker's data directory, where it is elsewhere or all that is there",
     value: Value::Path,
     requires: None,

@@ -24,6 +24,7 @@ const CONFIGURATION: &str = "CONTAINERS_STORAGE_CONF";
 
 pub(super) const OPTIONS: &[EngineOption] = &[EngineOption {
     name: OPTION,
+    short: None,
     help: "The graph root of containers-storage (Podman, buildah, CRI-O): the only one looked at",
     value: Value::Path,
     requires: None,
