@@ -423,7 +423,7 @@ impl<V> Comparison<'_, V> {
                     (self.row)(Err(error), found.rows());
                 }
             }
-            _ => found.place(Comparand::Name(Arc::clone(directory), name.into_owned())),
+            _ => found.directory(Comparand::Name(Arc::clone(directory), name.into_owned())),
         }
     }
 
@@ -472,7 +472,7 @@ impl<V> Comparison<'_, V> {
     {
         let after = directory.after.child(name)?;
         if let (Entry::Dir(_), Visit::InListing(_)) = (&after, visit) {
-            found.place(Comparand::Name(Arc::clone(directory), name.to_vec()));
+            found.directory(Comparand::Name(Arc::clone(directory), name.to_vec()));
             return Ok(());
         }
         let before = match &directory.before {
@@ -574,7 +574,7 @@ impl<V> Comparison<'_, V> {
         let both = difference.before.zip(difference.after);
         found.heading(match (difference.visit, both) {
             (Visit::ByItself(path), Some((before, after))) if path.as_bytes().len() > LONG => {
-                Heading::Place(Comparand::Same(Box::new(Same {
+                Heading::Directory(Comparand::Same(Box::new(Same {
                     directory: Arc::clone(directory),
                     name: difference.name.to_vec(),
                     before,

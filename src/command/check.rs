@@ -358,7 +358,7 @@ impl<'s> Directory<'s> {
             found.rows().push(Ok(self.row(name, wrong)));
         }
         if kind == Kind::Directory {
-            found.place(InBranch::Name(Arc::clone(node), name.to_vec()));
+            found.directory(InBranch::Name(Arc::clone(node), name.to_vec()));
         }
         Ok(None)
     }

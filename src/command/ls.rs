@@ -304,7 +304,7 @@ impl Listing {
         let name = listed.name;
         // Its turn comes later, so that a wide directory does not hold all of its open.
         if listed.could_be_directory {
-            found.place(Place::Child(Arc::clone(node), name.to_vec()));
+            found.directory(Place::Child(Arc::clone(node), name.to_vec()));
             return;
         }
         let rows = found.rows();

@@ -372,7 +372,7 @@ impl<'s> Directory<'s> {
             Ok(None) => {
                 if kind == Kind::Directory && !grammar.hides_entry(name) {
                     let entry = InBranch::Name(Arc::clone(node), name.to_vec());
-                    found.place(Place::Entry(entry));
+                    found.directory(Place::Entry(entry));
                 }
                 return;
             }

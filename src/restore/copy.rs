@@ -67,7 +67,7 @@ pub fn copy(
     };
     let mut results = walk(root, |place, found| {
         match copy_entry(&place, (depth, into), &mut links, &mut directories) {
-            Ok(below) => below.into_iter().for_each(|below| found.place(below)),
+            Ok(below) => below.into_iter().for_each(|below| found.directory(below)),
             Err(error) => found.rows().push(error),
         }
     });
