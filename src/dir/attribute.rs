@@ -1,0 +1,58 @@
+//! Extended attributes of directories and their entries.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::buffer::spare_capacity;
+use rustix::fs;
+use rustix::io::Errno;
+
+use super::open::{Access, Dir};
+
+impl Dir {
+    /// An extended attribute of the directory itself. `None` where it has none of that name, or a
+    /// longer one than `max` bytes.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn attribute_self(&self, name: &str, max: usize) -> Result<Option<Vec<u8>>, Errno> {
+        let fd = self.fd()?;
+        let mut value = Vec::with_capacity(max);
+        let got = match self.0.access {
+            Access::List => fs::fgetxattr(&*fd, name, spare_capacity(&mut value)),
+            // What was opened for lookups only cannot be asked itself.
+            Access::Lookup => fs::getxattr(entry_path(&fd, b"."), name, spare_capacity(&mut value)),
+        };
+        attribute_or_none(got, value)
+    }
+
+    /// The same of an entry, which is not opened.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn attribute(
+        &self,
+        entry: &[u8],
+        name: &str,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        let fd = self.fd()?;
+        let mut value = Vec::with_capacity(max);
+        let got = fs::lgetxattr(entry_path(&fd, entry), name, spare_capacity(&mut value));
+        attribute_or_none(got, value)
+    }
+}
+
+/// A path to an entry of an open directory, for the calls that take nothing else. The link in
+/// `/proc` is the directory itself, whatever has become of its path.
+pub fn entry_path(dir: &OwnedFd, name: &[u8]) -> Vec<u8> {
+    let directory = format!("/proc/self/fd/{}/", dir.as_raw_fd());
+    [directory.as_bytes(), name].concat()
+}
+
+fn attribute_or_none(got: Result<usize, Errno>, value: Vec<u8>) -> Result<Option<Vec<u8>>, Errno> {
+    match got {
+        Ok(_) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}

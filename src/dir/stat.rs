@@ -1,0 +1,152 @@
+//! What is known of an entry without opening it.
+
+use rustix::fs::{self, AtFlags, FileType};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::open::Dir;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    Char,
+    /// A block device.
+    Block,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+impl Kind {
+    pub(super) fn from_file_type(file_type: FileType) -> Option<Kind> {
+        Some(match file_type {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            FileType::CharacterDevice => Kind::Char,
+            FileType::BlockDevice => Kind::Block,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::Unknown => return None,
+        })
+    }
+
+    /// What answers call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::File => "file",
+            Kind::Directory => "directory",
+            Kind::Symlink => "symlink",
+            Kind::Char => "char",
+            Kind::Block => "block",
+            Kind::Fifo => "fifo",
+            Kind::Socket => "socket",
+        }
+    }
+}
+
+/// What `lstat` says of one entry of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What kind of file it is.
+    pub kind: Kind,
+    /// Permission bits with setuid, setgid and sticky: `mode & 0o7777`.
+    pub mode: u32,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// When the content was changed: seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+    /// When it was read, in the same units.
+    pub atime: (i64, u32),
+    /// The inode's number.
+    pub ino: u64,
+    /// The number of the device that it is on.
+    pub dev: u64,
+    /// The number of the device that it is; 0 where it is none.
+    pub rdev: u64,
+    /// How many names it has.
+    pub nlink: u64,
+    /// Blocks of 512 bytes on disk.
+    pub blocks: u64,
+}
+
+impl Stat {
+    pub(super) fn from_raw(raw: &fs::Stat) -> Option<Stat> {
+        Some(Stat {
+            kind: Kind::from_file_type(FileType::from_raw_mode(raw.st_mode))?,
+            mode: raw.st_mode & 0o7777,
+            uid: raw.st_uid,
+            gid: raw.st_gid,
+            size: u64::try_from(raw.st_size).unwrap_or(0),
+            mtime: (raw.st_mtime, u32::try_from(raw.st_mtime_nsec).unwrap_or(0)),
+            atime: (raw.st_atime, u32::try_from(raw.st_atime_nsec).unwrap_or(0)),
+            ino: raw.st_ino,
+            dev: raw.st_dev,
+            rdev: raw.st_rdev,
+            nlink: raw.st_nlink,
+            blocks: u64::try_from(raw.st_blocks).unwrap_or(0),
+        })
+    }
+
+    /// What tells a file from all others of the machine: device and inode.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
+}
+
+impl Dir {
+    /// What `lstat` says of `name`; `None` where there is nothing of that name.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
+        match fs::statat(&*self.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(raw) => Stat::from_raw(&raw).ok_or(Errno::IO).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// What `fstat` says of the directory itself.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn stat_self(&self) -> Result<Stat, Errno> {
+        let raw = fs::fstat(&*self.fd()?)?;
+        Stat::from_raw(&raw).ok_or(Errno::IO)
+    }
+
+    /// Whether the directory is the kernel's own `/proc`.
+    pub fn is_proc(&self) -> bool {
+        let found = self.fd().and_then(|fd| fs::fstatfs(&*fd));
+        found.is_ok_and(|found| found.f_type == fs::PROC_SUPER_MAGIC)
+    }
+
+    /// The mount that the directory is on: two file systems' may have one number, two mounts
+    /// never. `None` on kernels before 5.8.
+    pub fn mount_id(&self) -> Option<u64> {
+        let wanted = fs::StatxFlags::MNT_ID;
+        let found = fs::statx(&*self.fd().ok()?, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+        (found.stx_mask & wanted.bits() != 0).then_some(found.stx_mnt_id)
+    }
+
+    /// Where a symbolic link leads.
+    ///
+    /// # Errors
+    /// `EINVAL` for what is no link; what the system call says.
+    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        Ok(fs::readlinkat(&*self.fd()?, name, Vec::new())?.into_bytes())
+    }
+}
