@@ -12,19 +12,18 @@ use rustix::io::Errno;
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind, Stat};
-use crate::engine::bolt;
 use crate::error::{Error, Result, errno_of};
 use crate::union::{Branch, Entry, Follow, Reading, Resolution, Stack, lookup};
 use crate::whiteout::Grammar;
 
-/// No file of an engine's state is nearly as large; what is, is not read.
+/// The largest file that is read, in bytes: none of an engine's state is nearly as large.
 const FILE_MAX: u64 = 64 << 20;
 
 /// How many directories are kept open for what is asked next.
 const PARENTS_MAX: usize = 1024;
 
-/// The longest path that is opened part by part from what is open already, in bytes: no longer
-/// one is a path to the kernel.
+/// The longest path that is opened part by part from what is open already, in bytes: to the kernel
+/// no longer one is a path.
 const PATH_MAX: usize = 4096;
 
 /// Whether a path has no part that leads up, and ends in a name.
@@ -38,17 +37,27 @@ fn is_plain(path: &Bytes) -> bool {
         && path.components().all(|part| part != b"..")
 }
 
-/// The largest database that is read.
-const DATABASE_MAX: u64 = 1 << 30;
-/// How often one is read that changes meanwhile.
-const DATABASE_ATTEMPTS: usize = 50;
+/// How often a file is read that changes meanwhile.
+const ATTEMPTS: usize = 50;
 
-/// How near a path can be come to by what is open already.
+/// How a file is read that somebody else may be writing to.
+pub struct Steady {
+    /// The largest that is read, in bytes.
+    pub size_max: u64,
+    /// How much of its beginning is read again when all of it was read, in bytes.
+    pub head: usize,
+    /// Whether a copy is of one state of the file. It is given the copy and the beginning that was
+    /// read again.
+    pub is_sound: fn(&[u8], &[u8]) -> bool,
+}
+
+/// What is known of the directory that a path is in.
 enum Nearest {
-    /// The directory that it lies in, and what that is when links are resolved.
+    /// The directory itself, and its path with every link resolved.
     Open(Dir, Bytes),
     /// There is none, and so nothing at the path.
     Absent,
+    /// It takes more to tell: a link leads elsewhere, or it cannot be opened.
     Unknown,
 }
 
@@ -56,13 +65,16 @@ enum Nearest {
 #[derive(Debug)]
 pub struct Host {
     root: PathBuf,
+    /// Its only branch is the root.
     stack: Stack,
-    /// The directories in which something was asked for: an engine's records lie side by side.
-    /// With what they are when links are resolved.
+    /// The directories in which something was asked for, each with its path with every link
+    /// resolved. An engine's records lie side by side.
     parents: RefCell<HashMap<Bytes, (Dir, Bytes)>>,
 }
 
 impl Host {
+    /// Opens the host whose root is a directory of the machine.
+    ///
     /// # Errors
     /// The root cannot be opened.
     pub fn open(root: &Path) -> Result<Host> {
@@ -316,24 +328,24 @@ impl Host {
         dir.open_file(name).map(File::from).map_err(fail)
     }
 
-    /// Reads a bolt database that a running engine may be writing to, without its lock.
+    /// Reads a file that somebody else may be writing to.
     ///
     /// # Errors
-    /// What the system call says; one that kept changing while it was read.
-    pub fn read_database(&self, path: &Bytes) -> Result<Vec<u8>> {
+    /// What the system call says; one that is too large, or kept changing while it was read.
+    pub fn read_steady(&self, path: &Bytes, steady: Steady) -> Result<Vec<u8>> {
         let fail = |error: io::Error| Error::io(path.clone(), errno_of(&error));
-        for _ in 0..DATABASE_ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             let mut file = self.open_file(path)?;
             let mut bytes = Vec::new();
-            let limit = (&mut file).take(DATABASE_MAX + 1);
+            let limit = (&mut file).take(steady.size_max + 1);
             { limit }.read_to_end(&mut bytes).map_err(fail)?;
-            if bytes.len() as u64 > DATABASE_MAX {
+            if bytes.len() as u64 > steady.size_max {
                 return Err(Error::damaged(path.clone(), "is too large to be read"));
             }
-            let mut again = vec![0; bolt::METAS.min(bytes.len())];
+            let mut again = vec![0; steady.head.min(bytes.len())];
             file.rewind().map_err(fail)?;
             file.read_exact(&mut again).map_err(fail)?;
-            if bolt::is_sound(&bytes, &again) {
+            if (steady.is_sound)(&bytes, &again) {
                 return Ok(bytes);
             }
         }

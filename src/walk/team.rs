@@ -220,12 +220,7 @@ impl<D: Send, B: Rows> Team<D, B> {
     }
 
     /// Finds what is in a part, and hands its end over whenever somebody wants it.
-    fn find(
-        &self,
-        part: usize,
-        mut walk: Walk<D, B>,
-        visit: &impl Fn(D, &mut Found<'_, D, B>),
-    ) {
+    fn find(&self, part: usize, mut walk: Walk<D, B>, visit: &impl Fn(D, &mut Found<'_, D, B>)) {
         let mut visit = |directory: D, found: &mut Found<'_, D, B>| visit(directory, found);
         while !self.is_over() {
             let is_done = !walk.step(&mut visit);

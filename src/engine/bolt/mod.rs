@@ -23,6 +23,7 @@
 //! has.
 
 mod page;
+mod read;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -36,6 +37,8 @@ use page::{
 
 pub use page::Damage;
 pub use values::{any, time, uvarint, varint};
+
+pub use read::read;
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;

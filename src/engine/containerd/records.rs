@@ -88,7 +88,7 @@ impl Containerd<'_> {
     pub(super) fn meta(&self) -> &BTreeMap<String, NamespaceRecords> {
         self.meta.get_or_init(|| {
             let path = self.database();
-            let read = self.host.read_database(&path).and_then(|bytes| {
+            let read = bolt::read(self.host, &path).and_then(|bytes| {
                 read_meta(&bytes).map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
             });
             read.unwrap_or_else(|error| {
@@ -115,7 +115,7 @@ impl Containerd<'_> {
             return Rc::clone(known);
         }
         let path = self.directory(snapshotter).join(b"metadata.db");
-        let read = self.host.read_database(&path).and_then(|bytes| {
+        let read = bolt::read(self.host, &path).and_then(|bytes| {
             read_snapshots(&bytes)
                 .map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
         });

@@ -7,7 +7,7 @@ use super::driver::{Driver, Stacking};
 use super::layers::LayerId;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
-use crate::engine::bolt::{Database, Item};
+use crate::engine::bolt::{self, Database, Item};
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{INIT, Image, LayerName, is_id};
 use crate::engine::linked::LINKS;
@@ -147,7 +147,7 @@ impl Docker<'_> {
     /// The layers that the builder keeps: its database has them by names of its own.
     fn build_cache(&self) -> Result<HashSet<String>> {
         let path = self.at(&["buildkit", "snapshots.db"]);
-        let bytes = match self.host.read_database(&path) {
+        let bytes = match bolt::read(self.host, &path) {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => return Ok(HashSet::new()),
             Err(error) => return Err(error),

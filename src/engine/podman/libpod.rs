@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::Podman;
 use crate::bytes::Bytes;
-use crate::engine::bolt::{Bucket, Damage, Database, Item};
+use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
 use crate::engine::inventory::{ContainerState, null_default};
 use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
@@ -86,7 +86,7 @@ impl Podman<'_> {
     /// What is recorded now.
     pub(super) fn read_libpod(&self) -> Records {
         let path = self.root.join(b"libpod").join(b"bolt_state.db");
-        let bytes = match self.host.read_database(&path) {
+        let bytes = match bolt::read(self.host, &path) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.note_unless_absent(error);
