@@ -13,7 +13,7 @@ use super::team::{WAITING_MAX, walk_all};
 
 /// A tree, and the names of its rows.
 #[derive(Debug, Clone)]
-pub(super) struct Tree {
+struct Tree {
     name: u32,
     is_quiet: bool,
     below: Vec<Tree>,
@@ -37,7 +37,7 @@ fn trees() -> impl Strategy<Value = Tree> {
 
 /// What comes out, by the plainest of recursions. A quiet tree's name counts only if anything
 /// is below it.
-pub(super) fn expected(tree: &Tree, rows: &mut Vec<u32>) {
+fn expected(tree: &Tree, rows: &mut Vec<u32>) {
     let start = rows.len();
     if !tree.is_quiet {
         rows.push(tree.name);
@@ -52,21 +52,23 @@ pub(super) fn expected(tree: &Tree, rows: &mut Vec<u32>) {
 }
 
 #[derive(Clone)]
-pub(super) enum Visit<'t> {
+enum Visit<'t> {
     Tree(&'t Tree),
     Heading(u32),
     Rest(std::slice::Iter<'t, Tree>),
 }
 
-pub(super) fn visit<'t>(directory: Visit<'t>, found: &mut Found<'_, Visit<'t>, Vec<u32>>) {
+fn visit<'t>(directory: Visit<'t>, found: &mut Found<'_, Visit<'t>, Vec<u32>>) {
     let mut below = match directory {
         Visit::Heading(name) => return found.rows().push(name),
         Visit::Rest(below) => below,
         Visit::Tree(tree) => {
-            match tree.is_quiet {
-                true if tree.name % 2 == 0 => found.heading(Heading::Rows(vec![tree.name])),
-                true => found.heading(Heading::Directory(Visit::Heading(tree.name))),
-                false => found.rows().push(tree.name),
+            if !tree.is_quiet {
+                found.rows().push(tree.name);
+            } else if tree.name % 2 == 0 {
+                found.heading(Heading::Rows(vec![tree.name]));
+            } else {
+                found.heading(Heading::Directory(Visit::Heading(tree.name)));
             }
             tree.below.iter()
         }
@@ -142,7 +144,7 @@ proptest! {
 }
 
 #[test]
-fn what_waits_behind_places_is_bounded() {
+fn what_waits_behind_directories_is_bounded() {
     const LEVELS: u32 = 4_000;
     let chain = (0..LEVELS).fold(tree(0, Vec::new()), |below, level| {
         tree(level, vec![below, tree(level, leaves(0..3))])
@@ -150,10 +152,14 @@ fn what_waits_behind_places_is_bounded() {
     let wide = tree(0, leaves(0..LEVELS));
     for (tree, levels) in [(&chain, LEVELS as usize), (&wide, 1)] {
         let mut walk = Walk::at(Visit::Tree(tree));
-        let (mut found, mut most) = (0, 0);
+        let (mut found, mut most, mut steps) = (0, 0, 0);
         while walk.step(&mut |directory, found: &mut Found<'_, _, _>| visit(directory, found)) {
-            assert_eq!(walk.behind, behind(&walk.levels));
-            assert_eq!(walk.left, left(&walk.levels));
+            // To count anew takes as long as there are levels, and a wrong count stays wrong.
+            if steps % 50 == 0 {
+                assert_eq!(walk.behind, behind(&walk.levels));
+                assert_eq!(walk.left, left(&walk.levels));
+            }
+            steps += 1;
             most = most.max(walk.behind);
             found += walk.out.now.len();
             walk.out.now.clear();
@@ -161,12 +167,9 @@ fn what_waits_behind_places_is_bounded() {
         let mut wanted = Vec::new();
         expected(tree, &mut wanted);
         assert_eq!(found + walk.out.now.len(), wanted.len());
-        // Here every place comes with a row behind it.
-        let with_places = levels * size_of::<u32>();
-        assert!(
-            most <= BEHIND_MAX + with_places,
-            "{most} in {levels} levels"
-        );
+        // Here every directory comes with a row behind it.
+        let of_levels = levels * size_of::<u32>();
+        assert!(most <= BEHIND_MAX + of_levels, "{most} in {levels} levels");
     }
 }
 
@@ -189,7 +192,7 @@ fn enough_is_enough() {
     }
 }
 
-pub(super) fn tree(name: u32, below: Vec<Tree>) -> Tree {
+fn tree(name: u32, below: Vec<Tree>) -> Tree {
     Tree {
         name,
         is_quiet: false,
@@ -197,7 +200,7 @@ pub(super) fn tree(name: u32, below: Vec<Tree>) -> Tree {
     }
 }
 
-pub(super) fn leaves(names: std::ops::Range<u32>) -> Vec<Tree> {
+fn leaves(names: std::ops::Range<u32>) -> Vec<Tree> {
     names.map(|name| tree(name, Vec::new())).collect()
 }
 
@@ -237,7 +240,7 @@ fn a_reader_that_is_slow_is_not_left_far_behind() {
     });
     for threads in [2, 4] {
         let most = most_waiting(&wide, threads);
-        // Of what is being walked, the rows behind each place wait, too.
+        // Of what is being walked, the rows behind each directory wait, too.
         assert!(
             most <= waiting_max(threads) + 200,
             "{most} with {threads} threads"
@@ -270,7 +273,7 @@ fn headings_of_nothing_do_not_gather() {
                 let below = tree.below.iter().map(Visit::Tree);
                 below.for_each(|directory| found.directory(directory));
             }
-            _ => unreachable!("nothing is behind a place"),
+            _ => unreachable!("nothing is behind a directory"),
         },
     ) {
         // That of the outer one, and of the inner one that is visited.
@@ -280,8 +283,8 @@ fn headings_of_nothing_do_not_gather() {
 }
 
 #[test]
-fn the_last_place_takes_no_level() {
-    // A directory of which so little is found at once that each step leaves a place and a rest.
+fn the_last_directory_takes_no_level() {
+    // A directory of which so little is found at once that each step leaves one and a rest.
     let wide = tree(0, (0..2_000).map(|name| tree(name, leaves(0..2))).collect());
     let outer = tree(0, vec![wide, tree(1, leaves(0..200))]);
     let mut walk = Walk::at(Visit::Tree(&outer));
