@@ -42,8 +42,8 @@ pub(super) struct Inner {
     pub(super) access: Access,
     /// The descriptor; `None` while the directory is parked.
     pub(super) fd: RwLock<Option<OwnedFd>>,
-    /// Whether the descriptor counts against the budget, and may be parked.
-    counted: bool,
+    /// Whether the descriptor stays open: it does not count against the budget.
+    pub(super) is_pinned: bool,
     /// Whether its listing was read: reading it again starts over.
     pub(super) was_listed: AtomicBool,
     /// Device and inode, noted when the directory is parked.
@@ -72,7 +72,7 @@ impl Dir {
             name: SmallVec::from_slice(path.as_bytes()),
             access: Access::Lookup,
             fd: RwLock::new(Some(fd)),
-            counted: false,
+            is_pinned: true,
             was_listed: AtomicBool::new(false),
             identity: OnceLock::new(),
         }))
@@ -96,12 +96,33 @@ impl Dir {
             name: SmallVec::from_slice(name),
             access,
             fd: RwLock::new(Some(fd)),
-            counted: true,
+            is_pinned: false,
             was_listed: AtomicBool::new(false),
             identity: OnceLock::new(),
         });
         budget::opened(&inner);
         Ok(Dir(inner))
+    }
+
+    /// The same directory, opened once more and never parked. What is locked must be held by such
+    /// a one: to close a descriptor gives its lock up.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn pinned(&self, access: Access) -> Result<Dir, Errno> {
+        let fd = open_dir_at(&*self.fd()?, b".", access)?;
+        Ok(Dir(Arc::new(Inner {
+            parent: self.0.parent.clone(),
+            name: self.0.name.clone(),
+            path_len: self.0.path_len,
+            path: self.0.path.clone(),
+            depth: self.0.depth,
+            access,
+            fd: RwLock::new(Some(fd)),
+            is_pinned: true,
+            was_listed: AtomicBool::new(false),
+            identity: OnceLock::new(),
+        })))
     }
 
     /// A directory below this one, no link followed.
@@ -216,7 +237,7 @@ impl std::ops::Deref for Open<'_> {
 impl Drop for Inner {
     fn drop(&mut self) {
         let fd = self.fd.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if self.counted && fd.is_some() {
+        if !self.is_pinned && fd.is_some() {
             budget::closed();
         }
         // A tree can be deeper than the stack: the chain of parents is dropped in a loop.
