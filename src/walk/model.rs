@@ -19,7 +19,7 @@ use headings::Headings;
 use rows::{BUNDLE, Found};
 
 #[path = "team.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, clippy::duplicate_mod)]
 mod team;
 
 /// As [`super::sync`].
