@@ -6,22 +6,16 @@ use serde::Serialize;
 
 use super::open::Dir;
 
+// A comment on a variant would be part of the schema that `layerctl schema` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A regular file.
     File,
-    /// A directory.
     Directory,
-    /// A symbolic link.
     Symlink,
-    /// A character device.
     Char,
-    /// A block device.
     Block,
-    /// A named pipe.
     Fifo,
-    /// A socket.
     Socket,
 }
 
