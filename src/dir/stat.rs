@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::open::Dir;
 
+/// The kinds of file that a branch can hold.
 // A comment on a variant would be part of the schema that `layerctl schema` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
