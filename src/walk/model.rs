@@ -120,7 +120,7 @@ fn rows_until(
 
 #[test]
 fn every_row_is_given_once_and_in_order() {
-    in_many_orders(1_000, || {
+    in_many_orders(400, || {
         let mut wanted = Vec::new();
         expected(0, &mut wanted);
         assert!(rows_until(usize::MAX, &visit, |_| ()) == wanted);
@@ -129,7 +129,7 @@ fn every_row_is_given_once_and_in_order() {
 
 #[test]
 fn what_waits_is_bounded() {
-    in_many_orders(1_000, || {
+    in_many_orders(400, || {
         let found = AtomicUsize::new(0);
         let counted = |directory: usize, into: &mut Found<'_, usize, Vec<Row>>| {
             visit(directory, into);
@@ -147,7 +147,7 @@ fn what_waits_is_bounded() {
 
 #[test]
 fn a_reader_that_stops_ends_all() {
-    in_many_orders(1_000, || {
+    in_many_orders(400, || {
         let mut wanted = Vec::new();
         expected(0, &mut wanted);
         let enough = thread_rng().gen_range(1..wanted.len());
@@ -158,7 +158,7 @@ fn a_reader_that_stops_ends_all() {
 
 #[test]
 fn a_worker_that_panics_ends_all() {
-    in_many_orders(1_000, || {
+    in_many_orders(400, || {
         let last = thread_rng().gen_range(0..DIRECTORIES);
         let has_panicked = AtomicBool::new(false);
         let visit = |directory: usize, found: &mut Found<'_, usize, Vec<Row>>| {
