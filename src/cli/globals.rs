@@ -1,15 +1,15 @@
 //! Options that every verb takes: which host, which stores, how to print.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::ArgAction;
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Arg, ArgMatches, Args, FromArgMatches, ValueEnum, ValueHint, value_parser};
 
 use crate::bytes::Bytes;
-use crate::engine::{self, Roots};
+use crate::engine::{self, EngineOption, Roots};
 use crate::host::Host;
 use crate::render::{self, Look};
 use crate::target::Base;
@@ -20,21 +20,8 @@ pub struct Global {
     /// The root of the host to look at: / or a copy of one
     #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true, value_hint = ValueHint::DirPath)]
     pub root: PathBuf,
-    /// Docker's data directory, where it is elsewhere or all that is there
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub docker_root: Option<PathBuf>,
-    /// The graph root of containers-storage (Podman, buildah, CRI-O): the only one looked at
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub storage_root: Option<PathBuf>,
-    /// The root of containerd: the only one looked at
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub containerd_root: Option<PathBuf>,
-    /// The state directory of the containerd that --containerd-root names
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "containerd_root")]
-    pub containerd_state: Option<PathBuf>,
-    /// The namespace of containerd's to look at: default, k8s.io, ...
-    #[arg(short, long, global = true, value_name = "NAMESPACE")]
-    pub namespace: Option<String>,
+    #[command(flatten)]
+    engines: EngineOptions,
     /// How to print the answer
     #[arg(
         long,
@@ -74,6 +61,58 @@ pub struct Global {
     /// Print version
     #[arg(short = 'V', long, global = true, action = ArgAction::Version)]
     version: Option<bool>,
+}
+
+/// What was typed for the options that engines bring.
+#[derive(Debug)]
+struct EngineOptions(Vec<(&'static EngineOption, OsString)>);
+
+impl FromArgMatches for EngineOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let typed = engine::options().filter_map(|option| {
+            let typed = match option.value {
+                engine::Value::Path => matches.get_one::<PathBuf>(option.name)?.into(),
+                engine::Value::Namespace => matches.get_one::<String>(option.name)?.into(),
+            };
+            Some((option, typed))
+        });
+        Ok(EngineOptions(typed.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = EngineOptions::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for EngineOptions {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(engine::options().map(|option| {
+            let argument = Arg::new(option.name)
+                .long(option.name)
+                .help(option.help)
+                .global(true)
+                .value_name(option.value.placeholder());
+            let argument = match option.value {
+                engine::Value::Path => argument
+                    .value_parser(value_parser!(PathBuf))
+                    .value_hint(ValueHint::DirPath),
+                engine::Value::Namespace => argument.value_parser(value_parser!(String)),
+            };
+            let argument = match option.short {
+                Some(short) => argument.short(short),
+                None => argument,
+            };
+            match option.requires {
+                Some(other) => argument.requires(other),
+                None => argument,
+            }
+        }))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        EngineOptions::augment_args(command)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -124,18 +163,8 @@ impl Global {
     pub fn roots(&self, host: &Host) -> Roots {
         let base = base(host).0;
         let mut roots = Roots::of_caller(host);
-        for option in engine::options() {
-            let typed: Option<&OsStr> = match option.name {
-                "docker-root" => self.docker_root.as_deref().map(Path::as_os_str),
-                "storage-root" => self.storage_root.as_deref().map(Path::as_os_str),
-                "containerd-root" => self.containerd_root.as_deref().map(Path::as_os_str),
-                "containerd-state" => self.containerd_state.as_deref().map(Path::as_os_str),
-                "namespace" => self.namespace.as_deref().map(OsStr::new),
-                _ => None,
-            };
-            if let Some(typed) = typed {
-                roots.take_option(option, typed, &base);
-            }
+        for (option, typed) in &self.engines.0 {
+            roots.take_option(option, typed, &base);
         }
         for variable in engine::variables() {
             if let Some(text) = std::env::var_os(variable.name) {

@@ -1,0 +1,343 @@
+//! What engines have names for: containers, images, layers, processes in containers.
+
+use super::{Target, container_union, layer_target};
+use crate::bytes::Bytes;
+use crate::engine::inventory::{Container, Image, LayerName, short};
+use crate::engine::{self, Engine, Survey, kernel};
+use crate::error::{Error, Result};
+
+/// What an engine's name, or a number, can stand for.
+enum Candidate<'s> {
+    Container(&'s dyn Engine, Box<Container>),
+    Image(&'s dyn Engine, Box<Image>),
+    Layer(&'s dyn Engine, LayerName),
+    Process(u32),
+}
+
+impl Candidate<'_> {
+    fn describe(&self) -> String {
+        match self {
+            Candidate::Container(_, container) => {
+                format!("container {} ({})", short(&container.id), container.name)
+            }
+            Candidate::Image(_, image) => {
+                let tags = if image.names.tags.is_empty() {
+                    "untagged".to_owned()
+                } else {
+                    image.names.tags.join(", ")
+                };
+                format!("image {} ({tags})", short(&image.id))
+            }
+            Candidate::Layer(_, layer) => format!("layer {}", layer.id),
+            Candidate::Process(id) => format!("process {id}"),
+        }
+    }
+
+    fn has_whole_name(&self, name: &str) -> bool {
+        let hex = without_algorithm(name);
+        match self {
+            Candidate::Container(_, container) => {
+                // The digits that engines print are as good as the whole.
+                let is_beginning = container.id.starts_with(hex) && hex.len() < SHORT_ID;
+                !is_beginning
+            }
+            Candidate::Image(_, image) => !image.id.starts_with(hex) || image.id == hex,
+            Candidate::Layer(_, layer) => layer.id == hex,
+            Candidate::Process(_) => true,
+        }
+    }
+
+    fn target(self, survey: &Survey<'_>) -> Result<Target> {
+        match self {
+            Candidate::Container(engine, container) => {
+                Ok(Target::of(container_union(survey, engine, &container)?))
+            }
+            Candidate::Image(engine, image) => Ok(Target {
+                union: engine.union_of_image(&image)?,
+                inside: Bytes::from("/"),
+                base: Bytes::from("/"),
+                is_layer: true,
+            }),
+            Candidate::Layer(engine, layer) => {
+                Ok(layer_target(survey, engine.union_of_layer(&layer)?))
+            }
+            Candidate::Process(id) => process_target(survey, id),
+        }
+    }
+}
+
+/// What a process has as its root: a union, or a layer that is mounted as it is.
+fn process_target(survey: &Survey<'_>, id: u32) -> Result<Target> {
+    let root = kernel::root_of_process(survey.host, id)?;
+    let no_union = || Error::Refused {
+        what: format!("process {id} has no union as its root"),
+        hint: "a TARGET is a process that runs in a container, on a union's mount".into(),
+    };
+    let inside = root.mount.root.clone();
+    if let Some(mut union) = root.union {
+        // Our own mount namespace knows it better, and an engine may know whose it is.
+        let known = union.superblock.as_ref();
+        if let Some(known) = known.and_then(|superblock| survey.mounted_as(superblock)) {
+            return Ok(Target {
+                base: inside.clone(),
+                inside,
+                ..Target::of(survey.describe(known))
+            });
+        }
+        for engine in survey.engines() {
+            engine.recognise(&mut union);
+        }
+        let union = survey.describe(&union);
+        return Ok(Target {
+            base: inside.clone(),
+            inside,
+            ..Target::of(union)
+        });
+    }
+    // Where its file system is mounted here, and what of it.
+    let here = survey.table.0.iter().filter_map(|mount| {
+        let is_same = mount.device.is_some() && mount.device == root.mount.device;
+        let rest = inside.strip_prefix(&mount.root).filter(|_| is_same)?;
+        Some(mount.point.join_path(&rest))
+    });
+    for path in here {
+        for engine in survey.engines() {
+            if let Some((layer, inside)) = engine.layer_at(&path) {
+                let target = layer_target(survey, engine.union_of_layer(&layer)?);
+                return Ok(Target { inside, ..target });
+            }
+        }
+    }
+    Err(no_union())
+}
+
+/// Docker's order: full id, name, then unique prefix; containers before images before layers.
+///
+/// # Errors
+/// Nothing has the name, or more than one thing has; or its stack is not known.
+pub(super) fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
+    let candidate = candidate(survey, name)?;
+    // What has the whole name was found: what is broken elsewhere does not matter. That a
+    // beginning is the only one nobody knows then.
+    if candidate.has_whole_name(name) {
+        survey.take_problems();
+    }
+    candidate.target(survey)
+}
+
+type OfEngines<'s, T> = Vec<(&'s dyn Engine, T)>;
+
+fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
+    if let Some(id) = typed.strip_prefix("pid:").and_then(|id| id.parse().ok()) {
+        return Ok(Candidate::Process(id));
+    }
+    let (engine, name) = of_engine(survey, typed);
+    let is_asked = |of: &&dyn Engine| engine.is_none_or(|engine| engine == of.name());
+    let mut containers = survey.containers();
+    containers.retain(|(of, _)| is_asked(of));
+    if let Some(found) = container(name, &containers)? {
+        return Ok(found);
+    }
+    let mut images = survey.images();
+    images.retain(|(of, _)| is_asked(of));
+    prefer_drivers_in_use(survey, &mut images);
+    if let Some(found) = image(name, &images) {
+        return Ok(found);
+    }
+    let hex = without_algorithm(name);
+    let is_of_hash = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-' || hex.ends_with("-init");
+    if hex.is_empty() || !hex.bytes().all(is_of_hash) {
+        return Err(Error::NoSuchTarget(name.to_owned()));
+    }
+    let mut layers = survey.layers();
+    layers.retain(|(of, _)| is_asked(of));
+    // The number of a snapshot may be a process's, too.
+    let is_number = hex.len() < SHORT_ID && hex.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((engine, layer)) = layers.iter().find(|(_, layer)| layer.id == hex)
+        && !is_number
+    {
+        return Ok(Candidate::Layer(*engine, layer.clone()));
+    }
+    let mut found = beginning_with(hex, containers, images, layers);
+    let process = name.parse().ok().filter(|_| engine.is_none());
+    let process = process.filter(|id| is_process(survey, *id));
+    found.extend(process.map(Candidate::Process));
+    only(name, found)?.ok_or_else(|| Error::NoSuchTarget(name.to_owned()))
+}
+
+/// The engine that was named before a colon, and the name. `podman:web` settles what two engines
+/// know.
+fn of_engine<'n>(survey: &Survey<'_>, typed: &'n str) -> (Option<&'static str>, &'n str) {
+    let spelled = typed.split_once(':');
+    let spelled = spelled.and_then(|(engine, rest)| Some((engine::called(engine)?.name, rest)));
+    // There are images that are called docker.
+    let is_image =
+        |(_, image): &(&dyn Engine, Image)| image.names.tags.iter().any(|tag| tag == typed);
+    match spelled {
+        Some((engine, rest)) if !survey.images().iter().any(is_image) => (Some(engine), rest),
+        _ => (None, typed),
+    }
+}
+
+/// A hash without the word before it that says which.
+fn without_algorithm(name: &str) -> &str {
+    name.strip_prefix("sha256:").unwrap_or(name)
+}
+
+/// The container that has the id or the name, or the digits that engines print.
+fn container<'s>(
+    name: &str,
+    containers: &OfEngines<'s, Container>,
+) -> Result<Option<Candidate<'s>>> {
+    let candidate = |(engine, container): &(&'s dyn Engine, Container)| {
+        Candidate::Container(*engine, Box::new(container.clone()))
+    };
+    if let Some(found) = containers.iter().find(|(_, of)| of.id == name) {
+        return Ok(Some(candidate(found)));
+    }
+    if let Some(found) = of_pod(name, containers)? {
+        return Ok(Some(found));
+    }
+    let of_name = containers.iter().filter(|(_, of)| of.name == name);
+    if let Some(found) = only(name, of_name.map(candidate).collect())? {
+        return Ok(Some(found));
+    }
+    // What people type is the twelve digits that engines print. Nothing else has them by chance.
+    let hex = without_algorithm(name);
+    if hex.len() < SHORT_ID || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    let mut begin = containers.iter().filter(|(_, of)| of.id.starts_with(hex));
+    match (begin.next(), begin.next()) {
+        (Some(found), None) => Ok(Some(candidate(found))),
+        _ => Ok(None),
+    }
+}
+
+/// A migrated host has the same image under two drivers: the one in use is kept.
+fn prefer_drivers_in_use(survey: &Survey<'_>, images: &mut OfEngines<'_, Image>) {
+    let in_use: Vec<String> = survey
+        .engines_here()
+        .map(|engine| engine.driver(&engine.containers()))
+        .collect();
+    images.sort_by_key(|(_, image)| (image.id.clone(), !in_use.contains(&image.driver)));
+    images.dedup_by(|(_, a), (_, b)| a.id == b.id);
+}
+
+/// The image that has the id, a tag or a digest.
+fn image<'s>(name: &str, images: &OfEngines<'s, Image>) -> Option<Candidate<'s>> {
+    let hex = without_algorithm(name);
+    let has_name = |(_, image): &&(&dyn Engine, Image)| {
+        let (mut tags, mut digests) = (image.names.tags.iter(), image.names.digests.iter());
+        digests.any(|digest| digest == name)
+            || tags.any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
+    };
+    let of_id = images.iter().find(|(_, image)| image.id == hex);
+    let (engine, image) = of_id.or_else(|| images.iter().find(has_name))?;
+    Some(Candidate::Image(*engine, Box::new(image.clone())))
+}
+
+/// Everything whose id begins so.
+fn beginning_with<'s>(
+    hex: &str,
+    containers: OfEngines<'s, Container>,
+    images: OfEngines<'s, Image>,
+    layers: OfEngines<'s, LayerName>,
+) -> Vec<Candidate<'s>> {
+    let mut found: Vec<Candidate> = Vec::new();
+    let is_prefix = |id: &str| id.starts_with(hex);
+    found.extend(
+        containers
+            .into_iter()
+            .filter(|(_, container)| is_prefix(&container.id))
+            .map(|(engine, container)| Candidate::Container(engine, Box::new(container))),
+    );
+    found.extend(
+        images
+            .into_iter()
+            .filter(|(_, image)| is_prefix(&image.id))
+            .map(|(engine, image)| Candidate::Image(engine, Box::new(image))),
+    );
+    for (engine, layer) in layers {
+        // In the older layout an image, a container and their layers share one name.
+        let is_known = found.iter().any(|candidate| match candidate {
+            Candidate::Container(_, container) => {
+                layer.id.trim_end_matches("-init") == container.id
+            }
+            Candidate::Image(_, image) => image.id == layer.id,
+            Candidate::Layer(..) | Candidate::Process(_) => false,
+        });
+        let is_short = layer.id.len() < SHORT_ID;
+        let is_named = layer.id == hex
+            || (!is_short && is_prefix(&layer.id))
+            || layer.aliases.iter().any(|alias| is_prefix(alias));
+        // A container's init layer shares its prefix: the shorter one is meant.
+        let is_init_of = layer
+            .id
+            .strip_suffix("-init")
+            .is_some_and(|of| of.starts_with(hex));
+        if is_named && !is_known && !is_init_of {
+            found.push(Candidate::Layer(engine, layer));
+        }
+    }
+    found
+}
+
+/// The fewest digits of an id that engines print. What is shorter is a number.
+const SHORT_ID: usize = 12;
+
+/// The container that Kubernetes calls `POD/CONTAINER`: of those that were started one after
+/// another, the one that runs, or else the newest.
+fn of_pod<'s>(
+    name: &str,
+    containers: &[(&'s dyn Engine, Container)],
+) -> Result<Option<Candidate<'s>>> {
+    let Some((pod, own)) = name.rsplit_once('/') else {
+        return Ok(None);
+    };
+    let is_it = |(_, container): &&(&'s dyn Engine, Container)| {
+        container.pod.as_ref().is_some_and(|of| {
+            let namespace = of.namespace.as_deref().unwrap_or_default();
+            let is_pod = of.name == pod || pod == format!("{namespace}/{}", of.name);
+            is_pod && of.container.as_deref() == Some(own)
+        })
+    };
+    let mut found: Vec<_> = containers.iter().filter(is_it).collect();
+    found.sort_by_key(|(_, container)| !container.state.running);
+    let mut pods: Vec<(&str, Option<&String>)> = Vec::new();
+    found.retain(|(engine, container)| {
+        let pod = container
+            .pod
+            .as_ref()
+            .and_then(|pod| pod.namespace.as_ref());
+        let is_new = !pods.contains(&(engine.name(), pod));
+        pods.push((engine.name(), pod));
+        is_new
+    });
+    let candidates = found
+        .into_iter()
+        .map(|(engine, container)| Candidate::Container(*engine, Box::new(container.clone())));
+    only(name, candidates.collect())
+}
+
+/// The one thing that has a name.
+///
+/// # Errors
+/// There are several.
+fn only<'s>(name: &str, mut found: Vec<Candidate<'s>>) -> Result<Option<Candidate<'s>>> {
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        _ => Err(Error::Ambiguous {
+            name: name.to_owned(),
+            candidates: found.iter().map(Candidate::describe).collect(),
+        }),
+    }
+}
+
+fn is_process(survey: &Survey<'_>, id: u32) -> bool {
+    let directory = crate::engine::namespace::directory(id);
+    survey
+        .host
+        .stat(&directory)
+        .is_ok_and(|stat| stat.is_some())
+}

@@ -1,0 +1,118 @@
+//! A path of the host: under a union's mount point, in a layer, or a branch's directory.
+
+use super::{Target, container_union, layer_target};
+use crate::bytes::Bytes;
+use crate::engine::Survey;
+use crate::engine::mount_table::Superblock;
+use crate::error::{Error, Result};
+
+/// The stack that a path of the host is in, topmost first: the union that it shows, the layer that
+/// it lies in, the mounted branch that it lies in.
+///
+/// # Errors
+/// A container or a layer whose stack is not known; a directory that is a branch of several unions.
+pub(super) fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
+    if let Some(target) = seen_at(survey, path)? {
+        return Ok(Some(target));
+    }
+    for engine in survey.engines() {
+        if let Some((layer, inside)) = engine.layer_at(path) {
+            let union = engine.union_of_layer(&layer)?;
+            let target = layer_target(survey, union);
+            return Ok(Some(Target { inside, ..target }));
+        }
+    }
+    let branches = survey.mounted.iter().flat_map(|union| {
+        union
+            .branches
+            .iter()
+            .enumerate()
+            .filter_map(move |(index, branch)| {
+                Some((union, index, path.strip_prefix(&branch.spec.path)?))
+            })
+    });
+    let mut branches: Vec<_> = branches.collect();
+    // The branch of a union of which the path is the deepest part.
+    branches.sort_by_key(|(_, _, inside)| inside.components().count());
+    let deepest = branches
+        .first()
+        .map(|(_, _, inside)| inside.components().count());
+    branches.retain(|(_, _, inside)| Some(inside.components().count()) == deepest);
+    if branches.len() > 1 {
+        return Err(Error::Ambiguous {
+            name: path.to_text().into_owned(),
+            candidates: branches
+                .iter()
+                .map(|(union, index, _)| {
+                    let superblock = union.superblock.as_ref().map(Superblock::to_string);
+                    format!(
+                        "{}, branch {index} of {}",
+                        superblock.unwrap_or_default(),
+                        union.label().to_text()
+                    )
+                })
+                .collect(),
+        });
+    }
+    Ok(branches.into_iter().next().map(|(union, index, inside)| {
+        let mut union = survey.describe(union);
+        if index == 0 {
+            return Target {
+                inside,
+                ..Target::of(union)
+            };
+        }
+        // What is left of the union is no union that the kernel has.
+        union.branches.drain(..index);
+        union.superblock = None;
+        union.owner = None;
+        union.mounts.clear();
+        Target {
+            union,
+            inside,
+            base: Bytes::from("/"),
+            is_layer: true,
+        }
+    }))
+}
+
+/// The union that a path of the host shows: the mounted one that it lies under, or the one that
+/// would be mounted there if its container ran.
+///
+/// # Errors
+/// A container whose layers are not known.
+pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
+    if let Some(target) = under_mount(survey, path) {
+        return Ok(Some(target));
+    }
+    for engine in survey.engines() {
+        if let Some((container, inside)) = engine.mount_dir_at(path) {
+            let union = container_union(survey, engine, &container)?;
+            let target = Target::of(union);
+            return Ok(Some(Target { inside, ..target }));
+        }
+    }
+    Ok(None)
+}
+
+/// The union whose mount point `path` lies under, unless another file system is mounted between.
+fn under_mount(survey: &Survey<'_>, path: &Bytes) -> Option<Target> {
+    let inside_union = |path: &Bytes| {
+        let mount = survey.table.covering(path)?;
+        let superblock = mount.superblock().filter(|_| !mount.is_of_removed());
+        let union = survey.mounted_as(&superblock?)?;
+        let rest = path.strip_prefix(&mount.point)?;
+        let inside = mount.root.join_path(&rest);
+        Some(Target {
+            union: survey.describe(union),
+            inside,
+            base: Bytes::from("/"),
+            is_layer: false,
+        })
+    };
+    inside_union(path).or_else(|| {
+        // The path may lead there through links of the host.
+        let parent = survey.host.resolve(&path.parent()).ok()?;
+        inside_union(&parent.join(path.file_name())).filter(|_| !path.file_name().is_empty())
+    })
+}
