@@ -10,6 +10,7 @@ mod containerd_live;
 mod docker_drivers;
 mod docker_layouts;
 mod docker_live;
+mod docs;
 mod du;
 mod fuse;
 mod hosts;
