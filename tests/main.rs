@@ -7,6 +7,7 @@ mod blog_host;
 mod completions;
 mod containerd;
 mod containerd_live;
+mod dependencies;
 mod docker_drivers;
 mod docker_layouts;
 mod docker_live;

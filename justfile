@@ -1,0 +1,43 @@
+# What is done often: `just` lists it. .ci/run is the gate, and does more than `just check test`.
+
+_:
+    @just --list --unsorted
+
+# Formatting, lints, documentation: what is quick.
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# The tests, or those whose name has WORD in it. Needs no root; as root it leaves less out.
+test *WORD:
+    cargo test --locked -- {{ WORD }}
+
+# The tests that mount and that ask living engines; as root, with the packages that .ci/run installs.
+live *WORD:
+    LAYERCTL_MUST_MOUNT=1 LAYERCTL_MUST_DOCKER=1 LAYERCTL_MUST_PODMAN=1 LAYERCTL_MUST_CONTAINERD=1 \
+        cargo test --locked -- {{ WORD }}
+
+# What verbs cost, or only the sections that are named (benches/README.md).
+bench *SECTION:
+    cargo bench --locked --bench trees -- {{ SECTION }}
+
+# Feeds random input to each target for so many seconds (cargo install cargo-fuzz; nightly).
+fuzz SECONDS="60" *TARGET:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # The library needs no sanitizer: it has no unsafe code of its own.
+    for target in {{ if TARGET == "" { "$(cargo +nightly fuzz list)" } else { TARGET } }}; do
+        mkdir -p "fuzz/corpus/$target"
+        cargo +nightly fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+            -max_total_time={{ SECONDS }} -max_len=16384 -timeout=10 -close_fd_mask=3
+    done
+
+# Licences, doubled crates and sources of all that is built on, by deny.toml (cargo install cargo-deny).
+deny:
+    cargo deny --locked check bans licenses sources
+
+# The crate as a registry would have it, built from its own archive.
+package:
+    cargo package --locked
+    cargo package --locked --list
