@@ -28,6 +28,7 @@ mod readme;
 mod restore;
 mod schema;
 mod speed;
+mod spellings;
 mod target;
 mod trouble;
 mod trust;

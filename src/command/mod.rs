@@ -8,6 +8,8 @@ pub mod check;
 pub mod containers;
 pub mod copyups;
 pub mod du;
+#[cfg(test)]
+mod example;
 pub mod history;
 pub mod images;
 pub mod info;
