@@ -91,3 +91,35 @@ fn a_citation_is_read_to_its_end() {
     let read: Vec<&str> = after(&text, CITED).collect();
     assert_eq!(read, ["aufs-5.3a", "engines-2026-a12", "engines-6"]);
 }
+
+/// Paths of the project in a document, between backticks.
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2).filter(|word| {
+        let tops = [
+            "src/",
+            "tests/",
+            "fixtures/",
+            "benches/",
+            "fuzz/",
+            "docs/",
+            ".ci/",
+        ];
+        // NAME is what the reader calls it.
+        tops.iter().any(|top| word.starts_with(top)) && !word.contains([' ', 'N'])
+    })
+}
+
+#[test]
+fn what_the_recipes_lead_to_is_there() {
+    let text = text(&project().join("CONTRIBUTING.md"));
+    let named: BTreeSet<&str> = paths(&text).collect();
+    assert!(named.len() > 8, "only {named:?} are named");
+    // A package from the registry is without the fixtures.
+    let is_package = !project().join("fixtures").exists();
+    let missing: Vec<&str> = named
+        .into_iter()
+        .filter(|path| !(is_package && path.starts_with("fixtures/")))
+        .filter(|path| !project().join(path).exists())
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
