@@ -41,7 +41,7 @@ impl Verb for Args {
             let branches = &target.union.branches;
             let writable = branches
                 .iter()
-                .filter(|branch| branch.permission.is_writable());
+                .filter(|branch| branch.spec.permission.is_writable());
             Row {
                 union,
                 writable: writable.count(),
@@ -89,10 +89,13 @@ mod tests {
         args: Args,
     }
 
-    /// What is printed for `heights` and these words, on a host that has nothing.
+    /// What is printed for `heights` and these words, on a host that has three directories.
     fn printed(words: &[&str], format: Format) -> String {
         let typed = Typed::try_parse_from([&["heights"], words].concat()).unwrap();
         let home = tempfile::tempdir().unwrap();
+        for name in ["up", "mid", "low"] {
+            std::fs::create_dir(home.path().join(name)).unwrap();
+        }
         let host = Host::open(home.path()).unwrap();
         let mut context = Context {
             survey: Survey::new(&host, Roots::default()),
