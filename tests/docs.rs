@@ -94,7 +94,9 @@ fn a_citation_is_read_to_its_end() {
 
 /// Paths of the project in a document, between backticks.
 fn paths(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2).filter(|word| {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let without_anchor = quoted.map(|word| word.split_once('#').map_or(word, |(path, _)| path));
+    without_anchor.filter(|word| {
         let tops = [
             "src/",
             "tests/",
