@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::command::Threads;
-    use crate::engine::{Roots, Survey};
+    use crate::engine::{ENGINES, Roots, Survey};
     use crate::host::Host;
     use crate::render::Format;
     use crate::target::Base;
@@ -98,7 +98,7 @@ mod tests {
         }
         let host = Host::open(home.path()).unwrap();
         let mut context = Context {
-            survey: Survey::new(&host, Roots::default()),
+            survey: Survey::new(&host, ENGINES, Roots::default()),
             base: Base(Bytes::from("/")),
             problems: Vec::new(),
             threads: Threads(None),
