@@ -14,7 +14,7 @@ use crate::dir::{Access, Kind, Names};
 use crate::error::{Error, Result};
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
-use crate::restore::plan::STAGING;
+use crate::restore::staging::STAGING;
 use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};

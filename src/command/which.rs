@@ -15,6 +15,7 @@ use crate::engine::{Role, Union};
 use crate::error::{Error, Result, errno_name};
 use crate::render::column::{Accent, Column, column};
 use crate::render::{Look, table};
+use crate::restore::diagnose::hidden_by;
 use crate::target;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
 use crate::whiteout::{AUFS_NAME_MAX, MarkKind, OVERLAY_NAME_MAX};
@@ -254,7 +255,7 @@ fn row(
         .iter()
         .map(|(branch, stat)| Version::new(union, *branch, stat))
         .collect();
-    let hidden_by = hidden_by(&resolution, &versions);
+    let hidden_by = hidden_by(&resolution, versions.iter().map(|version| version.branch));
     let (state, error, why) = state(&resolution, hidden_by.as_ref());
     let branch = resolution.entry.provider();
     let decided_by = branch.or(hidden_by.as_ref().map(|cut| cut.branch));
@@ -326,29 +327,6 @@ fn state(
             Some(_) => (State::Deleted, Some("ENOENT"), None),
             None => (State::Missing, Some("ENOENT"), deleted_ancestor(resolution)),
         },
-    }
-}
-
-/// The mark that keeps a path from being seen, if one does: a whiteout of the very name, a
-/// whiteout of an ancestor that a version lies below, or a mark that cut the branches off which
-/// have it.
-pub fn hidden_by(resolution: &Resolution<'_>, versions: &[Version]) -> Option<Cut> {
-    let (place, _) = resolution.place.as_ref()?;
-    // A whiteout hides what its own branch has of the name, too.
-    let hides_something = |cut: &Cut| {
-        versions.iter().any(|version| match cut.kind {
-            MarkKind::Whiteout => version.branch >= cut.branch,
-            MarkKind::Opaque => version.branch > cut.branch,
-        })
-    };
-    match &resolution.entry {
-        Entry::Deleted { by } if resolution.rest.is_empty() || hides_something(by) => {
-            Some(by.clone())
-        }
-        Entry::Deleted { .. } | Entry::Missing => {
-            place.cuts().find(|cut| hides_something(cut)).cloned()
-        }
-        _ => None,
     }
 }
 

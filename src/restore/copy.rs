@@ -10,12 +10,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{
-    self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::dir::{Access, Dir, Kind, Stat, entry_path};
+use super::attributes::{Attributes, chown_link, set_times};
+use crate::dir::{Access, Dir, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
 use crate::union::{DataAt, Entry, Node};
 use crate::walk::walk;
@@ -58,15 +57,15 @@ pub fn copy(
     let mut links = HashMap::new();
     // Directories get their metadata last: writing into them would change their times.
     let mut directories: Vec<(Dir, Stat, Attributes)> = Vec::new();
-    let root = Place {
+    let root = Transfer {
         from: from.clone(),
         name: name.clone(),
         rest: rest.to_vec(),
         to: to.clone(),
         to_name: to_name.to_vec(),
     };
-    let mut results = walk(root, |place, found| {
-        match copy_entry(&place, (depth, into), &mut links, &mut directories) {
+    let mut results = walk(root, |transfer, found| {
+        match copy_entry(&transfer, (depth, into), &mut links, &mut directories) {
             Ok(below) => below.into_iter().for_each(|below| found.directory(below)),
             Err(error) => found.rows().push(error),
         }
@@ -85,7 +84,8 @@ pub fn copy(
     Ok(())
 }
 
-struct Place<'s> {
+/// Something that is to be copied, and where to.
+struct Transfer<'s> {
     from: Node<'s>,
     name: Vec<u8>,
     /// What is left of the way to what is copied.
@@ -97,18 +97,18 @@ struct Place<'s> {
 type Links = HashMap<(u64, u64), (Dir, Vec<u8>)>;
 
 fn copy_entry<'s>(
-    place: &Place<'s>,
+    transfer: &Transfer<'s>,
     (depth, into): (Depth, Into),
     links: &mut Links,
     directories: &mut Vec<(Dir, Stat, Attributes)>,
-) -> Result<Vec<Place<'s>>> {
-    let Place {
+) -> Result<Vec<Transfer<'s>>> {
+    let Transfer {
         from,
         name,
         rest,
         to,
         to_name,
-    } = place;
+    } = transfer;
     let failed_to = |errno| Error::io(to.path().join(to_name), errno);
     let entry = from.child(name)?;
     let (node, leaf) = match entry {
@@ -142,7 +142,7 @@ fn copy_entry<'s>(
             (None, Depth::OneEntry) => (Vec::new(), Vec::new()),
             (None, Depth::Whole) => (node.names()?.to_vec(), Vec::new()),
         };
-        let below = names.into_iter().map(|name| Place {
+        let below = names.into_iter().map(|name| Transfer {
             from: node.clone(),
             to_name: name.clone(),
             name,
@@ -278,22 +278,6 @@ pub fn create_file(to: &Dir, name: &[u8]) -> Result<OwnedFd, Errno> {
     fs::openat(&*to.fd()?, name, flags, Mode::from_raw_mode(0o600))
 }
 
-/// Moves a name into its place without overwriting anything.
-///
-/// # Errors
-/// `EEXIST` if the place is taken.
-pub fn rename_into(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
-    let (from_fd, to_fd) = (from.fd()?, to.fd()?);
-    match fs::renameat_with(&*from_fd, name, &*to_fd, to_name, RenameFlags::NOREPLACE) {
-        // Older kernels and some file systems cannot promise it: look first.
-        Err(Errno::INVAL | Errno::NOSYS) => match to.stat(to_name)? {
-            Some(_) => Err(Errno::EXIST),
-            None => fs::renameat(&*from_fd, name, &*to_fd, to_name),
-        },
-        result => result,
-    }
-}
-
 /// Makes a directory's entries last: a rename in it has reached the disk.
 pub fn sync_dir(dir: &Dir) -> Result<(), Errno> {
     let open = dir.child(b".", Access::List)?;
@@ -304,193 +288,6 @@ fn sync(fd: impl AsFd) -> Result<(), Errno> {
     match fs::fsync(fd) {
         Err(Errno::INVAL | Errno::ROFS) => Ok(()), // not on this kind of file
         result => result,
-    }
-}
-
-/// Removes a tree that layerctl has made itself, and nothing else.
-///
-/// # Errors
-/// What the system call says.
-pub fn remove_tree(parent: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let Some(stat) = parent.stat(name)? else {
-        return Ok(());
-    };
-    if stat.kind != Kind::Directory {
-        return fs::unlinkat(&*parent.fd()?, name, AtFlags::empty());
-    }
-    let dir = parent.child(name, Access::List)?;
-    let mut directories = vec![(parent.clone(), name.to_vec())];
-    let mut pending = vec![dir];
-    while let Some(dir) = pending.pop() {
-        for (name, kind) in dir.names()?.iter() {
-            if kind == Kind::Directory {
-                directories.push((dir.clone(), name.to_vec()));
-                pending.push(dir.child(name, Access::List)?);
-            } else {
-                fs::unlinkat(&*dir.fd()?, name, AtFlags::empty())?;
-            }
-        }
-    }
-    for (parent, name) in directories.iter().rev() {
-        fs::unlinkat(&*parent.fd()?, &name[..], AtFlags::REMOVEDIR)?;
-    }
-    Ok(())
-}
-
-/// A file's extended attributes.
-struct Attributes(Vec<(Vec<u8>, Vec<u8>)>);
-
-/// What the largest attribute, and the largest list of them, can have.
-const XATTR_MAX: usize = 64 * 1024;
-
-impl Attributes {
-    fn of(fd: impl AsFd) -> Result<Attributes, Errno> {
-        let list = |buffer: &mut Vec<u8>| {
-            fs::flistxattr(&fd, rustix::buffer::spare_capacity(buffer)).map(|_| ())
-        };
-        Self::read(list, |name, buffer| {
-            fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(buffer)).map(|_| ())
-        })
-    }
-
-    /// Those of an entry that is not opened: a link, a fifo, a device.
-    fn of_entry(dir: &Dir, name: &[u8]) -> Result<Attributes, Errno> {
-        let fd = dir.fd()?;
-        let path = entry_path(&fd, name);
-        let list = |buffer: &mut Vec<u8>| {
-            fs::llistxattr(&path[..], rustix::buffer::spare_capacity(buffer)).map(|_| ())
-        };
-        match Self::read(list, |name, buffer| {
-            fs::lgetxattr(&path[..], name, rustix::buffer::spare_capacity(buffer)).map(|_| ())
-        }) {
-            Err(Errno::NOENT) => Ok(Attributes(Vec::new())), // no /proc to name it by
-            result => result,
-        }
-    }
-
-    fn read(
-        list: impl Fn(&mut Vec<u8>) -> Result<(), Errno>,
-        get: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Errno>,
-    ) -> Result<Attributes, Errno> {
-        let mut names: Vec<u8> = Vec::with_capacity(XATTR_MAX);
-        match list(&mut names) {
-            Ok(()) => {}
-            Err(Errno::OPNOTSUPP) => return Ok(Attributes(Vec::new())),
-            Err(errno) => return Err(errno),
-        }
-        let mut attributes = Vec::new();
-        for name in names
-            .split(|&byte| byte == 0)
-            .filter(|name| !name.is_empty())
-        {
-            let mut value: Vec<u8> = Vec::with_capacity(XATTR_MAX);
-            match get(name, &mut value) {
-                Ok(()) => attributes.push((name.to_vec(), value)),
-                // Gone meanwhile, or a name that this file system lists and does not give.
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(Attributes(attributes))
-    }
-
-    /// What a union that branch `branch` of `node` belongs to shows of them.
-    fn seen(self, node: &Node<'_>, branch: usize, into: Into) -> Attributes {
-        let grammar = node.stack().branches[branch].grammar;
-        let shown = |(name, value): (Vec<u8>, Vec<u8>)| {
-            let name = grammar.shown_attribute(&name)?;
-            let name = match into {
-                Into::View => name.into_owned(),
-                Into::Branch => grammar.stored_attribute(&name),
-            };
-            Some((name, value))
-        };
-        Attributes(self.0.into_iter().filter_map(shown).collect())
-    }
-
-    /// Owner first, since changing it takes set-id bits and capabilities away; times last.
-    fn apply(&self, fd: impl AsFd, stat: &Stat) -> Result<(), Errno> {
-        let now = fs::fstat(&fd)?;
-        if (now.st_uid, now.st_gid) != (stat.uid, stat.gid) {
-            let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
-            fs::fchown(&fd, Some(uid), Some(gid))?;
-        }
-        // A new file inherits its directory's default access list, which the version had not.
-        for (name, _) in &Attributes::of(&fd)?.0 {
-            if name.starts_with(b"system.posix_acl_") && !self.has(name) {
-                fs::fremovexattr(&fd, &name[..])?;
-            }
-        }
-        for (name, value) in &self.0 {
-            may_be_refused(
-                name,
-                fs::fsetxattr(&fd, &name[..], value, XattrFlags::empty()),
-            )?;
-        }
-        fs::fchmod(&fd, Mode::from_raw_mode(stat.mode))?;
-        fs::futimens(&fd, &times(stat))
-    }
-
-    fn apply_to_entry(&self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let fd = dir.fd()?;
-        let path = entry_path(&fd, name);
-        for (name, value) in &self.0 {
-            may_be_refused(
-                name,
-                fs::lsetxattr(&path[..], &name[..], value, XattrFlags::empty()),
-            )?;
-        }
-        Ok(())
-    }
-
-    fn has(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|(known, _)| known == name)
-    }
-}
-
-/// A label of the host's security module, or an attribute that the union itself does not take,
-/// is no reason to fail: the copy has its own.
-fn may_be_refused(name: &[u8], set: Result<(), Errno>) -> Result<(), Errno> {
-    let is_the_hosts = name.starts_with(b"security.") || name.starts_with(b"trusted.");
-    match set {
-        Err(Errno::OPNOTSUPP) => Ok(()),
-        Err(Errno::PERM | Errno::ACCESS) if is_the_hosts => Ok(()),
-        result => result,
-    }
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    let spec = |(tv_sec, tv_nsec): (i64, u32)| Timespec {
-        tv_sec,
-        tv_nsec: tv_nsec.into(),
-    };
-    Timestamps {
-        last_access: spec(stat.atime),
-        last_modification: spec(stat.mtime),
-    }
-}
-
-/// Gives an entry the times of another.
-///
-/// # Errors
-/// What the system call says.
-pub fn set_times(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
-    fs::utimensat(&*dir.fd()?, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
-}
-
-fn chown_link(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
-    match dir.stat(name)? {
-        Some(now) if (now.uid, now.gid) == (stat.uid, stat.gid) => Ok(()),
-        _ => fs::chownat(
-            &*dir.fd()?,
-            name,
-            Some(Uid::from_raw(stat.uid)),
-            Some(Gid::from_raw(stat.gid)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        ),
     }
 }
 
@@ -531,18 +328,4 @@ fn copy_bytes(source: OwnedFd, made: OwnedFd) -> Result<File, LeafError> {
     made.set_len(length)
         .map_err(|error| LeafError::To(errno_of(&error)))?;
     Ok(made)
-}
-
-/// A name for something that is being made: hidden from an AUFS union by its prefix, and told
-/// from AUFS's own by the rest.
-pub fn staging_name(prefix: &[u8]) -> Vec<u8> {
-    let mut random = [0u8; 8];
-    // Without randomness the process id tells runs apart well enough: nothing is overwritten.
-    let _ = rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::NONBLOCK);
-    let unique = u64::from_ne_bytes(random);
-    [
-        prefix,
-        format!("layerctl-{}-{unique:016x}", std::process::id()).as_bytes(),
-    ]
-    .concat()
 }

@@ -10,11 +10,12 @@
 use rustix::fs::{AtFlags, XattrFlags, linkat, lremovexattr, lsetxattr, unlinkat};
 use rustix::io::Errno;
 
+use super::attributes::set_times;
+use super::copy::{self, sync_dir};
 use crate::bytes::{Bytes, shell_quote};
 use crate::dir::{Access, Dir, Kind, Stat, entry_path};
 use crate::error::{Error, Result};
 use crate::overlay::Namespace;
-use crate::restore::copy::{self, sync_dir};
 use crate::union::{Cut, Stack};
 use crate::whiteout::{FUSE_OPAQUE, Grammar, MarkKind, OPAQUE, Source};
 
@@ -22,6 +23,36 @@ use crate::whiteout::{FUSE_OPAQUE, Grammar, MarkKind, OPAQUE, Source};
 const HOUSEKEEPING_WHITEOUT: &[u8] = b".wh..wh.aufs";
 /// What fuse-overlayfs leaves beside its opaque mark.
 const FUSE_OPAQUE_DEVICE: &[u8] = b".wh..opq";
+
+/// How a mark lies in a branch.
+enum Form {
+    /// A file of a name of its own: `.wh.NAME`, `.wh..wh..opq`.
+    File,
+    /// A device 0:0 of the marked name itself, or an empty file of that name with an attribute.
+    Device(Namespace),
+    /// An attribute of the directory that it marks.
+    Attribute(&'static str),
+    /// A device of the marked name, `.wh.NAME`, or both.
+    DeviceOrFile,
+    /// Any of three attributes, `.wh..wh..opq`, or several of them.
+    AnyOpaque(Namespace),
+}
+
+impl Form {
+    fn of(grammar: Grammar, kind: MarkKind) -> Form {
+        match (grammar, kind) {
+            (Grammar::Aufs, MarkKind::Whiteout | MarkKind::Opaque) => Form::File,
+            // They have no marks that count; what has one's name is a file.
+            (Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData, _) => Form::File,
+            (Grammar::Overlay(rules), MarkKind::Whiteout) => Form::Device(rules.namespace),
+            (Grammar::Overlay(rules), MarkKind::Opaque) => {
+                Form::Attribute(rules.namespace.attributes().opaque)
+            }
+            (Grammar::FuseOverlay(_), MarkKind::Whiteout) => Form::DeviceOrFile,
+            (Grammar::FuseOverlay(namespace), MarkKind::Opaque) => Form::AnyOpaque(namespace),
+        }
+    }
+}
 
 /// A mark of a branch that is about to be removed or made.
 pub struct Mark<'a> {
@@ -36,6 +67,10 @@ impl<'a> Mark<'a> {
 
     fn grammar(&self) -> Grammar {
         self.stack.branches[self.cut.branch].grammar
+    }
+
+    fn form(&self) -> Form {
+        Form::of(self.grammar(), self.cut.kind)
     }
 
     fn fail(&self) -> impl Fn(Errno) -> Error {
@@ -53,15 +88,13 @@ impl<'a> Mark<'a> {
         let name = self.cut.mark.file_name();
         let stat = dir.stat(name).map_err(&fail)?;
         let stat = stat.ok_or_else(|| fail(Errno::NOENT))?;
-        let is_mark = match (self.grammar(), self.cut.kind) {
-            (Grammar::Overlay(_) | Grammar::FuseOverlay(_), MarkKind::Opaque) => {
-                stat.kind == Kind::Directory
+        let is_mark = match self.form() {
+            Form::File => stat.kind == Kind::File,
+            Form::Attribute(_) | Form::AnyOpaque(_) => stat.kind == Kind::Directory,
+            Form::Device(_) | Form::DeviceOrFile => {
+                let found = self.grammar().mark_at(&Source::Disk(&dir), name);
+                found.map_err(&fail)?.is_some()
             }
-            (grammar @ (Grammar::Overlay(_) | Grammar::FuseOverlay(_)), MarkKind::Whiteout) => {
-                let found = grammar.mark_at(&Source::Disk(&dir), name).map_err(&fail)?;
-                found.is_some()
-            }
-            _ => stat.kind == Kind::File,
         };
         if is_mark {
             Ok(dir)
@@ -76,16 +109,14 @@ impl<'a> Mark<'a> {
     /// Removes it, from the directory that [`Mark::find`] found.
     pub fn remove_from(&self, dir: &Dir) -> Result<(), Errno> {
         let name = self.cut.mark.file_name();
-        match (self.grammar(), self.cut.kind) {
-            (Grammar::Overlay(rules), MarkKind::Opaque) => {
-                let attribute = rules.namespace.attributes().opaque;
-                lremovexattr(entry_path(&*dir.fd()?, name), attribute)
-            }
-            (Grammar::FuseOverlay(_), MarkKind::Opaque) => {
+        match self.form() {
+            Form::File | Form::Device(_) => remove_entry(dir, name),
+            Form::Attribute(attribute) => lremovexattr(entry_path(&*dir.fd()?, name), attribute),
+            Form::AnyOpaque(_) => {
                 let marked = dir.child(name, Access::List)?;
                 remove_fuse_opaque(&marked)
             }
-            (Grammar::FuseOverlay(_), MarkKind::Whiteout) => {
+            Form::DeviceOrFile => {
                 // The name may be marked twice; as long as either mark is there, it is deleted.
                 if self.has_device(dir)? {
                     unlinkat(&*dir.fd()?, self.cut.of.file_name(), AtFlags::empty())?;
@@ -96,12 +127,29 @@ impl<'a> Mark<'a> {
                     remove_entry(dir, name)
                 }
             }
-            _ => remove_entry(dir, name),
+        }
+    }
+
+    /// Whether the name is deleted by the mark beside it and by a device in its place, too.
+    pub fn is_in_place_too(&self, dir: &Dir) -> Result<bool, Errno> {
+        match self.form() {
+            Form::File | Form::Attribute(_) | Form::AnyOpaque(_) => Ok(false),
+            Form::Device(_) | Form::DeviceOrFile => self.has_device(dir),
+        }
+    }
+
+    /// Whether it is a mark whatever is in it: what is to be in its place can be moved over it
+    /// first.
+    pub fn may_have_content(&self) -> bool {
+        match self.form() {
+            Form::File => true,
+            // fuse-overlayfs heeds such a file, too, but as long as it is there.
+            Form::Device(_) | Form::Attribute(_) | Form::DeviceOrFile | Form::AnyOpaque(_) => false,
         }
     }
 
     /// Whether a device 0:0 has the marked name itself.
-    pub fn has_device(&self, dir: &Dir) -> Result<bool, Errno> {
+    fn has_device(&self, dir: &Dir) -> Result<bool, Errno> {
         let stat = dir.stat(self.cut.of.file_name())?;
         Ok(stat.as_ref().is_some_and(is_device))
     }
@@ -122,74 +170,77 @@ impl<'a> Mark<'a> {
     }
 
     /// The commands that put it back. `at` is its path on the machine.
+    ///
+    /// # Errors
+    /// As [`Mark::find`]; a mark that cannot be looked at.
     pub fn undo(&self, at: &Bytes) -> Result<Vec<String>> {
         let path = shell_quote(at);
-        Ok(match (self.grammar(), self.cut.kind) {
-            (Grammar::Overlay(rules), MarkKind::Opaque) => {
-                vec![set_opaque(rules.namespace.attributes().opaque, &path)]
-            }
-            (Grammar::FuseOverlay(namespace), MarkKind::Opaque) => {
-                let dir = self.find()?;
-                let marked = dir.child(self.cut.mark.file_name(), Access::List);
-                let marked = marked.map_err(self.fail())?;
-                let mut commands = Vec::new();
-                for attribute in FUSE_OPAQUE {
-                    let value = marked.attribute_self(attribute, 16).map_err(self.fail())?;
-                    if value.is_some_and(|value| value.first() == Some(&b'y')) {
-                        commands.push(set_opaque(attribute, &path));
-                    }
-                }
-                let in_it = |name: &[u8]| shell_quote(&at.join(name));
-                if let Some(stat) = marked.stat(OPAQUE).map_err(self.fail())? {
-                    let file = in_it(OPAQUE);
-                    commands.push(format!("install -m {:04o} /dev/null {file}", stat.mode));
-                }
-                if let Some(stat) = marked.stat(FUSE_OPAQUE_DEVICE).map_err(self.fail())?
-                    && is_device(&stat)
-                {
-                    commands.push(make_device(&in_it(FUSE_OPAQUE_DEVICE), stat.mode));
-                }
-                if commands.is_empty() {
-                    commands.push(set_opaque(fuse_opaque(namespace), &path));
-                }
-                commands
-            }
-            (Grammar::Overlay(rules), MarkKind::Whiteout) => {
-                let dir = self.find()?;
-                let stat = dir.stat(self.cut.mark.file_name()).map_err(self.fail())?;
-                match stat.as_ref().map(|stat| stat.kind) {
-                    Some(Kind::File) => vec![
-                        format!("install -m 0444 /dev/null {path}"),
-                        format!(
-                            "setfattr -n {} {path}",
-                            rules.namespace.attributes().whiteout
-                        ),
+        match self.form() {
+            Form::File => Ok(vec![make_empty(&path)]),
+            Form::Attribute(attribute) => Ok(vec![set_opaque(attribute, &path)]),
+            Form::AnyOpaque(namespace) => self.undo_fuse_opaque(at, fuse_opaque(namespace)),
+            Form::Device(namespace) => {
+                let stat = self.stat()?;
+                Ok(match stat.map(|stat| (stat.kind, stat.mode)) {
+                    Some((Kind::File, _)) => vec![
+                        make_empty(&path),
+                        format!("setfattr -n {} {path}", namespace.attributes().whiteout),
                     ],
-                    Some(_) => vec![make_device(&path, stat.map_or(0, |stat| stat.mode))],
+                    Some((_, mode)) => vec![make_device(&path, mode)],
                     None => vec![make_device(&path, 0)],
+                })
+            }
+            Form::DeviceOrFile if !self.grammar().hides_entry(self.cut.mark.file_name()) => {
+                let mode = self.stat()?.map_or(0, |stat| stat.mode);
+                Ok(vec![make_device(&path, mode)])
+            }
+            Form::DeviceOrFile => {
+                let mut commands = vec![make_empty(&path)];
+                if self.has_device(&self.find()?).map_err(self.fail())? {
+                    let device = at.parent().join(self.cut.of.file_name());
+                    commands.push(make_device(&shell_quote(&device), 0));
                 }
+                Ok(commands)
             }
-            (Grammar::FuseOverlay(_), MarkKind::Whiteout)
-                if !self.grammar().hides_entry(self.cut.mark.file_name()) =>
-            {
-                let dir = self.find()?;
-                let stat = dir.stat(self.cut.mark.file_name()).map_err(self.fail())?;
-                vec![make_device(&path, stat.map_or(0, |stat| stat.mode))]
-            }
-            (Grammar::FuseOverlay(_), MarkKind::Whiteout)
-                if self.has_device(&self.find()?).map_err(self.fail())? =>
-            {
-                let device = Bytes::from(at.as_bytes())
-                    .parent()
-                    .join(self.cut.of.file_name());
-                vec![
-                    format!("install -m 0444 /dev/null {path}"),
-                    make_device(&shell_quote(&device), 0),
-                ]
-            }
-            _ => vec![format!("install -m 0444 /dev/null {path}")],
-        })
+        }
     }
+
+    fn stat(&self) -> Result<Option<Stat>> {
+        let stat = self.find()?.stat(self.cut.mark.file_name());
+        stat.map_err(self.fail())
+    }
+
+    fn undo_fuse_opaque(&self, at: &Bytes, own: &str) -> Result<Vec<String>> {
+        let path = shell_quote(at);
+        let dir = self.find()?;
+        let marked = dir.child(self.cut.mark.file_name(), Access::List);
+        let marked = marked.map_err(self.fail())?;
+        let mut commands = Vec::new();
+        for attribute in FUSE_OPAQUE {
+            let value = marked.attribute_self(attribute, 16).map_err(self.fail())?;
+            if value.is_some_and(|value| value.first() == Some(&b'y')) {
+                commands.push(set_opaque(attribute, &path));
+            }
+        }
+        let in_it = |name: &[u8]| shell_quote(&at.join(name));
+        if let Some(stat) = marked.stat(OPAQUE).map_err(self.fail())? {
+            let file = in_it(OPAQUE);
+            commands.push(format!("install -m {:04o} /dev/null {file}", stat.mode));
+        }
+        if let Some(stat) = marked.stat(FUSE_OPAQUE_DEVICE).map_err(self.fail())?
+            && is_device(&stat)
+        {
+            commands.push(make_device(&in_it(FUSE_OPAQUE_DEVICE), stat.mode));
+        }
+        if commands.is_empty() {
+            commands.push(set_opaque(own, &path));
+        }
+        Ok(commands)
+    }
+}
+
+fn make_empty(path: &str) -> String {
+    format!("install -m 0444 /dev/null {path}")
 }
 
 fn make_device(path: &str, mode: u32) -> String {
@@ -272,14 +323,14 @@ pub fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> R
         let path = entry_path(&*parent.fd()?, name);
         lsetxattr(path, attribute, b"y", XattrFlags::CREATE)
     };
-    match stack.branches[branch].grammar {
-        Grammar::Overlay(rules) => set(rules.namespace.attributes().opaque),
-        Grammar::FuseOverlay(namespace) => set(fuse_opaque(namespace)),
-        _ => {
+    match Form::of(stack.branches[branch].grammar, MarkKind::Opaque) {
+        Form::Attribute(attribute) => set(attribute),
+        Form::AnyOpaque(namespace) => set(fuse_opaque(namespace)),
+        Form::File | Form::Device(_) | Form::DeviceOrFile => {
             let before = parent.stat(name)?.ok_or(Errno::NOENT)?;
             let dir = parent.child(name, Access::Lookup)?;
             make_file(stack, branch, &dir, OPAQUE)?;
-            copy::set_times(parent, name, &before)
+            set_times(parent, name, &before)
         }
     }
 }

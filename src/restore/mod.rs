@@ -1,5 +1,97 @@
-//! What `restore` does: found out, planned, printed, and applied.
+//! How deleted things come back. `command::restore` goes down these floors once:
+//!
+//! ```text
+//! choose       which union is meant, and which path of it
+//! view         where that union is: mounted, and by which directories
+//! diagnose     what it says of the path, and what hides it
+//! plan         what is to be done, as data
+//! guard        what must not be done; who else is at it
+//! describe     the plan in words, and the way back
+//! apply        the plan, done
+//! verify       what the union shows then
+//!
+//! staging      what is being made, until it has its place
+//! mark         how marks are taken away and made
+//! copy         how a version is copied
+//! attributes   owner, mode, times, extended attributes
+//! ```
 
+pub mod apply;
+pub mod attributes;
+pub mod choose;
 pub mod copy;
+pub mod describe;
+pub mod diagnose;
+pub mod guard;
 pub mod mark;
 pub mod plan;
+pub mod staging;
+pub mod verify;
+pub mod view;
+
+use std::path::PathBuf;
+
+use crate::bytes::{Bytes, shell_quote};
+pub use copy::Depth;
+
+/// What is asked for.
+pub struct Query<'a> {
+    pub within: Option<&'a [u8]>,
+    pub path: &'a [u8],
+    pub goal: Goal,
+    pub apply: Apply,
+    pub depth: Depth,
+    pub consent: Consent,
+    /// A host copy, that is any root but `/`, may be written to.
+    pub may_write_copy: bool,
+}
+
+impl Query<'_> {
+    /// The command line that asks for this, for whoever may do it.
+    pub fn command_line(&self) -> String {
+        let path = shell_quote(&Bytes::from(self.path));
+        match self.within {
+            Some(name) => format!(
+                "layerctl restore --in {} -- {path}",
+                shell_quote(&Bytes::from(name))
+            ),
+            None => format!("layerctl restore {path}"),
+        }
+    }
+}
+
+pub enum Goal {
+    /// Bring a deleted path back, by this way or by the one that fits.
+    Undelete(Option<Strategy>),
+    /// Copy the hidden version to a directory outside.
+    CopyOut(PathBuf),
+    /// Put the lower version of a copied-up file back.
+    Revert(Changed),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Strategy {
+    /// Remove the mark that hides it
+    Unhide,
+    /// Copy the version below into the writable branch
+    Copy,
+}
+
+/// What becomes of a changed file that is replaced.
+pub enum Changed {
+    Save(PathBuf),
+    Discard,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apply {
+    OnlyPlan,
+    Now,
+}
+
+/// Whether more may reappear than was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    Given,
+    NotGiven,
+}

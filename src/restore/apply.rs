@@ -1,0 +1,235 @@
+//! A plan, carried out: through the mounted union where there is one, in its writable branch
+//! where not.
+
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::Errno;
+
+use super::copy::{Depth, Into, copy, sync_dir};
+use super::mark::{self, Mark, branch_dir};
+use super::plan::{CopyIn, CopyOut, Plan, Revert};
+use super::staging::Staging;
+use super::view::{Site, View};
+use crate::bytes::Bytes;
+use crate::dir::{Access, Dir, Kind};
+use crate::error::{Error, Result, errno_words};
+use crate::union::{Cut, Entry, Node, Reading, Stack};
+
+impl Plan<'_> {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; what was begun has been taken back then.
+    pub fn apply(&self, stack: &Stack, site: &Site) -> Result<()> {
+        match (self, &site.view) {
+            (Plan::Unhide(cut), None) => Mark::new(stack, cut).remove(),
+            (Plan::Unhide(cut), Some(view)) => remove_mark_live(stack, cut, view, &site.command),
+            (Plan::CopyIn(copy), None) => copy_into_branch(stack, copy, site),
+            (Plan::CopyIn(copy), Some(view)) => {
+                let dir = view.open(&copy.place.path())?;
+                copy_beside(&copy.source, &copy.chain, &dir, &copy.chain[0], copy.depth)
+            }
+            (Plan::CopyOut(copy), _) => copy_out(copy),
+            (Plan::Refresh, None) => Ok(()),
+            (Plan::Refresh, Some(view)) => view
+                .refresh()
+                .map_err(|errno| Error::io(view.mount.path.clone(), errno)),
+            (Plan::Revert(revert), view) => put_lower_back(stack, revert, view.as_ref()),
+        }
+    }
+}
+
+/// On a mounted union a removed mark is dangerous until the kernel has forgotten what it cached:
+/// first it is found out whether that is permitted, and then both are done in one breath.
+fn remove_mark_live(stack: &Stack, cut: &Cut, view: &View, command: &str) -> Result<()> {
+    let mount = &view.mount.path;
+    let fail = |errno| Error::io(stack.on_host(cut.branch, &cut.mark), errno);
+    view.refresh().map_err(|errno| Error::Refused {
+        what: format!(
+            "{mount} may not be refreshed ({}); the mark was left alone, since a mounted union would go on \
+             to answer \"not there\", and making the name anew could crash the kernel",
+            errno_words(errno)
+        ),
+        hint: format!(
+            "run `{command}` as root on the host, or bring the file back through the mount with --strategy copy"
+        ),
+    })?;
+    let mark = Mark::new(stack, cut);
+    let dir = mark.find()?;
+    let removed = mark.remove_from(&dir);
+    // Whatever the removal answered, nothing may come between.
+    let refreshed = view.refresh();
+    removed.map_err(fail)?;
+    if let Err(errno) = refreshed {
+        let put_back = mark.put_back(&dir);
+        return Err(Error::Refused {
+            what: format!("{mount} could not be refreshed ({})", errno_words(errno)),
+            hint: match put_back {
+                Ok(()) => "the mark was put back; try --strategy copy".into(),
+                Err(_) => format!(
+                    "the mark is gone: unmount the union, or run `mount -o remount {mount}`, before anything uses the name"
+                ),
+            },
+        });
+    }
+    sync_dir(&dir).map_err(fail)
+}
+
+fn copy_into_branch(stack: &Stack, copying: &CopyIn<'_>, site: &Site) -> Result<()> {
+    let CopyIn {
+        writable, place, ..
+    } = copying;
+    let take_back = || {
+        for path in copying.missing.iter().rev() {
+            // Only what is empty goes: anything else has become somebody's.
+            if let Ok(dir) = branch_dir(stack, *writable, &path.parent())
+                && let Ok(fd) = dir.fd()
+            {
+                let _ = unlinkat(&*fd, path.file_name(), AtFlags::REMOVEDIR);
+            }
+        }
+    };
+    let dir = make_directories(stack, *writable, place, site).inspect_err(|_| take_back())?;
+    let staging = Staging::for_branch(stack, *writable, &dir, site.workdir.as_ref());
+    let made = copy_and_place(stack, copying, &staging, &dir);
+    if made.is_err() {
+        // The first error is the one to tell.
+        staging.discard();
+        take_back();
+    }
+    made?;
+    let name = &copying.chain[0];
+    sync_dir(&dir).map_err(|errno| Error::io(stack.on_host(*writable, &place.path_of(name)), errno))
+}
+
+fn copy_and_place(stack: &Stack, copying: &CopyIn<'_>, staging: &Staging, dir: &Dir) -> Result<()> {
+    let CopyIn {
+        writable,
+        chain,
+        first,
+        whiteout,
+        ..
+    } = copying;
+    let name = &chain[0];
+    let path = copying.place.path_of(name);
+    let fail = |errno| Error::io(stack.on_host(*writable, &path), errno);
+    let (to, passing) = (&staging.dir, &staging.name);
+    let depth = copying.depth;
+    copy(&copying.source, chain, to, passing, depth, Into::Branch)?;
+    if whiteout.is_some() && *first == Kind::Directory {
+        mark::make_opaque(stack, *writable, to, passing).map_err(fail)?;
+    }
+    sync_dir(to).map_err(fail)?;
+    match whiteout {
+        None => staging.place(dir, name).map_err(fail),
+        Some(cut) if cut.mark.file_name() == name => {
+            // Nobody has put anything else there meanwhile.
+            Mark::new(stack, cut).find()?;
+            staging.replace_mark(dir, name, *first).map_err(fail)
+        }
+        Some(cut) => staging.beside_mark(stack, cut, dir, name, *first),
+    }
+}
+
+/// The writable branch's directory at a place of the union, made with the metadata that the
+/// union shows where the branch does not have it. That changes nothing in the view.
+fn make_directories(stack: &Stack, branch: usize, place: &Node<'_>, site: &Site) -> Result<Dir> {
+    let root = stack.branches[branch].dir.as_ref();
+    let mut dir = root.map_err(Clone::clone)?.clone();
+    let mut view = stack.whole(Reading::Nothing);
+    for name in place.path().components() {
+        let path = view.path_of(name);
+        let fail = |errno| Error::io(stack.on_host(branch, &path), errno);
+        let is_there = match dir.stat(name).map_err(fail)? {
+            Some(stat) => stat.kind == Kind::Directory,
+            None => false,
+        };
+        if !is_there {
+            if stack.whiteout(branch, &path)?.is_some() {
+                return Err(Error::Refused {
+                    what: format!(
+                        "{path} is deleted in the writable branch and shown by a branch above it"
+                    ),
+                    hint: "copy the version out with --to DIR".into(),
+                });
+            }
+            let staging = Staging::for_branch(stack, branch, &dir, site.workdir.as_ref());
+            let chain = [name.to_vec()];
+            let (to, passing) = (&staging.dir, &staging.name);
+            let made = copy(&view, &chain, to, passing, Depth::OneEntry, Into::Branch)
+                .and_then(|()| staging.place(&dir, name).map_err(fail));
+            made.inspect_err(|_| staging.discard())?;
+            sync_dir(&dir).map_err(fail)?;
+        }
+        dir = dir.child(name, Access::Lookup).map_err(fail)?;
+        view = match view.child(name)? {
+            Entry::Dir(node) => node,
+            _ => return Err(fail(Errno::NOTDIR)),
+        };
+    }
+    Ok(dir)
+}
+
+/// Copies under a passing name, so that nothing half-written ever has the real one. In a mounted
+/// union the kernel itself takes whiteouts away and makes directories opaque.
+fn copy_beside(
+    source: &Node<'_>,
+    chain: &[Vec<u8>],
+    to: &Dir,
+    name: &[u8],
+    depth: Depth,
+) -> Result<()> {
+    let fail = |errno| Error::io(to.path().join(name), errno);
+    if to.stat(name).map_err(fail)?.is_some() {
+        return Err(fail(Errno::EXIST));
+    }
+    let staging = Staging::beside(to);
+    let made = copy(source, chain, to, &staging.name, depth, Into::View)
+        .and_then(|()| staging.place(to, name).map_err(fail))
+        .and_then(|()| sync_dir(to).map_err(fail));
+    made.inspect_err(|_| staging.discard())
+}
+
+fn copy_out(copy: &CopyOut<'_>) -> Result<()> {
+    let to = Dir::open_root(&copy.to)?;
+    let chain = std::slice::from_ref(&copy.name);
+    copy_beside(&copy.source, chain, &to, &copy.name, copy.depth)
+}
+
+fn put_lower_back(stack: &Stack, revert: &Revert<'_>, view: Option<&View>) -> Result<()> {
+    let name = &revert.name;
+    let path = revert.place.path_of(name);
+    if let Some(save) = &revert.save {
+        let to = Dir::open_root(save)?;
+        let chain = std::slice::from_ref(name);
+        copy_beside(&revert.place, chain, &to, name, Depth::OneEntry)?;
+    }
+    match view {
+        None => remove_entry(stack, revert.writable, &path),
+        Some(view) => replace_through(view, &path, &revert.below, name),
+    }
+}
+
+/// Puts the lower version in the place of the changed one, through the mount and in one rename.
+fn replace_through(view: &View, path: &Bytes, below: &Node<'_>, name: &[u8]) -> Result<()> {
+    let dir = view.open(&path.parent())?;
+    let fail = |errno| Error::io(dir.path().join(name), errno);
+    let staging = Staging::beside(&dir);
+    let chain = [name.to_vec()];
+    let (passing, depth) = (&staging.name, Depth::OneEntry);
+    let made = copy(below, &chain, &dir, passing, depth, Into::View)
+        .and_then(|()| staging.replace(&dir, name).map_err(fail));
+    made.inspect_err(|_| staging.discard())?;
+    sync_dir(&dir).map_err(fail)
+}
+
+fn remove_entry(stack: &Stack, branch: usize, path: &Bytes) -> Result<()> {
+    let fail = |errno| Error::io(stack.on_host(branch, path), errno);
+    let dir = branch_dir(stack, branch, &path.parent())?;
+    unlinkat(
+        &*dir.fd().map_err(fail)?,
+        path.file_name(),
+        AtFlags::empty(),
+    )
+    .map_err(fail)?;
+    sync_dir(&dir).map_err(fail)
+}

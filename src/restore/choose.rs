@@ -1,0 +1,108 @@
+//! Which union is meant, and which path of it.
+
+use super::diagnose::hidden_by;
+use super::{Goal, Query};
+use crate::bytes::{self, Bytes};
+use crate::engine::{MountState, Survey};
+use crate::error::{Error, Result};
+use crate::target::{self, Base, Target};
+use crate::union::{Follow, Reading, Stack, lookup};
+
+/// The union and the path in it.
+///
+/// # Errors
+/// There is no such union, or more than one.
+pub fn choose(survey: &mut Survey<'_>, base: &Base, query: &Query<'_>) -> Result<(Target, Bytes)> {
+    let (mut target, path) = match named(survey, base, query)? {
+        (Some(target), path) => (target, path),
+        (None, path) => match target::seen_at(survey, &path)? {
+            Some(target) => {
+                let inside = target.inside.clone();
+                (target, inside)
+            }
+            None => only_one_that_has(survey, path, &query.goal)?,
+        },
+    };
+    if survey.host.is_live() && target.union.state == MountState::NotMounted {
+        target::mount_if_mounted(survey, &mut target.union);
+    }
+    Ok((target, path))
+}
+
+/// The target that was named and a path in it; without one, a path whose union is to be found.
+fn named(
+    survey: &mut Survey<'_>,
+    base: &Base,
+    query: &Query<'_>,
+) -> Result<(Option<Target>, Bytes)> {
+    let plain = |typed: &[u8]| Bytes::absolute(bytes::components(typed));
+    let (name, path) = match query.within {
+        Some(name) => (name, Some(query.path)),
+        None => target::split(query.path),
+    };
+    if let Some(path) = path {
+        let target = target::find(survey, name, base)?;
+        let path = target.path(&plain(path));
+        return Ok((Some(target), path));
+    }
+    if target::is_spelled(name) || !name.contains(&b'/') {
+        return Err(Error::Usage(format!(
+            "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
+            bytes::escape(name)
+        )));
+    }
+    let path = if name.starts_with(b"/") {
+        plain(name)
+    } else {
+        plain(base.0.join(name).as_bytes())
+    };
+    Ok((None, path))
+}
+
+/// Exactly one mounted union must have it to restore.
+fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Result<(Target, Bytes)> {
+    let mut fitting = Vec::new();
+    let mut mounted = target::all_mounted(survey)?;
+    for target in &mounted {
+        let stack = target.union.open(survey);
+        // Whether this one has it cannot be told, and so neither whether another is the only one.
+        if let Some(error) = stack.lost().next() {
+            return Err(error);
+        }
+        if has_it(&stack, &path, goal)? {
+            fitting.push(target.clone());
+        }
+    }
+    match fitting.len() {
+        1 => Ok((fitting.remove(0), path)),
+        0 if mounted.len() == 1 => Ok((mounted.remove(0), path)),
+        0 => Err(Error::Refused {
+            what: format!(
+                "{path} is not deleted in any of the {} mounted unions",
+                mounted.len()
+            ),
+            hint: "name one: TARGET:PATH".into(),
+        }),
+        _ => Err(Error::Ambiguous {
+            name: path.to_text().into_owned(),
+            candidates: fitting
+                .iter()
+                .map(|target| format!("{}:{}", target.union.label(), path.to_text()))
+                .collect(),
+        }),
+    }
+}
+
+fn has_it(stack: &Stack, path: &Bytes, goal: &Goal) -> Result<bool> {
+    let root = stack.whole(Reading::Nothing);
+    let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+    Ok(match goal {
+        Goal::Revert(_) => {
+            found.entry.provider().is_some() && found.entry.provider() == stack.writable()
+        }
+        Goal::Undelete(_) | Goal::CopyOut(_) => {
+            let versions = found.versions(stack)?;
+            hidden_by(&found, versions.iter().map(|(branch, _)| *branch)).is_some()
+        }
+    })
+}
