@@ -26,6 +26,7 @@ mod podman;
 mod podman_live;
 mod readme;
 mod restore;
+mod restore_hostile;
 mod schema;
 mod speed;
 mod spellings;

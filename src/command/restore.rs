@@ -193,9 +193,10 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
     row.undo = plan.undo(&stack, &site)?;
     if query.apply == Apply::Now {
         guard::consent(survey, &row.path, &plan, &row.reappears, query)?;
-        plan.apply(&stack, &site)?;
+        let lacks = plan.apply(&stack, &site)?;
         row.applied = true;
-        row.seen = Some(verify::look_again(survey, union, &row.path, &plan, &site)?);
+        let seen = verify::look_again(survey, union, &row.path, &plan, &site)?;
+        row.seen = Some(format!("{seen}{lacks}"));
     }
     Ok(Outcome {
         answer: One(Box::new(row)),

@@ -1,10 +1,10 @@
 //! A plan, carried out: through the mounted union where there is one, in its writable branch
 //! where not.
 
-use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
-use super::copy::{Depth, Into, copy, sync_dir};
+use super::copy::{Copied, Depth, Into, copy};
+use super::made::{self, Lacks, sync_dir};
 use super::mark::{self, Mark, branch_dir};
 use super::plan::{CopyIn, CopyOut, Plan, Revert};
 use super::staging::Staging;
@@ -15,24 +15,28 @@ use crate::error::{Error, Result, errno_words};
 use crate::union::{Cut, Entry, Node, Reading, Stack};
 
 impl Plan<'_> {
-    /// Does it.
+    /// Does it, and tells what the copies lack.
     ///
     /// # Errors
     /// Whatever stands in the way; what was begun has been taken back then.
-    pub fn apply(&self, stack: &Stack, site: &Site) -> Result<()> {
+    pub fn apply(&self, stack: &Stack, site: &Site) -> Result<Lacks> {
+        let whole = |()| Lacks::default();
         match (self, &site.view) {
-            (Plan::Unhide(cut), None) => Mark::new(stack, cut).remove(),
-            (Plan::Unhide(cut), Some(view)) => remove_mark_live(stack, cut, view, &site.command),
+            (Plan::Unhide(cut), None) => Mark::new(stack, cut).remove().map(whole),
+            (Plan::Unhide(cut), Some(view)) => {
+                remove_mark_live(stack, cut, view, &site.command).map(whole)
+            }
             (Plan::CopyIn(copy), None) => copy_into_branch(stack, copy, site),
             (Plan::CopyIn(copy), Some(view)) => {
                 let dir = view.open(&copy.place.path())?;
                 copy_beside(&copy.source, &copy.chain, &dir, &copy.chain[0], copy.depth)
             }
             (Plan::CopyOut(copy), _) => copy_out(copy),
-            (Plan::Refresh, None) => Ok(()),
+            (Plan::Refresh, None) => Ok(Lacks::default()),
             (Plan::Refresh, Some(view)) => view
                 .refresh()
-                .map_err(|errno| Error::io(view.mount.path.clone(), errno)),
+                .map_err(|errno| Error::io(view.mount.path.clone(), errno))
+                .map(whole),
             (Plan::Revert(revert), view) => put_lower_back(stack, revert, view.as_ref()),
         }
     }
@@ -74,34 +78,39 @@ fn remove_mark_live(stack: &Stack, cut: &Cut, view: &View, command: &str) -> Res
     sync_dir(&dir).map_err(fail)
 }
 
-fn copy_into_branch(stack: &Stack, copying: &CopyIn<'_>, site: &Site) -> Result<()> {
+fn copy_into_branch(stack: &Stack, copying: &CopyIn<'_>, site: &Site) -> Result<Lacks> {
     let CopyIn {
         writable, place, ..
     } = copying;
     let take_back = || {
         for path in copying.missing.iter().rev() {
             // Only what is empty goes: anything else has become somebody's.
-            if let Ok(dir) = branch_dir(stack, *writable, &path.parent())
-                && let Ok(fd) = dir.fd()
-            {
-                let _ = unlinkat(&*fd, path.file_name(), AtFlags::REMOVEDIR);
+            if let Ok(dir) = branch_dir(stack, *writable, &path.parent()) {
+                let _ = made::remove_directory(&dir, path.file_name());
             }
         }
     };
     let dir = make_directories(stack, *writable, place, site).inspect_err(|_| take_back())?;
     let staging = Staging::for_branch(stack, *writable, &dir, site.workdir.as_ref());
-    let made = copy_and_place(stack, copying, &staging, &dir);
-    if made.is_err() {
+    let copied = copy_and_place(stack, copying, &staging, &dir).inspect_err(|_| {
         // The first error is the one to tell.
         staging.discard();
         take_back();
-    }
-    made?;
-    let name = &copying.chain[0];
-    sync_dir(&dir).map_err(|errno| Error::io(stack.on_host(*writable, &place.path_of(name)), errno))
+    })?;
+    staging.confirm(&dir, &copying.chain[0], copied.directory.as_ref())?;
+    sync_dir(&dir).map_err(|errno| {
+        let path = place.path_of(&copying.chain[0]);
+        Error::io(stack.on_host(*writable, &path), errno)
+    })?;
+    Ok(copied.lacks)
 }
 
-fn copy_and_place(stack: &Stack, copying: &CopyIn<'_>, staging: &Staging, dir: &Dir) -> Result<()> {
+fn copy_and_place(
+    stack: &Stack,
+    copying: &CopyIn<'_>,
+    staging: &Staging,
+    dir: &Dir,
+) -> Result<Copied> {
     let CopyIn {
         writable,
         chain,
@@ -112,22 +121,23 @@ fn copy_and_place(stack: &Stack, copying: &CopyIn<'_>, staging: &Staging, dir: &
     let name = &chain[0];
     let path = copying.place.path_of(name);
     let fail = |errno| Error::io(stack.on_host(*writable, &path), errno);
-    let (to, passing) = (&staging.dir, &staging.name);
     let depth = copying.depth;
-    copy(&copying.source, chain, to, passing, depth, Into::Branch)?;
+    let copied = copy(&copying.source, chain, staging, depth, Into::Branch)?;
     if whiteout.is_some() && *first == Kind::Directory {
+        let (to, passing) = (&staging.dir, &staging.name);
         mark::make_opaque(stack, *writable, to, passing).map_err(fail)?;
     }
-    sync_dir(to).map_err(fail)?;
+    sync_dir(&staging.dir).map_err(fail)?;
     match whiteout {
-        None => staging.place(dir, name).map_err(fail),
+        None => staging.place(dir, name).map_err(fail)?,
         Some(cut) if cut.mark.file_name() == name => {
             // Nobody has put anything else there meanwhile.
             Mark::new(stack, cut).find()?;
-            staging.replace_mark(dir, name, *first).map_err(fail)
+            staging.replace_mark(dir, name, *first).map_err(fail)?;
         }
-        Some(cut) => staging.beside_mark(stack, cut, dir, name, *first),
+        Some(cut) => staging.beside_mark(stack, cut, dir, name, *first)?,
     }
+    Ok(copied)
 }
 
 /// The writable branch's directory at a place of the union, made with the metadata that the
@@ -154,10 +164,10 @@ fn make_directories(stack: &Stack, branch: usize, place: &Node<'_>, site: &Site)
             }
             let staging = Staging::for_branch(stack, branch, &dir, site.workdir.as_ref());
             let chain = [name.to_vec()];
-            let (to, passing) = (&staging.dir, &staging.name);
-            let made = copy(&view, &chain, to, passing, Depth::OneEntry, Into::Branch)
-                .and_then(|()| staging.place(&dir, name).map_err(fail));
-            made.inspect_err(|_| staging.discard())?;
+            let copied = copy(&view, &chain, &staging, Depth::OneEntry, Into::Branch)
+                .and_then(|copied| staging.place(&dir, name).map_err(fail).map(|()| copied))
+                .inspect_err(|_| staging.discard())?;
+            staging.confirm(&dir, name, copied.directory.as_ref())?;
             sync_dir(&dir).map_err(fail)?;
         }
         dir = dir.child(name, Access::Lookup).map_err(fail)?;
@@ -177,59 +187,59 @@ fn copy_beside(
     to: &Dir,
     name: &[u8],
     depth: Depth,
-) -> Result<()> {
+) -> Result<Lacks> {
     let fail = |errno| Error::io(to.path().join(name), errno);
     if to.stat(name).map_err(fail)?.is_some() {
         return Err(fail(Errno::EXIST));
     }
     let staging = Staging::beside(to);
-    let made = copy(source, chain, to, &staging.name, depth, Into::View)
-        .and_then(|()| staging.place(to, name).map_err(fail))
-        .and_then(|()| sync_dir(to).map_err(fail));
-    made.inspect_err(|_| staging.discard())
+    let copied = copy(source, chain, &staging, depth, Into::View)
+        .and_then(|copied| staging.place(to, name).map_err(fail).map(|()| copied))
+        .inspect_err(|_| staging.discard())?;
+    staging.confirm(to, name, copied.directory.as_ref())?;
+    sync_dir(to).map_err(fail)?;
+    Ok(copied.lacks)
 }
 
-fn copy_out(copy: &CopyOut<'_>) -> Result<()> {
+fn copy_out(copy: &CopyOut<'_>) -> Result<Lacks> {
     let to = Dir::open_root(&copy.to)?;
     let chain = std::slice::from_ref(&copy.name);
     copy_beside(&copy.source, chain, &to, &copy.name, copy.depth)
 }
 
-fn put_lower_back(stack: &Stack, revert: &Revert<'_>, view: Option<&View>) -> Result<()> {
+fn put_lower_back(stack: &Stack, revert: &Revert<'_>, view: Option<&View>) -> Result<Lacks> {
     let name = &revert.name;
     let path = revert.place.path_of(name);
+    let mut lacks = Lacks::default();
     if let Some(save) = &revert.save {
         let to = Dir::open_root(save)?;
         let chain = std::slice::from_ref(name);
-        copy_beside(&revert.place, chain, &to, name, Depth::OneEntry)?;
+        lacks = copy_beside(&revert.place, chain, &to, name, Depth::OneEntry)?;
     }
     match view {
-        None => remove_entry(stack, revert.writable, &path),
-        Some(view) => replace_through(view, &path, &revert.below, name),
+        None => remove_entry(stack, revert.writable, &path)?,
+        Some(view) => lacks = lacks.and(replace_through(view, &path, &revert.below, name)?),
     }
+    Ok(lacks)
 }
 
 /// Puts the lower version in the place of the changed one, through the mount and in one rename.
-fn replace_through(view: &View, path: &Bytes, below: &Node<'_>, name: &[u8]) -> Result<()> {
+fn replace_through(view: &View, path: &Bytes, below: &Node<'_>, name: &[u8]) -> Result<Lacks> {
     let dir = view.open(&path.parent())?;
     let fail = |errno| Error::io(dir.path().join(name), errno);
     let staging = Staging::beside(&dir);
     let chain = [name.to_vec()];
-    let (passing, depth) = (&staging.name, Depth::OneEntry);
-    let made = copy(below, &chain, &dir, passing, depth, Into::View)
-        .and_then(|()| staging.replace(&dir, name).map_err(fail));
-    made.inspect_err(|_| staging.discard())?;
-    sync_dir(&dir).map_err(fail)
+    let copied = copy(below, &chain, &staging, Depth::OneEntry, Into::View)
+        .and_then(|copied| staging.replace(&dir, name).map_err(fail).map(|()| copied))
+        .inspect_err(|_| staging.discard())?;
+    staging.confirm(&dir, name, copied.directory.as_ref())?;
+    sync_dir(&dir).map_err(fail)?;
+    Ok(copied.lacks)
 }
 
 fn remove_entry(stack: &Stack, branch: usize, path: &Bytes) -> Result<()> {
     let fail = |errno| Error::io(stack.on_host(branch, path), errno);
     let dir = branch_dir(stack, branch, &path.parent())?;
-    unlinkat(
-        &*dir.fd().map_err(fail)?,
-        path.file_name(),
-        AtFlags::empty(),
-    )
-    .map_err(fail)?;
+    made::remove(&dir, path.file_name()).map_err(fail)?;
     sync_dir(&dir).map_err(fail)
 }

@@ -1,8 +1,8 @@
-//! What belongs to a file beside its content: owner, mode, times, extended attributes.
+//! What belongs to a file beside its content, as it is read: extended attributes, times.
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::copy::Into;
@@ -40,24 +40,47 @@ impl Attributes {
         }
     }
 
+    /// The names of those that an open file has.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn names_of(fd: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
+        Self::names(|buffer| {
+            fs::flistxattr(&fd, rustix::buffer::spare_capacity(buffer)).map(|_| ())
+        })
+    }
+
+    /// The same of what a path leads to, links and all.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn names_at(path: &str) -> Result<Vec<Vec<u8>>, Errno> {
+        Self::names(|buffer| {
+            fs::listxattr(path, rustix::buffer::spare_capacity(buffer)).map(|_| ())
+        })
+    }
+
+    fn names(list: impl Fn(&mut Vec<u8>) -> Result<(), Errno>) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut names: Vec<u8> = Vec::with_capacity(XATTR_MAX);
+        match list(&mut names) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno),
+        }
+        let names = names.split(|&byte| byte == 0);
+        let names = names.filter(|name| !name.is_empty());
+        Ok(names.map(<[u8]>::to_vec).collect())
+    }
+
     fn read(
         list: impl Fn(&mut Vec<u8>) -> Result<(), Errno>,
         get: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Errno>,
     ) -> Result<Attributes, Errno> {
-        let mut names: Vec<u8> = Vec::with_capacity(XATTR_MAX);
-        match list(&mut names) {
-            Ok(()) => {}
-            Err(Errno::OPNOTSUPP) => return Ok(Attributes(Vec::new())),
-            Err(errno) => return Err(errno),
-        }
         let mut attributes = Vec::new();
-        for name in names
-            .split(|&byte| byte == 0)
-            .filter(|name| !name.is_empty())
-        {
+        for name in Self::names(list)? {
             let mut value: Vec<u8> = Vec::with_capacity(XATTR_MAX);
-            match get(name, &mut value) {
-                Ok(()) => attributes.push((name.to_vec(), value)),
+            match get(&name, &mut value) {
+                Ok(()) => attributes.push((name, value)),
                 // Gone meanwhile, or a name that this file system lists and does not give.
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
                 Err(errno) => return Err(errno),
@@ -80,61 +103,44 @@ impl Attributes {
         Attributes(self.0.into_iter().filter_map(shown).collect())
     }
 
-    /// Owner first, since changing it takes set-id bits and capabilities away; times last.
-    pub fn apply(&self, fd: impl AsFd, stat: &Stat) -> Result<(), Errno> {
-        let now = fs::fstat(&fd)?;
-        if (now.st_uid, now.st_gid) != (stat.uid, stat.gid) {
-            let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
-            fs::fchown(&fd, Some(uid), Some(gid))?;
-        }
-        // A new file inherits its directory's default access list, which the version had not.
-        for (name, _) in &Attributes::of(&fd)?.0 {
-            if name.starts_with(b"system.posix_acl_") && !self.has(name) {
-                fs::fremovexattr(&fd, &name[..])?;
-            }
-        }
-        for (name, value) in &self.0 {
-            may_be_refused(
-                name,
-                fs::fsetxattr(&fd, &name[..], value, XattrFlags::empty()),
-            )?;
-        }
-        fs::fchmod(&fd, Mode::from_raw_mode(stat.mode))?;
-        fs::futimens(&fd, &times(stat))
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(name, value)| (&name[..], &value[..]))
     }
 
-    pub fn apply_to_entry(&self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let fd = dir.fd()?;
-        let path = entry_path(&fd, name);
-        for (name, value) in &self.0 {
-            may_be_refused(
-                name,
-                fs::lsetxattr(&path[..], &name[..], value, XattrFlags::empty()),
-            )?;
-        }
-        Ok(())
-    }
-
-    fn has(&self, name: &[u8]) -> bool {
+    pub fn has(&self, name: &[u8]) -> bool {
         self.0.iter().any(|(known, _)| known == name)
     }
-}
 
-/// A label of the host's security module, or an attribute that the union itself does not take,
-/// is no reason to fail: the copy has its own.
-fn may_be_refused(name: &[u8], set: Result<(), Errno>) -> Result<(), Errno> {
-    let is_the_hosts = name.starts_with(b"security.") || name.starts_with(b"trusted.");
-    match set {
-        Err(Errno::OPNOTSUPP) => Ok(()),
-        Err(Errno::PERM | Errno::ACCESS) if is_the_hosts => Ok(()),
-        result => result,
+    /// What a copy would be without an attribute.
+    pub fn need(name: &[u8]) -> Need {
+        if name.starts_with(b"system.posix_acl_") {
+            Need::Access
+        } else if name == b"security.capability" {
+            Need::Capability
+        } else if name.starts_with(b"security.") || name.starts_with(b"trusted.") {
+            Need::Host
+        } else {
+            Need::Content
+        }
     }
 }
 
-fn times(stat: &Stat) -> Timestamps {
+/// What a copy is without an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It lets others do what the original did not: an access list.
+    Access,
+    /// It can do less.
+    Capability,
+    /// It has lost a part of what was in it.
+    Content,
+    /// The same: a label of the host's security module, or what the union keeps for itself. The
+    /// copy has its own.
+    Host,
+}
+
+/// The times of something, as they are set.
+pub fn times(stat: &Stat) -> Timestamps {
     let spec = |(tv_sec, tv_nsec): (i64, u32)| Timespec {
         tv_sec,
         tv_nsec: tv_nsec.into(),
@@ -142,26 +148,5 @@ fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: spec(stat.atime),
         last_modification: spec(stat.mtime),
-    }
-}
-
-/// Gives an entry the times of another.
-///
-/// # Errors
-/// What the system call says.
-pub fn set_times(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
-    fs::utimensat(&*dir.fd()?, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
-}
-
-pub fn chown_link(dir: &Dir, name: &[u8], stat: &Stat) -> Result<(), Errno> {
-    match dir.stat(name)? {
-        Some(now) if (now.uid, now.gid) == (stat.uid, stat.gid) => Ok(()),
-        _ => fs::chownat(
-            &*dir.fd()?,
-            name,
-            Some(Uid::from_raw(stat.uid)),
-            Some(Gid::from_raw(stat.gid)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        ),
     }
 }

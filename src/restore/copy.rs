@@ -8,12 +8,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs;
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, chown_link, set_times};
+use super::attributes::Attributes;
+use super::made::{Identity, Lacks, Made, Named};
+use super::staging::Staging;
 use crate::dir::{Access, Dir, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
 use crate::union::{DataAt, Entry, Node};
@@ -36,9 +38,9 @@ pub enum Into {
     View,
 }
 
-/// Copies what lies at `chain`, a path below `from`, to `to_name` in `to`. Of the directories on
-/// the way only themselves are copied, with their metadata; the first of them gets the new name.
-/// What is copied has reached the disk when this returns.
+/// Copies what lies at `chain`, a path below `from`, to where it is staged. Of the directories on
+/// the way only themselves are copied, with their metadata; the first of them gets the passing
+/// name. What is copied has reached the disk when this returns.
 ///
 /// # Errors
 /// Something of the source that cannot be read or is broken, or of the destination that cannot
@@ -46,132 +48,161 @@ pub enum Into {
 pub fn copy(
     from: &Node<'_>,
     chain: &[Vec<u8>],
-    to: &Dir,
-    to_name: &[u8],
+    to: &Staging,
     depth: Depth,
     into: Into,
-) -> Result<()> {
+) -> Result<Copied> {
     let [name, rest @ ..] = chain else {
-        return Ok(());
+        return Ok(Copied::default());
     };
-    let mut links = HashMap::new();
-    // Directories get their metadata last: writing into them would change their times.
-    let mut directories: Vec<(Dir, Stat, Attributes)> = Vec::new();
+    let mut copying = Copying {
+        depth,
+        into,
+        staging: to,
+        links: HashMap::new(),
+        directories: Vec::new(),
+        lacks: Lacks::default(),
+    };
     let root = Transfer {
         from: from.clone(),
         name: name.clone(),
-        rest: rest.to_vec(),
-        to: to.clone(),
-        to_name: to_name.to_vec(),
+        rest,
+        to: to.dir.clone(),
+        to_name: to.name.clone(),
     };
-    let mut results = walk(root, |transfer, found| {
-        match copy_entry(&transfer, (depth, into), &mut links, &mut directories) {
-            Ok(below) => below.into_iter().for_each(|below| found.directory(below)),
-            Err(error) => found.rows().push(error),
-        }
+    let mut results = walk(root, |transfer, found| match copying.copy(&transfer) {
+        Ok(below) => below.into_iter().for_each(|below| found.directory(below)),
+        Err(error) => found.rows().push(error),
     });
     if let Some(error) = results.next() {
         return Err(error);
     }
     drop(results);
-    for (dir, stat, attributes) in directories.iter().rev() {
-        let fail = |errno| Error::io(dir.path(), errno);
-        let open = dir.child(b".", Access::List).map_err(fail)?;
-        let fd = open.fd().map_err(fail)?;
-        attributes.apply(&*fd, stat).map_err(fail)?;
-        sync(&*fd).map_err(fail)?;
-    }
-    Ok(())
+    copying.finish()
+}
+
+/// What was copied.
+#[derive(Default)]
+pub struct Copied {
+    pub lacks: Lacks,
+    /// Of a directory, whose times are set once more when it has its place.
+    pub directory: Option<Stat>,
 }
 
 /// Something that is to be copied, and where to.
-struct Transfer<'s> {
+struct Transfer<'s, 'c> {
     from: Node<'s>,
     name: Vec<u8>,
     /// What is left of the way to what is copied.
-    rest: Vec<Vec<u8>>,
+    rest: &'c [Vec<u8>],
     to: Dir,
     to_name: Vec<u8>,
 }
 
-type Links = HashMap<(u64, u64), (Dir, Vec<u8>)>;
-
-fn copy_entry<'s>(
-    transfer: &Transfer<'s>,
-    (depth, into): (Depth, Into),
-    links: &mut Links,
-    directories: &mut Vec<(Dir, Stat, Attributes)>,
-) -> Result<Vec<Transfer<'s>>> {
-    let Transfer {
-        from,
-        name,
-        rest,
-        to,
-        to_name,
-    } = transfer;
-    let failed_to = |errno| Error::io(to.path().join(to_name), errno);
-    let entry = from.child(name)?;
-    let (node, leaf) = match entry {
-        Entry::Dir(node) => (node, None),
-        Entry::Leaf {
-            from: branch, data, ..
-        } => (from.clone(), Some((branch, data))),
-        Entry::Broken { errno, .. } => return Err(Error::io(from.path_of(name), errno)),
-        // A name that is listed and not there; on the way to what is copied it is an error.
-        Entry::Missing | Entry::Deleted { .. } if rest.is_empty() => return Ok(Vec::new()),
-        Entry::Missing | Entry::Deleted { .. } => {
-            return Err(Error::io(from.path_of(name), Errno::NOENT));
-        }
-    };
-    let Some((branch, data)) = leaf else {
-        let stat = node.stat_self()?;
-        let provider = node.provider().unwrap_or_default();
-        let failed_from = |errno| Error::io(node.on_host(provider, b""), errno);
-        let source = node
-            .dir(provider)
-            .ok_or(Errno::NOENT)
-            .map_err(failed_from)?;
-        let source = source.child(b".", Access::List).map_err(failed_from)?;
-        let attributes =
-            Attributes::of(&*source.fd().map_err(failed_from)?).map_err(failed_from)?;
-        let attributes = attributes.seen(&node, provider, into);
-        let made = make_dir(to, to_name)?;
-        directories.push((made.clone(), stat, attributes));
-        let (names, rest) = match (rest.split_first(), depth) {
-            (Some((next, rest)), _) => (vec![next.clone()], rest.to_vec()),
-            (None, Depth::OneEntry) => (Vec::new(), Vec::new()),
-            (None, Depth::Whole) => (node.names()?.to_vec(), Vec::new()),
-        };
-        let below = names.into_iter().map(|name| Transfer {
-            from: node.clone(),
-            to_name: name.clone(),
-            name,
-            rest: rest.clone(),
-            to: made.clone(),
-        });
-        return Ok(below.collect());
-    };
-    let leaf = Leaf {
-        from,
-        branch,
-        name,
-        data: data.as_deref(),
-        into,
-    };
-    copy_leaf(&leaf, to, to_name, links)
-        .map(|()| Vec::new())
-        .map_err(|error| match error {
-            LeafError::From(errno) => Error::io(from.on_host(branch, name), errno),
-            LeafError::Content(error) => error,
-            LeafError::To(errno) => failed_to(errno),
-        })
+/// What is known while a tree is copied.
+struct Copying<'a> {
+    depth: Depth,
+    into: Into,
+    staging: &'a Staging,
+    /// Files of which there may be more names, and the first that was made of each.
+    links: HashMap<Identity, Named>,
+    /// Directories get their metadata last: writing into them would change their times.
+    directories: Vec<(Made, Stat, Attributes)>,
+    lacks: Lacks,
 }
 
-enum LeafError {
-    From(Errno),
-    /// Worded already: the content, say, may be elsewhere.
-    Content(Error),
-    To(Errno),
+impl Copying<'_> {
+    /// Copies one entry, and gives what is in it.
+    fn copy<'s, 'c>(&mut self, transfer: &Transfer<'s, 'c>) -> Result<Vec<Transfer<'s, 'c>>> {
+        let Transfer {
+            from, name, rest, ..
+        } = transfer;
+        match from.child(name)? {
+            Entry::Dir(node) => self.copy_directory(&node, transfer),
+            Entry::Leaf {
+                from: branch, data, ..
+            } => {
+                let leaf = Leaf {
+                    from,
+                    branch,
+                    name,
+                    data: data.as_deref(),
+                    into: self.into,
+                };
+                self.copy_leaf(&leaf, &transfer.to, &transfer.to_name)?;
+                Ok(Vec::new())
+            }
+            Entry::Broken { errno, .. } => Err(Error::io(from.path_of(name), errno)),
+            // A name that is listed and not there; on the way to what is copied it is an error.
+            Entry::Missing | Entry::Deleted { .. } if rest.is_empty() => Ok(Vec::new()),
+            Entry::Missing | Entry::Deleted { .. } => {
+                Err(Error::io(from.path_of(name), Errno::NOENT))
+            }
+        }
+    }
+
+    fn copy_directory<'s, 'c>(
+        &mut self,
+        node: &Node<'s>,
+        transfer: &Transfer<'s, 'c>,
+    ) -> Result<Vec<Transfer<'s, 'c>>> {
+        let stat = node.stat_self()?;
+        let provider = node.provider().unwrap_or_default();
+        let attributes = node.dir(provider).ok_or(Errno::NOENT).and_then(|source| {
+            let source = source.child(b".", Access::List)?;
+            Attributes::of(&*source.fd()?)
+        });
+        let attributes = attributes.map_err(|errno| Error::io(node.on_host(provider, b""), errno));
+        let attributes = attributes?.seen(node, provider, self.into);
+        let made = Made::directory(&transfer.to, &transfer.to_name)?;
+        self.staging.note(&made);
+        let to = made.as_dir().cloned();
+        self.directories.push((made, stat, attributes));
+        let (names, rest) = match (transfer.rest.split_first(), self.depth) {
+            (Some((next, rest)), _) => (vec![next.clone()], rest),
+            (None, Depth::OneEntry) => (Vec::new(), transfer.rest),
+            (None, Depth::Whole) => (node.names()?.to_vec(), transfer.rest),
+        };
+        let below = to.into_iter().flat_map(|to| {
+            names.iter().map(move |name| Transfer {
+                from: node.clone(),
+                to_name: name.clone(),
+                name: name.clone(),
+                rest,
+                to: to.clone(),
+            })
+        });
+        Ok(below.collect())
+    }
+
+    fn copy_leaf(&mut self, leaf: &Leaf<'_, '_>, to: &Dir, to_name: &[u8]) -> Result<()> {
+        // With the owner that the union shows.
+        let stat = leaf.from.stat(leaf.branch, leaf.name)?;
+        if let Some(first) = self.links.get(&stat.identity()) {
+            Made::link(first, to, to_name)?;
+            return Ok(());
+        }
+        let made = leaf.make(&stat, to, to_name, self.staging)?;
+        self.lacks = self.lacks.and(made.dress(&leaf.attributes()?, &stat)?);
+        made.sync()?;
+        if stat.nlink > 1 {
+            self.links.insert(stat.identity(), made.named());
+        }
+        Ok(())
+    }
+
+    /// Gives the directories their metadata, the deepest first.
+    fn finish(self) -> Result<Copied> {
+        let mut lacks = self.lacks;
+        for (made, stat, attributes) in self.directories.iter().rev() {
+            lacks = lacks.and(made.dress(attributes, stat)?);
+            made.sync()?;
+        }
+        Ok(Copied {
+            lacks,
+            directory: self.directories.first().map(|(_, stat, _)| *stat),
+        })
+    }
 }
 
 /// What is no directory, and how it is copied.
@@ -185,118 +216,66 @@ struct Leaf<'a, 's> {
 }
 
 impl Leaf<'_, '_> {
-    fn seen(&self, attributes: Attributes) -> Attributes {
-        attributes.seen(self.from, self.branch, self.into)
+    fn fail(&self, errno: Errno) -> Error {
+        Error::io(self.from.on_host(self.branch, self.name), errno)
     }
-}
 
-fn copy_leaf(
-    leaf: &Leaf<'_, '_>,
-    to: &Dir,
-    to_name: &[u8],
-    links: &mut Links,
-) -> Result<(), LeafError> {
-    let Leaf {
-        from, branch, name, ..
-    } = *leaf;
-    let dir = from.dir(branch).ok_or(LeafError::From(Errno::NOENT))?;
-    // With the owner that the union shows.
-    let stat = from.stat(branch, name).map_err(LeafError::Content)?;
-    let to_fd = to.fd().map_err(LeafError::To)?;
-    if stat.nlink > 1 {
-        if let Some((dir, first)) = links.get(&stat.identity()) {
-            let first_fd = dir.fd().map_err(LeafError::To)?;
-            return fs::linkat(&*first_fd, &first[..], &*to_fd, to_name, AtFlags::empty())
-                .map_err(LeafError::To);
-        }
-        links.insert(stat.identity(), (to.clone(), to_name.to_vec()));
+    fn dir(&self) -> Result<&Dir> {
+        let dir = self.from.dir(self.branch);
+        dir.ok_or_else(|| self.fail(Errno::NOENT))
     }
-    match stat.kind {
-        Kind::File => {
-            let attributes = Attributes::of_entry(dir, name).map_err(LeafError::From)?;
-            let attributes = leaf.seen(attributes);
-            let source = from.open_content(branch, name, leaf.data);
-            let source = source.map_err(LeafError::Content)?;
-            let made = create_file(to, to_name).map_err(LeafError::To)?;
-            let made = copy_bytes(source, made)?;
-            attributes.apply(&made, &stat).map_err(LeafError::To)?;
-            sync(&made).map_err(LeafError::To)
-        }
-        Kind::Symlink => {
-            let target = dir.read_link(name).map_err(LeafError::From)?;
-            let attributes = leaf.seen(Attributes::of_entry(dir, name).map_err(LeafError::From)?);
-            fs::symlinkat(&target[..], &*to_fd, to_name).map_err(LeafError::To)?;
-            attributes
-                .apply_to_entry(to, to_name)
-                .map_err(LeafError::To)?;
-            chown_link(to, to_name, &stat).map_err(LeafError::To)?;
-            set_times(to, to_name, &stat).map_err(LeafError::To)
-        }
-        kind => {
-            let file_type = match kind {
-                Kind::Char => FileType::CharacterDevice,
-                Kind::Block => FileType::BlockDevice,
-                Kind::Fifo => FileType::Fifo,
-                _ => FileType::Socket,
-            };
-            let mode = Mode::from_raw_mode(0o600);
-            let attributes = leaf.seen(Attributes::of_entry(dir, name).map_err(LeafError::From)?);
-            fs::mknodat(&*to_fd, to_name, file_type, mode, stat.rdev).map_err(LeafError::To)?;
-            attributes
-                .apply_to_entry(to, to_name)
-                .map_err(LeafError::To)?;
-            chown_link(to, to_name, &stat).map_err(LeafError::To)?;
-            fs::chmodat(
-                &*to_fd,
-                to_name,
-                Mode::from_raw_mode(stat.mode),
-                AtFlags::empty(),
-            )
-            .map_err(LeafError::To)?;
-            set_times(to, to_name, &stat).map_err(LeafError::To)
+
+    fn attributes(&self) -> Result<Attributes> {
+        let attributes = Attributes::of_entry(self.dir()?, self.name);
+        let attributes = attributes.map_err(|errno| self.fail(errno))?;
+        Ok(attributes.seen(self.from, self.branch, self.into))
+    }
+
+    /// Makes it with its content, and nothing else that belongs to it.
+    fn make(&self, stat: &Stat, to: &Dir, to_name: &[u8], staging: &Staging) -> Result<Made> {
+        match stat.kind {
+            Kind::File => {
+                let source = self.from.open_content(self.branch, self.name, self.data)?;
+                let made = Made::file(to, to_name)?;
+                staging.note(&made);
+                if let Some(file) = made.as_file() {
+                    let copied = copy_bytes(source, file);
+                    copied.map_err(|error| match error {
+                        CopyError::From(errno) => self.fail(errno),
+                        CopyError::To(errno) => Error::io(to.path().join(to_name), errno),
+                    })?;
+                }
+                Ok(made)
+            }
+            Kind::Symlink => {
+                let target = self.dir()?.read_link(self.name);
+                let target = target.map_err(|errno| self.fail(errno))?;
+                let made = Made::symlink(to, to_name, &target)?;
+                staging.note(&made);
+                Ok(made)
+            }
+            Kind::Char | Kind::Block | Kind::Fifo | Kind::Socket | Kind::Directory => {
+                let made = Made::node(to, to_name, stat.kind, stat.rdev)?;
+                staging.note(&made);
+                Ok(made)
+            }
         }
     }
 }
 
-/// Makes a directory that only its owner can enter until its metadata is set.
-///
-/// # Errors
-/// `EEXIST` if anything has the name.
-pub fn make_dir(to: &Dir, name: &[u8]) -> Result<Dir> {
-    let fail = |errno| Error::io(to.path().join(name), errno);
-    let fd = to.fd().map_err(fail)?;
-    fs::mkdirat(&*fd, name, Mode::from_raw_mode(0o700)).map_err(fail)?;
-    to.child(name, Access::Lookup).map_err(fail)
-}
-
-/// Makes an empty file for writing.
-///
-/// # Errors
-/// `EEXIST` if anything has the name.
-pub fn create_file(to: &Dir, name: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    fs::openat(&*to.fd()?, name, flags, Mode::from_raw_mode(0o600))
-}
-
-/// Makes a directory's entries last: a rename in it has reached the disk.
-pub fn sync_dir(dir: &Dir) -> Result<(), Errno> {
-    let open = dir.child(b".", Access::List)?;
-    sync(&*open.fd()?)
-}
-
-fn sync(fd: impl AsFd) -> Result<(), Errno> {
-    match fs::fsync(fd) {
-        Err(Errno::INVAL | Errno::ROFS) => Ok(()), // not on this kind of file
-        result => result,
-    }
+enum CopyError {
+    From(Errno),
+    To(Errno),
 }
 
 /// Copies content, holes as holes.
-fn copy_bytes(source: OwnedFd, made: OwnedFd) -> Result<File, LeafError> {
-    let (mut source, mut made) = (File::from(source), File::from(made));
+fn copy_bytes(source: OwnedFd, made: BorrowedFd<'_>) -> Result<(), CopyError> {
+    let to = |error: std::io::Error| CopyError::To(errno_of(&error));
+    let mut source = File::from(source);
+    let mut made = File::from(made.try_clone_to_owned().map_err(to)?);
     let length = source
         .metadata()
-        .map_err(|error| LeafError::From(errno_of(&error)))?
+        .map_err(|error| CopyError::From(errno_of(&error)))?
         .len();
     let mut at = 0;
     let mut buffer = vec![0; 256 * 1024];
@@ -309,23 +288,20 @@ fn copy_bytes(source: OwnedFd, made: OwnedFd) -> Result<File, LeafError> {
         let end = fs::seek(&source, fs::SeekFrom::Hole(start)).unwrap_or(length);
         source
             .seek(SeekFrom::Start(start))
-            .map_err(|error| LeafError::From(errno_of(&error)))?;
-        made.seek(SeekFrom::Start(start))
-            .map_err(|error| LeafError::To(errno_of(&error)))?;
+            .map_err(|error| CopyError::From(errno_of(&error)))?;
+        made.seek(SeekFrom::Start(start)).map_err(to)?;
         let mut left = (&mut source).take(end.max(start + 1) - start);
         loop {
             let count = left
                 .read(&mut buffer)
-                .map_err(|error| LeafError::From(errno_of(&error)))?;
+                .map_err(|error| CopyError::From(errno_of(&error)))?;
             if count == 0 {
                 break;
             }
-            made.write_all(&buffer[..count])
-                .map_err(|error| LeafError::To(errno_of(&error)))?;
+            made.write_all(&buffer[..count]).map_err(to)?;
         }
         at = end.max(start + 1);
     }
-    made.set_len(length)
-        .map_err(|error| LeafError::To(errno_of(&error)))?;
-    Ok(made)
+    made.set_len(length).map_err(to)?;
+    Ok(())
 }

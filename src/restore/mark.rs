@@ -7,13 +7,12 @@
 //! fuse-overlayfs a whiteout is either; a directory may be opaque three times over
 //! ```
 
-use rustix::fs::{AtFlags, XattrFlags, linkat, lremovexattr, lsetxattr, unlinkat};
 use rustix::io::Errno;
 
-use super::attributes::set_times;
-use super::copy::{self, sync_dir};
+use super::attributes::times;
+use super::made::{self, sync_dir};
 use crate::bytes::{Bytes, shell_quote};
-use crate::dir::{Access, Dir, Kind, Stat, entry_path};
+use crate::dir::{Access, Dir, Kind, Stat};
 use crate::error::{Error, Result};
 use crate::overlay::Namespace;
 use crate::union::{Cut, Stack};
@@ -111,7 +110,9 @@ impl<'a> Mark<'a> {
         let name = self.cut.mark.file_name();
         match self.form() {
             Form::File | Form::Device(_) => remove_entry(dir, name),
-            Form::Attribute(attribute) => lremovexattr(entry_path(&*dir.fd()?, name), attribute),
+            Form::Attribute(attribute) => {
+                made::unmark(&dir.child(name, Access::Lookup)?, attribute)
+            }
             Form::AnyOpaque(_) => {
                 let marked = dir.child(name, Access::List)?;
                 remove_fuse_opaque(&marked)
@@ -119,7 +120,7 @@ impl<'a> Mark<'a> {
             Form::DeviceOrFile => {
                 // The name may be marked twice; as long as either mark is there, it is deleted.
                 if self.has_device(dir)? {
-                    unlinkat(&*dir.fd()?, self.cut.of.file_name(), AtFlags::empty())?;
+                    made::remove(dir, self.cut.of.file_name())?;
                 }
                 if name == self.cut.of.file_name() {
                     Ok(())
@@ -266,11 +267,11 @@ fn remove_fuse_opaque(dir: &Dir) -> Result<(), Errno> {
         .as_ref()
         .is_some_and(is_device)
     {
-        unlinkat(&*dir.fd()?, FUSE_OPAQUE_DEVICE, AtFlags::empty())?;
+        made::remove(dir, FUSE_OPAQUE_DEVICE)?;
     }
     // From the last asked to the first, so that none that says otherwise comes to be heeded.
     for attribute in FUSE_OPAQUE.iter().rev() {
-        match lremovexattr(entry_path(&*dir.fd()?, b"."), *attribute) {
+        match made::unmark(dir, attribute) {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             result => result?,
         }
@@ -288,49 +289,35 @@ fn is_device(stat: &Stat) -> bool {
 
 /// Removes a file, or a directory that is empty.
 fn remove_entry(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let flags = match dir.stat(name)?.map(|stat| stat.kind) {
-        Some(Kind::Directory) => AtFlags::REMOVEDIR,
-        _ => AtFlags::empty(),
-    };
-    unlinkat(&*dir.fd()?, name, flags)
+    match dir.stat(name)?.map(|stat| stat.kind) {
+        Some(Kind::Directory) => made::remove_directory(dir, name),
+        _ => made::remove(dir, name),
+    }
 }
 
 /// Makes a mark as AUFS does: a link of the branch's own empty file, or else an empty file.
 pub fn make_file(stack: &Stack, branch: usize, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let fd = dir.fd()?;
     if let Ok(root) = &stack.branches[branch].dir
-        && root
-            .stat(HOUSEKEEPING_WHITEOUT)?
-            .is_some_and(|stat| stat.kind == Kind::File && stat.size == 0)
-        && linkat(
-            &*root.fd()?,
-            HOUSEKEEPING_WHITEOUT,
-            &*fd,
-            name,
-            AtFlags::empty(),
-        )
-        .is_ok()
+        && let Some(stat) = root.stat(HOUSEKEEPING_WHITEOUT)?
+        && stat.kind == Kind::File
+        && stat.size == 0
+        && made::link(root, HOUSEKEEPING_WHITEOUT, stat.identity(), dir, name).is_ok()
     {
         return Ok(());
     }
-    let made = copy::create_file(dir, name)?;
-    rustix::fs::fchmod(&made, rustix::fs::Mode::from_raw_mode(0o444))
+    made::empty_file(dir, name)
 }
 
 /// Makes a directory opaque that is being made, and gives it back the times that this changed.
 pub fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let set = |attribute: &str| {
-        let path = entry_path(&*parent.fd()?, name);
-        lsetxattr(path, attribute, b"y", XattrFlags::CREATE)
-    };
+    let dir = parent.child(name, Access::Lookup)?;
     match Form::of(stack.branches[branch].grammar, MarkKind::Opaque) {
-        Form::Attribute(attribute) => set(attribute),
-        Form::AnyOpaque(namespace) => set(fuse_opaque(namespace)),
+        Form::Attribute(attribute) => made::mark(&dir, attribute, b"y"),
+        Form::AnyOpaque(namespace) => made::mark(&dir, fuse_opaque(namespace), b"y"),
         Form::File | Form::Device(_) | Form::DeviceOrFile => {
-            let before = parent.stat(name)?.ok_or(Errno::NOENT)?;
-            let dir = parent.child(name, Access::Lookup)?;
+            let before = dir.stat_self()?;
             make_file(stack, branch, &dir, OPAQUE)?;
-            set_times(parent, name, &before)
+            made::date_directory(&dir, &times(&before))
         }
     }
 }

@@ -13,7 +13,8 @@
 //! staging      what is being made, until it has its place
 //! mark         how marks are taken away and made
 //! copy         how a version is copied
-//! attributes   owner, mode, times, extended attributes
+//! attributes   what belongs to a file, as it is read
+//! made         every call that changes a disk, by descriptor
 //! ```
 
 pub mod apply;
@@ -23,6 +24,7 @@ pub mod copy;
 pub mod describe;
 pub mod diagnose;
 pub mod guard;
+pub mod made;
 pub mod mark;
 pub mod plan;
 pub mod staging;

@@ -9,12 +9,14 @@
 //! still deleted - and then renamed into its place. Only for what is no regular file there are
 //! two steps, between which the name answers EIO.
 
-use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
+use std::cell::Cell;
+
 use rustix::io::Errno;
 
-use super::copy::sync_dir;
+use super::attributes::times;
+use super::made::{self, Identity, Made, sync_dir};
 use super::mark::{self, Mark};
-use crate::dir::{Access, Dir, Kind};
+use crate::dir::{Dir, Kind, Stat};
 use crate::error::{Error, Result};
 use crate::union::{Cut, Stack};
 
@@ -27,16 +29,15 @@ const STAGING_SEEN: &[u8] = b".";
 pub struct Staging {
     pub dir: Dir,
     pub name: Vec<u8>,
+    /// What was made under that name.
+    made: Cell<Option<Identity>>,
 }
 
 impl Staging {
     /// For a writable branch's directory. `workdir` is the one that the union works in.
     pub fn for_branch(stack: &Stack, writable: usize, dir: &Dir, workdir: Option<&Dir>) -> Staging {
         if stack.branches[writable].grammar.hides_entry(STAGING) {
-            Staging {
-                dir: dir.clone(),
-                name: staging_name(STAGING),
-            }
+            Staging::new(dir, STAGING)
         } else {
             Staging::beside(workdir.unwrap_or(dir))
         }
@@ -44,15 +45,47 @@ impl Staging {
 
     /// In a directory where no name is hidden.
     pub fn beside(dir: &Dir) -> Staging {
+        Staging::new(dir, STAGING_SEEN)
+    }
+
+    fn new(dir: &Dir, prefix: &[u8]) -> Staging {
         Staging {
             dir: dir.clone(),
-            name: staging_name(STAGING_SEEN),
+            name: staging_name(prefix),
+            made: Cell::new(None),
         }
     }
 
-    /// Takes away what was made. What cannot be removed is named by `check`.
+    /// The first that is made has the passing name; what else is made lies in it.
+    pub fn note(&self, made: &Made) {
+        if self.made.get().is_none() {
+            self.made.set(Some(made.identity()));
+        }
+    }
+
+    /// Takes away what was made, and nothing that has its name now. What cannot be removed is
+    /// named by `check`.
     pub fn discard(&self) {
-        let _ = remove_tree(&self.dir, &self.name);
+        if let Some(made) = self.made.get() {
+            let _ = made::remove_tree(&self.dir, &self.name, made);
+        }
+    }
+
+    /// Sees that what was made has its name, and that a directory has its times: the kernel may
+    /// have made a mark in it.
+    ///
+    /// # Errors
+    /// Something else has the name.
+    pub fn confirm(&self, dir: &Dir, name: &[u8], stat: Option<&Stat>) -> Result<()> {
+        let Some(known) = self.made.get() else {
+            return Ok(());
+        };
+        let made = made::find(dir, name, known)?;
+        if let (Some(_), Some(stat)) = (made.as_dir(), stat) {
+            let dated = made.date(&times(stat));
+            dated.map_err(|errno| Error::io(dir.path().join(name), errno))?;
+        }
+        Ok(())
     }
 
     /// Moves it into its place, which nothing has.
@@ -60,7 +93,7 @@ impl Staging {
     /// # Errors
     /// `EEXIST` if something has; what else the system call says.
     pub fn place(&self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-        rename_into(&self.dir, &self.name, dir, name)
+        made::rename(&self.dir, &self.name, dir, name)
     }
 
     /// Moves it over what is there.
@@ -68,8 +101,7 @@ impl Staging {
     /// # Errors
     /// What the system call says.
     pub fn replace(&self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-        let (from, to) = (self.dir.fd()?, dir.fd()?);
-        renameat(&*from, &self.name[..], &*to, name)
+        made::rename_over(&self.dir, &self.name, dir, name)
     }
 
     /// Moves it into the place of a whiteout that has the very name.
@@ -80,16 +112,15 @@ impl Staging {
         if kind != Kind::Directory {
             return self.replace(dir, name);
         }
-        let (from, to) = (self.dir.fd()?, dir.fd()?);
-        match renameat_with(&*from, &self.name[..], &*to, name, RenameFlags::EXCHANGE) {
+        match made::exchange(&self.dir, &self.name, dir, name) {
             // A file system that cannot do both at once.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                unlinkat(&*to, name, AtFlags::empty())?;
+                made::remove(dir, name)?;
                 self.place(dir, name)
             }
             Ok(()) => {
                 sync_dir(dir)?;
-                unlinkat(&*from, &self.name[..], AtFlags::empty())
+                made::remove(&self.dir, &self.name)
             }
             result => result,
         }
@@ -119,7 +150,7 @@ impl Staging {
         }
         if kind == Kind::File && mark.may_have_content() {
             self.replace(dir, mark_name).map_err(fail)?;
-            let placed = sync_dir(dir).and_then(|()| rename_into(dir, mark_name, dir, name));
+            let placed = sync_dir(dir).and_then(|()| made::rename(dir, mark_name, dir, name));
             return placed.map_err(|errno| {
                 // The mark goes on to hide the name; it gets its empty content back.
                 let _ = mark::make_file(stack, cut.branch, &self.dir, &self.name)
@@ -131,7 +162,7 @@ impl Staging {
         self.place(dir, name).map_err(fail)?;
         mark.remove_from(dir).map_err(|errno| {
             // Back to the old state: what was made goes with the staging name.
-            let _ = rename_into(dir, name, &self.dir, &self.name);
+            let _ = made::rename(dir, name, &self.dir, &self.name);
             fail(errno)
         })
     }
@@ -149,47 +180,4 @@ fn staging_name(prefix: &[u8]) -> Vec<u8> {
         format!("layerctl-{}-{unique:016x}", std::process::id()).as_bytes(),
     ]
     .concat()
-}
-
-/// Moves a name into its place without overwriting anything.
-///
-/// # Errors
-/// `EEXIST` if the place is taken.
-fn rename_into(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
-    let (from_fd, to_fd) = (from.fd()?, to.fd()?);
-    match renameat_with(&*from_fd, name, &*to_fd, to_name, RenameFlags::NOREPLACE) {
-        // Older kernels and some file systems cannot promise it: look first.
-        Err(Errno::INVAL | Errno::NOSYS) => match to.stat(to_name)? {
-            Some(_) => Err(Errno::EXIST),
-            None => renameat(&*from_fd, name, &*to_fd, to_name),
-        },
-        result => result,
-    }
-}
-
-/// Removes a tree that layerctl has made itself, and nothing else.
-fn remove_tree(parent: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let Some(stat) = parent.stat(name)? else {
-        return Ok(());
-    };
-    if stat.kind != Kind::Directory {
-        return unlinkat(&*parent.fd()?, name, AtFlags::empty());
-    }
-    let dir = parent.child(name, Access::List)?;
-    let mut directories = vec![(parent.clone(), name.to_vec())];
-    let mut pending = vec![dir];
-    while let Some(dir) = pending.pop() {
-        for (name, kind) in dir.names()?.iter() {
-            if kind == Kind::Directory {
-                directories.push((dir.clone(), name.to_vec()));
-                pending.push(dir.child(name, Access::List)?);
-            } else {
-                unlinkat(&*dir.fd()?, name, AtFlags::empty())?;
-            }
-        }
-    }
-    for (parent, name) in directories.iter().rev() {
-        unlinkat(&*parent.fd()?, &name[..], AtFlags::REMOVEDIR)?;
-    }
-    Ok(())
 }

@@ -1,0 +1,306 @@
+//! `restore` writes, as root, in directories that somebody else can change meanwhile: the
+//! container itself, through whose mount it writes, or whoever may write to the directory that
+//! something is copied out to. Whatever that one does, nothing outside is touched, and what was
+//! not restored is not called so.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FileType, makedev};
+
+use crate::lab::{has_strace, is_root, skip};
+
+// It is AUFS's, too, and not all of it is of use here.
+#[allow(dead_code, clippy::duplicate_mod)]
+#[path = "lab/union.rs"]
+mod union;
+
+use union::{Detail, Union, fact};
+
+/// How long each call that an attacker waits for is held up, in microseconds.
+const HELD: u64 = 400_000;
+
+/// A command run by strace, which holds up every call of some names after it was made.
+fn held_up(calls: &str, when: &str, inner: &Command) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+    strace.arg(format!("trace={calls}"));
+    strace.arg("-e");
+    strace.arg(format!("inject={calls}:delay_{when}={HELD}"));
+    strace.arg(inner.get_program()).args(inner.get_args());
+    if let Some(directory) = inner.get_current_dir() {
+        strace.current_dir(directory);
+    }
+    strace
+}
+
+/// Whether a name is what is being made, not done yet.
+fn is_passing(name: &[u8]) -> bool {
+    name.starts_with(b".layerctl-") || name.starts_with(b".wh..wh.layerctl-")
+}
+
+fn passing(directory: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(directory).ok()?.flatten();
+    let mut names = entries.map(|entry| entry.path());
+    names.find(|path| {
+        path.file_name()
+            .is_some_and(|name| is_passing(name.as_bytes()))
+    })
+}
+
+/// Runs a command while something else takes the place of whatever it makes in a directory: a
+/// link that leads elsewhere. Gives the command's output, and whether anything was swapped.
+fn run_swapped(mut command: Command, directory: &Path, elsewhere: &Path) -> (Output, bool) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let swapper = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                if let Some(made) = passing(directory)
+                    && !made.is_symlink_to(elsewhere)
+                    && fs::rename(&made, directory.join("stolen")).is_ok()
+                {
+                    symlink(elsewhere, &made).expect("the name was free");
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            false
+        });
+        let output = command.output().expect("strace");
+        is_over.store(true, Ordering::Relaxed);
+        (output, swapper.join().expect("it does not panic"))
+    })
+}
+
+trait IsSymlinkTo {
+    fn is_symlink_to(&self, target: &Path) -> bool;
+}
+
+impl IsSymlinkTo for PathBuf {
+    fn is_symlink_to(&self, target: &Path) -> bool {
+        fs::read_link(self).is_ok_and(|found| found == target)
+    }
+}
+
+/// A kind of file, the call that makes one, and how it is made in a branch.
+struct Case {
+    name: &'static str,
+    /// The call that makes its name, or the next one, and whether that is held up before or after.
+    makes: (&'static str, &'static str),
+    make: fn(&Union, &str),
+}
+
+const CASES: [Case; 7] = [
+    Case {
+        name: "fifo",
+        makes: ("mknodat", "exit"),
+        make: |union, path| {
+            union.node(path, FileType::Fifo, 0).mode(path, 0o666);
+        },
+    },
+    Case {
+        name: "socket",
+        makes: ("mknodat", "exit"),
+        make: |union, path| {
+            union.node(path, FileType::Socket, 0).mode(path, 0o666);
+        },
+    },
+    Case {
+        name: "char",
+        makes: ("mknodat", "exit"),
+        make: |union, path| {
+            union.node(path, FileType::CharacterDevice, makedev(1, 3));
+        },
+    },
+    Case {
+        name: "block",
+        makes: ("mknodat", "exit"),
+        make: |union, path| {
+            union.node(path, FileType::BlockDevice, makedev(7, 200));
+        },
+    },
+    Case {
+        name: "symlink",
+        makes: ("symlinkat", "exit"),
+        make: |union, path| {
+            union.link(path, "target");
+        },
+    },
+    Case {
+        name: "file",
+        makes: ("fchown", "enter"),
+        make: |union, path| {
+            union.file(path, "content").mode(path, 0o666);
+        },
+    },
+    Case {
+        name: "directory",
+        makes: ("mkdirat", "exit"),
+        make: |union, path| {
+            union
+                .file(format!("{path}/in_it"), "content")
+                .mode(path, 0o777);
+        },
+    },
+];
+
+/// A union with something of a kind deleted, a directory to copy it out to, and a file and a
+/// directory that are nobody's business.
+fn stage(case: &Case) -> Union {
+    let union = Union::usual();
+    let path = format!("low/d/{}", case.name);
+    (case.make)(&union, &path);
+    union.owner(&path, 1234, 1234);
+    union.mark(format!("up/d/.wh.{}", case.name));
+    union.dir("out").dir("host/directory");
+    union.file("host/file", "secret").mode("host/file", 0o600);
+    union
+}
+
+/// What somebody else's link leads to, for a kind of file.
+fn victim(union: &Union, case: &Case) -> PathBuf {
+    union.at(if case.name == "directory" {
+        "host/directory"
+    } else {
+        "host/file"
+    })
+}
+
+fn is_untouched(union: &Union, before: &[String], case: &str) {
+    assert_eq!(facts_of_host(union), before, "{case}");
+}
+
+fn facts_of_host(union: &Union) -> Vec<String> {
+    ["host", "host/file", "host/directory"]
+        .iter()
+        .map(|path| fact(&union.at(path), Detail::All))
+        .collect()
+}
+
+/// For each kind: swapped at once after it was made, and before it is moved into its place.
+fn nothing_outside_is_touched(held: fn(&Case) -> (&'static str, &'static str)) {
+    if !has_strace() || !is_root() {
+        return skip("strace is not installed, or this is not root");
+    }
+    crate::lab::all_right(&CASES, |case| {
+        let mut wrong = Vec::new();
+        let union = stage(case);
+        let before = facts_of_host(&union);
+        let out = union.at("out");
+        let (calls, when) = held(case);
+        let options = ["-r", "--to", out.to_str().expect("a plain path")];
+        let command = union.command(&options, format!("/d/{}", case.name));
+        let command = held_up(calls, when, &command);
+        let (output, was_swapped) = run_swapped(command, &out, &victim(&union, case));
+        if !was_swapped {
+            wrong.push(format!("{}: nothing was swapped", case.name));
+        }
+        if facts_of_host(&union) != before {
+            wrong.push(format!(
+                "{}: it was touched: {:?}",
+                case.name,
+                facts_of_host(&union)
+            ));
+        }
+        if output.status.code() != Some(2) {
+            wrong.push(format!("{}: it is called done: {output:?}", case.name));
+        }
+        let stolen = out.join("stolen");
+        if !stolen.exists() && !stolen.is_symlink() {
+            wrong.push(format!("{}: what was moved away is gone", case.name));
+        }
+        wrong
+    });
+}
+
+#[test]
+fn what_was_just_made_is_swapped_for_a_link() {
+    nothing_outside_is_touched(|case| case.makes);
+}
+
+#[test]
+fn what_is_about_to_get_its_name_is_swapped_for_a_link() {
+    nothing_outside_is_touched(|_| ("renameat2", "enter"));
+}
+
+/// What a run that fails takes away is what it made itself, not what has its name then.
+#[test]
+fn what_has_the_name_of_what_failed_is_left_alone() {
+    if !has_strace() || !is_root() {
+        return skip("strace is not installed, or this is not root");
+    }
+    let union = stage(&CASES[6]);
+    union.file("precious/file", "precious");
+    let out = union.at("out");
+    let options = ["-r", "--to", out.to_str().expect("a plain path")];
+    // Long enough before its first rename for another directory to take the place.
+    let command = held_up(
+        "renameat2",
+        "enter",
+        &union.command(&options, "/d/directory"),
+    );
+    let mut child = { command }.spawn().expect("strace");
+    let started = Instant::now();
+    let made = loop {
+        match passing(&out) {
+            // It is whole when the rename is held up.
+            Some(made) if made.join("in_it").exists() => break made,
+            _ if started.elapsed() > Duration::from_secs(20) => panic!("nothing was made"),
+            _ => thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    fs::rename(&made, out.join("stolen")).expect("our own");
+    fs::rename(union.at("precious"), &made).expect("our own");
+    // The place is taken, so that the rename fails and all is taken back.
+    fs::create_dir(out.join("directory")).expect("it is free");
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(
+        fs::read_to_string(made.join("file")).expect("it is still there"),
+        "precious"
+    );
+}
+
+/// It leads to where a container's file stands, say: nobody asked for that.
+#[test]
+fn a_link_is_no_directory_to_copy_out_to() {
+    let union = stage(&CASES[5]);
+    union.link("link", union.at("host/directory"));
+    let link = union.at("link");
+    let options = ["--to", link.to_str().expect("a plain path")];
+    let before = facts_of_host(&union);
+    union
+        .restore(&options, "/d/file")
+        .exits(2)
+        .says("is a symbolic link");
+    is_untouched(&union, &before, "--to");
+    assert!(!union.at("host/directory/file").exists());
+}
+
+/// A link is copied as a link: it is not looked at where it leads.
+#[test]
+fn a_link_that_is_copied_out_is_not_followed() {
+    for target in ["nowhere/at/all", "/usr", "/usr/"] {
+        let union = Union::usual();
+        union
+            .link("low/link", target)
+            .mark("up/.wh.link")
+            .dir("out");
+        let out = union.at("out");
+        let options = ["--to", out.to_str().expect("a plain path")];
+        let row = union.restore(&options, "/link").exits(0).row();
+        let made = out.join("link");
+        assert_eq!(fs::read_link(&made).expect("a link"), Path::new(target));
+        assert_eq!(
+            row["seen"],
+            made.to_str().expect("a plain path"),
+            "{target}"
+        );
+    }
+}
