@@ -7,12 +7,12 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, makedev};
+use rustix::fs::{FileType, FlockOperation, makedev};
 
 use crate::lab::{has_strace, is_root, skip};
 
@@ -303,4 +303,271 @@ fn a_link_that_is_copied_out_is_not_followed() {
             "{target}"
         );
     }
+}
+
+// ---- locks ----
+
+/// A restore of a union whose writable branch somebody else has locked.
+fn waiting(union: &Union, path: &str) -> (fs::File, std::process::Child) {
+    let upper = fs::File::open(union.at("up")).expect("our own");
+    rustix::fs::flock(&upper, FlockOperation::LockExclusive).expect("nobody has it");
+    let mut command = union.command(&[], path);
+    let waiting = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    (upper, waiting.spawn().expect("layerctl was built"))
+}
+
+fn deleted() -> Union {
+    let union = Union::usual();
+    union.file("low/f", "before").mark("up/.wh.f");
+    union
+}
+
+#[test]
+fn whoever_waits_says_so_after_a_moment() {
+    let union = deleted();
+    let (lock, child) = waiting(&union, "/f");
+    thread::sleep(Duration::from_millis(3500));
+    drop(lock);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        said.matches("waiting for another restore").count(),
+        1,
+        "{said}"
+    );
+}
+
+#[test]
+fn whoever_waits_can_be_interrupted_and_has_changed_nothing() {
+    let union = deleted();
+    let before = union.disk();
+    let (_lock, mut child) = waiting(&union, "/f");
+    thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().expect("our own child").is_none());
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("our own child");
+    let status = child.wait().expect("it ends");
+    assert!(!status.success());
+    union::assert_same(&before, &union.disk());
+}
+
+/// The budget of descriptors closes directories that are not in use; a lock is in use.
+#[test]
+fn a_lock_is_held_however_few_files_can_be_open() {
+    if !has_strace() {
+        return skip("strace is not installed");
+    }
+    const LAYERS: [&str; 32] = [
+        "up", "l01", "l02", "l03", "l04", "l05", "l06", "l07", "l08", "l09", "l10", "l11", "l12",
+        "l13", "l14", "l15", "l16", "l17", "l18", "l19", "l20", "l21", "l22", "l23", "l24", "l25",
+        "l26", "l27", "l28", "l29", "l30", "low",
+    ];
+    let branches: Vec<(&'static str, &'static str)> = LAYERS
+        .iter()
+        .map(|name| (*name, if *name == "up" { "rw" } else { "ro+wh" }))
+        .collect();
+    let union = Union::of(&branches);
+    let deep = "d/".repeat(40);
+    union.file(format!("low/{deep}f"), "before");
+    for layer in &LAYERS[1..31] {
+        union.dir(format!("{layer}/{deep}"));
+    }
+    union.mark(format!("up/{deep}.wh.f"));
+    let trace = union.at("trace");
+    let inner = union.command(&["--strategy", "copy"], format!("/{deep}f"));
+    let mut strace = Command::new("strace");
+    strace.args([
+        "-f",
+        "-y",
+        "-e",
+        "trace=flock,close,renameat,renameat2",
+        "-o",
+    ]);
+    strace
+        .arg(&trace)
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]);
+    limited.arg(strace.get_program()).args(strace.get_args());
+    let output = limited.output().expect("sh");
+    assert!(output.status.success(), "{output:?}");
+    let trace = fs::read_to_string(trace).expect("what strace wrote");
+    let locked = trace
+        .lines()
+        .position(|line| line.contains("flock(") && line.contains("/up>"))
+        .expect("it is locked");
+    let number = trace.lines().nth(locked).expect("the line");
+    let number = &number[number.find("flock(").expect("a call") + 6..];
+    let number = number.split('<').next().expect("a number").to_owned();
+    let rest: Vec<&str> = trace.lines().skip(locked).collect();
+    let closed = rest
+        .iter()
+        .position(|line| line.contains(&format!("close({number}<")));
+    let placed = rest.iter().rposition(|line| line.contains("renameat"));
+    let placed = placed.expect("it was moved into its place");
+    assert!(closed.is_none_or(|closed| closed > placed), "{trace}");
+}
+
+// ---- mounts ----
+
+/// Set where a test runs in namespaces of its own.
+const INSIDE: &str = "LAYERCTL_RESTORE_HOSTILE_INSIDE";
+
+/// Runs the calling test once more, alone in its own mount and process namespaces, or is that run.
+fn alone<F: FnOnce()>(body: F) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    if !is_root() {
+        return skip("this is not root");
+    }
+    let whole = std::any::type_name::<F>();
+    let name = whole.split_once("::").map_or(whole, |(_, name)| name);
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private"])
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(std::env::current_exe().expect("this program has a path"))
+        .args([
+            "--exact",
+            name.trim_end_matches("::{{closure}}"),
+            "--nocapture",
+        ])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{said}"
+    );
+    eprint!("{said}");
+}
+
+/// An overlay that is mounted at `host/run/merged`.
+struct Overlay(Union);
+
+impl Overlay {
+    fn mounted() -> Overlay {
+        let union = Union::of(&[("up", "rw"), ("low", "ro")]);
+        union
+            .file("low/f", "before")
+            .dir("work")
+            .dir("host/run/merged");
+        let overlay = Overlay(union);
+        overlay.mount(&overlay.0.at("host/run/merged"));
+        fs::remove_file(overlay.0.at("host/run/merged/f")).expect("it is there");
+        overlay
+    }
+
+    fn mount(&self, at: &Path) {
+        let at_home = |name| self.0.at(name).display().to_string();
+        let status = Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o"])
+            .arg(format!(
+                "lowerdir={},upperdir={},workdir={}",
+                at_home("low"),
+                at_home("up"),
+                at_home("work")
+            ))
+            .arg(at)
+            .status();
+        assert!(status.expect("mount").success());
+    }
+
+    fn command(&self, target: &str) -> Command {
+        let mut command = crate::lab::run::command();
+        command.args(["--format", "jsonl", "restore", "--in"]);
+        command.arg(target).args(["--", "/f"]);
+        command
+    }
+}
+
+/// What is mounted is opened once: a directory that takes the mount point's place while another
+/// restore is waited for is not written to, and not called restored.
+#[test]
+fn another_directory_in_the_place_of_the_mount_point_is_not_written_to() {
+    alone(|| {
+        let overlay = Overlay::mounted();
+        let merged = overlay.0.at("host/run/merged");
+        let upper = fs::File::open(overlay.0.at("up")).expect("our own");
+        rustix::fs::flock(&upper, FlockOperation::LockExclusive).expect("nobody has it");
+        let mut command = overlay.command(merged.to_str().expect("a plain path"));
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        thread::sleep(Duration::from_millis(1000));
+        fs::rename(overlay.0.at("host/run"), overlay.0.at("host/moved")).expect("our own");
+        fs::create_dir_all(&merged).expect("the name is free");
+        drop(upper);
+        let output = child
+            .expect("it was built")
+            .wait_with_output()
+            .expect("it ends");
+        assert_eq!(
+            fs::read_dir(&merged).expect("our own").count(),
+            0,
+            "{output:?}"
+        );
+        let is_back = overlay.0.at("host/moved/merged/f").exists();
+        assert_eq!(output.status.success(), is_back, "{output:?}");
+    });
+}
+
+/// A union that is unmounted, and mounted anew, while another restore is waited for.
+#[test]
+fn what_was_unmounted_meanwhile_is_not_written_through() {
+    alone(|| {
+        let overlay = Overlay::mounted();
+        let merged = overlay.0.at("host/run/merged");
+        let upper = fs::File::open(overlay.0.at("up")).expect("our own");
+        rustix::fs::flock(&upper, FlockOperation::LockExclusive).expect("nobody has it");
+        let mut command = overlay.command(merged.to_str().expect("a plain path"));
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        thread::sleep(Duration::from_millis(1000));
+        let lazily = Command::new("umount").arg("-l").arg(&merged).status();
+        assert!(lazily.expect("umount").success());
+        drop(upper);
+        let output = child
+            .expect("it was built")
+            .wait_with_output()
+            .expect("it ends");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("no longer, the union"),
+            "{output:?}"
+        );
+        assert_eq!(fs::read_dir(&merged).expect("our own").count(), 0);
+    });
+}
+
+/// Neither the mount itself nor a bind mount of it is outside of the union.
+#[test]
+fn nothing_is_copied_out_to_the_union_itself() {
+    alone(|| {
+        let overlay = Overlay::mounted();
+        let merged = overlay.0.at("host/run/merged");
+        fs::create_dir(merged.join("out")).expect("it is free");
+        overlay.0.dir("bound");
+        let bind = Command::new("mount")
+            .arg("--bind")
+            .arg(&merged)
+            .arg(overlay.0.at("bound"))
+            .status();
+        assert!(bind.expect("mount").success());
+        for to in ["host/run/merged/out", "bound", "bound/out"] {
+            let mut command = crate::lab::run::command();
+            command.args(["restore", "--to"]).arg(overlay.0.at(to));
+            command.arg("--in").arg(&merged).args(["--", "/f"]);
+            crate::lab::run::run(&mut command)
+                .exits(2)
+                .says("lies in the union itself");
+        }
+        assert!(!merged.join("out/f").exists() && !merged.join("f").exists());
+    });
 }

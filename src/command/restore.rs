@@ -147,12 +147,12 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
         return Err(error);
     }
     let (survey, union) = (&context.survey, &target.union);
-    let site = Site::new(survey, union, &path, query);
+    let mut site = Site::new(survey, union, &path, query);
     let _lock = match query.apply {
-        Apply::Now => Some(Lock::take(&stack)),
+        Apply::Now => Some(Lock::take(union, &stack)),
         Apply::OnlyPlan => None,
     };
-    guard::destination(&stack, &query.goal)?;
+    site.outside = guard::destination(survey, union, &stack, &query.goal)?;
     let diagnosis = diagnose(&stack, &path)?;
     let proposal = propose(&stack, &diagnosis, query, site.view.is_some())?;
     let mut row = Row {
@@ -192,7 +192,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
     row.steps = plan.steps(&stack, &site)?;
     row.undo = plan.undo(&stack, &site)?;
     if query.apply == Apply::Now {
-        guard::consent(survey, &row.path, &plan, &row.reappears, query)?;
+        guard::consent(survey, &row.path, &plan, &row.reappears, &site, query)?;
         let lacks = plan.apply(&stack, &site)?;
         row.applied = true;
         let seen = verify::look_again(survey, union, &row.path, &plan, &site)?;

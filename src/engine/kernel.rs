@@ -8,11 +8,14 @@
 //! it does overlays. An overlay's branches are in the mount's options; those of one that a
 //! program makes are nowhere.
 
-use rustix::io::Errno;
+use std::os::fd::AsRawFd;
+
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{FsPickFlags, MountFlags, fsconfig_reconfigure, fspick, mount_remount};
 
 use crate::branch::{self, BranchSpec, unescape_octal};
 use crate::bytes::Bytes;
+use crate::dir::{Access, Dir};
 use crate::engine::mount_table::{self, Mount, MountKind, MountTable, Superblock, mount_table};
 use crate::engine::namespace::{self, Process};
 use crate::engine::union::{LayeredBranch, MountPoint, MountState, Role, Union, UnionKind};
@@ -370,24 +373,60 @@ fn branch_files(host: &Host, dir: &Bytes) -> Result<Option<Vec<usize>>> {
 
 /// Makes a mounted AUFS forget what it has cached, without changing any of its options: a name
 /// that was looked up after its deletion stays "not there" until then, and is dangerous to make
-/// anew (docs/facts.md#aufs-5.3, docs/facts.md#aufs-5.3a).
+/// anew (docs/facts.md#aufs-5.3, docs/facts.md#aufs-5.3a). `root` is what is seen at the mount
+/// point, which may be a directory in the mount.
 ///
 /// # Errors
-/// `EPERM` for whoever may not do it. Nothing has changed then.
-pub fn refresh(mount: &MountPoint) -> std::result::Result<(), Errno> {
-    let path = mount.reach();
-    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
-    // A directory below the mount point is no mount, which is EINVAL; one above it is.
-    for at in path.ancestors() {
-        match fspick(rustix::fs::CWD, at, flags) {
+/// `EPERM` for whoever may not do it; `EROFS` on an old kernel where the mount is a read-only one
+/// of a union that is not. Nothing has changed then.
+pub fn refresh(root: &Dir, mount: &MountPoint) -> std::result::Result<(), Errno> {
+    let flags = FsPickFlags::FSPICK_CLOEXEC
+        | FsPickFlags::FSPICK_NO_AUTOMOUNT
+        | FsPickFlags::FSPICK_EMPTY_PATH;
+    let mut at = Dir::of_fd(
+        fcntl_dupfd_cloexec(&*root.fd()?, 0)?,
+        &Bytes::from(root.path()),
+    );
+    loop {
+        let fd = fcntl_dupfd_cloexec(&*at.fd()?, 0)?;
+        match fspick(&fd, c"", flags) {
             Ok(picked) => return fsconfig_reconfigure(picked),
+            // Below the mount's own root there is nothing to pick: it is further up.
             Err(Errno::INVAL) => {}
-            // Kernels before 5.2: a remount drops every flag that is not repeated.
-            Err(Errno::NOSYS) => return mount_remount(&path, mount_flags(&mount.flags), ""),
+            // Kernels before 5.2.
+            Err(Errno::NOSYS) => {
+                let flags = remount_flags(mount).ok_or(Errno::ROFS)?;
+                let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+                return mount_remount(path, flags, "");
+            }
             Err(errno) => return Err(errno),
         }
+        let above = at.child(b"..", Access::Lookup)?;
+        // What is above the mount's root is of another mount.
+        if above.mount_id().is_none_or(|id| Some(id) != at.mount_id())
+            || above.stat_self()?.identity() == at.stat_self()?.identity()
+        {
+            return Err(Errno::INVAL);
+        }
+        at = above;
     }
-    Err(Errno::INVAL)
+}
+
+/// What a remount has to repeat, since it drops every flag that is not: those of the mount and
+/// those of the file system. None where the mount alone is read-only: a remount through it would
+/// make the whole union read-only, or the mount writable.
+fn remount_flags(mount: &MountPoint) -> Option<MountFlags> {
+    let of_union = String::from_utf8_lossy(&mount.options);
+    let of_union = mount_flags(&of_union);
+    let of_mount = mount_flags(&mount.flags);
+    if of_mount.contains(MountFlags::RDONLY) && !of_union.contains(MountFlags::RDONLY) {
+        return None;
+    }
+    let mut flags = of_mount | of_union;
+    if !flags.intersects(MountFlags::NOATIME | MountFlags::RELATIME) {
+        flags |= MountFlags::STRICTATIME;
+    }
+    Some(flags)
 }
 
 fn mount_flags(words: &str) -> MountFlags {
@@ -403,11 +442,11 @@ fn mount_flags(words: &str) -> MountFlags {
             "relatime" => MountFlags::RELATIME,
             "sync" => MountFlags::SYNCHRONOUS,
             "dirsync" => MountFlags::DIRSYNC,
+            "lazytime" => MountFlags::LAZYTIME,
+            "mand" => MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
+            "iversion" => MountFlags::from_bits_retain(1 << 23),
             _ => MountFlags::empty(),
         };
-    }
-    if !flags.intersects(MountFlags::NOATIME | MountFlags::RELATIME) {
-        flags |= MountFlags::STRICTATIME;
     }
     flags
 }

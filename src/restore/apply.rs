@@ -1,6 +1,8 @@
 //! A plan, carried out: through the mounted union where there is one, in its writable branch
 //! where not.
 
+use std::path::Path;
+
 use rustix::io::Errno;
 
 use super::copy::{Copied, Depth, Into, copy};
@@ -31,13 +33,13 @@ impl Plan<'_> {
                 let dir = view.open(&copy.place.path())?;
                 copy_beside(&copy.source, &copy.chain, &dir, &copy.chain[0], copy.depth)
             }
-            (Plan::CopyOut(copy), _) => copy_out(copy),
+            (Plan::CopyOut(copy), _) => copy_out(copy, site),
             (Plan::Refresh, None) => Ok(Lacks::default()),
             (Plan::Refresh, Some(view)) => view
                 .refresh()
                 .map_err(|errno| Error::io(view.mount.path.clone(), errno))
                 .map(whole),
-            (Plan::Revert(revert), view) => put_lower_back(stack, revert, view.as_ref()),
+            (Plan::Revert(revert), _) => put_lower_back(stack, revert, site),
         }
     }
 }
@@ -201,22 +203,28 @@ fn copy_beside(
     Ok(copied.lacks)
 }
 
-fn copy_out(copy: &CopyOut<'_>) -> Result<Lacks> {
-    let to = Dir::open_root(&copy.to)?;
-    let chain = std::slice::from_ref(&copy.name);
-    copy_beside(&copy.source, chain, &to, &copy.name, copy.depth)
+/// The directory outside of the union, as it was opened when it was looked at.
+fn outside<'d>(site: &'d Site, path: &Path) -> Result<&'d Dir> {
+    let outside = site.outside.as_ref();
+    outside.ok_or_else(|| Error::io(path, Errno::NOENT))
 }
 
-fn put_lower_back(stack: &Stack, revert: &Revert<'_>, view: Option<&View>) -> Result<Lacks> {
+fn copy_out(copy: &CopyOut<'_>, site: &Site) -> Result<Lacks> {
+    let to = outside(site, &copy.to)?;
+    let chain = std::slice::from_ref(&copy.name);
+    copy_beside(&copy.source, chain, to, &copy.name, copy.depth)
+}
+
+fn put_lower_back(stack: &Stack, revert: &Revert<'_>, site: &Site) -> Result<Lacks> {
     let name = &revert.name;
     let path = revert.place.path_of(name);
     let mut lacks = Lacks::default();
     if let Some(save) = &revert.save {
-        let to = Dir::open_root(save)?;
+        let to = outside(site, save)?;
         let chain = std::slice::from_ref(name);
-        lacks = copy_beside(&revert.place, chain, &to, name, Depth::OneEntry)?;
+        lacks = copy_beside(&revert.place, chain, to, name, Depth::OneEntry)?;
     }
-    match view {
+    match &site.view {
         None => remove_entry(stack, revert.writable, &path)?,
         Some(view) => lacks = lacks.and(replace_through(view, &path, &revert.below, name)?),
     }

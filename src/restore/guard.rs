@@ -1,83 +1,153 @@
 //! What must not be done, and who else is at it.
 
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
+use super::mount::open_outside;
 use super::plan::Plan;
 use super::view::Site;
 use super::{Apply, Changed, Consent, Goal, Query};
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir};
+use crate::engine::mount_table::Superblock;
 use crate::engine::reach::Reach;
 use crate::engine::{Survey, Union, UnionKind};
-use crate::error::{Error, Result, errno_of};
+use crate::error::{Error, Result};
 use crate::union::Stack;
 
 /// The writable branches of a union, locked against another restore until this is dropped.
-pub struct Lock(#[expect(dead_code, reason = "it is held, not read")] Vec<Dir>);
+///
+/// What is locked is the branch's own directory. No process inside of a union can lock that: a
+/// lock on the union's root is one of the union's own inode. Where the container's root is the
+/// directory itself, the one that it lies in is locked.
+pub struct Lock(#[expect(dead_code, reason = "it is held, not read")] Vec<OwnedFd>);
+
+/// After how long it is said that another one is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the other one has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Lock {
     /// Two of us in one branch would each find what the other is making. The other one's end is
     /// waited for. Where a lock cannot be had there is nothing to wait for: whoever may not list
     /// a branch does not write to it.
-    pub fn take(stack: &Stack) -> Lock {
+    pub fn take(union: &Union, stack: &Stack) -> Lock {
         let writable = stack
             .branches
             .iter()
             .filter(|branch| branch.permission.is_writable());
-        let mut dirs: Vec<((u64, u64), Dir)> = writable
+        let name: &[u8] = match union.kind {
+            UnionKind::Aufs | UnionKind::Overlay { .. } | UnionKind::FuseOverlay(_) => b".",
+            UnionKind::Copy => b"..",
+        };
+        let mut dirs: Vec<((u64, u64), OwnedFd, &Bytes)> = writable
             .filter_map(|branch| {
-                let dir = branch.dir.as_ref().ok()?.child(b".", Access::List).ok()?;
-                Some((dir.stat_self().ok()?.identity(), dir))
+                let dir = branch.dir.as_ref().ok()?.child(name, Access::List).ok()?;
+                let identity = dir.stat_self().ok()?.identity();
+                // Of our own: the budget closes others, and with them the lock.
+                let fd = fcntl_dupfd_cloexec(&*dir.fd().ok()?, 0).ok()?;
+                Some((identity, fd, &branch.path))
             })
             .collect();
         // In one order for everybody, so that no two wait for each other.
-        dirs.sort_by_key(|(identity, _)| *identity);
-        dirs.dedup_by_key(|(identity, _)| *identity);
-        let locked = dirs.into_iter().filter_map(|(_, dir)| {
-            flock(&*dir.fd().ok()?, FlockOperation::LockExclusive).ok()?;
-            Some(dir)
+        dirs.sort_by_key(|(identity, ..)| *identity);
+        dirs.dedup_by_key(|(identity, ..)| *identity);
+        let locked = dirs.into_iter().filter_map(|(_, fd, path)| {
+            lock(&fd, path).ok()?;
+            Some(fd)
         });
         Lock(locked.collect())
     }
 }
 
-/// What is copied or saved outside must not land in the union: in a branch, or in a directory
-/// below one.
-///
-/// # Errors
-/// It would; the directory is not there.
-pub fn destination(stack: &Stack, goal: &Goal) -> Result<()> {
-    match goal {
-        Goal::CopyOut(to) | Goal::Revert(Changed::Save(to)) => refuse_inside(stack, to),
-        Goal::Undelete(_) | Goal::Revert(Changed::Discard) => Ok(()),
+/// Waits for a lock. Whoever waits can be interrupted: nothing has been done yet.
+fn lock(fd: &OwnedFd, path: &Bytes) -> Result<(), Errno> {
+    let began = Instant::now();
+    let mut is_said = false;
+    loop {
+        match flock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+            result => return result,
+        }
+        if !is_said && began.elapsed() >= PATIENCE {
+            is_said = true;
+            let words = format!("layerctl: waiting for another restore in {path} to end\n");
+            let _ = std::io::stderr().write_all(words.as_bytes());
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
-fn refuse_inside(stack: &Stack, to: &Path) -> Result<()> {
-    let identity = |dir: &Dir| dir.stat_self().ok().map(|stat| stat.identity());
+/// Opens the directory that something is copied or saved to. It must not lie in the union: in a
+/// branch, in a directory below one, or on one of its own mounts.
+///
+/// # Errors
+/// It does; it is not there, or is a symbolic link.
+pub fn destination(
+    survey: &Survey<'_>,
+    union: &Union,
+    stack: &Stack,
+    goal: &Goal,
+) -> Result<Option<Dir>> {
+    let to = match goal {
+        Goal::CopyOut(to) | Goal::Revert(Changed::Save(to)) => to,
+        Goal::Undelete(_) | Goal::Revert(Changed::Discard) => return Ok(None),
+    };
+    let outside = open_outside(to)?;
+    let fail = |errno| Error::io(&**to, errno);
+    let is_inside = |of: String| {
+        Err(Error::Refused {
+            what: format!("{} lies in {of}", to.display()),
+            hint: "name a directory outside of the union".into(),
+        })
+    };
+    let own = outside.stat_self().map_err(fail)?;
+    if survey.host.is_live() && devices(survey, union).contains(&own.dev) {
+        return is_inside("the union itself, as it is mounted".into());
+    }
+    let identity = |dir: &Dir| dir.stat_self().map(|stat| stat.identity());
     let branches: Vec<_> = stack
         .branches
         .iter()
-        .filter_map(|branch| identity(branch.dir.as_ref().ok()?))
+        .filter_map(|branch| {
+            let dir = branch.dir.as_ref().ok()?;
+            Some((identity(dir).ok()?, &branch.path))
+        })
         .collect();
-    let real = std::fs::canonicalize(to).map_err(|error| Error::io(to, errno_of(&error)))?;
-    for ancestor in real.ancestors() {
-        let is_branch =
-            identity(&Dir::open_root(ancestor)?).is_some_and(|of| branches.contains(&of));
-        if is_branch {
-            return Err(Error::Refused {
-                what: format!(
-                    "{} lies in the union's own branch {}",
-                    to.display(),
-                    ancestor.display()
-                ),
-                hint: "name a directory outside of the union".into(),
-            });
+    let mut here = outside.clone();
+    loop {
+        let known = identity(&here).map_err(fail)?;
+        if let Some((_, branch)) = branches.iter().find(|(of, _)| *of == known) {
+            return is_inside(format!("the union's own branch {branch}"));
         }
+        let above = here.child(b"..", Access::Lookup).map_err(fail)?;
+        if identity(&above).map_err(fail)? == known {
+            return Ok(Some(outside));
+        }
+        here = above;
     }
-    Ok(())
+}
+
+/// The numbers of the union's device, as files on it have them.
+fn devices(survey: &Survey<'_>, union: &Union) -> Vec<u64> {
+    let Some(superblock) = &union.superblock else {
+        return Vec::new();
+    };
+    let of_superblock = match superblock {
+        Superblock::Device(major, minor) => Some((*major, *minor)),
+        Superblock::Aufs(_) | Superblock::Options(_) => None,
+    };
+    let mounts = survey.table.0.iter();
+    let mounts = mounts.filter(|mount| mount.superblock().as_ref() == Some(superblock));
+    let devices = mounts.filter_map(|mount| mount.device).chain(of_superblock);
+    devices
+        .map(|(major, minor)| rustix::fs::makedev(major, minor))
+        .collect()
 }
 
 /// Refuses a plan that could not be carried out safely, be it only shown.
@@ -170,7 +240,7 @@ fn refuse_unsure(survey: &Survey<'_>, union: &Union) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to carry out what was not asked for.
+/// Refuses to carry out what was not asked for, or on what is another union by now.
 ///
 /// # Errors
 /// A copy of a host would be written to, or more would come back than was named.
@@ -179,9 +249,13 @@ pub fn consent(
     path: &Bytes,
     plan: &Plan<'_>,
     reappears: &[Bytes],
+    site: &Site,
     query: &Query<'_>,
 ) -> Result<()> {
     let host = survey.host;
+    if let Some(view) = site.view.as_ref().filter(|_| plan.writes_union()) {
+        view.prove()?;
+    }
     let is_written = plan.writes_union() || is_into(plan, host.root());
     if is_written && !host.is_live() && !query.may_write_copy {
         return Err(Error::Refused {

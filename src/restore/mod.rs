@@ -3,6 +3,7 @@
 //! ```text
 //! choose       which union is meant, and which path of it
 //! view         where that union is: mounted, and by which directories
+//! mount        a mount of it, opened once and proved
 //! diagnose     what it says of the path, and what hides it
 //! plan         what is to be done, as data
 //! guard        what must not be done; who else is at it
@@ -26,6 +27,7 @@ pub mod diagnose;
 pub mod guard;
 pub mod made;
 pub mod mark;
+pub mod mount;
 pub mod plan;
 pub mod staging;
 pub mod verify;

@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::Query;
+use super::mount::OpenMount;
 use crate::bytes::Bytes;
 use crate::dir::{Dir, Kind, Stat};
 use crate::engine::namespace::Process;
-use crate::engine::{MountPoint, MountState, Survey, Union, UnionKind, kernel};
+use crate::engine::{MountPoint, MountState, Survey, Union, UnionKind};
 use crate::error::{Error, Result};
 
 /// Where a union can be seen while it is mounted.
 #[derive(Debug, Clone)]
 pub struct View {
     pub mount: MountPoint,
+    /// The same, opened once and for all; or why it could not be.
+    open: Result<OpenMount>,
     /// Where other unions are mounted that share the branch.
-    pub also: Vec<MountPoint>,
+    also: Vec<Result<OpenMount>>,
 }
 
 impl View {
@@ -37,14 +40,32 @@ impl View {
         });
         best.map(|mount| View {
             mount: mount.clone(),
+            open: OpenMount::open(mount, union.superblock.as_ref()),
             also: sharing(survey, union),
         })
     }
 
+    fn mounted(&self) -> Result<&OpenMount> {
+        self.open.as_ref().map_err(Clone::clone)
+    }
+
+    /// Sees that the union is still mounted there, which may have been a while ago.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn prove(&self) -> Result<()> {
+        self.mounted()?.prove()
+    }
+
     /// Refreshes each mount, whatever becomes of another.
     pub fn refresh(&self) -> Result<(), Errno> {
-        let all = std::iter::once(&self.mount).chain(&self.also);
-        all.map(kernel::refresh).fold(Ok(()), Result::and)
+        let refresh = |open: &Result<OpenMount>| match open {
+            Ok(open) => open.refresh(),
+            Err(Error::Io { errno, .. }) => Err(*errno),
+            Err(_) => Err(Errno::STALE),
+        };
+        let all = std::iter::once(&self.open).chain(&self.also);
+        all.map(refresh).fold(Ok(()), Result::and)
     }
 
     /// The union's path as seen below the mount point.
@@ -61,8 +82,8 @@ impl View {
 
     /// A directory of the union, through the mount.
     pub fn open(&self, path: &Bytes) -> Result<Dir> {
-        let root = Dir::open_root(&self.mount.reach())?;
-        root.descend(&self.inside(path)?)
+        let inside = self.inside(path)?;
+        self.mounted()?.root().descend(&inside)
     }
 
     /// The path on the machine by which a person reaches something in the union.
@@ -102,7 +123,7 @@ fn is_seen_through(survey: &Survey<'_>, union: &Union, mount: &MountPoint, path:
 
 /// Where other unions are mounted that have a writable branch of this one: the kernel has cached
 /// there, too, what lies in it.
-fn sharing(survey: &Survey<'_>, union: &Union) -> Vec<MountPoint> {
+fn sharing(survey: &Survey<'_>, union: &Union) -> Vec<Result<OpenMount>> {
     let written: Vec<&Bytes> = union
         .branches
         .iter()
@@ -117,7 +138,8 @@ fn sharing(survey: &Survey<'_>, union: &Union) -> Vec<MountPoint> {
                 .any(|branch| written.contains(&&branch.spec.path))
     });
     others
-        .filter_map(|other| other.mounts.first().cloned())
+        .filter_map(|other| Some((other.mounts.first()?, other.superblock.as_ref())))
+        .map(|(mount, superblock)| OpenMount::open(mount, superblock))
         .collect()
 }
 
@@ -131,6 +153,8 @@ pub struct Site {
     /// The directory in which an overlay makes what it does not show yet, on the writable
     /// branch's own file system; none where there is no such directory.
     pub workdir: Option<Dir>,
+    /// The directory outside of the union that something is copied to, where there is one.
+    pub outside: Option<Dir>,
     /// The command line that asks for this, as a shell takes it.
     pub command: String,
 }
@@ -141,6 +165,7 @@ impl Site {
             root: survey.host.root().to_owned(),
             view: View::find(survey, union, path),
             workdir: workdir(survey, union),
+            outside: None,
             command: query.command_line(),
         }
     }

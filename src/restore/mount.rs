@@ -1,0 +1,187 @@
+//! A mount of a union, opened once. A path may lead elsewhere a moment later - somebody renames a
+//! directory on the way, a process ends and another gets its number - so that what was opened is
+//! looked at and kept: the kernel's own table has to say that it is the union, then, and again
+//! before it is written to.
+
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use crate::bytes::Bytes;
+use crate::dir::{Access, Dir};
+use crate::engine::mount_table::{Mount, MountTable, Superblock, parse_mountinfo};
+use crate::engine::{MountPoint, kernel};
+use crate::error::{Error, Result, errno_of};
+
+/// A mount of a union that is open.
+#[derive(Debug, Clone)]
+pub struct OpenMount {
+    pub point: MountPoint,
+    /// What is seen at the mount point; it stays open.
+    root: Dir,
+    /// The kernel's directory of the process in whose mount namespace it is. While it is open it
+    /// is that process's, whoever gets its number.
+    process: Dir,
+    superblock: Option<Superblock>,
+}
+
+impl OpenMount {
+    /// Opens a mount of the union that the kernel knows by `superblock`.
+    ///
+    /// # Errors
+    /// It cannot be reached, or something else is there.
+    pub fn open(point: &MountPoint, superblock: Option<&Superblock>) -> Result<OpenMount> {
+        let (process, top) = match point.process {
+            None => {
+                let own = Dir::open_root(Path::new("/proc/self"))?;
+                (own, Dir::open_root(Path::new("/"))?)
+            }
+            Some(id) => {
+                let path = format!("/proc/{id}");
+                let process = Dir::open_root(Path::new(&path))?;
+                let top = namespace_root(&process, &path)?;
+                (process, top)
+            }
+        };
+        // The table has the path without links; whoever has put one there since is not followed.
+        let found = top.descend(&point.path)?;
+        let name = Bytes::from(point.reach().as_path());
+        let root = found
+            .fd()
+            .and_then(|fd| fcntl_dupfd_cloexec(&*fd, 0))
+            .map_err(|errno| Error::io(name.clone(), errno))?;
+        let open = OpenMount {
+            point: point.clone(),
+            root: Dir::of_fd(root, &name),
+            process,
+            superblock: superblock.cloned(),
+        };
+        open.prove()?;
+        Ok(open)
+    }
+
+    /// What is seen at the mount point.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Sees that what is open is mounted now, and is a mount of the union.
+    ///
+    /// # Errors
+    /// It is another file system, has been unmounted, or its process has ended.
+    pub fn prove(&self) -> Result<()> {
+        let mount = self.line()?;
+        let is_it = mount.is_some_and(|mount| mount.superblock() == self.superblock);
+        if is_it {
+            Ok(())
+        } else {
+            Err(Error::Refused {
+                what: format!(
+                    "{} is not, or no longer, the union that was looked at",
+                    self.point.path
+                ),
+                hint: "nothing was changed; run it again".into(),
+            })
+        }
+    }
+
+    /// The line of the mount table that tells of what is open.
+    fn line(&self) -> Result<Option<Mount>> {
+        let table = self.table()?;
+        let Some(id) = self.id() else {
+            // Before Linux 3.15 nothing but the path tells.
+            return Ok(table.covering(&self.point.path).cloned());
+        };
+        let is_it = |mount: &&Mount| mount.ids.is_some_and(|(own, _)| u64::from(own) == id);
+        Ok(table.0.iter().find(is_it).cloned())
+    }
+
+    fn table(&self) -> Result<MountTable> {
+        let path = self.process.path().join(b"mountinfo");
+        let fail = |errno| match errno {
+            // What it was in has ended.
+            Errno::SRCH | Errno::INVAL | Errno::NOENT => Error::Refused {
+                what: format!(
+                    "the process by which {} was reached has ended",
+                    self.point.path
+                ),
+                hint: "nothing was changed; run it again".into(),
+            },
+            errno => Error::io(path.clone(), errno),
+        };
+        let file = self.process.open_file(b"mountinfo").map_err(fail)?;
+        let mut bytes = Vec::new();
+        let read = std::fs::File::from(file).read_to_end(&mut bytes);
+        read.map_err(|error| fail(errno_of(&error)))?;
+        Ok(parse_mountinfo(&bytes))
+    }
+
+    /// The number of the mount that is open.
+    fn id(&self) -> Option<u64> {
+        self.root.mount_id().or_else(|| {
+            let number = self.root.fd().ok()?.as_raw_fd().to_string();
+            let known = Dir::open_root(Path::new("/proc/self/fdinfo")).ok()?;
+            let file = known.open_file(number.as_bytes()).ok()?;
+            let mut text = String::new();
+            std::fs::File::from(file).read_to_string(&mut text).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+            line.trim().parse().ok()
+        })
+    }
+
+    /// Makes the kernel forget what it has cached of the union.
+    ///
+    /// # Errors
+    /// `EPERM` for whoever may not do it; nothing has changed then.
+    pub fn refresh(&self) -> Result<(), Errno> {
+        kernel::refresh(&self.root, &self.point)
+    }
+}
+
+/// What a process has as `/`: the one link of the kernel's that is meant to lead elsewhere.
+fn namespace_root(process: &Dir, path: &str) -> Result<Dir> {
+    let name = Bytes::from(format!("{path}/root"));
+    let fail = |errno| Error::io(name.clone(), errno);
+    let flags =
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let fd = process.fd().map_err(fail)?;
+    let root = rustix::fs::openat(&*fd, c"root", flags, rustix::fs::Mode::empty()).map_err(fail)?;
+    Ok(Dir::of_fd(root, &name))
+}
+
+/// A directory that nothing but a person's word leads to, opened once.
+///
+/// # Errors
+/// It is not there, or is a symbolic link.
+pub fn open_outside(path: &Path) -> Result<Dir> {
+    // Without slashes at the end: they would ask for what a link leads to.
+    let path: std::path::PathBuf = path.components().collect();
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Dir::open_root(&path);
+    };
+    let fail = |errno| Error::io(&*path, errno);
+    let name = std::os::unix::ffi::OsStrExt::as_bytes(name);
+    let parent = Dir::open_root(parent).map_err(|error| match error {
+        Error::Io { errno, .. } => fail(errno),
+        error => error,
+    })?;
+    match parent.child(name, Access::Lookup) {
+        Err(Errno::NOTDIR | Errno::LOOP) if parent.read_link(name).is_ok() => {
+            let leads = parent.read_link(name).map_err(fail)?;
+            Err(Error::Refused {
+                what: format!(
+                    "{} is a symbolic link to {}, and is not followed",
+                    Bytes::from(&*path),
+                    Bytes::from(&leads[..])
+                ),
+                hint: "name the directory itself".into(),
+            })
+        }
+        found => {
+            let kept = found.and_then(|found| fcntl_dupfd_cloexec(&*found.fd()?, 0));
+            Ok(Dir::of_fd(kept.map_err(fail)?, &Bytes::from(&*path)))
+        }
+    }
+}
