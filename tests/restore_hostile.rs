@@ -571,3 +571,107 @@ fn nothing_is_copied_out_to_the_union_itself() {
         assert!(!merged.join("out/f").exists() && !merged.join("f").exists());
     });
 }
+
+// ---- what it costs, and how deep it goes ----
+
+/// How many calls a restore makes in a union whose upper directory has so many others in it.
+fn calls_beside(others: usize) -> usize {
+    let union = Union::of(&[("up", "rw"), ("low", "ro")]);
+    union.file("low/f", "before").dir("work");
+    union.node("up/f", FileType::CharacterDevice, 0);
+    for number in 0..others {
+        union.file(format!("up/d{}/f{number}", number % 20), "");
+    }
+    let trace = union.at("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(&trace);
+    let mut inner = crate::lab::run::command();
+    inner.args(["restore", "--in"]).arg(format!(
+        "lowerdir={},upperdir={},redirect_dir=on",
+        union.at("low").display(),
+        union.at("up").display()
+    ));
+    inner.args(["--", "/f"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    let output = command.output().expect("strace");
+    assert!(output.status.success(), "{output:?}");
+    let trace = fs::read_to_string(trace).expect("what strace wrote");
+    trace.lines().count()
+}
+
+/// A plain file cannot have been renamed away from where it is: nobody looks for it elsewhere.
+#[test]
+fn the_whole_upper_directory_is_not_walked_for_one_file() {
+    if !has_strace() || !is_root() {
+        return skip("strace is not installed, or this is not root");
+    }
+    let (few, many) = (calls_beside(20), calls_beside(1000));
+    // The heap, and what else depends on chance.
+    assert!(
+        many < few + 40,
+        "{few} calls beside 20 files, {many} beside 1000"
+    );
+}
+
+/// A place where making twelve thousand directories takes no time, and a branch's path is short.
+fn deep_union() -> (tempfile::TempDir, Union) {
+    let home = tempfile::Builder::new()
+        .tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a temporary directory");
+    let union = Union::at_home(home.path(), &[("up", "rw"), ("low", "ro")]);
+    (home, union)
+}
+
+const LEVELS: usize = 12_500;
+
+/// A file below so many directories in a branch.
+fn make_deep(union: &Union, branch: &str, file: Option<&str>) {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let mut dir = openat(CWD, union.at(branch), OFlags::PATH, Mode::empty()).expect("ours");
+    for _ in 0..LEVELS {
+        mkdirat(&dir, c"d", Mode::from_raw_mode(0o755)).expect("ours");
+        dir = openat(&dir, c"d", OFlags::PATH, Mode::empty()).expect("it is there");
+    }
+    if let Some(name) = file {
+        let flags = OFlags::CREATE | OFlags::WRONLY;
+        openat(&dir, name, flags, Mode::from_raw_mode(0o644)).expect("ours");
+    }
+}
+
+fn take_away(home: &tempfile::TempDir) {
+    let removed = Command::new("rm").arg("-rf").arg(home.path()).status();
+    assert!(removed.expect("rm").success());
+}
+
+/// Each way of writing, with a mark above more directories than the stack has room for.
+#[test]
+fn no_depth_overflows_the_stack() {
+    let path = format!("{}/f", "/d".repeat(LEVELS));
+    // Deleted far above, and deleted itself; brought back by each way.
+    for (mark_at, options) in [
+        ("top", &["--dry-run"][..]),
+        ("top", &["--strategy", "unhide", "--yes"]),
+        ("bottom", &[]),
+        ("bottom", &["--strategy", "copy"]),
+        ("top", &["--to", "out"]),
+    ] {
+        let (home, union) = deep_union();
+        make_deep(&union, "low", Some("f"));
+        union.dir("out");
+        match mark_at {
+            "top" => {
+                union.mark("up/.wh.d");
+            }
+            _ => make_deep(&union, "up", Some(".wh.f")),
+        }
+        let output = union.restore(options, &path);
+        assert_eq!(
+            output.status,
+            Some(0),
+            "{mark_at} {options:?}: {}",
+            &output.stderr[..output.stderr.len().min(300)]
+        );
+        take_away(&home);
+    }
+}

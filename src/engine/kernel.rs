@@ -10,7 +10,7 @@
 
 use std::os::fd::AsRawFd;
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use rustix::mount::{FsPickFlags, MountFlags, fsconfig_reconfigure, fspick, mount_remount};
 
 use crate::branch::{self, BranchSpec, unescape_octal};
@@ -383,13 +383,11 @@ pub fn refresh(root: &Dir, mount: &MountPoint) -> std::result::Result<(), Errno>
     let flags = FsPickFlags::FSPICK_CLOEXEC
         | FsPickFlags::FSPICK_NO_AUTOMOUNT
         | FsPickFlags::FSPICK_EMPTY_PATH;
-    let mut at = Dir::of_fd(
-        fcntl_dupfd_cloexec(&*root.fd()?, 0)?,
-        &Bytes::from(root.path()),
-    );
+    let mut below: Option<Dir> = None;
     loop {
-        let fd = fcntl_dupfd_cloexec(&*at.fd()?, 0)?;
-        match fspick(&fd, c"", flags) {
+        let at = below.as_ref().unwrap_or(root);
+        let fd = at.fd()?;
+        match fspick(&*fd, c"", flags) {
             Ok(picked) => return fsconfig_reconfigure(picked),
             // Below the mount's own root there is nothing to pick: it is further up.
             Err(Errno::INVAL) => {}
@@ -401,6 +399,7 @@ pub fn refresh(root: &Dir, mount: &MountPoint) -> std::result::Result<(), Errno>
             }
             Err(errno) => return Err(errno),
         }
+        drop(fd);
         let above = at.child(b"..", Access::Lookup)?;
         // What is above the mount's root is of another mount.
         if above.mount_id().is_none_or(|id| Some(id) != at.mount_id())
@@ -408,7 +407,7 @@ pub fn refresh(root: &Dir, mount: &MountPoint) -> std::result::Result<(), Errno>
         {
             return Err(Errno::INVAL);
         }
-        at = above;
+        below = Some(above);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind};
 use crate::error::{Error, Result, errno_words};
 use crate::union::{Cut, Entry, Node, Reading, Stack};
+use crate::whiteout::Source;
 
 impl Plan<'_> {
     /// Does it, and tells what the copies lack.
@@ -31,6 +32,7 @@ impl Plan<'_> {
             (Plan::CopyIn(copy), None) => copy_into_branch(stack, copy, site),
             (Plan::CopyIn(copy), Some(view)) => {
                 let dir = view.open(&copy.place.path())?;
+                same_owners(&copy.place, &dir)?;
                 copy_beside(&copy.source, &copy.chain, &dir, &copy.chain[0], copy.depth)
             }
             (Plan::CopyOut(copy), _) => copy_out(copy, site),
@@ -156,7 +158,9 @@ fn make_directories(stack: &Stack, branch: usize, place: &Node<'_>, site: &Site)
             None => false,
         };
         if !is_there {
-            if stack.whiteout(branch, &path)?.is_some() {
+            let grammar = stack.branches[branch].grammar;
+            let whiteout = grammar.whiteout_name(&Source::Disk(&dir), name);
+            if whiteout.map_err(fail)?.is_some() {
                 return Err(Error::Refused {
                     what: format!(
                         "{path} is deleted in the writable branch and shown by a branch above it"
@@ -179,6 +183,30 @@ fn make_directories(stack: &Stack, branch: usize, place: &Node<'_>, site: &Site)
         };
     }
     Ok(dir)
+}
+
+/// A copy gets the owner that the union shows. Whether that is known is to be seen at the directory
+/// that it is made in: a mount can show other owners than those on disk.
+fn same_owners(place: &Node<'_>, dir: &Dir) -> Result<()> {
+    let known = place.stat_self()?;
+    let shown = dir.stat_self();
+    let shown = shown.map_err(|errno| Error::io(dir.path(), errno))?;
+    if (known.uid, known.gid) == (shown.uid, shown.gid) {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        what: format!(
+            "{} belongs to {}:{} as the union shows it, and to {}:{} as far as is known: the owner of a copy \
+             could be wrong",
+            dir.path(),
+            shown.uid,
+            shown.gid,
+            known.uid,
+            known.gid
+        ),
+        hint: "nothing was changed; stop the container (unmount the union) and run this again"
+            .into(),
+    })
 }
 
 /// Copies under a passing name, so that nothing half-written ever has the real one. In a mounted
@@ -226,7 +254,10 @@ fn put_lower_back(stack: &Stack, revert: &Revert<'_>, site: &Site) -> Result<Lac
     }
     match &site.view {
         None => remove_entry(stack, revert.writable, &path)?,
-        Some(view) => lacks = lacks.and(replace_through(view, &path, &revert.below, name)?),
+        Some(view) => {
+            same_owners(&revert.place, &view.open(&path.parent())?)?;
+            lacks = lacks.and(replace_through(view, &path, &revert.below, name)?);
+        }
     }
     Ok(lacks)
 }

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::copy::Into;
 use crate::dir::{Dir, Stat, entry_path};
-use crate::union::Node;
+use crate::union::{Branch, IdMap, IdRange, Node};
 
 /// A file's extended attributes.
 pub struct Attributes(Vec<(Vec<u8>, Vec<u8>)>);
@@ -55,9 +55,13 @@ impl Attributes {
     /// # Errors
     /// What the system call says.
     pub fn names_at(path: &str) -> Result<Vec<Vec<u8>>, Errno> {
-        Self::names(|buffer| {
+        let list = |buffer: &mut Vec<u8>| {
             fs::listxattr(path, rustix::buffer::spare_capacity(buffer)).map(|_| ())
-        })
+        };
+        match Self::names(list) {
+            Err(Errno::NOENT) => Ok(Vec::new()), // no /proc to name it by
+            result => result,
+        }
     }
 
     fn names(list: impl Fn(&mut Vec<u8>) -> Result<(), Errno>) -> Result<Vec<Vec<u8>>, Errno> {
@@ -91,8 +95,15 @@ impl Attributes {
 
     /// What a union that branch `branch` of `node` belongs to shows of them.
     pub fn seen(self, node: &Node<'_>, branch: usize, into: Into) -> Attributes {
-        let grammar = node.stack().branches[branch].grammar;
-        let shown = |(name, value): (Vec<u8>, Vec<u8>)| {
+        let Branch {
+            grammar, owners, ..
+        } = &node.stack().branches[branch];
+        let shown = |(name, mut value): (Vec<u8>, Vec<u8>)| {
+            if let Some(owners) = owners
+                && Attributes::need(&name) == Need::Access
+            {
+                show_access_list(&mut value, owners);
+            }
             let name = grammar.shown_attribute(&name)?;
             let name = match into {
                 Into::View => name.into_owned(),
@@ -148,5 +159,66 @@ pub fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: spec(stat.atime),
         last_modification: spec(stat.mtime),
+    }
+}
+
+/// Gives an access list the users and groups that a mount shows.
+///
+/// ```text
+/// version   u32  2
+/// entry     u16 tag, u16 permissions, u32 id        tag 2: a user, 8: a group
+/// ```
+fn show_access_list(value: &mut [u8], owners: &IdMap) {
+    const HEADER: usize = 4;
+    const ENTRY: usize = 8;
+    let Some(entries) = value.get_mut(HEADER..) else {
+        return;
+    };
+    for entry in entries.chunks_exact_mut(ENTRY) {
+        let ranges = match u16::from_le_bytes([entry[0], entry[1]]) {
+            2 => &owners.users,
+            8 => &owners.groups,
+            _ => continue,
+        };
+        let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+        entry[4..].copy_from_slice(&IdRange::show(ranges, id).to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_list_names_those_that_the_mount_shows() {
+        let range = |shown| IdRange {
+            stored: 0,
+            shown,
+            size: 65_536,
+        };
+        let owners = IdMap {
+            users: vec![range(100_000)],
+            groups: vec![range(200_000)],
+        };
+        let list = |user: u32, group: u32| {
+            let entry = |tag: u16, id: u32| {
+                let tag = tag.to_le_bytes();
+                let id = id.to_le_bytes();
+                [&tag[..], &4u16.to_le_bytes(), &id].concat()
+            };
+            let none = u32::MAX;
+            let entries = [(1, none), (2, user), (4, none), (8, group), (16, none)];
+            let entries = entries.map(|(tag, id)| entry(tag, id)).concat();
+            [&2u32.to_le_bytes()[..], &entries].concat()
+        };
+        let mut value = list(1000, 50);
+        show_access_list(&mut value, &owners);
+        assert_eq!(value, list(101_000, 200_050));
+        // What is no list, or is cut off, is left as it is.
+        for odd in [&b""[..], b"\x02\0", b"\x02\0\0\0\x02\0\x04\0\x01"] {
+            let mut value = odd.to_vec();
+            show_access_list(&mut value, &owners);
+            assert_eq!(value, odd);
+        }
     }
 }

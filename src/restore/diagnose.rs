@@ -146,47 +146,43 @@ pub fn unhidden(stack: &Stack, cut: &Cut, path: &Bytes) -> Result<Option<Vec<Byt
         return Ok(None);
     };
     let mut reappears = Vec::new();
-    let is_back = compare(
-        without,
-        Some(with),
-        &rest.components().map(<[u8]>::to_vec).collect::<Vec<_>>(),
-        &mut reappears,
-    )?;
+    let is_back = compare(without, with, rest.components(), &mut reappears)?;
     Ok(is_back.then_some(reappears))
 }
 
 /// Follows `chain` down the view without the mark, noting what appears beside it that the view
-/// with the mark does not have.
-fn compare(
-    without: Entry<'_>,
-    with: Option<Entry<'_>>,
-    chain: &[Vec<u8>],
+/// with the mark does not have. In a loop: a path can be deeper than the stack.
+fn compare<'c>(
+    mut without: Entry<'_>,
+    with: Entry<'_>,
+    chain: impl Iterator<Item = &'c [u8]>,
     reappears: &mut Vec<Bytes>,
 ) -> Result<bool> {
-    let Some((next, rest)) = chain.split_first() else {
-        return Ok(without.kind().is_some());
-    };
-    let Entry::Dir(without) = without else {
-        return Ok(false);
-    };
-    let with = match with {
-        Some(Entry::Dir(node)) => Some(node),
-        _ => None,
-    };
-    let mut is_back = false;
-    for Listed { name, .. } in without.names()?.iter() {
-        let now = match &with {
-            Some(node) => Some(node.child(name)?),
-            None => None,
+    let mut with = Some(with);
+    for next in chain {
+        let Entry::Dir(then_here) = without else {
+            return Ok(false);
         };
-        let then = without.child(name)?;
-        if name == *next {
-            is_back = compare(then, now, rest, reappears)?;
-        } else if then.kind().is_some() && now.is_none_or(|now| now.kind().is_none()) {
-            reappears.push(without.path_of(name));
+        let now_here = match with {
+            Some(Entry::Dir(node)) => Some(node),
+            _ => None,
+        };
+        let mut on_the_way = None;
+        for Listed { name, .. } in then_here.names()?.iter() {
+            let now = now_here.as_ref().map(|node| node.child(name)).transpose()?;
+            let then = then_here.child(name)?;
+            if name == next {
+                on_the_way = Some((then, now));
+            } else if then.kind().is_some() && now.is_none_or(|now| now.kind().is_none()) {
+                reappears.push(then_here.path_of(name));
+            }
         }
+        let Some(found) = on_the_way else {
+            return Ok(false);
+        };
+        (without, with) = found;
     }
-    Ok(is_back)
+    Ok(without.kind().is_some())
 }
 
 /// Whether the union shows what a branch has at a path under another name already: something in
@@ -194,14 +190,20 @@ fn compare(
 ///
 /// # Errors
 /// A branch that cannot be asked.
-pub fn is_shown_elsewhere(stack: &Stack, writable: usize, of: (usize, &Bytes)) -> Result<bool> {
+pub fn is_shown_elsewhere(
+    stack: &Stack,
+    writable: usize,
+    of: (usize, &Bytes),
+    kind: Kind,
+) -> Result<bool> {
     let mut pending = vec![stack.whole(Reading::Branch(writable))];
     while let Some(node) = pending.pop() {
         let Some(listing) = node.listing(writable)? else {
             continue;
         };
-        for (name, kind) in listing.iter() {
-            if !matches!(kind, Kind::Directory | Kind::File) {
+        for (name, listed) in listing.iter() {
+            // A directory leads to a directory, and a file to a file.
+            if listed != Kind::Directory && listed != kind {
                 continue;
             }
             match node.child(name)? {

@@ -21,6 +21,8 @@ pub struct OpenMount {
     pub point: MountPoint,
     /// What is seen at the mount point; it stays open.
     root: Dir,
+    /// Where the path to it starts.
+    top: Dir,
     /// The kernel's directory of the process in whose mount namespace it is. While it is open it
     /// is that process's, whoever gets its number.
     process: Dir,
@@ -33,6 +35,7 @@ impl OpenMount {
     /// # Errors
     /// It cannot be reached, or something else is there.
     pub fn open(point: &MountPoint, superblock: Option<&Superblock>) -> Result<OpenMount> {
+        // The table has the path without links; whoever has put one there since is not followed.
         let (process, top) = match point.process {
             None => {
                 let own = Dir::open_root(Path::new("/proc/self"))?;
@@ -46,15 +49,10 @@ impl OpenMount {
             }
         };
         // The table has the path without links; whoever has put one there since is not followed.
-        let found = top.descend(&point.path)?;
-        let name = Bytes::from(point.reach().as_path());
-        let root = found
-            .fd()
-            .and_then(|fd| fcntl_dupfd_cloexec(&*fd, 0))
-            .map_err(|errno| Error::io(name.clone(), errno))?;
         let open = OpenMount {
+            root: keep(&top.descend(&point.path)?, point)?,
             point: point.clone(),
-            root: Dir::of_fd(root, &name),
+            top,
             process,
             superblock: superblock.cloned(),
         };
@@ -72,8 +70,16 @@ impl OpenMount {
     /// # Errors
     /// It is another file system, has been unmounted, or its process has ended.
     pub fn prove(&self) -> Result<()> {
-        let mount = self.line()?;
-        let is_it = mount.is_some_and(|mount| mount.superblock() == self.superblock);
+        let table = self.table()?;
+        let id = self.root.mount_id().or_else(|| told_id(&self.root));
+        let has_id = |mount: &&Mount| {
+            let own = mount.ids.map(|(own, _)| u64::from(own));
+            own.is_some() && own == id
+        };
+        let is_it = match table.0.iter().find(has_id) {
+            Some(mount) => mount.superblock() == self.superblock,
+            None => self.is_at_its_path(&table)?,
+        };
         if is_it {
             Ok(())
         } else {
@@ -87,15 +93,17 @@ impl OpenMount {
         }
     }
 
-    /// The line of the mount table that tells of what is open.
-    fn line(&self) -> Result<Option<Mount>> {
-        let table = self.table()?;
-        let Some(id) = self.id() else {
-            // Before Linux 3.15 nothing but the path tells.
-            return Ok(table.covering(&self.point.path).cloned());
-        };
-        let is_it = |mount: &&Mount| mount.ids.is_some_and(|(own, _)| u64::from(own) == id);
-        Ok(table.0.iter().find(is_it).cloned())
+    /// Whether the union's path leads to what is open. A table may not have the number of a mount:
+    /// that of an old kernel, or of one that has been unmounted.
+    fn is_at_its_path(&self, table: &MountTable) -> Result<bool> {
+        let covering = table.covering(&self.point.path);
+        if covering.and_then(Mount::superblock) != self.superblock {
+            return Ok(false);
+        }
+        let what = |dir: &Dir| Ok::<_, Errno>((dir.stat_self()?.identity(), dir.mount_id()));
+        let fail = |errno| Error::io(self.point.path.clone(), errno);
+        let found = self.top.descend(&self.point.path)?;
+        Ok(what(&found).map_err(fail)? == what(&self.root).map_err(fail)?)
     }
 
     fn table(&self) -> Result<MountTable> {
@@ -118,19 +126,6 @@ impl OpenMount {
         Ok(parse_mountinfo(&bytes))
     }
 
-    /// The number of the mount that is open.
-    fn id(&self) -> Option<u64> {
-        self.root.mount_id().or_else(|| {
-            let number = self.root.fd().ok()?.as_raw_fd().to_string();
-            let known = Dir::open_root(Path::new("/proc/self/fdinfo")).ok()?;
-            let file = known.open_file(number.as_bytes()).ok()?;
-            let mut text = String::new();
-            std::fs::File::from(file).read_to_string(&mut text).ok()?;
-            let line = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
-            line.trim().parse().ok()
-        })
-    }
-
     /// Makes the kernel forget what it has cached of the union.
     ///
     /// # Errors
@@ -138,6 +133,27 @@ impl OpenMount {
     pub fn refresh(&self) -> Result<(), Errno> {
         kernel::refresh(&self.root, &self.point)
     }
+}
+
+/// A descriptor of our own: the budget closes others.
+fn keep(found: &Dir, point: &MountPoint) -> Result<Dir> {
+    let name = Bytes::from(point.reach().as_path());
+    let kept = found.fd().and_then(|fd| fcntl_dupfd_cloexec(&*fd, 0));
+    match kept {
+        Ok(kept) => Ok(Dir::of_fd(kept, &name)),
+        Err(errno) => Err(Error::io(name, errno)),
+    }
+}
+
+/// The number of the mount that a directory is on, as kernels before 5.8 tell it.
+fn told_id(dir: &Dir) -> Option<u64> {
+    let number = dir.fd().ok()?.as_raw_fd().to_string();
+    let known = Dir::open_root(Path::new("/proc/self/fdinfo")).ok()?;
+    let file = known.open_file(number.as_bytes()).ok()?;
+    let mut text = String::new();
+    std::fs::File::from(file).read_to_string(&mut text).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    line.trim().parse().ok()
 }
 
 /// What a process has as `/`: the one link of the kernel's that is meant to lead elsewhere.

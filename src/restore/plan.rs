@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::diagnose::{Cause, Diagnosis, Hidden, is_shown_elsewhere, unhidden};
+use super::diagnose::{Cause, Diagnosis, Hidden, Version, is_shown_elsewhere, unhidden};
 use super::{Changed, Depth, Goal, Query, Strategy};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::error::{Error, Result, errno_name};
+use crate::overlay::Rules;
 use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, lookup};
 use crate::whiteout::MarkKind;
 
@@ -219,9 +220,9 @@ impl Unhiding {
         let reappears = unhidden(stack, cut, &diagnosis.path)?;
         let rules = stack.overlay_rules();
         let is_renamed = match &hidden.version {
-            Some(version) if is_exact && rules.is_some_and(|rules| rules.follows_redirects) => {
+            Some(version) if is_exact && rules.is_some_and(|rules| is_moved(rules, version)) => {
                 let was = found.path_led_to(stack, version.branch)?;
-                is_shown_elsewhere(stack, cut.branch, (version.branch, &was))?
+                is_shown_elsewhere(stack, cut.branch, (version.branch, &was), version.kind)?
             }
             _ => false,
         };
@@ -285,6 +286,17 @@ impl Unhiding {
             ),
         }
     }
+}
+
+/// Whether an overlay can show something of this kind under another name than the branch's: a
+/// directory that was renamed, or the content of a file of which only the metadata was copied up.
+fn is_moved(rules: Rules, version: &Version) -> bool {
+    rules.follows_redirects
+        && match version.kind {
+            Kind::Directory => true,
+            Kind::File => rules.metacopy,
+            Kind::Symlink | Kind::Char | Kind::Block | Kind::Fifo | Kind::Socket => false,
+        }
 }
 
 fn copy_in<'s>(

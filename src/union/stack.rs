@@ -45,7 +45,7 @@ pub struct IdRange {
 }
 
 impl IdRange {
-    fn show(ranges: &[IdRange], id: u32) -> u32 {
+    pub fn show(ranges: &[IdRange], id: u32) -> u32 {
         let found = ranges.iter().find_map(|range| {
             let at = id.checked_sub(range.stored).filter(|at| *at < range.size)?;
             range.shown.checked_add(at)
