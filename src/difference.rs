@@ -131,7 +131,7 @@ struct Directory<'s> {
 impl<'s> Directory<'s> {
     fn new(after: Node<'s>, before: Option<Node<'s>>, branch: usize) -> Result<Directory<'s>> {
         let own = after.listing(branch)?;
-        let count = own.as_ref().map_or(0, |own| own.len());
+        let count = own.as_ref().map_or(0, |own| own.count());
         Ok(Directory {
             own,
             after,
@@ -289,7 +289,7 @@ fn names<'n>(directory: &'n Directory<'_>, branch: usize) -> Result<Vec<Named<'n
     let grammar = directory.after.stack().branches[branch].grammar;
     let mut names: Vec<Named<'n>> = Vec::new();
     if let Some(listing) = &directory.own {
-        names.reserve(listing.len());
+        names.reserve(listing.count());
         for (key, kind) in listing.iter() {
             let (name, own) = match grammar.mark(key) {
                 Some(Mark::Whiteout(hidden)) if listing.kind(hidden).is_none() => (hidden, None),

@@ -35,21 +35,50 @@
     )
 )]
 
-pub mod branch;
-pub mod bytes;
 mod cli;
-pub mod command;
+mod command;
+mod host;
+mod render;
+mod restore;
+mod target;
+mod walk;
+
+// What the program's own tests and fuzz targets ask; to everybody else `run` is all there is.
+#[cfg(not(feature = "internals"))]
+mod branch;
+#[cfg(feature = "internals")]
+pub mod branch;
+#[cfg(not(feature = "internals"))]
+mod bytes;
+#[cfg(feature = "internals")]
+pub mod bytes;
+#[cfg(not(feature = "internals"))]
+mod difference;
+#[cfg(feature = "internals")]
 pub mod difference;
+#[cfg(not(feature = "internals"))]
+mod dir;
+#[cfg(feature = "internals")]
 pub mod dir;
+#[cfg(not(feature = "internals"))]
+mod engine;
+#[cfg(feature = "internals")]
 pub mod engine;
+#[cfg(not(feature = "internals"))]
+mod error;
+#[cfg(feature = "internals")]
 pub mod error;
-pub mod host;
+#[cfg(not(feature = "internals"))]
+mod overlay;
+#[cfg(feature = "internals")]
 pub mod overlay;
-pub mod render;
-pub mod restore;
-pub mod target;
+#[cfg(not(feature = "internals"))]
+mod union;
+#[cfg(feature = "internals")]
 pub mod union;
-pub mod walk;
+#[cfg(not(feature = "internals"))]
+mod whiteout;
+#[cfg(feature = "internals")]
 pub mod whiteout;
 
 use std::ffi::OsString;

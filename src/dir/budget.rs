@@ -141,31 +141,3 @@ fn park(inner: &Inner) -> Parked {
     closed();
     Parked::Yes
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dir::{Access, Dir};
-
-    #[test]
-    fn what_is_pinned_stays_open() {
-        let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(home.path().join("a")).unwrap();
-        let root = Dir::open_root(home.path()).unwrap();
-        let dir = root.child(b"a", Access::Lookup).unwrap();
-        let pinned = dir.pinned(Access::List).unwrap();
-        let number = |dir: &Dir| dir.0.fd.read().unwrap().as_ref().map(|fd| fd.as_raw_fd());
-        let before = number(&pinned);
-        for dir in [&root, &dir, &pinned] {
-            park(&dir.0);
-        }
-        assert!(number(&root).is_some());
-        assert!(number(&dir).is_none());
-        assert!(before.is_some() && number(&pinned) == before);
-        // What was parked is opened again, and both are where they were.
-        let own = dir.stat_self().unwrap().identity();
-        assert_eq!(own, pinned.stat_self().unwrap().identity());
-        assert_eq!(dir.path(), pinned.path());
-        assert!(pinned.is_at_its_path().unwrap());
-    }
-}

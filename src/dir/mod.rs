@@ -26,6 +26,6 @@ mod stat;
 pub use attribute::entry_path;
 pub use budget::threads_max;
 pub use names::Names;
-pub use open::{Access, Dir, Open};
+pub use open::{Access, Dir};
 pub use rights::{is_in_user_namespace, reads_trusted_attributes};
 pub use stat::{Kind, Stat};

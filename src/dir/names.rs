@@ -37,7 +37,7 @@ impl Dir {
     /// As of [`Dir::names`].
     pub fn names_up_to(&self, most: usize) -> Result<Option<Names>, Errno> {
         let names = self.read_names(most)?;
-        Ok((names.len() <= most).then_some(names))
+        Ok((names.count() <= most).then_some(names))
     }
 
     fn read_names(&self, most: usize) -> Result<Names, Errno> {
@@ -316,13 +316,8 @@ impl Names {
     }
 
     /// How many entries there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 

@@ -104,27 +104,6 @@ impl Dir {
         Ok(Dir(inner))
     }
 
-    /// The same directory, opened once more and never parked. What is locked must be held by such
-    /// a one: to close a descriptor gives its lock up.
-    ///
-    /// # Errors
-    /// What the system call says.
-    pub fn pinned(&self, access: Access) -> Result<Dir, Errno> {
-        let fd = open_dir_at(&*self.fd()?, b".", access)?;
-        Ok(Dir(Arc::new(Inner {
-            parent: self.0.parent.clone(),
-            name: self.0.name.clone(),
-            path_len: self.0.path_len,
-            path: self.0.path.clone(),
-            depth: self.0.depth,
-            access,
-            fd: RwLock::new(Some(fd)),
-            is_pinned: true,
-            was_listed: AtomicBool::new(false),
-            identity: OnceLock::new(),
-        })))
-    }
-
     /// A directory below this one, no link followed.
     ///
     /// # Errors

@@ -53,12 +53,11 @@ mod watch;
 #[cfg(test)]
 mod example;
 
-pub use interface::{Description, Engine, FoundEngine};
+pub use interface::{Description, Engine};
 pub use roots::{EngineOption, Roots, Value, Variable};
 pub use survey::Survey;
 pub use union::{
-    Layer, LayeredBranch, MountPoint, MountState, Owner, OwnerKind, Role, Store, Union, UnionKind,
-    spelled_union,
+    LayeredBranch, MountPoint, MountState, Owner, OwnerKind, Role, Union, UnionKind, spelled_union,
 };
 
 /// Every engine, in the order in which they are asked: whose name for a thing is known first.

@@ -32,6 +32,7 @@ pub enum UseKind {
     /// It is being made: a pull, a build.
     InProgress,
     /// A read-only view of a snapshot.
+    #[allow(dead_code)] // no engine's record is read that says so
     View,
     /// The engine knows it, and nothing uses it.
     Unused,

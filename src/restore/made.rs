@@ -437,16 +437,6 @@ fn seize(dir: &Dir, name: &[u8], expected: &Expected<'_>) -> Result<(Held, Ident
     }
 }
 
-/// Whether a name is still that of what was made.
-///
-/// # Errors
-/// What the system call says.
-pub fn is_at(dir: &Dir, name: &[u8], identity: Identity) -> Result<bool, Errno> {
-    Ok(dir
-        .stat(name)?
-        .is_some_and(|stat| stat.identity() == identity))
-}
-
 /// Sees that a name is that of what was made, and takes hold of it.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ impl<'s> Node<'s> {
         let mut order = Vec::new();
         if sources.len() > 1 {
             for (source, (names, _)) in sources.iter().enumerate() {
-                order.extend((0..names.len()).map(|at| (source, at)));
+                order.extend((0..names.count()).map(|at| (source, at)));
             }
             let name = |&(source, at): &(usize, usize)| sources[source].0.get(at).map(|of| of.0);
             // A stable sort merges what is in order already, as the names of each source are.

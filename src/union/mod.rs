@@ -32,7 +32,7 @@ mod stack;
 
 pub use cut::Cut;
 pub use entry::{Entry, Says, Why};
-pub use listing::{Listed, Listing};
+pub use listing::Listed;
 pub use lookup::{Follow, Link, Resolution, lookup};
 pub use node::{DataAt, Node, Reading};
 pub use stack::{Branch, IdMap, IdRange, Stack};

@@ -110,12 +110,14 @@ impl Branch {
 
 impl Stack {
     /// A stack whose topmost branch is compared with those below it.
+    #[cfg(feature = "internals")]
     pub fn new(branches: Vec<Branch>) -> Stack {
         Stack {
             branches,
             base: None,
         }
     }
+
     /// The rules of an overlay; none for other unions.
     pub fn overlay_rules(&self) -> Option<Rules> {
         self.branches.first()?.grammar.overlay_rules()
