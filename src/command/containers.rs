@@ -73,7 +73,7 @@ impl Verb for Args {
                 Row {
                     engine: engine.name(),
                     mounted: (engine.has_union(&container) && !survey.table.0.is_empty())
-                        .then(|| survey.mounted_of(&container.id).is_some()),
+                        .then(|| survey.mounted_of(engine, &container).is_some()),
                     image: if is_another {
                         short(&container.image_id).to_owned()
                     } else {

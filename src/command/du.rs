@@ -219,7 +219,7 @@ impl Store<'_> {
         for container in &self.engine.containers() {
             let own = self.uses.iter().filter(|of| {
                 matches!(of.kind, UseKind::Container | UseKind::Init)
-                    && of.containers.iter().any(|user| user.id == container.id)
+                    && of.containers.iter().any(|user| user.is(container))
             });
             let (mut size, mut largest) = (0, Vec::new());
             for of in own {

@@ -171,7 +171,7 @@ impl<'h> Survey<'h> {
         let mut problems = Vec::new();
         let mut unions = Vec::new();
         for (engine, container) in self.containers() {
-            if self.mounted_of(&container.id).is_none() && engine.reads(&container) {
+            if self.mounted_of(engine, &container).is_none() && engine.reads(&container) {
                 match engine.union_of(&container) {
                     Ok(union) => unions.push(union),
                     Err(error) => problems.push(error),
@@ -197,14 +197,19 @@ impl<'h> Survey<'h> {
         }
     }
 
-    /// The mounted union of a container.
-    pub fn mounted_of(&self, container: &str) -> Option<&Union> {
+    /// The mounted union of a container. An id alone does not tell which: namespaces and stores can
+    /// have the same one.
+    pub fn mounted_of(&self, engine: &dyn Engine, container: &Container) -> Option<&Union> {
         self.mounted.iter().find(|union| {
-            union
-                .owner
-                .as_ref()
-                .is_some_and(|owner| owner.id == container)
+            let owner = union.owner.as_ref();
+            owner.is_some_and(|owner| owner.is_container(engine.name(), engine.root(), container))
         })
+    }
+
+    /// The mounted union that has this owner.
+    pub fn mounted_by(&self, owner: &Owner) -> Option<&Union> {
+        let mut mounted = self.mounted.iter();
+        mounted.find(|union| union.owner.as_ref().is_some_and(|of| of.is_same(owner)))
     }
 
     /// The mounted union that the kernel knows by this.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::inventory::Container;
 use super::mount_table::Superblock;
 use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
@@ -94,6 +95,27 @@ pub struct Owner {
     pub name: Option<String>,
     #[serde(skip)]
     pub store: Store,
+}
+
+impl Owner {
+    /// Whether it is a container of an engine that has its data directory at `root`.
+    pub fn is_container(&self, engine: &str, root: &Bytes, container: &Container) -> bool {
+        let store = &self.store;
+        self.kind == OwnerKind::Container
+            && self.engine == engine
+            && self.id == container.id
+            && store.root == *root
+            && store.namespace == container.namespace
+            && (store.driver.is_empty() || store.driver == container.driver)
+    }
+
+    /// Whether both are one thing: names can differ, and the engine's word for the driver.
+    pub fn is_same(&self, other: &Owner) -> bool {
+        self.kind == other.kind
+            && self.engine == other.engine
+            && self.id == other.id
+            && self.store == other.store
+    }
 }
 
 /// Which of an engine's stores has something: two can have the same id.

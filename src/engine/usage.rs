@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::inventory::LayerName;
+use super::inventory::{Container, LayerName};
 use crate::bytes::Bytes;
 
 /// A layer, and everybody who uses it.
@@ -59,6 +59,25 @@ impl UseKind {
 pub struct ContainerName {
     pub id: String,
     pub name: String,
+    /// containerd's: another namespace can have the same id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl ContainerName {
+    /// What a container is called.
+    pub fn of(container: &Container) -> ContainerName {
+        ContainerName {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            namespace: container.namespace.clone(),
+        }
+    }
+
+    /// Whether it is this container, in a list of the same engine's.
+    pub fn is(&self, container: &Container) -> bool {
+        self.id == container.id && self.namespace == container.namespace
+    }
 }
 
 /// That a layer is number `number` of `of` of an image, counted from the base.

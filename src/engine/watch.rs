@@ -13,10 +13,13 @@ use crate::bytes::Bytes;
 use crate::dir::Dir;
 use crate::error::Error;
 
-/// What an answer rests on, by the path of its topmost branch and the id of its owner: one that is
-/// opened for many questions is looked at once.
+/// What an answer rests on, by the path of its topmost branch and the namespace and the id of its
+/// owner: one that is opened for many questions is looked at once.
 #[derive(Default)]
-pub struct Watched(BTreeMap<(Bytes, Option<String>), Watch>);
+pub struct Watched(BTreeMap<(Bytes, OwnerName), Watch>);
+
+/// The namespace and the id of an owner, where there is one.
+type OwnerName = Option<(Option<String>, String)>;
 
 struct Watch {
     label: Bytes,
@@ -30,7 +33,8 @@ impl Watched {
         let Some(branch) = union.branches.first() else {
             return;
         };
-        let id = union.owner.as_ref().map(|owner| owner.id.clone());
+        let owner = union.owner.as_ref();
+        let id = owner.map(|owner| (owner.store.namespace.clone(), owner.id.clone()));
         self.0
             .entry((branch.spec.path.clone(), id))
             .or_insert_with(|| Watch {

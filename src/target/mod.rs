@@ -128,7 +128,7 @@ fn layer_target(survey: &Survey<'_>, union: Union) -> Target {
         && let Some(mounted) = union
             .owner
             .as_ref()
-            .and_then(|owner| survey.mounted_of(&owner.id))
+            .and_then(|owner| survey.mounted_by(owner))
     {
         return Target::of(survey.describe(mounted));
     }
@@ -145,7 +145,7 @@ fn container_union(
     engine: &dyn Engine,
     container: &Container,
 ) -> Result<Union> {
-    match survey.mounted_of(&container.id) {
+    match survey.mounted_of(engine, container) {
         Some(union) => Ok(survey.describe(union)),
         None => engine.union_of(container),
     }

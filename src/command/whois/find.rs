@@ -179,6 +179,7 @@ fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
             let name = containers.find(|container| container.id == id);
             row.containers.push(ContainerName {
                 name: name.map_or_else(|| id.clone(), |container| container.name.clone()),
+                namespace: name.and_then(|container| container.namespace.clone()),
                 id,
             });
             Kind::ContainerFiles
@@ -198,6 +199,7 @@ fn row_of_union(context: &Context<'_>, thing: &[u8], union: &Union, inside: Opti
                 row.containers.push(ContainerName {
                     id: owner.id.clone(),
                     name: name.clone(),
+                    namespace: owner.store.namespace.clone(),
                 });
             }
             name
@@ -235,16 +237,13 @@ fn row_of_use(
     if of.kind == UseKind::Image {
         let is_on = |container: &&Container| of.images.iter().any(|of| of.id == container.image_id);
         let containers = known.containers().iter().filter(is_on);
-        row.above.extend(containers.map(|container| ContainerName {
-            id: container.id.clone(),
-            name: container.name.clone(),
-        }));
+        row.above.extend(containers.map(ContainerName::of));
     }
     let path = inside.filter(|path| path.as_bytes() != b"/");
     if let Some(path) = path {
         let containers = known.containers();
         for user in &of.containers {
-            let container = containers.iter().find(|container| container.id == user.id);
+            let container = containers.iter().find(|container| user.is(container));
             let Some(container) = container else { continue };
             let union = known.engine.union_of(container)?;
             row.inside

@@ -20,15 +20,17 @@ impl Containerd<'_> {
     pub(super) fn read_containers(&self) -> Vec<Container> {
         let mut containers: Vec<Container> = self
             .own()
+            .filter(|(namespace, _)| self.is_shown(namespace))
             .map(|(namespace, record)| self.container(namespace, record))
             .collect();
         sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
     }
 
-    /// The containers that are containerd's own: Docker's have their snapshots elsewhere.
+    /// The containers that are containerd's own: Docker's have their snapshots elsewhere. Those of
+    /// all namespaces: what is known is not limited by what is to be shown.
     pub(super) fn own(&self) -> impl Iterator<Item = (&String, &ContainerRecord)> {
-        self.namespaces().flat_map(|(name, namespace)| {
+        self.meta().iter().flat_map(|(name, namespace)| {
             let containers = namespace.containers.iter();
             containers
                 .filter(|container| !container.snapshot_key.is_empty())
@@ -36,8 +38,9 @@ impl Containerd<'_> {
         })
     }
 
-    pub(super) fn record(&self, id: &str) -> Option<(&String, &ContainerRecord)> {
-        self.own().find(|(_, container)| container.id == id)
+    pub(super) fn record(&self, namespace: &str, id: &str) -> Option<(&String, &ContainerRecord)> {
+        let mut own = self.own();
+        own.find(|(of, container)| *of == namespace && container.id == id)
     }
 
     pub(super) fn container(&self, namespace: &str, record: &ContainerRecord) -> Container {
@@ -167,11 +170,9 @@ impl Containerd<'_> {
     /// # Errors
     /// A container that no namespace has; a snapshot that is missing.
     pub(super) fn container_union(&self, container: &Container) -> Result<Union> {
-        let (namespace, record) = self
-            .own()
-            .find(|(namespace, record)| {
-                record.id == container.id && Some(*namespace) == container.namespace.as_ref()
-            })
+        let namespace = container.namespace.as_ref();
+        let (namespace, record) = namespace
+            .and_then(|namespace| self.record(namespace, &container.id))
             .ok_or_else(|| Error::NoSuchTarget(container.id.clone()))?;
         let (snapshotter, key) = (&record.snapshotter, &record.snapshot_key);
         let mut union = self.union_of_key(namespace, snapshotter, key, Permission::RW)?;

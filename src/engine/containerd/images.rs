@@ -169,12 +169,13 @@ impl Containerd<'_> {
         match owner.kind {
             OwnerKind::Layer => None,
             OwnerKind::Image => self
-                .read_images()
+                .images_in(owner.store.namespace.as_deref()?)
                 .into_iter()
                 .find(|image| image.id == owner.id)
                 .map(Ok),
             OwnerKind::Container => {
-                let (namespace, record) = self.record(&owner.id)?;
+                let namespace = owner.store.namespace.as_deref()?;
+                let (namespace, record) = self.record(namespace, &owner.id)?;
                 let Some(image) = self.image_record(namespace, &record.image) else {
                     let what = format!("does not have the image {}", record.image);
                     return Some(Err(Error::damaged(self.database(), what)));

@@ -122,7 +122,7 @@ impl Engine for Containerd<'_> {
     }
 
     fn exists(&self) -> bool {
-        self.own().next().is_some()
+        self.own().any(|(namespace, _)| self.is_shown(namespace))
             || self.namespaces().any(|(_, of)| !of.images.is_empty())
             || self
                 .host

@@ -98,15 +98,14 @@ impl Containerd<'_> {
         })
     }
 
+    /// Whether what a namespace has is to be listed.
+    pub(super) fn is_shown(&self, namespace: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|only| only == namespace)
+    }
+
     /// The namespaces that are asked for.
     pub(super) fn namespaces(&self) -> impl Iterator<Item = (&String, &NamespaceRecords)> {
-        let is_asked_for = |name: &str| match &self.namespace {
-            Some(only) => only == name,
-            None => true,
-        };
-        self.meta()
-            .iter()
-            .filter(move |(name, _)| is_asked_for(name))
+        self.meta().iter().filter(|(name, _)| self.is_shown(name))
     }
 
     /// What a snapshotter has, by its own names.

@@ -27,13 +27,17 @@ impl Users {
         // Docker calls its containers' snapshots by their ids, and has no container records here.
         if is_dockers && !key.starts_with("sha256:") {
             let id = key.trim_end_matches(INIT);
-            self.add_container(number, id.to_owned(), id.to_owned());
+            let container = ContainerName {
+                id: id.to_owned(),
+                name: id.to_owned(),
+                namespace: None,
+            };
+            self.add_container(number, container);
         }
     }
 
-    fn add_container(&mut self, number: u64, id: String, name: String) {
-        let containers = self.containers.entry(number).or_default();
-        containers.push(ContainerName { id, name });
+    fn add_container(&mut self, number: u64, container: ContainerName) {
+        self.containers.entry(number).or_default().push(container);
     }
 
     fn add_image(&mut self, image: &Image, number: impl Fn(&str) -> Option<u64>) {
@@ -111,7 +115,7 @@ impl Containerd<'_> {
                 let is_own = record.snapshotter == snapshotter;
                 if let Some(number) = number(&record.snapshot_key).filter(|_| is_own) {
                     let shown = self.container(name, record);
-                    users.add_container(number, shown.id, shown.name);
+                    users.add_container(number, ContainerName::of(&shown));
                 }
             }
             for image in self.images_in(name) {

@@ -125,6 +125,7 @@ impl Docker<'_> {
                     let owner = ContainerName {
                         id: cid.clone(),
                         name: name.clone(),
+                        namespace: None,
                     };
                     owners.insert(id, owner);
                 }
@@ -136,6 +137,7 @@ impl Docker<'_> {
                     let owner = ContainerName {
                         id: container.id.clone(),
                         name: container.name.clone(),
+                        namespace: None,
                     };
                     owners.entry(id).or_insert(owner);
                 }

@@ -40,6 +40,7 @@ impl Podman<'_> {
             let owner = ContainerName {
                 name: name.unwrap_or_else(|| container.id.clone()),
                 id: container.id,
+                namespace: None,
             };
             of_containers.insert(container.layer, owner);
         }
