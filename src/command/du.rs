@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 use crate::command::space::{LARGEST, Patience, Walked};
 use crate::command::{Context, Outcome, Verb};
 use crate::engine::usage::{LayerUse, Space, UseKind};
-use crate::engine::{Engine, OwnerKind};
+use crate::engine::{self, Engine, OwnerKind};
 use crate::error::{Error, Result};
 use crate::render::column::column;
 use crate::render::{Look, table};
@@ -112,12 +112,15 @@ impl Verb for Args {
         if let Some(target) = &target {
             context.survey.watch(&target.union, None);
         }
+        context.survey.look_everywhere();
         let mut problems = Vec::new();
         let rows = {
             let patience = Patience::new("measuring");
             let mut rows = Vec::new();
             let mut was_found = false;
-            for engine in context.survey.engines_here() {
+            let (uses, unread) = engine::layer_uses(&context.survey);
+            problems.extend(unread);
+            for (engine, uses) in uses {
                 let owner = target.as_ref().map(|target| &target.union.owner);
                 let is_wanted = owner.is_none_or(|owner| {
                     owner
@@ -127,13 +130,6 @@ impl Verb for Args {
                 if !is_wanted {
                     continue;
                 }
-                let uses = match engine.layer_uses() {
-                    Ok(uses) => uses,
-                    Err(error) => {
-                        problems.push(error);
-                        continue;
-                    }
-                };
                 let is_there = |of: &&LayerUse| {
                     let found = context.survey.host.stat(&of.directory);
                     found.is_ok_and(|stat| stat.is_some())

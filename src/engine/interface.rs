@@ -4,7 +4,7 @@ use super::inventory::{Container, Image, LayerName};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
 use super::union::{Owner, Union};
-use super::usage::{LayerUse, Leftover, Space};
+use super::usage::{LayerUse, Leftover, Need, Space};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -133,6 +133,14 @@ pub trait Engine {
     /// # Errors
     /// A record that cannot be read: who uses what cannot be told then.
     fn layer_uses(&self) -> Result<Vec<LayerUse>> {
+        Ok(Vec::new())
+    }
+
+    /// What stands on which layers, as the layers themselves and all records have it.
+    ///
+    /// # Errors
+    /// What cannot be read may need anything.
+    fn needs(&self) -> Result<Vec<Need>> {
         Ok(Vec::new())
     }
 

@@ -37,6 +37,14 @@ pub enum Parent {
     Lost(Bytes),
 }
 
+/// What a layer calls one below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// `AAA` of `l/AAA`.
+    Link(String),
+    Id(String),
+}
+
 impl Linked<'_> {
     /// The layers below one, nearest first.
     ///
@@ -147,6 +155,51 @@ impl Linked<'_> {
             }
         }
         Ok(dangling)
+    }
+
+    /// What a layer's own lists name as the layers below it, whether or not the lists are whole:
+    /// short names, and in newer stores ids.
+    ///
+    /// # Errors
+    /// A list that is there and cannot be read.
+    pub fn named_below(&self, home: usize, id: &str) -> Result<Vec<Below>> {
+        let layer = self.homes[home].join(id.as_bytes());
+        let read = |file: &str| match self.host.read(&layer.join(file.as_bytes())) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.is_absent() => Ok(String::new()),
+            Err(error) => Err(error),
+        };
+        let (links, ids) = (read("lower")?, read("lower-layers")?);
+        let links = links.trim().split(':').filter_map(|part| {
+            let name = part.strip_prefix("l/").filter(|name| is_id(name))?;
+            Some(Below::Link(name.to_owned()))
+        });
+        let ids = ids.trim().split(':').filter(|id| is_id(id));
+        Ok(links
+            .chain(ids.map(|id| Below::Id(id.to_owned())))
+            .collect())
+    }
+
+    /// The paths that are needed by whoever stands on these: links and the directories of layers.
+    pub fn paths_of(&self, below: &[Below], content: impl Fn(usize, &str) -> Bytes) -> Vec<Bytes> {
+        let mut paths = Vec::new();
+        let mut own = None;
+        for below in below {
+            match below {
+                Below::Id(id) => {
+                    paths.extend((0..self.homes.len()).map(|home| content(home, id)));
+                }
+                Below::Link(name) => {
+                    let link = |home: &Bytes| home.join(LINKS.as_bytes()).join(name.as_bytes());
+                    paths.extend(self.homes.iter().map(link));
+                    // A link that leads elsewhere is needed as it is.
+                    if let Ok(Parent::Layer { home, id }) = self.find_or_recover(name, &mut own) {
+                        paths.push(content(home, &id));
+                    }
+                }
+            }
+        }
+        paths
     }
 
     fn exists(&self, path: &Bytes) -> Result<bool> {

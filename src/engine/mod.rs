@@ -14,6 +14,8 @@
 //!   leftovers    what nobody uses
 //!   removed      what went while it was read
 //!
+//! orphaned     what is nobody's: every engine's leftovers but what is in use
+//! in_use       what is in use, whatever records say: one place decides
 //! survey       all of it together, for the verbs: engines are asked here
 //! open  watch  a union's branches opened; whether they are still there at the end
 //! reach        how a branch's directory is reached
@@ -33,6 +35,7 @@ pub mod bolt;
 mod containerd;
 mod docker;
 mod fuse;
+mod in_use;
 mod interface;
 pub mod inventory;
 pub mod kernel;
@@ -41,6 +44,7 @@ pub mod mount_table;
 pub mod namespace;
 pub mod oci;
 mod open;
+mod orphaned;
 mod podman;
 mod problems;
 pub mod reach;
@@ -53,7 +57,9 @@ mod watch;
 #[cfg(test)]
 mod example;
 
+pub use in_use::layer_uses;
 pub use interface::{Description, Engine};
+pub use orphaned::orphaned;
 pub use roots::{EngineOption, Roots, Value, Variable};
 pub use survey::Survey;
 pub use union::{

@@ -97,6 +97,11 @@ impl Roots {
         }
     }
 
+    /// Whether anything says where to look, or for what.
+    pub fn is_limited(&self) -> bool {
+        !self.options.is_empty() || !self.variables.is_empty()
+    }
+
     /// What was given for an option.
     pub fn option(&self, name: &str) -> Option<&Bytes> {
         self.options.get(name)

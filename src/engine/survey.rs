@@ -21,6 +21,8 @@ pub struct Survey<'h> {
     descriptions: &'static [&'static Description],
     roots: Roots,
     engines: OnceCell<Engines<'h>>,
+    /// Those that were not asked for.
+    others: OnceCell<Vec<FoundEngine<'h>>>,
     /// What could not be read on the way.
     pub problems: Vec<Error>,
     /// What the kernel has mounted, as far as it has been looked for.
@@ -54,6 +56,7 @@ impl<'h> Survey<'h> {
             descriptions,
             roots,
             engines: OnceCell::new(),
+            others: OnceCell::new(),
             problems,
             mounted: Vec::new(),
             table,
@@ -76,6 +79,34 @@ impl<'h> Survey<'h> {
             }
         };
         &self.engines.get_or_init(find).all
+    }
+
+    /// The same host as it is now: nothing is remembered.
+    pub fn again(&self) -> Survey<'h> {
+        let mut survey = Survey::new(self.host, self.descriptions, self.roots.clone());
+        if self.is_complete {
+            survey.look_everywhere();
+        }
+        survey
+    }
+
+    /// The engines of this host that were not asked for, since a person named another data
+    /// directory. Their containers are there all the same.
+    pub fn others(&self) -> &[FoundEngine<'h>] {
+        self.others.get_or_init(|| {
+            if !self.roots.is_limited() {
+                return Vec::new();
+            }
+            let everywhere = Roots::of_caller(self.host);
+            let found = self.descriptions.iter();
+            let found = found.flat_map(|engine| (engine.find)(self.host, &everywhere));
+            let is_known = |other: &FoundEngine<'h>| {
+                self.engines().any(|engine| {
+                    (engine.name(), engine.root()) == (other.engine.name(), other.engine.root())
+                })
+            };
+            found.filter(|other| !is_known(other)).collect()
+        })
     }
 
     /// Every engine whose data directory may be here.

@@ -106,7 +106,7 @@ impl Owner {
             && self.id == container.id
             && store.root == *root
             && store.namespace == container.namespace
-            && (store.driver.is_empty() || store.driver == container.driver)
+            && store.driver == container.driver
     }
 
     /// Whether both are one thing: names can differ, and the engine's word for the driver.

@@ -15,6 +15,23 @@ pub struct LayerUse {
     pub kind: UseKind,
     pub containers: Vec<ContainerName>,
     pub images: Vec<ImageUse>,
+    /// What else is to be said: what needs it although no record has it, a lease that holds it.
+    pub note: Option<String>,
+}
+
+impl LayerUse {
+    /// What a person would call whoever uses it.
+    pub fn user(&self) -> String {
+        let container = self.containers.first().map(|of| of.name.clone());
+        let tag = || {
+            self.images
+                .iter()
+                .find_map(|image| image.tags.first().cloned())
+        };
+        let image = || self.images.first().map(|image| image.id.clone());
+        let own = || format!("layer {}", self.layer.id);
+        container.or_else(tag).or_else(image).unwrap_or_else(own)
+    }
 }
 
 /// What a layer is to its engine.
@@ -36,6 +53,9 @@ pub enum UseKind {
     View,
     /// The engine knows it, and nothing uses it.
     Unused,
+    /// The engine's records do not have it, and yet something needs it: a mounted union, or a
+    /// layer that names it as the one below.
+    InUse,
     /// The engine's records do not have it.
     Unknown,
 }
@@ -50,6 +70,7 @@ impl UseKind {
             UseKind::InProgress => "in progress",
             UseKind::View => "snapshot view",
             UseKind::Unused => "unused layer",
+            UseKind::InUse => "layer in use",
             UseKind::Unknown => "unknown to its engine",
         }
     }
@@ -89,12 +110,50 @@ pub struct ImageUse {
     pub of: usize,
 }
 
+/// That something needs layers, whatever the records of these say.
+#[derive(Debug, Clone)]
+pub struct Need {
+    /// The content of the layer that needs them; none where it is a record that does.
+    pub layer: Option<Bytes>,
+    /// What needs them, as a person calls it.
+    pub by: String,
+    /// The content of the layers that are needed, and other paths that are.
+    pub needed: Vec<Bytes>,
+    /// It counts although nothing is known to use the layer itself: an active snapshot.
+    pub always: bool,
+}
+
 /// Something that nothing refers to, or that refers to what is gone.
 #[derive(Debug, Clone)]
 pub struct Leftover {
     pub kind: LeftoverKind,
     pub path: Bytes,
     pub why: String,
+    /// The content of the layer that it is about, where it is beside that.
+    pub layer: Option<Bytes>,
+    /// Nothing but the leftover is lost where its path is removed. A list has others' records, too.
+    pub is_removable: bool,
+}
+
+impl Leftover {
+    /// One whose path is nobody else's.
+    pub fn new(kind: LeftoverKind, path: Bytes, why: impl Into<String>) -> Leftover {
+        Leftover {
+            kind,
+            path,
+            why: why.into(),
+            layer: None,
+            is_removable: !matches!(kind, LeftoverKind::Mount | LeftoverKind::InProgress),
+        }
+    }
+
+    /// A record in a file that holds others, or of something that is still there.
+    pub fn record(path: Bytes, why: impl Into<String>) -> Leftover {
+        Leftover {
+            is_removable: false,
+            ..Leftover::new(LeftoverKind::Metadata, path, why)
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
@@ -112,6 +171,9 @@ pub enum LeftoverKind {
     Mount,
     /// What was being made when the engine ended.
     Temporary,
+    /// It is being made or removed, or was when whoever did so ended: the engine itself collects
+    /// it.
+    InProgress,
 }
 
 impl LeftoverKind {
@@ -124,6 +186,7 @@ impl LeftoverKind {
             LeftoverKind::Metadata => "metadata",
             LeftoverKind::Mount => "mount",
             LeftoverKind::Temporary => "temporary",
+            LeftoverKind::InProgress => "in-progress",
         }
     }
 }

@@ -23,16 +23,14 @@ pub struct Known<'s> {
 }
 
 impl<'s> Known<'s> {
-    /// # Errors
-    /// Who uses which layer cannot be told.
-    pub fn new(engine: &'s dyn Engine) -> Result<Known<'s>> {
-        Ok(Known {
+    pub fn new(engine: &'s dyn Engine, layers: Vec<LayerUse>) -> Known<'s> {
+        Known {
             engine,
-            layers: engine.layer_uses()?,
+            layers,
             containers: OnceCell::new(),
             images: OnceCell::new(),
             names: OnceCell::new(),
-        })
+        }
     }
 
     fn containers(&self) -> &[Container] {
@@ -230,8 +228,10 @@ fn row_of_use(
         directory: Some(of.directory.clone()),
         containers: of.containers.clone(),
         images: of.images.clone(),
-        why: (of.kind == UseKind::Unknown)
-            .then(|| "its engine's records do not have this layer".to_owned()),
+        why: of.note.clone().or_else(|| {
+            let words = "its engine's records do not have this layer";
+            (of.kind == UseKind::Unknown).then(|| words.to_owned())
+        }),
         ..Row::new(thing, Kind::of(of.kind))
     };
     if of.kind == UseKind::Image {

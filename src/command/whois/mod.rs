@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
 use crate::command::{Context, Outcome, Verb};
+use crate::engine;
 use crate::engine::inventory::short;
 use crate::engine::usage::{ContainerName, ImageUse, UseKind};
 use crate::error::{Error, Result, errno_of};
@@ -36,6 +37,8 @@ pub enum Kind {
     InProgress,
     View,
     Unused,
+    /// Something needs it, although its engine's records do not have it.
+    InUse,
     /// A union's mount.
     Mount,
     /// Kept beside a container's layer: configuration, logs.
@@ -57,6 +60,7 @@ impl Kind {
             UseKind::InProgress => Kind::InProgress,
             UseKind::View => Kind::View,
             UseKind::Unused => Kind::Unused,
+            UseKind::InUse => Kind::InUse,
             UseKind::Unknown => Kind::Unknown,
         }
     }
@@ -70,6 +74,7 @@ impl Kind {
             Kind::InProgress => "in progress",
             Kind::View => "snapshot view",
             Kind::Unused => "unused layer",
+            Kind::InUse => "layer in use",
             Kind::Mount => "mount",
             Kind::ContainerFiles => "container's files",
             Kind::Volumes => "volumes",
@@ -107,7 +112,7 @@ pub struct Row {
     /// Where it is for those who use it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inside: Vec<Inside>,
-    /// Why nobody is known.
+    /// Why nobody is known; what else is to be said of who needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -220,14 +225,11 @@ fn read_stdin() -> Result<Vec<u8>> {
 
 /// Whose each thing is, and each line's; and what could not be read.
 fn answer(context: &Context<'_>, things: &[&[u8]], text: &[u8]) -> (Vec<Row>, Vec<Error>) {
-    let mut problems = Vec::new();
-    let mut known = Vec::new();
-    for engine in context.survey.engines_here() {
-        match Known::new(engine) {
-            Ok(of) => known.push(of),
-            Err(error) => problems.push(error),
-        }
-    }
+    let (uses, mut problems) = engine::layer_uses(&context.survey);
+    let known = uses
+        .into_iter()
+        .map(|(engine, uses)| Known::new(engine, uses));
+    let known: Vec<Known<'_>> = known.collect();
     let mut rows = Vec::new();
     for thing in things {
         match who(context, &known, thing, Places::Shown) {

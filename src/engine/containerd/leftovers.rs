@@ -10,7 +10,7 @@ use crate::error::Result;
 impl Containerd<'_> {
     pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
+        let mut note = |kind, path, why: String| found.push(Leftover::new(kind, path, why));
         for snapshotter in self.snapshotters().iter().filter(|name| is_read(name)) {
             let all = self.snapshots(snapshotter);
             let directories: HashSet<u64> = self.numbers(snapshotter)?.into_iter().collect();

@@ -65,6 +65,28 @@ pub(super) struct Snapshot {
     pub parent: Option<String>,
     /// Bytes on disk; of committed ones.
     pub size: Option<u64>,
+    pub kind: Option<SnapshotKind>,
+}
+
+/// What a snapshot is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SnapshotKind {
+    View,
+    /// Somebody may write in it.
+    Active,
+    Committed,
+}
+
+impl SnapshotKind {
+    /// containerd's own number for it.
+    fn of(number: u8) -> Option<SnapshotKind> {
+        match number {
+            1 => Some(SnapshotKind::View),
+            2 => Some(SnapshotKind::Active),
+            3 => Some(SnapshotKind::Committed),
+            _ => None,
+        }
+    }
 }
 
 impl Containerd<'_> {
@@ -221,6 +243,10 @@ fn read_snapshots(bytes: &[u8]) -> Result<HashMap<String, Snapshot>, Damage> {
             id,
             parent: Some(parent).filter(|parent| !parent.is_empty()),
             size: size(&record, b"size")?,
+            kind: match record.get(b"kind")? {
+                Some([kind]) => SnapshotKind::of(*kind),
+                _ => None,
+            },
         };
         snapshots.insert(name, snapshot);
         Ok(())

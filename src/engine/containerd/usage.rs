@@ -139,6 +139,7 @@ impl Containerd<'_> {
                 kind,
                 containers: users.containers.remove(&number).unwrap_or_default(),
                 images: users.images.remove(&number).unwrap_or_default(),
+                note: None,
             }
         });
         Ok(uses.collect())

@@ -416,3 +416,12 @@ struct GraphConfig {
     #[serde(rename = "Cmd")]
     cmd: Option<Vec<String>>,
 }
+/// The chain id of the lowest layer of an image that no record has; none where all are there.
+pub(super) fn lost_layer(image: &Image) -> Option<&str> {
+    let layers = image
+        .history
+        .iter()
+        .filter_map(|entry| entry.layer.as_ref());
+    let mut lost = layers.filter(|layer| layer.cache_id.is_none());
+    lost.next_back()?.chain_id.as_deref()
+}

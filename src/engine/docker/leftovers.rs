@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use super::Docker;
 use super::driver::Driver;
+use super::images::lost_layer;
+use super::layers::LayerId;
 use super::usage::REMOVING;
 use crate::engine::interface::Engine;
 use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
@@ -19,13 +21,13 @@ impl Docker<'_> {
             found.extend(self.leftover_records(driver, &here.collect())?);
             if driver.content().1.is_some() && driver != Driver::Overlay {
                 let dangling = self.linked(driver).dangling(0)?.into_iter();
-                found.extend(dangling.map(|(path, target)| Leftover {
-                    kind: LeftoverKind::Link,
-                    path,
-                    why: format!("it leads to {target}, which is gone"),
+                found.extend(dangling.map(|(path, target)| {
+                    let why = format!("it leads to {target}, which is gone");
+                    Leftover::new(LeftoverKind::Link, path, why)
                 }));
             }
         }
+        found.extend(self.leftover_images());
         found.extend(self.leftover_containers()?);
         for containerd in self.own_containerds() {
             found.extend(containerd.leftovers()?);
@@ -56,7 +58,7 @@ impl Docker<'_> {
                 continue;
             };
             let path = self.at(driver.content().0).join(of.layer.id.as_bytes());
-            found.push(Leftover { kind, path, why });
+            found.push(Leftover::new(kind, path, why));
         }
         found
     }
@@ -65,7 +67,7 @@ impl Docker<'_> {
     /// here.
     fn leftover_records(&self, driver: Driver, here: &HashSet<&str>) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
+        let mut note = |kind, path, why: String| found.push(Leftover::new(kind, path, why));
         let database = self.at(&["image", driver.name(), "layerdb"]);
         let records = database.join(b"sha256");
         for (hex, _) in self.host.list(&records)? {
@@ -92,22 +94,76 @@ impl Docker<'_> {
                 note(LeftoverKind::Temporary, record, why);
             }
         }
-        let mounts = database.join(b"mounts");
+        found.extend(self.leftover_mounts(driver, here)?);
+        Ok(found)
+    }
+
+    /// The records of containers' layers whose container or layer is not here.
+    fn leftover_mounts(&self, driver: Driver, here: &HashSet<&str>) -> Result<Vec<Leftover>> {
+        let mut found = Vec::new();
+        let mounts = self.at(&["image", driver.name(), "layerdb", "mounts"]);
+        let built = self.build_cache()?;
         for (cid, _) in self.host.list(&mounts)? {
             let record = mounts.join(&cid);
-            let container = self.at(&["containers"]).join(&cid);
-            if self.host.stat(&container)?.is_none() {
-                let why = "its container is gone".to_owned();
-                note(LeftoverKind::Metadata, record, why);
+            let cid = String::from_utf8_lossy(&cid).into_owned();
+            let id = self.recorded(&record, "mount-id")?.unwrap_or_default();
+            if self.host.stat(&self.at(&["containers", &cid]))?.is_none() {
+                // A builder's step has a layer without a container.
+                if !built.contains(&cid) && !built.contains(&id) {
+                    let layer = LayerId { driver, id };
+                    found.push(Leftover {
+                        layer: Some(self.content_dir(&layer)),
+                        ..Leftover::new(LeftoverKind::Metadata, record, "its container is gone")
+                    });
+                }
                 continue;
             }
-            let id = self.recorded(&record, "mount-id").unwrap_or_default();
-            if let Some(id) = id.filter(|id| !here.contains(id.as_str())) {
+            if !id.is_empty() && !here.contains(id.as_str()) {
                 let why = format!("the container's layer {id} is gone");
-                note(LeftoverKind::Metadata, record, why);
+                found.push(Leftover::record(record, why));
+                continue;
+            }
+            let parent = self.recorded(&record, "parent")?.unwrap_or_default();
+            if !parent.is_empty() && !self.has_layer_record(driver, &parent)? {
+                let why = format!(
+                    "the container stands on the layer {parent}, whose record is gone: \"layer does not exist\""
+                );
+                found.push(Leftover::record(record, why));
             }
         }
         Ok(found)
+    }
+
+    /// Whether Docker has a layer of this chain id.
+    fn has_layer_record(&self, driver: Driver, chain_id: &str) -> Result<bool> {
+        let hex = chain_id.trim_start_matches("sha256:");
+        let record = self.at(&["image", driver.name(), "layerdb", "sha256"]);
+        let id = self.recorded(&record.join(hex.as_bytes()), "cache-id")?;
+        Ok(id.is_some_and(|id| !id.is_empty()))
+    }
+
+    /// The images whose layers' records are not here.
+    fn leftover_images(&self) -> Vec<Leftover> {
+        let mut found = Vec::new();
+        for image in self.read_images() {
+            let Some(chain_id) = lost_layer(&image) else {
+                continue;
+            };
+            let parts = [
+                "image",
+                &image.driver,
+                "imagedb",
+                "content",
+                "sha256",
+                &image.id,
+            ];
+            let name = image.names.tags.first().unwrap_or(&image.id);
+            let why = format!(
+                "the image {name} has the layer {chain_id}, whose record is gone: \"layer does not exist\""
+            );
+            found.push(Leftover::record(self.at(&parts), why));
+        }
+        found
     }
 
     /// The containers' directories without a configuration.
@@ -122,11 +178,8 @@ impl Docker<'_> {
             if has {
                 self.container(&id)?;
             } else {
-                found.push(Leftover {
-                    kind: LeftoverKind::Metadata,
-                    path,
-                    why: "it has no configuration".to_owned(),
-                })
+                let why = "it has no configuration";
+                found.push(Leftover::new(LeftoverKind::Metadata, path, why));
             }
         }
         Ok(found)

@@ -21,6 +21,7 @@ mod driver;
 mod images;
 mod layers;
 mod leftovers;
+mod needs;
 mod paths;
 mod records;
 mod removed;
@@ -40,7 +41,7 @@ use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
 use crate::engine::union::{Owner, Store, Union};
-use crate::engine::usage::{LayerUse, Leftover, Space};
+use crate::engine::usage::{LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::Namespace;
@@ -194,6 +195,10 @@ impl Engine for Docker<'_> {
 
     fn layer_uses(&self) -> Result<Vec<LayerUse>> {
         self.read_uses()
+    }
+
+    fn needs(&self) -> Result<Vec<Need>> {
+        self.find_needs()
     }
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {

@@ -63,6 +63,7 @@ impl Docker<'_> {
                     kind,
                     containers,
                     images,
+                    note: None,
                 });
             }
         }
@@ -87,7 +88,7 @@ impl Docker<'_> {
     }
 
     /// The directories that a driver has for layers, whatever their names say.
-    fn directories(&self, driver: Driver) -> Result<Vec<String>> {
+    pub(super) fn directories(&self, driver: Driver) -> Result<Vec<String>> {
         let names = self.host.list(&self.at(driver.content().0))?.into_iter();
         let ids = names
             .filter(|(_, kind)| *kind == Kind::Directory)
@@ -147,7 +148,7 @@ impl Docker<'_> {
     }
 
     /// The layers that the builder keeps: its database has them by names of its own.
-    fn build_cache(&self) -> Result<HashSet<String>> {
+    pub(super) fn build_cache(&self) -> Result<HashSet<String>> {
         let path = self.at(&["buildkit", "snapshots.db"]);
         let bytes = match bolt::read(self.host, &path) {
             Ok(bytes) => bytes,

@@ -11,7 +11,7 @@ use crate::error::Result;
 impl Podman<'_> {
     pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let mut note = |kind, path, why: String| found.push(Leftover { kind, path, why });
+        let mut note = |kind, path, why: String| found.push(Leftover::new(kind, path, why));
         let uses = self.read_uses()?;
         let home = self.home(&self.root);
         for of in uses.iter().filter(|of| of.kind == UseKind::Unknown) {

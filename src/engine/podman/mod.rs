@@ -16,6 +16,7 @@ mod images;
 mod layers;
 mod leftovers;
 mod libpod;
+mod needs;
 mod paths;
 mod records;
 mod removed;
@@ -29,7 +30,7 @@ use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
 use crate::engine::union::{Owner, Store, Union};
-use crate::engine::usage::{LayerUse, Leftover, Space};
+use crate::engine::usage::{LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::Namespace;
@@ -174,6 +175,10 @@ impl Engine for Podman<'_> {
 
     fn layer_uses(&self) -> Result<Vec<LayerUse>> {
         self.read_uses()
+    }
+
+    fn needs(&self) -> Result<Vec<Need>> {
+        self.find_needs()
     }
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {

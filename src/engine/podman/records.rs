@@ -65,6 +65,9 @@ pub(super) struct ImageRecord {
     pub names: Vec<String>,
     #[serde(default, deserialize_with = "null_default")]
     pub layer: String,
+    /// The copies of its top layer for other users.
+    #[serde(rename = "mapped-layers", default, deserialize_with = "null_default")]
+    pub mapped_layers: Vec<String>,
     #[serde(rename = "big-data-names", default, deserialize_with = "null_default")]
     pub data_names: Vec<String>,
     /// Bytes.

@@ -67,6 +67,7 @@ impl Podman<'_> {
                 kind,
                 containers,
                 images,
+                note: None,
             });
         }
         Ok(uses)

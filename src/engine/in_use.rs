@@ -1,0 +1,249 @@
+//! What is in use, whatever an engine's records say of it: one place decides.
+//!
+//! An engine can have lost a record and still stand on the layer. So a directory counts as used
+//! that is a branch of a union mounted in any mount namespace, or is shown by another mount; that
+//! the `lower` list, the parent record or another record of something that is itself used names;
+//! or that stands below an active snapshot. What is to be shown does not limit what is known: all
+//! namespaces and all data directories of the host are asked.
+
+use std::collections::{HashMap, HashSet};
+
+use super::interface::{Engine, FoundEngine};
+use super::mount_table::{Mount, MountTable};
+use super::namespace::{self, Process};
+use super::survey::Survey;
+use super::usage::{LayerUse, Need, UseKind};
+use crate::bytes::Bytes;
+use crate::error::Error;
+use crate::host::Host;
+
+/// The directories that something uses.
+#[derive(Debug, Default)]
+pub struct InUse {
+    /// Who uses a path, or something in it.
+    users: HashMap<Bytes, String>,
+    /// The paths that a mount has, or that have one in them.
+    mounted: HashSet<Bytes>,
+    /// The unions that other mount namespaces have, too: something runs on them.
+    shared: HashSet<Bytes>,
+    /// What could not be read, and the engine that keeps it: that may use anything of its kind.
+    pub unread: Vec<(&'static str, Error)>,
+}
+
+impl InUse {
+    /// Finds out what is used on a host. Other mount namespaces are looked into.
+    pub fn find(survey: &mut Survey<'_>) -> InUse {
+        survey.look_everywhere();
+        InUse::of(survey)
+    }
+
+    /// The same of a survey that has looked everywhere.
+    pub fn of(survey: &Survey<'_>) -> InUse {
+        let mut found = InUse::default();
+        found.take_mounts(survey);
+        let mut edges: HashMap<Bytes, Vec<Bytes>> = HashMap::new();
+        let mut pending: Vec<(Bytes, String)> = Vec::new();
+        for of in engines(survey) {
+            let (engine, name) = (&*of.engine, of.engine.name());
+            if !engine.exists() {
+                continue;
+            }
+            let asked = engine
+                .layer_uses()
+                .and_then(|uses| Ok((uses, engine.needs()?)));
+            let (uses, needs) = asked.unwrap_or_else(|error| {
+                found.unread.push((name, error));
+                Default::default()
+            });
+            found
+                .unread
+                .extend(of.problems.take().into_iter().map(|error| (name, error)));
+            let known = uses.iter().filter(|of| is_recorded(of));
+            pending.extend(known.map(|of| (real(survey.host, &of.directory), of.user())));
+            for need in needs {
+                let Need {
+                    layer,
+                    by,
+                    needed,
+                    always,
+                } = need;
+                // A link is needed as it is, and so is what it leads to.
+                let real_ones: Vec<Bytes> =
+                    needed.iter().map(|path| real(survey.host, path)).collect();
+                let needed = needed.into_iter().chain(real_ones);
+                match layer {
+                    Some(layer) if !always => {
+                        edges
+                            .entry(real(survey.host, &layer))
+                            .or_default()
+                            .extend(needed);
+                    }
+                    _ => pending.extend(needed.map(|path| (path, by.clone()))),
+                }
+            }
+        }
+        pending.extend(
+            found
+                .users
+                .iter()
+                .map(|(path, by)| (path.clone(), by.clone())),
+        );
+        let mut seen = HashSet::new();
+        while let Some((path, by)) = pending.pop() {
+            if !seen.insert(path.clone()) {
+                continue;
+            }
+            let below = edges.get(&path).into_iter().flatten();
+            pending.extend(below.map(|path| (path.clone(), by.clone())));
+            found.note(&path, &by);
+        }
+        found
+    }
+
+    /// Who uses a path, or something in it.
+    pub fn by(&self, host: &Host, path: &Bytes) -> Option<&str> {
+        let found = self.users.get(path);
+        let found = found.or_else(|| self.users.get(&real(host, path)));
+        found.map(String::as_str)
+    }
+
+    /// Who uses what has this name, where a link would lead elsewhere.
+    pub fn by_name(&self, path: &Bytes) -> Option<&str> {
+        self.users.get(path).map(String::as_str)
+    }
+
+    /// Whether a path is a branch of something that is mounted, is shown by a mount, or has one
+    /// in it.
+    pub fn is_mounted(&self, host: &Host, path: &Bytes) -> bool {
+        self.mounted.contains(path) || self.mounted.contains(&real(host, path))
+    }
+
+    /// Whether the union that is mounted at a path is mounted in another mount namespace, too.
+    pub fn is_shared(&self, point: &Bytes) -> bool {
+        self.shared.contains(point)
+    }
+
+    fn note(&mut self, path: &Bytes, by: &str) {
+        for path in with_parents(path) {
+            self.users.entry(path).or_insert_with(|| by.to_owned());
+        }
+    }
+
+    fn note_mounted(&mut self, path: &Bytes, by: &str) {
+        self.note(path, by);
+        self.mounted.extend(with_parents(path));
+    }
+
+    /// What the mounts of all mount namespaces show.
+    fn take_mounts(&mut self, survey: &Survey<'_>) {
+        let others = namespace::others(survey.host);
+        for union in &survey.mounted {
+            let by = survey.label(union).to_text().into_owned();
+            let process = union.mounts.iter().find_map(|mount| mount.process);
+            let process = others.iter().find(|of| Some(of.id) == process);
+            for branch in &union.branches {
+                for path in on_host(survey, process, &branch.spec.path) {
+                    self.note_mounted(&path, &by);
+                }
+            }
+            let own = union.mounts.iter().filter(|mount| mount.process.is_none());
+            for mount in own {
+                let elsewhere = others.iter().flat_map(|process| &process.table.0);
+                let mut elsewhere = elsewhere.filter_map(Mount::superblock);
+                if elsewhere.any(|of| Some(of) == union.superblock) {
+                    self.shared.insert(mount.path.clone());
+                }
+                self.note_mounted(&real(survey.host, &mount.path), &by);
+            }
+        }
+        // A layer that is whole is bound, not stacked.
+        let tables = others.iter().map(|of| &of.table).chain([&survey.table]);
+        for mount in tables.flat_map(|table| &table.0) {
+            let is_part = mount.kind().is_none() && mount.root.as_bytes() != b"/";
+            for path in places(&survey.table, mount, &mount.root).filter(|_| is_part) {
+                self.note_mounted(&path, &format!("the mount at {}", mount.point));
+            }
+        }
+    }
+}
+
+/// Every engine of the host, whatever was asked for.
+pub(super) fn engines<'s, 'h>(survey: &'s Survey<'h>) -> impl Iterator<Item = &'s FoundEngine<'h>> {
+    survey.found_here().chain(survey.others())
+}
+
+/// Every engine that is here with its layers and who uses them, and what could not be read.
+pub type Uses<'s> = (Vec<(&'s dyn Engine, Vec<LayerUse>)>, Vec<Error>);
+
+/// Who uses the layers of the engines that were asked for, with what is in use although their
+/// records do not have it. A survey that has looked everywhere knows more.
+pub fn layer_uses<'s>(survey: &'s Survey<'_>) -> Uses<'s> {
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
+    for engine in survey.engines_here() {
+        match engine.layer_uses() {
+            Ok(uses) => all.push((engine, uses)),
+            Err(error) => problems.push(error),
+        }
+    }
+    let is_unknown = |of: &LayerUse| of.kind == UseKind::Unknown;
+    if !all.iter().flat_map(|(_, uses)| uses).any(is_unknown) {
+        return (all, problems);
+    }
+    let in_use = InUse::of(survey);
+    let uses = all.iter_mut().flat_map(|(_, uses)| uses);
+    for of in uses.filter(|of| is_unknown(of)) {
+        if let Some(by) = in_use.by(survey.host, &of.directory) {
+            of.kind = UseKind::InUse;
+            of.note = Some(words(by));
+        }
+    }
+    problems.extend(in_use.unread.into_iter().map(|(_, error)| error));
+    (all, problems)
+}
+
+/// What is said of something in use that no record has.
+fn words(by: &str) -> String {
+    format!("in use by {by}, although its engine's records do not have it")
+}
+
+/// What an engine's records have is used, as far as anybody but the engine can know.
+fn is_recorded(of: &LayerUse) -> bool {
+    of.kind != UseKind::Unknown && !of.layer.id.ends_with("-removing")
+}
+
+fn real(host: &Host, path: &Bytes) -> Bytes {
+    host.resolve(path).unwrap_or_else(|_| path.clone())
+}
+
+/// A path and every directory that it lies in.
+fn with_parents(path: &Bytes) -> Vec<Bytes> {
+    let parts: Vec<&[u8]> = path.components().collect();
+    let lengths = 1..=parts.len();
+    let paths = lengths.map(|length| Bytes::absolute(parts[..length].iter().copied()));
+    paths.collect()
+}
+
+/// What a branch's path can be here: as it is, and where the process that mounted it has the
+/// same part of the same file system. What a path means in its own namespace only is not lost
+/// either: to use too much is to accuse too little.
+fn on_host(survey: &Survey<'_>, process: Option<&Process>, path: &Bytes) -> Vec<Bytes> {
+    let mut paths = vec![path.clone(), real(survey.host, path)];
+    if let Some(mount) = process.and_then(|process| process.table.covering(path)) {
+        let rest = path.strip_prefix(&mount.point).unwrap_or_default();
+        paths.extend(places(&survey.table, mount, &mount.root.join_path(&rest)));
+    }
+    paths
+}
+
+/// Where a part of the file system of a mount is to be seen in a table's mount namespace.
+fn places<'t>(
+    table: &'t MountTable,
+    mount: &'t Mount,
+    part: &'t Bytes,
+) -> impl Iterator<Item = Bytes> + 't {
+    let same = table
+        .0
+        .iter()
+        .filter(|of| of.device.is_some() && of.device == mount.device);
+    same.filter_map(|of| Some(of.point.join_path(&part.strip_prefix(&of.root)?)))
+}

@@ -1,0 +1,63 @@
+//! What layers of containers-storage stand on, as they and the lists say it: a list can have lost
+//! one in the middle.
+
+use super::Podman;
+use crate::engine::linked::Below;
+use crate::engine::usage::Need;
+use crate::error::Result;
+
+impl Podman<'_> {
+    pub(super) fn find_needs(&self) -> Result<Vec<Need>> {
+        let mut needs = Vec::new();
+        let linked = self.linked();
+        let content = |home: usize, id: &str| self.content_dir(home, id);
+        let paths = |below: &[Below]| linked.paths_of(below, content);
+        for (home, store) in self.stores.iter().enumerate() {
+            // Whole copies name nothing.
+            if self.copies() {
+                break;
+            }
+            for id in linked.ids(&self.home(store))? {
+                needs.push(Need {
+                    layer: Some(self.content_dir(home, &id)),
+                    by: format!("layer {id}"),
+                    needed: paths(&linked.named_below(home, &id)?),
+                    always: false,
+                });
+            }
+        }
+        for layer in self
+            .layer_records()
+            .iter()
+            .filter(|of| !of.parent.is_empty())
+        {
+            needs.push(Need {
+                layer: Some(self.content_dir(layer.home, &layer.id)),
+                by: format!("layer {}", layer.id),
+                needed: paths(&[Below::Id(layer.parent.clone())]),
+                always: false,
+            });
+        }
+        // The lists of images and containers name layers, whether or not the list of layers does.
+        let images = self.image_records().into_iter().map(|image| {
+            let name = image.names.first().unwrap_or(&image.id).clone();
+            let layers = std::iter::once(image.layer).chain(image.mapped_layers);
+            (format!("the image {name}"), layers.collect::<Vec<String>>())
+        });
+        let containers = self.container_records().into_iter().map(|container| {
+            let name = container.names.first().unwrap_or(&container.id).clone();
+            (format!("the container {name}"), vec![container.layer])
+        });
+        for (by, layers) in images.chain(containers) {
+            let layers = layers.into_iter().filter(|id| !id.is_empty());
+            let layers: Vec<Below> = layers.map(Below::Id).collect();
+            needs.push(Need {
+                layer: None,
+                by,
+                needed: paths(&layers),
+                always: true,
+            });
+        }
+        Ok(needs)
+    }
+}
