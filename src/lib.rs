@@ -1,29 +1,56 @@
 //! layerctl shows what is really in the layers of a union file system.
 //!
 //! One idea carries all of it: **a union is a stack of branches, and one small function says
-//! what a name means in it** - [`union::Node::child`]. Every verb is a use of that function.
+//! what a name means in it** - `union::Node::child`. Every verb is a use of that function.
+//!
+//! # The floors
+//!
+//! A module imports from lines below its own only.
 //!
 //! ```text
-//! cli/         what can be typed
-//! command/     one verb, one file: what was meant -> a report
-//! restore/     found out, planned, printed, applied: how deleted things come back
+//! cli/         what can be typed for every verb; completion, man pages
+//! command/     one verb, one file: what can be typed, what is found, how its rows look
+//! restore/     found out, planned, guarded, applied: how deleted things come back
 //! target/      what a person calls a stack
 //! engine/      who knows stacks: the kernel's mounts, Docker, containers-storage, containerd
-//! difference   what a branch makes of the view below it
-//! walk/        trees in order, however deep
+//! difference   what one view is, seen from another
+//! walk/        trees in order, however deep, by several threads
 //! host         where we look: --root
 //! union/       what a name means in a stack                      <- the core
-//! whiteout     how one branch spells that a name is deleted
+//! whiteout/    how one branch spells that a name is deleted
 //! overlay      what the options of an overlay mount say
 //! branch       how branches are written by kernels and people
 //! dir/         every system call on a layer, relative to an open directory
-//! render/      how answers look: tables, JSON
+//! render/      how answers look: columns, tables, JSON, sizes and times
 //! error        what can go wrong, worded in one place
 //! bytes        names are bytes: shown escaped, written for machines exactly
 //! ```
 //!
-//! Dependencies point downwards. `union` and `whiteout` know no engine, an engine knows no verb,
-//! and only this module sees both `cli` and `render`. All verbs but `restore` only read.
+//! `which web:/etc/shadow` goes down once: `cli` has the words, `target` asks the engines which
+//! stack `web` is, `engine` opens its branches, `union::lookup` says what the path means. It comes
+//! back once: the verb makes a row of that, and `command::answer` shows rows in every form. All
+//! verbs but `restore` only read.
+//!
+//! # Words
+//!
+//! ```text
+//! branch       one directory of a union, with a permission and attributes
+//! stack        the branches of one union, topmost first
+//! layer        what an engine calls the content behind a branch
+//! whiteout     a mark that says: deleted
+//! opaque       a mark on a directory that says: nothing below shows through
+//! housekeeping AUFS's own entries, which are never whiteouts
+//! copy-up      a lower file copied to the writable branch because something was to change it
+//! provider     the branch whose entry the merged view shows
+//! shadowed     an entry below the provider: on disk, not visible
+//! stale        said of a whiteout that hides nothing
+//! grammar      how one branch spells whiteout and opaque
+//! engine       what knows names for stacks
+//! host         the file system that is looked at: `/`, or the tree given with --root
+//! ```
+//!
+//! What kernels and engines were seen to do, and what the code therefore relies on, is in
+//! docs/facts.md. How a verb, an engine or a spelling of deletion is added is in CONTRIBUTING.md.
 
 #![cfg_attr(
     not(test),

@@ -2,16 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::rows::{Bundle, Found, Out, Piece, Rows};
-
-/// Rows that come before others, if there are any.
-pub enum Heading<D, B> {
-    /// The rows themselves.
-    Rows(B),
-    /// A directory whose visit finds them. It is visited only when they are wanted: in a deep tree
-    /// the headings of all levels wait.
-    Directory(D),
-}
+use super::rows::{Bundle, Found, Heading, Out, Piece, Rows};
 
 /// The headings above what is given now.
 pub(super) struct Headings<D, B> {

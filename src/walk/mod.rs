@@ -22,8 +22,7 @@ mod tests;
 
 pub use alone::walk;
 pub use branch::{Above, InBranch};
-pub use headings::Heading;
-pub use rows::{Found, Rest, Rows};
+pub use rows::{Found, Heading, Rest, Rows};
 pub use team::walk_all;
 
 /// What [`team`] is synchronised by. Its model has the same of another kind.

@@ -3,7 +3,14 @@
 use std::mem::{replace, take};
 use std::vec::IntoIter;
 
-use super::headings::Heading;
+/// Rows that come before others, if there are any.
+pub enum Heading<D, B> {
+    /// The rows themselves.
+    Rows(B),
+    /// A directory whose visit finds them. It is visited only when they are wanted: in a deep tree
+    /// the headings of all levels wait.
+    Directory(D),
+}
 
 /// What a walk finds, gathered.
 pub trait Rows: Default + Send {

@@ -25,8 +25,9 @@ use serde::Serialize;
 
 use crate::dir::{Access, Dir, Kind, Names, Stat};
 use crate::overlay::{Namespace, Rules};
+use source::PREFIX;
 use spelling::{
-    ESCAPE, FUSE_OVERRIDES, FUSE_OWN, METACOPY_MIN, PATH_MAX, PREFIX, is_taken_back, look_fuse,
+    ESCAPE, FUSE_OVERRIDES, FUSE_OWN, METACOPY_MIN, PATH_MAX, is_taken_back, look_fuse,
     look_overlay, named_whiteout, opaque_fuse, opaque_value,
 };
 

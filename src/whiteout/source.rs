@@ -4,8 +4,10 @@ use std::cell::Cell;
 
 use rustix::io::Errno;
 
-use super::spelling::PREFIX;
 use crate::dir::{Access, Dir, Kind, Names, Stat};
+
+/// What the names of marks and of housekeeping begin with.
+pub(super) const PREFIX: &[u8] = b".wh.";
 
 /// What a directory's listing tells of the marks in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,12 +2,10 @@
 
 use rustix::io::Errno;
 
-use super::source::{Seen, Source, Validity};
+use super::source::{PREFIX, Seen, Source, Validity};
 use crate::dir::{Dir, Kind};
 use crate::overlay::{Namespace, Rules};
 
-/// What the names of marks and of housekeeping begin with.
-pub(super) const PREFIX: &[u8] = b".wh.";
 /// What the names of AUFS's housekeeping begin with.
 const META_PREFIX: &[u8] = b".wh..wh.";
 /// The name of AUFS's opaque mark.
