@@ -45,6 +45,15 @@ pub enum Error {
     #[error("no union is mounted on this host")]
     NothingMounted,
 
+    /// No engine was found. What was asked for is unknown rather than nothing.
+    #[error("no engine was found: looked at {}", listed(.places))]
+    NoEngine {
+        /// The data directories that were looked at.
+        places: Vec<Bytes>,
+        /// The options that name one, without the dashes.
+        options: Vec<&'static str>,
+    },
+
     /// A path belongs to no union.
     #[error("{0}: no union is mounted there, and it is no layer and no branch")]
     NothingAt(Bytes),
@@ -151,6 +160,11 @@ impl Error {
                 }
                 Some(hint)
             }
+            Error::NoEngine { options, .. } => {
+                let options = options.iter().map(|option| format!("--{option} DIR"));
+                let options: Vec<String> = options.collect();
+                Some(format!("name its data directory with {}", options.join(", ")))
+            }
             Error::NothingMounted => Some(
                 "name a TARGET (a container, an image, br:DIR=PERM:DIR...), or a copied host with --root".into(),
             ),
@@ -188,6 +202,12 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT || *errno == Errno::NOTDIR)
     }
+}
+
+/// Paths in one line.
+fn listed(paths: &[Bytes]) -> String {
+    let paths: Vec<String> = paths.iter().map(Bytes::to_string).collect();
+    paths.join(", ")
 }
 
 /// The system's own number in an error of the standard library; `EIO` where it has none.

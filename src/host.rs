@@ -118,6 +118,20 @@ impl Host {
         is_root || proc.is_ok_and(|proc| proc.is_proc())
     }
 
+    /// The path on the host that a path of this machine is; none where it lies outside of the root
+    /// that was given, and on the running machine.
+    pub fn inside(&self, path: &Path) -> Option<Bytes> {
+        if self.is_live() {
+            return None;
+        }
+        let path = Bytes::from(std::path::absolute(path).ok()?.as_path());
+        let root = std::path::absolute(&self.root).ok()?;
+        let real = root.canonicalize().ok();
+        let roots = std::iter::once(root).chain(real);
+        let mut roots = roots.map(|root| Bytes::from(root.as_path()));
+        roots.find_map(|root| path.strip_prefix(&root))
+    }
+
     /// The root as the person gave it.
     pub fn root(&self) -> &Path {
         &self.root

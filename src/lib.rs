@@ -16,6 +16,7 @@
 //! difference   what one view is, seen from another
 //! walk/        trees in order, however deep, by several threads
 //! host         where we look: --root
+//! interrupt    Ctrl-C
 //! union/       what a name means in a stack                      <- the core
 //! whiteout/    how one branch spells that a name is deleted
 //! overlay      what the options of an overlay mount say
@@ -65,6 +66,7 @@
 mod cli;
 mod command;
 mod host;
+mod interrupt;
 mod render;
 mod restore;
 mod target;
@@ -221,11 +223,13 @@ fn answer(typed: cli::Cli, out: &mut dyn Write) -> Result<Status, Failure> {
         survey: Survey::new(&host, engine::ENGINES, typed.global.roots(&host)),
         base: cli::globals::base(&host),
         problems: Vec::new(),
+        notes: Vec::new(),
         threads: Threads(typed.global.threads),
         is_verbose: typed.global.verbose,
     };
     let shown = command.run(&mut context, typed.global.look(), out);
     let shown = shown.map(|shown| shown.and_then(|is_yes| out.flush().map(|()| is_yes)));
+    context.notes.iter().for_each(report);
     let is_incomplete = report_problems(&context);
     match (shown?, is_incomplete) {
         // Whoever reads no further is told of what went wrong until then.

@@ -16,6 +16,7 @@ mod du;
 mod fuse;
 mod hosts;
 mod lab;
+mod mislead;
 mod oracle;
 mod orphans;
 mod overlay;

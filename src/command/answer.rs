@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
+use super::Context;
 use crate::bytes::Bytes;
 use crate::error::Error;
 use crate::render::column::Column;
@@ -52,15 +53,15 @@ pub trait Answer {
     /// One line of `--format jsonl`.
     type Row: Serialize + schemars::JsonSchema;
 
-    /// Writes the whole answer. Where rows are found as they are shown, so many threads find them.
-    /// `ended` is told what else is found, however the writing ends.
+    /// Writes the whole answer. Where rows are found as they are shown, the context is what they are
+    /// found in. `ended` is told what else is found, however the writing ends.
     ///
     /// # Errors
     /// The output cannot be written, a closed pipe among the reasons.
     fn show(
         self,
         look: Look,
-        threads: &dyn Fn() -> NonZeroUsize,
+        context: &Context<'_>,
         out: &mut dyn Write,
         ended: &mut Ended,
     ) -> io::Result<()>;
@@ -82,7 +83,7 @@ impl<R: Row> Answer for Vec<R> {
     fn show(
         self,
         look: Look,
-        _threads: &dyn Fn() -> NonZeroUsize,
+        _context: &Context<'_>,
         out: &mut dyn Write,
         _ended: &mut Ended,
     ) -> io::Result<()> {
@@ -105,13 +106,13 @@ impl<R: Row> Answer for One<R> {
     fn show(
         self,
         look: Look,
-        threads: &dyn Fn() -> NonZeroUsize,
+        context: &Context<'_>,
         out: &mut dyn Write,
         ended: &mut Ended,
     ) -> io::Result<()> {
         match look.format {
             Format::Json => json::document(&self.0, out),
-            _ => vec![*self.0].show(look, threads, out, ended),
+            _ => vec![*self.0].show(look, context, out, ended),
         }
     }
 }
@@ -262,7 +263,7 @@ impl<R: Row + Send> Answer for Stream<R> {
     fn show(
         self,
         look: Look,
-        threads: &dyn Fn() -> NonZeroUsize,
+        context: &Context<'_>,
         out: &mut dyn Write,
         ended: &mut Ended,
     ) -> io::Result<()> {
@@ -287,7 +288,7 @@ impl<R: Row + Send> Answer for Stream<R> {
         let mut rows: Vec<R> = Vec::new();
         let mut written = Ok(());
         let how = Find {
-            threads: threads(),
+            threads: context.threads.count(),
             keep,
         };
         (self.find)(&how, &mut |mut batch| {

@@ -439,14 +439,14 @@ impl Answer for Findings {
     fn show(
         self,
         look: Look,
-        threads: &dyn Fn() -> NonZeroUsize,
+        context: &Context<'_>,
         out: &mut dyn Write,
         ended: &mut Ended,
     ) -> io::Result<()> {
         match (look.format, self.rows.is_empty(), self.is_whole) {
             (Format::Table, true, true) => writeln!(out, "nothing found"),
             (Format::Table, true, false) => writeln!(out, "nothing found in what could be read"),
-            _ => self.rows.show(look, threads, out, ended),
+            _ => self.rows.show(look, context, out, ended),
         }
     }
 }

@@ -22,13 +22,17 @@ pub struct Row {
     pub name: String,
     /// As the person called it; the id where that name has been given to another image.
     pub image: String,
+    /// The image that its layers are of; empty where no image that is still here has them.
     pub image_id: String,
     pub command: String,
     /// RFC 3339.
     pub created: String,
-    /// `created`, `running`, `paused`, `restarting`, `removing`, `dead` or `exited`.
+    /// `created`, `running`, `paused`, `restarting`, `removing`, `dead` or `exited`; `unknown` where
+    /// only a process could tell, and the host is a copy.
     pub state: &'static str,
-    pub exit_code: i64,
+    /// None where nobody knows it: containerd forgets it with the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
     /// RFC 3339; none if it never was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
@@ -74,7 +78,9 @@ impl Verb for Args {
                     engine: engine.name(),
                     mounted: (engine.has_union(&container) && !survey.table.0.is_empty())
                         .then(|| survey.mounted_of(engine, &container).is_some()),
-                    image: if is_another {
+                    image: if is_another && container.image_id.is_empty() {
+                        "<none>".to_owned()
+                    } else if is_another {
                         short(&container.image_id).to_owned()
                     } else {
                         container.image
@@ -96,6 +102,7 @@ impl Verb for Args {
                 }
             })
             .collect();
+        context.note_no_engine();
         Outcome::yes(rows)
     }
 }
@@ -146,19 +153,25 @@ impl Row {
     /// As `docker ps` words it, and what the mount table says against it.
     fn status(&self) -> String {
         let code = self.full_state.exit_code;
-        let since =
-            |time: &Option<String>| time.as_deref().and_then(time::since).unwrap_or_default();
+        let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+        // What is no time, or lies ahead, is not said to be an age.
+        let since = |time: &Option<String>| {
+            let age = time.as_deref().and_then(time::since);
+            age.map(|age| format!(" {age}")).unwrap_or_default()
+        };
+        let ago = |time: &Option<String>| match since(time).as_str() {
+            "" => String::new(),
+            age => format!("{age} ago"),
+        };
         let words = match self.state {
-            "running" => format!("Up {}", since(&self.started)),
-            "paused" => format!("Up {} (Paused)", since(&self.started)),
-            "restarting" => format!("Restarting ({code}) {} ago", since(&self.finished)),
+            "unknown" => "Unknown".into(),
+            "running" => format!("Up{}", since(&self.started)),
+            "paused" => format!("Up{} (Paused)", since(&self.started)),
+            "restarting" => format!("Restarting ({code}){}", ago(&self.finished)),
             "removing" => "Removal In Progress".into(),
             "dead" => "Dead".into(),
             "created" => "Created".into(),
-            _ if self.finished.is_some() => {
-                format!("Exited ({code}) {} ago", since(&self.finished))
-            }
-            _ => format!("Exited ({code})"),
+            _ => format!("Exited ({code}){}", ago(&self.finished)),
         };
         let is_up = matches!(self.state, "running" | "paused");
         match (is_up, self.mounted) {

@@ -162,6 +162,7 @@ impl Verb for Args {
             rows
         };
         context.problems.append(&mut problems);
+        context.note_no_engine();
         Outcome::yes(rows)
     }
 }

@@ -64,6 +64,7 @@ impl Verb for Args {
                 namespace: image.namespace,
             })
             .collect();
+        context.note_no_engine();
         Outcome::yes(rows)
     }
 }

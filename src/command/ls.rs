@@ -11,8 +11,8 @@ use crate::bytes::{Bytes, Entries};
 use crate::command::{Batch, Context, Find, Keep, Outcome, Shape, Stream, Verb, path_in_union};
 use crate::dir::Kind;
 use crate::error::{Error, Result, errno_name};
-use crate::render::Look;
 use crate::render::column::{Column, column, optional};
+use crate::render::{Look, time};
 use crate::target::{self, Target};
 use crate::union::{Entry, Follow, Listed, Node, Reading, Resolution, Stack, lookup};
 use crate::walk::{Found, Rest, walk_all};
@@ -491,7 +491,7 @@ impl crate::command::Row for Row {
             }),
             optional("MODIFIED", |row, _, cell| {
                 if let Some(long) = long(row) {
-                    cell.show(jiff::Timestamp::from_second(long.mtime).unwrap_or_default());
+                    cell.word(&time::moment(long.mtime));
                 }
             }),
             column("PATH", |row, _, cell| match (row, long(row)) {

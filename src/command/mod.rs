@@ -72,8 +72,7 @@ impl<A> Outcome<A> {
         A: Answer,
     {
         let mut ended = Ended::default();
-        let threads = context.threads;
-        let shown = self.answer.show(look, &|| threads.count(), out, &mut ended);
+        let shown = self.answer.show(look, context, out, &mut ended);
         context.problems.extend(ended.problems);
         shown?;
         Ok(self.is_yes && !ended.is_no)
@@ -144,6 +143,8 @@ pub struct Context<'h> {
     pub base: Base,
     /// What could not be read. The report is incomplete while there is anything here.
     pub problems: Vec<Error>,
+    /// What whoever reads the report has to know beside it. It is no less complete for that.
+    pub notes: Vec<Error>,
     pub threads: Threads,
     /// More is to be told than usually.
     pub is_verbose: bool,
@@ -177,6 +178,12 @@ impl Threads {
 pub type Labelled = (Option<Bytes>, Target);
 
 impl Context<'_> {
+    /// Tells of an answer about engines that there is no engine, if there is none: nothing is
+    /// known then, rather than known to be nothing.
+    fn note_no_engine(&mut self) {
+        self.notes.extend(self.survey.no_engine());
+    }
+
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {
         target::find(&mut self.survey, name, &self.base)
     }

@@ -84,6 +84,7 @@ impl Verb for Args {
         rows.sort_by(|a, b| (a.engine, a.kind, &a.path).cmp(&(b.engine, b.kind, &b.path)));
         let is_yes = rows.is_empty();
         context.problems.extend(first.problems);
+        context.note_no_engine();
         Ok(Outcome {
             answer: rows,
             is_yes,

@@ -1,8 +1,6 @@
 //! How much space things take on disk: blocks, hard links once, other file systems not at all.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -13,6 +11,7 @@ use crate::dir::{Access, Dir, Kind, Stat};
 use crate::engine::usage::Space;
 use crate::engine::{Engine, Survey};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 
 /// How many of the largest files are told of one layer.
 pub const LARGEST: usize = 10;
@@ -34,7 +33,7 @@ pub struct Walked {
 /// A walk that a person may be waiting for.
 pub struct Patience {
     bar: ProgressBar,
-    is_interrupted: Arc<AtomicBool>,
+    interrupt: Interrupt,
 }
 
 impl Patience {
@@ -43,18 +42,14 @@ impl Patience {
         // On anything but a terminal nothing is drawn.
         let bar = ProgressBar::new_spinner().with_message(what);
         bar.enable_steady_tick(Duration::from_millis(200));
-        let is_interrupted = Arc::new(AtomicBool::new(false));
-        // Where that cannot be had, Ctrl-C ends the program as ever.
-        let _ =
-            signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&is_interrupted));
         Patience {
             bar,
-            is_interrupted,
+            interrupt: Interrupt::catch(),
         }
     }
 
     fn is_over(&self) -> bool {
-        self.is_interrupted.load(Ordering::Relaxed)
+        self.interrupt.is_pressed()
     }
 }
 

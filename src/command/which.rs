@@ -286,7 +286,8 @@ fn row(
             .iter()
             .take(decided_by.unwrap_or(stack.branches.len()))
             .any(|above| above.dir.is_err())
-            || stack.branches.is_empty()
+            // An image may have no layer, which is no branch that was not read.
+            || union.unknown().is_some()
             || hidden_by
                 .as_ref()
                 .is_some_and(|cut| versions.is_empty() && stack.lost_below(cut.branch)),

@@ -4,7 +4,7 @@
 //! /srv/example/<container>/rootfs     its only directory: no image, no union
 //! ```
 
-use super::interface::{Description, Engine, FoundEngine};
+use super::interface::{Description, Engine, FoundEngine, Search};
 use super::inventory::{Container, ContainerState, is_id};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Value};
@@ -37,9 +37,10 @@ struct Example<'h> {
     problems: Problems,
 }
 
-fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
+fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<FoundEngine<'h>> {
     let named = roots.option("example-root").cloned();
     let root = named.unwrap_or_else(|| Bytes::from("/srv/example"));
+    search.looked_at(&root);
     if !host.stat(&root).is_ok_and(|stat| stat.is_some()) {
         return Vec::new();
     }

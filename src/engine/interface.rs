@@ -1,5 +1,8 @@
 //! What an engine answers, and what it says of itself.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use super::inventory::{Container, Image, LayerName};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
@@ -25,8 +28,29 @@ pub struct Description {
     /// Its layers are numbers, which are typed as `NAME:NUMBER`. Other engines may keep their
     /// layers with it.
     pub numbers_layers: bool,
-    /// Finds what there is of it on a host: a store, a data directory, or several.
-    pub find: for<'h> fn(&'h Host, &Roots) -> Vec<FoundEngine<'h>>,
+    /// Finds what there is of it on a host: a store, a data directory, or several. What says where
+    /// to look and cannot be read is noted with the search, whatever is found.
+    pub find: for<'h> fn(&'h Host, &Roots, &Search) -> Vec<FoundEngine<'h>>,
+}
+
+/// What looking for engines leaves beside what it finds.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// What could not be read of the files that say where to look. It concerns every answer.
+    pub problems: Problems,
+    places: RefCell<BTreeSet<Bytes>>,
+}
+
+impl Search {
+    /// Remembers a data directory that was looked at, whether or not it is there.
+    pub fn looked_at(&self, place: &Bytes) {
+        self.places.borrow_mut().insert(place.clone());
+    }
+
+    /// The data directories that were looked at, in order.
+    pub fn into_places(self) -> Vec<Bytes> {
+        self.places.into_inner().into_iter().collect()
+    }
 }
 
 /// An engine that was found on a host.

@@ -53,15 +53,24 @@ pub struct ContainerState {
     pub removal_in_progress: bool,
     #[serde(deserialize_with = "null_default")]
     pub dead: bool,
-    #[serde(deserialize_with = "null_default")]
-    pub exit_code: i64,
+    /// None where nobody knows it.
+    pub exit_code: Option<i64>,
     pub started_at: Option<String>,
+    /// It was started, be it unknown when.
+    #[serde(skip)]
+    pub was_started: bool,
     pub finished_at: Option<String>,
+    /// Only a process could tell whether it runs, and a copied host has none.
+    #[serde(skip)]
+    pub is_unknown: bool,
 }
 
 impl ContainerState {
     /// Docker's word for it.
     pub fn word(&self) -> &'static str {
+        if self.is_unknown {
+            return "unknown";
+        }
         if self.running {
             return match (self.paused, self.restarting) {
                 (true, _) => "paused",
@@ -73,7 +82,7 @@ impl ContainerState {
             "removing"
         } else if self.dead {
             "dead"
-        } else if is_zero_time(self.started_at.as_deref()) {
+        } else if !self.was_started && is_zero_time(self.started_at.as_deref()) {
             "created"
         } else {
             "exited"

@@ -47,6 +47,8 @@ pub struct RuntimeConfig {
     #[serde(deserialize_with = "null_default")]
     process: RuntimeProcess,
     #[serde(deserialize_with = "null_default")]
+    root: RuntimeRoot,
+    #[serde(deserialize_with = "null_default")]
     pub annotations: HashMap<String, String>,
 }
 
@@ -57,7 +59,19 @@ struct RuntimeProcess {
     args: Vec<String>,
 }
 
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct RuntimeRoot {
+    #[serde(deserialize_with = "null_default")]
+    path: String,
+}
+
 impl RuntimeConfig {
+    /// The directory that the process has as its root; none where nothing says so.
+    pub fn root(self) -> Option<String> {
+        Some(self.root.path).filter(|path| !path.is_empty())
+    }
+
     /// The command line of the container's first process.
     pub fn args(self) -> Vec<String> {
         self.process.args

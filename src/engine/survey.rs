@@ -3,10 +3,10 @@
 
 use std::cell::{OnceCell, RefCell};
 
-use super::interface::{Description, Engine, FoundEngine};
+use super::interface::{Description, Engine, FoundEngine, Search};
 use super::inventory::{Container, Image, LayerName};
 use super::mount_table::{MountTable, Superblock};
-use super::roots::Roots;
+use super::roots::{Roots, Value};
 use super::union::{Owner, Union, UnionKind};
 use super::watch::Watched;
 use super::{fuse, kernel};
@@ -22,7 +22,7 @@ pub struct Survey<'h> {
     roots: Roots,
     engines: OnceCell<Engines<'h>>,
     /// Those that were not asked for.
-    others: OnceCell<Vec<FoundEngine<'h>>>,
+    others: OnceCell<Engines<'h>>,
     /// What could not be read on the way.
     pub problems: Vec<Error>,
     /// What the kernel has mounted, as far as it has been looked for.
@@ -36,9 +36,12 @@ pub struct Survey<'h> {
 
 /// The engines that were found, and what could not be read on the way. That a data directory is
 /// not there concerns everybody; what is wrong with one container, whoever asks for it.
+#[derive(Default)]
 struct Engines<'h> {
     all: Vec<FoundEngine<'h>>,
     problems: Vec<Error>,
+    /// The data directories that were looked at.
+    places: Vec<Bytes>,
 }
 
 impl<'h> Survey<'h> {
@@ -68,17 +71,30 @@ impl<'h> Survey<'h> {
     }
 
     fn found(&self) -> &[FoundEngine<'h>] {
+        &self.search().all
+    }
+
+    fn search(&self) -> &Engines<'h> {
         let find = || {
-            let descriptions = self.descriptions.iter();
-            let all = descriptions.flat_map(|engine| (engine.find)(self.host, &self.roots));
-            let all: Vec<FoundEngine<'h>> = all.collect();
-            let problems = all.iter().flat_map(|found| found.problems.take());
-            Engines {
-                problems: problems.collect(),
-                all,
-            }
+            let mut found = self.look_for(&self.roots);
+            let problems = found.all.iter().flat_map(|found| found.problems.take());
+            found.problems.extend(problems);
+            found
         };
-        &self.engines.get_or_init(find).all
+        self.engines.get_or_init(find)
+    }
+
+    /// That there is no engine here, and where it was looked for; none where there is one.
+    pub fn no_engine(&self) -> Option<Error> {
+        if self.engines_here().next().is_some() {
+            return None;
+        }
+        let options = self.descriptions.iter().flat_map(|of| of.options);
+        let roots = options.filter(|of| of.value == Value::Path && of.requires.is_none());
+        Some(Error::NoEngine {
+            places: self.search().places.clone(),
+            options: roots.map(|of| of.name).collect(),
+        })
     }
 
     /// The same host as it is now: nothing is remembered.
@@ -93,20 +109,31 @@ impl<'h> Survey<'h> {
     /// The engines of this host that were not asked for, since a person named another data
     /// directory. Their containers are there all the same.
     pub fn others(&self) -> &[FoundEngine<'h>] {
-        self.others.get_or_init(|| {
+        let others = self.others.get_or_init(|| {
             if !self.roots.is_limited() {
-                return Vec::new();
+                return Engines::default();
             }
-            let everywhere = Roots::of_caller(self.host);
-            let found = self.descriptions.iter();
-            let found = found.flat_map(|engine| (engine.find)(self.host, &everywhere));
-            let is_known = |other: &FoundEngine<'h>| {
-                self.engines().any(|engine| {
+            let mut found = self.look_for(&Roots::of_caller(self.host));
+            found.all.retain(|other| {
+                !self.engines().any(|engine| {
                     (engine.name(), engine.root()) == (other.engine.name(), other.engine.root())
                 })
-            };
-            found.filter(|other| !is_known(other)).collect()
-        })
+            });
+            found
+        });
+        &others.all
+    }
+
+    /// Looks for engines. What is wrong with one of them is left to whoever asks for it.
+    fn look_for(&self, roots: &Roots) -> Engines<'h> {
+        let search = Search::default();
+        let descriptions = self.descriptions.iter();
+        let found = descriptions.flat_map(|of| (of.find)(self.host, roots, &search));
+        Engines {
+            all: found.collect(),
+            problems: search.problems.take(),
+            places: search.into_places(),
+        }
     }
 
     /// Every engine whose data directory may be here.
@@ -154,7 +181,7 @@ impl<'h> Survey<'h> {
 
     /// What could not be read when unions and engines were looked for.
     pub fn problems(&self) -> impl Iterator<Item = &Error> {
-        let of_engines = self.engines.get().into_iter();
+        let of_engines = self.engines.get().into_iter().chain(self.others.get());
         let of_engines = of_engines.flat_map(|engines| &engines.problems);
         of_engines.chain(&self.problems)
     }

@@ -17,6 +17,8 @@ pub struct LayerUse {
     pub images: Vec<ImageUse>,
     /// What else is to be said: what needs it although no record has it, a lease that holds it.
     pub note: Option<String>,
+    /// The containers whose own layers stand on it.
+    pub above: Vec<ContainerName>,
 }
 
 impl LayerUse {
@@ -42,7 +44,7 @@ pub enum UseKind {
     Container,
     /// What an engine puts between a container and its image.
     Init,
-    /// One of an image's.
+    /// One of an image's, be the image itself gone while containers stand on it.
     Image,
     /// A builder keeps it to build faster.
     BuildCache,

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer as _};
 use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
@@ -18,6 +19,22 @@ pub fn document(
 ) -> io::Result<()> {
     let formatter = Harmless(PrettyFormatter::new());
     answer.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
+    out.write_all(b"\n")
+}
+
+/// One document that is an array, whose rows are written as `find` gives them.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn array<R: Serialize>(
+    out: &mut (impl Write + ?Sized),
+    find: impl FnOnce(&mut dyn FnMut(&R) -> io::Result<()>) -> io::Result<()>,
+) -> io::Result<()> {
+    let formatter = Harmless(PrettyFormatter::new());
+    let mut serializer = Serializer::with_formatter(&mut *out, formatter);
+    let mut rows = (&mut serializer).serialize_seq(None)?;
+    find(&mut |row| rows.serialize_element(row).map_err(io::Error::from))?;
+    rows.end()?;
     out.write_all(b"\n")
 }
 

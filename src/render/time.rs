@@ -31,24 +31,64 @@ pub fn duration(seconds: i64) -> String {
     }
 }
 
-/// How long ago a time was that an engine wrote; the text itself, to be escaped, where it is no
-/// time.
+/// A moment, from seconds since 1970: RFC 3339. Outside of the calendar it is the number, as `date`
+/// and `touch` take it: file systems keep times that no calendar has.
+pub fn moment(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(moment) => moment.to_string(),
+        Err(_) => format!("@{seconds}"),
+    }
+}
+
+/// Clocks of one disk's machines differ by so much, in seconds: what lies no further ahead is now.
+const AHEAD_MAX: i64 = 60;
+
+/// How long ago a time was that an engine wrote, or how far it lies ahead. The text itself, to be
+/// escaped, where it is no time; `N/A` where it never was.
 pub fn ago(text: &str) -> String {
     match text.parse::<Timestamp>() {
-        Ok(then) => format!("{} ago", duration(now().as_second() - then.as_second())),
+        Ok(then) if is_zero(then) => "N/A".into(),
+        Ok(then) => match age(then) {
+            age @ ..0 if age < -AHEAD_MAX => format!("in {}", duration(-age)),
+            age => format!("{} ago", duration(age)),
+        },
         Err(_) => text.to_owned(),
     }
 }
 
-/// The time since one that an engine wrote, without "ago".
+/// The time since one that an engine wrote, without "ago"; none where it is no time, never was, or
+/// lies ahead.
 pub fn since(text: &str) -> Option<String> {
     let then: Timestamp = text.parse().ok()?;
-    Some(duration(now().as_second() - then.as_second()))
+    let age = Some(age(then)).filter(|age| *age >= -AHEAD_MAX && !is_zero(then));
+    age.map(duration)
+}
+
+/// In seconds.
+fn age(then: Timestamp) -> i64 {
+    now().as_second().saturating_sub(then.as_second())
+}
+
+/// Go's time that never was: the first second of year 1.
+fn is_zero(time: Timestamp) -> bool {
+    time.as_second() == -62_135_596_800
 }
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use super::{ago, duration, moment, since};
+
+    #[test]
+    fn what_never_was_or_lies_ahead_is_no_age() {
+        assert_eq!(ago("0001-01-01T00:00:00Z"), "N/A");
+        assert_eq!(ago("12026-01-01T00:00:00Z"), "12026-01-01T00:00:00Z");
+        assert!(ago("9999-01-01T00:00:00Z").starts_with("in "));
+        assert_eq!(since("9999-01-01T00:00:00Z"), None);
+        assert_eq!(since("0001-01-01T00:00:00Z"), None);
+        assert!(ago("2020-01-01T00:00:00Z").ends_with(" years ago"));
+        assert_eq!(moment(i64::MAX), "@9223372036854775807");
+        assert_eq!(moment(0), "1970-01-01T00:00:00Z");
+    }
 
     #[test]
     fn durations_are_dockers() {

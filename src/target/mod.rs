@@ -6,14 +6,18 @@ mod named;
 mod path;
 mod spelled;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use crate::bytes::{Bytes, escape};
 use crate::engine::inventory::Container;
 use crate::engine::mount_table::Superblock;
 use crate::engine::{Engine, MountState, Survey, Union};
 use crate::error::{Error, Result};
 use named::named;
-use path::at_path;
 pub use path::seen_at;
+use path::{at_path, mounted_elsewhere};
 use spelled::spelled;
 pub use spelled::{is_spelled, mount_if_mounted};
 
@@ -93,12 +97,8 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
     }
     let is_path = name.starts_with(b"/") || name.starts_with(b"./") || name.starts_with(b"../");
     if is_path || name == b"." || name == b".." {
-        let path = if name.starts_with(b"/") {
-            Bytes::from(name)
-        } else {
-            base.0.join(name)
-        };
-        let target = at_path(survey, &path)?;
+        let path = typed_path(survey, name, base);
+        let target = anywhere(survey, &path)?;
         // Docker itself writes a container's name with a slash before it.
         let is_one_name = path.components().count() == 1 && name.starts_with(b"/");
         return match target {
@@ -108,7 +108,45 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
             None => Err(Error::NothingAt(path)),
         };
     }
-    named(survey, &String::from_utf8_lossy(name))
+    match named(survey, &String::from_utf8_lossy(name)) {
+        Err(error @ Error::NoSuchTarget(_)) if name.contains(&b'/') => {
+            // With the root before it a path need not begin with a slash.
+            let path = survey.host.inside(Path::new(OsStr::from_bytes(name)));
+            let target = path.map(|path| anywhere(survey, &path)).transpose()?;
+            target.flatten().ok_or(error)
+        }
+        found => found,
+    }
+}
+
+/// A path of the host, from one as it was typed. A relative one starts at `base`. Completion, `du`
+/// and `find` give paths that have the root before them which was given: where the host has no such
+/// path itself, they are what is meant.
+pub fn typed_path(survey: &Survey<'_>, typed: &[u8], base: &Base) -> Bytes {
+    let path = if typed.starts_with(b"/") {
+        Bytes::from(typed)
+    } else {
+        base.0.join(typed)
+    };
+    let Some(inside) = survey.host.inside(Path::new(OsStr::from_bytes(typed))) else {
+        return path;
+    };
+    match survey.host.stat(&path) {
+        Ok(None) => inside,
+        Ok(Some(_)) | Err(_) => path,
+    }
+}
+
+/// What is at a path of the host: in our own mount namespace, or else in another.
+fn anywhere(survey: &mut Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
+    if let Some(target) = at_path(survey, path)? {
+        return Ok(Some(target));
+    }
+    survey.look_everywhere();
+    match at_path(survey, path)? {
+        Some(target) => Ok(Some(target)),
+        None => mounted_elsewhere(survey, path),
+    }
 }
 
 /// Finds what an engine, or a process, has a name for. Paths and spelled stacks are no names.

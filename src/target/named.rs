@@ -2,7 +2,7 @@
 
 use super::{Target, container_union, layer_target};
 use crate::bytes::Bytes;
-use crate::engine::inventory::{Container, Image, LayerName, short};
+use crate::engine::inventory::{Container, INIT, Image, LayerName, short};
 use crate::engine::{self, Engine, Survey, kernel};
 use crate::error::{Error, Result};
 
@@ -28,6 +28,10 @@ impl Candidate<'_> {
                 };
                 format!("image {} ({tags})", short(&image.id))
             }
+            Candidate::Layer(engine, layer) if engine.description().numbers_layers => {
+                let keys = layer.aliases.join(", ");
+                format!("layer {}:{} ({keys})", engine.name(), layer.id)
+            }
             Candidate::Layer(_, layer) => format!("layer {}", layer.id),
             Candidate::Process(id) => format!("process {id}"),
         }
@@ -41,8 +45,8 @@ impl Candidate<'_> {
                 let is_beginning = container.id.starts_with(hex) && hex.len() < SHORT_ID;
                 !is_beginning
             }
-            Candidate::Image(_, image) => !image.id.starts_with(hex) || image.id == hex,
-            Candidate::Layer(_, layer) => layer.id == hex,
+            Candidate::Image(_, image) => has_name(image, name),
+            Candidate::Layer(_, layer) => is_called(layer, hex),
             Candidate::Process(_) => true,
         }
     }
@@ -145,18 +149,32 @@ fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
         return Ok(found);
     }
     let hex = without_algorithm(name);
-    let is_of_hash = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-' || hex.ends_with("-init");
-    if hex.is_empty() || !hex.bytes().all(is_of_hash) {
-        return Err(Error::NoSuchTarget(name.to_owned()));
-    }
     let mut layers = survey.layers();
     layers.retain(|(of, _)| is_asked(of));
     // The number of a snapshot may be a process's, too.
     let is_number = hex.len() < SHORT_ID && hex.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some((engine, layer)) = layers.iter().find(|(_, layer)| layer.id == hex)
-        && !is_number
-    {
-        return Ok(Candidate::Layer(*engine, layer.clone()));
+    let exact = match name.strip_prefix("l/") {
+        Some(link) => of_short_name(survey, link),
+        None if is_number => Vec::new(),
+        None => layers
+            .iter()
+            .filter(|(_, of)| is_called(of, hex))
+            .cloned()
+            .collect(),
+    };
+    let exact = exact.into_iter();
+    let exact = exact.map(|(engine, layer)| Candidate::Layer(engine, layer));
+    if let Some(found) = only(name, exact.collect())? {
+        return Ok(found);
+    }
+    let is_of_hash = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-' || hex.ends_with("-init");
+    if hex.is_empty() || !hex.bytes().all(is_of_hash) {
+        // Some engines leave it to people what the id of a container is.
+        containers.retain(|(_, of)| !name.is_empty() && of.id.starts_with(name));
+        let begin = containers.into_iter();
+        let begin = begin.map(|(engine, of)| Candidate::Container(engine, Box::new(of)));
+        let found = only(name, begin.collect())?;
+        return found.ok_or_else(|| Error::NoSuchTarget(name.to_owned()));
     }
     let mut found = beginning_with(hex, containers, images, layers);
     let process = name.parse().ok().filter(|_| engine.is_none());
@@ -227,14 +245,42 @@ fn prefer_drivers_in_use(survey: &Survey<'_>, images: &mut OfEngines<'_, Image>)
 /// The image that has the id, a tag or a digest.
 fn image<'s>(name: &str, images: &OfEngines<'s, Image>) -> Option<Candidate<'s>> {
     let hex = without_algorithm(name);
-    let has_name = |(_, image): &&(&dyn Engine, Image)| {
-        let (mut tags, mut digests) = (image.names.tags.iter(), image.names.digests.iter());
-        digests.any(|digest| digest == name)
-            || tags.any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
-    };
     let of_id = images.iter().find(|(_, image)| image.id == hex);
-    let (engine, image) = of_id.or_else(|| images.iter().find(has_name))?;
+    let of_name = || images.iter().find(|(_, image)| has_name(image, name));
+    let (engine, image) = of_id.or_else(of_name)?;
     Some(Candidate::Image(*engine, Box::new(image.clone())))
+}
+
+/// Whether a name is one of an image's, whole: its id, a tag, a digest with or without what stands
+/// before it. Kubernetes calls images by the digests of their configurations.
+fn has_name(image: &Image, name: &str) -> bool {
+    let hex = without_algorithm(name);
+    let mut tags = image.names.tags.iter();
+    let mut digests = image.names.digests.iter();
+    image.id == hex
+        || tags.any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
+        || digests.any(|digest| digest == name || hex_of(digest) == hex)
+}
+
+/// The hash in `name@sha256:HASH`, or in a name that is no more than a hash.
+fn hex_of(digest: &str) -> &str {
+    let own = digest.rsplit_once('@').map_or(digest, |(_, own)| own);
+    without_algorithm(own)
+}
+
+/// Whether a name is one of a layer's, whole: an id, a chain id, a diff id, a snapshot's key.
+fn is_called(layer: &LayerName, hex: &str) -> bool {
+    layer.id == hex || layer.aliases.iter().any(|alias| alias == hex)
+}
+
+/// The layers that mount options call `l/LINK`, be the link itself lost.
+fn of_short_name<'s>(survey: &'s Survey<'_>, link: &str) -> OfEngines<'s, LayerName> {
+    let mut found: OfEngines<'s, LayerName> = Vec::new();
+    for engine in survey.engines() {
+        let named: Vec<LayerName> = engine.layers_of_link(link).collect();
+        found.extend(named.into_iter().map(|layer| (engine, layer)));
+    }
+    found
 }
 
 /// Everything whose id begins so.
@@ -255,14 +301,18 @@ fn beginning_with<'s>(
     found.extend(
         images
             .into_iter()
-            .filter(|(_, image)| is_prefix(&image.id))
+            .filter(|(_, image)| {
+                let mut digests = image.names.digests.iter();
+                is_prefix(&image.id) || digests.any(|digest| is_prefix(hex_of(digest)))
+            })
             .map(|(engine, image)| Candidate::Image(engine, Box::new(image))),
     );
     for (engine, layer) in layers {
         // In the older layout an image, a container and their layers share one name.
         let is_known = found.iter().any(|candidate| match candidate {
             Candidate::Container(_, container) => {
-                layer.id.trim_end_matches("-init") == container.id
+                let mut names = std::iter::once(&layer.id).chain(&layer.aliases);
+                names.any(|name| name.trim_end_matches(INIT) == container.id)
             }
             Candidate::Image(_, image) => image.id == layer.id,
             Candidate::Layer(..) | Candidate::Process(_) => false,

@@ -2,8 +2,8 @@
 
 use super::{Target, container_union, layer_target};
 use crate::bytes::Bytes;
-use crate::engine::Survey;
 use crate::engine::mount_table::Superblock;
+use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
 
 /// The stack that a path of the host is in, topmost first: the union that it shows, the layer that
@@ -73,6 +73,34 @@ pub(super) fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target
             base: Bytes::from("/"),
             is_layer: true,
         }
+    }))
+}
+
+/// The union that is mounted at a path, or above it, in no mount namespace but others.
+///
+/// # Errors
+/// There are several.
+pub(super) fn mounted_elsewhere(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
+    let mut found: Vec<(&Union, Bytes)> = Vec::new();
+    for union in &survey.mounted {
+        let inside = union.mounts.iter().find_map(|mount| {
+            // What a container has as its root is no path of anybody else's.
+            let is_place = mount.process.is_some() && mount.path.as_bytes() != b"/";
+            let rest = path.strip_prefix(&mount.path).filter(|_| is_place)?;
+            Some(mount.root.join_path(&rest))
+        });
+        found.extend(inside.map(|inside| (union, inside)));
+    }
+    if found.len() > 1 {
+        let superblocks = found.iter().filter_map(|(of, _)| of.superblock.as_ref());
+        return Err(Error::Ambiguous {
+            name: path.to_text().into_owned(),
+            candidates: superblocks.map(Superblock::to_string).collect(),
+        });
+    }
+    Ok(found.pop().map(|(union, inside)| Target {
+        inside,
+        ..Target::of(survey.describe(union))
     }))
 }
 

@@ -1,6 +1,6 @@
 //! A stack that is spelled out, branch by branch.
 
-use super::{Base, Target};
+use super::{Base, Target, typed_path};
 use crate::branch;
 use crate::bytes::Bytes;
 use crate::dir;
@@ -40,8 +40,9 @@ pub(super) fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<T
         (specs, UnionKind::Aufs)
     };
     for spec in &mut specs {
-        if !spec.path.as_bytes().starts_with(b"/") {
-            spec.path = normal(&base.0.join(spec.path.as_bytes()));
+        let path = typed_path(survey, spec.path.as_bytes(), base);
+        if path != spec.path {
+            spec.path = normal(&path);
         }
         // Said at once: a directory that is not there is a slip of the pen.
         survey.host.open_and_keep(&spec.path)?;

@@ -2,9 +2,12 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::{Inside, Kind, Row, Visibility};
-use crate::bytes::{Bytes, components};
+use crate::bytes::Bytes;
 use crate::command::Context;
 use crate::engine::inventory::{Container, Image, LayerName, short};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
@@ -81,15 +84,11 @@ pub fn who(
     }
     let is_path = thing.starts_with(b"/") || thing.starts_with(b"./") || thing.starts_with(b"../");
     if is_path || thing == b"." {
-        let path = if thing.starts_with(b"/") {
-            Bytes::absolute(components(thing))
-        } else {
-            let joined = context.base.0.join(thing);
-            Bytes::absolute(joined.components())
-        };
+        let path = target::typed_path(&context.survey, thing, &context.base);
+        let path = Bytes::absolute(path.components());
         return at_path(context, known, thing, &path, places);
     }
-    named(context, known, thing)
+    named(context, known, thing, places)
 }
 
 /// A loop device, or another one, with a union's branch on it.
@@ -234,11 +233,7 @@ fn row_of_use(
         }),
         ..Row::new(thing, Kind::of(of.kind))
     };
-    if of.kind == UseKind::Image {
-        let is_on = |container: &&Container| of.images.iter().any(|of| of.id == container.image_id);
-        let containers = known.containers().iter().filter(is_on);
-        row.above.extend(containers.map(ContainerName::of));
-    }
+    row.above.clone_from(&of.above);
     let path = inside.filter(|path| path.as_bytes() != b"/");
     if let Some(path) = path {
         let containers = known.containers();
@@ -318,23 +313,27 @@ fn seen_in(
 }
 
 /// A hash or the beginning of one, a short name, a number, an engine's name.
-fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row> {
+fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Places) -> Result<Row> {
     let Ok(text) = std::str::from_utf8(thing) else {
         return Ok(Row::unknown(thing, "nothing has this name"));
     };
-    if let Some(link) = text.strip_prefix("l/") {
-        return match of_short_name(known, link) {
-            Some((known, of)) => row_of_use(context, known, thing, of, None),
-            None => Ok(Row::unknown(thing, "no store has this short name")),
-        };
-    }
-    let of_hash = of_hash(known, text)?;
-    if let Some((known, of)) = of_hash.or_else(|| of_number(known, text)) {
+    if let Some((known, of)) = exact(known, text)?.or_else(|| of_number(known, text)) {
         return row_of_use(context, known, thing, of, None);
     }
     match target::find_known(&context.survey, thing) {
-        Ok(target) => Ok(row_of_target(context, thing, &target.union)),
-        Err(Error::NoSuchTarget(_)) => Ok(Row::unknown(thing, "no engine has this name")),
+        Ok(target) => match layer_of(known, &target.union, text) {
+            Some((known, of)) => row_of_use(context, known, thing, of, None),
+            None => Ok(row_of_target(context, thing, &target.union)),
+        },
+        Err(Error::NoSuchTarget(_)) => {
+            // With the root before it a path need not begin with a slash.
+            let path = Path::new(OsStr::from_bytes(thing));
+            let path = context.survey.host.inside(path);
+            match path.filter(|_| text.contains('/')) {
+                Some(path) => at_path(context, known, thing, &path, places),
+                None => Ok(Row::unknown(thing, "no engine has this name")),
+            }
+        }
         Err(error) if error.is_not_found() => Ok(Row::unknown(thing, "it is not there")),
         Err(error) => Err(error),
     }
@@ -343,33 +342,33 @@ fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8]) -> Result<Row
 /// A layer, and who knows it.
 type KnownLayer<'k, 's> = (&'k Known<'s>, &'k LayerUse);
 
-/// The layer that has the short name `l/LINK`.
-fn of_short_name<'k, 's>(known: &'k [Known<'s>], link: &str) -> Option<KnownLayer<'k, 's>> {
+/// The topmost layer of what was found by a name, if the name is that of the layer, too.
+fn layer_of<'k, 's>(
+    known: &'k [Known<'s>],
+    union: &Union,
+    text: &str,
+) -> Option<KnownLayer<'k, 's>> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let top = union.branches.first()?;
+    let is_it = |of: &LayerUse| {
+        Some(of.layer.id.as_str()) == top.layer.id.as_deref() && of.directory == top.spec.path
+    };
     known.iter().find_map(|known| {
-        let mut named = known.engine.layers_of_link(link);
-        named.find_map(|layer| {
-            let mut layers = known.layers.iter();
-            Some((known, layers.find(|of| of.layer.id == layer.id)?))
-        })
+        let index = known.layers.iter().position(is_it)?;
+        let mut names = known.names().iter().filter(|(of, _)| *of == index);
+        let is_named = text.starts_with("l/") || names.any(|(_, name)| name.starts_with(hex));
+        is_named.then(|| (known, &known.layers[index]))
     })
 }
 
-/// The layer that has a hash, or whose hash begins so.
+/// The layer that has a name, whole.
 ///
 /// # Errors
 /// There are several.
-fn of_hash<'k, 's>(known: &'k [Known<'s>], text: &str) -> Result<Option<KnownLayer<'k, 's>>> {
+fn exact<'k, 's>(known: &'k [Known<'s>], text: &str) -> Result<Option<KnownLayer<'k, 's>>> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let mut found = with_name(known, |name| name == hex);
-    if found.is_empty() && hex.len() >= PREFIX_MIN {
-        found = with_name(known, |name| name.starts_with(hex));
-    }
     if found.len() > 1 {
-        // A container's init layer shares its beginning: the container's own is meant.
-        let mut own = found.iter().filter(|(_, of)| of.kind != UseKind::Init);
-        if let (Some(only), None) = (own.next(), own.next()) {
-            return Ok(Some(*only));
-        }
         let candidates = found.iter().map(|(known, of)| {
             let (engine, kind) = (known.engine.name(), of.kind.words());
             format!("{engine} {kind} {}", of.layer.id)
@@ -431,6 +430,3 @@ fn row_of_target(context: &Context<'_>, thing: &[u8], union: &Union) -> Row {
     row.layer = top.and_then(|branch| branch.layer.id.clone());
     row
 }
-
-/// The fewest digits that stand for a longer name.
-const PREFIX_MIN: usize = 4;

@@ -2,19 +2,20 @@
 
 mod find;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
-use crate::command::{Context, Outcome, Verb};
+use crate::command::{Answer, Context, Ended, Outcome, Verb};
 use crate::engine;
 use crate::engine::inventory::short;
 use crate::engine::usage::{ContainerName, ImageUse, UseKind};
 use crate::error::{Error, Result, errno_of};
-use crate::render::Look;
+use crate::render::{Format, Look, json};
 use find::{Known, Places, who};
 
 /// Tell whose a directory, a layer, a mount, a device or a process is
@@ -106,7 +107,7 @@ pub struct Row {
     /// Those that use it.
     pub containers: Vec<ContainerName>,
     pub images: Vec<ImageUse>,
-    /// The containers that stand on those images.
+    /// The containers whose own layers stand on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<ContainerName>,
     /// Where it is for those who use it.
@@ -192,65 +193,171 @@ impl Row {
 }
 
 impl Verb for Args {
-    type Answer = Vec<Row>;
+    type Answer = Asked;
 
-    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
-        let (stdin, things): (Vec<&[u8]>, Vec<&[u8]>) = {
-            let things = self.things.iter().map(|thing| thing.as_bytes());
-            things.partition(|thing| *thing == b"-")
-        };
-        let text = if stdin.is_empty() {
-            Vec::new()
-        } else {
-            read_stdin()?
-        };
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Asked>> {
         context.survey.look_everywhere();
-        let (rows, mut problems) = answer(context, &things, &text);
-        context.problems.append(&mut problems);
-        Ok(Outcome {
-            is_yes: rows.iter().all(|row| row.kind != Kind::Unknown),
-            answer: rows,
+        let (stdin, things): (Vec<OsString>, Vec<OsString>) =
+            self.things.into_iter().partition(|thing| thing == "-");
+        Outcome::yes(Asked {
+            things,
+            reads_stdin: !stdin.is_empty(),
         })
     }
 }
 
-fn read_stdin() -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io::stdin()
-        .lock()
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::io("/dev/stdin", errno_of(&error)))?;
-    Ok(bytes)
+/// What was asked for. Each row is found when it is shown: whoever writes the lines that are read
+/// may wait for the answer to one before the next.
+pub struct Asked {
+    things: Vec<OsString>,
+    reads_stdin: bool,
 }
 
-/// Whose each thing is, and each line's; and what could not be read.
-fn answer(context: &Context<'_>, things: &[&[u8]], text: &[u8]) -> (Vec<Row>, Vec<Error>) {
-    let (uses, mut problems) = engine::layer_uses(&context.survey);
-    let known = uses
-        .into_iter()
-        .map(|(engine, uses)| Known::new(engine, uses));
-    let known: Vec<Known<'_>> = known.collect();
-    let mut rows = Vec::new();
-    for thing in things {
-        match who(context, &known, thing, Places::Shown) {
-            Ok(row) => rows.push(row),
-            Err(error) => problems.push(error),
-        }
-    }
-    let lines = text.split(|&byte| byte == b'\n');
-    for line in lines.filter(|line| !line.is_empty()) {
-        let Some(thing) = thing_in(line) else {
-            continue;
-        };
-        match who(context, &known, thing, Places::LeftOut) {
-            Ok(row) => rows.push(Row {
-                line: Some(Bytes::from(line)),
-                ..row
+impl Answer for Asked {
+    type Row = Row;
+
+    fn show(
+        self,
+        look: Look,
+        context: &Context<'_>,
+        out: &mut dyn Write,
+        ended: &mut Ended,
+    ) -> io::Result<()> {
+        let mut finder = Finder::new(context, ended);
+        match look.format {
+            Format::Json => json::array(out, |give| {
+                self.find(&mut finder, &mut |row| row.map_or(Ok(()), |row| give(&row)))
             }),
-            Err(error) => problems.push(error),
+            _ => self.find(&mut finder, &mut |row| match row {
+                Some(row) => vec![row].show(look, context, out, &mut Ended::default()),
+                None => out.flush(),
+            }),
         }
     }
-    (rows, problems)
+}
+
+/// Takes a row; with none it is told that the next may be long in coming.
+type Give<'g> = dyn FnMut(Option<Row>) -> io::Result<()> + 'g;
+
+impl Asked {
+    /// Finds whose each thing is, and each line's.
+    fn find(&self, finder: &mut Finder<'_, '_>, give: &mut Give<'_>) -> io::Result<()> {
+        for thing in &self.things {
+            if let Some(row) = finder.row_of(thing.as_bytes(), Places::Shown) {
+                give(Some(row))?;
+            }
+        }
+        if !self.reads_stdin {
+            return Ok(());
+        }
+        let mut input = BufReader::with_capacity(INPUT, io::stdin().lock());
+        let mut line = Vec::new();
+        loop {
+            if !input.buffer().contains(&b'\n') {
+                give(None)?;
+            }
+            match read_line(&mut input, &mut line) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    let is_over = matches!(error, Error::Io { .. });
+                    finder.note(error);
+                    if is_over {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            }
+            let row = thing_in(&line).and_then(|thing| finder.row_of(thing, Places::LeftOut));
+            if let Some(row) = row {
+                give(Some(Row {
+                    line: Some(Bytes::from(&line[..])),
+                    ..row
+                }))?;
+            }
+        }
+    }
+}
+
+/// How much of the input is read at once, in bytes.
+const INPUT: usize = 64 << 10;
+
+/// The longest line that is looked at, in bytes: no path is nearly as long.
+const LINE_MAX: u64 = 1 << 20;
+
+/// Reads the next line, without its end, and says whether there was one.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool> {
+    let fail = |error: io::Error| Error::io("/dev/stdin", errno_of(&error));
+    line.clear();
+    let read = input.by_ref().take(LINE_MAX).read_until(b'\n', line);
+    if read.map_err(fail)? == 0 {
+        return Ok(false);
+    }
+    if line.pop_if(|last| *last == b'\n').is_none() && line.len() as u64 == LINE_MAX {
+        input.skip_until(b'\n').map_err(fail)?;
+        let what = "has a line of more than 1 MiB, which was passed over";
+        return Err(Error::damaged("/dev/stdin", what));
+    }
+    Ok(true)
+}
+
+/// No more problems are remembered: a stream of lines has no end.
+const PROBLEMS_MAX: usize = 1000;
+
+/// What rows are found in, and what is found beside them.
+struct Finder<'f, 'h> {
+    context: &'f Context<'h>,
+    known: Vec<Known<'f>>,
+    ended: &'f mut Ended,
+    noted: HashSet<String>,
+}
+
+impl<'f, 'h> Finder<'f, 'h> {
+    fn new(context: &'f Context<'h>, ended: &'f mut Ended) -> Finder<'f, 'h> {
+        let mut finder = Finder {
+            context,
+            known: Vec::new(),
+            ended,
+            noted: HashSet::new(),
+        };
+        let (uses, problems) = engine::layer_uses(&context.survey);
+        let known = uses.into_iter();
+        finder.known = known
+            .map(|(engine, uses)| Known::new(engine, uses))
+            .collect();
+        problems.into_iter().for_each(|error| finder.note(error));
+        finder.note_of_engines();
+        finder
+    }
+
+    /// Whose a thing is; none where that cannot be told.
+    fn row_of(&mut self, thing: &[u8], places: Places) -> Option<Row> {
+        let found = who(self.context, &self.known, thing, places);
+        self.note_of_engines();
+        match found {
+            Ok(row) => {
+                self.ended.is_no |= row.kind == Kind::Unknown;
+                Some(row)
+            }
+            Err(error) => {
+                self.note(error);
+                None
+            }
+        }
+    }
+
+    fn note_of_engines(&mut self) {
+        for error in self.context.survey.take_problems() {
+            self.note(error);
+        }
+    }
+
+    /// Remembers a problem, each once.
+    fn note(&mut self, error: Error) {
+        if self.noted.len() < PROBLEMS_MAX && self.noted.insert(error.to_string()) {
+            self.ended.problems.push(error);
+        }
+    }
 }
 
 /// The path in a line of `du`, `find` or `df`: from the first slash that begins a word.
@@ -259,8 +366,11 @@ fn thing_in(line: &[u8]) -> Option<&[u8]> {
     let start = (0..line.len()).find(starts);
     match start {
         Some(start) => Some(&line[start..]),
-        // A name alone.
-        None => Some(line.trim_ascii()).filter(|line| !line.is_empty()),
+        // A name alone, or behind a number.
+        None => {
+            let words = line.splitn(2, |&byte| byte == b'\t').last();
+            words.map(<[u8]>::trim_ascii).filter(|of| !of.is_empty())
+        }
     }
 }
 

@@ -2,7 +2,12 @@
 
 use serde::Deserialize;
 
-pub(super) const PATH: &str = "/etc/containerd/config.toml";
+use crate::bytes::Bytes;
+use crate::engine::problems::Problems;
+use crate::error::Error;
+use crate::host::Host;
+
+const PATH: &str = "/etc/containerd/config.toml";
 
 #[derive(Debug, Deserialize, Default)]
 #[serde(default)]
@@ -12,9 +17,23 @@ pub(super) struct Configuration {
     pub state: Option<String>,
 }
 
+/// Reads the configuration; one that is not there says nothing.
+pub(super) fn read(host: &Host, problems: &Problems) -> Configuration {
+    let read = host.read(&Bytes::from(PATH)).and_then(|bytes| {
+        let parsed = parse(&bytes);
+        parsed.map_err(|what| Error::damaged(PATH, what))
+    });
+    read.unwrap_or_else(|error| {
+        if !error.is_not_found() {
+            problems.note(error);
+        }
+        Configuration::default()
+    })
+}
+
 /// # Errors
 /// Says what is wrong with it.
-pub(super) fn parse(bytes: &[u8]) -> Result<Configuration, String> {
+fn parse(bytes: &[u8]) -> Result<Configuration, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
     toml::from_str(text)
         .map_err(|error| format!("is not what containerd reads: {}", error.message()))

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::layers::is_copying;
 use super::records::ContainerRecord;
-use super::{Containerd, NAME, TASKS};
+use super::{Containerd, DOCKERS_NAMESPACE, NAME, TASKS};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
@@ -12,7 +12,7 @@ use crate::engine::inventory::{
 };
 use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
-use crate::engine::union::{Owner, OwnerKind, Role, Union};
+use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind};
 use crate::error::{Error, Result};
 
 impl Containerd<'_> {
@@ -27,13 +27,14 @@ impl Containerd<'_> {
         containers
     }
 
-    /// The containers that are containerd's own: Docker's have their snapshots elsewhere. Those of
-    /// all namespaces: what is known is not limited by what is to be shown.
+    /// The containers that are containerd's own: Docker's may have their snapshots elsewhere. A
+    /// container of a directory has no snapshot. Those of all namespaces: what is known is not
+    /// limited by what is to be shown.
     pub(super) fn own(&self) -> impl Iterator<Item = (&String, &ContainerRecord)> {
         self.meta().iter().flat_map(|(name, namespace)| {
             let containers = namespace.containers.iter();
             containers
-                .filter(|container| !container.snapshot_key.is_empty())
+                .filter(move |of| !of.snapshot_key.is_empty() || name != DOCKERS_NAMESPACE)
                 .map(move |container| (name, container))
         })
     }
@@ -58,12 +59,12 @@ impl Containerd<'_> {
             Some(container) => format!("{}/{container}", pod.name),
             None => pod.name.clone(),
         });
-        let image = self.image_record(namespace, &record.image);
+        let image = self.image_below(namespace, record);
         Container {
             name: name.or(of_pod).unwrap_or_else(|| record.id.clone()),
             image: record.image.clone(),
             image_id: image
-                .map(|image| image.digest.trim_start_matches("sha256:").to_owned())
+                .map(|digest| digest.trim_start_matches("sha256:").to_owned())
                 .unwrap_or_default(),
             command,
             created: record.created.clone(),
@@ -78,12 +79,8 @@ impl Containerd<'_> {
 
     /// What Kubernetes calls it: its labels, or what the CRI plugin noted.
     fn pod(&self, namespace: &str, record: &ContainerRecord) -> Option<Pod> {
-        let kind = record.labels.get("io.cri-containerd.kind")?;
+        let kind = record.labels.get(CRI_KIND)?;
         let label = |name: &str| record.labels.get(&format!("io.kubernetes.{name}")).cloned();
-        let noted = |record: &ContainerRecord| {
-            let cri: Option<Cri> = serde_json::from_slice(record.cri.as_ref()?).ok();
-            cri.map(|cri| cri.metadata)
-        };
         let own = noted(record).unwrap_or_default();
         let is_sandbox = kind == "sandbox";
         let sandbox = match (&own.sandbox, is_sandbox) {
@@ -122,47 +119,89 @@ impl Containerd<'_> {
     }
 
     /// A container without a task is a created one, as containerd sees it: what a task was is
-    /// forgotten with it. Only the CRI plugin notes more.
+    /// forgotten with it. Only the CRI plugin notes more, and its sandboxes are started as they are
+    /// created.
     fn state_of(&self, namespace: &str, record: &ContainerRecord) -> ContainerState {
         let mut state = ContainerState::default();
         if !is_id(&record.id) || !is_id(namespace) {
             return state;
         }
-        let cri = self
+        let task = self.task_of(namespace, record);
+        let is_sandbox = record
+            .labels
+            .get(CRI_KIND)
+            .is_some_and(|of| of == "sandbox");
+        let cri = self.cri_status(record);
+        if let Some(cri) = &cri {
+            state.started_at = cri_time(cri.started_at);
+            state.finished_at = cri_time(cri.finished_at);
+        }
+        // A task that has ended is there until it is deleted.
+        state.was_started = cri.is_none() && (is_sandbox || task.was_there());
+        if state.finished_at.is_none() {
+            match task {
+                Task::Runs(process) => {
+                    state.running = true;
+                    state.paused = self.is_frozen(process);
+                }
+                Task::Unknown => state.is_unknown = true,
+                Task::Ended | Task::None => {}
+            }
+        }
+        // What is noted before it has ended is no exit code, unless as one of what runs.
+        let has_gone = !state.running && (state.started_at.is_some() || state.was_started);
+        let is_known = state.finished_at.is_some() || !has_gone;
+        state.exit_code = cri.filter(|_| is_known).map(|cri| cri.exit_code);
+        state
+    }
+
+    fn cri_status(&self, record: &ContainerRecord) -> Option<CriStatus> {
+        let containers = self
             .root
             .join(b"io.containerd.grpc.v1.cri")
             .join(b"containers");
-        let cri = self
-            .host
-            .read(&cri.join(record.id.as_bytes()).join(b"status"));
-        let cri: Option<CriStatus> = cri
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        if let Some(cri) = cri {
-            let time = |nanoseconds: i64| {
-                let time = jiff::Timestamp::from_nanosecond(nanoseconds.into()).ok()?;
-                (nanoseconds > 0).then(|| time.to_string())
+        let path = containers.join(record.id.as_bytes()).join(b"status");
+        serde_json::from_slice(&self.host.read(&path).ok()?).ok()
+    }
+
+    fn task_of(&self, namespace: &str, record: &ContainerRecord) -> Task {
+        let exists = |path: &Bytes| self.host.stat(path).is_ok_and(|stat| stat.is_some());
+        let path = self.task(namespace, &record.id).join(b"init.pid");
+        let pid = self.host.read(&path).ok();
+        let pid = pid.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
+        // Neither tasks nor processes outlive the machine's running, and few copies have them.
+        let is_told = |place: &Bytes| self.host.is_live() || exists(place);
+        match pid {
+            Some(process) if exists(&namespace::directory(process)) => Task::Runs(process),
+            Some(_) if is_told(&Bytes::from("/proc/self")) => Task::Ended,
+            None if is_told(&self.state.join(TASKS)) => Task::None,
+            _ => Task::Unknown,
+        }
+    }
+
+    /// Whether the kernel has frozen a process, which is how a task is paused.
+    fn is_frozen(&self, process: u32) -> bool {
+        let read = |path: &Bytes| self.host.read(path).unwrap_or_default();
+        let groups = read(&namespace::directory(process).join(b"cgroup"));
+        groups.split(|&byte| byte == b'\n').any(|line| {
+            let mut fields = line.splitn(3, |&byte| byte == b':');
+            let (Some(_), Some(controllers), Some(path)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
+                return false;
             };
-            state.started_at = time(cri.started_at);
-            state.finished_at = time(cri.finished_at);
-            state.exit_code = cri.exit_code;
-        }
-        let pid = self
-            .host
-            .read(&self.task(namespace, &record.id).join(b"init.pid"));
-        let pid = pid
-            .ok()
-            .and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
-        // A task that has ended is there until it is deleted.
-        if pid.is_some() && state.started_at.is_none() {
-            state.started_at = Some(record.created.clone());
-        }
-        state.running = state.finished_at.is_none()
-            && pid.is_some_and(|pid: u32| {
-                let process = self.host.stat(&namespace::directory(pid));
-                process.is_ok_and(|stat| stat.is_some())
-            });
-        state
+            // The one hierarchy of version 2 names no controllers.
+            let is_freezer = |of: &[u8]| of == b"freezer";
+            let (mount, file, frozen): (&str, &[u8], &[u8]) = if controllers.is_empty() {
+                ("/sys/fs/cgroup", b"cgroup.freeze", b"1")
+            } else if controllers.split(|&byte| byte == b',').any(is_freezer) {
+                ("/sys/fs/cgroup/freezer", b"freezer.state", b"FROZEN")
+            } else {
+                return false;
+            };
+            let group = Bytes::from(mount).join_path(&Bytes::from(path));
+            read(&group.join(file)).trim_ascii() == frozen
+        })
     }
 
     /// The union of a container, mounted or not.
@@ -175,9 +214,28 @@ impl Containerd<'_> {
             .and_then(|namespace| self.record(namespace, &container.id))
             .ok_or_else(|| Error::NoSuchTarget(container.id.clone()))?;
         let (snapshotter, key) = (&record.snapshotter, &record.snapshot_key);
-        let mut union = self.union_of_key(namespace, snapshotter, key, Permission::RW)?;
+        let mut union = if key.is_empty() {
+            self.directory_union(record)?
+        } else {
+            self.union_of_key(namespace, snapshotter, key, Permission::RW)?
+        };
         self.label_container(&mut union, namespace, record);
         Ok(union)
+    }
+
+    /// What a container has that was made of a directory: `ctr run --rootfs DIR`.
+    fn directory_union(&self, record: &ContainerRecord) -> Result<Union> {
+        let spec: RuntimeConfig = serde_json::from_slice(&record.spec).unwrap_or_default();
+        let root = spec.root().filter(|root| root.starts_with('/'));
+        let root = root.ok_or_else(|| {
+            let what = format!("has no directory for the container {}", record.id);
+            Error::damaged(self.database(), what)
+        })?;
+        let own = LayeredBranch::plain(Bytes::from(root.as_str()), Permission::RW);
+        Ok(Union {
+            kind: UnionKind::Copy,
+            ..Union::unmounted(vec![own])
+        })
     }
 
     pub(super) fn label_owner(&self, union: &mut Union, namespace: &str, record: &ContainerRecord) {
@@ -202,14 +260,47 @@ impl Containerd<'_> {
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
-        match self.image_record(namespace, &record.image) {
-            Some(image) => {
-                let digest = image.digest.clone();
-                self.label_layers(union, namespace, &record.snapshotter, &digest);
-            }
+        match self.image_below(namespace, record) {
+            Some(digest) => self.label_layers(union, namespace, &record.snapshotter, &digest),
             None => union.label_image(&[], !is_copying(&record.snapshotter)),
         }
     }
+}
+
+/// The label that says whether a container of the CRI plugin is a pod's sandbox.
+const CRI_KIND: &str = "io.cri-containerd.kind";
+
+/// What is known of a container's task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// By its first process.
+    Runs(u32),
+    /// Its process is gone, and it was not deleted.
+    Ended,
+    None,
+    Unknown,
+}
+
+fn noted(record: &ContainerRecord) -> Option<CriMetadata> {
+    let cri: Cri = serde_json::from_slice(record.cri.as_ref()?).ok()?;
+    Some(cri.metadata)
+}
+
+/// The image that the CRI plugin says a container was made from.
+pub(super) fn cri_image(record: &ContainerRecord) -> Option<String> {
+    noted(record)?.image_ref
+}
+
+impl Task {
+    fn was_there(self) -> bool {
+        matches!(self, Task::Runs(_) | Task::Ended)
+    }
+}
+
+/// RFC 3339, of nanoseconds; none where it never was.
+fn cri_time(nanoseconds: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_nanosecond(nanoseconds.into()).ok()?;
+    (nanoseconds > 0).then(|| time.to_string())
 }
 
 /// What the CRI plugin noted of a container or a pod's sandbox.
@@ -220,10 +311,12 @@ struct Cri {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "PascalCase", default)]
 struct CriMetadata {
     #[serde(rename = "SandboxID")]
     sandbox: Option<String>,
+    /// The image that it was made from: its configuration's digest.
+    image_ref: Option<String>,
     #[serde(rename = "Config", deserialize_with = "null_default")]
     config: CriConfig,
 }

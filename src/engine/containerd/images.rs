@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use super::containers::cri_image;
 use super::content::Content;
-use super::layers::is_copying;
-use super::records::ImageRecord;
+use super::layers::{is_copying, key_in};
+use super::records::{ContainerRecord, ImageRecord};
 use super::{Containerd, DOCKERS_NAMESPACE, NAME};
 use crate::branch::Permission;
 use crate::engine::inventory::{Image, ImageLayer, Names, repository, sort_newest_first};
@@ -64,6 +65,58 @@ impl Containerd<'_> {
         let mut contents = self.contents.borrow_mut();
         contents.insert(digest.to_owned(), Rc::clone(&content));
         Ok(content)
+    }
+
+    /// The digest of the image that a container stands on. Its record has no more than a name, which
+    /// may have been given to another image since: the truth is what its snapshot stands on. None
+    /// where no image that is still here has those layers.
+    pub(super) fn image_below(&self, namespace: &str, record: &ContainerRecord) -> Option<String> {
+        let named = |name: &str| {
+            let image = self.image_record(namespace, name)?;
+            Some(image.digest.as_str())
+        };
+        if !self.has_records(&record.snapshotter) {
+            // Nothing is known of its layers, and nothing is said of them.
+            return named(&record.image).map(str::to_owned);
+        }
+        let place = (record.snapshotter.clone(), record.snapshot_key.clone());
+        let of = self.meta().get(namespace)?;
+        let own = of.snapshots.get(&place)?;
+        let all = self.snapshots(&record.snapshotter);
+        let parent = all.get(&own.name)?.parent.as_deref().map(key_in);
+        let is_below = |digest: &&str| match self.top_layer(namespace, digest) {
+            Ok(top) => top.as_deref() == parent,
+            Err(error) if error.is_not_found() => false,
+            Err(error) => {
+                self.note(error);
+                false
+            }
+        };
+        let by_cri = cri_image(record);
+        let by_cri = by_cri.as_deref().and_then(named);
+        let mut likely = by_cri.into_iter().chain(named(&record.image));
+        let digests = of.images.iter().map(|image| image.digest.as_str());
+        // Many images have no layer.
+        let mut others = digests.filter(|_| parent.is_some());
+        let found = likely.find(is_below).or_else(|| others.find(is_below));
+        found.map(str::to_owned)
+    }
+
+    /// The chain id of an image's topmost layer; none where it has no layer.
+    fn top_layer(&self, namespace: &str, digest: &str) -> Result<Option<String>> {
+        if let Some(known) = self.tops.borrow().get(digest) {
+            return Ok(known.clone());
+        }
+        let images = self.meta().get(namespace).map(|of| &of.images[..]);
+        let mut images = images.unwrap_or_default().iter();
+        let size = images.find(|image| image.digest == digest);
+        let content = self.content_of(digest, size.map_or(0, |image| image.size))?;
+        let diff_ids = content.config.diff_ids();
+        let diff_ids = diff_ids.map_err(|what| Error::damaged(self.root.clone(), what))?;
+        let top = oci::chain_ids(diff_ids).pop();
+        let mut tops = self.tops.borrow_mut();
+        tops.insert(digest.to_owned(), top.clone());
+        Ok(top)
     }
 
     /// The image that a digest stands for, with the snapshots that its layers are in.
@@ -176,11 +229,14 @@ impl Containerd<'_> {
             OwnerKind::Container => {
                 let namespace = owner.store.namespace.as_deref()?;
                 let (namespace, record) = self.record(namespace, &owner.id)?;
-                let Some(image) = self.image_record(namespace, &record.image) else {
-                    let what = format!("does not have the image {}", record.image);
+                let Some(digest) = self.image_below(namespace, record) else {
+                    let what = format!(
+                        "does not have the image any more that {} was made from and called {}",
+                        record.id, record.image
+                    );
                     return Some(Err(Error::damaged(self.database(), what)));
                 };
-                Some(self.image_of_digest(namespace, &record.snapshotter, &image.digest))
+                Some(self.image_of_digest(namespace, &record.snapshotter, &digest))
             }
         }
     }

@@ -19,12 +19,10 @@ impl Containerd<'_> {
         let mut layers = Vec::new();
         for snapshotter in self.snapshotters() {
             for (name, snapshot) in self.snapshots(&snapshotter).iter() {
-                // `namespace/number/key`.
-                let key = name.splitn(3, '/').nth(2).unwrap_or(name);
                 layers.push(LayerName {
                     driver: snapshotter.clone(),
                     id: snapshot.id.to_string(),
-                    aliases: vec![key.trim_start_matches("sha256:").to_owned()],
+                    aliases: vec![key_in(name).trim_start_matches("sha256:").to_owned()],
                 });
             }
         }
@@ -48,6 +46,13 @@ impl Containerd<'_> {
                 self.host.stat(&database).is_ok_and(|stat| stat.is_some())
             })
             .collect()
+    }
+
+    /// Whether what a snapshotter has is recorded here.
+    pub(super) fn has_records(&self, snapshotter: &str) -> bool {
+        let is_known = self.snapshotters.borrow().contains_key(snapshotter);
+        let database = self.directory(snapshotter).join(b"metadata.db");
+        is_known || self.host.stat(&database).is_ok_and(|stat| stat.is_some())
     }
 
     /// Refuses what has no directories, or has them in a way that is not read.
@@ -242,8 +247,10 @@ impl Containerd<'_> {
         })?;
         let mut union = self.union_of_name(&layer.driver, name, Permission::RO)?;
         // Number the layers within the smallest image that has this one.
-        let images = self.read_images().into_iter().map(Image::steps);
+        let images = self.read_images().into_iter();
+        let images = images.filter(|image| image.driver == layer.driver);
         let steps = images
+            .map(Image::steps)
             .filter(|steps| steps.iter().any(|(id, _)| *id == layer.id))
             .min_by_key(Vec::len);
         union.label_image(&steps.unwrap_or_default(), !is_copying(&layer.driver));
@@ -256,6 +263,11 @@ impl Containerd<'_> {
         });
         Ok(union)
     }
+}
+
+/// What a namespace calls a snapshot, in the snapshotter's own name of it: `namespace/number/key`.
+pub(super) fn key_in(name: &str) -> &str {
+    name.splitn(3, '/').nth(2).unwrap_or(name)
 }
 
 /// Whether a snapshotter keeps directories that can be stacked.

@@ -71,6 +71,8 @@ pub struct Containerd<'h> {
     snapshotters: RefCell<HashMap<String, Rc<HashMap<String, Snapshot>>>>,
     /// What was read of images, by digest: many names stand for one.
     contents: RefCell<HashMap<String, Rc<Content>>>,
+    /// The chain ids of images' topmost layers, by the images' digests.
+    tops: RefCell<HashMap<String, Option<String>>>,
 }
 
 impl<'h> Containerd<'h> {
@@ -91,6 +93,7 @@ impl<'h> Containerd<'h> {
             meta: OnceCell::new(),
             snapshotters: RefCell::default(),
             contents: RefCell::default(),
+            tops: RefCell::default(),
         }
     }
 
@@ -155,7 +158,7 @@ impl Engine for Containerd<'_> {
     }
 
     fn reads(&self, container: &Container) -> bool {
-        is_read(&container.driver)
+        is_read(&container.driver) || container.driver.is_empty()
     }
 
     fn has_union(&self, container: &Container) -> bool {

@@ -1,9 +1,9 @@
 //! Finding the machine's containerds.
 
 use super::Containerd;
-use super::config::{self, Configuration};
+use super::config;
 use crate::bytes::Bytes;
-use crate::engine::interface::FoundEngine;
+use crate::engine::interface::{FoundEngine, Search};
 use crate::engine::problems::Problems;
 use crate::engine::roots::{EngineOption, Roots, Value, Variable};
 use crate::error::Error;
@@ -54,7 +54,8 @@ pub(super) const VARIABLES: &[Variable] = &[Variable {
 }];
 
 /// Every containerd that there is anything of.
-pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
+pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<FoundEngine<'h>> {
+    let configured = config::read(host, &search.problems);
     let namespace = roots
         .option(NAMESPACE)
         .or_else(|| roots.variable(NAMESPACE_VARIABLE))
@@ -65,7 +66,9 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
     };
     if let Some(root) = roots.option(ROOT) {
         let state = roots.option(STATE).cloned();
-        let state = state.or_else(|| configured_state(host, root));
+        let is_it = configured.root.as_deref().map(Bytes::from).as_ref() == Some(root);
+        let state = state.or_else(|| configured.state.filter(|_| is_it).map(Bytes::from));
+        search.looked_at(root);
         let containerd = make(
             root.clone(),
             state.unwrap_or_else(|| Bytes::from(DEFAULTS[0].1)),
@@ -76,14 +79,6 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
         }
         return vec![found(containerd)];
     }
-    let mut problem = None;
-    let configured = match host.read(&Bytes::from(config::PATH)) {
-        Ok(bytes) => config::parse(&bytes).unwrap_or_else(|what| {
-            problem = Some(Error::damaged(config::PATH, what));
-            Configuration::default()
-        }),
-        Err(_) => Configuration::default(),
-    };
     let path = |configured: Option<&String>, default: &str| {
         let configured = configured.filter(|path| path.starts_with('/'));
         Bytes::from(configured.map_or(default, String::as_str))
@@ -96,12 +91,11 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
         ),
         (Bytes::from(k3s.0), Bytes::from(k3s.1)),
     ];
-    let all = places.into_iter().map(|(root, state)| make(root, state));
-    let here: Vec<Containerd<'h>> = all.filter(Containerd::is_there).collect();
-    if let (Some(first), Some(problem)) = (here.first(), problem) {
-        first.note(problem);
-    }
-    here.into_iter().map(found).collect()
+    let all = places.into_iter().map(|(root, state)| {
+        search.looked_at(&root);
+        make(root, state)
+    });
+    all.filter(Containerd::is_there).map(found).collect()
 }
 
 fn found(containerd: Containerd<'_>) -> FoundEngine<'_> {
@@ -109,12 +103,4 @@ fn found(containerd: Containerd<'_>) -> FoundEngine<'_> {
         problems: containerd.problems.clone(),
         engine: Box::new(containerd),
     }
-}
-
-/// The state directory of a root, if it is the one that is configured.
-fn configured_state(host: &Host, root: &Bytes) -> Option<Bytes> {
-    let bytes = host.read(&Bytes::from(config::PATH)).ok()?;
-    let configured = config::parse(&bytes).ok()?;
-    let is_it = configured.root.as_deref().map(Bytes::from).as_ref() == Some(root);
-    configured.state.filter(|_| is_it).map(Bytes::from)
 }

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::layers::is_read;
+use super::records::Snapshot;
 use super::{Containerd, DOCKERS_NAMESPACE, SNAPSHOTTER};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{INIT, Image, LayerName};
+use crate::engine::oci::CHAIN_MAX;
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::Result;
 
@@ -17,6 +19,8 @@ const EXTRACTING: &str = "extract-";
 struct Users {
     containers: HashMap<u64, Vec<ContainerName>>,
     images: HashMap<u64, Vec<ImageUse>>,
+    /// The containers that stand on each.
+    above: HashMap<u64, Vec<ContainerName>>,
     /// What namespaces call each snapshot.
     keys: HashMap<u64, String>,
 }
@@ -56,6 +60,37 @@ impl Users {
         }
     }
 
+    /// Finds who stands on what, of snapshots by the snapshotter's own names.
+    fn find_above(&mut self, all: &HashMap<String, Snapshot>) {
+        let below = |snapshot: &Snapshot| snapshot.parent.as_ref().and_then(|of| all.get(of));
+        for snapshot in all.values() {
+            let Some(containers) = self.containers.get(&snapshot.id) else {
+                continue;
+            };
+            let mut next = below(snapshot);
+            let mut depth = 0;
+            while let Some(parent) = next.filter(|_| depth < CHAIN_MAX) {
+                let above = self.above.entry(parent.id).or_default();
+                for container in containers {
+                    // Its init layer is its own, too.
+                    if !above.contains(container)
+                        && !self
+                            .containers
+                            .get(&parent.id)
+                            .is_some_and(|own| own.contains(container))
+                    {
+                        above.push(container.clone());
+                    }
+                }
+                next = below(parent);
+                depth += 1;
+            }
+        }
+        for above in self.above.values_mut() {
+            above.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        }
+    }
+
     fn key(&self, number: u64) -> &str {
         self.keys
             .get(&number)
@@ -71,7 +106,7 @@ impl Users {
             } else {
                 UseKind::Container
             }
-        } else if self.images.contains_key(&number) {
+        } else if self.images.contains_key(&number) || self.above.contains_key(&number) {
             UseKind::Image
         } else if key.starts_with(EXTRACTING) {
             UseKind::InProgress
@@ -122,6 +157,7 @@ impl Containerd<'_> {
                 users.add_image(&image, number);
             }
         }
+        users.find_above(&all);
         let recorded: HashSet<u64> = all.values().map(|snapshot| snapshot.id).collect();
         let mut known: Vec<u64> = recorded.iter().copied().collect();
         known.extend(self.numbers(snapshotter)?);
@@ -140,6 +176,7 @@ impl Containerd<'_> {
                 containers: users.containers.remove(&number).unwrap_or_default(),
                 images: users.images.remove(&number).unwrap_or_default(),
                 note: None,
+                above: users.above.remove(&number).unwrap_or_default(),
             }
         });
         Ok(uses.collect())

@@ -279,6 +279,20 @@ impl Docker<'_> {
         }
     }
 
+    /// The names of the layers below an AUFS driver's one, but for what is a container's own; none
+    /// where they are not listed.
+    pub(super) fn ids_below(&self, layer: &LayerId) -> Vec<String> {
+        let listed = match layer.driver {
+            Driver::Aufs => self.listed_parents(layer).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let ids = listed.into_iter().filter_map(|below| match below {
+            LayerBelow::Layer(layer) if !layer.is_init() => Some(layer.id),
+            LayerBelow::Layer(_) | LayerBelow::Lost(_) => None,
+        });
+        ids.collect()
+    }
+
     /// AUFS: a line for each.
     fn listed_parents(&self, layer: &LayerId) -> Result<Vec<LayerBelow>> {
         let path = self.at(&["aufs", "layers", &layer.id]);

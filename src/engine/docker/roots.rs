@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use super::{Docker, config};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
-use crate::engine::interface::FoundEngine;
+use crate::engine::interface::{FoundEngine, Search};
 use crate::engine::problems::Problems;
 use crate::engine::roots::{EngineOption, Roots, Value};
 use crate::error::Error;
@@ -26,12 +26,13 @@ pub(super) const OPTIONS: &[EngineOption] = &[EngineOption {
 
 /// The data directory that the person named, that `daemon.json` names, or the default; and those
 /// in it that belong to remapped users.
-pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
+pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<FoundEngine<'h>> {
     let problems = Problems::default();
-    let daemon = config::read(host, &problems);
+    let daemon = config::read(host, &search.problems);
     let named = roots.option(ROOT).cloned().or_else(|| daemon.root());
     let is_named = named.is_some();
     let root = named.unwrap_or_else(|| Bytes::from(DEFAULT_ROOT));
+    search.looked_at(&root);
     // A directory that was named, or to which a link leads, has to be there.
     let is_link = || {
         host.lookup(root.as_bytes(), Follow::NotLast)

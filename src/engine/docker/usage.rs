@@ -11,6 +11,7 @@ use crate::engine::bolt::{self, Database, Item};
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{INIT, Image, LayerName, is_id};
 use crate::engine::linked::LINKS;
+use crate::engine::oci::CHAIN_MAX;
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::{Error, Result};
 
@@ -27,18 +28,20 @@ impl Docker<'_> {
             let of_images = uses_by_image(&images, driver.name());
             let of_containers = self.containers_of_layers(driver)?;
             let known = self.known_layers(driver)?;
+            let standing = self.standing_on(driver)?;
             for id in self.directories(driver)? {
                 let own = id.trim_end_matches(REMOVING);
                 let images = of_images.get(own).cloned().unwrap_or_default();
                 let containers: Vec<ContainerName> =
                     of_containers.get(own).cloned().into_iter().collect();
+                let above = standing.get(own).cloned().unwrap_or_default();
                 let kind = if !containers.is_empty() {
                     if own.ends_with(INIT) {
                         UseKind::Init
                     } else {
                         UseKind::Container
                     }
-                } else if !images.is_empty() {
+                } else if !images.is_empty() || !above.is_empty() {
                     UseKind::Image
                 } else if cache.contains(own) {
                     UseKind::BuildCache
@@ -64,6 +67,7 @@ impl Docker<'_> {
                     containers,
                     images,
                     note: None,
+                    above,
                 });
             }
         }
@@ -76,7 +80,7 @@ impl Docker<'_> {
         let mut uses = Vec::new();
         for containerd in self.own_containerds() {
             for mut of in containerd.layer_uses()? {
-                for user in &mut of.containers {
+                for user in of.containers.iter_mut().chain(&mut of.above) {
                     if let Ok(container) = self.container(&user.id) {
                         user.name = container.name;
                     }
@@ -145,6 +149,48 @@ impl Docker<'_> {
             }
         }
         Ok(owners)
+    }
+
+    /// `cache id -> the containers that stand on the layer`, from the records of mounts and of what
+    /// each layer stands on.
+    fn standing_on(&self, driver: Driver) -> Result<HashMap<String, Vec<ContainerName>>> {
+        let layers = self.at(&["image", driver.name(), "layerdb", "sha256"]);
+        let mut standing: HashMap<String, Vec<ContainerName>> = HashMap::new();
+        let mounts = self.at(&["image", driver.name(), "layerdb", "mounts"]);
+        let owners = self.containers_of_layers(driver)?;
+        let mut seen = HashSet::new();
+        for (mount, owner) in &owners {
+            if !seen.insert(&owner.id) {
+                continue;
+            }
+            let mut ids = Vec::new();
+            let mut next = self.recorded(&mounts.join(owner.id.as_bytes()), "parent")?;
+            let has_parent = next.is_some();
+            while let Some(chain_id) = next.take().filter(|_| ids.len() < CHAIN_MAX) {
+                let hex = chain_id.trim_start_matches("sha256:");
+                if !is_id(hex) {
+                    break;
+                }
+                let record = layers.join(hex.as_bytes());
+                ids.extend(self.recorded(&record, "cache-id")?);
+                next = self.recorded(&record, "parent")?;
+            }
+            if !has_parent {
+                // The older layout has no such records.
+                let layer = LayerId {
+                    driver,
+                    id: mount.trim_end_matches(INIT).to_owned(),
+                };
+                ids.extend(self.ids_below(&layer));
+            }
+            for id in ids {
+                standing.entry(id).or_default().push(owner.clone());
+            }
+        }
+        for above in standing.values_mut() {
+            above.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        }
+        Ok(standing)
     }
 
     /// The layers that the builder keeps: its database has them by names of its own.

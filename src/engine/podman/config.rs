@@ -8,12 +8,16 @@
 //!
 //! The first that is there counts, whole: `$CONTAINERS_STORAGE_CONF`, for a user
 //! `~/.config/containers/storage.conf`, `/etc/containers/storage.conf`,
-//! `/usr/share/containers/storage.conf`. Of the machine's own files a user has the driver and the
-//! options, not the directories.
+//! `/usr/share/containers/storage.conf`. What drop-ins say goes before it, key by key, the last by
+//! name first. Of the machine's own files a user has the driver and the options, not the
+//! directories.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::bytes::Bytes;
+use crate::engine::problems::Problems;
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -50,6 +54,49 @@ struct File {
 }
 
 impl Storage {
+    /// Takes what a later file says.
+    fn take(&mut self, later: Storage) {
+        let take = |own: &mut Option<String>, later: Option<String>| {
+            if later.is_some() {
+                *own = later;
+            }
+        };
+        take(&mut self.driver, later.driver);
+        take(&mut self.graphroot, later.graphroot);
+        take(&mut self.runroot, later.runroot);
+        take(&mut self.imagestore, later.imagestore);
+        take(&mut self.rootless_storage_path, later.rootless_storage_path);
+        let (own, later) = (&mut self.options, later.options);
+        take(&mut own.mount_program, later.mount_program);
+        take(&mut own.overlay.mount_program, later.overlay.mount_program);
+        if !later.additionalimagestores.is_empty() {
+            own.additionalimagestores = later.additionalimagestores;
+        }
+    }
+
+    /// Takes what the drop-ins in some directories say: of a name that is in several, those of the
+    /// last count. What cannot be read is noted, and the others count.
+    pub fn take_drop_ins(&mut self, host: &Host, directories: &[Bytes], problems: &Problems) {
+        let mut files: BTreeMap<Vec<u8>, Bytes> = BTreeMap::new();
+        for directory in directories {
+            match host.list(directory) {
+                Ok(names) => {
+                    let names = names.into_iter().map(|(name, _)| name);
+                    let names = names.filter(|name| name.ends_with(b".conf"));
+                    files.extend(names.map(|name| (name.clone(), directory.join(&name))));
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => problems.note(error),
+            }
+        }
+        for path in files.into_values() {
+            match read_first(host, &[path]) {
+                Ok(storage) => self.take(storage),
+                Err(error) => problems.note(error),
+            }
+        }
+    }
+
     /// Whether a program makes the mounts.
     pub fn has_mount_program(&self) -> bool {
         let programs = [

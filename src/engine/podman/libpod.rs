@@ -63,7 +63,7 @@ impl RecordedState {
             running: matches!(self.state, 3 | 5 | 8),
             paused: self.state == 5,
             removal_in_progress: self.state == 7,
-            exit_code: self.exit_code,
+            exit_code: Some(self.exit_code),
             started_at: self.started_time,
             finished_at: self.finished_time,
             ..ContainerState::default()
@@ -130,9 +130,13 @@ impl Podman<'_> {
             let bytes = self.host.read(&userdata(run).join(b"pidfile")).ok()?;
             std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
         });
+        let is_there = |run: &Bytes| self.host.stat(run).is_ok_and(|stat| stat.is_some());
         record.state.running = pid.is_some_and(|pid| self.is_root_of(pid, id));
-        // It was started; when is not known.
-        record.state.started_at = Some(record.created.clone().unwrap_or_else(|| "?".into()));
+        // The run root does not outlive the machine's running, nor do processes.
+        record.state.is_unknown =
+            !self.host.is_live() && !self.run_root.as_ref().is_some_and(is_there);
+        // When is not known.
+        record.state.was_started = true;
         record
     }
 

@@ -4,7 +4,7 @@ use super::Podman;
 use super::config::{self, Storage};
 use crate::bytes::Bytes;
 use crate::dir::{self, Kind};
-use crate::engine::interface::FoundEngine;
+use crate::engine::interface::{FoundEngine, Search};
 use crate::engine::inventory::is_id;
 use crate::engine::problems::Problems;
 use crate::engine::roots::{EngineOption, Roots, Value, Variable};
@@ -18,6 +18,11 @@ const RUN_ROOT: &str = "/run/containers/storage";
 const SYSTEM_CONFIGURATIONS: [&str; 2] = [
     "/etc/containers/storage.conf",
     "/usr/share/containers/storage.conf",
+];
+/// What goes before them, key by key.
+const DROP_INS: [&str; 2] = [
+    "/usr/share/containers/storage.conf.d",
+    "/etc/containers/storage.conf.d",
 ];
 const OPTION: &str = "storage-root";
 const CONFIGURATION: &str = "CONTAINERS_STORAGE_CONF";
@@ -51,13 +56,14 @@ struct User {
 }
 
 /// The stores of the machine and of its users, as far as there are any.
-pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
+pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<FoundEngine<'h>> {
     if let Some(root) = roots.option(OPTION) {
         let configured = Configured {
             root: root.clone(),
             run_root: None,
             storage: Storage::default(),
         };
+        search.looked_at(root);
         let stores = stores_of(host, &configured, &[]);
         if stores.is_empty() {
             // A directory that was named has to be one.
@@ -66,9 +72,9 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
         }
         return stores;
     }
-    let mut problems = Vec::new();
     let mut found: Vec<FoundEngine<'h>> = Vec::new();
-    for configured in configured(host, roots, &mut problems) {
+    for configured in configured(host, roots, &search.problems) {
+        search.looked_at(&configured.root);
         let is_known = |store: &FoundEngine<'h>| *store.engine.root() == configured.root;
         if found.iter().any(is_known) {
             continue;
@@ -80,19 +86,14 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots) -> Vec<FoundEngine<'h>> {
         let image_stores: Vec<Bytes> = own.chain(additional).collect();
         found.extend(stores_of(host, &configured, &image_stores));
     }
-    if let Some(first) = found.first() {
-        for problem in problems {
-            first.problems.note(problem);
-        }
-    }
     found
 }
 
 /// The graph roots that the machine and its users have, by configuration or by default.
-fn configured(host: &Host, roots: &Roots, problems: &mut Vec<Error>) -> Vec<Configured> {
-    let mut read = |paths: &[Bytes]| {
+fn configured(host: &Host, roots: &Roots, problems: &Problems) -> Vec<Configured> {
+    let read = |paths: &[Bytes]| {
         config::read_first(host, paths).unwrap_or_else(|error| {
-            problems.push(error);
+            problems.note(error);
             Storage::default()
         })
     };
@@ -100,7 +101,8 @@ fn configured(host: &Host, roots: &Roots, problems: &mut Vec<Error>) -> Vec<Conf
     let files = named
         .into_iter()
         .chain(SYSTEM_CONFIGURATIONS.map(Bytes::from));
-    let of_system = read(&files.collect::<Vec<Bytes>>());
+    let mut of_system = read(&files.collect::<Vec<Bytes>>());
+    of_system.take_drop_ins(host, &DROP_INS.map(Bytes::from), problems);
     let root = path(of_system.graphroot.as_ref()).unwrap_or_else(|| Bytes::from(ROOT));
     let run_root = path(of_system.runroot.as_ref()).unwrap_or_else(|| Bytes::from(RUN_ROOT));
     let mut all = vec![Configured {
@@ -108,19 +110,23 @@ fn configured(host: &Host, roots: &Roots, problems: &mut Vec<Error>) -> Vec<Conf
         run_root: Some(run_root),
         storage: of_system.clone(),
     }];
-    for user in users(host) {
+    for user in users(host, problems) {
         if roots.caller.is_some_and(|caller| caller != user.id) || user.id == 0 {
             continue;
         }
         let own = user.below_home(&[".config", "containers", "storage.conf"]);
-        let storage = match host.stat(&own) {
-            Ok(Some(_)) => read(&[own]),
-            _ => Storage {
+        // One that cannot be looked for may say anything.
+        let mut storage = if matches!(host.stat(&own), Ok(None)) {
+            Storage {
                 graphroot: None,
                 runroot: None,
                 ..of_system.clone()
-            },
+            }
+        } else {
+            read(&[own])
         };
+        let drop_ins = user.below_home(&[".config", "containers", "storage.conf.d"]);
+        storage.take_drop_ins(host, &[drop_ins], problems);
         let rootless = storage.rootless_storage_path.as_ref();
         let expanded = rootless.map(|path| user.expand(path));
         let root = path(storage.graphroot.as_ref())
@@ -218,19 +224,39 @@ fn unread<'h>(host: &'h Host, root: &Bytes, problem: Error) -> FoundEngine<'h> {
 }
 
 /// The users that `/etc/passwd` lists, with home directories.
-fn users(host: &Host) -> Vec<User> {
-    let bytes = host.read(&Bytes::from("/etc/passwd")).unwrap_or_default();
+fn users(host: &Host, problems: &Problems) -> Vec<User> {
+    let path = Bytes::from("/etc/passwd");
+    let bytes = host.read(&path).unwrap_or_else(|error| {
+        if !error.is_not_found() {
+            problems.note(error);
+        }
+        Vec::new()
+    });
     let lines = bytes.split(|&byte| byte == b'\n');
     let user = |line: &[u8]| {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
         let home = *fields.get(5)?;
         Some(User {
-            name: String::from_utf8(fields[0].to_vec()).ok()?,
+            name: String::from_utf8_lossy(fields[0]).into_owned(),
             id: std::str::from_utf8(fields.get(2)?).ok()?.parse().ok()?,
-            home: home.starts_with(b"/").then(|| Bytes::from(home))?,
+            home: Bytes::from(home),
         })
     };
-    let mut users: Vec<User> = lines.filter_map(user).collect();
+    let mut users: Vec<User> = Vec::new();
+    for (index, line) in lines.enumerate() {
+        // Blank lines and comments are passed over, and so are references to other lists of users.
+        if line.trim_ascii().is_empty() || matches!(line[0], b'#' | b'+' | b'-') {
+            continue;
+        }
+        match user(line) {
+            Some(user) => users.push(user),
+            None => {
+                let what = format!("line {} is no user's", index + 1);
+                problems.note(Error::damaged(path.clone(), what));
+            }
+        }
+    }
+    users.retain(|user| user.home.as_bytes().starts_with(b"/"));
     // Many have no home of their own: `/` and `/nonexistent`.
     users.sort_by(|a, b| a.home.cmp(&b.home));
     users.dedup_by(|a, b| a.home == b.home);

@@ -35,6 +35,7 @@ impl Podman<'_> {
             }
         }
         let mut of_containers: HashMap<String, ContainerName> = HashMap::new();
+        let mut above: HashMap<String, Vec<ContainerName>> = HashMap::new();
         for container in self.container_records() {
             let name = container.names.first().cloned();
             let owner = ContainerName {
@@ -42,16 +43,21 @@ impl Podman<'_> {
                 id: container.id,
                 namespace: None,
             };
+            for below in self.chain(&container.layer).into_iter().skip(1) {
+                let of_layer = above.entry(below.id.clone()).or_default();
+                of_layer.push(owner.clone());
+            }
             of_containers.insert(container.layer, owner);
         }
         let mut uses = Vec::new();
         for id in self.directories()? {
             let images = of_images.remove(&id).unwrap_or_default();
+            let above = above.remove(&id).unwrap_or_default();
             let containers: Vec<ContainerName> = of_containers.remove(&id).into_iter().collect();
             let record = records.get(id.as_str());
             let kind = match record {
                 _ if !containers.is_empty() => UseKind::Container,
-                _ if !images.is_empty() => UseKind::Image,
+                _ if !images.is_empty() || !above.is_empty() => UseKind::Image,
                 Some(record) if record.flags.incomplete => UseKind::InProgress,
                 // A builder's intermediate layers have no image.
                 Some(_) => UseKind::Unused,
@@ -68,6 +74,7 @@ impl Podman<'_> {
                 containers,
                 images,
                 note: None,
+                above,
             });
         }
         Ok(uses)

@@ -1,0 +1,56 @@
+//! Ctrl-C. Without a word here it ends the program at once. A walk that has something to show of
+//! what it found until then may ask to end it itself; whatever it does, the second press ends the
+//! program.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+
+/// What is known of the presses until now.
+struct Presses {
+    was_pressed: Arc<AtomicBool>,
+    /// Whether the next one ends the program.
+    is_next_last: Arc<AtomicBool>,
+}
+
+static PRESSES: LazyLock<Presses> = LazyLock::new(|| {
+    let presses = Presses {
+        was_pressed: Arc::default(),
+        is_next_last: Arc::default(),
+    };
+    // In this order: the press that sets a flag is not the one that finds it set. Where handlers
+    // cannot be had, Ctrl-C ends the program as ever.
+    let last = flag::register_conditional_default(SIGINT, Arc::clone(&presses.is_next_last));
+    if last.is_ok() {
+        for of in [&presses.is_next_last, &presses.was_pressed] {
+            let _ = flag::register(SIGINT, Arc::clone(of));
+        }
+    }
+    presses
+});
+
+/// As long as this is kept, the first press does not end the program. Who keeps it looks for that.
+pub struct Interrupt(&'static Presses);
+
+impl Interrupt {
+    /// Asks for the first press.
+    pub fn catch() -> Interrupt {
+        let was_pressed = PRESSES.was_pressed.load(Ordering::Relaxed);
+        PRESSES.is_next_last.store(was_pressed, Ordering::Relaxed);
+        Interrupt(&PRESSES)
+    }
+
+    /// Whether Ctrl-C was pressed since this run began to look for it.
+    pub fn is_pressed(&self) -> bool {
+        self.0.was_pressed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Interrupt {
+    /// Nobody looks for a press any more.
+    fn drop(&mut self) {
+        self.0.is_next_last.store(true, Ordering::Relaxed);
+    }
+}

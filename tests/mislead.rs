@@ -1,0 +1,860 @@
+//! No answer misleads: what could not be looked for is said, whatever was found; who stands on what
+//! comes from what each layer stands on; states are not invented; and what one verb prints every
+//! verb takes. The hosts are made here.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::lab::host::Host;
+use crate::lab::run::{self, Output, texts};
+use crate::whois::bolt::{self, Bucket, Item};
+
+const ROOT: &str = "/var/lib/containerd";
+const STATE: &str = "/run/containerd/io.containerd.runtime.v2.task";
+const TIME: &str = "2024-05-06T07:08:09Z";
+
+fn sha(text: &str) -> String {
+    let bytes = Sha256::digest(text);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn diff_id(name: &str) -> String {
+    format!("sha256:{}", sha(&format!("diff {name}")))
+}
+
+/// The chain ids of layers by their names, bottom first.
+fn chains(names: &[&str]) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::new();
+    for name in names {
+        let own = diff_id(name);
+        chain.push(match chain.last() {
+            None => own,
+            Some(below) => format!("sha256:{}", sha(&format!("{below} {own}"))),
+        });
+    }
+    chain
+}
+
+/// Go's varints.
+fn uvarint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// Protobuf's `Any` around a text.
+fn any(value: &str) -> Item {
+    let mut bytes = vec![2 << 3 | 2];
+    bytes.extend(uvarint(value.len() as u64));
+    bytes.extend(value.as_bytes());
+    Item::Value(bytes)
+}
+
+/// A containerd with the snapshotter overlayfs, written as containerd 1.7 writes it.
+struct Containerd {
+    host: Host,
+    namespaces: Bucket,
+    snapshots: Bucket,
+    count: u64,
+}
+
+/// The bucket at a path of buckets, made where it is not there.
+fn at<'b>(bucket: &'b mut Bucket, path: &[&str]) -> &'b mut Bucket {
+    path.iter().fold(bucket, |bucket, name| {
+        let item = bucket
+            .entry(name.as_bytes().to_vec())
+            .or_insert_with(|| Item::Bucket(Bucket::new()));
+        match item {
+            Item::Bucket(below) => below,
+            Item::Value(_) => panic!("{name} is a value"),
+        }
+    })
+}
+
+fn put(bucket: &mut Bucket, name: &str, value: Item) {
+    bucket.insert(name.as_bytes().to_vec(), value);
+}
+
+impl Containerd {
+    fn new() -> Containerd {
+        Containerd {
+            host: Host::empty(),
+            namespaces: Bucket::new(),
+            snapshots: Bucket::new(),
+            count: 0,
+        }
+    }
+
+    /// A snapshot, and the number of its directory.
+    fn snapshot(&mut self, namespace: &str, key: &str, parent: Option<&str>) -> u64 {
+        self.count += 1;
+        let number = self.count;
+        let name = format!("{namespace}/{number}/{key}");
+        let keys = at(&mut self.namespaces, &[namespace, "snapshots", "overlayfs"]);
+        let below = parent.map(|parent| at(keys, &[parent])[&b"name"[..]].value());
+        put(at(keys, &[key]), "name", bolt::text(&name));
+        let record = at(&mut self.snapshots, &[&name]);
+        put(record, "id", Item::Value(uvarint(number)));
+        if let Some(below) = below {
+            put(record, "parent", Item::Value(below));
+        }
+        self.host
+            .dir(format!("{}/fs", Containerd::directory(number)));
+        number
+    }
+
+    fn directory(number: u64) -> String {
+        format!("{ROOT}/io.containerd.snapshotter.v1.overlayfs/snapshots/{number}")
+    }
+
+    fn blob(&self, content: &str) -> String {
+        let hex = sha(content);
+        let path = format!("{ROOT}/io.containerd.content.v1.content/blobs/sha256/{hex}");
+        self.host.file(path, content);
+        format!("sha256:{hex}")
+    }
+
+    /// An image of layers by their names, bottom first, with its snapshots: the digests of its
+    /// manifest and its configuration.
+    fn image(&mut self, namespace: &str, name: &str, layers: &[&str]) -> [String; 2] {
+        let chain = chains(layers);
+        for (index, id) in chain.iter().enumerate() {
+            let known = at(&mut self.namespaces, &[namespace, "snapshots", "overlayfs"]);
+            if !known.contains_key(id.as_bytes()) {
+                let parent = index.checked_sub(1).map(|below| chain[below].clone());
+                self.snapshot(namespace, id, parent.as_deref());
+            }
+        }
+        let step = |layer: &&str| json!({"created": TIME, "created_by": format!("RUN {layer}")});
+        let config = json!({
+            "created": TIME,
+            "config": {"Labels": {"name": name}},
+            "history": layers.iter().map(step).collect::<Vec<_>>(),
+            "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|of| diff_id(of)).collect::<Vec<_>>()},
+        });
+        let config = self.blob(&config.to_string());
+        let layer = |of: &&str| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff_id(of), "size": 1});
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 1},
+            "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+        });
+        let manifest = self.blob(&manifest.to_string());
+        self.tag(namespace, name, &manifest);
+        [manifest, config]
+    }
+
+    /// Gives a name to an image, whoever had it before.
+    fn tag(&mut self, namespace: &str, name: &str, digest: &str) {
+        let target = at(&mut self.namespaces, &[namespace, "images", name, "target"]);
+        put(target, "digest", bolt::text(digest));
+        put(target, "size", Item::Value(uvarint(2)));
+    }
+
+    fn container(&mut self, namespace: &str, id: &str, image: &str, key: &str) -> &mut Bucket {
+        let record = at(&mut self.namespaces, &[namespace, "containers", id]);
+        put(record, "image", bolt::text(image));
+        let snapshotter = if key.is_empty() { "" } else { "overlayfs" };
+        put(record, "snapshotter", bolt::text(snapshotter));
+        put(record, "snapshotKey", bolt::text(key));
+        record
+    }
+
+    /// A container with a snapshot of its own on an image's.
+    fn run(&mut self, namespace: &str, id: &str, image: &str, layers: &[&str]) -> u64 {
+        let top = chains(layers).pop();
+        let number = self.snapshot(namespace, id, top.as_deref());
+        self.container(namespace, id, image, id);
+        number
+    }
+
+    fn save(&self) -> &Host {
+        let mut meta = Bucket::new();
+        put(&mut meta, "v1", Item::Bucket(self.namespaces.clone()));
+        let path = format!("{ROOT}/io.containerd.metadata.v1.bolt/meta.db");
+        self.host.file(path, bolt::write(&meta));
+        let mut snapshots = Bucket::new();
+        let of = at(&mut snapshots, &["v1"]);
+        put(of, "snapshots", Item::Bucket(self.snapshots.clone()));
+        let path = format!("{ROOT}/io.containerd.snapshotter.v1.overlayfs/metadata.db");
+        self.host.file(path, bolt::write(&snapshots));
+        &self.host
+    }
+}
+
+/// The row of a thing by its id.
+#[track_caller]
+fn row(rows: &[Value], id: &str) -> Value {
+    let mut found = rows.iter().filter(|row| row["id"] == id);
+    let row = found.next().unwrap_or_else(|| panic!("no {id}: {rows:?}"));
+    assert!(found.next().is_none(), "{id} is there twice");
+    row.clone()
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    texts(list, "name")
+}
+
+/// Words on stderr do not make an answer less complete.
+#[track_caller]
+fn notes(output: Output, status: i32) -> Output {
+    assert_eq!(output.status, Some(status), "{}", output.stderr);
+    output
+}
+
+// ---- where to look ----
+
+const ENGINES_VERBS: [&[&str]; 5] = [
+    &["containers"],
+    &["images"],
+    &["orphans"],
+    &["du"],
+    &["info"],
+];
+
+#[test]
+fn what_says_where_to_look_and_cannot_be_read_is_said_whatever_is_found() {
+    type Spoil = fn(&Host);
+    let spoilt: [(&str, Spoil); 10] = [
+        ("/etc/containers/storage.conf", |host| {
+            host.file("/etc/containers/storage.conf", "[storage\n");
+        }),
+        ("/etc/containers/storage.conf.d/x.conf", |host| {
+            host.file("/etc/containers/storage.conf.d/x.conf", "graphroot = [");
+        }),
+        ("/usr/share/containers/storage.conf.d/y.conf", |host| {
+            host.dir("/usr/share/containers/storage.conf.d/y.conf");
+        }),
+        ("/home/u/.config/containers/storage.conf", |host| {
+            host.file("/etc/passwd", "u:x:1000:1000::/home/u:/bin/sh\n");
+            host.dir("/home/u/.config/containers/storage.conf");
+        }),
+        ("/home/u/.config/containers/storage.conf.d/z.conf", |host| {
+            host.file("/etc/passwd", "u:x:1000:1000::/home/u:/bin/sh\n");
+            let path = "/home/u/.config/containers/storage.conf.d/z.conf";
+            host.file(path, [0xff, 0xfe]);
+        }),
+        ("/etc/containerd/config.toml", |host| {
+            host.file("/etc/containerd/config.toml", "root = \n");
+        }),
+        ("/etc/containerd/config.toml", |host| {
+            host.dir("/etc/containerd/config.toml");
+        }),
+        ("/etc/docker/daemon.json", |host| {
+            host.file("/etc/docker/daemon.json", "{");
+        }),
+        ("/etc/passwd", |host| {
+            host.dir("/etc/passwd");
+        }),
+        ("/etc/passwd", |host| {
+            host.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\nu;1000\n");
+        }),
+    ];
+    for (path, spoil) in spoilt {
+        // With nothing found, and with something.
+        let nothing = Host::empty();
+        let mut containerd = Containerd::new();
+        containerd.image("default", "img:1", &["a"]);
+        containerd.run("default", "web", "img:1", &["a"]);
+        let something = containerd.save();
+        for host in [&nothing, something] {
+            spoil(host);
+            for ask in ENGINES_VERBS {
+                host.ask(ask).exits(2).says(path);
+            }
+        }
+        for ask in [
+            ["branches", "web"],
+            ["ls", "web"],
+            ["history", "img:1"],
+            ["changes", "web"],
+            ["whois", "web"],
+        ] {
+            something.ask(ask).exits(2).says(path);
+        }
+    }
+    // A comment, a blank line and another list are no damage.
+    let host = Host::empty();
+    host.file("/etc/passwd", "# users\n\n+::::::\nu:x:1000:1000::/:/x\n");
+    assert!(!host.ask(["containers"]).stderr.contains("passwd"));
+}
+
+#[test]
+fn a_drop_in_says_where_the_store_is() {
+    let host = Host::empty();
+    host.file(
+        "/etc/containers/storage.conf",
+        "[storage]\ndriver = \"overlay\"\ngraphroot = \"/old\"\n",
+    );
+    let drop_in = |name: &str, root: &str| {
+        let text = format!("[storage]\ngraphroot = \"{root}\"\n");
+        host.file(format!("/etc/containers/storage.conf.d/{name}"), text);
+    };
+    drop_in("10.conf", "/first");
+    drop_in("20.conf", "/last");
+    drop_in("30.not", "/never");
+    let said = notes(host.ask(["containers"]), 0);
+    let said = said.says("/last,");
+    for other in ["/old", "/first", "/never"] {
+        assert!(!said.stderr.contains(other), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn without_an_engine_nothing_is_claimed() {
+    let host = Host::empty();
+    for verb in ["containers", "images", "orphans", "du"] {
+        let said = notes(host.ask([verb]), 0);
+        let said = said.says("no engine was found");
+        for place in ["/var/lib/docker", "/var/lib/containers/storage", ROOT] {
+            assert!(said.stderr.contains(place), "{verb}: {}", said.stderr);
+        }
+        for option in ["--docker-root", "--storage-root", "--containerd-root"] {
+            assert!(said.stderr.contains(option), "{verb}: {}", said.stderr);
+        }
+    }
+    host.dir("/srv/containerd");
+    host.file(
+        "/etc/containerd/config.toml",
+        "root = \"/srv/containerd\"\n",
+    );
+    notes(host.ask(["images"]), 0).says("/srv/containerd");
+    // Where one is, there is nothing to say.
+    Containerd::new().save().ask(["containers"]).exits(0);
+}
+
+// ---- who stands on what ----
+
+#[test]
+fn a_tag_that_moved_is_not_what_a_container_was_made_of() {
+    let mut containerd = Containerd::new();
+    let [old, _] = containerd.image("default", "img:1", &["base", "old"]);
+    let own = containerd.run("default", "web", "img:1", &["base", "old"]);
+    containerd.tag("default", "img:kept", &old);
+    containerd.image("default", "img:1", &["base", "new"]);
+    let host = containerd.save();
+    let hex = old.trim_start_matches("sha256:");
+    let listed = row(&host.jsonl(["containers"]).exits(0).rows(), "web");
+    assert_eq!(listed["image_id"], hex);
+    // The name is another image's now.
+    assert_eq!(listed["image"], hex[..12]);
+    let history = host.jsonl(["history", "web"]).exits(0).rows();
+    let instructions: Vec<&str> = texts(&history, "instruction");
+    assert_eq!(instructions, ["", "RUN old", "RUN base"]);
+    let branches = host.jsonl(["branches", "web"]).exits(0).row();
+    assert_eq!(branches["branches"][1]["instruction"], "RUN old");
+    assert_eq!(branches["branches"][0]["layer"], own.to_string());
+    let tops = [chains(&["base", "old"]), chains(&["base", "new"])];
+    let [old_top, new_top] = tops.map(|chain| chain[1].clone());
+    let above = host.jsonl(["whois", &old_top]).exits(0).row();
+    assert_eq!(names(&above["above"]), ["web"]);
+    let above = host.jsonl(["whois", &new_top]).exits(0).row();
+    assert!(names(&above["above"]).is_empty(), "{above}");
+}
+
+#[test]
+fn an_image_that_was_removed_under_a_container_is_not_another_one() {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "img:1", &["base", "old"]);
+    containerd.run("default", "web", "img:1", &["base", "old"]);
+    at(&mut containerd.namespaces, &["default", "images"]).clear();
+    containerd.image("default", "img:1", &["other"]);
+    let host = containerd.save();
+    let listed = row(&host.jsonl(["containers"]).exits(0).rows(), "web");
+    assert_eq!(listed["image_id"], "");
+    assert_ne!(listed["image"], "img:1");
+    let history = host.jsonl(["history", "web"]).exits(2).says("img:1");
+    assert_eq!(history.rows().len(), 3, "the layers are known all the same");
+    let top = &chains(&["base", "old"])[1];
+    let of = host.jsonl(["whois", top]).exits(0).row();
+    assert_eq!(of["kind"], "image");
+    assert_eq!(names(&of["above"]), ["web"]);
+}
+
+#[test]
+fn namespaces_are_not_mixed() {
+    let mut containerd = Containerd::new();
+    for (namespace, id) in [("one", "web"), ("two", "db")] {
+        containerd.image(namespace, "img:1", &["a"]);
+        containerd.run(namespace, id, "img:1", &["a"]);
+    }
+    let host = containerd.save();
+    for (number, id) in [(1, "web"), (3, "db")] {
+        let path = format!("{}/fs", Containerd::directory(number));
+        let of = host.jsonl(["whois", &path]).exits(0).row();
+        assert_eq!(names(&of["above"]), [id]);
+    }
+}
+
+// ---- states ----
+
+#[test]
+fn what_no_task_tells_is_unknown() {
+    let mut containerd = Containerd::new();
+    containerd.image("k8s.io", "img:1", &["a"]);
+    for id in ["taskless", "ended", "runs", "frozen", "frozen1"] {
+        containerd.run("k8s.io", id, "img:1", &["a"]);
+    }
+    containerd.run("k8s.io", "pod", "img:1", &["a"]);
+    let record = containerd.container("k8s.io", "pod", "img:1", "pod");
+    let labels = at(record, &["labels"]);
+    put(labels, "io.cri-containerd.kind", bolt::text("sandbox"));
+    let host = containerd.save();
+    // On a disk alone nobody knows.
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    assert!(rows.iter().all(|row| row["state"] == "unknown"), "{rows:?}");
+    assert!(rows.iter().all(|row| row["exit_code"].is_null()));
+    let shown = host.ask(["containers"]).exits(0);
+    assert!(!shown.text().contains("Created\n"), "{}", shown.text());
+    assert!(!shown.text().contains("Exited"), "{}", shown.text());
+
+    host.dir("/proc/self");
+    for (id, pid) in [("ended", 9), ("runs", 10), ("frozen", 11), ("frozen1", 12)] {
+        host.file(format!("{STATE}/k8s.io/{id}/init.pid"), pid.to_string());
+    }
+    host.file("/proc/10/cgroup", "0::/k/runs\n");
+    host.file("/sys/fs/cgroup/k/runs/cgroup.freeze", "0\n");
+    host.file("/proc/11/cgroup", "0::/k/frozen\n");
+    host.file("/sys/fs/cgroup/k/frozen/cgroup.freeze", "1\n");
+    host.file("/proc/12/cgroup", "5:cpu:/\n4:freezer:/k/f\n0::/\n");
+    host.file("/sys/fs/cgroup/freezer/k/f/freezer.state", "FROZEN\n");
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    for (id, state) in [
+        ("taskless", "created"),
+        ("ended", "exited"),
+        ("runs", "running"),
+        ("frozen", "paused"),
+        ("frozen1", "paused"),
+        ("pod", "exited"),
+    ] {
+        let row = row(&rows, id);
+        assert_eq!(row["state"], state, "{row}");
+        assert!(row["exit_code"].is_null(), "{row}");
+    }
+    let shown = host.ask(["containers"]).exits(0);
+    assert!(
+        shown.text().contains("Exited (unknown)"),
+        "{}",
+        shown.text()
+    );
+    assert!(!shown.text().contains("Exited (0)"), "{}", shown.text());
+}
+
+#[test]
+fn a_container_of_a_directory_is_one() {
+    let mut containerd = Containerd::new();
+    let record = containerd.container("default", "plain", "", "");
+    let spec = json!({"root": {"path": "/srv/root"}, "process": {"args": ["sh"]}});
+    put(record, "spec", any(&spec.to_string()));
+    let host = containerd.save();
+    host.file("/srv/root/etc/motd", "x");
+    host.dir(STATE);
+    let listed = row(&host.jsonl(["containers"]).exits(0).rows(), "plain");
+    assert_eq!(listed["command"], "sh");
+    assert_eq!(host.branches_of("plain"), [b"/srv/root".to_vec()]);
+    host.ask(["which", "plain:/etc/motd"]).exits(0);
+}
+
+// ---- names ----
+
+#[test]
+fn a_snapshots_key_is_a_name() {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "img:1", &["a"]);
+    let top = chains(&["a"]).pop();
+    for key in ["web", "web2", "dead", "dead2", "/mount/point"] {
+        let number = containerd.snapshot("default", key, top.as_deref());
+        let file = format!("{}/fs/{number}", Containerd::directory(number));
+        containerd.host.file(file, "x");
+    }
+    for id in ["job", "job2", "abc"] {
+        containerd.run("default", id, "img:1", &["a"]);
+    }
+    let host = containerd.save();
+    for (key, number) in [("web", 2), ("web2", 3), ("dead", 4), ("dead2", 5)] {
+        let changes = host.jsonl(["changes", key]).exits(0).row();
+        assert_eq!(changes["path"], format!("/{number}"));
+        let of = host.jsonl(["whois", key]).exits(0).row();
+        assert_eq!(of["layer"], number.to_string());
+    }
+    for (typed, id) in [
+        ("job", "job"),
+        ("job2", "job2"),
+        ("ab", "abc"),
+        ("a", "abc"),
+    ] {
+        let row = host.jsonl(["branches", typed]).exits(0).row();
+        assert_eq!(row["owner"]["id"], id, "{typed}");
+        let of = host.jsonl(["whois", typed]).exits(0).row();
+        assert_eq!(names(&of["containers"]), [id], "{typed}");
+    }
+    // A beginning of two.
+    host.ask(["branches", "jo"]).exits(2).says("job2");
+}
+
+#[test]
+fn the_digests_of_an_image_are_its_names() {
+    let mut containerd = Containerd::new();
+    let [manifest, config] = containerd.image("k8s.io", "reg/img:1", &["a", "b"]);
+    containerd.tag("k8s.io", &config, &manifest);
+    let host = containerd.save();
+    for digest in [&manifest, &config] {
+        let hex = digest.trim_start_matches("sha256:");
+        for typed in [digest.as_str(), hex, &hex[..13], &hex[..5]] {
+            for verb in ["branches", "history", "whois"] {
+                host.ask([verb, typed]).exits(0);
+            }
+        }
+    }
+    host.ask(["branches", &format!("reg/img@{manifest}")])
+        .exits(0);
+}
+
+#[test]
+fn a_path_may_have_the_root_before_it() {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "img:1", &["a"]);
+    let number = containerd.run("default", "web", "img:1", &["a"]);
+    let host = containerd.save();
+    let inside = format!("{}/fs", Containerd::directory(number));
+    host.file(format!("{inside}/new"), "x");
+    let outside = host.at(&inside);
+    let outside = outside.to_str().expect("our own path");
+    for path in [&inside, outside] {
+        for verb in ["branches", "changes", "ls"] {
+            host.ask([verb, path]).exits(0);
+        }
+        let of = host.jsonl(["whois", path]).exits(0).row();
+        assert_eq!(names(&of["containers"]), ["web"], "{path}");
+        host.ask(["ls", &format!("br:{path}=rw")]).exits(0);
+    }
+    // As `du` and the shell's completion give it in the directory that the root is in.
+    let (home, name) = (host.root.parent(), host.root.file_name());
+    let relative = format!(
+        "{}{inside}",
+        name.and_then(|name| name.to_str()).expect("text")
+    );
+    for verb in ["branches", "whois"] {
+        let output = run::run(
+            run::command()
+                .current_dir(home.expect("a directory"))
+                .arg("--root")
+                .arg(name.expect("a name"))
+                .args([verb, &relative]),
+        );
+        assert!(output.exits(0).text().contains("web"), "{verb}");
+    }
+}
+
+#[test]
+fn a_lost_links_name_is_a_name() {
+    let host = Host::empty();
+    let id = sha("layer");
+    let store = "/var/lib/containers/storage";
+    let layers = json!([{"id": id, "created": TIME}]);
+    host.file(
+        format!("{store}/overlay-layers/layers.json"),
+        layers.to_string(),
+    );
+    host.file(format!("{store}/overlay-images/images.json"), "[]");
+    host.file(format!("{store}/overlay-containers/containers.json"), "[]");
+    host.dir(format!("{store}/overlay/l"));
+    host.dir(format!("{store}/overlay/{id}/diff"));
+    host.file(
+        format!("{store}/overlay/{id}/link"),
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    );
+    for verb in ["branches", "ls", "whois"] {
+        host.ask([verb, "l/ABCDEFGHIJKLMNOPQRSTUVWXYZ"]).exits(0);
+    }
+}
+
+#[test]
+fn a_branch_in_another_mount_namespace_is_a_name() {
+    let host = Host::empty();
+    host.file(
+        "/proc/self/mountinfo",
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n",
+    );
+    host.file("/proc/self/ns_mnt", "x");
+    let options = "rw,lowerdir=/srv/low,upperdir=/srv/up,workdir=/srv/work";
+    let line = format!("40 1 0:40 / /merged rw,relatime - overlay overlay {options}\n");
+    host.file(
+        "/proc/77/mountinfo",
+        format!("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n{line}"),
+    );
+    host.dir("/srv/low").dir("/srv/up").dir("/srv/work");
+    host.file("/srv/up/new", "x");
+    let directories = [b"/srv/up".to_vec(), b"/srv/low".to_vec()];
+    for path in ["/srv/up", "/merged"] {
+        assert_eq!(host.branches_of(path), directories, "{path}");
+    }
+    let changes = host.jsonl(["changes", "/srv/up"]).exits(0).row();
+    assert_eq!(changes["path"], "/new");
+}
+
+// ---- a stream of lines ----
+
+struct Lines {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Lines {
+    fn of(host: &Host, format: &[&str]) -> Lines {
+        let mut child = run::command()
+            .arg("--root")
+            .arg(&host.root)
+            .args(format)
+            .args(["whois", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("layerctl was built");
+        Lines {
+            input: child.stdin.take(),
+            output: BufReader::new(child.stdout.take().expect("piped")),
+            child,
+        }
+    }
+
+    fn write(&mut self, text: &[u8]) {
+        let input = self.input.as_mut().expect("open");
+        input.write_all(text).expect("it reads");
+    }
+
+    fn read(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("text");
+        line
+    }
+}
+
+#[test]
+fn each_line_is_answered_before_the_next_is_there() {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "img:1", &["a"]);
+    containerd.run("default", "web", "img:1", &["a"]);
+    let host = containerd.save();
+    for format in [&["--format", "jsonl"][..], &[], &["-q"]] {
+        let mut lines = Lines::of(host, format);
+        for _ in 0..3 {
+            lines.write(format!("4\t{}\n", Containerd::directory(2)).as_bytes());
+            assert!(lines.read().contains("web"));
+        }
+        lines.input = None;
+        assert_eq!(lines.child.wait().expect("a child").code(), Some(0));
+    }
+    // One document, whole.
+    let mut lines = Lines::of(host, &["--format", "json"]);
+    lines.write(b"web\nnobody\n\n");
+    lines.input = None;
+    let mut document = String::new();
+    lines.output.read_to_string(&mut document).expect("text");
+    let document: Value = serde_json::from_str(&document).expect("a document");
+    assert_eq!(document.as_array().map(Vec::len), Some(2));
+    assert_eq!(lines.child.wait().expect("a child").code(), Some(1));
+}
+
+#[test]
+fn lines_without_end_take_no_memory() {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "img:1", &["a"]);
+    let host = containerd.save();
+    let mut lines = Lines::of(host, &["-q"]);
+    let peak = |lines: &Lines| {
+        let path = format!("/proc/{}/status", lines.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number
+            .and_then(|number| number.parse::<u64>().ok())
+            .expect("kB")
+    };
+    let batch = format!("{}/fs/some/where\n", Containerd::directory(1)).repeat(100);
+    let answer = |lines: &mut Lines, times: usize| {
+        for _ in 0..times {
+            lines.write(batch.as_bytes());
+            (0..100).for_each(|_| drop(lines.read()));
+        }
+    };
+    answer(&mut lines, 5);
+    let before = peak(&lines);
+    answer(&mut lines, 100);
+    let after = peak(&lines);
+    assert!(after < before + 1024, "{before} kB, then {after} kB");
+    // A line that never ends is none.
+    lines.write(&vec![b'x'; 3 << 20]);
+    lines.write(b"\nimg:1\n");
+    assert!(lines.read().contains("img:1"));
+    lines.input = None;
+    assert_eq!(lines.child.wait().expect("a child").code(), Some(2));
+}
+
+#[test]
+fn ctrl_c_ends_it_at_once() {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "img:1", &["a"]);
+    let host = containerd.save();
+    let mut lines = Lines::of(host, &[]);
+    lines.write(b"img:1\n");
+    lines.read();
+    interrupt(&lines.child);
+    let ended = wait(&mut lines.child);
+    assert_eq!(signal_of(ended), Some(2));
+}
+
+/// The first press ends the walk, the second everything.
+#[test]
+fn the_second_ctrl_c_ends_whatever_goes_on() {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "img:1", &["a"]);
+    let host = containerd.save();
+    for number in 0..20_000 {
+        host.dir(format!("{}/fs/{number}", Containerd::directory(1)));
+    }
+    // Nobody reads what it says: once the pipe is full it waits, whatever was pressed.
+    let mut child = run::command()
+        .arg("--root")
+        .arg(&host.root)
+        .args(["du"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("layerctl was built");
+    std::thread::sleep(Duration::from_millis(50));
+    let start = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        assert!(start.elapsed() < Duration::from_secs(5), "it goes on");
+        interrupt(&child);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn interrupt(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+}
+
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "it goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal_of(status: std::process::ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+// ---- words ----
+
+#[test]
+fn an_image_without_layers_has_no_branch_that_was_not_read() {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "empty:1", &[]);
+    let host = containerd.save();
+    let said = host.ask(["which", "empty:1:/etc/passwd"]).exits(1);
+    assert!(!said.text().contains("not read"), "{}", said.text());
+    for verb in ["branches", "ls", "history"] {
+        host.ask([verb, "empty:1"]).exits(0);
+    }
+}
+
+#[test]
+fn times_outside_of_the_calendar_are_no_ages() {
+    let host = Host::empty();
+    let (id, mount) = (sha("container"), sha("mount"));
+    for (created, started, finished) in [
+        (
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59Z",
+        ),
+        ("12026-01-01T00:00:00Z", "no time", "no time"),
+        (
+            "0001-01-01T00:00:00Z",
+            "2024-05-06T07:08:09Z",
+            "0001-01-01T00:00:00Z",
+        ),
+    ] {
+        for running in [true, false] {
+            let config = json!({
+                "ID": id, "Created": created, "Path": "sh", "Name": "/web", "Driver": "overlay2",
+                "State": {"Running": running, "ExitCode": 0, "StartedAt": started, "FinishedAt": finished},
+                "Config": {"Image": "img"}, "Image": format!("sha256:{id}"),
+            });
+            host.file(
+                format!("/var/lib/docker/containers/{id}/config.v2.json"),
+                config.to_string(),
+            );
+            let record = format!("/var/lib/docker/image/overlay2/layerdb/mounts/{id}");
+            host.file(format!("{record}/mount-id"), &mount);
+            host.dir(format!("/var/lib/docker/overlay2/{mount}/diff"));
+            let output = host.ask(["containers"]);
+            let shown = output.text();
+            for lie in [
+                "Less than a second",
+                "2025 years",
+                "2026 years",
+                ")  ago",
+                "Up ago",
+                "in ago",
+            ] {
+                assert!(!shown.contains(lie), "{lie:?} in {shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn control_bytes_reach_no_terminal() {
+    let evil = "a\u{1b}[2Jb\u{7}\u{202e}c\rd\ne";
+    let mut containerd = Containerd::new();
+    containerd.image(evil, evil, &["a"]);
+    containerd.run(evil, "web", evil, &["a"]);
+    containerd.snapshot(evil, evil, None);
+    let record = containerd.container(evil, "web", evil, "web");
+    put(at(record, &["labels"]), "nerdctl/name", bolt::text(evil));
+    let spec = json!({"process": {"args": [evil, evil]}});
+    put(record, "spec", any(&spec.to_string()));
+    let host = containerd.save();
+    host.file(format!("{}/fs/{evil}", Containerd::directory(2)), "x");
+    for ask in [
+        &["containers"][..],
+        &["images"],
+        &["orphans"],
+        &["du"],
+        &["info"],
+        &["branches", "web"],
+        &["history", "web"],
+        &["whois", "web"],
+        &["whois", evil],
+        &["branches", evil],
+        &["branches", "nobody\u{1b}[2J"],
+        &["whois", "nobody\u{1b}[2J"],
+        &["which", "web:/\u{1b}[2J"],
+    ] {
+        let output = host.ask(ask);
+        for said in [output.text(), &output.stderr] {
+            let is_control = |char: char| char != '\n' && (char.is_control() || char == '\u{202e}');
+            assert!(!said.contains(is_control), "{ask:?}: {said:?}");
+        }
+    }
+}
