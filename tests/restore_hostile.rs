@@ -675,3 +675,93 @@ fn no_depth_overflows_the_stack() {
         take_away(&home);
     }
 }
+
+/// What a run that was killed has left where the union shows it is taken away by the next one; what
+/// only has such a name is not.
+#[test]
+fn what_a_killed_run_left_in_a_mount_is_taken_away_by_the_next() {
+    alone(|| {
+        if !has_strace() {
+            return skip("strace is not installed");
+        }
+        let overlay = Overlay::mounted();
+        let merged = overlay.0.at("host/run/merged");
+        overlay.0.file("low2/x", "");
+        fs::create_dir_all(merged.join("tree/sub")).expect("our own");
+        let target = merged.to_str().expect("a plain path").to_owned();
+        let kill = |path: &str| {
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2"]);
+            strace.args(["-e", "inject=renameat2:signal=KILL"]);
+            let mut inner = overlay.command(&target);
+            inner.args(["-r"]);
+            strace.arg(inner.get_program());
+            // The path comes last.
+            let arguments = inner
+                .get_args()
+                .filter(|argument| *argument != "/f" && *argument != "--");
+            strace.args(arguments).args(["--", path]);
+            assert!(!strace.status().expect("strace").success());
+        };
+        kill("/f");
+        let file = passing(&merged).expect("it was killed in time");
+        // Nobody's: no process of ours has the number of the last one.
+        let theirs = merged.join(".layerctl-4194303-0123456789abcdef");
+        fs::create_dir(&theirs).expect("our own");
+        fs::write(theirs.join("precious"), "").expect("our own");
+        let mut command = overlay.command(&target);
+        assert!(
+            command
+                .stdout(Stdio::null())
+                .status()
+                .expect("built")
+                .success()
+        );
+        assert!(!file.exists(), "{}", file.display());
+        assert!(theirs.join("precious").exists());
+        assert_eq!(
+            fs::read_to_string(merged.join("f")).expect("it is back"),
+            "before"
+        );
+    });
+}
+
+/// The same of a tree, which is known by its note; what is done does not bear one.
+#[test]
+fn a_tree_that_a_killed_run_left_is_taken_away_by_the_next() {
+    alone(|| {
+        if !has_strace() {
+            return skip("strace is not installed");
+        }
+        let union = Union::of(&[("up", "rw"), ("low", "ro")]);
+        union
+            .file("low/d/sub/f", "before")
+            .dir("work")
+            .dir("host/run/merged");
+        let overlay = Overlay(union);
+        let merged = overlay.0.at("host/run/merged");
+        overlay.mount(&merged);
+        fs::remove_dir_all(merged.join("d")).expect("it is there");
+        let command = || {
+            let mut command = crate::lab::run::command();
+            command
+                .args(["restore", "-r", "--in"])
+                .arg(&merged)
+                .args(["--", "/d"]);
+            command
+        };
+        let inner = command();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fremovexattr"]);
+        strace.args(["-e", "inject=fremovexattr:signal=KILL:when=1"]);
+        strace.arg(inner.get_program()).args(inner.get_args());
+        assert!(!strace.status().expect("strace").success());
+        let left = passing(&merged).expect("it was killed in time");
+        let status = command().stdout(Stdio::null()).status().expect("built");
+        assert!(status.success());
+        assert!(!left.exists(), "{}", left.display());
+        let copied = fact(&merged.join("d"), Detail::Copied);
+        assert!(!copied.contains("layerctl"), "{copied}");
+        assert!(merged.join("d/sub/f").exists());
+    });
+}

@@ -176,7 +176,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
             if stack.overlay_rules().is_some() {
                 return Err(verify::forgotten_by_overlay(union, &row.path));
             }
-            Plan::Refresh
+            Plan::Refresh(row.path.clone())
         }
         Err(Nothing(why)) => {
             row.strategy = matches!(query.goal, Goal::Revert(_)).then_some("revert");
@@ -189,6 +189,13 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
     };
     guard::plan(survey, union, &plan, &site, query)?;
     row.strategy = Some(plan.strategy());
+    if let Some(view) = &site.view {
+        for also in plan.also_back(&stack, view)? {
+            if also != row.path && !row.reappears.contains(&also) {
+                row.reappears.push(also);
+            }
+        }
+    }
     row.steps = plan.steps(&stack, &site)?;
     row.undo = plan.undo(&stack, &site)?;
     if query.apply == Apply::Now {

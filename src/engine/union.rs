@@ -256,8 +256,22 @@ impl Union {
         }
     }
 
-    /// That the kernel has the union and nothing tells its branches.
+    /// Whether an AUFS is mounted with `dirren`: directories that were renamed lie elsewhere in the
+    /// branches below, by records that are not read.
+    pub fn renames_directories(&self) -> bool {
+        let is_dirren = |option: &[u8]| option == b"dirren" || option.starts_with(b"dirren=");
+        let mut mounts = self.mounts.iter();
+        self.kind == UnionKind::Aufs
+            && mounts.any(|mount| mount.options.split(|byte| *byte == b',').any(is_dirren))
+    }
+
+    /// That the kernel has the union, and its branches are not all that tells what it shows.
     pub fn unknown(&self) -> Option<Error> {
+        if self.renames_directories() {
+            let what = "is mounted with dirren: where directories were renamed is not read, and what is shown \
+                        below them may be wrong";
+            return Some(Error::damaged(self.label(), what));
+        }
         let superblock = self.superblock.as_ref()?;
         if !self.branches.is_empty() {
             return None;

@@ -3,15 +3,17 @@
 
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 
 use super::copy::{Copied, Depth, Into, copy};
-use super::made::{self, Lacks, sync_dir};
+use super::foresee::Hiding;
+use super::made::{self, Lacks, Made, sync_dir};
 use super::mark::{self, Mark, branch_dir};
 use super::plan::{CopyIn, CopyOut, Plan, Revert};
 use super::staging::Staging;
 use super::view::{Site, View};
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, shell_quote};
 use crate::dir::{Access, Dir, Kind};
 use crate::error::{Error, Result, errno_words};
 use crate::union::{Cut, Entry, Node, Reading, Stack};
@@ -23,6 +25,11 @@ impl Plan<'_> {
     /// # Errors
     /// Whatever stands in the way; what was begun has been taken back then.
     pub fn apply(&self, stack: &Stack, site: &Site) -> Result<Lacks> {
+        let done = self.carry_out(stack, site);
+        done.map_err(|error| protected(&error, site).unwrap_or(error))
+    }
+
+    fn carry_out(&self, stack: &Stack, site: &Site) -> Result<Lacks> {
         let whole = |()| Lacks::default();
         match (self, &site.view) {
             (Plan::Unhide(cut), None) => Mark::new(stack, cut).remove().map(whole),
@@ -33,17 +40,51 @@ impl Plan<'_> {
             (Plan::CopyIn(copy), Some(view)) => {
                 let dir = view.open(&copy.place.path())?;
                 same_owners(&copy.place, &dir)?;
+                no_hidden_access_list(&copy.place, &dir)?;
+                Staging::clear(&dir);
                 copy_beside(&copy.source, &copy.chain, &dir, &copy.chain[0], copy.depth)
             }
             (Plan::CopyOut(copy), _) => copy_out(copy, site),
-            (Plan::Refresh, None) => Ok(Lacks::default()),
-            (Plan::Refresh, Some(view)) => view
-                .refresh()
-                .map_err(|errno| Error::io(view.mount.path.clone(), errno))
-                .map(whole),
+            (Plan::Refresh(_), None) => Ok(Lacks::default()),
+            (Plan::Refresh(path), Some(view)) => {
+                let refreshed = view.refresh();
+                refreshed.map_err(|errno| Error::io(view.mount.path.clone(), errno))?;
+                show_in_listing(stack, view, path).map(whole)
+            }
             (Plan::Revert(revert), _) => put_lower_back(stack, revert, site),
         }
     }
+}
+
+/// What "not permitted" means where not even root may change a file, or the directory that it is
+/// in: somebody has protected it.
+fn protected(error: &Error, site: &Site) -> Option<Error> {
+    let Error::Io {
+        path,
+        errno: Errno::PERM,
+    } = error
+    else {
+        return None;
+    };
+    let path = site.machine_path(path);
+    [path.clone(), path.parent()].into_iter().find_map(|path| {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let found = statx(CWD, path.to_path(), flags, StatxFlags::empty()).ok()?;
+        let (word, letter) = if found.stx_attributes.contains(StatxAttributes::IMMUTABLE) {
+            ("immutable", 'i')
+        } else if found.stx_attributes.contains(StatxAttributes::APPEND) {
+            ("append-only", 'a')
+        } else {
+            return None;
+        };
+        Some(Error::Refused {
+            what: format!("{path} is {word}, which not even root may change"),
+            hint: format!(
+                "`chattr -{letter} {}` first, if it may be changed",
+                shell_quote(&path)
+            ),
+        })
+    })
 }
 
 /// On a mounted union a removed mark is dangerous until the kernel has forgotten what it cached:
@@ -79,7 +120,28 @@ fn remove_mark_live(stack: &Stack, cut: &Cut, view: &View, command: &str) -> Res
             },
         });
     }
-    sync_dir(&dir).map_err(fail)
+    sync_dir(&dir).map_err(fail)?;
+    show_in_listing(stack, view, &cut.of)
+}
+
+/// AUFS may go on to list a directory that is in use as it was, for seconds, though a lookup finds
+/// what is back (docs/facts.md#aufs-5.3a). A name that is made in it, and removed, makes it look.
+fn show_in_listing(stack: &Stack, view: &View, path: &Bytes) -> Result<()> {
+    let dir = match view.open(&path.parent()) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        dir => dir?,
+    };
+    if stack.overlay_rules().is_some() || view.lists(path)? {
+        return Ok(());
+    }
+    let staging = Staging::beside(&dir);
+    let made = Made::file(&staging.dir, &staging.name);
+    // Where nothing can be made the listing is right after a while: what is back is back.
+    if let Ok(made) = made {
+        staging.note(&made);
+        staging.discard();
+    }
+    Ok(())
 }
 
 fn copy_into_branch(stack: &Stack, copying: &CopyIn<'_>, site: &Site) -> Result<Lacks> {
@@ -127,9 +189,14 @@ fn copy_and_place(
     let fail = |errno| Error::io(stack.on_host(*writable, &path), errno);
     let depth = copying.depth;
     let copied = copy(&copying.source, chain, staging, depth, Into::Branch)?;
-    if whiteout.is_some() && *first == Kind::Directory {
-        let (to, passing) = (&staging.dir, &staging.name);
-        mark::make_opaque(stack, *writable, to, passing).map_err(fail)?;
+    let (to, passing) = (&staging.dir, &staging.name);
+    match &copying.hiding {
+        Hiding::Nothing => {}
+        Hiding::Opaque => mark::make_opaque(stack, *writable, to, passing).map_err(fail)?,
+        Hiding::Names(names) => {
+            let top = to.child(passing, Access::Lookup).map_err(fail)?;
+            mark::hide(stack, *writable, &top, &chain[1..], names).map_err(fail)?;
+        }
     }
     sync_dir(&staging.dir).map_err(fail)?;
     match whiteout {
@@ -209,6 +276,37 @@ fn same_owners(place: &Node<'_>, dir: &Dir) -> Result<()> {
     })
 }
 
+/// A mount without the option `acl` shows no access lists and takes none; but what is made in a
+/// directory inherits its default one all the same, and others may read it then.
+fn no_hidden_access_list(place: &Node<'_>, dir: &Dir) -> Result<()> {
+    const DEFAULT: &str = "system.posix_acl_default";
+    const LIST_MAX: usize = 64 * 1024;
+    let has_one = |dir: &Dir| {
+        let open = dir.child(b".", Access::List);
+        let list = open.and_then(|open| open.attribute_self(DEFAULT, LIST_MAX));
+        list.map(|list| list.is_some())
+            .map_err(|errno| Error::io(dir.path(), errno))
+    };
+    if has_one(dir)? {
+        return Ok(());
+    }
+    for branch in place.branches() {
+        if place.dir(branch).map(has_one).transpose()? == Some(true) {
+            return Err(Error::Refused {
+                what: format!(
+                    "{} has a default access list in branch {branch} that the mount does not show (it has no \
+                     option acl): others could read what is made there",
+                    dir.path()
+                ),
+                hint: "nothing was changed; stop the container (unmount the union) and run this again, or copy it \
+                       out with --to DIR"
+                    .into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Copies under a passing name, so that nothing half-written ever has the real one. In a mounted
 /// union the kernel itself takes whiteouts away and makes directories opaque.
 fn copy_beside(
@@ -255,7 +353,9 @@ fn put_lower_back(stack: &Stack, revert: &Revert<'_>, site: &Site) -> Result<Lac
     match &site.view {
         None => remove_entry(stack, revert.writable, &path)?,
         Some(view) => {
-            same_owners(&revert.place, &view.open(&path.parent())?)?;
+            let dir = view.open(&path.parent())?;
+            same_owners(&revert.place, &dir)?;
+            no_hidden_access_list(&revert.place, &dir)?;
             lacks = lacks.and(replace_through(view, &path, &revert.below, name)?);
         }
     }

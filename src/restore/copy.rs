@@ -155,6 +155,9 @@ impl Copying<'_> {
         let attributes = attributes.map_err(|errno| Error::io(node.on_host(provider, b""), errno));
         let attributes = attributes?.seen(node, provider, self.into);
         let made = Made::directory(&transfer.to, &transfer.to_name)?;
+        if self.directories.is_empty() && self.into == Into::View {
+            made.claim();
+        }
         self.staging.note(&made);
         let to = made.as_dir().cloned();
         self.directories.push((made, stat, attributes));
@@ -194,6 +197,9 @@ impl Copying<'_> {
     /// Gives the directories their metadata, the deepest first.
     fn finish(self) -> Result<Copied> {
         let mut lacks = self.lacks;
+        if let (Some((root, ..)), Into::View) = (self.directories.first(), self.into) {
+            root.disclaim()?;
+        }
         for (made, stat, attributes) in self.directories.iter().rev() {
             lacks = lacks.and(made.dress(attributes, stat)?);
             made.sync()?;

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
+use super::foresee::Hiding;
 use super::mark::Mark;
 use super::plan::{CopyIn, CopyOut, Plan, Revert};
 use super::view::{Site, View};
 use crate::bytes::{Bytes, shell_quote};
-use crate::dir::Kind;
 use crate::error::Result;
 use crate::union::{Cut, Stack};
 use crate::whiteout::MarkKind;
@@ -31,6 +31,7 @@ pub enum Action {
     MakeDirectory,
     Copy,
     MakeOpaque,
+    MakeWhiteout,
     Move,
     Remove,
     Replace,
@@ -75,7 +76,7 @@ impl Plan<'_> {
             Plan::Unhide(cut) => paths.steps_to_unhide(cut),
             Plan::CopyIn(copy) => paths.steps_to_copy_in(copy)?,
             Plan::CopyOut(copy) => vec![paths.step_to_copy_out(copy)],
-            Plan::Refresh => site.view.iter().map(Step::refresh).collect(),
+            Plan::Refresh(_) => site.view.iter().map(Step::refresh).collect(),
             Plan::Revert(revert) => paths.steps_to_revert(revert)?,
         };
         if self.writes_union() {
@@ -98,7 +99,7 @@ impl Plan<'_> {
                 let made = Bytes::from(copy.to.as_path()).join(&copy.name);
                 Ok(vec![remove(&made)])
             }
-            Plan::Refresh => Ok(Vec::new()),
+            Plan::Refresh(_) => Ok(Vec::new()),
             Plan::Revert(revert) => paths.undo_revert(revert),
         }
     }
@@ -165,23 +166,44 @@ impl Paths<'_> {
         let to = self.in_branch(copy.writable, &what);
         let words = format!("copy {from} to {to}");
         steps.push(Step::new(Action::Copy, to, words));
-        if copy.whiteout.is_some() && copy.first == Kind::Directory {
-            let first = copy.place.path_of(&copy.chain[0]);
-            let grammar = self.stack.branches[copy.writable].grammar;
-            let mark = match grammar.opaque_name() {
-                b"" => first.clone(),
-                name => first.join(name),
-            };
-            let words = format!("make {first} opaque, so that nothing else reappears");
-            let to = self.in_branch(copy.writable, &mark);
-            steps.push(Step::new(Action::MakeOpaque, to, words));
-        }
+        steps.extend(self.steps_to_hide(copy));
         if let Some(whiteout) = &copy.whiteout {
             steps.push(Step::remove_mark(
                 self.in_branch(copy.writable, &whiteout.mark),
             ));
         }
         Ok(steps)
+    }
+
+    fn steps_to_hide(&self, copy: &CopyIn<'_>) -> Vec<Step> {
+        let first = copy.place.path_of(&copy.chain[0]);
+        let grammar = self.stack.branches[copy.writable].grammar;
+        match &copy.hiding {
+            Hiding::Nothing => Vec::new(),
+            Hiding::Opaque => {
+                let mark = match grammar.opaque_name() {
+                    b"" => first.clone(),
+                    name => first.join(name),
+                };
+                let words = format!("make {first} opaque, so that nothing else reappears");
+                let to = self.in_branch(copy.writable, &mark);
+                vec![Step::new(Action::MakeOpaque, to, words)]
+            }
+            Hiding::Names(names) => {
+                let steps = names.iter().map(|(depth, name)| {
+                    let dirs = copy.chain[1..=*depth].iter();
+                    let dir = dirs.fold(first.clone(), |path, name| path.join(name));
+                    let words = format!("keep {} hidden", dir.join(name));
+                    let mark = dir.join(&grammar.whiteout_of(name));
+                    Step::new(
+                        Action::MakeWhiteout,
+                        self.in_branch(copy.writable, &mark),
+                        words,
+                    )
+                });
+                steps.collect()
+            }
+        }
     }
 
     fn step_to_copy_out(&self, copy: &CopyOut<'_>) -> Step {

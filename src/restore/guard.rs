@@ -161,6 +161,16 @@ pub fn plan(
     site: &Site,
     query: &Query<'_>,
 ) -> Result<()> {
+    if union.renames_directories() {
+        return Err(Error::Refused {
+            what: format!(
+                "{} is mounted with dirren: where its directories were renamed is not read, and the wrong one could \
+                 be written to",
+                union.label()
+            ),
+            hint: "copy the file from its branch by hand; `layerctl branches` lists them".into(),
+        });
+    }
     if !plan.writes_union() {
         return Ok(());
     }
@@ -266,14 +276,29 @@ pub fn consent(
             hint: "add --write, or see the plan with --dry-run".into(),
         });
     }
-    let is_unhiding = matches!(plan, Plan::Unhide(_));
-    if is_unhiding && !reappears.is_empty() && query.consent == Consent::NotGiven {
-        return Err(Error::MoreReappears {
+    if reappears.is_empty() || query.consent == Consent::Given {
+        return Ok(());
+    }
+    Err(match plan {
+        Plan::Unhide(_) => Error::MoreReappears {
             path: path.clone(),
             reappears: reappears.to_vec(),
-        });
-    }
-    Ok(())
+        },
+        _ => {
+            let shown: Vec<String> = reappears.iter().take(10).map(Bytes::to_string).collect();
+            let more = match reappears.len() - shown.len() {
+                0 => String::new(),
+                more => format!("\n  and {more} more"),
+            };
+            Error::Refused {
+                what: format!("more than {path} comes back when the kernel looks again"),
+                hint: format!(
+                    "with it would come:\n  {}{more}\n  add --yes if that is wanted, or unmount the union first",
+                    shown.join("\n  ")
+                ),
+            }
+        }
+    })
 }
 
 /// Whether something is copied out into the host that is looked at.

@@ -326,6 +326,24 @@ impl Made {
         }
     }
 
+    /// Notes on a directory that it is not done, under which name: should this process be killed, the
+    /// next one knows it. No process of a container can set such an attribute; not every file
+    /// system takes it.
+    pub fn claim(&self) {
+        let _ = self.set(CLAIM.as_bytes(), &self.name);
+    }
+
+    /// Takes that note away.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn disclaim(&self) -> Result<()> {
+        match self.unset(CLAIM.as_bytes()) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => Ok(()),
+            result => result.map_err(self.fail()),
+        }
+    }
+
     /// Makes it last.
     ///
     /// # Errors
@@ -388,6 +406,11 @@ pub struct Named {
     identity: Identity,
 }
 
+/// What a directory is marked with that is not done.
+const CLAIM: &str = "trusted.layerctl.staging";
+/// The longest passing name, in bytes.
+const CLAIM_MAX: usize = 64;
+
 const NOT_HERE: &str = "nothing was changed; copy it out with --to DIR on another file system, or stop the container \
      (unmount the union) and run this again";
 
@@ -437,27 +460,12 @@ fn seize(dir: &Dir, name: &[u8], expected: &Expected<'_>) -> Result<(Held, Ident
     }
 }
 
-/// Sees that a name is that of what was made, and takes hold of it.
+/// Sees that a name is that of what was made, and takes hold of it. It need not be readable.
 ///
 /// # Errors
 /// It is not: somebody was faster.
 pub fn find(dir: &Dir, name: &[u8], known: Identity) -> Result<Made> {
-    let found = match dir.stat(name) {
-        Ok(Some(stat)) if stat.identity() != known => Err(Errno::STALE),
-        Ok(Some(stat)) if stat.kind == Kind::Directory => {
-            dir.child(name, Access::List).and_then(|found| {
-                let identity = found.stat_self()?.identity();
-                let is_it = identity == known;
-                is_it
-                    .then_some((Held::Directory(found), identity))
-                    .ok_or(Errno::STALE)
-            })
-        }
-        Ok(Some(_)) => seize(dir, name, &Expected::Known(known)),
-        Ok(None) => Err(Errno::STALE),
-        Err(errno) => Err(errno),
-    };
-    Made::of(dir, name, found)
+    Made::of(dir, name, seize(dir, name, &Expected::Known(known)))
 }
 
 /// Moves a name to where nothing is.
@@ -508,6 +516,27 @@ pub fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
 /// What the system call says.
 pub fn remove_directory(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
     fs::unlinkat(&*dir.fd()?, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes what a process that was killed has left under a passing name, if that is certain: a
+/// directory that bears its note, or what is none and whoever may write here could remove.
+///
+/// # Errors
+/// What the system call says.
+pub fn remove_left(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let Some(stat) = dir.stat(name)? else {
+        return Ok(());
+    };
+    if stat.kind == Kind::Directory {
+        let left = dir.child(name, Access::List)?;
+        let note = left.attribute_self(CLAIM, CLAIM_MAX)?;
+        if left.stat_self()?.identity() != stat.identity() || note.as_deref() != Some(name) {
+            return Ok(());
+        }
+    } else if stat.uid != rustix::process::geteuid().as_raw() || stat.nlink > 1 {
+        return Ok(());
+    }
+    remove_tree(dir, name, stat.identity())
 }
 
 /// Removes a tree that this process has made, and nothing else: what has its name now and is

@@ -322,6 +322,36 @@ pub fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> R
     }
 }
 
+/// Makes AUFS's whiteouts of names in a directory that is being made: how many directories down,
+/// and which name. The directories keep their times.
+pub fn hide(
+    stack: &Stack,
+    branch: usize,
+    top: &Dir,
+    chain: &[Vec<u8>],
+    names: &[(usize, Vec<u8>)],
+) -> Result<(), Errno> {
+    let grammar = stack.branches[branch].grammar;
+    let mut dir = top.clone();
+    for (depth, next) in chain.iter().enumerate() {
+        let before = dir.stat_self()?;
+        let mut hidden = names.iter().filter(|(of, _)| *of == depth).peekable();
+        let changes = hidden.peek().is_some();
+        for (_, name) in hidden {
+            make_file(stack, branch, &dir, &grammar.whiteout_of(name))?;
+        }
+        if changes {
+            made::date_directory(&dir, &times(&before))?;
+        }
+        match dir.child(next, Access::Lookup) {
+            Ok(below) => dir = below,
+            Err(Errno::NOTDIR) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Opens a directory of a branch, no link followed.
 pub fn branch_dir(stack: &Stack, branch: usize, path: &Bytes) -> Result<Dir> {
     let root = stack.branches[branch].dir.as_ref().map_err(Clone::clone)?;

@@ -6,6 +6,7 @@
 //! mount        a mount of it, opened once and proved
 //! diagnose     what it says of the path, and what hides it
 //! plan         what is to be done, as data
+//! foresee      what else it brings back
 //! guard        what must not be done; who else is at it
 //! describe     the plan in words, and the way back
 //! apply        the plan, done
@@ -24,6 +25,7 @@ pub mod choose;
 pub mod copy;
 pub mod describe;
 pub mod diagnose;
+pub mod foresee;
 pub mod guard;
 pub mod made;
 pub mod mark;

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::diagnose::{Cause, Diagnosis, Hidden, Version, is_shown_elsewhere, unhidden};
+use super::foresee::{self, Hiding};
+use super::view::View;
 use super::{Changed, Depth, Goal, Query, Strategy};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
@@ -20,8 +22,8 @@ pub enum Plan<'s> {
     CopyIn(CopyIn<'s>),
     /// Copy a hidden version out of the union.
     CopyOut(CopyOut<'s>),
-    /// The branches show it, the mount does not: make the kernel look again.
-    Refresh,
+    /// The branches show this path, the mount does not: make the kernel look again.
+    Refresh(Bytes),
     /// Take the writable branch's version away, so that the one below shows.
     Revert(Revert<'s>),
 }
@@ -40,6 +42,8 @@ pub struct CopyIn<'s> {
     pub first: Kind,
     /// The writable branch's whiteout of the first name.
     pub whiteout: Option<Cut>,
+    /// What keeps hidden what that whiteout hid.
+    pub hiding: Hiding,
     /// The directories on the way that the writable branch does not have, topmost first.
     pub missing: Vec<Bytes>,
     pub depth: Depth,
@@ -68,8 +72,35 @@ impl Plan<'_> {
     /// Whether the union itself is changed.
     pub fn writes_union(&self) -> bool {
         match self {
-            Plan::Unhide(_) | Plan::CopyIn(_) | Plan::Refresh | Plan::Revert(_) => true,
+            Plan::Unhide(_) | Plan::CopyIn(_) | Plan::Refresh(_) | Plan::Revert(_) => true,
             Plan::CopyOut(_) => false,
+        }
+    }
+
+    /// What else comes back, now or when the kernel looks again, where it is carried out through a
+    /// mount. An overlay cannot be told to look again, and heeds each opaque mark.
+    ///
+    /// # Errors
+    /// A directory that cannot be read.
+    pub fn also_back(&self, stack: &Stack, view: &View) -> Result<Vec<Bytes>> {
+        if stack.overlay_rules().is_some() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Plan::Unhide(_) | Plan::Refresh(_) => foresee::by_refresh(stack, view),
+            // The kernel itself makes the directory opaque, which hides nothing then.
+            Plan::CopyIn(copy) => Ok(match &copy.hiding {
+                Hiding::Nothing | Hiding::Opaque => Vec::new(),
+                Hiding::Names(names) => {
+                    let back = names.iter().map(|(depth, name)| {
+                        let dirs = copy.chain[..=*depth].iter();
+                        let dir = dirs.fold(copy.place.path(), |path, name| path.join(name));
+                        dir.join(name)
+                    });
+                    back.collect()
+                }
+            }),
+            Plan::CopyOut(_) | Plan::Revert(_) => Ok(Vec::new()),
         }
     }
 
@@ -79,7 +110,7 @@ impl Plan<'_> {
             Plan::Unhide(_) => "unhide",
             Plan::CopyIn(_) => "copy",
             Plan::CopyOut(_) => "copy-out",
-            Plan::Refresh => "refresh",
+            Plan::Refresh(_) => "refresh",
             Plan::Revert(_) => "revert",
         }
     }
@@ -331,10 +362,18 @@ fn copy_in<'s>(
     }
     let (source, from) = source_of(stack, found, cut.branch + 1, version.branch, &place.path())?;
     let chain = chain(&hidden.name, found);
+    let whiteout = stack.whiteout(writable, &place.path_of(&hidden.name))?;
+    let first = first_of(&chain, version.kind);
+    let hiding = if whiteout.is_some() && first == Kind::Directory {
+        foresee::hiding(place, &chain, writable)?
+    } else {
+        Hiding::Nothing
+    };
     Proposal::plan(Plan::CopyIn(CopyIn {
-        whiteout: stack.whiteout(writable, &place.path_of(&hidden.name))?,
         missing: stack.missing(writable, &place.path())?,
-        first: first_of(&chain, version.kind),
+        whiteout,
+        hiding,
+        first,
         writable,
         place: place.clone(),
         chain,
@@ -400,6 +439,7 @@ fn from_base<'s>(
         missing: place.stack().missing(writable, &place.path())?,
         writable,
         whiteout: None,
+        hiding: Hiding::Nothing,
         place: place.clone(),
         first: first_of(&chain, kind),
         chain,

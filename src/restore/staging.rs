@@ -12,6 +12,7 @@
 use std::cell::Cell;
 
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::attributes::times;
 use super::made::{self, Identity, Made, sync_dir};
@@ -48,6 +49,19 @@ impl Staging {
         Staging::new(dir, STAGING_SEEN)
     }
 
+    /// Takes away what runs that were killed have left in a directory of a mounted union, which
+    /// shows it. What is not certainly ours stays.
+    pub fn clear(dir: &Dir) {
+        let Ok(names) = dir.names() else { return };
+        for (name, _) in names.iter() {
+            let is_left = maker_of(name)
+                .is_some_and(|maker| rustix::process::test_kill_process(maker) == Err(Errno::SRCH));
+            if is_left {
+                let _ = made::remove_left(dir, name);
+            }
+        }
+    }
+
     fn new(dir: &Dir, prefix: &[u8]) -> Staging {
         Staging {
             dir: dir.clone(),
@@ -76,12 +90,12 @@ impl Staging {
     ///
     /// # Errors
     /// Something else has the name.
-    pub fn confirm(&self, dir: &Dir, name: &[u8], stat: Option<&Stat>) -> Result<()> {
+    pub fn confirm(&self, dir: &Dir, name: &[u8], directory: Option<&Stat>) -> Result<()> {
         let Some(known) = self.made.get() else {
             return Ok(());
         };
         let made = made::find(dir, name, known)?;
-        if let (Some(_), Some(stat)) = (made.as_dir(), stat) {
+        if let Some(stat) = directory {
             let dated = made.date(&times(stat));
             dated.map_err(|errno| Error::io(dir.path().join(name), errno))?;
         }
@@ -180,4 +194,12 @@ fn staging_name(prefix: &[u8]) -> Vec<u8> {
         format!("layerctl-{}-{unique:016x}", std::process::id()).as_bytes(),
     ]
     .concat()
+}
+
+/// The process that has made what is seen under a passing name.
+fn maker_of(name: &[u8]) -> Option<Pid> {
+    let name = std::str::from_utf8(name).ok()?;
+    let (process, unique) = name.strip_prefix(".layerctl-")?.split_once('-')?;
+    let is_ours = unique.len() == 16 && unique.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Pid::from_raw(process.parse().ok().filter(|_| is_ours)?)
 }

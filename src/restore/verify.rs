@@ -76,12 +76,18 @@ fn look_outside(copy: &CopyOut<'_>) -> Result<String> {
 
 fn look_through(view: &View, path: &Bytes) -> Result<String> {
     match view.look(path)? {
-        Some(stat) => Ok(format!(
-            "{}, a {} of {} bytes",
-            view.path(path)?,
-            stat.kind.word(),
-            stat.size
-        )),
+        Some(stat) => {
+            let unlisted = match view.lists(path) {
+                Ok(false) => "; its directory does not list it yet, which takes some seconds",
+                _ => "",
+            };
+            Ok(format!(
+                "{}, a {} of {} bytes{unlisted}",
+                view.path(path)?,
+                stat.kind.word(),
+                stat.size
+            ))
+        }
         None => Err(Error::Refused {
             what: format!("{} is still not there", view.path(path)?),
             hint: "nothing else was changed; `layerctl which` tells what hides it now".into(),

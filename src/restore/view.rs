@@ -93,6 +93,17 @@ impl View {
         Ok(mount.join_path(&inside))
     }
 
+    /// Whether the mounted union lists a path in its directory.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn lists(&self, path: &Bytes) -> Result<bool> {
+        let dir = self.open(&path.parent())?;
+        let names = dir.names();
+        let names = names.map_err(|errno| Error::io(dir.path(), errno))?;
+        Ok(names.kind(path.file_name()).is_some())
+    }
+
     /// What the mounted union answers for a path.
     pub fn look(&self, path: &Bytes) -> Result<Option<Stat>> {
         match self.open(&path.parent()) {
