@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::command::{Context, Outcome, Verb};
 use crate::error::Result;
-use crate::render::column::column;
+use crate::render::column::{column, optional};
 use crate::render::{Look, table, time};
 
 /// List the host's images
@@ -32,6 +32,9 @@ pub struct Row {
     /// containerd's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Why it cannot be used, in the engine's words: a record or content in the middle is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl Verb for Args {
@@ -62,6 +65,7 @@ impl Verb for Args {
                 size: image.size,
                 driver: image.driver,
                 namespace: image.namespace,
+                problem: image.problem,
             })
             .collect();
         context.note_no_engine();
@@ -97,6 +101,9 @@ impl crate::command::Row for Row {
             column("SIZE", |of, look, cell| cell.text(&look.size(of.row.size))),
             column("LAYERS", |of, _, cell| cell.show(of.row.layers)),
             column("DRIVER", |of, _, cell| cell.text(&of.row.driver)),
+            optional("PROBLEM", |of, _, cell| {
+                cell.text(of.row.problem.as_deref().unwrap_or_default());
+            }),
         ];
         let lines: Vec<Named<'_>> = rows.iter().flat_map(Row::names).collect();
         table::write(&columns, &lines, look, out)

@@ -108,6 +108,8 @@ pub struct Image {
     pub history: Vec<HistoryEntry>,
     /// The engine's own division of names; none where it has none.
     pub namespace: Option<String>,
+    /// Why it cannot be used: a record or content in the middle is missing.
+    pub problem: Option<String>,
 }
 
 impl Image {

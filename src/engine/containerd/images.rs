@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use rustix::io::Errno;
+
 use super::containers::cri_image;
 use super::content::Content;
 use super::layers::{is_copying, key_in};
@@ -46,10 +48,62 @@ impl Containerd<'_> {
         {
             match self.image_of_digest(name, &snapshotter, &record.digest) {
                 Ok(image) => images.push(image),
-                Err(error) => self.note(error),
+                Err(error) => images.push(self.unread_image(name, &snapshotter, record, &error)),
             }
         }
         images
+    }
+
+    /// An image of which there is only the record: its name is told all the same.
+    fn unread_image(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        record: &ImageRecord,
+        error: &Error,
+    ) -> Image {
+        let problem = match error {
+            Error::Io { path, errno: Errno::NOENT } => {
+                let digest = path.file_name();
+                let digest = String::from_utf8_lossy(digest);
+                format!("content digest sha256:{digest}: not found")
+            }
+            error => error.to_string(),
+        };
+        let names = self.names_of(namespace, &record.digest);
+        let what = format!("the image {}: {problem}", record.name);
+        self.note(Error::damaged(self.database(), what));
+        Image {
+            id: record.digest.trim_start_matches("sha256:").to_owned(),
+            names,
+            created: record.created.clone(),
+            driver: snapshotter.to_owned(),
+            size: 0,
+            parent: None,
+            history: Vec::new(),
+            namespace: Some(namespace.to_owned()),
+            problem: Some(problem),
+        }
+    }
+
+    /// What a namespace calls the image of a digest.
+    fn names_of(&self, namespace: &str, digest: &str) -> Names {
+        let records = self.meta().get(namespace).map(|of| &of.images[..]);
+        let records = records.unwrap_or_default().iter();
+        // A name may be the image's own digest.
+        let named = records.filter(|image| image.digest == digest);
+        let (digests, tags): (Vec<String>, Vec<String>) = named
+            .map(|image| image.name.clone())
+            .partition(|name| name.contains('@') || name.starts_with("sha256:"));
+        let by_digest = tags.iter().map(|tag| format!("{}@{digest}", repository(tag)));
+        let mut names = Names {
+            digests: digests.into_iter().chain(by_digest).collect(),
+            tags: tags.clone(),
+        };
+        names.tags.sort();
+        names.digests.sort();
+        names.digests.dedup();
+        names
     }
 
     pub(super) fn image_record(&self, namespace: &str, name: &str) -> Option<&ImageRecord> {
@@ -154,20 +208,7 @@ impl Containerd<'_> {
             }
         });
         let history = content.config.history(layers.collect());
-        // A name may be the image's own digest.
-        let names = named.iter().map(|image| image.name.clone());
-        let (digests, tags): (Vec<String>, Vec<String>) =
-            names.partition(|name| name.contains('@') || name.starts_with("sha256:"));
-        let by_digest = tags
-            .iter()
-            .map(|tag| format!("{}@{digest}", repository(tag)));
-        let mut names = Names {
-            digests: digests.into_iter().chain(by_digest).collect(),
-            tags: tags.clone(),
-        };
-        names.tags.sort();
-        names.digests.sort();
-        names.digests.dedup();
+        let names = self.names_of(namespace, digest);
         let created = named.first().map(|image| image.created.clone());
         Ok(Image {
             id: digest.trim_start_matches("sha256:").to_owned(),
@@ -183,6 +224,7 @@ impl Containerd<'_> {
             parent: None,
             history,
             namespace: Some(namespace.to_owned()),
+            problem: None,
         })
     }
 
@@ -191,6 +233,11 @@ impl Containerd<'_> {
     /// # Errors
     /// A snapshotter that is not read; a snapshot that is missing.
     pub(super) fn image_union(&self, image: &Image) -> Result<Union> {
+        if let Some(problem) = &image.problem {
+            let name = image.names.tags.first().unwrap_or(&image.id);
+            let what = format!("the image {name}: {problem}");
+            return Err(Error::damaged(self.database(), what));
+        }
         let namespace = image.namespace.clone().unwrap_or_default();
         let top = image
             .history

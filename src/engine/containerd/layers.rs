@@ -35,15 +35,25 @@ impl Containerd<'_> {
             .join(format!("{SNAPSHOTTER}{snapshotter}").as_bytes())
     }
 
-    /// The snapshotters of which there is a directory.
+    /// The snapshotters that have anything here: a directory with snapshots in it needs its
+    /// database, which may be lost.
     pub(super) fn snapshotters(&self) -> Vec<String> {
         let names = self.host.list(&self.root).unwrap_or_default().into_iter();
         names
             .filter_map(|(name, _)| String::from_utf8(name).ok())
             .filter_map(|name| name.strip_prefix(SNAPSHOTTER).map(str::to_owned))
             .filter(|name| {
-                let database = self.directory(name).join(b"metadata.db");
-                self.host.stat(&database).is_ok_and(|stat| stat.is_some())
+                let directory = self.directory(name);
+                let database = self.host.stat(&directory.join(b"metadata.db"));
+                let snapshots = || self.host.list(&directory.join(b"snapshots"));
+                let named = || {
+                    let namespaces = self.meta().values();
+                    let mut keys = namespaces.flat_map(|of| of.snapshots.keys());
+                    keys.any(|(of, _)| of == name)
+                };
+                database.map_or(true, |stat| stat.is_some())
+                    || snapshots().is_ok_and(|names| !names.is_empty())
+                    || named()
             })
             .collect()
     }

@@ -128,10 +128,7 @@ impl Engine for Containerd<'_> {
     fn exists(&self) -> bool {
         self.own().any(|(namespace, _)| self.is_shown(namespace))
             || self.namespaces().any(|(_, of)| !of.images.is_empty())
-            || self
-                .host
-                .stat(&self.database())
-                .is_ok_and(|stat| stat.is_some())
+            || self.is_there()
                 && self.namespace.is_none()
                 && !self.is_dockers_alone()
     }

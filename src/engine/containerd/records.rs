@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use super::Containerd;
+use super::{Containerd, SNAPSHOTTER};
 use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
 use crate::error::Error;
@@ -96,10 +96,18 @@ impl Containerd<'_> {
             .join(b"meta.db")
     }
 
-    /// Whether there is anything of it.
+    /// Whether there is anything of it. Its own database may be lost, and a snapshotter's there.
     pub fn is_there(&self) -> bool {
         match self.host.stat(&self.database()) {
-            Ok(stat) => stat.is_some(),
+            Ok(Some(_)) => true,
+            Ok(None) => {
+                let names = self.host.list(&self.root).unwrap_or_default().into_iter();
+                let mut snapshotters = names.filter(|(name, _)| name.starts_with(SNAPSHOTTER.as_bytes()));
+                snapshotters.any(|(name, _)| {
+                    let database = self.root.join(&name).join(b"metadata.db");
+                    self.host.stat(&database).is_ok_and(|stat| stat.is_some())
+                })
+            }
             Err(error) => {
                 self.note(error);
                 true

@@ -164,6 +164,7 @@ impl Docker<'_> {
             parent,
             history,
             namespace: None,
+            problem: None,
         })
     }
 
@@ -286,6 +287,7 @@ impl Docker<'_> {
             parent: json.parent.filter(|parent| !parent.is_empty()),
             history,
             namespace: None,
+            problem: None,
         })
     }
 
@@ -416,6 +418,11 @@ struct GraphConfig {
     #[serde(rename = "Cmd")]
     cmd: Option<Vec<String>>,
 }
+/// What Docker says of an image with a layer that no record has.
+pub(super) fn lost_words(chain_id: &str) -> String {
+    format!("has the layer {chain_id}, whose record is gone: \"layer does not exist\"")
+}
+
 /// The chain id of the lowest layer of an image that no record has; none where all are there.
 pub(super) fn lost_layer(image: &Image) -> Option<&str> {
     let layers = image

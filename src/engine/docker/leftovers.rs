@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Docker;
 use super::driver::Driver;
-use super::images::lost_layer;
+use super::images::{lost_layer, lost_words};
 use super::layers::LayerId;
 use super::usage::REMOVING;
 use crate::engine::interface::Engine;
@@ -158,9 +158,7 @@ impl Docker<'_> {
                 &image.id,
             ];
             let name = image.names.tags.first().unwrap_or(&image.id);
-            let why = format!(
-                "the image {name} has the layer {chain_id}, whose record is gone: \"layer does not exist\""
-            );
+            let why = format!("the image {name} {}", lost_words(chain_id));
             found.push(Leftover::record(self.at(&parts), why));
         }
         found

@@ -138,6 +138,15 @@ impl Engine for Docker<'_> {
 
     fn images(&self) -> Vec<Image> {
         let mut images = self.read_images();
+        for image in &mut images {
+            // Who lists images is told that one of them cannot be used.
+            image.problem = images::lost_layer(image).map(images::lost_words);
+            if let Some(problem) = &image.problem {
+                let database = self.at(&["image", &image.driver, "layerdb"]);
+                let name = image.names.tags.first().unwrap_or(&image.id);
+                self.note(Error::damaged(database, format!("the image {name} {problem}")));
+            }
+        }
         images.extend(self.snapshot_images());
         images
     }

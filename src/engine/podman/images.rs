@@ -17,8 +17,13 @@ impl Podman<'_> {
     pub(super) fn read_images(&self) -> Vec<Image> {
         let mut images = Vec::new();
         for record in self.image_records() {
+            let name = record.names.first().unwrap_or(&record.id).clone();
             match self.image(record) {
                 Ok(image) => images.push(image),
+                Err(error) if error.is_not_found() => {
+                    let list = self.kind_of(&self.root, "images");
+                    self.note(Error::damaged(list, format!("the image {name}: {error}")));
+                }
                 Err(error) => self.note(error),
             }
         }
@@ -85,6 +90,7 @@ impl Podman<'_> {
             parent: None,
             history,
             namespace: None,
+            problem: None,
         })
     }
 
