@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::{Answer, Context, Ended, Outcome, Verb, union_column};
 use crate::dir::{Access, Kind, Names};
+use crate::engine;
+use crate::engine::usage::{FaultKind, LeftoverKind};
 use crate::error::{Error, Result};
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
@@ -19,7 +21,7 @@ use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
 use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};
 
-/// Look for what is wrong or surprising in the marks
+/// Look for what is wrong or surprising in the marks, and without TARGET in engines' stores
 #[derive(Debug, clap::Args)]
 pub struct Args {
     target: Option<OsString>,
@@ -38,12 +40,16 @@ pub struct Row {
     /// The union, where the query did not name one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub union: Option<Bytes>,
+    /// The engine whose store it is in, where it is no union's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<&'static str>,
     pub finding: Finding,
-    /// Index of the branch, 0 is topmost.
-    pub branch: usize,
-    /// What it is about, as a path of the union.
+    /// Index of the branch, 0 is topmost; none in a store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<usize>,
+    /// What it is about, as a path of the union, or of the host in a store.
     pub path: Bytes,
-    /// The entry on disk, as a path of the branch.
+    /// The entry on disk, as a path of the branch, or of the host in a store.
     pub entry: Bytes,
     /// What it means.
     pub means: String,
@@ -66,6 +72,18 @@ pub enum Finding {
     ComesBack,
     /// What AUFS left in its own directories.
     Leftover,
+    /// A store's list of layers, or a layer's short name, that is empty or missing.
+    BadList,
+    /// A short name of a layer without its link, or with one that leads nowhere.
+    LostLink,
+    /// A record of what is gone.
+    LostRecord,
+    /// A layer that its engine has not finished.
+    Incomplete,
+    /// A mount of a layer that nothing runs on.
+    StaleMount,
+    /// Files in a directory that a union would cover.
+    BeneathMount,
 }
 
 impl Finding {
@@ -78,6 +96,12 @@ impl Finding {
             Finding::NoEffect => "no effect",
             Finding::ComesBack => "comes back",
             Finding::Leftover => "leftover",
+            Finding::BadList => "bad list",
+            Finding::LostLink => "lost link",
+            Finding::LostRecord => "lost record",
+            Finding::Incomplete => "incomplete",
+            Finding::StaleMount => "stale mount",
+            Finding::BeneathMount => "beneath mount",
         }
     }
 }
@@ -87,7 +111,18 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings>> {
         let mut rows = Vec::new();
-        for (label, target) in context.targets(self.target.as_deref())? {
+        let targets = context.targets(self.target.as_deref());
+        let targets = match targets {
+            // There are stores to look at.
+            Err(Error::NothingMounted) if context.survey.engines_here().next().is_some() => {
+                Vec::new()
+            }
+            targets => targets?,
+        };
+        if self.target.is_none() {
+            rows.extend(in_stores(context));
+        }
+        for (label, target) in targets {
             let stack = context.open(&target);
             let in_use = context.survey.host.is_live() && target.union.is_mounted();
             for branch in 0..stack.branches.len() {
@@ -125,6 +160,46 @@ impl Verb for Args {
     }
 }
 
+/// What engines stumble over in their stores.
+fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
+    let row = |engine, finding, path: Bytes, means| Row {
+        union: None,
+        engine: Some(engine),
+        finding,
+        branch: None,
+        entry: path.clone(),
+        path,
+        means,
+    };
+    let mut rows = Vec::new();
+    for engine in context.survey.engines_here() {
+        match engine.faults() {
+            Ok(found) => rows.extend(found.into_iter().map(|of| {
+                let finding = match of.kind {
+                    FaultKind::List => Finding::BadList,
+                    FaultKind::Link => Finding::LostLink,
+                    FaultKind::Incomplete => Finding::Incomplete,
+                    FaultKind::Beneath => Finding::BeneathMount,
+                };
+                row(engine.name(), finding, of.path, of.means)
+            })),
+            Err(error) => context.problems.push(error),
+        }
+    }
+    let orphaned = engine::orphaned(&mut context.survey);
+    rows.extend(orphaned.found.into_iter().filter_map(|(engine, of)| {
+        let finding = match of.kind {
+            LeftoverKind::Metadata => Finding::LostRecord,
+            LeftoverKind::Mount => Finding::StaleMount,
+            // What is nobody's harms nobody: that is for `orphans`.
+            _ => return None,
+        };
+        Some(row(engine, finding, of.path, of.why))
+    }));
+    context.problems.extend(orphaned.problems);
+    rows
+}
+
 /// What is wrong in one branch, in the view of that branch and those below it.
 fn findings<'s>(
     stack: &'s Stack,
@@ -160,8 +235,9 @@ fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
     let path = parent.path_of(name);
     Row {
         union: None,
+        engine: None,
         finding: Finding::BadMark,
-        branch,
+        branch: Some(branch),
         entry: path.join(OPAQUE),
         path,
         means: "the mark is not a regular file: the directory answers EIO".into(),
@@ -193,8 +269,9 @@ fn refused_by(parent: &Node<'_>, name: &[u8], why: Why, branch: usize) -> Option
     let path = parent.path_of(name);
     (of == branch).then(|| Row {
         union: None,
+        engine: None,
         finding: Finding::BadMark,
-        branch,
+        branch: Some(branch),
         entry: path.clone(),
         path,
         means: means.into(),
@@ -246,8 +323,9 @@ impl<'s> Directory<'s> {
     fn row(&self, name: &[u8], (finding, path, means): Wrong) -> Row {
         Row {
             union: None,
+            engine: None,
             finding,
-            branch: self.branch,
+            branch: Some(self.branch),
             path,
             entry: self.node.path_of(name),
             means,
@@ -423,8 +501,9 @@ fn leftovers(stack: &Stack, branch: usize) -> Result<Vec<Row>> {
             .map_err(fail)?;
         rows.extend(names.iter().map(|(name, _)| Row {
             union: None,
+            engine: None,
             finding: Finding::Leftover,
-            branch,
+            branch: Some(branch),
             path: at.join(name),
             entry: at.join(name),
             means: means.into(),
@@ -466,7 +545,11 @@ impl crate::command::Row for Row {
             column("FINDING", |row: &Row, _, cell| {
                 cell.word(row.finding.word())
             }),
-            column("BRANCH", |row, _, cell| cell.show(row.branch)),
+            column("BRANCH", |row, _, cell| {
+                if let Some(branch) = row.branch {
+                    cell.show(branch);
+                }
+            }),
             column("PATH", |row, _, cell| cell.show(&row.path)),
             column("MEANS", |row, _, cell| cell.text(&row.means)),
         ]

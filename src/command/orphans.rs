@@ -1,7 +1,6 @@
 //! `orphans`: what no metadata refers to, and metadata that refers to what is gone.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,13 +8,10 @@ use crate::bytes::Bytes;
 use crate::command::space::Walked;
 use crate::command::{Context, Outcome, Verb};
 use crate::engine;
-use crate::engine::usage::{Leftover, LeftoverKind};
+use crate::engine::usage::LeftoverKind;
 use crate::error::Result;
 use crate::render::column::{Column, column};
 use crate::render::{Look, table, time};
-
-/// How long an engine that is at work is given to finish what it is making.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// List what no metadata refers to, and metadata that refers to what is gone
 #[derive(Debug, clap::Args)]
@@ -43,21 +39,7 @@ impl Verb for Args {
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
-        let mut first = engine::orphaned(&mut context.survey);
-        if context.survey.host.is_live() && !first.found.is_empty() {
-            // A layer is made before it is recorded: what is still there is left over. Nothing
-            // that was read before counts.
-            std::thread::sleep(SECOND_LOOK);
-            let second = engine::orphaned(&mut context.survey.again());
-            let is_still = |(engine, of): &(&'static str, Leftover)| {
-                let mut again = second.found.iter();
-                again.any(|(name, other)| {
-                    (name, other.kind, &other.path) == (engine, of.kind, &of.path)
-                })
-            };
-            first.found.retain(is_still);
-            first.problems.extend(second.problems);
-        }
+        let first = engine::orphaned(&mut context.survey);
         let mut rows = Vec::new();
         for (engine, of) in first.found {
             let stat = context.survey.host.stat(&of.path).ok().flatten();

@@ -7,7 +7,7 @@ use super::inventory::{Container, Image, LayerName};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
 use super::union::{Owner, Union};
-use super::usage::{LayerUse, Leftover, Need, Space};
+use super::usage::{Fault, LayerUse, Leftover, Need, Space};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -180,6 +180,14 @@ pub trait Engine {
             ),
             hint: format!("layerctl does not know what {} refers to", self.name()),
         })
+    }
+
+    /// What the engine stumbles over in its store.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn faults(&self) -> Result<Vec<Fault>> {
+        Ok(Vec::new())
     }
 
     /// What a path below the data directory is for.

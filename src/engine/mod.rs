@@ -25,7 +25,7 @@
 //! kernel  fuse what is mounted, and with what branches
 //! namespace  mount_table     processes, and what each has mounted
 //! union        unions, branches, layers, owners
-//! linked  oci  bolt          forms that several engines keep things in
+//! linked  faults  oci  bolt  forms that several engines keep things in; what is wrong with such
 //! inventory  usage           what every engine keeps, in words that all share
 //! ```
 //!
@@ -34,6 +34,7 @@
 pub mod bolt;
 mod containerd;
 mod docker;
+mod faults;
 mod fuse;
 mod in_use;
 mod interface;

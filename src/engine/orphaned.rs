@@ -1,5 +1,7 @@
 //! What is nobody's: what the engines find to be left over, but what is in use.
 
+use std::time::Duration;
+
 use super::in_use::{InUse, engines};
 use super::interface::Engine;
 use super::survey::Survey;
@@ -15,8 +17,29 @@ pub struct Orphaned {
     pub problems: Vec<Error>,
 }
 
-/// Looks for what is nobody's in the stores that were asked for.
+/// How long an engine that is at work is given to finish what it is making.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+
+/// Looks for what is nobody's in the stores that were asked for. Of a live host twice: a layer is
+/// made before it is recorded, and what is still there is left over. Nothing that was read before
+/// counts.
 pub fn orphaned(survey: &mut Survey<'_>) -> Orphaned {
+    let mut first = look(survey);
+    if !survey.host.is_live() || first.found.is_empty() {
+        return first;
+    }
+    std::thread::sleep(SECOND_LOOK);
+    let second = look(&mut survey.again());
+    let is_still = |(engine, of): &(&'static str, Leftover)| {
+        let mut again = second.found.iter();
+        again.any(|(name, other)| (name, other.kind, &other.path) == (engine, of.kind, &of.path))
+    };
+    first.found.retain(is_still);
+    first.problems.extend(second.problems);
+    first
+}
+
+fn look(survey: &mut Survey<'_>) -> Orphaned {
     let in_use = InUse::find(survey);
     let survey = &*survey;
     let mut orphaned = Orphaned::default();

@@ -193,6 +193,27 @@ impl LeftoverKind {
     }
 }
 
+/// Something in a store that its engine stumbles over.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub kind: FaultKind,
+    pub path: Bytes,
+    /// What it means, with the engine's own words for it in quotes.
+    pub means: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// A list of layers, or a short name, that is empty or missing.
+    List,
+    /// A short name without its link, or with one that leads nowhere.
+    Link,
+    /// A layer that is marked as unfinished.
+    Incomplete,
+    /// Files where a union would be mounted.
+    Beneath,
+}
+
 /// What a part of a store's space is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Space {

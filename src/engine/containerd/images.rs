@@ -63,7 +63,10 @@ impl Containerd<'_> {
         error: &Error,
     ) -> Image {
         let problem = match error {
-            Error::Io { path, errno: Errno::NOENT } => {
+            Error::Io {
+                path,
+                errno: Errno::NOENT,
+            } => {
                 let digest = path.file_name();
                 let digest = String::from_utf8_lossy(digest);
                 format!("content digest sha256:{digest}: not found")
@@ -95,7 +98,9 @@ impl Containerd<'_> {
         let (digests, tags): (Vec<String>, Vec<String>) = named
             .map(|image| image.name.clone())
             .partition(|name| name.contains('@') || name.starts_with("sha256:"));
-        let by_digest = tags.iter().map(|tag| format!("{}@{digest}", repository(tag)));
+        let by_digest = tags
+            .iter()
+            .map(|tag| format!("{}@{digest}", repository(tag)));
         let mut names = Names {
             digests: digests.into_iter().chain(by_digest).collect(),
             tags: tags.clone(),

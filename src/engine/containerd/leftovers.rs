@@ -10,7 +10,6 @@ use crate::error::Result;
 impl Containerd<'_> {
     pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let mut note = |kind, path, why: String| found.push(Leftover::new(kind, path, why));
         for snapshotter in self.snapshotters().iter().filter(|name| is_read(name)) {
             let all = self.snapshots(snapshotter);
             let directories: HashSet<u64> = self.numbers(snapshotter)?.into_iter().collect();
@@ -21,7 +20,7 @@ impl Containerd<'_> {
             for number in unknown {
                 let why = "metadata.db does not have this snapshot".to_owned();
                 let path = snapshots.join(number.to_string().as_bytes());
-                note(LeftoverKind::Directory, path, why);
+                found.push(Leftover::new(LeftoverKind::Directory, path, why));
             }
             let named: HashSet<&str> = self
                 .meta()
@@ -37,11 +36,11 @@ impl Containerd<'_> {
                 let snapshot = &all[name];
                 if !directories.contains(&snapshot.id) {
                     let why = format!("it lists the snapshot {name}, whose directory is gone");
-                    note(LeftoverKind::Metadata, database.clone(), why);
+                    found.push(Leftover::record(database.clone(), why));
                 } else if !named.contains(name.as_str()) {
                     let why = format!("no namespace has the snapshot {name} any more");
                     let path = snapshots.join(snapshot.id.to_string().as_bytes());
-                    note(LeftoverKind::Directory, path, why);
+                    found.push(Leftover::new(LeftoverKind::Directory, path, why));
                 }
             }
             let mut gone: Vec<String> = named
@@ -53,13 +52,17 @@ impl Containerd<'_> {
                 .collect();
             gone.sort_unstable();
             for why in gone {
-                note(LeftoverKind::Metadata, self.database(), why);
+                found.push(Leftover::record(self.database(), why));
             }
             // What is being made has a name of its own until it has a number.
             for (name, _) in self.host.list(&snapshots)? {
                 if name.starts_with(b"new-") || name.starts_with(b"rm-") {
                     let why = "it was being made or removed when containerd ended".to_owned();
-                    note(LeftoverKind::Temporary, snapshots.join(&name), why);
+                    found.push(Leftover::new(
+                        LeftoverKind::Temporary,
+                        snapshots.join(&name),
+                        why,
+                    ));
                 }
             }
         }

@@ -128,9 +128,7 @@ impl Engine for Containerd<'_> {
     fn exists(&self) -> bool {
         self.own().any(|(namespace, _)| self.is_shown(namespace))
             || self.namespaces().any(|(_, of)| !of.images.is_empty())
-            || self.is_there()
-                && self.namespace.is_none()
-                && !self.is_dockers_alone()
+            || self.is_there() && self.namespace.is_none() && !self.is_dockers_alone()
     }
 
     fn containers(&self) -> Vec<Container> {

@@ -102,7 +102,8 @@ impl Containerd<'_> {
             Ok(Some(_)) => true,
             Ok(None) => {
                 let names = self.host.list(&self.root).unwrap_or_default().into_iter();
-                let mut snapshotters = names.filter(|(name, _)| name.starts_with(SNAPSHOTTER.as_bytes()));
+                let mut snapshotters =
+                    names.filter(|(name, _)| name.starts_with(SNAPSHOTTER.as_bytes()));
                 snapshotters.any(|(name, _)| {
                     let database = self.root.join(&name).join(b"metadata.db");
                     self.host.stat(&database).is_ok_and(|stat| stat.is_some())

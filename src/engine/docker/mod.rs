@@ -41,7 +41,7 @@ use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
 use crate::engine::union::{Owner, Store, Union};
-use crate::engine::usage::{LayerUse, Leftover, Need, Space};
+use crate::engine::usage::{Fault, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::Namespace;
@@ -144,7 +144,10 @@ impl Engine for Docker<'_> {
             if let Some(problem) = &image.problem {
                 let database = self.at(&["image", &image.driver, "layerdb"]);
                 let name = image.names.tags.first().unwrap_or(&image.id);
-                self.note(Error::damaged(database, format!("the image {name} {problem}")));
+                self.note(Error::damaged(
+                    database,
+                    format!("the image {name} {problem}"),
+                ));
             }
         }
         images.extend(self.snapshot_images());
@@ -212,6 +215,17 @@ impl Engine for Docker<'_> {
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {
         self.find_leftovers()
+    }
+
+    fn faults(&self) -> Result<Vec<Fault>> {
+        let mut faults = Vec::new();
+        for here in self.drivers_here() {
+            // The others have no short names.
+            if matches!(here.driver(), Driver::Overlay2 | Driver::FuseOverlayfs) {
+                faults.extend(self.linked(here.driver()).faults(0)?);
+            }
+        }
+        Ok(faults)
     }
 
     fn space_of(&self, inside: &Bytes) -> Space {

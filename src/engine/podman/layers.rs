@@ -171,6 +171,16 @@ impl Podman<'_> {
         chain
     }
 
+    /// The nearest layer of a chain that the list of layers does not have.
+    pub(super) fn lost_layer(&self, top: &str) -> Option<String> {
+        let chain = self.chain(top);
+        let lost = match chain.last() {
+            Some(last) => &last.parent,
+            None => top,
+        };
+        (!lost.is_empty() && self.layer_record(lost).is_none()).then(|| lost.to_owned())
+    }
+
     /// A layer and those below it.
     ///
     /// # Errors

@@ -11,32 +11,43 @@ use crate::error::Result;
 impl Podman<'_> {
     pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let mut note = |kind, path, why: String| found.push(Leftover::new(kind, path, why));
         let uses = self.read_uses()?;
         let home = self.home(&self.root);
         for of in uses.iter().filter(|of| of.kind == UseKind::Unknown) {
             let why = "layers.json does not have this layer".to_owned();
-            note(
+            found.push(Leftover::new(
                 LeftoverKind::Directory,
                 home.join(of.layer.id.as_bytes()),
                 why,
-            );
+            ));
         }
         let here: HashSet<&str> = uses.iter().map(|of| of.layer.id.as_str()).collect();
         let list = self.kind_of(&self.root, "layers").join(b"layers.json");
         for layer in self.layer_records().iter().filter(|layer| layer.home == 0) {
             if !here.contains(layer.id.as_str()) {
                 let why = format!("it lists the layer {}, whose directory is gone", layer.id);
-                note(LeftoverKind::Metadata, list.clone(), why);
+                found.push(Leftover::record(list.clone(), why));
             }
         }
         let known = |id: &str| self.layer_record(id).is_some();
+        for layer in self.layer_records().iter().filter(|layer| layer.home == 0) {
+            if !layer.parent.is_empty() && !known(&layer.parent) {
+                let why = format!(
+                    "it lists the layer {} and not the one below it, {}: \"layer not known\"",
+                    layer.id, layer.parent
+                );
+                found.push(Leftover::record(list.clone(), why));
+            }
+        }
         let images = self.image_records();
         for image in images.iter().filter(|image| image.home == 0) {
             if !image.layer.is_empty() && !known(&image.layer) {
                 let path = self.kind_of(&self.root, "images").join(b"images.json");
-                let why = format!("it lists the image {}, whose layer is gone", image.id);
-                note(LeftoverKind::Metadata, path, why);
+                let why = format!(
+                    "it lists the image {}, whose layer is gone: \"layer not known\"",
+                    image.id
+                );
+                found.push(Leftover::record(path, why));
             }
         }
         let containers = self.container_records();
@@ -46,10 +57,10 @@ impl Podman<'_> {
                 .join(b"containers.json");
             if !known(&container.layer) {
                 let why = format!(
-                    "it lists the container {}, whose layer is gone",
+                    "it lists the container {}, whose layer is gone: \"layer not known\"",
                     container.id
                 );
-                note(LeftoverKind::Metadata, path, why);
+                found.push(Leftover::record(path, why));
             }
         }
         for (kind, ids) in [
@@ -66,14 +77,18 @@ impl Podman<'_> {
                 };
                 if file_kind == Kind::Directory && is_id(&id) && !ids.contains(&id) {
                     let why = format!("{kind}.json does not have it");
-                    note(LeftoverKind::Metadata, directory.join(id.as_bytes()), why);
+                    found.push(Leftover::new(
+                        LeftoverKind::Metadata,
+                        directory.join(id.as_bytes()),
+                        why,
+                    ));
                 }
             }
         }
         if !self.copies() {
             for (link, target) in self.linked().dangling(0)? {
                 let why = format!("it leads to {target}, which is gone");
-                note(LeftoverKind::Link, link, why);
+                found.push(Leftover::new(LeftoverKind::Link, link, why));
             }
         }
         Ok(found)

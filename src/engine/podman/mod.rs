@@ -30,7 +30,7 @@ use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
 use crate::engine::union::{Owner, Store, Union};
-use crate::engine::usage::{LayerUse, Leftover, Need, Space};
+use crate::engine::usage::{Fault, FaultKind, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::Namespace;
@@ -138,7 +138,20 @@ impl Engine for Podman<'_> {
     }
 
     fn images(&self) -> Vec<Image> {
-        self.read_images()
+        let mut images = self.read_images();
+        for record in self.image_records() {
+            let Some(lost) = self.lost_layer(&record.layer) else {
+                continue;
+            };
+            let problem = format!("it needs the layer {lost}: \"layer not known\"");
+            let name = record.names.first().unwrap_or(&record.id);
+            let list = self.kind_of(&self.root, "layers").join(b"layers.json");
+            self.note(Error::damaged(list, format!("the image {name}: {problem}")));
+            if let Some(image) = images.iter_mut().find(|image| image.id == record.id) {
+                image.problem = Some(problem);
+            }
+        }
+        images
     }
 
     fn layers(&self) -> Vec<LayerName> {
@@ -183,6 +196,27 @@ impl Engine for Podman<'_> {
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {
         self.find_leftovers()
+    }
+
+    fn faults(&self) -> Result<Vec<Fault>> {
+        let mut faults = Vec::new();
+        if !self.copies() {
+            faults.extend(self.linked().faults(0)?);
+        }
+        let list = self.kind_of(&self.root, "layers").join(b"layers.json");
+        let incomplete = self.layer_records().iter();
+        for layer in incomplete.filter(|of| of.home == 0 && of.flags.incomplete) {
+            let id = &layer.id;
+            let means = format!(
+                "the layer {id} is unfinished: Podman removes it when it starts next, \"Found incomplete layer \\\"{id}\\\", deleting it\""
+            );
+            faults.push(Fault {
+                kind: FaultKind::Incomplete,
+                path: list.clone(),
+                means,
+            });
+        }
+        Ok(faults)
     }
 
     fn space_of(&self, inside: &Bytes) -> Space {
