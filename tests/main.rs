@@ -24,6 +24,7 @@ mod overlay;
 mod overlay_mounts;
 mod overlay_operations;
 mod overlay_restore;
+mod pivot;
 mod podman;
 mod podman_live;
 mod readme;

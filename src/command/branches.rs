@@ -94,6 +94,8 @@ fn all(context: &mut Context<'_>) -> Vec<Row> {
     context
         .problems
         .extend(unions.iter().filter_map(Union::unknown));
+    let doubts = unions.iter().flat_map(Union::doubts);
+    context.problems.extend(doubts);
     unions
         .into_iter()
         .map(|union| row(context.survey.label(&union), union))

@@ -452,7 +452,7 @@ fn mount_flags(words: &str) -> MountFlags {
 
 /// Names the file behind a branch that is a file system mounted from a file, as live
 /// distributions mount their squashfs modules.
-fn find_modules(host: &Host, table: &MountTable, union: &mut Union) {
+pub(super) fn find_modules(host: &Host, table: &MountTable, union: &mut Union) {
     for branch in &mut union.branches {
         let mount = table
             .0

@@ -18,6 +18,7 @@
 //! in_use       what is in use, whatever records say: one place decides
 //! survey       all of it together, for the verbs: engines are asked here
 //! open  watch  a union's branches opened; whether they are still there at the end
+//! proof        whether a branch is the directory that the mount's options name
 //! reach        how a branch's directory is reached
 //! interface    the trait Engine, and how an engine describes itself
 //! roots        where engines keep their data, as far as a person says so
@@ -48,6 +49,7 @@ mod open;
 mod orphaned;
 mod podman;
 mod problems;
+mod proof;
 pub mod reach;
 mod roots;
 mod survey;

@@ -3,6 +3,7 @@
 use super::reach::Reach;
 use super::survey::Survey;
 use super::union::{LayeredBranch, Union, UnionKind};
+use crate::error::Error;
 use crate::union::{Branch, Stack};
 use crate::whiteout::Grammar;
 
@@ -15,7 +16,10 @@ impl Union {
             UnionKind::Aufs | UnionKind::FuseOverlay(_) | UnionKind::Copy => self.branches.len(),
         };
         let open = |(index, branch): (usize, &LayeredBranch)| {
-            let dir = reach.open(branch);
+            let dir = match branch.doubt {
+                Some(why) => Err(Error::damaged(branch.spec.path.clone(), why)),
+                None => reach.open(branch),
+            };
             let grammar = match self.kind {
                 UnionKind::Aufs => return Branch::aufs(&branch.spec, dir),
                 UnionKind::Overlay { .. } if index >= merged => Grammar::OverlayData,

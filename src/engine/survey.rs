@@ -9,7 +9,7 @@ use super::mount_table::{MountTable, Superblock};
 use super::roots::{Roots, Value};
 use super::union::{Owner, Union, UnionKind};
 use super::watch::Watched;
-use super::{fuse, kernel};
+use super::{fuse, kernel, proof};
 use crate::bytes::Bytes;
 use crate::dir::Dir;
 use crate::error::Error;
@@ -158,6 +158,9 @@ impl<'h> Survey<'h> {
             }
             if matches!(union.kind, UnionKind::FuseOverlay(_)) && union.branches.is_empty() {
                 fuse::ask_program(self.host, union);
+            }
+            if proof::settle(self, union) {
+                kernel::find_modules(self.host, &self.table, union);
             }
         }
         self.mounted.append(&mut unions);

@@ -141,6 +141,8 @@ pub enum OwnerKind {
 pub struct LayeredBranch {
     pub spec: BranchSpec,
     pub layer: Layer,
+    /// Why the path is not where the branch is, where that is known and the place is not.
+    pub doubt: Option<&'static str>,
 }
 
 impl LayeredBranch {
@@ -155,6 +157,7 @@ impl From<BranchSpec> for LayeredBranch {
         LayeredBranch {
             spec,
             layer: Layer::PLAIN,
+            doubt: None,
         }
     }
 }
@@ -292,6 +295,18 @@ impl Union {
         })
     }
 
+    /// The branches of which it is known only where they are not.
+    pub fn doubts(&self) -> impl Iterator<Item = Error> {
+        let branches = self.branches.iter().enumerate();
+        branches.filter_map(|(index, branch)| {
+            Some(Error::BranchLost {
+                index,
+                path: branch.spec.path.clone(),
+                why: branch.doubt?.to_owned(),
+            })
+        })
+    }
+
     /// The layer id of a branch, for machine formats.
     pub fn layer_id(&self, branch: usize) -> Option<&str> {
         self.branches.get(branch)?.layer.id.as_deref()
@@ -359,5 +374,6 @@ pub fn layer_branch(path: Bytes, permission: Permission, id: String) -> LayeredB
             id: Some(id),
             ..Layer::PLAIN
         },
+        doubt: None,
     }
 }
