@@ -101,6 +101,7 @@ mod tests {
             survey: Survey::new(&host, ENGINES, Roots::default()),
             base: Base(Bytes::from("/")),
             problems: Vec::new(),
+            notes: Vec::new(),
             threads: Threads(None),
             is_verbose: false,
         };

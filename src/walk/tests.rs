@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use proptest::prelude::*;
 
 use super::alone::{Walk, behind, left, walk};
-use super::headings::{Heading, Headings};
-use super::rows::{BEHIND_MAX, BUNDLE, Found};
+use super::headings::Headings;
+use super::rows::{BEHIND_MAX, BUNDLE, Found, Heading};
 use super::team::{WAITING_MAX, walk_all};
 
 /// A tree, and the names of its rows.
