@@ -15,8 +15,7 @@ test *WORD:
 
 # The tests that mount and that ask living engines; as root, with the packages that .ci/run installs.
 live *WORD:
-    LAYERCTL_MUST_MOUNT=1 LAYERCTL_MUST_DOCKER=1 LAYERCTL_MUST_PODMAN=1 LAYERCTL_MUST_CONTAINERD=1 \
-        cargo test --locked -- {{ WORD }}
+    LAYERCTL_TESTS=gate cargo test --locked -- {{ WORD }}
 
 # What verbs cost, or only the sections that are named (benches/README.md).
 bench *SECTION:

@@ -28,7 +28,7 @@ fn versions(row: &Value) -> Vec<u64> {
 
 // ---- the article ----
 
-#[test]
+#[apply(test)]
 fn the_branches_are_those_of_the_article() {
     let row = blog_host()
         .jsonl(["branches", "si_ab487e40195df24f"])
@@ -67,7 +67,7 @@ fn the_branches_are_those_of_the_article() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn the_image_has_the_layers_and_instructions_of_the_article() {
     let rows = blog_host()
         .jsonl(["history", "training/webapp"])
@@ -128,7 +128,7 @@ fn the_image_has_the_layers_and_instructions_of_the_article() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn sizes_are_printed_as_docker_prints_them() {
     let shown = blog_host().ask(["history", "training/webapp"]).exits(0);
     let sizes = crate::lab::table::columns(shown.text(), &["SIZE"]).concat();
@@ -142,7 +142,7 @@ fn sizes_are_printed_as_docker_prints_them() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn info_is_the_articles_storage_part() {
     assert_data_eq!(
         blog_host().ask(["info"]).exits(0).text(),
@@ -164,7 +164,7 @@ Unions mounted: 1
     );
 }
 
-#[test]
+#[apply(test)]
 fn the_first_experiment_a_file_is_created() {
     let row = blog_host().jsonl(["which", CREATED]).exits(0).row();
     assert_eq!(
@@ -174,7 +174,7 @@ fn the_first_experiment_a_file_is_created() {
     assert_eq!(versions(&row), [0]);
 }
 
-#[test]
+#[apply(test)]
 fn the_second_experiment_a_file_is_changed() {
     let output = blog_host().ask(["which", SOURCES]).exits(0);
     assert_data_eq!(
@@ -197,7 +197,7 @@ determined_sammet:/etc/apt/sources.list  file from branch 0, container
     );
 }
 
-#[test]
+#[apply(test)]
 fn the_third_experiment_a_file_is_deleted() {
     let output = blog_host().ask(["which", DELETED]).exits(1);
     assert_data_eq!(
@@ -218,7 +218,7 @@ determined_sammet:/usr/local/lib/python2.7/dist-packages/itsdangerous.py  delete
     );
 }
 
-#[test]
+#[apply(test)]
 fn the_three_experiments_are_all_that_changed() {
     let output = blog_host().ask(["changes", "determined_sammet"]).exits(0);
     let lines: Vec<&str> = output
@@ -236,7 +236,7 @@ fn the_three_experiments_are_all_that_changed() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn removing_the_mark_by_hand_brings_the_file_back_as_in_the_article() {
     let host = Host::copy_of("blog-host");
     let writable = host.branches_of("determined_sammet").remove(0);
@@ -247,7 +247,7 @@ fn removing_the_mark_by_hand_brings_the_file_back_as_in_the_article() {
     assert_eq!(row["branch"], 3);
 }
 
-#[test]
+#[apply(test)]
 fn a_container_that_is_not_mounted_is_read_from_dockers_files() {
     let host = blog_host();
     assert_eq!(
@@ -258,7 +258,7 @@ fn a_container_that_is_not_mounted_is_read_from_dockers_files() {
     assert_eq!(row["state"], "not-mounted");
 }
 
-#[test]
+#[apply(test)]
 fn the_small_example_needs_nothing_but_directories() {
     let seen = run::run(
         run::command()
@@ -279,7 +279,7 @@ file  0       /tomato
 
 // ---- Docker 1.9 ----
 
-#[test]
+#[apply(test)]
 fn the_older_layout_tells_containers_images_and_layers() {
     let host = Host::fixture("docker-1.9");
     let containers = host.jsonl(["containers"]).exits(0).rows();
@@ -314,7 +314,7 @@ fn the_older_layout_tells_containers_images_and_layers() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn the_older_layout_tells_changes() {
     let host = Host::fixture("docker-1.9");
     assert_eq!(
@@ -361,13 +361,13 @@ fn assert_found_in_new_place(host: &Host, options: &[&str]) {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_moved_data_directory_is_named() {
     assert_found_in_new_place(&moved(), &["--docker-root", "/srv/docker"]);
     assert_found_in_new_place(&moved(), &["--docker-root", "srv/docker"]);
 }
 
-#[test]
+#[apply(test)]
 fn a_moved_data_directory_is_found_in_dockers_configuration() {
     for key in ["data-root", "graph"] {
         let host = moved();
@@ -379,7 +379,7 @@ fn a_moved_data_directory_is_found_in_dockers_configuration() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_data_directory_may_be_all_that_is_there() {
     let host = Host::empty();
     copy_tree(

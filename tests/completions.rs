@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use crate::lab::fixture;
 use crate::lab::host::Host;
 use crate::lab::run::{command, layerctl, run};
-use crate::lab::{VERBS, fixture};
+use crate::lab::verbs::verbs;
 
-#[test]
+#[apply(test)]
 fn the_scripts_kept_here_are_those_that_the_program_prints() {
     for (shell, file) in [
         ("bash", "layerctl.bash"),
@@ -66,7 +67,7 @@ fn is_among(offered: &[String], name: &str) -> bool {
         .any(|line| line.split(['\t', ':']).next() == Some(name) || line == name)
 }
 
-#[test]
+#[apply(test)]
 fn containers_are_offered_without_a_daemon() {
     let host = Host::fixture("blog-host");
     for shell in ["bash", "zsh", "fish"] {
@@ -98,7 +99,7 @@ fn containers_are_offered_without_a_daemon() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn containers_are_offered_from_a_data_directory_elsewhere() {
     let docker_root = fixture("docker-1.9/var/lib/docker");
     let words = [
@@ -126,11 +127,11 @@ fn containers_are_offered_from_a_data_directory_elsewhere() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn verbs_and_formats_are_offered() {
-    let verbs = offered("bash", &[OsStr::new("")]);
-    for verb in VERBS {
-        assert!(is_among(&verbs, verb), "{verb}: {verbs:?}");
+    let offered_verbs = offered("bash", &[OsStr::new("")]);
+    for verb in verbs() {
+        assert!(is_among(&offered_verbs, verb), "{verb}: {offered_verbs:?}");
     }
     let formats = offered("bash", ["info", "--format", ""].map(OsStr::new).as_slice());
     for format in ["table", "json", "jsonl"] {
@@ -138,7 +139,7 @@ fn verbs_and_formats_are_offered() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn what_cannot_be_read_offers_nothing_and_says_nothing() {
     let host = Host::copy_of("blog-host");
     host.file("/var/lib/docker/containers/6e34f74c1961320c2ea57b073b34ae9ff15a217a7d9f7db46d9ad8cfa62c782f/config.v2.json", "{");
@@ -155,10 +156,10 @@ fn what_cannot_be_read_offers_nothing_and_says_nothing() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn every_verb_has_a_man_page_and_help() {
-    for verb in VERBS {
-        let page = layerctl(["man", verb]).exits(0);
+    for verb in verbs() {
+        let page = layerctl(["man", verb.as_str()]).exits(0);
         assert!(
             page.text().starts_with(".ie") || page.text().contains(".TH"),
             "{verb}"
@@ -173,10 +174,10 @@ fn every_verb_has_a_man_page_and_help() {
             page.text().contains("docker\\-root") || page.text().contains("docker-root"),
             "{verb} has the global options"
         );
-        layerctl([verb, "--help"]).exits(0);
+        layerctl([verb.as_str(), "--help"]).exits(0);
     }
     let page = layerctl(["man"]).exits(0);
-    for verb in VERBS {
+    for verb in verbs() {
         assert!(page.text().contains(verb), "{verb}");
     }
 }

@@ -9,27 +9,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use rustix::fs::lgetxattr;
 use serde_json::Value;
 
-use crate::docker_drivers::{
-    Change, View, beside_mounts, change_of_row, entry_of_row, makes_whiteouts, seen, unescape,
-};
-use crate::lab::host::{Host, directories};
+use crate::docker_drivers::{Change, View, seen, unescape};
+use crate::lab::captured::{Captured, Shared};
+use crate::lab::host::directories;
 use crate::lab::run::{self, bytes, text, texts};
-use crate::lab::{archive, is_root, skip, table};
+use crate::lab::{needs, table};
 
 const ROOT: &str = "/var/lib/containerd";
 const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task";
-
-/// A captured host with what the engine said on it.
-struct Captured {
-    name: &'static str,
-    host: Host,
-    truth: BTreeMap<String, Vec<u8>>,
-}
 
 /// A container, and what the names of the truth's files begin and end with.
 struct Record {
@@ -47,25 +39,15 @@ struct Hosts {
     docker: Captured,
 }
 
-/// The captured hosts, which tests that run at one time share; none where they cannot be made.
-fn hosts() -> Option<Arc<Hosts>> {
-    static SHARED: Mutex<Weak<Hosts>> = Mutex::new(Weak::new());
-    if !is_root() || !makes_whiteouts() {
-        skip(
-            "the captured hosts hold whiteouts, owners and trusted attributes, which only root can make, and not on an overlay",
-        );
-        return None;
-    }
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    Some(shared.upgrade().unwrap_or_else(|| {
-        let hosts = Arc::new(Hosts {
-            overlayfs: Captured::new("containerd-overlayfs"),
-            kubernetes: Captured::new("containerd-kubernetes"),
-            docker: Captured::new("docker-29"),
-        });
-        *shared = Arc::downgrade(&hosts);
-        hosts
-    }))
+/// The captured hosts, which tests that run at one time share.
+fn hosts() -> Arc<Hosts> {
+    static SHARED: Shared<Hosts> = Shared::new();
+    needs::captured_hosts();
+    SHARED.get(|| Hosts {
+        overlayfs: Captured::new("containerd-overlayfs"),
+        kubernetes: Captured::new("containerd-kubernetes"),
+        docker: Captured::new("docker-29"),
+    })
 }
 
 impl Hosts {
@@ -75,24 +57,6 @@ impl Hosts {
 }
 
 impl Captured {
-    fn new(name: &'static str) -> Captured {
-        Captured {
-            name,
-            host: Host::captured(name),
-            truth: archive::texts(&format!("{name}.truth")),
-        }
-    }
-
-    fn said(&self, file: &str) -> &str {
-        let file = self.truth.get(file);
-        let file = file.unwrap_or_else(|| panic!("{} lacks a file", self.name));
-        std::str::from_utf8(file).expect("ctr prints UTF-8")
-    }
-
-    fn json(&self, file: &str) -> Value {
-        serde_json::from_str(self.said(file)).expect("a JSON document")
-    }
-
     /// Some columns of a table that `ctr` printed.
     fn columns<const N: usize>(&self, file: &str, names: [&str; N]) -> Vec<[String; N]> {
         let rows = table::columns(self.said(file), &names).into_iter();
@@ -174,54 +138,6 @@ impl Captured {
         self.blob(root, text(&manifest["config"], "digest"))
     }
 
-    fn compare_changes(&self, ask: &[&str], said: &BTreeSet<Change>) {
-        let rows = self.host.jsonl(ask).exits(0).rows();
-        let ours: BTreeSet<Change> = rows.iter().map(change_of_row).collect();
-        assert_eq!(ours.len(), rows.len(), "{} {ask:?}", self.name);
-        let only = |these: &BTreeSet<Change>, those: &BTreeSet<Change>| {
-            let only = these.difference(those);
-            only.map(|(letter, path)| format!("{} {}", *letter as char, path.escape_ascii()))
-                .collect::<Vec<_>>()
-        };
-        assert!(
-            ours == *said,
-            "{} {ask:?}\nonly ours: {:#?}\nonly containerd's: {:#?}",
-            self.name,
-            only(&ours, said),
-            only(said, &ours)
-        );
-    }
-
-    fn compare_view(&self, ask: &[&str], engine: View, is_inside: bool) {
-        let rows = self.host.jsonl(ask).exits(0).rows();
-        let ours: View = rows.iter().map(entry_of_row).collect();
-        assert_eq!(ours.len(), rows.len(), "{} {ask:?}", self.name);
-        let (engine, ours) = if is_inside {
-            (beside_mounts(engine), beside_mounts(ours))
-        } else {
-            (engine, ours)
-        };
-        let paths: BTreeSet<&Vec<u8>> = engine.keys().chain(ours.keys()).collect();
-        let wrong: Vec<String> = paths
-            .into_iter()
-            .filter(|path| engine.get(*path) != ours.get(*path))
-            .map(|path| {
-                format!(
-                    "{}\n  containerd: {:?}\n  ours: {:?}",
-                    path.escape_ascii(),
-                    engine.get(path),
-                    ours.get(path)
-                )
-            })
-            .collect();
-        assert!(
-            wrong.is_empty(),
-            "{} {ask:?}\n{}",
-            self.name,
-            wrong.join("\n")
-        );
-    }
-
     fn branches(&self, namespace: &str, target: &str) -> Value {
         let ask = ["-n", namespace, "branches", target];
         self.host.jsonl(ask).exits(0).row()
@@ -287,7 +203,7 @@ fn overlay_directories(options: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-#[test]
+#[apply(test)]
 fn the_differ_deletes_by_name() {
     assert_eq!(deleted(b"/a/.wh.b"), Some(b"/a/b".to_vec()));
     assert_eq!(deleted(b"/.wh.b"), Some(b"/b".to_vec()));
@@ -296,9 +212,9 @@ fn the_differ_deletes_by_name() {
 
 // ---- containers ----
 
-#[test]
+#[apply(test)]
 fn containers_are_what_ctr_lists() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         for namespace in containerd.namespaces() {
             let ask = ["-n", &namespace, "containers"];
@@ -315,9 +231,9 @@ fn containers_are_what_ctr_lists() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn without_a_namespace_all_are_listed() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         let rows = containerd.host.jsonl(["containers"]).exits(0).rows();
         let records = containerd.records();
@@ -357,9 +273,9 @@ fn command(spec: &Value) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-#[test]
+#[apply(test)]
 fn what_has_a_task_runs() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         let rows = containerd.host.jsonl(["containers"]).exits(0).rows();
         for record in containerd.records() {
@@ -405,9 +321,9 @@ fn view_below(containerd: &Captured, record: &Record, records: &[Record]) -> Vie
     containerd.view(&unchanged.expect("one without changes").file("merged"))
 }
 
-#[test]
+#[apply(test)]
 fn changes_are_what_containerds_differ_says() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let mut changed = 0;
     for containerd in hosts.containerds() {
         let records = containerd.records();
@@ -421,24 +337,25 @@ fn changes_are_what_containerds_differ_says() {
     assert_eq!(changed, 2 + 8);
 }
 
-#[test]
+#[apply(test)]
 fn the_view_is_what_containerd_mounted() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         for record in containerd.records() {
             let is_running = containerd.tasks(&record.namespace).contains_key(&record.id);
             containerd.compare_view(
                 &["-n", &record.namespace, "ls", "-R", "-l", &record.id],
                 containerd.view(&record.file("merged")),
+                &BTreeSet::new(),
                 is_running && containerd.name == hosts.overlayfs.name,
             );
         }
     }
 }
 
-#[test]
+#[apply(test)]
 fn the_captures_say_what_is_hard() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let containerd = &hosts.overlayfs;
     let stopped = containerd.view("default-merged-stop-a");
     assert_eq!(stopped[&b"/root/big.sparse"[..]].size, Some(1 << 30));
@@ -462,9 +379,9 @@ fn the_captures_say_what_is_hard() {
 
 // ---- branches ----
 
-#[test]
+#[apply(test)]
 fn branches_are_what_containerd_would_mount() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         for record in containerd.records() {
             let row = containerd.branches(&record.namespace, &record.id);
@@ -485,9 +402,9 @@ fn branches_are_what_containerd_would_mount() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_process_is_its_container() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let mut processes = 0;
     for containerd in hosts.containerds() {
         for namespace in containerd.namespaces() {
@@ -503,9 +420,9 @@ fn a_process_is_its_container() {
     assert_eq!(processes, 3 + 7);
 }
 
-#[test]
+#[apply(test)]
 fn what_is_mounted_is_known_by_name() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         let rows = containerd.host.jsonl(["branches"]).exits(0).rows();
         for record in containerd.records() {
@@ -540,9 +457,9 @@ fn what_is_mounted_is_known_by_name() {
 
 // ---- names ----
 
-#[test]
+#[apply(test)]
 fn a_name_is_looked_for_where_it_was_asked_for() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let host = &hosts.overlayfs.host;
     let run_a = host.branches_of("run-a");
     assert_eq!(host.branches_of("containerd:run-a"), run_a);
@@ -577,9 +494,9 @@ fn a_name_is_looked_for_where_it_was_asked_for() {
     assert_eq!(layers("k8s.io"), in_snapshots(10..=18));
 }
 
-#[test]
+#[apply(test)]
 fn nerdctl_has_names_of_its_own() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let containerd = &hosts.kubernetes;
     let records = containerd.records();
     let mut records = records.iter();
@@ -593,9 +510,9 @@ fn nerdctl_has_names_of_its_own() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_pods_container_is_found_by_name() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let containerd = &hosts.kubernetes;
     let mut named: BTreeMap<String, Vec<Record>> = BTreeMap::new();
     for record in containerd.records() {
@@ -636,11 +553,9 @@ fn a_pods_container_is_found_by_name() {
     assert_eq!(counts, [2, 2, 1], "{:?}", named.keys());
 }
 
-#[test]
+#[apply(test)]
 fn the_data_directory_can_be_elsewhere() {
-    if hosts().is_none() {
-        return;
-    }
+    needs::captured_hosts();
     let spoilt = Captured::new("containerd-overlayfs");
     let moved = spoilt.host.at("/srv");
     fs::create_dir(&moved).expect("our own directory");
@@ -676,9 +591,9 @@ fn images(rows: &[Value]) -> Images {
     images
 }
 
-#[test]
+#[apply(test)]
 fn images_are_what_ctr_lists() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         for namespace in containerd.namespaces() {
             let ask = ["-n", &namespace, "images", "--all"];
@@ -716,9 +631,9 @@ fn mebibytes(size: &Value) -> String {
     format!("{:.1} MiB", size / f64::from(1 << 20))
 }
 
-#[test]
+#[apply(test)]
 fn an_image_has_the_history_of_its_configuration() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         let records = containerd.records();
         for namespace in containerd.namespaces() {
@@ -774,9 +689,9 @@ fn an_image_has_the_history_of_its_configuration() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn info_counts_what_all_namespaces_have() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     for containerd in hosts.containerds() {
         let row = containerd.host.jsonl(["info"]).exits(0).row();
         let engines = row["engines"].as_array().expect("engines");
@@ -797,9 +712,9 @@ fn info_counts_what_all_namespaces_have() {
 const DOCKERS: &str = "/var/lib/docker/containerd/daemon";
 const DOCKERS_NAMES: [&str; 3] = ["run-a", "stop-a", "created-a"];
 
-#[test]
+#[apply(test)]
 fn docker_29s_containers_are_docker_containers() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let docker = &hosts.docker;
     // containerd's record of what runs there has no snapshot, and is no container of its own (24).
     let rows = docker.host.jsonl(["containers"]).exits(0).rows();
@@ -829,9 +744,9 @@ fn docker_29s_containers_are_docker_containers() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn docker_29_changes_what_is_above_its_init_layer() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let docker = &hosts.docker;
     let below = docker.view("merged-created-a");
     assert!(below.contains_key(&b"/.dockerenv"[..]));
@@ -840,13 +755,13 @@ fn docker_29_changes_what_is_above_its_init_layer() {
         assert_eq!(said.is_empty(), name == "created-a");
         docker.compare_changes(&["changes", name], &said);
         let view = docker.view(&format!("merged-{name}"));
-        docker.compare_view(&["ls", "-R", "-l", name], view, false);
+        docker.compare_view(&["ls", "-R", "-l", name], view, &BTreeSet::new(), false);
     }
 }
 
-#[test]
+#[apply(test)]
 fn docker_29s_branches_are_snapshots() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let docker = &hosts.docker;
     for name in DOCKERS_NAMES {
         let row = docker.host.jsonl(["branches", name]).exits(0).row();
@@ -888,9 +803,9 @@ fn docker_29s_branches_are_snapshots() {
     assert!(mounts.contains(&point.into_bytes()), "{of_process}");
 }
 
-#[test]
+#[apply(test)]
 fn docker_29s_images_are_named_as_docker_names_them() {
-    let Some(hosts) = hosts() else { return };
+    let hosts = hosts();
     let docker = &hosts.docker;
     let rows = docker.host.jsonl(["images", "--all"]).exits(0).rows();
     let mut said = Images::new();
@@ -924,11 +839,9 @@ fn docker_29s_images_are_named_as_docker_names_them() {
     assert_eq!(found, branches);
 }
 
-#[test]
+#[apply(test)]
 fn docker_29_can_share_the_systems_containerd() {
-    if hosts().is_none() {
-        return;
-    }
+    needs::captured_hosts();
     // 23: one that answers is used. Its directories are called as the default's.
     let spoilt = Captured::new("docker-29");
     let to = spoilt.host.at(ROOT);

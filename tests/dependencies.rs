@@ -109,7 +109,7 @@ fn split_outside<'a>(text: &'a str, operator: &str) -> Option<Vec<&'a str>> {
     (sides.len() > 1).then_some(sides)
 }
 
-#[test]
+#[apply(test)]
 fn every_licence_is_allowed() {
     let allowed = listed("licenses", "allow");
     let wrong: Vec<String> = packages()
@@ -120,7 +120,7 @@ fn every_licence_is_allowed() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-#[test]
+#[apply(test)]
 fn a_licence_is_read_as_it_is_written() {
     let allowed = ["MIT", "Zlib"].map(str::to_owned).into();
     for good in [
@@ -143,7 +143,7 @@ fn a_licence_is_read_as_it_is_written() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_source_is_known() {
     let known = listed("sources", "allow-registry");
     let wrong: Vec<String> = packages()
@@ -157,7 +157,7 @@ fn every_source_is_known() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-#[test]
+#[apply(test)]
 fn no_crate_is_there_twice_but_those_that_are_named() {
     let known = listed("bans", "skip");
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -174,7 +174,7 @@ fn no_crate_is_there_twice_but_those_that_are_named() {
 
 /// Only one compiler is at hand where this runs, so that the promised one cannot be tried. clippy's
 /// `incompatible_msrv` sees what the crate itself uses; here is what others demand.
-#[test]
+#[apply(test)]
 fn no_crate_needs_a_newer_compiler_than_is_promised() {
     let promised = version(env!("CARGO_PKG_RUST_VERSION"));
     let wrong: Vec<String> = packages()

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use serde_json::{Value, json};
@@ -272,7 +271,7 @@ const OLD_BRANCHES: [&str; 2] = [
     "/var/lib/docker/overlay/top/root",
 ];
 
-#[test]
+#[apply(test)]
 fn old_overlay_has_one_image_below_a_container() {
     let host = Host::empty();
     let docker = old_overlay(&host);
@@ -322,7 +321,7 @@ fn old_overlay_has_one_image_below_a_container() {
     assert_eq!(texts(&rows, "driver"), ["overlay"]);
 }
 
-#[test]
+#[apply(test)]
 fn old_overlay_deletes_as_overlay_does() {
     let host = Host::empty();
     let docker = old_overlay(&host);
@@ -331,7 +330,7 @@ fn old_overlay_deletes_as_overlay_does() {
     let upper = docker.at("overlay/mount/upper");
     docker.dir("overlay/mount/upper/opt");
     if !device(&host, &format!("{upper}/opt/deleted")) {
-        return skip("whiteouts cannot be made here");
+        skip("to make a whiteout takes root");
     }
     assert_eq!(changes_of(&host, "changed"), "C /opt\nD /opt/deleted\n");
     let row = host.jsonl(["which", "changed:/opt/deleted"]).exits(1).row();
@@ -358,7 +357,7 @@ fn old_overlay_deletes_as_overlay_does() {
     assert!(!host.at(format!("{upper}/opt/deleted")).exists());
 }
 
-#[test]
+#[apply(test)]
 fn old_overlay_images_are_whole_layers() {
     let host = Host::empty();
     let docker = old_overlay(&host);
@@ -377,7 +376,7 @@ fn old_overlay_images_are_whole_layers() {
     assert_eq!(rows[0]["driver"], "overlay");
 }
 
-#[test]
+#[apply(test)]
 fn old_overlay_while_it_is_mounted() {
     let host = Host::empty();
     let docker = old_overlay(&host);
@@ -403,7 +402,7 @@ fn old_overlay_while_it_is_mounted() {
     assert_eq!(rows[0]["mounted"], true);
 }
 
-#[test]
+#[apply(test)]
 fn old_overlay_with_a_lie_for_a_lower() {
     let secret = "/etc/secret";
     for lie in [
@@ -458,7 +457,7 @@ fn assert_says_nothing_of(output: &Output, word: &str) {
 
 const REMAPPED: &str = "/var/lib/docker/165536.165536";
 
-#[test]
+#[apply(test)]
 fn remapped_users_have_a_data_directory_of_their_own() {
     let host = Host::empty();
     let plain = Docker::new(&host, "overlay2");
@@ -511,7 +510,7 @@ fn remapped_users_have_a_data_directory_of_their_own() {
     assert_eq!(row["name"], "remapped");
 }
 
-#[test]
+#[apply(test)]
 fn only_the_remapped_one_was_ever_used() {
     let host = Host::empty();
     let remapped = Docker {
@@ -529,7 +528,7 @@ fn only_the_remapped_one_was_ever_used() {
     assert_eq!(engines.len(), 1, "{row}");
 }
 
-#[test]
+#[apply(test)]
 fn a_name_that_two_daemons_gave() {
     let host = Host::empty();
     let plain = Docker::new(&host, "overlay2");
@@ -549,7 +548,7 @@ fn a_name_that_two_daemons_gave() {
 
 // ---- a data directory elsewhere ----
 
-#[test]
+#[apply(test)]
 fn a_data_directory_that_the_configuration_names() {
     for (key, named, real) in [
         ("data-root", "/srv/docker", "/srv/docker"),
@@ -592,7 +591,7 @@ fn a_data_directory_that_the_configuration_names() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_configuration_that_cannot_be_followed() {
     let outside = tempfile::tempdir().expect("a temporary directory");
     let outside_host = Host::empty();
@@ -628,7 +627,7 @@ fn a_configuration_that_cannot_be_followed() {
 
 // ---- what an earlier driver left ----
 
-#[test]
+#[apply(test)]
 fn two_drivers_side_by_side() {
     let host = Host::empty();
     let aufs = Docker::new(&host, "aufs");
@@ -728,7 +727,6 @@ fn replace_link(host: &Host, target: Option<&Path>) {
 /// That a container's layers are not known is said, whatever is asked.
 #[track_caller]
 fn assert_not_known(host: &Host, what: &str) {
-    let began = Instant::now();
     for arguments in [
         &["which", "web:/etc/passwd"][..],
         &["which", "web:/secret"],
@@ -752,7 +750,6 @@ fn assert_not_known(host: &Host, what: &str) {
         assert!(!output.stderr.contains('\0'), "{what}: {arguments:?}");
         assert_says_nothing_of(&output, "secret");
     }
-    assert!(began.elapsed() < Duration::from_secs(10), "{what}");
     // What needs no layers is answered.
     let rows = host.jsonl(["containers"]).exits(0).rows();
     assert_eq!(texts(&rows, "name"), ["web"], "{what}");
@@ -760,7 +757,7 @@ fn assert_not_known(host: &Host, what: &str) {
     assert_eq!(rows.len(), 1, "{what}");
 }
 
-#[test]
+#[apply(test)]
 fn a_lost_link_is_found_again() {
     let host = with_secret();
     replace_link(&host, None);
@@ -770,7 +767,7 @@ fn a_lost_link_is_found_again() {
     assert_eq!(provider(&host, "web", "/etc/passwd"), 2);
 }
 
-#[test]
+#[apply(test)]
 fn a_lost_link_that_nothing_names_again() {
     let host = with_secret();
     replace_link(&host, None);
@@ -788,7 +785,7 @@ fn a_lost_link_that_nothing_names_again() {
     host.ask(["changes", "web"]).exits(2);
 }
 
-#[test]
+#[apply(test)]
 fn links_that_lead_elsewhere() {
     let outside = tempfile::tempdir().expect("a temporary directory");
     fs::write(outside.path().join("secret"), "secret").expect("a file of our own");
@@ -820,7 +817,7 @@ fn links_that_lead_elsewhere() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn something_else_where_a_link_should_be() {
     let host = with_secret();
     replace_link(&host, None);
@@ -844,7 +841,7 @@ fn something_else_where_a_link_should_be() {
 }
 
 /// Every container has its init layer: one whose list is lost is no base.
-#[test]
+#[apply(test)]
 fn a_container_without_its_list_of_layers() {
     let host = with_secret();
     let whole = listed(&host, "web");
@@ -855,7 +852,7 @@ fn a_container_without_its_list_of_layers() {
     assert_not_known(&host, "no list at all");
 }
 
-#[test]
+#[apply(test)]
 fn lower_files_that_lie() {
     let garbage: Vec<u8> = (0..1 << 20)
         .map(|number: u32| (number.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -898,7 +895,7 @@ fn lower_files_that_lie() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn ids_that_lie() {
     for lie in [
         "../../../../etc",
@@ -937,7 +934,7 @@ fn ids_that_lie() {
 
 // ---- vfs ----
 
-#[test]
+#[apply(test)]
 fn marks_are_files_on_vfs() {
     let host = Host::empty();
     let docker = Docker::new(&host, "vfs");
@@ -1011,7 +1008,7 @@ fn marks_are_files_on_vfs() {
     assert!(rows.is_empty(), "{rows:?}");
 
     if !device(&host, &format!("{own}/opt/zero")) {
-        return skip("a character device 0:0 cannot be made here");
+        skip("to make a whiteout takes root");
     }
     let row = host.jsonl(["which", "web:/opt/zero"]).exits(0).row();
     assert_eq!(

@@ -6,17 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -24,7 +21,7 @@ use crate::docker_drivers::{
     Change, Entry, MOUNTED_FILES, View, beside_mounts, change_of_row, changes, kind_of_mode,
 };
 use crate::lab::host::directories;
-use crate::lab::live::{self, Check, Live, Snapshot};
+use crate::lab::live::{self, Check, Daemon, Live, Snapshot};
 use crate::lab::run::{self, Output, bytes, text};
 
 /// More layers than a dozen, and of everything that a layer can do to those below it.
@@ -72,12 +69,10 @@ const CHECKS: [Check<Docker>; 14] = [
     ),
 ];
 
-#[test]
+#[apply(test)]
 fn docker_agrees() {
     Live {
-        test: "docker_live::docker_agrees",
         engine: "Docker",
-        must: "LAYERCTL_MUST_DOCKER",
         programs: &["dockerd", "docker"],
     }
     .run(Docker::start, &CHECKS);
@@ -87,7 +82,7 @@ fn docker_agrees() {
 
 struct Docker {
     home: PathBuf,
-    daemon: Child,
+    daemon: Daemon,
     /// How many containers were made.
     made: AtomicUsize,
 }
@@ -104,15 +99,6 @@ impl Drop for Docker {
                 .args(all.split_whitespace())
                 .output();
         }
-        if let Some(pid) = i32::try_from(self.daemon.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let ends = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < ends && matches!(self.daemon.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
     }
 }
 
@@ -126,7 +112,6 @@ impl Docker {
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
         });
         fs::write(own("daemon.json"), config.to_string()).expect("a file of our own");
-        let log = File::create(own("log")).expect("a file of our own");
         let option = |name: &str, path: &str| {
             [OsStr::new(name), own(path).as_os_str()].join(OsStr::new("="))
         };
@@ -134,45 +119,28 @@ impl Docker {
         socket.push(own("socket"));
         let mut parent = OsString::from("--cgroup-parent=/");
         parent.push(live::cgroup(home));
-        let daemon = Command::new("dockerd")
-            .arg(option("--config-file", "daemon.json"))
-            .arg(option("--data-root", "data"))
-            .arg(option("--exec-root", "exec"))
-            .arg(option("--pidfile", "pid"))
-            .args([socket, parent])
-            .args(["--storage-driver=overlay2", "--bridge=none"])
-            .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file of our own"))
-            .stderr(log)
-            .spawn()
-            .map_err(|error| format!("dockerd: {error}"))?;
-        let mut docker = Docker {
+        let mut arguments = vec![
+            option("--config-file", "daemon.json"),
+            option("--data-root", "data"),
+            option("--exec-root", "exec"),
+            option("--pidfile", "pid"),
+            socket,
+            parent,
+        ];
+        let network = ["--iptables=false", "--ip6tables=false", "--ip-masq=false"];
+        arguments.extend(["--storage-driver=overlay2", "--bridge=none"].map(OsString::from));
+        arguments.extend(network.map(OsString::from));
+        let daemon = Daemon::spawn("dockerd", arguments, home)?;
+        let docker = Docker {
             home: home.to_owned(),
             daemon,
             made: AtomicUsize::new(0),
         };
-        docker.wait_for_daemon()?;
+        let answers = || docker.asked(["version"]).map(|_| ());
+        docker.daemon.wait_for(answers)?;
         docker.build()?;
         docker.asked(["run", "--rm", "--network", "none", IMAGE, "true"])?;
         Ok(docker)
-    }
-
-    fn wait_for_daemon(&mut self) -> Result<(), String> {
-        let ends = Instant::now() + Duration::from_secs(60);
-        loop {
-            let error = match self.asked(["version"]) {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
-            let is_over = !matches!(self.daemon.try_wait(), Ok(None));
-            if is_over || Instant::now() > ends {
-                let log = fs::read(self.home.join("log")).unwrap_or_default();
-                let log = String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]);
-                return Err(format!("dockerd did not start: {error}\n{log}"));
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
     }
 
     fn build(&self) -> Result<(), String> {

@@ -60,7 +60,7 @@ fn anchors(facts: &str) -> BTreeSet<String> {
     anchors
 }
 
-#[test]
+#[apply(test)]
 fn every_fact_that_is_cited_exists() {
     let anchors = anchors(&text(&project().join("docs/facts.md")));
     let mut wrong = Vec::new();
@@ -85,7 +85,7 @@ fn every_fact_that_is_cited_exists() {
     assert!(cited > 20, "only {cited} citations were found");
 }
 
-#[test]
+#[apply(test)]
 fn a_citation_is_read_to_its_end() {
     let text = format!("As {CITED}aufs-5.3a. Or {CITED}engines-2026-a12, or {CITED}engines-6: so.");
     let read: Vec<&str> = after(&text, CITED).collect();
@@ -111,7 +111,7 @@ fn paths(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-#[test]
+#[apply(test)]
 fn what_the_recipes_lead_to_is_there() {
     let text = text(&project().join("CONTRIBUTING.md"));
     let named: BTreeSet<&str> = paths(&text).collect();

@@ -31,6 +31,7 @@ use serde_json::Value;
 
 use crate::lab;
 use crate::lab::run::{bytes, layerctl, text};
+use crate::lab::{again, needs};
 
 const RUNS: u8 = 10;
 const STACKS_A_RUN: u32 = 30;
@@ -90,7 +91,7 @@ const NOISE: [(&str, &[u8]); 5] = [
     ("user.overlay.whiteout", b"y"),
 ];
 
-#[test]
+#[apply(test)]
 fn what_stands_beside_its_whiteout_is_no_mark() {
     let home = tempfile::tempdir().expect("a temporary directory");
     for path in ["up/x", "up/.wh.x", "lo/x"] {
@@ -104,26 +105,13 @@ fn what_stands_beside_its_whiteout_is_no_mark() {
     assert_eq!(text(&rows.row(), "mark"), "/.wh.x");
 }
 
-#[test]
+#[apply(test)]
 fn fuse_overlayfs_agrees() {
     if std::env::var_os(INSIDE).is_some() {
         return inside();
     }
-    let not_here = |why: &str| {
-        assert!(
-            std::env::var_os("LAYERCTL_MUST_MOUNT").is_none(),
-            "LAYERCTL_MUST_MOUNT is set, but {why}"
-        );
-        lab::skip(&format!(
-            "layerctl is not compared with fuse-overlayfs: {why}"
-        ));
-    };
-    if !lab::is_root() {
-        return not_here("this is not root");
-    }
-    if Command::new("fuse-overlayfs").arg("-V").output().is_err() {
-        return not_here("fuse-overlayfs is not installed");
-    }
+    needs::root("to mount");
+    needs::program("fuse-overlayfs", "-V");
     let unshared = || {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private"]);
@@ -140,21 +128,10 @@ fn fuse_overlayfs_agrees() {
         .output();
     match mounted {
         Ok(output) if output.status.success() => {}
-        Ok(output) => return not_here(&String::from_utf8_lossy(&output.stderr)),
-        Err(error) => return not_here(&format!("unshare: {error}")),
+        Ok(output) => lab::skip(&String::from_utf8_lossy(&output.stderr)),
+        Err(error) => lab::skip(&format!("unshare: {error}")),
     }
-    let output = unshared()
-        .arg(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", "fuse::fuse_overlayfs_agrees", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare ran before");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-        "{said}"
-    );
-    eprint!("{said}");
+    again(unshared().env(INSIDE, "1"));
 }
 
 fn inside() {
@@ -184,7 +161,6 @@ fn inside() {
         result.err().into_iter().collect()
     });
     let tally = tally.into_inner().expect("no worker panicked");
-    eprintln!("compared with fuse-overlayfs: {tally:?}");
     let of = |what: &str| tally.get(what).copied().unwrap_or(0);
     assert!(
         of("compared") > usize::from(RUNS) * STACKS_A_RUN as usize * 9 / 10,

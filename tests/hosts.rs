@@ -4,82 +4,62 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStringExt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::lab::archive::{self, Meta};
+use crate::lab::captured::{Captured, Shared};
 use crate::lab::host::{Host, directories};
 use crate::lab::run::{self, bytes, text, texts};
-use crate::lab::{is_root, skip, table};
+use crate::lab::{needs, table};
 
 // ---- Docker ----
 
 /// A captured Docker host with what Docker said on it.
 struct Docker {
-    name: &'static str,
     /// The second in which it was captured: docker's ages are as of then.
     moment: &'static str,
-    host: Host,
-    truth: BTreeMap<String, Vec<u8>>,
+    captured: Captured,
 }
 
-/// The captured Docker hosts, which tests that run at one time share; none where they cannot be
-/// made.
+impl Deref for Docker {
+    type Target = Captured;
+
+    fn deref(&self) -> &Captured {
+        &self.captured
+    }
+}
+
+/// The captured Docker hosts, which tests that run at one time share.
 fn dockers() -> Arc<Vec<Docker>> {
-    static SHARED: Mutex<Weak<Vec<Docker>>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.upgrade().unwrap_or_else(|| {
-        let dockers = Arc::new(unpack_dockers());
-        *shared = Arc::downgrade(&dockers);
-        dockers
-    })
+    static SHARED: Shared<Vec<Docker>> = Shared::new();
+    SHARED.get(unpack_dockers)
 }
 
 fn unpack_dockers() -> Vec<Docker> {
-    if !is_root() {
-        skip(
-            "the captured Docker hosts hold devices, owners and trusted attributes, which only root can make",
-        );
-        return Vec::new();
-    }
+    needs::captured_hosts();
     [
         ("docker-aufs-webapp", "1795493520"),
         ("docker-aufs-leftover", "1795493665"),
     ]
     .into_iter()
     .map(|(name, moment)| Docker {
-        name,
         moment,
-        host: Host::captured(name),
-        truth: archive::texts(&format!("{name}.truth")),
+        captured: Captured::new(name),
     })
     .collect()
 }
 
 impl Docker {
-    fn said(&self, file: &str) -> &str {
-        std::str::from_utf8(&self.truth[file]).expect("docker prints UTF-8")
-    }
-
-    /// What is between `before` and `after` in the names of the truth's files.
-    fn named(&self, before: &str, after: &str) -> Vec<&str> {
-        let names = self
-            .truth
-            .keys()
-            .filter_map(|file| file.strip_prefix(before)?.strip_suffix(after));
-        names.collect()
-    }
-
     fn containers(&self) -> Vec<&str> {
         self.named("inspect-container-", ".json")
     }
 
-    fn inspected(&self, container: &str) -> Value {
-        let file = &self.truth[&format!("inspect-container-{container}.json")];
-        let mut found: Vec<Value> = serde_json::from_slice(file).expect("docker prints JSON");
-        found.remove(0)
+    fn inspected_container(&self, container: &str) -> Value {
+        self.inspected(&format!("container-{container}"))
     }
 
     /// A table as of the moment of the capture.
@@ -94,7 +74,7 @@ impl Docker {
     }
 
     fn mount_id(&self, container: &str) -> String {
-        let id = self.inspected(container)["Id"]
+        let id = self.inspected_container(container)["Id"]
             .as_str()
             .expect("an id")
             .to_owned();
@@ -177,7 +157,7 @@ fn true_diff(container: &str, docker: &[u8]) -> Vec<u8> {
     lines
 }
 
-#[test]
+#[apply(test)]
 fn changes_are_docker_diff_without_dockers_errors() {
     for docker in dockers().iter() {
         for container in docker.containers() {
@@ -203,7 +183,7 @@ fn changes_are_docker_diff_without_dockers_errors() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_error_of_docker_that_is_named_was_seen() {
     let dockers = dockers();
     for error in DOCKERS_ERRORS.iter().filter(|_| !dockers.is_empty()) {
@@ -225,7 +205,7 @@ fn every_error_of_docker_that_is_named_was_seen() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn the_view_is_what_docker_exported() {
     for docker in dockers().iter() {
         for container in docker
@@ -451,7 +431,7 @@ fn assert_same<T: PartialEq + std::fmt::Debug>(
     assert!(wrong.is_empty(), "{of}:\n{}", wrong.join("\n"));
 }
 
-#[test]
+#[apply(test)]
 fn the_view_of_mounted_containers_is_what_the_kernel_showed_to_the_byte() {
     for docker in dockers().iter() {
         let mounted = docker.host.jsonl(["branches"]).rows();
@@ -557,7 +537,7 @@ impl Seen {
     }
 }
 
-#[test]
+#[apply(test)]
 fn which_agrees_with_ls_on_every_path() {
     for docker in dockers().iter() {
         for container in docker
@@ -594,7 +574,7 @@ fn which_agrees_with_ls_on_every_path() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn the_history_of_every_image_is_dockers() {
     for docker in dockers().iter() {
         let images = docker.named("history-", ".json");
@@ -630,7 +610,7 @@ fn the_history_of_every_image_is_dockers() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_history_looks_like_dockers() {
     let columns = ["IMAGE", "CREATED BY", "SIZE", "COMMENT"];
     for docker in dockers().iter() {
@@ -654,7 +634,7 @@ fn a_history_looks_like_dockers() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn the_layers_in_a_history_are_on_disk_and_in_dockers_database() {
     for docker in dockers().iter() {
         for row in docker
@@ -683,7 +663,7 @@ fn the_layers_in_a_history_are_on_disk_and_in_dockers_database() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn the_history_of_a_container_begins_with_its_own_layers() {
     for docker in dockers().iter() {
         let rows = docker.host.jsonl(["history", "web1"]).exits(0).rows();
@@ -709,7 +689,7 @@ const PS: [&str; 7] = [
     "NAMES",
 ];
 
-#[test]
+#[apply(test)]
 fn containers_are_docker_ps_a() {
     for docker in dockers().iter() {
         for (file, arguments) in [
@@ -742,13 +722,13 @@ fn without_seconds(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
         .collect()
 }
 
-#[test]
+#[apply(test)]
 fn containers_are_what_docker_inspects() {
     for docker in dockers().iter() {
         let rows = docker.host.jsonl(["containers"]).exits(0).rows();
         assert_eq!(rows.len(), docker.containers().len());
         for name in docker.containers() {
-            let said = docker.inspected(name);
+            let said = docker.inspected_container(name);
             let row = rows
                 .iter()
                 .find(|row| row["name"] == name)
@@ -774,7 +754,7 @@ fn containers_are_what_docker_inspects() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn images_are_docker_images() {
     for docker in dockers().iter() {
         let columns = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
@@ -801,7 +781,7 @@ fn images_are_docker_images() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn info_is_the_storage_part_of_docker_info() {
     let lines = [
         "Containers",
@@ -838,7 +818,7 @@ fn info_is_the_storage_part_of_docker_info() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn branches_are_what_sysfs_says_and_what_docker_would_mount() {
     for docker in dockers().iter() {
         let rows = docker.host.jsonl(["branches"]).exits(0).rows();
@@ -909,7 +889,7 @@ fn sysfs(host: &Host, si: &str) -> Vec<String> {
         .collect()
 }
 
-#[test]
+#[apply(test)]
 fn instructions_stand_beside_the_layers_they_made() {
     for docker in dockers().iter() {
         let history = docker
@@ -930,7 +910,7 @@ fn instructions_stand_beside_the_layers_they_made() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn what_a_deletion_hides_is_the_version_below() {
     for docker in dockers()
         .iter()
@@ -963,7 +943,7 @@ fn what_a_deletion_hides_is_the_version_below() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn housekeeping_is_never_a_whiteout_and_is_a_leftover_once_unmounted() {
     for docker in dockers().iter() {
         for row in docker
@@ -984,7 +964,7 @@ fn housekeeping_is_never_a_whiteout_and_is_a_leftover_once_unmounted() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn copyups_cost_what_the_files_measure() {
     for docker in dockers().iter() {
         let rows = docker.host.jsonl(["copyups", "web1"]).exits(0).rows();
@@ -1045,7 +1025,7 @@ fn findings(host: &Host, target: &str) -> Vec<String> {
         .collect()
 }
 
-#[test]
+#[apply(test)]
 fn the_fruits_of_the_article_before_and_after() {
     for (name, seen, changed) in [
         (
@@ -1084,7 +1064,7 @@ fn the_fruits_of_the_article_before_and_after() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn an_opaque_directory_hides_what_is_below() {
     let (host, point) = plain("05-opaque");
     assert_eq!(view(&host, point), ["/d 0", "/d/f1 0"]);
@@ -1098,7 +1078,7 @@ fn an_opaque_directory_hides_what_is_below() {
     assert_eq!(findings(&host, point), [""; 0]);
 }
 
-#[test]
+#[apply(test)]
 fn marks_count_where_the_permission_says_so() {
     let (host, point) = plain("06-fivebranch");
     let permissions = host.jsonl(["branches", point]).exits(0).row();
@@ -1139,7 +1119,7 @@ fn marks_count_where_the_permission_says_so() {
     assert_eq!(texts(&marks, "path"), ["/common", "/f3"]);
 }
 
-#[test]
+#[apply(test)]
 fn branches_are_in_numerical_order() {
     for (name, count) in [("08-br14", 14), ("08-br127", 127)] {
         let (host, point) = plain(name);
@@ -1171,7 +1151,7 @@ fn branches_are_in_numerical_order() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn without_branches_in_sysfs_the_mount_table_has_them() {
     // 4.9
     let (host, point) = plain("09-brs0");
@@ -1180,7 +1160,7 @@ fn without_branches_in_sysfs_the_mount_table_has_them() {
     assert_eq!(view(&host, point), ["/one 1"]);
 }
 
-#[test]
+#[apply(test)]
 fn tables_name_what_machines_are_told() {
     let (host, point) = plain("08-br14");
     let output = host.ask(["branches", point]).exits(0);

@@ -3,6 +3,31 @@
 // Tests make and spoil the disk that the program only reads.
 #![allow(clippy::disallowed_methods)]
 
+#[macro_use]
+extern crate macro_rules_attribute;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use walkdir::WalkDir;
+
+/// Hands a function to the harness (`lab::harness`): `#[apply(test)]`, instead of `#[test]`, which
+/// would be no test here.
+macro_rules! test {
+    ($(#[$attribute:meta])* fn $name:ident() $body:block) => {
+        $(#[$attribute])*
+        fn $name() $body
+
+        inventory::submit! {
+            $crate::lab::harness::Test {
+                name: concat!(module_path!(), "::", stringify!($name)),
+                run: $name,
+            }
+        }
+    };
+}
+
 mod blog_host;
 mod completions;
 mod containerd;
@@ -39,3 +64,21 @@ mod target;
 mod trouble;
 mod trust;
 mod whois;
+
+/// `#[test]` would be left out without a word: the harness finds `#[apply(test)]`.
+#[apply(test)]
+fn every_test_is_the_harness_s() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for entry in WalkDir::new(tests) {
+        let path = entry.expect("our own source").into_path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&path).expect("our own source");
+            let mut lines = source.lines().map(str::trim);
+            assert!(!lines.any(|line| line == "#[test]"), "{}", path.display());
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    lab::harness::main()
+}

@@ -23,7 +23,7 @@ const SAMPLE: usize = 50;
 
 // ---- what a name means ----
 
-#[test]
+#[apply(test)]
 fn every_path_of_every_stack_means_what_the_kernel_said() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let cases = read::<LookupCase>("aufs-lookup.ndjson.zst");
@@ -188,7 +188,7 @@ fn names_beside_their_whiteout(case: &LookupCase, directory: &str) -> BTreeSet<V
     names
 }
 
-#[test]
+#[apply(test)]
 fn the_command_line_answers_as_the_kernel_did() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let cases: Vec<LookupCase> = read("aufs-lookup.ndjson.zst")
@@ -320,7 +320,7 @@ fn true_changes(case: &OperationsCase) -> BTreeMap<Vec<u8>, Change> {
     changes
 }
 
-#[test]
+#[apply(test)]
 fn every_history_changed_what_the_kernel_showed() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let cases = read::<OperationsCase>("aufs-operations.ndjson.zst");
@@ -365,7 +365,7 @@ fn every_history_changed_what_the_kernel_showed() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn changes_on_the_command_line_are_what_the_kernel_showed() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let cases: Vec<OperationsCase> = read("aufs-operations.ndjson.zst")

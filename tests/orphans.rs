@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, text};
-use crate::lab::{is_root, skip};
+use crate::lab::{needs, skip};
 use crate::whois::bolt::{self, of};
-use crate::whois::{Store, can_unpack, captured, stores};
+use crate::whois::{Store, captured, stores};
 
 /// What was found: a kind and a path.
 type Found = (String, String);
@@ -78,11 +78,8 @@ fn tells_nothing_without(host: &Host, files: &[String]) {
 }
 
 /// The host asked about by somebody who may not read everything.
-fn ask_as_nobody(host: &Host) -> Option<Output> {
-    if !is_root() {
-        skip("this is not root, which can become somebody else");
-        return None;
-    }
+fn ask_as_nobody(host: &Host) -> Output {
+    needs::root("to become somebody else");
     let open = fs::Permissions::from_mode(0o755);
     fs::set_permissions(&host.root, open).expect("our own");
     let as_nobody = |arguments: &[&str]| {
@@ -99,16 +96,13 @@ fn ask_as_nobody(host: &Host) -> Option<Output> {
     let tried = as_nobody(&["--version"]).output();
     if !tried.is_ok_and(|tried| tried.status.success()) {
         skip("nobody may run the program where it was built");
-        return None;
     }
-    Some(run::run(&mut as_nobody(&["--format", "jsonl", "orphans"])))
+    run::run(&mut as_nobody(&["--format", "jsonl", "orphans"]))
 }
 
-#[test]
+#[apply(test)]
 fn nobody_is_accused_by_one_who_may_not_read() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let mut wrong = Vec::new();
     for name in [
         "docker-fuse-overlayfs",
@@ -117,9 +111,7 @@ fn nobody_is_accused_by_one_who_may_not_read() {
         "containerd-overlayfs",
     ] {
         let store = captured(name);
-        let Some(output) = ask_as_nobody(&store.host) else {
-            return;
-        };
+        let output = ask_as_nobody(&store.host);
         if output.status != Some(2) || !output.stdout.is_empty() {
             let accused = output.text().lines().count();
             wrong.push(format!(
@@ -131,20 +123,18 @@ fn nobody_is_accused_by_one_who_may_not_read() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
+#[apply(test)]
 fn captured_hosts_have_what_they_have() {
     for store in stores().iter().filter(|of| of.name != "docker-29") {
         has_left_over(store, usize::from(store.name == "docker-aufs-leftover"));
     }
-    if can_unpack() {
-        for name in ["aufs-plain-01-mounted", "aufs-plain-08-br14"] {
-            finds(&Host::captured(name), []);
-        }
+    for name in ["aufs-plain-01-mounted", "aufs-plain-08-br14"] {
+        finds(&Host::captured(name), []);
     }
 }
 
 /// Two views that were removed, and that containerd had not yet got round to.
-#[test]
+#[apply(test)]
 fn dockers_snapshots_have_what_they_have() {
     for store in stores().iter().filter(|of| of.name == "docker-29") {
         has_left_over(store, 2);
@@ -223,11 +213,9 @@ fn plant_buildkit(host: &Host, layers: [&str; 2]) {
     host.file("/var/lib/docker/buildkit/snapshots.db", bolt::write(&root));
 }
 
-#[test]
+#[apply(test)]
 fn dockers_leftovers_on_links() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let store = captured("docker-fuse-overlayfs");
     let (host, root) = (&store.host, "/var/lib/docker");
     let (driver, image) = (
@@ -293,11 +281,9 @@ fn dockers_leftovers_on_links() {
     assert_eq!(said, paths);
 }
 
-#[test]
+#[apply(test)]
 fn nobody_is_accused_where_docker_is_damaged() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let store = captured("docker-fuse-overlayfs");
     let (host, root) = (&store.host, "/var/lib/docker");
     let built = ["qmj8wk1v0rgvgd2m1xlxn4zdy", "zi0q6v4ejlp5cq24qdk9hoy2t"];
@@ -323,11 +309,9 @@ fn nobody_is_accused_where_docker_is_damaged() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn dockers_leftovers_in_copies() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     for (name, driver, parent) in [
         ("docker-vfs", "vfs", "vfs/dir"),
         ("docker-btrfs", "btrfs", "btrfs/subvolumes"),
@@ -355,11 +339,9 @@ fn dockers_leftovers_in_copies() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn dockers_leftovers_on_aufs() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let store = captured("docker-aufs-webapp");
     let (host, aufs) = (&store.host, "/var/lib/docker/aufs");
     host.file(format!("{aufs}/diff/{}/file", id('a')), "left over");
@@ -380,11 +362,9 @@ fn dockers_leftovers_on_aufs() {
 
 /// What a removal that was ended in the middle leaves: Docker renames the record of an image's
 /// layer before it removes the layer.
-#[test]
+#[apply(test)]
 fn a_half_removed_record_is_found() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let store = captured("docker-vfs");
     let records = "/var/lib/docker/image/vfs/layerdb/sha256";
     let record = format!("{records}/{}-{}-removing", id('a'), id('b'));
@@ -402,22 +382,18 @@ fn a_half_removed_record_is_found() {
 }
 
 /// A pull that was ended leaves its record apart, and what it unpacked was removed.
-#[test]
+#[apply(test)]
 fn what_a_pull_left_is_temporary() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let store = captured("docker-vfs");
     let set = "/var/lib/docker/image/vfs/layerdb/tmp/write-set-12";
     store.host.file(format!("{set}/cache-id"), id('c'));
     finds(&store.host, [("temporary", set.to_owned())]);
 }
 
-#[test]
+#[apply(test)]
 fn podmans_leftovers() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     for (name, driver, parent) in [
         ("podman-rootless-overlay", "overlay", "overlay"),
         ("podman-vfs", "vfs", "vfs/dir"),
@@ -475,11 +451,9 @@ fn podmans_leftovers() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn nobody_is_accused_where_podman_is_damaged() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     for (name, driver) in [
         ("podman-rootless-overlay", "overlay"),
         ("podman-vfs", "vfs"),
@@ -492,7 +466,7 @@ fn nobody_is_accused_where_podman_is_damaged() {
 }
 
 /// An image in a store that is only read has no layer in the own one.
-#[test]
+#[apply(test)]
 fn another_store_is_not_accused() {
     let host = Host::empty();
     host.file(
@@ -532,11 +506,9 @@ fn another_store_is_not_accused() {
     finds(&host, []);
 }
 
-#[test]
+#[apply(test)]
 fn containerds_leftovers() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let store = captured("containerd-overlayfs");
     let (host, root) = (&store.host, store.root);
     let snapshotter = format!("{root}/io.containerd.snapshotter.v1.overlayfs");
@@ -556,11 +528,9 @@ fn containerds_leftovers() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn nobody_is_accused_where_containerd_is_damaged() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let store = captured("containerd-overlayfs");
     let (host, root) = (&store.host, store.root);
     let snapshotter = format!("{root}/io.containerd.snapshotter.v1.overlayfs");
@@ -574,11 +544,9 @@ fn nobody_is_accused_where_containerd_is_damaged() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_stale_mount_of_containerds_is_found() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     let store = captured("containerd-overlayfs");
     let snapshots = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
     store.host.dir(format!("{snapshots}/999/fs"));
@@ -656,7 +624,7 @@ fn containerd(keys: &[&str], lease: Option<&str>, has_container: bool) -> Host {
     host
 }
 
-#[test]
+#[apply(test)]
 fn a_lease_holds_what_nothing_else_has() {
     let unpacked = "extract-123456789-abcd sha256:00";
     let host = containerd(&["leased", unpacked, "view-key"], Some("leased"), true);
@@ -667,7 +635,7 @@ fn a_lease_holds_what_nothing_else_has() {
 }
 
 /// What an engine leaves when everything that it had was removed.
-#[test]
+#[apply(test)]
 fn a_containerd_without_containers_has_leftovers() {
     let host = containerd(&["committed-key"], None, false);
     let snapshots = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
@@ -675,7 +643,7 @@ fn a_containerd_without_containers_has_leftovers() {
     finds(&host, [("directory", format!("{snapshots}/7"))]);
 }
 
-#[test]
+#[apply(test)]
 fn nothing_is_left_over_where_no_engine_is() {
     let host = Host::empty();
     finds(&host, []);

@@ -31,6 +31,7 @@ use serde_json::Value;
 
 use crate::lab;
 use crate::lab::run::{self, Output, bytes, layerctl, text};
+use crate::lab::{again_as, needs};
 
 const STACKS: u64 = 1500;
 const STACKS_OF_USER: u64 = 500;
@@ -63,25 +64,14 @@ const LINKS: [&[u8]; 16] = [
     b"a/b", b"../../d", b"nowhere", b"b/",
 ];
 
-#[test]
+#[apply(test)]
 fn the_kernel_agrees() {
-    if is_inside() {
-        compare_stacks(Who::Root, STACKS)
-    } else {
-        again_inside("overlay::the_kernel_agrees", Who::Root)
-    }
+    inside(Who::Root, || compare_stacks(Who::Root, STACKS));
 }
 
-#[test]
+#[apply(test)]
 fn the_kernel_agrees_with_an_ordinary_user() {
-    if is_inside() {
-        compare_stacks(Who::User, STACKS_OF_USER)
-    } else {
-        again_inside(
-            "overlay::the_kernel_agrees_with_an_ordinary_user",
-            Who::User,
-        )
-    }
+    inside(Who::User, || compare_stacks(Who::User, STACKS_OF_USER));
 }
 
 /// Whose stacks they are.
@@ -92,22 +82,13 @@ pub enum Who {
     User,
 }
 
-/// Whether this is the run in a mount namespace of its own.
-pub fn is_inside() -> bool {
-    std::env::var_os(INSIDE).is_some()
-}
-
-/// Runs a test again where it may mount, or says why it cannot.
-pub fn again_inside(test: &str, who: Who) {
-    let not_here = |why: &str| {
-        assert!(
-            std::env::var_os("LAYERCTL_MUST_MOUNT").is_none(),
-            "LAYERCTL_MUST_MOUNT is set, but {why}"
-        );
-        lab::skip(&format!("overlay is not compared with the kernel: {why}"));
-    };
-    if who == Who::Root && !lab::is_root() {
-        return not_here("this is not root");
+/// Runs the calling test once more, where it may mount, or is that run.
+pub fn inside(who: Who, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    if who == Who::Root {
+        needs::mounts();
     }
     let home = tempfile::tempdir().expect("a directory");
     let at = |name: &str| home.path().join(name);
@@ -146,36 +127,25 @@ pub fn again_inside(test: &str, who: Who) {
         command.current_dir(home.path());
         command
     };
-    match unshared().arg("true").output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return not_here(&String::from_utf8_lossy(&output.stderr)),
-        Err(error) => return not_here(&format!("unshare: {error}")),
-    }
     let options = match who {
         Who::Root => "lowerdir=lower,upperdir=upper,workdir=work",
         Who::User => "lowerdir=lower,upperdir=upper,workdir=work,userxattr",
     };
     let mounted = unshared()
         .args(["mount", "-t", "overlay", "overlay", "-o", options, "mount"])
-        .output()
-        .expect("unshare ran before");
-    if !mounted.status.success() {
-        return not_here(&String::from_utf8_lossy(&mounted.stderr));
+        .output();
+    match mounted {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => lab::skip(&String::from_utf8_lossy(&output.stderr)),
+        Err(error) => lab::skip(&format!("unshare: {error}")),
     }
-    let output = unshared()
-        .arg(at("test"))
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
-        .env(PROGRAM, at("layerctl"))
-        .env("TMPDIR", home.path())
-        .output()
-        .expect("unshare ran before");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-        "{said}"
+    again_as(
+        unshared()
+            .arg(at("test"))
+            .env(INSIDE, "1")
+            .env(PROGRAM, at("layerctl"))
+            .env("TMPDIR", home.path()),
     );
-    eprint!("{said}");
 }
 
 /// Compares random stacks, or the one that `LAYERCTL_OVERLAY_STACK` names.
@@ -207,7 +177,6 @@ fn compare_stacks(who: Who, stacks: u64) {
         vec![format!("{}{}", small.listing(), differences.join("\n"))]
     });
     let tally = tally.into_inner().expect("no worker panicked");
-    eprintln!("overlay of {who:?}, compared with the kernel: {tally:?}");
     let of = |what: &str| tally.get(what).copied().unwrap_or(0);
     if count == stacks {
         // Kernels before 6.16 refuse an ordinary user's data-only branches, a third of the stacks.
@@ -1231,11 +1200,9 @@ pub fn quote(word: &[u8]) -> String {
 
 // FACTS-engines 60: what is changed is what differs, not what has been copied up.
 /// What the union refuses was neither deleted nor left alone.
-#[test]
+#[apply(test)]
 fn a_refused_name_is_no_change() {
-    if !lab::is_root() {
-        return lab::skip("attributes of overlay's are root's");
-    }
+    needs::root("to set overlay's attributes");
     let place = tempfile::tempdir().expect("a directory");
     let at = |path: &str| place.path().join(path);
     for (path, content) in [("low/both", "x"), ("up/both", "x"), ("up/own", "x")] {
@@ -1263,11 +1230,9 @@ fn a_refused_name_is_no_change() {
 
 /// A renamed directory is shown where it is now, and so is everything in it, though lower branches
 /// have it elsewhere.
-#[test]
+#[apply(test)]
 fn what_was_renamed_has_the_path_that_is_shown() {
-    if !lab::is_root() {
-        return lab::skip("attributes of overlay's are root's");
-    }
+    needs::root("to set overlay's attributes");
     let place = tempfile::tempdir().expect("a directory");
     let at = |path: &str| place.path().join(path);
     for directory in ["low/old/in/deep", "up/new/in/own"] {
@@ -1317,11 +1282,9 @@ fn what_was_renamed_has_the_path_that_is_shown() {
     assert!(plan.text().contains(&from), "{}", plan.text());
 }
 
-#[test]
+#[apply(test)]
 fn changes_are_what_docker_compares() {
-    if !lab::is_root() {
-        return lab::skip("whiteouts are devices, which only root can make");
-    }
+    needs::root("to make a whiteout");
     let place = tempfile::tempdir().expect("a directory");
     let at = |path: &str| place.path().join(path);
     for directory in ["low/etc/mere", "low/opt", "up/etc/mere", "up/opt", "up/new"] {

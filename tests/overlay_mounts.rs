@@ -13,7 +13,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use rustix::io::Errno;
@@ -28,6 +27,7 @@ use walkdir::WalkDir;
 use crate::lab;
 use crate::lab::host::{Host, directories};
 use crate::lab::run::{Output, bytes, command, layerctl, run, text, texts};
+use crate::lab::{again, needs};
 
 /// Set where a test runs in namespaces of its own: the directory that is its own, too.
 const INSIDE: &str = "LAYERCTL_MOUNTS_INSIDE";
@@ -59,77 +59,24 @@ const ODD: [&[u8]; 18] = [
 // ---- where it runs ----
 
 /// Runs a test where it can mount, and sees nothing but what it made.
-fn privately(test: &str, check: impl FnOnce(&Place)) {
-    privately_if(None, test, check);
-}
-
-/// The same, for which something else is wanted than that overlays can be mounted.
-fn privately_if(lacks: Option<&str>, test: &str, check: impl FnOnce(&Place)) {
+fn privately(check: impl FnOnce(&Place)) {
     if let Some(root) = std::env::var_os(INSIDE) {
         return check(&Place { root: root.into() });
     }
-    if let Some(why) = cannot_mount().or(lacks) {
-        assert!(
-            std::env::var_os("LAYERCTL_MUST_MOUNT").is_none(),
-            "LAYERCTL_MUST_MOUNT is set, but {why}"
-        );
-        return lab::skip(&format!("{test}: {why}"));
-    }
+    needs::mounts();
     let place = tempfile::tempdir().expect("a directory");
     // The mount table has paths without links.
     let root = fs::canonicalize(place.path()).expect("it was made");
-    let output = unshared()
-        .arg(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", &format!("overlay_mounts::{test}"), "--nocapture"])
-        .env(INSIDE, &root)
-        .output()
-        .expect("unshare ran before");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-        "{said}"
-    );
-    eprint!("{said}");
+    again(needs::own_mounts().env(INSIDE, &root));
 }
 
-fn unshared() -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private"]);
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-    command
-}
-
-fn cannot_mount() -> Option<&'static str> {
-    static WHY: OnceLock<Option<String>> = OnceLock::new();
-    let find_out = || {
-        if !lab::is_root() {
-            return Some("this is not root".to_owned());
-        }
-        let probe = tempfile::tempdir().expect("a directory");
-        for name in ["lower", "upper", "work", "mount"] {
-            fs::create_dir(probe.path().join(name)).expect("a new directory");
-        }
-        let mounted = unshared()
-            .current_dir(probe.path())
-            .args(["mount", "-t", "overlay", "overlay", "-o"])
-            .args(["lowerdir=lower,upperdir=upper,workdir=work", "mount"])
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Some(format!("unshare: {error}")),
-        }
-    };
-    WHY.get_or_init(find_out).as_deref()
-}
-
-/// Whether options can be given one by one, with lower directories as they are (kernel 6.8).
-fn lacks_new_api() -> Option<&'static str> {
+/// Options can be given one by one, with lower directories as they are (kernel 6.8).
+fn needs_new_api() {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC);
     let is_taken = context.and_then(|context| fsconfig_set_string(&context, "lowerdir+", "/"));
-    is_taken
-        .is_err()
-        .then_some("this kernel's overlay takes no lowerdir+")
+    if is_taken.is_err() && lab::is_root() {
+        lab::skip("this kernel's overlay takes no lowerdir+");
+    }
 }
 
 /// A directory that is the test's own, and goes with its mounts.
@@ -499,9 +446,9 @@ fn lines_of_mount_table() -> Vec<Vec<u8>> {
 
 // ---- both interfaces ----
 
-#[test]
+#[apply(test)]
 fn mount_2_takes_escaped_names() {
-    privately("mount_2_takes_escaped_names", |place| {
+    privately(|place| {
         // FACTS-engines 58
         for (number, name) in ODD.iter().enumerate() {
             let name = OsStr::from_bytes(name);
@@ -526,10 +473,10 @@ fn mount_2_takes_escaped_names() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn odd_names_stand_side_by_side() {
-    let test = "odd_names_stand_side_by_side";
-    privately_if(lacks_new_api(), test, |place| {
+    needs_new_api();
+    privately(|place| {
         let lowers: Vec<PathBuf> = (0u32..)
             .zip(ODD)
             .map(|(branch, name)| {
@@ -552,10 +499,10 @@ fn odd_names_stand_side_by_side() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn the_new_api_takes_names_as_they_are() {
-    let test = "the_new_api_takes_names_as_they_are";
-    privately_if(lacks_new_api(), test, |place| {
+    needs_new_api();
+    privately(|place| {
         for (number, name) in ["u:1", "u,1", "u 1", "u\n1", "u=1", "u#1"]
             .iter()
             .enumerate()
@@ -587,10 +534,10 @@ fn the_new_api_takes_names_as_they_are() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn a_backslash_in_an_upper_directory_however_it_was_given() {
-    let test = "a_backslash_in_an_upper_directory_however_it_was_given";
-    privately_if(lacks_new_api(), test, |place| {
+    needs_new_api();
+    privately(|place| {
         let upper = place.layer("u\\x", 0, &["every"]);
         let lower = place.layer("low", 1, &["every", "low"]);
         let (work, merged) = (place.dir("work"), place.dir("merged"));
@@ -609,7 +556,9 @@ fn a_backslash_in_an_upper_directory_however_it_was_given() {
         ] {
             match rustix::mount::fsconfig_set_fd(&context, key, open(path)) {
                 Ok(()) => {}
-                Err(Errno::INVAL) => return lab::skip("this kernel takes no open directories"),
+                Err(Errno::INVAL) => {
+                    return lab::in_part_everywhere("this kernel takes no open directories");
+                }
                 Err(error) => panic!("{key}: {error}"),
             }
         }
@@ -623,10 +572,10 @@ fn a_backslash_in_an_upper_directory_however_it_was_given() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn five_hundred_lower_directories_and_40_kb() {
-    let test = "five_hundred_lower_directories_and_40_kb";
-    privately_if(lacks_new_api(), test, |place| {
+    needs_new_api();
+    privately(|place| {
         // FACTS-engines 57
         let long = "x".repeat(60);
         let lowers: Vec<PathBuf> = (1..=501)
@@ -699,9 +648,9 @@ fn renamed(place: &Place) -> (PathBuf, PathBuf) {
     (upper, lower)
 }
 
-#[test]
+#[apply(test)]
 fn redirects_and_metacopies_as_the_mount_says() {
-    privately("redirects_and_metacopies_as_the_mount_says", |place| {
+    privately(|place| {
         let (upper, lower) = renamed(place);
         let stack = options(None, &[upper.clone(), lower.clone()]);
         let mut answers = Vec::new();
@@ -753,10 +702,10 @@ fn redirects_and_metacopies_as_the_mount_says() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn data_only_directories_give_content_alone() {
-    let test = "data_only_directories_give_content_alone";
-    privately_if(lacks_new_api(), test, |place| {
+    needs_new_api();
+    privately(|place| {
         let (upper, lower) = renamed(place);
         let other = place.layer("odd:,data", 9, &["unseen"]);
         let (old, new) = (place.dir("old"), place.dir("new"));
@@ -821,10 +770,10 @@ fn kernel_names(mount: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-#[test]
+#[apply(test)]
 fn userxattr_tells_which_marks_count() {
-    let test = "userxattr_tells_which_marks_count";
-    privately_if(lacks_new_api(), test, |place| {
+    needs_new_api();
+    privately(|place| {
         // FACTS-engines 55
         let lower = place.layer("low", 1, &["user/below", "trusted/below", "root/below"]);
         let upper = place.layer("up", 0, &["user/own", "trusted/own", "root/whited"]);
@@ -857,9 +806,9 @@ fn userxattr_tells_which_marks_count() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn an_overlay_without_an_upper_is_read_only() {
-    privately("an_overlay_without_an_upper_is_read_only", |place| {
+    privately(|place| {
         let lowers = [
             place.layer("a", 0, &["every", "a"]),
             place.layer("b", 1, &["every", "b"]),
@@ -906,9 +855,9 @@ fn stored(place: &Place, base: &str, ids: &[&str]) -> Vec<PathBuf> {
         .collect()
 }
 
-#[test]
+#[apply(test)]
 fn docker_mounts_from_its_own_directory() {
-    privately("docker_mounts_from_its_own_directory", |place| {
+    privately(|place| {
         // FACTS-engines 56
         let expected = stored(place, "overlay2", &["x", "a", "b"]);
         place.dir("overlay2/x/merged");
@@ -932,35 +881,32 @@ fn docker_mounts_from_its_own_directory() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn containerds_lower_directories_alone_are_relative() {
-    privately(
-        "containerds_lower_directories_alone_are_relative",
-        |place| {
-            // FACTS-engines 56
-            let entries = |branch: u32| format!("only_{branch}");
-            let layer = |id: &str, branch| {
-                let path = format!("snapshots/{id}/fs");
-                place.layer(path, branch, &["every", &entries(branch)])
-            };
-            let expected = [layer("574", 0), layer("573", 1), layer("572", 2)];
-            let work = place.dir("snapshots/574/work");
-            let rootfs = place.dir("run/task/k8s.io/id/rootfs");
-            let options = format!(
-                "lowerdir=573/fs:572/fs,upperdir={},workdir={}",
-                expected[0].display(),
-                work.display()
-            );
-            mount_from(&place.at("snapshots"), &options, &rootfs);
-            assert_same_directories(&branches(&rootfs), &expected);
-            assert_eq!(agrees(&rootfs, &rootfs, ""), 4);
-        },
-    );
+    privately(|place| {
+        // FACTS-engines 56
+        let entries = |branch: u32| format!("only_{branch}");
+        let layer = |id: &str, branch| {
+            let path = format!("snapshots/{id}/fs");
+            place.layer(path, branch, &["every", &entries(branch)])
+        };
+        let expected = [layer("574", 0), layer("573", 1), layer("572", 2)];
+        let work = place.dir("snapshots/574/work");
+        let rootfs = place.dir("run/task/k8s.io/id/rootfs");
+        let options = format!(
+            "lowerdir=573/fs:572/fs,upperdir={},workdir={}",
+            expected[0].display(),
+            work.display()
+        );
+        mount_from(&place.at("snapshots"), &options, &rootfs);
+        assert_same_directories(&branches(&rootfs), &expected);
+        assert_eq!(agrees(&rootfs, &rootfs, ""), 4);
+    });
 }
 
-#[test]
+#[apply(test)]
 fn directories_relative_to_the_mount_point() {
-    privately("directories_relative_to_the_mount_point", |place| {
+    privately(|place| {
         let layer = |path: &str, branch: u32| {
             place.layer(path, branch, &["every", &format!("only_{branch}")])
         };
@@ -976,9 +922,9 @@ fn directories_relative_to_the_mount_point() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn directories_only_called_alike_are_not_taken() {
-    privately("directories_only_called_alike_are_not_taken", |place| {
+    privately(|place| {
         let layer = |path: &str, branch: u32| {
             place.layer(path, branch, &["every", &format!("only_{branch}")])
         };
@@ -998,34 +944,31 @@ fn directories_only_called_alike_are_not_taken() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn relative_directories_of_nowhere_are_said_to_be_lost() {
-    privately(
-        "relative_directories_of_nowhere_are_said_to_be_lost",
-        |place| {
-            place.layer("far/away/low", 0, &["every"]);
-            place.layer("far/away/low2", 1, &["every"]);
-            let merged = place.dir("x/y/z/merged");
-            mount_from(&place.at("far/away"), "lowerdir=low:low2", &merged);
-            assert!(merged.join("every").exists());
-            for verb in ["ls", "branches"] {
-                jsonl([OsStr::new(verb), merged.as_os_str()])
-                    .exits(2)
-                    .says("branch 0")
-                    .says("low");
-            }
-            // Not a plain "no".
-            let row = which(&merged.join("every"));
-            assert_eq!(row.exits(2).row()["uncertain"], true);
-        },
-    );
+    privately(|place| {
+        place.layer("far/away/low", 0, &["every"]);
+        place.layer("far/away/low2", 1, &["every"]);
+        let merged = place.dir("x/y/z/merged");
+        mount_from(&place.at("far/away"), "lowerdir=low:low2", &merged);
+        assert!(merged.join("every").exists());
+        for verb in ["ls", "branches"] {
+            jsonl([OsStr::new(verb), merged.as_os_str()])
+                .exits(2)
+                .says("branch 0")
+                .says("low");
+        }
+        // Not a plain "no".
+        let row = which(&merged.join("every"));
+        assert_eq!(row.exits(2).row()["uncertain"], true);
+    });
 }
 
 // ---- several mounts of one union, and several unions ----
 
-#[test]
+#[apply(test)]
 fn bind_mounts_show_one_union() {
-    privately("bind_mounts_show_one_union", |place| {
+    privately(|place| {
         let merged = place.plain("one", 2);
         let (whole, part) = (place.dir("whole"), place.dir("odd \n\\part"));
         mount_bind(&merged, &whole).expect("a mount");
@@ -1081,9 +1024,9 @@ fn bind_mounts_show_one_union() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn of_mounts_over_each_other_the_last_answers() {
-    privately("of_mounts_over_each_other_the_last_answers", |place| {
+    privately(|place| {
         let point = place.dir("point");
         let (first, _) = place.unmounted("first", 1);
         let (second, _) = place.unmounted("second", 2);
@@ -1124,9 +1067,9 @@ fn of_mounts_over_each_other_the_last_answers() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn a_union_over_a_union_has_it_as_a_branch() {
-    privately("a_union_over_a_union_has_it_as_a_branch", |place| {
+    privately(|place| {
         let inner = place.plain("inner", 2);
         fs::remove_file(inner.join("only_2")).expect("a whiteout is made");
         fs::remove_dir_all(inner.join("sub")).expect("a whiteout is made");
@@ -1147,9 +1090,9 @@ fn a_union_over_a_union_has_it_as_a_branch() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn escaped_marks_of_a_nested_union() {
-    privately("escaped_marks_of_a_nested_union", |place| {
+    privately(|place| {
         // FACTS-engines 53: what is set through an overlay is stored escaped, and only a
         // union over that overlay takes it for a mark.
         let inner = place.plain("inner", 1);
@@ -1184,9 +1127,9 @@ fn tmpfs(point: &Path) {
     rustix::mount::mount("none", point, "tmpfs", MountFlags::empty(), none).expect("a tmpfs");
 }
 
-#[test]
+#[apply(test)]
 fn a_union_over_its_own_lower_directory() {
-    privately("a_union_over_its_own_lower_directory", |place| {
+    privately(|place| {
         // As systemd-sysext does with /usr, and others with /etc.
         let lower = place.layer("etc", 1, &["every", "only_1"]);
         let upper = place.layer("up", 0, &["every", "only_0"]);
@@ -1204,9 +1147,9 @@ fn a_union_over_its_own_lower_directory() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn what_is_mounted_over_a_branch_is_not_the_branch() {
-    privately("what_is_mounted_over_a_branch_is_not_the_branch", |place| {
+    privately(|place| {
         let merged = place.plain("one", 1);
         tmpfs(&place.at("one/low1"));
         assert!(merged.join("only_1").exists());
@@ -1216,9 +1159,9 @@ fn what_is_mounted_over_a_branch_is_not_the_branch() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn what_is_mounted_in_a_branch_is_not_the_unions() {
-    privately("what_is_mounted_in_a_branch_is_not_the_unions", |place| {
+    privately(|place| {
         // As with lowerdir=/, where everything else is mounted.
         let (options, merged) = place.unmounted("one", 1);
         let covered = place.at("one/low1/sub");
@@ -1240,9 +1183,9 @@ fn what_is_mounted_in_a_branch_is_not_the_unions() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn a_bind_mount_of_a_removed_directory() {
-    privately("a_bind_mount_of_a_removed_directory", |place| {
+    privately(|place| {
         let merged = place.plain("one", 1);
         let part = place.dir("part");
         mount_bind(merged.join("sub"), &part).expect("a mount");
@@ -1261,9 +1204,9 @@ fn a_bind_mount_of_a_removed_directory() {
 
 // ---- other mount namespaces ----
 
-#[test]
+#[apply(test)]
 fn a_union_of_another_namespace_has_its_process() {
-    privately("a_union_of_another_namespace_has_its_process", |place| {
+    privately(|place| {
         let (options, merged) = place.unmounted("there", 2);
         let here = place.plain("here", 1);
         let script = r#"mount -t overlay overlay -o "$1" "$2"; echo ready; exec sleep 600"#;
@@ -1312,9 +1255,9 @@ fn a_union_of_another_namespace_has_its_process() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn a_namespace_of_many_processes_is_one() {
-    privately("a_namespace_of_many_processes_is_one", |place| {
+    privately(|place| {
         let (options, merged) = place.unmounted("there", 1);
         let script = r#"mount -t overlay overlay -o "$1" "$2"; mount --bind "$2/sub" "$3"
                 sleep 600 & sleep 600 & echo ready; exec sleep 600"#;
@@ -1332,9 +1275,9 @@ fn a_namespace_of_many_processes_is_one() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn another_namespaces_directories_are_not_ours() {
-    privately("another_namespaces_directories_are_not_ours", |place| {
+    privately(|place| {
         // Ours have the same names, and say something else.
         let hidden = place.dir("hidden");
         place.layer("hidden/low", 1, &["wrong"]);
@@ -1374,9 +1317,9 @@ fn pivoted(options: &[u8], merged: &Path) -> Process {
 /// Mount points for the programs of a root.
 const MOUNT_POINTS: [&str; 6] = ["bin/", "lib/", "lib64/", "usr/", "proc/", "old/"];
 
-#[test]
+#[apply(test)]
 fn a_process_is_a_target_if_its_root_is_a_union() {
-    privately("a_process_is_a_target_if_its_root_is_a_union", |place| {
+    privately(|place| {
         // FACTS-engines 59
         let lower = place.layer("low", 1, &["every", "gone", "etc/changed", "etc/same"]);
         place.layer("low", 1, &MOUNT_POINTS);
@@ -1449,9 +1392,9 @@ fn top_of(root: &Path, is_wanted: &dyn Fn(&Vec<u8>) -> bool) -> Vec<String> {
     names
 }
 
-#[test]
+#[apply(test)]
 fn a_process_sees_the_part_that_its_root_is() {
-    privately("a_process_sees_the_part_that_its_root_is", |place| {
+    privately(|place| {
         let (options, merged) = place.unmounted("there", 1);
         for point in MOUNT_POINTS {
             place.layer("there/low1/sub", 1, &[point]);
@@ -1477,9 +1420,9 @@ fn a_process_sees_the_part_that_its_root_is() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn a_process_in_a_union_of_our_own_namespace() {
-    privately("a_process_in_a_union_of_our_own_namespace", |place| {
+    privately(|place| {
         let lower = place.layer("low", 1, &["every", "only_1", "sub/only_1"]);
         for root in ["", "sub/"] {
             let points: Vec<String> = MOUNT_POINTS
@@ -1533,9 +1476,9 @@ fn a_process_in_a_union_of_our_own_namespace() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn in_a_container_its_branches_are_out_of_reach() {
-    privately("in_a_container_its_branches_are_out_of_reach", |place| {
+    privately(|place| {
         let (options, merged) = place.unmounted("there", 1);
         place.layer("there/low1", 1, &MOUNT_POINTS);
         place.layer("there/low1", 1, &["layerctl"]);
@@ -1565,9 +1508,9 @@ fn in_a_container_its_branches_are_out_of_reach() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn a_process_that_has_ended_is_refused() {
-    privately("a_process_that_has_ended_is_refused", |place| {
+    privately(|place| {
         let merged = place.plain("one", 1);
         // Its parent has not asked how it ended: it has no mounts any more.
         let mut ended = Command::new("true").spawn().expect("it is there");
@@ -1600,11 +1543,6 @@ fn start_fuse_overlayfs(directory: &Path, options: &str, point: &str) {
     assert!(output.status.success(), "{options}: {said}");
 }
 
-fn lacks_fuse_overlayfs() -> Option<&'static str> {
-    let is_there = Command::new("fuse-overlayfs").arg("-V").output().is_ok();
-    (!is_there).then_some("fuse-overlayfs is not installed")
-}
-
 /// Two lower directories, and as many upper ones as there are mounts.
 fn fuse_layers(place: &Place) -> Vec<PathBuf> {
     for path in ["work", "merged", "work2", "merged2", "merged3"] {
@@ -1616,10 +1554,10 @@ fn fuse_layers(place: &Place) -> Vec<PathBuf> {
     layers.map(|(path, branch)| layer(path, branch)).into()
 }
 
-#[test]
+#[apply(test)]
 fn fuse_overlayfs_is_asked_for_its_command_line() {
-    let test = "fuse_overlayfs_is_asked_for_its_command_line";
-    privately_if(lacks_fuse_overlayfs(), test, |place| {
+    needs::program("fuse-overlayfs", "-V");
+    privately(|place| {
         let layers = fuse_layers(place);
         let root = place.root.display();
         for (point, options, expected) in [
@@ -1652,10 +1590,10 @@ fn fuse_overlayfs_is_asked_for_its_command_line() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn fuse_overlayfs_is_found_by_a_relative_mount_point() {
-    let test = "fuse_overlayfs_is_found_by_a_relative_mount_point";
-    privately_if(lacks_fuse_overlayfs(), test, |place| {
+    needs::program("fuse-overlayfs", "-V");
+    privately(|place| {
         let layers = fuse_layers(place);
         for (point, upper, work) in [("merged", "up", "work"), ("./merged2", "up2", "work2")] {
             let options = format!("lowerdir=low:with blank,upperdir={upper},workdir={work}");
@@ -1670,9 +1608,9 @@ fn fuse_overlayfs_is_found_by_a_relative_mount_point() {
 
 // ---- ghosts ----
 
-#[test]
+#[apply(test)]
 fn ghosts_are_listed_and_not_there() {
-    privately("ghosts_are_listed_and_not_there", |place| {
+    privately(|place| {
         // FACTS-engines 52, 54
         let lower = place.layer(
             "low",
@@ -1765,7 +1703,7 @@ fn line(device: u32, point: &str, options: &str) -> Vec<u8> {
     .into()
 }
 
-#[test]
+#[apply(test)]
 fn hostile_lines_of_the_mount_table_spoil_no_others() {
     let host = Host::empty();
     host.file("/low/f", "").file("/up/g", "");
@@ -1804,7 +1742,7 @@ fn hostile_lines_of_the_mount_table_spoil_no_others() {
     host.jsonl(["ls", "/huge"]).exits(2).says("branch 0");
 }
 
-#[test]
+#[apply(test)]
 fn options_that_tell_no_branches_are_said_to() {
     for options in [
         "lowerdir=",
@@ -1823,7 +1761,7 @@ fn options_that_tell_no_branches_are_said_to() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn escapes_that_are_none_are_what_they_are() {
     let host = Host::empty();
     for (number, (options, directory)) in [
@@ -1853,7 +1791,7 @@ fn escapes_that_are_none_are_what_they_are() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn proc_mounts_alone_tells_overlays() {
     let host = Host::empty();
     let options = r"rw,userxattr,lowerdir=/low:/a\134:b,upperdir=/up,workdir=/work";
@@ -1880,7 +1818,7 @@ fn proc_mounts_alone_tells_overlays() {
     assert_eq!(row["branch"], 0);
 }
 
-#[test]
+#[apply(test)]
 fn captured_processes_tell_of_their_mount_namespaces() {
     let host = Host::empty();
     let (ours, other, third) = ("mnt:[4026531841]", "mnt:[4026532000]", "mnt:[4026532001]");
@@ -1927,7 +1865,7 @@ fn captured_processes_tell_of_their_mount_namespaces() {
         .says("No such container");
 }
 
-#[test]
+#[apply(test)]
 fn a_containers_prefix_that_is_a_process_too_is_ambiguous() {
     const CONTAINER: &str = "6e34f74c1961320c2ea57b073b34ae9ff15a217a7d9f7db46d9ad8cfa62c782f";
     let host = Host::copy_of("blog-host");

@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::lab;
 use crate::lab::run::{bytes, layerctl, text};
 use crate::overlay::{
-    Random, Tally, Who, again_inside, count, escape, is_inside, join, name, quote, set_time, under,
+    Random, Tally, Who, count, escape, inside, join, name, quote, set_time, under,
 };
 
 const SEQUENCES: u64 = 600;
@@ -59,14 +59,12 @@ const ATTRIBUTES: [&str; 6] = [
 ];
 const CAPABILITY: &str = "security.capability";
 
-#[test]
+#[apply(test)]
 fn changes_are_the_difference_of_two_views() {
-    if !is_inside() {
-        return again_inside(
-            "overlay_operations::changes_are_the_difference_of_two_views",
-            Who::Root,
-        );
-    }
+    inside(Who::Root, compare_views);
+}
+
+fn compare_views() {
     let (first, sequences) = match std::env::var("LAYERCTL_OVERLAY_SEQUENCE") {
         Ok(number) => (number.parse().expect("a number"), 1),
         Err(_) => (0, SEQUENCES),
@@ -91,7 +89,6 @@ fn changes_are_the_difference_of_two_views() {
             .collect()
     });
     let tally = tally.into_inner().expect("no worker panicked");
-    eprintln!("changes of overlay, compared with two views: {tally:?}");
     if sequences == SEQUENCES {
         for what in [
             "added",
@@ -581,7 +578,7 @@ impl Mount {
 
     /// Not detached: the upper branch must be free for the next mount.
     fn unmount(&self) {
-        for _ in 0..1000 {
+        for _ in 0..100_000 {
             match rustix::mount::unmount(&self.place, UnmountFlags::empty()) {
                 // A child that another thread starts has everything open until it is the child
                 // that was meant.

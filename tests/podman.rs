@@ -4,20 +4,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::chown;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::docker_drivers::{
-    Change, Entry, MOUNTED_FILES, View, beside_mounts, change_of_row, changes, entry_of_row,
-    makes_whiteouts, seen,
+    Change, Entry, MOUNTED_FILES, View, beside_mounts, change_of_row, changes, entry_of_row, seen,
 };
-use crate::lab::host::Host;
+use crate::lab::captured::{Captured, Shared};
+use crate::lab::needs;
 use crate::lab::run::{text, texts};
-use crate::lab::{archive, is_root, skip};
 
 const HOSTS: [&str; 4] = [
     "overlay",
@@ -29,67 +29,34 @@ const HOSTS: [&str; 4] = [
 /// A captured host with what Podman said on it.
 struct Podman {
     name: &'static str,
-    host: Host,
-    truth: BTreeMap<String, Vec<u8>>,
+    captured: Captured,
+}
+
+impl Deref for Podman {
+    type Target = Captured;
+
+    fn deref(&self) -> &Captured {
+        &self.captured
+    }
 }
 
 /// The captured hosts, which tests that run at one time share; none where they cannot be made.
 fn podmans() -> Arc<Vec<Podman>> {
-    static SHARED: Mutex<Weak<Vec<Podman>>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.upgrade().unwrap_or_else(|| {
-        let podmans = Arc::new(unpack());
-        *shared = Arc::downgrade(&podmans);
-        podmans
-    })
+    static SHARED: Shared<Vec<Podman>> = Shared::new();
+    SHARED.get(unpack)
 }
 
 fn unpack() -> Vec<Podman> {
-    if can_unpack() {
-        HOSTS.map(Podman::captured).into()
-    } else {
-        Vec::new()
-    }
-}
-
-fn can_unpack() -> bool {
-    let can = is_root() && makes_whiteouts();
-    if !can {
-        skip(
-            "the captured hosts hold whiteouts, owners and trusted attributes, which only root can make, and not on an overlay",
-        );
-    }
-    can
+    needs::captured_hosts();
+    HOSTS.map(Podman::captured).into()
 }
 
 impl Podman {
     fn captured(name: &'static str) -> Podman {
         Podman {
             name,
-            host: Host::captured(&format!("podman-{name}")),
-            truth: archive::texts(&format!("podman-{name}.truth")),
+            captured: Captured::new(&format!("podman-{name}")),
         }
-    }
-
-    fn said(&self, file: &str) -> &str {
-        std::str::from_utf8(&self.truth[file]).expect("podman prints UTF-8")
-    }
-
-    /// What is between `before` and `after` in the names of the truth's files.
-    fn named(&self, before: &str, after: &str) -> Vec<&str> {
-        let names = self
-            .truth
-            .keys()
-            .filter_map(|file| file.strip_prefix(before)?.strip_suffix(after));
-        names.collect()
-    }
-
-    fn json(&self, file: &str) -> Value {
-        serde_json::from_slice(&self.truth[file]).expect("podman prints JSON")
-    }
-
-    fn inspected(&self, what: &str) -> Value {
-        self.json(&format!("inspect-{what}.json"))[0].take()
     }
 
     fn containers(&self) -> Vec<&str> {
@@ -285,7 +252,7 @@ fn named<'p>(podmans: &'p [Podman], name: &str) -> &'p Podman {
     podman.expect("all are here")
 }
 
-#[test]
+#[apply(test)]
 fn changes_are_podman_diff_without_podmans_errors() {
     let podmans = podmans();
     for podman in podmans.iter() {
@@ -296,26 +263,12 @@ fn changes_are_podman_diff_without_podmans_errors() {
             } else {
                 podman.diff_without_errors(container)
             };
-            let rows = podman.host.jsonl(["changes", container]).exits(0).rows();
-            let ours: BTreeSet<Change> = rows.iter().map(change_of_row).collect();
-            assert_eq!(ours.len(), rows.len(), "{} {container}", podman.name);
-            let only = |these: &BTreeSet<Change>, those: &BTreeSet<Change>| {
-                let only = these.difference(those);
-                only.map(|(letter, path)| format!("{} {}", *letter as char, path.escape_ascii()))
-                    .collect::<Vec<_>>()
-            };
-            assert!(
-                ours == said,
-                "{} {container}\nonly ours: {:#?}\nonly podman's: {:#?}",
-                podman.name,
-                only(&ours, &said),
-                only(&said, &ours)
-            );
+            podman.compare_changes(&["changes", container], &said);
         }
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_error_of_podman_that_is_named_was_seen() {
     let podmans = podmans();
     for error in PODMANS_ERRORS.iter().filter(|_| !podmans.is_empty()) {
@@ -349,7 +302,7 @@ fn every_error_of_podman_that_is_named_was_seen() {
     assert!(podmans.is_empty() || failed == FAILED, "{failed:?}");
 }
 
-#[test]
+#[apply(test)]
 fn what_podman_makes_is_no_change() {
     // Podman has no layer between the image's and the container's own.
     const MADE: [&str; 3] = ["etc/hosts", "etc/mtab", "run/.containerenv"];
@@ -409,7 +362,7 @@ fn assert_same(what: &str, engine: &View, ours: &View) {
     assert!(wrong.is_empty(), "{what}\n{}", wrong.join("\n"));
 }
 
-#[test]
+#[apply(test)]
 fn the_view_is_what_podman_showed() {
     for podman in podmans().iter() {
         for name in podman.named("merged-", ".jsonl") {
@@ -434,7 +387,7 @@ fn the_view_is_what_podman_showed() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_mount_program_shows_what_overlay_showed() {
     let podmans = podmans();
     for container in ["run-a", "stop-a"].iter().filter(|_| !podmans.is_empty()) {
@@ -456,7 +409,7 @@ fn a_mount_program_shows_what_overlay_showed() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn the_captures_say_what_is_hard() {
     for podman in podmans().iter() {
         let ours = podman.view("stop-a");
@@ -504,7 +457,7 @@ fn word(state: &str) -> &str {
     }
 }
 
-#[test]
+#[apply(test)]
 fn containers_are_what_podman_inspects() {
     for podman in podmans().iter() {
         let rows = podman.host.jsonl(["containers"]).exits(0).rows();
@@ -556,21 +509,10 @@ fn containers_are_what_podman_inspects() {
 /// Images with their names.
 type Images = BTreeMap<String, BTreeSet<String>>;
 
-#[test]
+#[apply(test)]
 fn images_are_podman_images() {
     for podman in podmans().iter() {
-        let mut said = Images::new();
-        for line in podman.said("images.txt").lines().skip(1) {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let [repository, tag, _digest, id, ..] = words[..] else {
-                panic!("{line}");
-            };
-            let id = id.strip_prefix("sha256:").expect("a whole id");
-            let names = said.entry(id.into()).or_default();
-            if repository != "<none>" {
-                names.insert(format!("{repository}:{tag}"));
-            }
-        }
+        let said = podman.listed_images();
         let rows = podman.host.jsonl(["images", "--all"]).exits(0).rows();
         let names_of = |row: &Value| {
             let tags = row["tags"].as_array().expect("tags");
@@ -632,7 +574,7 @@ fn tag(image: &Value) -> &str {
     image["RepoTags"][0].as_str().expect("a name")
 }
 
-#[test]
+#[apply(test)]
 fn the_history_of_every_image_is_podmans() {
     for podman in podmans().iter() {
         let (layers, images) = (podman.records("layers"), podman.records("images"));
@@ -678,7 +620,7 @@ fn the_history_of_every_image_is_podmans() {
 
 /// Podman prints beside a step whichever image of that layer it met first, be it the image of a
 /// later step without a layer. What is said here has to be true: that the image ends there.
-#[test]
+#[apply(test)]
 fn the_images_in_a_history_end_at_their_steps() {
     for podman in podmans().iter() {
         for said in podman.images() {
@@ -694,7 +636,7 @@ fn the_images_in_a_history_end_at_their_steps() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn info_is_the_store_of_podman_info() {
     for podman in podmans().iter() {
         let row = podman.host.jsonl(["info"]).exits(0).row();
@@ -727,7 +669,7 @@ fn info_is_the_store_of_podman_info() {
 
 // ---- branches ----
 
-#[test]
+#[apply(test)]
 fn branches_are_the_graph_drivers() {
     for podman in podmans().iter() {
         let containers = podman.records("containers");
@@ -769,7 +711,7 @@ fn branches_are_the_graph_drivers() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn branches_of_an_image_are_the_graph_drivers() {
     for podman in podmans().iter() {
         let images = podman.records("images");
@@ -787,11 +729,9 @@ fn branches_of_an_image_are_the_graph_drivers() {
 
 /// Buildah's containers are the store's alone: no record of libpod's, no metadata (42). Newer
 /// ones are in files of their own (40).
-#[test]
+#[apply(test)]
 fn working_containers_are_containers() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     for prefix in ["", "volatile-"] {
         let podman = Podman::captured("rootless-overlay");
         let before = podman.host.jsonl(["containers"]).exits(0).rows().len();

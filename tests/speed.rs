@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::lab::host::{Host, spelled};
 use crate::lab::run::{self, Output, layerctl};
-use crate::lab::{all_right, has_strace, is_root, skip};
+use crate::lab::{all_right, needs};
 
 /// The system calls of a run, a line each.
 fn calls(arguments: &[OsString]) -> Vec<String> {
@@ -62,7 +62,7 @@ fn tree(home: &Path) {
     }
 }
 
-#[test]
+#[apply(test)]
 fn any_number_of_threads_says_the_same() {
     let home = tempfile::tempdir().expect("a temporary directory");
     tree(home.path());
@@ -80,11 +80,9 @@ fn any_number_of_threads_says_the_same() {
     let one = OsString::from(format!("br:{}=rw", at("up").display()));
     let mut targets: Vec<(Option<Host>, OsString)> =
         vec![(None, aufs), (None, one), (None, lower("userxattr"))];
-    if is_root() {
+    if needs::captured_hosts_in_part() {
         targets.push((Some(Host::captured("docker-overlay2")), "run-a".into()));
         targets.push((Some(Host::captured("docker-vfs")), "run-a".into()));
-    } else {
-        skip("only root can unpack a captured host");
     }
     let verbs: [&[&str]; 9] = [
         &["whiteouts", "--all-layers"],
@@ -135,7 +133,7 @@ fn any_number_of_threads_says_the_same() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn rows_are_in_the_order_of_their_paths() {
     let home = tempfile::tempdir().expect("a temporary directory");
     tree(home.path());
@@ -151,11 +149,9 @@ fn rows_are_in_the_order_of_their_paths() {
     assert!(paths.is_sorted());
 }
 
-#[test]
+#[apply(test)]
 fn which_costs_what_its_path_and_its_branches_do() {
-    if !has_strace() {
-        return skip("strace is not installed");
-    }
+    needs::strace();
     let home = tempfile::tempdir().expect("a temporary directory");
     const BRANCHES: usize = 60;
     for branch in 0..BRANCHES {
@@ -196,11 +192,9 @@ fn which_costs_what_its_path_and_its_branches_do() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn changes_cost_what_was_changed() {
-    if !has_strace() {
-        return skip("strace is not installed");
-    }
+    needs::strace();
     let home = tempfile::tempdir().expect("a temporary directory");
     let image = |name: &str, files: usize| {
         for file in 0..files {
@@ -220,11 +214,9 @@ fn changes_cost_what_was_changed() {
     assert!(of_large <= of_small + 2, "{of_large} calls, not {of_small}");
 }
 
-#[test]
+#[apply(test)]
 fn a_stack_that_is_spelled_is_no_matter_of_engines() {
-    if !has_strace() {
-        return skip("strace is not installed");
-    }
+    needs::strace();
     let home = tempfile::tempdir().expect("a temporary directory");
     make(home.path().join("up/f"));
     let stack = spelled(&[(&home.path().join("up"), "rw")]);

@@ -9,7 +9,7 @@ use layerctl::overlay::{Namespace, Rules};
 use layerctl::whiteout::{Grammar, Source, Validity};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 
-use crate::lab::{is_root, skip};
+use crate::lab::needs;
 
 /// Marks that some union writes or reads. Each deletes `gone`, or hides what is below a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,11 +80,9 @@ fn make(mark: Mark, directory: &Path) {
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_spelling_counts_its_own_marks_and_no_others() {
-    if !is_root() {
-        return skip("marks that are devices or trusted attributes take root");
-    }
+    needs::root("to make marks that are devices or trusted attributes");
     let home = tempfile::tempdir().expect("a temporary directory");
     for mark in MARKS {
         let at = home.path().join(format!("{mark:?}"));

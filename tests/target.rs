@@ -31,7 +31,7 @@ fn owner(target: &str) -> Value {
 
 // ---- an engine's names ----
 
-#[test]
+#[apply(test)]
 fn a_container_is_found_by_id_name_and_prefix() {
     for name in [
         CONTAINER,
@@ -49,7 +49,7 @@ fn a_container_is_found_by_id_name_and_prefix() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn an_image_is_found_by_name_tag_id_and_prefix() {
     let digest = format!("sha256:{IMAGE}");
     for name in [
@@ -75,7 +75,7 @@ fn an_image_is_found_by_name_tag_id_and_prefix() {
     assert_eq!(directories(&row).len(), 13, "no layer of a container");
 }
 
-#[test]
+#[apply(test)]
 fn a_mount_is_found_by_its_point_a_path_under_it_and_its_si() {
     let under = format!("{MOUNT}/opt/webapp");
     for name in [MOUNT, &under, "si_ab487e40195df24f"] {
@@ -95,7 +95,7 @@ fn a_mount_is_found_by_its_point_a_path_under_it_and_its_si() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_layer_is_found_by_its_ids_and_its_directory() {
     let directory = format!("/var/lib/docker/aufs/diff/{LAYER}");
     let inside = format!("{directory}/opt/webapp");
@@ -130,7 +130,7 @@ fn a_layer_is_found_by_its_ids_and_its_directory() {
     assert_eq!(row["branches"][0]["role"], "init");
 }
 
-#[test]
+#[apply(test)]
 fn the_directory_of_a_containers_layer_is_the_container() {
     let directory = &blog_host().branches_of("determined_sammet")[0];
     let row = blog_host()
@@ -141,7 +141,7 @@ fn the_directory_of_a_containers_layer_is_the_container() {
     assert_eq!(row["state"], "mounted");
 }
 
-#[test]
+#[apply(test)]
 fn a_name_goes_before_a_prefix() {
     let host = Host::copy_of("blog-host");
     let config = format!("/var/lib/docker/containers/{CONTAINER}/config.v2.json");
@@ -152,7 +152,7 @@ fn a_name_goes_before_a_prefix() {
     assert_eq!(row["owner"]["id"], CONTAINER);
 }
 
-#[test]
+#[apply(test)]
 fn an_ambiguous_prefix_lists_its_candidates() {
     let host = Host::copy_of("blog-host");
     let other = CONTAINER.replace("6e34f7", "6e34aa");
@@ -184,7 +184,7 @@ fn an_ambiguous_prefix_lists_its_candidates() {
         .says("training/webapp");
 }
 
-#[test]
+#[apply(test)]
 fn a_diff_id_that_several_layers_have_is_ambiguous() {
     let output = blog_host()
         .ask(["branches", EMPTY_DIFF])
@@ -198,7 +198,7 @@ fn a_diff_id_that_several_layers_have_is_ambiguous() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn what_nothing_is_called_is_said_in_dockers_words() {
     let no_name = "No such container: ";
     let no_path = "no union is mounted there";
@@ -223,7 +223,7 @@ fn what_nothing_is_called_is_said_in_dockers_words() {
 
 // ---- spelled stacks ----
 
-#[test]
+#[apply(test)]
 fn relative_directories_start_where_the_person_is() {
     let mut command = run::command();
     command.current_dir(fixture("fruits-example")).args([
@@ -244,7 +244,7 @@ fn relative_directories_start_where_the_person_is() {
     assert_eq!(directories(&row), expected);
 }
 
-#[test]
+#[apply(test)]
 fn relative_directories_start_at_the_root_that_is_given() {
     let host = Host::fixture("fruits-example");
     for stack in [
@@ -264,7 +264,7 @@ fn relative_directories_start_at_the_root_that_is_given() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_spelled_directory_that_is_not_there_is_said() {
     let host = Host::fixture("fruits-example");
     host.ask(["ls", "br:fruits:vegtables"])
@@ -280,7 +280,7 @@ fn a_spelled_directory_that_is_not_there_is_said() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn directories_with_odd_names_are_spelled() {
     let host = Host::empty();
     for name in ["/a=b/low", "/new\nline/mid", "/blank blank/up"] {
@@ -293,7 +293,7 @@ fn directories_with_odd_names_are_spelled() {
 
 // ---- TARGET:PATH and --in ----
 
-#[test]
+#[apply(test)]
 fn target_and_path_split_as_docker_cp_splits_them() {
     let row = blog_host()
         .jsonl(["which", "training/webapp:latest:/etc/apt/sources.list"])
@@ -310,7 +310,7 @@ fn target_and_path_split_as_docker_cp_splits_them() {
     assert_eq!(row["path"], "/a:/b");
 }
 
-#[test]
+#[apply(test)]
 fn several_targets_are_answered_in_their_order() {
     let rows = blog_host().jsonl([
         "which",
@@ -323,7 +323,7 @@ fn several_targets_are_answered_in_their_order() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn after_in_every_argument_is_a_path_byte_for_byte() {
     let host = Host::empty();
     let names: [&[u8]; 9] = [
@@ -355,7 +355,7 @@ fn after_in_every_argument_is_a_path_byte_for_byte() {
     assert_eq!(texts(&rows, "path"), ["/-n", "/a:/b"]);
 }
 
-#[test]
+#[apply(test)]
 fn one_path_that_is_not_there_makes_the_answer_no() {
     let output = blog_host()
         .jsonl([
@@ -398,7 +398,7 @@ fn two_unions() -> Host {
     host
 }
 
-#[test]
+#[apply(test)]
 fn a_path_under_a_mount_point_means_that_union() {
     let row = two_unions().jsonl(["which", "/mnt/sub/f"]).exits(0).row();
     assert_eq!(
@@ -414,7 +414,7 @@ fn a_path_under_a_mount_point_means_that_union() {
     assert_eq!((text(&row, "path"), text(&row, "type")), ("/", "directory"));
 }
 
-#[test]
+#[apply(test)]
 fn a_bind_mount_shows_its_part_of_the_union() {
     // 4.11
     let host = two_unions();
@@ -432,7 +432,7 @@ fn a_bind_mount_shows_its_part_of_the_union() {
     assert_eq!(rows[0]["mounts"], Value::from(vec!["/mnt", "/bind"]));
 }
 
-#[test]
+#[apply(test)]
 fn any_other_absolute_path_is_asked_of_every_mounted_union() {
     let rows = two_unions().jsonl(["which", "/sub/f"]).exits(0).rows();
     assert_eq!(texts(&rows, "union"), ["/mnt", "/other"]);
@@ -450,7 +450,7 @@ fn any_other_absolute_path_is_asked_of_every_mounted_union() {
         .says("TARGET:/PATH");
 }
 
-#[test]
+#[apply(test)]
 fn what_is_mounted_inside_a_union_is_not_the_unions() {
     let host = two_unions();
     host.mount("/ /mnt/inner rw - tmpfs tmpfs rw");
@@ -462,7 +462,7 @@ fn what_is_mounted_inside_a_union_is_not_the_unions() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_branch_of_several_unions_is_ambiguous() {
     let host = Host::empty();
     host.union("a1", &[("/m1", "/")], &[(b"/w/a", "rw"), (b"/w/low", "ro")])
@@ -477,7 +477,7 @@ fn a_branch_of_several_unions_is_ambiguous() {
     host.ask(["branches", "/w/a"]).exits(0);
 }
 
-#[test]
+#[apply(test)]
 fn of_unions_over_each_other_the_upper_one_answers() {
     let host = Host::empty();
     host.file(
@@ -500,7 +500,7 @@ fn of_unions_over_each_other_the_upper_one_answers() {
     assert_eq!(texts(&rows, "union"), ["/mnt (si_aa1)", "/mnt (si_bb2)"]);
 }
 
-#[test]
+#[apply(test)]
 fn links_of_the_host_lead_to_mount_points_inside_the_root() {
     let host = two_unions();
     host.link("/short", "/mnt");
@@ -508,7 +508,7 @@ fn links_of_the_host_lead_to_mount_points_inside_the_root() {
     assert_eq!((text(&row, "union"), text(&row, "path")), ("/mnt", "/only"));
 }
 
-#[test]
+#[apply(test)]
 fn a_union_on_the_root_has_every_path() {
     let host = Host::empty();
     host.union(
@@ -538,7 +538,7 @@ fn a_union_on_the_root_has_every_path() {
 
 // ---- branches on the host ----
 
-#[test]
+#[apply(test)]
 fn branch_paths_are_bytes_whatever_they_hold() {
     // 4.5, 4.6
     let paths: [&[u8]; 9] = [
@@ -574,7 +574,7 @@ fn branch_paths_are_bytes_whatever_they_hold() {
     assert_eq!(rows.len(), paths.len());
 }
 
-#[test]
+#[apply(test)]
 fn a_branch_whose_directory_was_removed_is_said_to_be_lost() {
     let host = Host::empty();
     host.union(
@@ -596,7 +596,7 @@ fn a_branch_whose_directory_was_removed_is_said_to_be_lost() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_branch_mounted_from_a_file_is_shown_with_it() {
     let host = Host::empty();
     host.union(
@@ -633,7 +633,7 @@ fn a_branch_mounted_from_a_file_is_shown_with_it() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_union_that_only_another_namespace_has_is_marked() {
     let host = Host::empty();
     host.union("99", &[], &[(b"/w/up", "rw")]).dir("/w/up");
@@ -642,7 +642,7 @@ fn a_union_that_only_another_namespace_has_is_marked() {
     assert_eq!(host.jsonl(["info"]).exits(0).row()["unions_elsewhere"], 1);
 }
 
-#[test]
+#[apply(test)]
 fn a_spelled_stack_of_links_and_dots_is_the_directories() {
     let host = Host::fixture("fruits-example");
     let (fruits, up_and_down) = (

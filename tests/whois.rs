@@ -6,16 +6,16 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use crate::docker_drivers::makes_whiteouts;
+use crate::lab::captured::Shared;
 use crate::lab::host::Host;
 use crate::lab::run::{self, bytes, text};
-use crate::lab::{archive, is_root, skip, table};
+use crate::lab::{archive, needs, table};
 
 /// A captured host, its engine, its storage driver and its data directory.
 const STORES: [(&str, &str, &str, &str); 13] = [
@@ -89,30 +89,13 @@ pub struct Store {
     pub tags: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// The captured hosts, which tests that run at one time share; none where they cannot be made.
+/// The captured hosts, which tests that run at one time share.
 pub fn stores() -> Arc<Vec<Store>> {
-    static SHARED: Mutex<Weak<Vec<Store>>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.upgrade().unwrap_or_else(|| {
-        let unpack = || STORES.map(|(name, ..)| captured(name));
-        let all = Arc::new(if can_unpack() {
-            unpack().into()
-        } else {
-            Vec::new()
-        });
-        *shared = Arc::downgrade(&all);
-        all
+    static SHARED: Shared<Vec<Store>> = Shared::new();
+    SHARED.get(|| {
+        needs::captured_hosts();
+        STORES.map(|(name, ..)| captured(name)).into()
     })
-}
-
-pub fn can_unpack() -> bool {
-    let can = is_root() && makes_whiteouts();
-    if !can {
-        skip(
-            "the captured hosts hold whiteouts, owners and trusted attributes, which only root can make, and not on an overlay",
-        );
-    }
-    can
 }
 
 pub fn captured(name: &str) -> Store {
@@ -594,7 +577,7 @@ impl Store {
     }
 }
 
-#[test]
+#[apply(test)]
 fn the_engines_say_the_same_as_their_files() {
     for store in stores().iter().filter(|of| of.engine != "containerd") {
         let truth = archive::texts(&format!("{}.truth", store.name));
@@ -635,21 +618,21 @@ fn the_engines_say_the_same_as_their_files() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_directory_is_its_owners() {
     for store in stores().iter().filter(|of| of.name != "docker-29") {
         store.directories_are_right();
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_name_is_its_owners() {
     for store in stores().iter().filter(|of| of.name != "docker-29") {
         store.names_are_right();
     }
 }
 
-#[test]
+#[apply(test)]
 fn dockers_snapshots_are_its_own() {
     for store in stores().iter().filter(|of| of.name == "docker-29") {
         store.directories_are_right();
@@ -716,7 +699,7 @@ impl Store {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_snapshot_has_a_number() {
     let stores = stores();
     for store in stores
@@ -736,7 +719,7 @@ fn a_snapshot_has_a_number() {
 }
 
 /// Everything on an image uses its layers, be it made from the image long ago.
-#[test]
+#[apply(test)]
 fn containers_stand_on_the_layers_of_their_images() {
     let mut seen = 0;
     for store in stores().iter() {
@@ -765,7 +748,7 @@ fn containers_stand_on_the_layers_of_their_images() {
     assert!(seen > 10 || stores().is_empty(), "{seen}");
 }
 
-#[test]
+#[apply(test)]
 fn what_runs_is_its_containers() {
     let mut kinds = BTreeSet::new();
     for store in stores().iter() {
@@ -793,11 +776,9 @@ fn what_runs_is_its_containers() {
     assert!(stores().is_empty() || kinds.len() == 6, "{kinds:?}");
 }
 
-#[test]
+#[apply(test)]
 fn a_mount_by_hand_is_a_mount() {
-    if !can_unpack() {
-        return;
-    }
+    needs::captured_hosts();
     for name in [
         "aufs-plain-01-mounted",
         "aufs-plain-02-copyup",
@@ -856,7 +837,7 @@ fn visibility(row: &Value, layer: &str) -> &'static str {
     }
 }
 
-#[test]
+#[apply(test)]
 fn deep_paths_are_seen_as_which_sees_them() {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     // On the other drivers each layer holds all.
@@ -975,7 +956,7 @@ fn deep_paths_are_seen_as_which_sees_them() {
 }
 
 /// In an image: what a layer above has as well, and what one deletes.
-#[test]
+#[apply(test)]
 fn what_a_layer_above_hides_is_not_visible() {
     let stores = stores();
     let mut states = BTreeSet::new();
@@ -1039,7 +1020,7 @@ fn what_a_layer_above_hides_is_not_visible() {
     assert!(stores.is_empty() || states == all, "{states:?}");
 }
 
-#[test]
+#[apply(test)]
 fn lines_of_du_are_annotated() {
     let stores = stores();
     let Some(store) = stores.iter().find(|of| of.name == "docker-vfs") else {
@@ -1099,7 +1080,7 @@ fn lines_of_du_are_annotated() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn nobody_owns_what_no_engine_has() {
     let stores = stores();
     for store in stores.iter() {
@@ -1124,7 +1105,7 @@ fn nobody_owns_what_no_engine_has() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn nobody_is_a_process_that_is_not_there() {
     for store in stores().iter().take(1) {
         let row = store.whois(&["pid:4194303"]).exits(1).row();
@@ -1132,7 +1113,7 @@ fn nobody_is_a_process_that_is_not_there() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_name_of_several_is_ambiguous() {
     let mut several = 0;
     for store in stores().iter() {

@@ -7,18 +7,20 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::lgetxattr;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use walkdir::WalkDir;
 
-use super::{is_root, skip};
+use super::harness::{again, attempt, needs_asking, skip};
+use super::needs;
 use crate::docker_drivers::{Change, Entry, View, entry_of_row, kind_of_mode};
 use crate::lab::host::directories;
 use crate::lab::run::Output;
@@ -70,12 +72,8 @@ pub type Check<E> = (&'static str, fn(&E));
 
 /// A test of a living engine: it runs this program again, where it can do no harm.
 pub struct Live {
-    /// Its whole name.
-    pub test: &'static str,
     /// What the engine is called.
     pub engine: &'static str,
-    /// The variable that forbids to skip it.
-    pub must: &'static str,
     pub programs: &'static [&'static str],
 }
 
@@ -91,27 +89,20 @@ impl Live {
         }
     }
 
-    fn not_here(&self, why: &str) {
-        let must = self.must;
-        assert!(
-            std::env::var_os(must).is_none(),
-            "{must} is set, but {}: {why}",
-            self.test
-        );
+    fn not_here(&self, why: &str) -> ! {
         skip(&format!("no living {} is asked: {why}", self.engine));
     }
 
     fn outside(&self) {
-        if !is_root() {
-            return self.not_here("this is not root");
-        }
+        needs_asking("a living engine is started");
+        needs::root("to start an engine");
         for program in self.programs {
             if let Err(why) = asked(Command::new(program).arg("--version")) {
-                return self.not_here(&why);
+                self.not_here(&why);
             }
         }
         if let Err(why) = asked(unshared().arg("true")) {
-            return self.not_here(&why);
+            self.not_here(&why);
         }
         let home = tempfile::Builder::new()
             .prefix(&format!("layerctl-{}-", self.engine))
@@ -119,17 +110,8 @@ impl Live {
             .expect("a temporary directory");
         // Ordinary users have their homes in it.
         done(Command::new("chmod").arg("711").arg(home.path())).expect("our own directory");
-        let output = unshared()
-            .arg(std::env::current_exe().expect("this program has a path"))
-            .args(["--exact", self.test, "--nocapture"])
-            .env(INSIDE, home.path())
-            .output()
-            .expect("unshare ran before");
-        remove_cgroups(home.path());
-        let said = String::from_utf8_lossy(&output.stderr);
-        let passed = String::from_utf8_lossy(&output.stdout).contains("1 passed");
-        assert!(output.status.success() && passed, "{said}");
-        eprint!("{said}");
+        let _groups = Groups(home.path());
+        again(unshared().env(INSIDE, home.path()));
     }
 
     fn inside<E>(
@@ -138,37 +120,100 @@ impl Live {
         start: impl FnOnce(&Path) -> Result<E, String>,
         checks: &[Check<E>],
     ) {
-        let began = Instant::now();
         let engine = match hide_the_host(home).and_then(|()| start(home)) {
             Ok(engine) => engine,
-            Err(why) => return self.not_here(&why),
+            Err(why) => self.not_here(&why),
         };
-        eprintln!("{} was made in {:?}", self.engine, began.elapsed());
-        let is_wrong = |check: &fn(&E)| {
-            let began = Instant::now();
-            let failed = catch_unwind(AssertUnwindSafe(|| check(&engine))).is_err();
-            (failed, began.elapsed())
-        };
-        let mut wrong = Vec::new();
-        for (name, check) in checks {
-            let (failed, time) = is_wrong(check);
-            eprintln!("{name}: {time:?}");
-            if failed {
-                wrong.push(*name);
-            }
-        }
+        let wrong: Vec<String> = checks
+            .iter()
+            .filter_map(|(name, check)| {
+                let wrong = attempt(|| check(&engine)).err()?;
+                Some(format!("{name}: {wrong}"))
+            })
+            .collect();
         drop(engine);
-        assert!(wrong.is_empty(), "wrong: {wrong:?}");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// Removes the control groups below a test's own.
+struct Groups<'h>(&'h Path);
+
+impl Drop for Groups<'_> {
+    fn drop(&mut self) {
+        remove_cgroups(self.0);
     }
 }
 
 /// Runs a program in namespaces that end with it, and end everything in them. So does a hang.
 fn unshared() -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "600", "unshare"]);
+    command.args(["--kill-after=5", "3600", "unshare"]);
     command.args(["--mount", "--propagation", "private", "--net"]);
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
     command
+}
+
+/// A daemon, which ends with it.
+pub struct Daemon {
+    name: &'static str,
+    child: Mutex<Child>,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it, with its log in `home`.
+    pub fn spawn(
+        name: &'static str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        home: &Path,
+    ) -> Result<Daemon, String> {
+        let log = home.join("log");
+        let file = fs::File::create(&log).expect("a file of our own");
+        let child = Command::new(name)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file of our own"))
+            .stderr(file)
+            .spawn();
+        let child = Mutex::new(child.map_err(|error| format!("{name}: {error}"))?);
+        Ok(Daemon { name, child, log })
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut child = self.child.lock().expect("no thread panicked");
+        !matches!(child.try_wait(), Ok(None))
+    }
+
+    /// Asks until there is an answer, or the daemon has ended.
+    pub fn wait_for(&self, answer: impl Fn() -> Result<(), String>) -> Result<(), String> {
+        while let Err(error) = answer() {
+            if self.has_ended() {
+                let log = fs::read(&self.log).unwrap_or_default();
+                let log = String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]);
+                return Err(format!("{} did not start: {error}\n{log}", self.name));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    /// Whatever fails here, the namespace ends it.
+    fn drop(&mut self) {
+        let pid = self.child.get_mut().expect("no thread panicked").id();
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let ends = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < ends && !self.has_ended() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let child = self.child.get_mut().expect("no thread panicked");
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }
 
 /// The name of the control group of all containers.
@@ -428,7 +473,7 @@ pub fn differences(below: &Tree, above: &Tree) -> BTreeSet<Change> {
     found
 }
 
-#[test]
+#[apply(test)]
 fn trees_differ_as_docker_compares_them() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let make = |side: &str, files: &[&str]| {

@@ -2,34 +2,29 @@
 //! stacks made from the oracle's words, and the binary run with an environment of its own.
 
 pub mod archive;
+pub mod captured;
 pub mod deep;
+pub mod harness;
+pub mod held;
 pub mod host;
 pub mod live;
+pub mod needs;
 pub mod oracle;
 pub mod run;
 pub mod table;
+pub mod union;
+pub mod verbs;
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
-/// Every verb that answers about unions, in the order of the help.
-pub const VERBS: [&str; 12] = [
-    "branches",
-    "which",
-    "ls",
-    "whiteouts",
-    "copyups",
-    "changes",
-    "history",
-    "containers",
-    "images",
-    "check",
-    "info",
-    "restore",
-];
+pub use harness::{again, again_as, in_part, in_part_everywhere, skip, skip_everywhere};
 
+/// What comes with the source, and not with the package of the registry.
 pub fn fixture(name: &str) -> PathBuf {
+    needs::fixtures();
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures")
         .join(name)
@@ -47,24 +42,26 @@ pub fn has_strace() -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// Says that a test cannot prove here what it is for. Run as root in CI, none is skipped.
-pub fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
-}
-
 /// Runs `check` on every case, on all processors, and fails with what it found wrong.
 pub fn all_right<T: Sync>(cases: &[T], check: impl Fn(&T) -> Vec<String> + Sync) {
     let found = Mutex::new(Vec::new());
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        for worker in 0..workers {
+        let work = |worker: usize| {
             let (found, check) = (&found, &check);
             scope.spawn(move || {
                 for case in cases.iter().skip(worker).step_by(workers) {
                     let wrong = check(case);
                     found.lock().expect("no worker panicked").extend(wrong);
                 }
-            });
+            })
+        };
+        let workers: Vec<_> = (0..workers).map(work).collect();
+        for worker in workers {
+            // One may leave the test out.
+            worker
+                .join()
+                .unwrap_or_else(|payload| resume_unwind(payload));
         }
     });
     let wrong = found.into_inner().expect("no worker panicked");

@@ -1,0 +1,85 @@
+//! What there is to ask, as the program's own help lists it: a new verb is in every test of all of
+//! them, or those tests fail until it is.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::sync::LazyLock;
+
+use super::run::layerctl;
+
+/// What somebody types, word by word.
+pub type Words = Vec<OsString>;
+
+pub fn words<T: AsRef<OsStr>>(words: impl IntoIterator<Item = T>) -> Words {
+    words
+        .into_iter()
+        .map(|word| word.as_ref().to_owned())
+        .collect()
+}
+
+/// Those that tell of the program itself, and answer about no host.
+const OF_ITSELF: [&str; 4] = ["completions", "man", "schema", "help"];
+
+/// Every verb that answers about a host, in the order of the help.
+pub fn verbs() -> &'static [String] {
+    static VERBS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let help = layerctl(["--help"]).exits(0);
+        let (_, listed) = help.text().split_once("\nCommands:\n").expect("a list");
+        let lines = listed.lines().take_while(|line| !line.is_empty());
+        let verbs = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let verbs = verbs.filter(|verb| !verb.is_empty() && !OF_ITSELF.contains(verb));
+        verbs.map(str::to_owned).collect()
+    });
+    assert!(VERBS.len() > 10, "{:?}", *VERBS);
+    &VERBS
+}
+
+/// Demands that everything is asked that there is to ask.
+#[track_caller]
+pub fn assert_every_verb<'a>(asked: impl IntoIterator<Item = &'a OsStr>) {
+    let verbs: BTreeSet<&OsStr> = verbs().iter().map(OsStr::new).collect();
+    let asked: BTreeSet<&OsStr> = asked.into_iter().filter(|of| verbs.contains(of)).collect();
+    assert_eq!(asked, verbs, "every verb is asked");
+}
+
+/// Every verb, asked of one union, one path in it and one directory of the host, so that it reads only.
+pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
+    let plain: [&[&str]; 7] = [
+        &["branches"],
+        &["containers"],
+        &["images", "--all"],
+        &["check"],
+        &["info"],
+        &["orphans"],
+        &["du"],
+    ];
+    let of_target: [&[&str]; 10] = [
+        &["branches", "--"],
+        &["ls", "-R", "-l", "--in"],
+        &["-v", "ls", "-R", "--in"],
+        &["whiteouts", "--all-layers", "--"],
+        &["copyups", "--"],
+        &["changes", "--"],
+        &["changes", "--long", "--"],
+        &["-v", "history", "--"],
+        &["check", "--"],
+        &["du", "--"],
+    ];
+    let mut all: Vec<Words> = plain.into_iter().map(words).collect();
+    for of_target in of_target {
+        let mut asked = words(of_target);
+        asked.push(target.to_owned());
+        if of_target.contains(&"--in") {
+            asked.extend(words(["--", "/"]));
+        }
+        all.push(asked);
+    }
+    for verb in [&["which"][..], &["restore", "--dry-run"]] {
+        let mut asked = words(verb);
+        asked.extend(words(["--in".as_ref(), target, "--".as_ref(), path]));
+        all.push(asked);
+    }
+    all.push(words(["whois".as_ref(), "--".as_ref(), directory]));
+    assert_every_verb(all.iter().flatten().map(OsString::as_os_str));
+    all
+}

@@ -1,0 +1,95 @@
+//! Changed files that make room for what they were copied from.
+
+use super::*;
+
+fn copied_up(options: &'static str) -> Lab {
+    let lab = Lab::of("mid:low", options);
+    lab.file("mid/d/f", "before")
+        .mode("mid/d/f", 0o640)
+        .owner("mid/d/f", 3, 4);
+    lab.xattr("mid/d/f", "user.note", b"kept")
+        .time("mid/d/f", 1_000_000_000);
+    lab.file("low/d/f", "older").file("mid/d/g", "stays");
+    lab.with_mount(|merged| {
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(merged.join("d/f"))
+            .expect("it is there");
+        file.write_all(b" and after").expect("it is writable");
+    });
+    lab
+}
+
+#[apply(test)]
+fn saves_the_changed_file() {
+    in_own_mounts(|| {
+        for options in ["", ",userxattr"] {
+            let lab = copied_up(options);
+            let changed = lab.agrees(&[]);
+            let row = lab.brings_back(&["--revert", "--save", "out"], "/d/f");
+            let new = lab.agrees(&[]);
+            assert_eq!(new[&b"/d/f"[..]], fact(&lab.at("mid/d/f"), Detail::Copied));
+            let saved = fact(&lab.at("out/f"), Detail::Copied);
+            assert_eq!(saved, changed[&b"/d/f"[..]]);
+            lab.restore(&["--revert", "--discard"], "/d/f").exits(1);
+            take_back(&row);
+            assert_same(&settled(changed), &settled(lab.agrees(&[])));
+            // What has the saved file's name is left alone.
+            let before = lab.disk();
+            lab.restore(&["--revert", "--save", "out"], "/d/f").exits(2);
+            assert_same(&before, &lab.disk());
+        }
+    });
+}
+
+#[apply(test)]
+fn throws_the_changed_file_away() {
+    in_own_mounts(|| {
+        let lab = copied_up("");
+        lab.brings_back(&["--revert", "--discard"], "/d/f");
+        assert!(!lab.at("up/d/f").exists());
+        assert!(lab.agrees(&[])[&b"/d/f"[..]].contains("before"));
+    });
+}
+
+/// Only the mode was changed: the content that is saved is the lower one's.
+#[apply(test)]
+fn of_a_copy_of_metadata() {
+    in_own_mounts(|| {
+        let lab = Lab::of("mid:low", ",metacopy=on");
+        lab.file("mid/f", "the content").mode("mid/f", 0o600);
+        lab.with_mount(|merged| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            fs::set_permissions(merged.join("f"), mode).expect("root may");
+        });
+        assert!(attribute(&lab.at("up/f"), "trusted.overlay.metacopy").is_some());
+        let changed = lab.agrees(&[]);
+        lab.brings_back(&["--revert", "--save", "out"], "/f");
+        assert_eq!(fact(&lab.at("out/f"), Detail::Copied), changed[&b"/f"[..]]);
+        assert_eq!(
+            lab.agrees(&[])[&b"/f"[..]],
+            fact(&lab.at("mid/f"), Detail::Copied)
+        );
+    });
+}
+
+#[apply(test)]
+fn of_what_has_no_lower_version_changes_nothing() {
+    in_own_mounts(|| {
+        let lab = Lab::usual();
+        lab.file("up/new", "")
+            .opaque("up/d")
+            .file("up/d/f", "mine")
+            .file("mid/d/f", "hidden");
+        lab.file("mid/untouched", "");
+        lab.device("mid/w")
+            .file("low/w", "below a mark")
+            .file("up/w", "mine");
+        let before = lab.disk();
+        for path in ["/new", "/d/f", "/untouched", "/w"] {
+            let row = lab.restore(&["--revert", "--discard"], path).exits(1).row();
+            assert!(row["nothing"].is_string(), "{row}");
+        }
+        assert_same(&before, &lab.disk());
+    });
+}

@@ -1,0 +1,75 @@
+//! Copies of whole layers, without marks.
+
+use super::*;
+
+/// What is there, without the content: some files are large.
+fn outline(directory: &Path) -> Facts {
+    let mut outline = Facts::new();
+    for entry in WalkDir::new(directory).min_depth(1) {
+        let entry = entry.expect("our own tree");
+        let meta = entry.metadata().expect("our own tree");
+        let time = (!meta.is_dir()).then(|| meta.mtime());
+        let (mode, uid, gid) = (meta.mode(), meta.uid(), meta.gid());
+        outline.insert(
+            entry.path().as_os_str().as_bytes().to_vec(),
+            format!("{mode:o} {uid}:{gid} {} {time:?}", meta.nlink()),
+        );
+    }
+    outline
+}
+
+/// A container is a copy of the layer below it, and no mark tells what was deleted.
+#[apply(test)]
+fn what_a_container_deleted_is_copied_from_the_layer_below() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-vfs");
+    let layers = host.at("/var/lib/docker/vfs/dir");
+    let of_container = |id: &str, file: &str| {
+        let at = host.at(format!(
+            "/var/lib/docker/image/vfs/layerdb/mounts/{id}/{file}"
+        ));
+        fs::read_to_string(at).expect("plain text")
+    };
+    let rows = host.jsonl(["containers", "--no-trunc"]).exits(0).rows();
+    let mut restored = 0;
+    for row in &rows {
+        let id = text(row, "id");
+        let container = layers.join(of_container(id, "mount-id"));
+        let parent = layers.join(of_container(id, "init-id"));
+        let changes = host.jsonl(["changes", id]).exits(0).rows();
+        let deleted = changes
+            .iter()
+            .filter(|change| change["change"] == "deleted");
+        let deleted: Vec<&str> = deleted.map(|change| text(change, "path")).collect();
+        let before = outline(&container);
+        if let Some(path) = deleted.first() {
+            let target = format!("{id}:{path}");
+            host.jsonl(["restore", "-n", "-r", &target]).exits(0);
+            host.jsonl(["restore", "-r", &target])
+                .exits(2)
+                .says("--write");
+            assert_same(&before, &outline(&container));
+        }
+        let mut done = Vec::new();
+        for path in &deleted {
+            let target = format!("{id}:{path}");
+            let restore = ["restore", "--write", "-r", &target];
+            let row = host.jsonl(restore).exits(0).row();
+            assert_eq!(row["strategy"], "copy", "{row}");
+            let (from, to) = (parent.join(&path[1..]), container.join(&path[1..]));
+            assert_eq!(fact(&from, Detail::Copied), fact(&to, Detail::Copied));
+            assert_same(&shown(&from), &shown(&to));
+            host.jsonl(restore).exits(1);
+            done.push(row);
+        }
+        let now = host.jsonl(["changes", id]).exits(0).rows();
+        assert!(
+            now.iter().all(|change| change["change"] != "deleted"),
+            "{now:?}"
+        );
+        done.iter().rev().for_each(take_back);
+        assert_same(&before, &outline(&container));
+        restored += done.len();
+    }
+    assert!(restored > 3, "only {restored} were deleted");
+}

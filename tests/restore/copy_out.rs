@@ -1,0 +1,68 @@
+//! Copies to somewhere else.
+
+use super::*;
+
+#[apply(test)]
+fn touches_nothing_in_the_union() {
+    let union = deleted_ancestor();
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let to = out.path().to_str().expect("text");
+    let before = union.disk();
+    union.restore(&["--to", to], "/d/x").exits(0);
+    union.restore(&["--to", to, "-r"], "/d").exits(0);
+    assert_same(&before, &union.disk());
+    assert_eq!(
+        fact(&out.path().join("x"), Detail::Copied),
+        fact(&union.at("mid/d/x"), Detail::Copied)
+    );
+    let copied: Vec<Vec<u8>> = facts(&out.path().join("d")).into_keys().collect();
+    assert_eq!(copied, [&b"sub"[..], b"sub/s", b"x", b"y", b"z"]);
+}
+
+#[apply(test)]
+fn never_overwrites() {
+    let union = deleted_file();
+    for kind in ["file", "directory", "link"] {
+        let out = Union::of(&[]);
+        match kind {
+            "file" => out.file("f", "mine"),
+            "directory" => out.dir("f"),
+            _ => out.link("f", "dangling"),
+        };
+        let before = out.disk();
+        union
+            .restore(&["--to", out.home().to_str().expect("text")], "/f")
+            .exits(2)
+            .says("exists");
+        assert_same(&before, &out.disk());
+    }
+}
+
+#[apply(test)]
+fn needs_no_writable_branch() {
+    let union = Union::of(&[("mid", "ro+wh"), ("low", "ro")]);
+    union.mark("mid/.wh.f").file("low/f", "x").dir("out");
+    refuses_and_changes_nothing(&union, &[], "/f", "--to");
+    union.restore(&["--to", "out"], "/f").exits(0);
+    assert!(union.at("out/f").exists());
+}
+
+#[apply(test)]
+fn into_a_branch_would_touch_the_union_and_is_refused() {
+    let union = deleted_file();
+    union.dir("up/sub").dir("low/sub").link("alias", "up");
+    for to in ["up", "up/sub", "low/sub", "alias/sub"] {
+        refuses_and_changes_nothing(&union, &["--to", to], "/f", "");
+    }
+    union.file("up/g", "changed").file("low/g", "old");
+    for to in ["up/sub", "low/sub"] {
+        refuses_and_changes_nothing(&union, &["--revert", "--save", to], "/g", "");
+    }
+}
+
+#[apply(test)]
+fn to_nowhere_is_an_error() {
+    let union = deleted_file();
+    refuses_and_changes_nothing(&union, &["--to", "missing"], "/f", "missing");
+    refuses_and_changes_nothing(&union, &["--to", "up/other"], "/f", "other");
+}

@@ -1,0 +1,111 @@
+//! Copies of hosts.
+
+use super::*;
+
+/// A copied host with a union that its mount table and sysfs call mounted.
+fn host() -> Host {
+    let host = Host::empty();
+    host.file("/b/low/f", "x")
+        .file("/b/up/.wh.f", "")
+        .file("/b/low/d/x", "x")
+        .file("/b/up/.wh.d", "")
+        .dir("/mnt");
+    host.union(
+        "abc123",
+        &[("/mnt", "/")],
+        &[(b"/b/up", "rw"), (b"/b/low", "ro+wh")],
+    );
+    host
+}
+
+#[apply(test)]
+fn are_not_written_to_unasked() {
+    let host = host();
+    let before = facts(&host.root);
+    host.ask(["restore", "/mnt/f"]).exits(2).says("--write");
+    host.ask(["restore", "--revert", "--discard", "/mnt/f"])
+        .exits(1);
+    assert_same(&before, &facts(&host.root));
+    // A plan and a copy outside write nothing in it.
+    host.ask(["restore", "--dry-run", "/mnt/f"]).exits(0);
+    let out = tempfile::tempdir().expect("a temporary directory");
+    host.ask([
+        OsStr::new("restore"),
+        "--to".as_ref(),
+        out.path().as_os_str(),
+        "/mnt/f".as_ref(),
+    ])
+    .exits(0);
+    assert_same(&before, &facts(&host.root));
+    assert!(out.path().join("f").exists());
+}
+
+#[apply(test)]
+fn are_never_live() {
+    let host = host();
+    let row = host.jsonl(["restore", "--write", "/mnt/f"]).exits(0).row();
+    assert_eq!(actions(&row), ["remove-mark", "look"]);
+    assert_eq!(
+        steps(&row)[0].1,
+        host.at("/b/up/.wh.f").as_os_str().as_bytes()
+    );
+    assert!(!host.at("/b/up/.wh.f").exists());
+    take_back(&row);
+    assert!(host.at("/b/up/.wh.f").exists());
+    let row = host
+        .jsonl(["restore", "--write", "/mnt/d/x"])
+        .exits(0)
+        .row();
+    assert_eq!(
+        actions(&row),
+        ["copy", "make-opaque", "remove-mark", "look"]
+    );
+    assert!(host.at("/b/up/d/x").exists() && !host.at("/mnt/d").exists());
+}
+
+#[apply(test)]
+fn without_a_target_one_union_must_have_it_deleted() {
+    let host = host();
+    host.file("/c/low/f", "y")
+        .file("/c/low/only", "y")
+        .file("/c/up/.wh.only", "")
+        .dir("/c/up");
+    host.union(
+        "def456",
+        &[("/srv/two", "/")],
+        &[(b"/c/up", "rw"), (b"/c/low", "ro+wh")],
+    );
+    let row = host.jsonl(["restore", "--dry-run", "/only"]).exits(0).row();
+    assert!(bytes(&row["steps"][0]["path"]).ends_with(b"/c/up/.wh.only"));
+    host.jsonl(["restore", "--dry-run", "/f"]).exits(0);
+    host.file("/c/up/.wh.f", "");
+    host.jsonl(["restore", "--dry-run", "/f"])
+        .exits(2)
+        .says("/mnt:/f")
+        .says("/srv/two:/f");
+    host.jsonl(["restore", "--dry-run", "/never"])
+        .exits(2)
+        .says("not deleted");
+    let before = facts(&host.root);
+    host.jsonl(["restore", "--write", "/f"]).exits(2);
+    assert_same(&before, &facts(&host.root));
+}
+
+#[apply(test)]
+fn all_spellings_mean_the_same() {
+    let host = host();
+    for arguments in [
+        &["restore", "-n", "/mnt/d/x"][..],
+        &["restore", "-n", "/mnt:/d/x"],
+        &["restore", "-n", "si_abc123:/d/x"],
+        &["restore", "-n", "--in", "/mnt", "d/x"],
+        &["restore", "-n", "/d/x"],
+        &["restore", "-n", "--in", "br:/b/up=rw:/b/low=ro+wh", "/d/x"],
+    ] {
+        assert_eq!(
+            host.jsonl(arguments).exits(0).row()["path"],
+            "/d/x",
+            "{arguments:?}"
+        );
+    }
+}

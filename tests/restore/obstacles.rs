@@ -1,0 +1,154 @@
+//! Full disks, deep trees, and others at the same time.
+
+use super::*;
+
+#[apply(test)]
+fn a_read_only_file_system() {
+    let script = "mount -t tmpfs none \"$1\" && cd \"$1\" && mkdir up low && touch up/.wh.f && echo x > low/f && mount -o remount,ro \"$1\" && \
+                  for strategy in unhide copy; do \"$LAYERCTL\" restore --strategy $strategy --in br:up=rw:low -- /f; echo \"exit $?\"; done; \
+                  test -e up/.wh.f && ! test -e up/f && ls -A up";
+    let output = in_own_mounts(script);
+    assert_eq!(
+        output.text(),
+        "exit 2\nexit 2\n.wh.f\n",
+        "{}",
+        output.stderr
+    );
+    assert_eq!(
+        output.stderr.matches("Read-only file system").count(),
+        2,
+        "{}",
+        output.stderr
+    );
+}
+
+#[apply(test)]
+fn a_full_disk_leaves_the_old_state() {
+    let script = "mount -t tmpfs -o size=1M none \"$1\" && cd \"$1\" && mkdir up low && mount -t tmpfs -o size=64M none low && \
+                  touch up/.wh.f up/.wh.d && head -c 4M /dev/zero > low/f && mkdir low/d && head -c 4M /dev/zero > low/d/big && \
+                  for path in f d/big; do \"$LAYERCTL\" restore --strategy copy --in br:up=rw:low -- $path; echo \"exit $?\"; done; ls -A up";
+    let output = in_own_mounts(script);
+    assert_eq!(
+        output.text(),
+        "exit 2\nexit 2\n.wh.d\n.wh.f\n",
+        "{}",
+        output.stderr
+    );
+    assert_eq!(
+        output.stderr.matches("No space left").count(),
+        2,
+        "{}",
+        output.stderr
+    );
+}
+
+#[apply(test)]
+fn ten_thousand_levels() {
+    let home = tempfile::Builder::new()
+        .tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a temporary directory");
+    let union = Union::at_home(home.path(), &[("up", "rw"), ("low", "ro")]);
+    deep(&union.at("low"), 10_000);
+    union.mark("up/.wh.d");
+    let row = union
+        .restore(&["--strategy", "copy", "-r"], "/d")
+        .exits(0)
+        .row();
+    assert_eq!(row["applied"], true);
+    assert_eq!(depth(&union.at("up")), 10_000);
+    let output = Command::new("rm")
+        .arg("-rf")
+        .arg(home.path())
+        .status()
+        .expect("rm");
+    assert!(output.success());
+}
+
+fn deep(at: &Path, levels: usize) {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let mut dir = openat(CWD, at, OFlags::PATH, Mode::empty()).expect("it is there");
+    for _ in 0..levels {
+        mkdirat(&dir, c"d", Mode::from_raw_mode(0o755)).expect("it is ours");
+        dir = openat(&dir, c"d", OFlags::PATH, Mode::empty()).expect("it is there");
+    }
+}
+
+fn depth(at: &Path) -> usize {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    let mut dir = openat(CWD, at, OFlags::PATH, Mode::empty()).expect("it is there");
+    let mut levels = 0;
+    while let Ok(next) = openat(&dir, CString::from(c"d"), OFlags::PATH, Mode::empty()) {
+        dir = next;
+        levels += 1;
+    }
+    levels
+}
+
+#[apply(test)]
+fn two_at_once_make_one() {
+    for options in [&[][..], &["--strategy", "copy"]] {
+        for path in ["/f", "/d"] {
+            for _ in 0..10 {
+                let union = deleted_file();
+                union.file("low/d/x", "").mark("up/.wh.d");
+                let options = [options, &["-r"]].concat();
+                let spawn = || {
+                    let mut command = union.command(&options, path);
+                    command
+                        .stdout(Stdio::piped())
+                        .stderr(Stdio::piped())
+                        .spawn()
+                        .expect("it was built")
+                };
+                let outputs: Vec<_> = [spawn(), spawn(), spawn()]
+                    .into_iter()
+                    .map(|child| child.wait_with_output().expect("it ends"))
+                    .collect();
+                assert!(
+                    outputs.iter().any(|output| output.status.success()),
+                    "{outputs:?}"
+                );
+                let view = union.view();
+                assert!(
+                    !view[path.as_bytes()].contains("error"),
+                    "{}",
+                    view[path.as_bytes()]
+                );
+                assert!(
+                    !union
+                        .branch("up")
+                        .keys()
+                        .any(|name| name.starts_with(b".wh..wh.layerctl")),
+                    "{:?}",
+                    union.branch("up")
+                );
+            }
+        }
+    }
+}
+
+/// One is held when its copy is on disk, before its first rename, and another goes all the way meanwhile.
+#[apply(test)]
+fn a_second_one_in_between_breaks_nothing() {
+    needs::strace();
+    let union = deleted_file();
+    let slow = Held::after("fsync", &union.command(&["--strategy", "copy"], "/f"));
+    let mut quick = union
+        .command(&["--strategy", "copy"], "/f")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("layerctl was built");
+    held::until_it_waits_or_ends(&mut quick);
+    slow.let_go();
+    let quick = quick.wait_with_output().expect("our child");
+    let view = union.view();
+    assert!(
+        view[&b"/f"[..]].contains("before"),
+        "{}\n{:?} {}",
+        view[&b"/f"[..]],
+        quick.status,
+        String::from_utf8_lossy(&quick.stderr)
+    );
+}
