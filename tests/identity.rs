@@ -4,7 +4,7 @@ use crate::lab::host::{Host, copy_tree};
 
 /// A second data directory of Docker's, with remapped users, that has containers of the same ids:
 /// what is mounted is the first one's.
-#[test]
+#[apply(test)]
 fn a_container_of_another_store_is_not_mounted_by_its_id() {
     let host = Host::copy_of("blog-host");
     let docker = host.at("/var/lib/docker");

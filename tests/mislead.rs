@@ -222,7 +222,7 @@ const ENGINES_VERBS: [&[&str]; 5] = [
     &["info"],
 ];
 
-#[test]
+#[apply(test)]
 fn what_says_where_to_look_and_cannot_be_read_is_said_whatever_is_found() {
     type Spoil = fn(&Host);
     let spoilt: [(&str, Spoil); 10] = [
@@ -289,7 +289,7 @@ fn what_says_where_to_look_and_cannot_be_read_is_said_whatever_is_found() {
     assert!(!host.ask(["containers"]).stderr.contains("passwd"));
 }
 
-#[test]
+#[apply(test)]
 fn a_drop_in_says_where_the_store_is() {
     let host = Host::empty();
     host.file(
@@ -310,7 +310,7 @@ fn a_drop_in_says_where_the_store_is() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn without_an_engine_nothing_is_claimed() {
     let host = Host::empty();
     for verb in ["containers", "images", "orphans", "du"] {
@@ -335,7 +335,7 @@ fn without_an_engine_nothing_is_claimed() {
 
 // ---- who stands on what ----
 
-#[test]
+#[apply(test)]
 fn a_tag_that_moved_is_not_what_a_container_was_made_of() {
     let mut containerd = Containerd::new();
     let [old, _] = containerd.image("default", "img:1", &["base", "old"]);
@@ -362,7 +362,7 @@ fn a_tag_that_moved_is_not_what_a_container_was_made_of() {
     assert!(names(&above["above"]).is_empty(), "{above}");
 }
 
-#[test]
+#[apply(test)]
 fn an_image_that_was_removed_under_a_container_is_not_another_one() {
     let mut containerd = Containerd::new();
     containerd.image("default", "img:1", &["base", "old"]);
@@ -381,7 +381,7 @@ fn an_image_that_was_removed_under_a_container_is_not_another_one() {
     assert_eq!(names(&of["above"]), ["web"]);
 }
 
-#[test]
+#[apply(test)]
 fn namespaces_are_not_mixed() {
     let mut containerd = Containerd::new();
     for (namespace, id) in [("one", "web"), ("two", "db")] {
@@ -398,7 +398,7 @@ fn namespaces_are_not_mixed() {
 
 // ---- states ----
 
-#[test]
+#[apply(test)]
 fn what_no_task_tells_is_unknown() {
     let mut containerd = Containerd::new();
     containerd.image("k8s.io", "img:1", &["a"]);
@@ -450,7 +450,7 @@ fn what_no_task_tells_is_unknown() {
     assert!(!shown.text().contains("Exited (0)"), "{}", shown.text());
 }
 
-#[test]
+#[apply(test)]
 fn a_container_of_a_directory_is_one() {
     let mut containerd = Containerd::new();
     let record = containerd.container("default", "plain", "", "");
@@ -467,7 +467,7 @@ fn a_container_of_a_directory_is_one() {
 
 // ---- names ----
 
-#[test]
+#[apply(test)]
 fn a_snapshots_key_is_a_name() {
     let mut containerd = Containerd::new();
     containerd.image("default", "img:1", &["a"]);
@@ -502,7 +502,7 @@ fn a_snapshots_key_is_a_name() {
     host.ask(["branches", "jo"]).exits(2).says("job2");
 }
 
-#[test]
+#[apply(test)]
 fn the_digests_of_an_image_are_its_names() {
     let mut containerd = Containerd::new();
     let [manifest, config] = containerd.image("k8s.io", "reg/img:1", &["a", "b"]);
@@ -520,7 +520,7 @@ fn the_digests_of_an_image_are_its_names() {
         .exits(0);
 }
 
-#[test]
+#[apply(test)]
 fn a_path_may_have_the_root_before_it() {
     let mut containerd = Containerd::new();
     containerd.image("default", "img:1", &["a"]);
@@ -556,7 +556,7 @@ fn a_path_may_have_the_root_before_it() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_lost_links_name_is_a_name() {
     let host = Host::empty();
     let id = sha("layer");
@@ -579,7 +579,7 @@ fn a_lost_links_name_is_a_name() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_branch_in_another_mount_namespace_is_a_name() {
     let host = Host::empty();
     host.file(
@@ -642,7 +642,7 @@ impl Lines {
     }
 }
 
-#[test]
+#[apply(test)]
 fn each_line_is_answered_before_the_next_is_there() {
     let mut containerd = Containerd::new();
     containerd.image("default", "img:1", &["a"]);
@@ -668,7 +668,7 @@ fn each_line_is_answered_before_the_next_is_there() {
     assert_eq!(lines.child.wait().expect("a child").code(), Some(1));
 }
 
-#[test]
+#[apply(test)]
 fn lines_without_end_take_no_memory() {
     let mut containerd = Containerd::new();
     containerd.image("default", "img:1", &["a"]);
@@ -703,7 +703,7 @@ fn lines_without_end_take_no_memory() {
     assert_eq!(lines.child.wait().expect("a child").code(), Some(2));
 }
 
-#[test]
+#[apply(test)]
 fn ctrl_c_ends_it_at_once() {
     let mut containerd = Containerd::new();
     containerd.image("default", "img:1", &["a"]);
@@ -717,7 +717,7 @@ fn ctrl_c_ends_it_at_once() {
 }
 
 /// The first press ends the walk, the second everything.
-#[test]
+#[apply(test)]
 fn the_second_ctrl_c_ends_whatever_goes_on() {
     let mut containerd = Containerd::new();
     containerd.image("default", "img:1", &["a"]);
@@ -765,7 +765,7 @@ fn signal_of(status: std::process::ExitStatus) -> Option<i32> {
 
 // ---- words ----
 
-#[test]
+#[apply(test)]
 fn an_image_without_layers_has_no_branch_that_was_not_read() {
     let mut containerd = Containerd::new();
     containerd.image("default", "empty:1", &[]);
@@ -777,7 +777,7 @@ fn an_image_without_layers_has_no_branch_that_was_not_read() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn times_outside_of_the_calendar_are_no_ages() {
     let host = Host::empty();
     let (id, mount) = (sha("container"), sha("mount"));
@@ -823,7 +823,7 @@ fn times_outside_of_the_calendar_are_no_ages() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn control_bytes_reach_no_terminal() {
     let evil = "a\u{1b}[2Jb\u{7}\u{202e}c\rd\ne";
     let mut containerd = Containerd::new();

@@ -14,48 +14,21 @@ use rustix::mount::{
 use rustix::process::{chroot, pivot_root};
 use serde_json::Value;
 
-use crate::lab;
 use crate::lab::run::{Output, command, copy_program, run};
+use crate::lab::{again, needs};
 
 /// Set where a test runs in namespaces of its own: the directory that is its own, too.
 const INSIDE: &str = "LAYERCTL_PIVOT_INSIDE";
 
 /// Runs a test in mount and process namespaces of its own, in a directory of its own.
-fn privately(test: &str, check: impl FnOnce(&Path)) {
+fn privately(check: impl FnOnce(&Path)) {
     if let Some(root) = std::env::var_os(INSIDE) {
         return check(Path::new(&root));
     }
-    let unshared = || {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private"]);
-        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-        command
-    };
-    let is_able = lab::is_root()
-        && unshared()
-            .arg("true")
-            .output()
-            .is_ok_and(|output| output.status.success());
-    if !is_able {
-        assert!(
-            std::env::var_os("LAYERCTL_MUST_MOUNT").is_none(),
-            "LAYERCTL_MUST_MOUNT is set, but nothing can be mounted"
-        );
-        return lab::skip(&format!("{test}: nothing can be mounted here"));
-    }
+    needs::mounts();
     let place = tempfile::tempdir().expect("a directory");
     let root = fs::canonicalize(place.path()).expect("it was made");
-    let output = unshared()
-        .arg(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", &format!("pivot::{test}"), "--nocapture"])
-        .env(INSIDE, &root)
-        .output()
-        .expect("unshare ran before");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-        "{said}"
-    );
+    again(needs::own_mounts().env(INSIDE, &root));
 }
 
 fn write(path: &Path, text: &str) {
@@ -110,9 +83,9 @@ fn install(program: &Path, root: &Path) {
 }
 
 /// As OpenWrt starts: the old root is a branch of the new one, and moves to `/rom`.
-#[test]
+#[apply(test)]
 fn the_root_that_was_is_a_branch() {
-    privately("the_root_that_was_is_a_branch", |place| {
+    privately(|place| {
         let rom = make(place.join("rom"));
         for name in ["overlay", "rom", "proc", "mnt", "dev"] {
             make(rom.join(name));
@@ -170,9 +143,9 @@ fn the_root_that_was_is_a_branch() {
 }
 
 /// What was moved since is found where it is now, whether or not something is left in its place.
-#[test]
+#[apply(test)]
 fn a_branch_that_was_moved_is_found() {
-    privately("a_branch_that_was_moved_is_found", |place| {
+    privately(|place| {
         for (name, left) in [("empty", None), ("other", Some("d/other"))] {
             let early = make(place.join(name).join("live/root"));
             if let Some(left) = left {
@@ -204,9 +177,9 @@ fn a_branch_that_was_moved_is_found() {
 }
 
 /// What cannot be found is said, whatever else has its path.
-#[test]
+#[apply(test)]
 fn a_branch_that_is_nowhere_is_in_doubt() {
-    privately("a_branch_that_is_nowhere_is_in_doubt", |place| {
+    privately(|place| {
         for (name, left) in [("empty", None), ("other", Some("d/file"))] {
             let lower = make(place.join(name).join("lower"));
             if let Some(left) = left {
@@ -235,9 +208,9 @@ fn a_branch_that_is_nowhere_is_in_doubt() {
 
 /// What is as it was is not doubted: names that the upper branch hides, files that were copied up,
 /// lower directories without a file, what is mounted inside.
-#[test]
+#[apply(test)]
 fn what_is_in_its_place_is_not_doubted() {
-    privately("what_is_in_its_place_is_not_doubted", |place| {
+    privately(|place| {
         let [one, two, upper, work, merged] =
             ["one", "two", "upper", "work", "merged"].map(|of| make(place.join(of)));
         write(&one.join("d/file"), "one");
@@ -266,7 +239,7 @@ fn what_is_in_its_place_is_not_doubted() {
 }
 
 /// A copy tells by what was copied: the same names, sizes and times.
-#[test]
+#[apply(test)]
 fn a_copied_host_that_was_pivoted() {
     let host = tempfile::tempdir().expect("a directory");
     let root = host.path();

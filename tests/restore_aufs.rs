@@ -37,7 +37,7 @@ fn made_anew() -> Union {
 }
 
 /// The writable branch's own opaque mark would mean nothing there: the lowest one counts.
-#[test]
+#[apply(test)]
 fn nothing_else_comes_back_where_a_lower_layer_made_the_directory_anew() {
     for (path, expected) in [
         ("/d/f", &["/d", "/d/f"][..]),
@@ -60,7 +60,7 @@ fn nothing_else_comes_back_where_a_lower_layer_made_the_directory_anew() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_plan_says_which_names_it_keeps_hidden() {
     let union = made_anew();
     let row = union.restore(&["--dry-run"], "/d/sub/f").exits(0).row();
@@ -108,11 +108,9 @@ const IMITATION: &str = r#"
 fn imitation(script: &str) -> Option<Output> {
     if !is_root() {
         skip("this is not root");
-        return None;
     }
     if script.contains("strace ") && !has_strace() {
         skip("strace is not installed");
-        return None;
     }
     let home = tempfile::tempdir().expect("a temporary directory");
     let mut command = Command::new("unshare");
@@ -134,7 +132,7 @@ const BOTH_ANEW: &str = "
     echo x > br1/f; touch br0/.wh.f
 ";
 
-#[test]
+#[apply(test)]
 fn what_a_refresh_brings_back_is_said_and_asked_for() {
     let Some(output) = imitation(&format!(
         "{BOTH_ANEW} imitate
@@ -152,7 +150,7 @@ fn what_a_refresh_brings_back_is_said_and_asked_for() {
 }
 
 /// What is shown already does not come back.
-#[test]
+#[apply(test)]
 fn what_a_refresh_does_not_change_is_not_said() {
     let Some(output) = imitation(&format!(
         "{BOTH_ANEW} touch shown/d/back; imitate
@@ -164,7 +162,7 @@ fn what_a_refresh_does_not_change_is_not_said() {
 }
 
 /// A copy through the mount is made opaque by the kernel, and as little as that helps.
-#[test]
+#[apply(test)]
 fn what_a_copy_through_the_mount_brings_back_later_is_said() {
     let Some(output) = imitation(
         "mkdir br1/d br2/d; touch br1/d/.wh..wh..opq br1/d/back br1/d/f br2/d/ghost br0/.wh.d; imitate
@@ -180,7 +178,7 @@ fn what_a_copy_through_the_mount_brings_back_later_is_said() {
 }
 
 /// Renamed directories are recorded in a grammar of its own, which is not read.
-#[test]
+#[apply(test)]
 fn a_union_with_dirren_is_not_written_to_and_never_sure() {
     let Some(output) = imitation(
         "echo x > br1/f; touch br0/.wh.f; more=,dirren; imitate
@@ -193,7 +191,7 @@ fn a_union_with_dirren_is_not_written_to_and_never_sure() {
 }
 
 /// A default access list that a mount without `acl` hides is inherited all the same.
-#[test]
+#[apply(test)]
 fn nothing_is_copied_to_where_a_hidden_access_list_would_be_inherited() {
     let list: Vec<String> = [2u8, 0, 0, 0]
         .into_iter()
@@ -205,7 +203,7 @@ fn nothing_is_copied_to_where_a_hidden_access_list_would_be_inherited() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     if Command::new("setfattr").arg("--version").output().is_err() {
-        return skip("setfattr is not installed (package attr)");
+        skip("setfattr is not installed (package attr)");
     }
     // The mount answers ENODATA for what branch 1 has: the lower directory of the overlay is
     // another one.
@@ -219,7 +217,7 @@ fn nothing_is_copied_to_where_a_hidden_access_list_would_be_inherited() {
         return;
     };
     if output.status == Some(77) {
-        return skip("no access lists in a tmpfs here");
+        skip("no access lists in a tmpfs here");
     }
     assert_eq!(output.text(), "2\n./d ./d/.wh.f \n", "{}", output.stderr);
     assert!(output.stderr.contains("access list"), "{}", output.stderr);
@@ -277,10 +275,10 @@ fn capability() -> Vec<u8> {
 }
 
 /// With the mode alone, the group could read what the list keeps from it.
-#[test]
+#[apply(test)]
 fn a_copy_that_cannot_have_its_access_list_is_not_made() {
     if !has_strace() || !is_root() {
-        return skip("strace is not installed, or this is not root");
+        skip("strace is not installed, or this is not root");
     }
     for error in ["EOPNOTSUPP", "EPERM", "ENOSPC"] {
         let union = deleted();
@@ -294,10 +292,10 @@ fn a_copy_that_cannot_have_its_access_list_is_not_made() {
 }
 
 /// It can do less then, which harms nobody, and is said.
-#[test]
+#[apply(test)]
 fn a_capability_that_is_lost_is_said() {
     if !has_strace() || !is_root() {
-        return skip("strace is not installed, or this is not root");
+        skip("strace is not installed, or this is not root");
     }
     let union = deleted();
     union.xattr("low/f", "security.capability", &capability());
@@ -308,10 +306,10 @@ fn a_capability_that_is_lost_is_said() {
 }
 
 /// A file system that says yes and does nothing is not believed.
-#[test]
+#[apply(test)]
 fn owner_and_mode_are_looked_at_afterwards() {
     if !has_strace() || !is_root() {
-        return skip("strace is not installed, or this is not root");
+        skip("strace is not installed, or this is not root");
     }
     for call in ["fchmod", "fchown"] {
         let union = deleted();
@@ -325,7 +323,7 @@ fn owner_and_mode_are_looked_at_afterwards() {
 }
 
 /// A directory that is renamed into its place has the times of what it is a copy of.
-#[test]
+#[apply(test)]
 fn a_directory_has_its_times_in_its_place() {
     let union = Union::usual();
     union
@@ -341,7 +339,7 @@ fn a_directory_has_its_times_in_its_place() {
 }
 
 /// "Not permitted" is no help to root.
-#[test]
+#[apply(test)]
 fn what_is_protected_is_said_to_be() {
     for (flag, word, protected) in [
         ("i", "immutable", "up/.wh.f"),
@@ -358,7 +356,7 @@ fn what_is_protected_is_said_to_be() {
             command.status().is_ok_and(|status| status.success())
         };
         if !chattr("+") {
-            return skip("nothing can be made immutable here");
+            skip("nothing can be made immutable here");
         }
         let output = union.restore(&[], "/f");
         chattr("-");

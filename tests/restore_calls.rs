@@ -122,7 +122,7 @@ fn calls_of(source: &str, is_made: bool) -> Calls {
     calls
 }
 
-#[test]
+#[apply(test)]
 fn only_one_module_changes_a_disk_and_by_descriptor() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
@@ -160,7 +160,7 @@ fn only_one_module_changes_a_disk_and_by_descriptor() {
 }
 
 /// The test above finds what it is for.
-#[test]
+#[apply(test)]
 fn a_call_on_a_name_is_found() {
     for (source, is_made) in [
         (
@@ -243,10 +243,10 @@ fn tree() -> Union {
     union
 }
 
-#[test]
+#[apply(test)]
 fn the_kernel_is_asked_for_nothing_by_name_that_follows() {
     if !has_strace() || !is_root() {
-        return skip("strace is not installed, or this is not root");
+        skip("strace is not installed, or this is not root");
     }
     for (options, path) in [
         (&["-r", "--strategy", "copy"][..], "/d"),

@@ -645,12 +645,10 @@ fn no_depth_overflows_the_stack() {
 
 /// What a run that was killed has left where the union shows it is taken away by the next one; what
 /// only has such a name is not.
-#[test]
+#[apply(test)]
 fn what_a_killed_run_left_in_a_mount_is_taken_away_by_the_next() {
     alone(|| {
-        if !has_strace() {
-            return skip("strace is not installed");
-        }
+        needs::strace();
         let overlay = Overlay::mounted();
         let merged = overlay.0.at("host/run/merged");
         overlay.0.file("low2/x", "");
@@ -694,12 +692,10 @@ fn what_a_killed_run_left_in_a_mount_is_taken_away_by_the_next() {
 }
 
 /// The same of a tree, which is known by its note; what is done does not bear one.
-#[test]
+#[apply(test)]
 fn a_tree_that_a_killed_run_left_is_taken_away_by_the_next() {
     alone(|| {
-        if !has_strace() {
-            return skip("strace is not installed");
-        }
+        needs::strace();
         let union = Union::of(&[("up", "rw"), ("low", "ro")]);
         union
             .file("low/d/sub/f", "before")
