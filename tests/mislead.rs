@@ -716,31 +716,39 @@ fn ctrl_c_ends_it_at_once() {
     assert_eq!(signal_of(ended), Some(2));
 }
 
-/// The first press ends the walk, the second everything.
+/// `du` looks for the first press itself. When it waits for a reader it is as deaf as any program,
+/// and must end all the same.
 #[apply(test)]
 fn the_second_ctrl_c_ends_whatever_goes_on() {
     let mut containerd = Containerd::new();
     containerd.image("default", "img:1", &["a"]);
     let host = containerd.save();
-    for number in 0..20_000 {
-        host.dir(format!("{}/fs/{number}", Containerd::directory(1)));
-    }
-    // Nobody reads what it says: once the pipe is full it waits, whatever was pressed.
+    // Nobody reads what it says, and the pipe is full.
+    let (_reader, mut writer) = std::io::pipe().expect("a pipe");
+    let flags = rustix::fs::fcntl_getfl(&writer).expect("flags");
+    let nonblocking = flags | rustix::fs::OFlags::NONBLOCK;
+    rustix::fs::fcntl_setfl(&writer, nonblocking).expect("a pipe");
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, flags).expect("a pipe");
     let mut child = run::command()
         .arg("--root")
         .arg(&host.root)
         .args(["du"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(writer)
+        .stderr(Stdio::null())
         .spawn()
         .expect("layerctl was built");
-    std::thread::sleep(Duration::from_millis(50));
+    // It waits in a call that writes.
+    let path = format!("/proc/{}/wchan", child.id());
     let start = Instant::now();
-    while child.try_wait().expect("a child").is_none() {
-        assert!(start.elapsed() < Duration::from_secs(5), "it goes on");
-        interrupt(&child);
+    while !std::fs::read_to_string(&path).is_ok_and(|at| at.contains("pipe")) {
+        assert!(start.elapsed() < Duration::from_secs(60), "it never writes");
         std::thread::sleep(Duration::from_millis(5));
     }
+    interrupt(&child);
+    std::thread::sleep(Duration::from_millis(20));
+    interrupt(&child);
+    assert_eq!(signal_of(wait(&mut child)), Some(2));
 }
 
 fn interrupt(child: &Child) {
