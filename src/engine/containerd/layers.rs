@@ -19,10 +19,14 @@ impl Containerd<'_> {
         let mut layers = Vec::new();
         for snapshotter in self.snapshotters() {
             for (name, snapshot) in self.snapshots(&snapshotter).iter() {
+                let namespace = name.split('/').next().unwrap_or_default();
+                // A key is a name in its namespace only.
+                let key = Some(key_in(name)).filter(|_| self.is_shown(namespace));
+                let key = key.map(|key| key.trim_start_matches("sha256:").to_owned());
                 layers.push(LayerName {
                     driver: snapshotter.clone(),
                     id: snapshot.id.to_string(),
-                    aliases: vec![key_in(name).trim_start_matches("sha256:").to_owned()],
+                    aliases: key.into_iter().collect(),
                 });
             }
         }

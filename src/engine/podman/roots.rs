@@ -13,6 +13,8 @@ use crate::host::Host;
 use crate::overlay::Namespace;
 
 const ROOT: &str = "/var/lib/containers/storage";
+/// Where users have theirs, as it is told.
+const USERS_PLACE: &str = "~/.local/share/containers/storage";
 const RUN_ROOT: &str = "/run/containers/storage";
 /// The machine's own configuration: the first that is there counts.
 const SYSTEM_CONFIGURATIONS: [&str; 2] = [
@@ -44,6 +46,8 @@ pub(super) const VARIABLES: &[Variable] = &[Variable {
 /// A graph root, and what belongs to it.
 struct Configured {
     root: Bytes,
+    /// How it is told where it is one of many: every user has the same.
+    place: Option<Bytes>,
     run_root: Option<Bytes>,
     storage: Storage,
 }
@@ -60,6 +64,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
     if let Some(root) = roots.option(OPTION) {
         let configured = Configured {
             root: root.clone(),
+            place: None,
             run_root: None,
             storage: Storage::default(),
         };
@@ -74,7 +79,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
     }
     let mut found: Vec<FoundEngine<'h>> = Vec::new();
     for configured in configured(host, roots, &search.problems) {
-        search.looked_at(&configured.root);
+        search.looked_at(configured.place.as_ref().unwrap_or(&configured.root));
         let is_known = |store: &FoundEngine<'h>| *store.engine.root() == configured.root;
         if found.iter().any(is_known) {
             continue;
@@ -107,6 +112,7 @@ fn configured(host: &Host, roots: &Roots, problems: &Problems) -> Vec<Configured
     let run_root = path(of_system.runroot.as_ref()).unwrap_or_else(|| Bytes::from(RUN_ROOT));
     let mut all = vec![Configured {
         root,
+        place: None,
         run_root: Some(run_root),
         storage: of_system.clone(),
     }];
@@ -129,13 +135,15 @@ fn configured(host: &Host, roots: &Roots, problems: &Problems) -> Vec<Configured
         storage.take_drop_ins(host, &[drop_ins], problems);
         let rootless = storage.rootless_storage_path.as_ref();
         let expanded = rootless.map(|path| user.expand(path));
-        let root = path(storage.graphroot.as_ref())
-            .or_else(|| path(expanded.as_ref()))
+        let configured = path(storage.graphroot.as_ref()).or_else(|| path(expanded.as_ref()));
+        let place = configured.is_none().then(|| Bytes::from(USERS_PLACE));
+        let root = configured
             .unwrap_or_else(|| user.below_home(&[".local", "share", "containers", "storage"]));
         let run_root = path(storage.runroot.as_ref())
             .unwrap_or_else(|| Bytes::from(format!("/run/user/{}/containers", user.id)));
         all.push(Configured {
             root,
+            place,
             run_root: Some(run_root),
             storage,
         });
@@ -159,6 +167,7 @@ fn stores_of<'h>(
         root,
         run_root,
         storage,
+        ..
     } = configured;
     let names = match host.list(root) {
         Ok(names) => names.into_iter(),
