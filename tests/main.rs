@@ -53,6 +53,7 @@ mod pivot;
 mod podman;
 mod podman_live;
 mod readme;
+mod records;
 mod restore;
 mod restore_aufs;
 mod restore_calls;

@@ -26,6 +26,7 @@
 //! kernel  fuse what is mounted, and with what branches
 //! namespace  mount_table     processes, and what each has mounted
 //! union        unions, branches, layers, owners
+//! recorded     a mounted union's branches, as its store has them
 //! linked  faults  oci  bolt  forms that several engines keep things in; what is wrong with such
 //! inventory  usage           what every engine keeps, in words that all share
 //! ```
@@ -51,6 +52,7 @@ mod podman;
 mod problems;
 mod proof;
 pub mod reach;
+mod recorded;
 mod roots;
 mod survey;
 mod union;

@@ -203,10 +203,9 @@ impl<'s, 'h> Proof<'s, 'h> {
         let is_unexplained = names.iter().any(|(name, _)| {
             matches!(root.child(name), Ok(Entry::Missing)) && matches!(view.stat(name), Ok(Some(_)))
         });
-        if !is_unexplained {
+        if !is_unexplained && !self.lacks_originals() {
             return;
         }
-        drop(root);
         for (index, verdict) in self.verdicts.iter_mut().enumerate() {
             let branch = &mut self.stack.branches[index];
             let spec = BranchSpec {
@@ -218,6 +217,24 @@ impl<'s, 'h> Proof<'s, 'h> {
                 branch.dir = Err(Error::damaged(spec.path, IS_ANOTHER));
             }
         }
+    }
+
+    /// Whether a directory at the top of the upper branch was copied from one that no lower branch
+    /// has.
+    fn lacks_originals(&self) -> bool {
+        let upper = self.stack.branches.first();
+        let upper = upper.filter(|upper| upper.permission.is_writable());
+        let Some(Ok(dir)) = upper.map(|upper| &upper.dir) else {
+            return false;
+        };
+        let Ok(Some(names)) = dir.names_up_to(NAMES) else {
+            return false;
+        };
+        let below = self.stack.root(|of| of > 0, Reading::Nothing);
+        let directories = names.iter().filter(|(_, kind)| *kind == Kind::Directory);
+        directories.take(SAMPLES).any(|(name, _)| {
+            has_origin(dir, name) && matches!(below.child(name), Ok(Entry::Missing))
+        })
     }
 
     /// The directory that a branch is now, if the union proves it.
@@ -333,10 +350,15 @@ impl<'s, 'h> Proof<'s, 'h> {
             return Some(true);
         }
         // Something that was copied up keeps the number of what it was copied from.
-        let origins = ["trusted.overlay.origin", "user.overlay.origin"];
-        let has_origin = |of: &&str| matches!(dir.attribute(name, of, ORIGIN_MAX), Ok(Some(_)));
-        (!origins.iter().any(has_origin)).then_some(false)
+        (!has_origin(dir, name)).then_some(false)
     }
+}
+
+/// Whether an entry was copied up.
+fn has_origin(dir: &Dir, name: &[u8]) -> bool {
+    let origins = ["trusted.overlay.origin", "user.overlay.origin"];
+    let has = |of: &&str| matches!(dir.attribute(name, of, ORIGIN_MAX), Ok(Some(_)));
+    origins.iter().any(has)
 }
 
 /// How many names were the union's, and how many were not.

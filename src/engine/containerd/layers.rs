@@ -143,7 +143,12 @@ impl Containerd<'_> {
         self.union_of_name(snapshotter, name, top)
     }
 
-    fn union_of_name(&self, snapshotter: &str, name: &str, top: Permission) -> Result<Union> {
+    pub(super) fn union_of_name(
+        &self,
+        snapshotter: &str,
+        name: &str,
+        top: Permission,
+    ) -> Result<Union> {
         self.refuse(snapshotter)?;
         let chain = self.chain(snapshotter, name)?;
         let mut branches: Vec<LayeredBranch> = Vec::new();

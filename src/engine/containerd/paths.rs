@@ -4,18 +4,45 @@ use super::layers::{is_copying, is_read};
 use super::records::ContainerRecord;
 use super::{Containerd, NAME, SNAPSHOTTER, TASKS};
 use crate::bytes::Bytes;
+use crate::engine::recorded::{Named, restack, top_permission};
 use crate::engine::union::Union;
 
 impl Containerd<'_> {
-    /// Gives the branches of a mounted union the numbers of their snapshots.
-    pub fn name_layers(&self, union: &mut Union) {
+    /// Gives a mounted union the snapshots that the snapshotter has recorded below its topmost one.
+    pub fn restack(&self, union: &mut Union) {
+        let top = union.branches.first();
+        let top = top.and_then(|top| self.snapshot_of_branch(&top.spec.path));
+        let recorded = top.and_then(|(snapshotter, number)| {
+            let all = self.snapshots(&snapshotter);
+            let mut named = all.iter();
+            let named = named.find(|(_, snapshot)| snapshot.id.to_string() == number);
+            let name = named.map(|(name, _)| name.clone())?;
+            Some(self.union_of_name(&snapshotter, &name, top_permission(union)))
+        });
+        let named = |path: &Bytes| {
+            let snapshot = self.snapshot_of_branch(path);
+            snapshot.map_or(Named::Unknown, |(_, number)| Named::Layer(number))
+        };
+        match recorded {
+            Some(Ok(recorded)) => {
+                let said = restack(union, recorded, named);
+                return said.unwrap_or_else(|error| self.note(error));
+            }
+            Some(Err(error)) => self.note(error),
+            None => {}
+        }
         for branch in &mut union.branches {
-            if let Some((_, number, inside)) = self.snapshot_inside(&branch.spec.path)
-                && inside == Bytes::from("/")
-            {
+            if let Named::Layer(number) = named(&branch.spec.path) {
                 branch.layer.id = Some(number);
             }
         }
+    }
+
+    /// The snapshot whose content the kernel's path of a branch is: snapshotter, number.
+    fn snapshot_of_branch(&self, path: &Bytes) -> Option<(String, String)> {
+        let (snapshotter, number, inside) = self.snapshot_inside(path)?;
+        let is_content = is_copying(&snapshotter) || path.file_name() == b"fs";
+        (inside == Bytes::from("/") && is_content).then_some((snapshotter, number))
     }
 
     /// The container whose own snapshot this is.
@@ -43,8 +70,8 @@ impl Containerd<'_> {
     /// The container whose mounted union this is, by its topmost branch or its mount point.
     fn container_of_union(&self, union: &Union) -> Option<(&String, &ContainerRecord)> {
         let top = union.branches.first();
-        let top = top.and_then(|top| self.snapshot_inside(&top.spec.path));
-        if let Some((snapshotter, number, _)) = top {
+        let top = top.and_then(|top| self.snapshot_of_branch(&top.spec.path));
+        if let Some((snapshotter, number)) = top {
             return self.container_of(&snapshotter, &number);
         }
         let mut mounts = union.mounts.iter();
@@ -118,8 +145,9 @@ impl Containerd<'_> {
         {
             return;
         }
-        self.name_layers(union);
-        if let Some((namespace, record)) = self.container_of_union(union) {
+        let container = self.container_of_union(union);
+        self.restack(union);
+        if let Some((namespace, record)) = container {
             self.label_container(union, namespace, record);
         }
     }

@@ -1,12 +1,13 @@
 //! Which layer or container a path of the host, or a mounted union, is.
 
 use super::Docker;
-use super::driver::Driver;
+use super::driver::{Driver, Stacking};
 use super::layers::{LayerBelow, LayerId};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, LayerName, is_id};
 use crate::engine::linked::LINKS;
-use crate::engine::union::Union;
+use crate::engine::recorded::{Named, restack};
+use crate::engine::union::{Union, UnionKind};
 use crate::error::Result;
 
 /// A storage driver with its directories, under every name by which a path can lead there.
@@ -25,17 +26,18 @@ impl DriverHere {
 impl Docker<'_> {
     /// The container whose mounted union this is, by its topmost branch or its mount point.
     fn container_of_union(&self, union: &Union) -> Option<Container> {
-        match union.branches.first() {
-            Some(top) => {
-                let layer = self.layer_of_branch(&top.spec.path)?;
-                self.container_of_mount(&layer.id)
-            }
-            // A mount by a program does not tell its branches.
-            None => {
-                let mut points = union.mounts.iter().map(|mount| &mount.path);
-                points.find_map(|point| Some(self.mount_dir(point)?.0))
-            }
+        let top = union.branches.first();
+        let layer = top.and_then(|top| self.layer_of_branch(&top.spec.path));
+        if let Some(layer) = layer {
+            return self.container_of_mount(&layer.id);
         }
+        // A mount by a program does not tell its branches, one by descriptors none that lasts.
+        let root = Bytes::from("/");
+        let mut points = union.mounts.iter().map(|mount| &mount.path);
+        points.find_map(|point| {
+            let (container, inside) = self.mount_dir(point)?;
+            (inside == root).then_some(container)
+        })
     }
 
     /// Finds out whether a mounted union is a container's.
@@ -54,13 +56,9 @@ impl Docker<'_> {
 
     /// Says what the branches of a mounted union are.
     pub(super) fn describe_union(&self, union: &mut Union) {
-        for branch in &mut union.branches {
-            if let Some(layer) = self.layer_of_branch(&branch.spec.path) {
-                branch.spec.path = self.content_dir(&layer);
-                branch.layer.id = Some(layer.id);
-            }
-        }
-        let Some(container) = self.container_of_union(union) else {
+        let container = self.container_of_union(union);
+        self.restack(union, container.as_ref());
+        let Some(container) = container else {
             return;
         };
         if container.driver == Driver::Overlay.name() {
@@ -72,6 +70,33 @@ impl Docker<'_> {
         self.label_container(union, &container);
     }
 
+    /// Gives a mounted overlay of a container the branches that the store has recorded. AUFS says
+    /// itself what they are now.
+    fn restack(&self, union: &mut Union, container: Option<&Container>) {
+        let driver = container.and_then(|container| Driver::named(&container.driver));
+        let is_told = union.kind == UnionKind::Aufs
+            || driver.is_none_or(|driver| driver.stacking() != Stacking::Differences);
+        if let Some(container) = container.filter(|_| !is_told) {
+            let named = |path: &Bytes| {
+                let layer = self.layer_of_branch(path);
+                layer.map_or(Named::Unknown, |layer| Named::Layer(layer.id))
+            };
+            match self.own_stack(container) {
+                Ok(recorded) => {
+                    let said = restack(union, recorded, named);
+                    return said.unwrap_or_else(|error| self.note(error));
+                }
+                Err(error) => self.note(error),
+            }
+        }
+        for branch in &mut union.branches {
+            if let Some(layer) = self.layer_of_branch(&branch.spec.path) {
+                branch.spec.path = self.content_dir(&layer);
+                branch.layer.id = Some(layer.id);
+            }
+        }
+    }
+
     fn own_stack(&self, container: &Container) -> Result<Union> {
         let layer = self.own_layer(container)?;
         self.stack(&layer, Some(container))
@@ -81,7 +106,15 @@ impl Docker<'_> {
     /// to the driver's directory, or in the place where the data directory was before.
     fn layer_of_branch(&self, path: &Bytes) -> Option<LayerId> {
         if let Some((layer, inside)) = self.layer_inside(path) {
-            return (inside == Bytes::from("/")).then_some(layer);
+            let is_content = match layer.driver.content().1 {
+                None => true,
+                // Nothing else in a layer's directory is its content.
+                Some(_) => {
+                    matches!(path.file_name(), b"diff" | b"upper" | b"root")
+                        || path.parent().file_name() == LINKS.as_bytes()
+                }
+            };
+            return (inside == Bytes::from("/") && is_content).then_some(layer);
         }
         let exists = |path: &Bytes| self.host.stat(path).is_ok_and(|stat| stat.is_some());
         if path.as_bytes().starts_with(b"/") && exists(path) {

@@ -107,7 +107,7 @@ impl Docker<'_> {
         let Some(containerd) = self.containerd_of(&container) else {
             return;
         };
-        containerd.name_layers(union);
+        containerd.restack(union);
         let init = containerd.number_of(
             DOCKERS_NAMESPACE,
             &container.driver,

@@ -103,6 +103,7 @@ impl Podman<'_> {
         }
         self.refuse_composefs(home, id)?;
         let mut branches = vec![own];
+        branches.extend(self.further_content(home, id)?);
         let parents = self.linked().parents(home, id)?;
         let has_parent = self
             .layer_record(id)
@@ -112,14 +113,32 @@ impl Podman<'_> {
             return Err(Error::damaged(layer, "has no list of the layers below it"));
         }
         for parent in parents {
+            let mut further = Vec::new();
             branches.push(match parent {
                 linked::Parent::Layer { home, id } => {
+                    self.refuse_composefs(home, &id)?;
+                    further = self.further_content(home, &id)?;
                     layer_branch(self.content_dir(home, &id), Permission::RO, id)
                 }
                 linked::Parent::Lost(path) => LayeredBranch::plain(path, Permission::RO),
             });
+            branches.append(&mut further);
         }
         Ok(self.union(self.kind(), branches))
+    }
+
+    /// Where a user's store could not give files to others than the user, it keeps a layer's content
+    /// in several directories: below `diff` is `diff1`.
+    fn further_content(&self, home: usize, id: &str) -> Result<Vec<LayeredBranch>> {
+        let layer = self.home(&self.stores[home]).join(id.as_bytes());
+        let mut further = Vec::new();
+        loop {
+            let path = layer.join(format!("diff{}", further.len() + 1).as_bytes());
+            if self.host.stat(&path)?.is_none() {
+                return Ok(further);
+            }
+            further.push(layer_branch(path, Permission::RO, id.to_owned()));
+        }
     }
 
     /// A composefs layer has the names of its files in an image of its own format, and only their

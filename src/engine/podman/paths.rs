@@ -6,21 +6,27 @@ use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{LayerName, is_id};
 use crate::engine::linked::{self, LINKS};
+use crate::engine::recorded::{Named, restack, top_permission};
 use crate::engine::union::Union;
 
 impl Podman<'_> {
+    /// What is left of a path below a directory of layers.
+    fn inside_home(&self, path: &Bytes) -> Option<Bytes> {
+        let homes = self.linked().homes;
+        homes.iter().find_map(|home| {
+            path.strip_prefix(home).or_else(|| {
+                let real = self.host.resolve(home).ok()?;
+                path.strip_prefix(&real)
+            })
+        })
+    }
+
     /// The layer directory that a path is, or lies in, and what is left of the path.
     pub(super) fn layer_inside(&self, path: &Bytes) -> Option<(String, Bytes)> {
         if !self.is_read() {
             return None;
         }
-        let homes = self.linked().homes;
-        let inside = homes.iter().find_map(|home| {
-            path.strip_prefix(home).or_else(|| {
-                let real = self.host.resolve(home).ok()?;
-                path.strip_prefix(&real)
-            })
-        })?;
+        let inside = self.inside_home(path)?;
         let parts: Vec<&[u8]> = inside.components().collect();
         let id = |part: &[u8]| {
             let id = String::from_utf8(part.to_vec()).ok()?;
@@ -51,22 +57,43 @@ impl Podman<'_> {
         }
         let rest = match rest {
             [b"merged", ..] => return None,
-            [b"diff", rest @ ..] => rest,
+            [name, rest @ ..] if is_content(name) => rest,
             // A file beside the content, which is about the layer.
             _ => &[],
         };
         Some((id(first)?, Bytes::absolute(rest.iter().copied())))
     }
 
-    /// The layer that the kernel's path of a branch stands for. It may be relative.
-    fn layer_of_branch(&self, path: &Bytes) -> Option<String> {
-        let is_absolute = path.as_bytes().starts_with(b"/");
-        let full = if is_absolute {
+    /// What the kernel's path of a branch stands for.
+    fn named_branch(&self, path: &Bytes) -> Named {
+        let full = self.full(path);
+        let Some(inside) = self.inside_home(&full) else {
+            return Named::Unknown;
+        };
+        let parts: Vec<&[u8]> = inside.components().collect();
+        let is_content = match parts.as_slice() {
+            [_, b"empty"] => return Named::Empty,
+            [links, _] if *links == LINKS.as_bytes() => true,
+            [_, b"mapped", _, links, _] => *links == LINKS.as_bytes(),
+            [_, name] => is_content(name),
+            _ => false,
+        };
+        let layer = is_content.then(|| self.layer_of_branch(path)).flatten();
+        layer.map_or(Named::Unknown, Named::Layer)
+    }
+
+    /// An option's path may be relative to the directory of layers.
+    fn full(&self, path: &Bytes) -> Bytes {
+        if path.as_bytes().starts_with(b"/") {
             path.clone()
         } else {
             self.home(&self.root).join_path(path)
-        };
-        let (id, inside) = self.layer_inside(&full)?;
+        }
+    }
+
+    fn layer_of_branch(&self, path: &Bytes) -> Option<String> {
+        let is_absolute = path.as_bytes().starts_with(b"/");
+        let (id, inside) = self.layer_inside(&self.full(path))?;
         let content = self.content_dir(self.home_of(&id), &id);
         let is_there = || self.host.stat(&content).is_ok_and(|stat| stat.is_some());
         (inside == Bytes::from("/") && (is_absolute || is_there())).then_some(id)
@@ -74,11 +101,46 @@ impl Podman<'_> {
 
     /// The container whose mounted union this is, by its mount point or its topmost branch.
     fn container_of_union(&self, union: &Union) -> Option<ContainerRecord> {
-        let mut mounts = union.mounts.iter();
-        let by_mount = mounts.find_map(|mount| self.merged(&mount.path));
+        self.container_of_layer(&self.layer_of_union(union)?)
+    }
+
+    /// The topmost layer of a mounted union, by its topmost branch or its mount point.
+    fn layer_of_union(&self, union: &Union) -> Option<String> {
         let top = union.branches.first();
-        let layer = top.and_then(|top| self.layer_of_branch(&top.spec.path));
-        self.container_of_layer(&layer.or(by_mount.map(|(id, _)| id))?)
+        match top.map(|top| self.named_branch(&top.spec.path)) {
+            Some(Named::Layer(id)) => Some(id),
+            _ => {
+                let mut mounts = union.mounts.iter();
+                let root = Bytes::from("/");
+                let by_mount = mounts.find_map(|mount| {
+                    let (id, inside) = self.merged(&mount.path)?;
+                    (inside == root).then_some(id)
+                });
+                by_mount
+            }
+        }
+    }
+
+    /// Gives a mounted union the branches that the store has recorded for its topmost layer.
+    fn restack(&self, union: &mut Union) {
+        let layer = self.layer_of_union(union);
+        let known = layer.filter(|layer| self.layer_record(layer).is_some());
+        let stack = known.map(|layer| self.stack(&layer, top_permission(union)));
+        match stack {
+            Some(Ok(recorded)) => {
+                let said = restack(union, recorded, |path| self.named_branch(path));
+                said.unwrap_or_else(|error| self.note(error));
+                return;
+            }
+            Some(Err(error)) => self.note(error),
+            None => {}
+        }
+        for branch in &mut union.branches {
+            if let Named::Layer(id) = self.named_branch(&branch.spec.path) {
+                branch.spec.path = self.content_dir(self.home_of(&id), &id);
+                branch.layer.id = Some(id);
+            }
+        }
     }
 
     /// The mount point in our directories that a path lies under, as the layer and what is left.
@@ -118,13 +180,9 @@ impl Podman<'_> {
         if is_anothers || self.copies() || !self.is_read() {
             return;
         }
-        for branch in &mut union.branches {
-            if let Some(id) = self.layer_of_branch(&branch.spec.path) {
-                branch.spec.path = self.content_dir(self.home_of(&id), &id);
-                branch.layer.id = Some(id);
-            }
-        }
-        if let Some(container) = self.container_of_union(union) {
+        let container = self.container_of_union(union);
+        self.restack(union);
+        if let Some(container) = container {
             self.label_container(union, &container);
         }
     }
@@ -146,4 +204,11 @@ impl Podman<'_> {
         let (id, _) = self.layer_inside(&links.join(link.as_bytes()))?;
         Some(self.named(id))
     }
+}
+
+/// Whether an entry of a layer's directory is its content. A rootless store may keep it in several:
+/// `diff`, `diff1`.
+fn is_content(name: &[u8]) -> bool {
+    let number = name.strip_prefix(b"diff");
+    number.is_some_and(|number| number.iter().all(u8::is_ascii_digit))
 }
