@@ -154,6 +154,7 @@ fn a_branch_that_was_moved_is_found() {
             }
             tmpfs(&early);
             write(&early.join("d/file"), "lower");
+            write(&early.join("d/kept"), "lower, too");
             let upper = make(place.join(name).join("upper"));
             let work = make(place.join(name).join("work"));
             let merged = make(place.join(name).join("merged"));
