@@ -8,7 +8,10 @@
 //!
 //! On overlay docker compares the two views, and so is *changed* there only what differs in mode,
 //! owner, device, capability, or, but for directories, in size or time; and every directory that
-//! something differs in (`docs/facts.md#engines-60`).
+//! something differs in (`docs/facts.md#engines-60`). In what two versions differ is decided in
+//! `versions`.
+
+mod versions;
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
@@ -23,6 +26,8 @@ use crate::error::{Error, Result};
 use crate::union::{Entry, Listed, Node, Reading, Stack};
 use crate::walk::{Found, Heading, Rest, Rows, walk_all};
 use crate::whiteout::Mark;
+use versions::differ;
+pub use versions::{Compared, Differing, Differs, Measure, differs};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -176,7 +181,7 @@ pub enum Criterion {
     /// The branch has an entry of that name.
     InBranch,
     /// The two versions differ, or what is in the two directories does.
-    Differs,
+    Differs(Measure),
 }
 
 impl Criterion {
@@ -187,18 +192,21 @@ impl Criterion {
         if top.is_none_or(|top| top.grammar.holds_changes_only()) {
             Criterion::InBranch
         } else {
-            Criterion::Differs
+            Criterion::Differs(Measure {
+                attributes: Compared::All,
+                content: false,
+            })
         }
     }
 
-    /// What counts for `docker diff`. It asks AUFS for the branch's entries, and compares
+    /// What counts for an engine's `diff`. It asks AUFS for the branch's entries, and compares
     /// everywhere else.
-    pub fn of_docker(stack: &Stack) -> Criterion {
+    pub fn of_engine(stack: &Stack, measure: Measure) -> Criterion {
         let is_aufs = stack.overlay_rules().is_none() && stack.base.is_none();
         if is_aufs {
             Criterion::InBranch
         } else {
-            Criterion::Differs
+            Criterion::Differs(measure)
         }
     }
 }
@@ -323,35 +331,6 @@ fn names<'n>(directory: &'n Directory<'_>, branch: usize) -> Result<Vec<Named<'n
         names.dedup_by(|later, first| later.key == first.key);
     }
     Ok(names)
-}
-
-/// Whether two versions differ as docker sees it.
-fn differ(old: (&Node<'_>, Provided), new: (&Node<'_>, Provided), name: &[u8]) -> Result<bool> {
-    let facts = |(node, provided): (&Node<'_>, Provided)| -> Result<(Stat, Option<Vec<u8>>)> {
-        let stat = node.stat(provided.branch, name)?;
-        let capability = match (stat.kind, node.dir(provided.branch)) {
-            (Kind::File, Some(dir)) => {
-                dir.attribute(name, "security.capability", CAPABILITY_MAX)
-                    .map_err(|errno| Error::io(node.on_host(provided.branch, name), errno))?
-            }
-            _ => None,
-        };
-        Ok((stat, capability))
-    };
-    let ((old, old_capability), (new, new_capability)) = (facts(old)?, facts(new)?);
-    let is_directory = new.kind == Kind::Directory;
-    Ok(old.kind != new.kind
-        || (old.mode, old.uid, old.gid, old.rdev) != (new.mode, new.uid, new.gid, new.rdev)
-        || old_capability != new_capability
-        || (!is_directory && (old.size != new.size || !is_same_time(old.mtime, new.mtime))))
-}
-
-/// What a `security.capability` attribute can have at most, in bytes.
-const CAPABILITY_MAX: usize = 64;
-
-/// A time without nanoseconds may come from an archive that had none.
-fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
-    a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
 }
 
 /// How a name comes to be compared, which decides where its path is kept and what happens to a
@@ -540,7 +519,7 @@ impl<V> Comparison<'_, V> {
                 };
                 // Two versions from below differ where a directory was moved into another one's
                 // place.
-                let is_candidate = self.criterion == Criterion::Differs || has_own();
+                let is_candidate = self.criterion != Criterion::InBranch || has_own();
                 is_candidate.then_some(Change::Changed)
             }
         }
@@ -550,7 +529,7 @@ impl<V> Comparison<'_, V> {
     /// differ in what is in it.
     fn is_same(&self, difference: &Difference<'_, '_>) -> Result<bool> {
         let before = difference.directory.before.as_deref();
-        let (Change::Changed, Criterion::Differs, Some(before), Some((was, is))) = (
+        let (Change::Changed, Criterion::Differs(measure), Some(before), Some((was, is))) = (
             difference.change,
             self.criterion,
             before,
@@ -559,7 +538,12 @@ impl<V> Comparison<'_, V> {
             return Ok(false);
         };
         let after = &difference.directory.after;
-        Ok(!differ((before, was), (after, is), difference.name)?)
+        Ok(!differ(
+            (before, was),
+            (after, is),
+            difference.name,
+            measure,
+        )?)
     }
 
     /// Leaves the row of a directory that is changed only if something in it is.

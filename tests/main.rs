@@ -28,6 +28,7 @@ macro_rules! test {
     };
 }
 
+mod attributes;
 mod blog_host;
 mod completions;
 mod containerd;

@@ -9,15 +9,15 @@ use crate::docker_drivers::makes_whiteouts;
 use crate::lab::host::{Host, directories};
 use crate::lab::{is_root, skip};
 
-const STORE: &str = "/var/lib/containers/storage";
-const CONTAINER: &str = "c0ffee0000000000000000000000000000000000000000000000000000000001";
+pub const STORE: &str = "/var/lib/containers/storage";
+pub const CONTAINER: &str = "c0ffee0000000000000000000000000000000000000000000000000000000001";
 
-fn id(number: usize) -> String {
+pub fn id(number: usize) -> String {
     format!("{number:064x}")
 }
 
 /// A store with one container on so many layers: layer 1 is the base.
-fn store(layers: usize) -> Host {
+pub fn store(layers: usize) -> Host {
     let host = Host::empty();
     let layer = |number: usize| {
         let id = if number > layers {

@@ -7,10 +7,13 @@ use owo_colors::OwoColorize;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::copyups::{Differs, differs};
+use crate::command::copyups::differing_words;
 use crate::command::{Batch, Context, Find, Outcome, Shape, Stream, Verb, subjects, union_column};
-use crate::difference::{Change, Criterion, Difference, differences};
+use crate::difference::{
+    Change, Compared, Criterion, Difference, Differing, Differs, Measure, differences, differs,
+};
 use crate::dir::Kind;
+use crate::engine;
 use crate::error::Result;
 use crate::render::Look;
 use crate::render::column::{Column, column};
@@ -24,6 +27,9 @@ pub struct Args {
     /// Add origin, sizes and what differs
     #[arg(short, long)]
     long: bool,
+    /// Read files whose size and time are as before
+    #[arg(long)]
+    content: bool,
 }
 
 /// One change.
@@ -60,6 +66,9 @@ pub struct Long {
     pub size_before: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differs: Option<Vec<Differs>>,
+    /// The names of the extended attributes that differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Bytes>,
 }
 
 impl Verb for Args {
@@ -67,6 +76,7 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {
         let is_long = self.long;
+        let content = self.content;
         let shape = match (self.long, &self.target) {
             (true, _) => Shape::Columns,
             (false, None) => Shape::Headed,
@@ -83,7 +93,7 @@ impl Verb for Args {
             .collect();
         Outcome::yes(Stream::new(shape, move |how, give| {
             let _ = subjects.iter().try_for_each(|subject| {
-                let changed = Criterion::of_docker(&subject.stack);
+                let changed = subject.criterion(is_long, content);
                 let row = |found: Result<Difference<'_, '_>>, batch: &mut Batch<Row>| {
                     let kept = found.and_then(|found| subject.row(&found, is_long, how, batch));
                     batch.problems.extend(kept.err());
@@ -110,6 +120,25 @@ struct Subject {
 }
 
 impl Subject {
+    /// What counts as changed: as for the engine's own `diff`, and in the long form whatever
+    /// differs.
+    fn criterion(&self, is_long: bool, content: bool) -> Criterion {
+        let owner = self.target.union.owner.as_ref();
+        let engine = owner.and_then(|owner| engine::called(owner.engine));
+        let attributes = if is_long {
+            Compared::All
+        } else if engine.is_some_and(|engine| engine.diff_has_attributes) {
+            Compared::Users
+        } else {
+            Compared::Capabilities
+        };
+        let measure = Measure {
+            attributes,
+            content,
+        };
+        Criterion::of_engine(&self.stack, measure)
+    }
+
     fn row(
         &self,
         found: &Difference<'_, '_>,
@@ -124,13 +153,19 @@ impl Subject {
             return Ok(());
         }
         let long = if is_long {
+            let differing = match found.change {
+                Change::Changed => Some(differs(found)?),
+                Change::Added | Change::Deleted => None,
+            };
+            let (differs, attributes) = match differing {
+                Some(Differing { what, attributes }) => (Some(what), attributes),
+                None => (None, Vec::new()),
+            };
             Some(Box::new(Long {
                 size: found.stat_after()?.map(|stat| stat.size),
                 size_before: found.stat_before()?.map(|stat| stat.size),
-                differs: match found.change {
-                    Change::Changed => Some(differs(found)?),
-                    Change::Added | Change::Deleted => None,
-                },
+                differs,
+                attributes,
             }))
         } else {
             None
@@ -205,10 +240,11 @@ impl crate::command::Row for Row {
                 let size = row.long.as_ref().and_then(|long| long.size);
                 cell.word(&size.map(|size| look.size(size)).unwrap_or_default());
             }),
-            column("DIFFERS", |row, _, cell| {
-                let differs = row.long.as_ref().and_then(|long| long.differs.as_deref());
-                let words = differs.unwrap_or_default().iter().map(|what| what.word());
-                cell.word(&words.collect::<Vec<_>>().join(","));
+            column("DIFFERS", |row, look, cell| {
+                if let Some(long) = &row.long {
+                    let differs = long.differs.as_deref().unwrap_or_default();
+                    cell.word(&differing_words(differs, &long.attributes, look));
+                }
             }),
             column("PATH", |row, _, cell| cell.show(&row.path)),
         ]

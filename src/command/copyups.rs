@@ -2,22 +2,18 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::ops::ControlFlow;
 
-use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Verb, Version, subjects, union_column};
-use crate::difference::{Change, Criterion, Difference, differences};
+use crate::difference::{Change, Criterion, Difference, Differing, Differs, differences, differs};
 use crate::dir::{Kind, Stat};
 use crate::engine::Union;
-use crate::error::{Error, Result, errno_of};
+use crate::error::Result;
 use crate::render::Look;
 use crate::render::column::{Column, column};
-use crate::union::{Entry, Node};
 
 /// List files copied up, what differs, and what the copies cost
 #[derive(Debug, clap::Args)]
@@ -38,30 +34,23 @@ pub struct Row {
     pub from: Version,
     /// What differs now; empty if nothing does.
     pub differs: Vec<Differs>,
+    /// The names of the extended attributes that differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Bytes>,
     /// Bytes that the copy takes on disk; none for a further name of a file already counted.
     pub cost: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Differs {
-    Type,
-    Content,
-    Mode,
-    Owner,
-    Time,
-}
-
-impl Differs {
-    pub fn word(self) -> &'static str {
-        match self {
-            Differs::Type => "type",
-            Differs::Content => "content",
-            Differs::Mode => "mode",
-            Differs::Owner => "owner",
-            Differs::Time => "time",
+/// What differs, as a table has it; the names of attributes with `-v`.
+pub fn differing_words(differs: &[Differs], attributes: &[Bytes], look: Look) -> String {
+    let word = |what: &Differs| match what {
+        Differs::Xattr if look.verbose => {
+            let names: Vec<String> = attributes.iter().map(Bytes::to_string).collect();
+            format!("xattr({})", names.join(" "))
         }
-    }
+        what => what.word().to_owned(),
+    };
+    differs.iter().map(word).collect::<Vec<_>>().join(",")
 }
 
 impl Verb for Args {
@@ -121,11 +110,14 @@ fn copied(union: &Union, found: &Difference<'_, '_>) -> Result<Option<(Row, Stat
     let (Some(old), Some(new)) = (found.stat_before()?, found.stat_after()?) else {
         return Ok(None);
     };
-    let differs = differs(found)?;
+    let Differing {
+        what: differs,
+        attributes,
+    } = differs(found)?;
     // Directories are copied up only to hold what is in them, unless they were changed.
     let is_mere_parent = !differs
         .iter()
-        .any(|what| matches!(what, Differs::Mode | Differs::Owner));
+        .any(|what| matches!(what, Differs::Mode | Differs::Owner | Differs::Xattr));
     if new.kind == Kind::Directory && is_mere_parent {
         return Ok(None);
     }
@@ -141,106 +133,13 @@ fn copied(union: &Union, found: &Difference<'_, '_>) -> Result<Option<(Row, Stat
             size: old.size,
         },
         differs,
+        attributes,
         cost: match new.kind {
             Kind::File => new.size.min(new.blocks * 512),
             _ => 0,
         },
     };
     Ok(Some((row, new)))
-}
-
-/// What differs between the two versions of a changed entry.
-///
-/// # Errors
-/// A version that cannot be read.
-pub fn differs(difference: &Difference<'_, '_>) -> Result<Vec<Differs>> {
-    let mut found = Vec::new();
-    let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?) else {
-        return Ok(found);
-    };
-    if old.kind != new.kind {
-        return Ok(vec![Differs::Type]);
-    }
-    let is_content = match (old.kind, difference.versions()) {
-        (Kind::File, Some((before, _, after, _, name))) => {
-            old.size != new.size || !is_same_file(before, after, name)?
-        }
-        (Kind::Symlink, Some((before, old_branch, after, new_branch, name))) => {
-            link(before, old_branch, name)? != link(after, new_branch, name)?
-        }
-        (Kind::Char | Kind::Block, _) => old.rdev != new.rdev,
-        _ => false,
-    };
-    if is_content {
-        found.push(Differs::Content);
-    }
-    if old.mode != new.mode {
-        found.push(Differs::Mode);
-    }
-    if (old.uid, old.gid) != (new.uid, new.gid) {
-        found.push(Differs::Owner);
-    }
-    if old.mtime != new.mtime {
-        found.push(Differs::Time);
-    }
-    Ok(found)
-}
-
-fn link(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Vec<u8>> {
-    let fail = |errno| Error::io(node.on_host(branch, name), errno);
-    let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
-    dir.read_link(name).map_err(fail)
-}
-
-fn is_same_file(old: &Node<'_>, new: &Node<'_>, name: &[u8]) -> Result<bool> {
-    let mut old = Reader::open(old, name)?;
-    let mut new = Reader::open(new, name)?;
-    loop {
-        let a = old.fill()?;
-        let b = new.fill()?;
-        if a != b {
-            return Ok(false);
-        }
-        if a.is_empty() {
-            return Ok(true);
-        }
-    }
-}
-
-struct Reader {
-    file: File,
-    path: Bytes,
-    buffer: Vec<u8>,
-}
-
-impl Reader {
-    fn open(node: &Node<'_>, name: &[u8]) -> Result<Reader> {
-        let Entry::Leaf { from, data, .. } = node.child(name)? else {
-            return Err(Error::io(node.path_of(name), Errno::NOENT));
-        };
-        let file = node.open_content(from, name, data.as_deref())?;
-        Ok(Reader {
-            file: File::from(file),
-            path: node.on_host(from, name),
-            buffer: vec![0; 128 * 1024],
-        })
-    }
-
-    /// The next 128 KiB, less only at the end.
-    fn fill(&mut self) -> Result<&[u8]> {
-        let mut len = 0;
-        while len < self.buffer.len() {
-            match self.file.read(&mut self.buffer[len..]) {
-                Ok(0) => break,
-                Ok(more) => len += more,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(Error::io(self.path.clone(), errno_of(&error)));
-                }
-            }
-        }
-        Ok(&self.buffer[..len])
-    }
 }
 
 impl crate::command::Row for Row {
@@ -259,12 +158,11 @@ impl crate::command::Row for Row {
             column("FROM", |row, look, cell| {
                 cell.text(&row.from.layer_words(look))
             }),
-            column("DIFFERS", |row, _, cell| {
-                let words: Vec<&str> = row.differs.iter().map(|what| what.word()).collect();
-                if words.is_empty() {
+            column("DIFFERS", |row, look, cell| {
+                if row.differs.is_empty() {
                     cell.word("nothing");
                 }
-                cell.word(&words.join(","));
+                cell.word(&differing_words(&row.differs, &row.attributes, look));
             }),
             column("COST", |row, look, cell| cell.word(&look.size(row.cost))),
             column("PATH", |row, _, cell| cell.show(&row.path)),

@@ -42,6 +42,42 @@ impl Dir {
     }
 }
 
+impl Dir {
+    /// The names of an entry's extended attributes, as far as this user is told of them. A name that
+    /// is not text is none that anybody can give.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn attribute_names(&self, entry: &[u8]) -> Result<Vec<String>, Errno> {
+        let fd = self.fd()?;
+        let path = entry_path(&fd, entry);
+        // Nearly nothing has as many.
+        let mut names: Vec<u8> = Vec::with_capacity(1024);
+        let listed = match fs::llistxattr(&path, spare_capacity(&mut names)) {
+            Err(Errno::RANGE) => {
+                names.reserve(NAMES_MAX);
+                fs::llistxattr(&path, spare_capacity(&mut names))
+            }
+            listed => listed,
+        };
+        match listed {
+            Ok(_) => {
+                let names = names.split(|&byte| byte == 0);
+                let text = |name: &[u8]| String::from_utf8(name.to_vec()).ok();
+                Ok(names
+                    .filter(|name| !name.is_empty())
+                    .filter_map(text)
+                    .collect())
+            }
+            Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// What the names of all attributes of an entry can take, in bytes.
+const NAMES_MAX: usize = 64 * 1024;
+
 /// A path to an entry of an open directory, for the calls that take nothing else. The link in
 /// `/proc` is the directory itself, whatever has become of its path.
 pub fn entry_path(dir: &OwnedFd, name: &[u8]) -> Vec<u8> {

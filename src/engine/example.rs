@@ -27,6 +27,7 @@ static DESCRIPTION: Description = Description {
     }],
     variables: &[],
     goes_without_saying: false,
+    diff_has_attributes: false,
     numbers_layers: false,
     find,
 };

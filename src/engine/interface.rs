@@ -25,6 +25,8 @@ pub struct Description {
     pub variables: &'static [Variable],
     /// A table that has nothing but this engine's things does not name the engine.
     pub goes_without_saying: bool,
+    /// Its own `diff` counts it as a change that an attribute `user.*` is another.
+    pub diff_has_attributes: bool,
     /// Its layers are numbers, which are typed as `NAME:NUMBER`. Other engines may keep their
     /// layers with it.
     pub numbers_layers: bool,

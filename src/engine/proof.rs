@@ -121,7 +121,10 @@ impl<'s, 'h> Proof<'s, 'h> {
             superblock: union.superblock.clone(),
             device,
             view,
-            stack: Stack::new(Vec::new()),
+            stack: Stack {
+                branches: Vec::new(),
+                base: None,
+            },
             rules,
             verdicts: Vec::new(),
             doubts: Vec::new(),

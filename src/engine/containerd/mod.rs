@@ -47,6 +47,7 @@ pub static DESCRIPTION: Description = Description {
     options: roots::OPTIONS,
     variables: roots::VARIABLES,
     goes_without_saying: false,
+    diff_has_attributes: false,
     numbers_layers: true,
     find: roots::find,
 };

@@ -52,6 +52,7 @@ pub static DESCRIPTION: Description = Description {
     options: roots::OPTIONS,
     variables: &[],
     goes_without_saying: true,
+    diff_has_attributes: false,
     numbers_layers: false,
     find: roots::find,
 };

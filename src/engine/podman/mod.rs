@@ -42,6 +42,7 @@ pub static DESCRIPTION: Description = Description {
     options: roots::OPTIONS,
     variables: roots::VARIABLES,
     goes_without_saying: false,
+    diff_has_attributes: true,
     numbers_layers: false,
     find: roots::find,
 };

@@ -1,0 +1,267 @@
+//! In what two versions of an entry differ.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::{Difference, Provided};
+use crate::bytes::Bytes;
+use crate::dir::{Kind, Stat};
+use crate::error::{Error, Result, errno_of};
+use crate::union::{Entry, Node};
+
+/// What a `security.capability` attribute can have at most, in bytes.
+const CAPABILITY_MAX: usize = 64;
+/// What any attribute can have at most, in bytes.
+const ATTRIBUTE_MAX: usize = 64 * 1024;
+
+/// Attributes that unions and programs that make unions keep for themselves, and those that the
+/// kernel makes for the machine: nobody in a container has changed them.
+const KEPT: [&str; 7] = [
+    "trusted.overlay.",
+    "user.overlay.",
+    "user.fuseoverlayfs.",
+    "user.containers.",
+    "security.selinux",
+    "security.ima",
+    "security.evm",
+];
+
+/// What makes two versions differ, beside what `lstat` says and capabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// The extended attributes that are compared.
+    pub attributes: Compared,
+    /// Files of one size and time are read.
+    pub content: bool,
+}
+
+/// Which extended attributes are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// None but capabilities.
+    Capabilities,
+    /// Those whose names begin with `user.`, too.
+    Users,
+    /// All that a container can have changed, access control lists among them.
+    All,
+}
+
+/// What can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Differs {
+    Type,
+    Content,
+    Mode,
+    Owner,
+    Time,
+    Xattr,
+}
+
+impl Differs {
+    /// What answers call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Differs::Type => "type",
+            Differs::Content => "content",
+            Differs::Mode => "mode",
+            Differs::Owner => "owner",
+            Differs::Time => "time",
+            Differs::Xattr => "xattr",
+        }
+    }
+}
+
+/// In what two versions differ.
+#[derive(Debug, Default)]
+pub struct Differing {
+    /// Everything; empty if nothing does.
+    pub what: Vec<Differs>,
+    /// The names of the extended attributes that do.
+    pub attributes: Vec<Bytes>,
+}
+
+/// Whether two versions differ as an engine sees it.
+pub(super) fn differ(
+    old: (&Node<'_>, Provided),
+    new: (&Node<'_>, Provided),
+    name: &[u8],
+    measure: Measure,
+) -> Result<bool> {
+    let facts = |(node, provided): (&Node<'_>, Provided)| -> Result<(Stat, Option<Vec<u8>>)> {
+        let stat = node.stat(provided.branch, name)?;
+        let capability = match (stat.kind, node.dir(provided.branch)) {
+            (Kind::File, Some(dir)) => {
+                dir.attribute(name, "security.capability", CAPABILITY_MAX)
+                    .map_err(|errno| Error::io(node.on_host(provided.branch, name), errno))?
+            }
+            _ => None,
+        };
+        Ok((stat, capability))
+    };
+    let ((was, old_capability), (is, new_capability)) = (facts(old)?, facts(new)?);
+    let is_directory = is.kind == Kind::Directory;
+    if was.kind != is.kind
+        || (was.mode, was.uid, was.gid, was.rdev) != (is.mode, is.uid, is.gid, is.rdev)
+        || old_capability != new_capability
+        || (!is_directory && (was.size != is.size || !is_same_time(was.mtime, is.mtime)))
+    {
+        return Ok(true);
+    }
+    let ((before, was), (after, now)) = (old, new);
+    if measure.attributes != Compared::Capabilities {
+        let attributes = |node, branch| attributes(node, branch, name, measure.attributes);
+        if attributes(before, was.branch)? != attributes(after, now.branch)? {
+            return Ok(true);
+        }
+    }
+    if !measure.content || was.branch == now.branch && before.stack().base.is_none() {
+        return Ok(false);
+    }
+    match is.kind {
+        Kind::File => Ok(!is_same_file(before, after, name)?),
+        Kind::Symlink => Ok(link(before, was.branch, name)? != link(after, now.branch, name)?),
+        _ => Ok(false),
+    }
+}
+
+/// A time without nanoseconds may come from an archive that had none.
+fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
+    a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
+}
+
+/// What differs between the two versions of a changed entry.
+///
+/// # Errors
+/// A version that cannot be read.
+pub fn differs(difference: &Difference<'_, '_>) -> Result<Differing> {
+    let mut found = Differing::default();
+    let (Some(old), Some(new)) = (difference.stat_before()?, difference.stat_after()?) else {
+        return Ok(found);
+    };
+    if old.kind != new.kind {
+        found.what.push(Differs::Type);
+        return Ok(found);
+    }
+    let is_content = match (old.kind, difference.versions()) {
+        (Kind::File, Some((before, _, after, _, name))) => {
+            old.size != new.size || !is_same_file(before, after, name)?
+        }
+        (Kind::Symlink, Some((before, old_branch, after, new_branch, name))) => {
+            link(before, old_branch, name)? != link(after, new_branch, name)?
+        }
+        (Kind::Char | Kind::Block, _) => old.rdev != new.rdev,
+        _ => false,
+    };
+    if is_content {
+        found.what.push(Differs::Content);
+    }
+    if old.mode != new.mode {
+        found.what.push(Differs::Mode);
+    }
+    if (old.uid, old.gid) != (new.uid, new.gid) {
+        found.what.push(Differs::Owner);
+    }
+    if old.mtime != new.mtime {
+        found.what.push(Differs::Time);
+    }
+    if let Some((before, old_branch, after, new_branch, name)) = difference.versions() {
+        let old = attributes(before, old_branch, name, Compared::All)?;
+        let new = attributes(after, new_branch, name, Compared::All)?;
+        let mut names: Vec<&Vec<u8>> = old.keys().chain(new.keys()).collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| old.get(*name) != new.get(*name));
+        found.attributes = names
+            .into_iter()
+            .map(|name| Bytes::from(&name[..]))
+            .collect();
+    }
+    if !found.attributes.is_empty() {
+        found.what.push(Differs::Xattr);
+    }
+    Ok(found)
+}
+
+/// The extended attributes of one version that are compared, with their values. A value that goes
+/// while it is read is none.
+fn attributes(
+    node: &Node<'_>,
+    branch: usize,
+    name: &[u8],
+    compared: Compared,
+) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
+    let fail = |errno| Error::io(node.on_host(branch, name), errno);
+    let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
+    let mut found = BTreeMap::new();
+    for attribute in dir.attribute_names(name).map_err(fail)? {
+        let is_kept = KEPT.iter().any(|kept| attribute.starts_with(kept));
+        let is_wanted = compared == Compared::All || attribute.starts_with("user.");
+        if is_wanted && !is_kept {
+            let value = dir.attribute(name, &attribute, ATTRIBUTE_MAX);
+            found.insert(attribute.into_bytes(), value.map_err(fail)?);
+        }
+    }
+    Ok(found)
+}
+
+fn link(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Vec<u8>> {
+    let fail = |errno| Error::io(node.on_host(branch, name), errno);
+    let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
+    dir.read_link(name).map_err(fail)
+}
+
+fn is_same_file(old: &Node<'_>, new: &Node<'_>, name: &[u8]) -> Result<bool> {
+    let mut old = Reader::open(old, name)?;
+    let mut new = Reader::open(new, name)?;
+    loop {
+        let a = old.fill()?;
+        let b = new.fill()?;
+        if a != b {
+            return Ok(false);
+        }
+        if a.is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+struct Reader {
+    file: File,
+    path: Bytes,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    fn open(node: &Node<'_>, name: &[u8]) -> Result<Reader> {
+        let Entry::Leaf { from, data, .. } = node.child(name)? else {
+            return Err(Error::io(node.path_of(name), Errno::NOENT));
+        };
+        let file = node.open_content(from, name, data.as_deref())?;
+        Ok(Reader {
+            file: File::from(file),
+            path: node.on_host(from, name),
+            buffer: vec![0; 128 * 1024],
+        })
+    }
+
+    /// The next 128 KiB, less only at the end.
+    fn fill(&mut self) -> Result<&[u8]> {
+        let mut len = 0;
+        while len < self.buffer.len() {
+            match self.file.read(&mut self.buffer[len..]) {
+                Ok(0) => break,
+                Ok(more) => len += more,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(Error::io(self.path.clone(), errno_of(&error)));
+                }
+            }
+        }
+        Ok(&self.buffer[..len])
+    }
+}
