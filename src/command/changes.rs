@@ -67,7 +67,7 @@ pub struct Long {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differs: Option<Vec<Differs>>,
     /// The names of the extended attributes that differ.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Bytes>,
 }
 

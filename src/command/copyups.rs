@@ -35,7 +35,7 @@ pub struct Row {
     /// What differs now; empty if nothing does.
     pub differs: Vec<Differs>,
     /// The names of the extended attributes that differ.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Bytes>,
     /// Bytes that the copy takes on disk; none for a further name of a file already counted.
     pub cost: u64,
