@@ -179,12 +179,17 @@ fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
                     FaultKind::List => Finding::BadList,
                     FaultKind::Link => Finding::LostLink,
                     FaultKind::Incomplete => Finding::Incomplete,
-                    FaultKind::Beneath => Finding::BeneathMount,
                 };
                 row(engine.name(), finding, of.path, of.means)
             })),
             Err(error) => context.problems.push(error),
         }
+    }
+    for (engine, path) in beneath_mounts(context) {
+        let means = format!(
+            "nothing is mounted here, and there are files: \"replacing mount point \\\"{path}\\\": directory not empty\""
+        );
+        rows.push(row(engine, Finding::BeneathMount, path, means));
     }
     let orphaned = engine::orphaned(&mut context.survey);
     rows.extend(orphaned.found.into_iter().filter_map(|(engine, of)| {
@@ -198,6 +203,32 @@ fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
     }));
     context.problems.extend(orphaned.problems);
     rows
+}
+
+/// The mount points in stores that have files of their own.
+fn beneath_mounts(context: &Context<'_>) -> Vec<(&'static str, Bytes)> {
+    let host = context.survey.host;
+    let mut found = Vec::new();
+    for engine in context.survey.engines_here() {
+        // What cannot be read is told by whoever needs it.
+        for of in engine.layer_uses().unwrap_or_default() {
+            let point = of.directory.parent().join(b"merged");
+            let inside = point.strip_prefix(engine.root());
+            let mut mounts = context
+                .survey
+                .mounted
+                .iter()
+                .flat_map(|union| &union.mounts);
+            let is_shown = host.is_live() && mounts.any(|mount| mount.path == point);
+            if inside.is_some_and(|inside| engine.is_merged(&inside))
+                && !is_shown
+                && host.list(&point).is_ok_and(|names| !names.is_empty())
+            {
+                found.push((engine.name(), point));
+            }
+        }
+    }
+    found
 }
 
 /// What is wrong in one branch, in the view of that branch and those below it.

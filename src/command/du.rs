@@ -38,6 +38,8 @@ pub enum Kind {
     Volumes,
     /// Images' and layers' records, content that was downloaded.
     Records,
+    /// Files in mount points on which nothing is mounted: they are in no layer.
+    Beneath,
     Other,
     Total,
     /// One layer of the target.
@@ -54,6 +56,7 @@ impl Kind {
             Kind::BuildCache => "build cache",
             Kind::Volumes => "volumes",
             Kind::Records => "records",
+            Kind::Beneath => "beneath mounts",
             Kind::Other => "other",
             Kind::Total => "total",
             Kind::Layer => "layer",
@@ -73,7 +76,8 @@ pub struct Row {
     pub name: Option<String>,
     /// Bytes on disk of nothing that another row counts, too.
     pub size: u64,
-    /// Of a container's: configuration and logs.
+    /// Of a container's: configuration and logs. They are in a container's size, and not in that
+    /// of one of its layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
     /// Bytes of the layers that an image shares with others, which the row `shared` counts.
@@ -85,6 +89,10 @@ pub struct Row {
     /// The largest files of a container's own layer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub largest: Vec<Large>,
+    /// The largest of what is counted and lies in no layer, as paths of the host: a container's
+    /// logs, files beneath mounts, the directories of unused layers and of what is `other`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Large>,
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -192,7 +200,25 @@ impl Store<'_> {
             shared: None,
             images: None,
             largest: Vec::new(),
+            parts: Vec::new(),
         }
+    }
+
+    /// Things by their paths in the store, largest first, as paths of the host.
+    fn parts(&self, mut parts: Vec<(u64, Bytes)>) -> Vec<Large> {
+        parts.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        let parts = parts.into_iter().filter(|(size, _)| *size > 0);
+        let parts = parts.map(|(size, path)| Large {
+            path: self.engine.root().join_path(&path),
+            size,
+        });
+        parts.take(LARGEST).collect()
+    }
+
+    /// The largest files beside a container's layer.
+    fn beside(&self, id: &str) -> Vec<Large> {
+        let space = Space::Container(id.to_owned());
+        self.parts(self.walked.largest.get(&space).cloned().unwrap_or_default())
     }
 
     /// Everything, so that the sizes add up.
@@ -233,6 +259,7 @@ impl Store<'_> {
                 name: Some(container.name.clone()),
                 files: Some(files),
                 largest,
+                parts: self.beside(&container.id),
                 ..self.row(Kind::Container, size + files)
             });
         }
@@ -290,6 +317,7 @@ impl Store<'_> {
     /// What is neither a container's nor an image's, and the sum of all.
     fn rows_of_rest(&self, mut counted: HashSet<Space>) -> Vec<Row> {
         let (mut unused, mut cache) = (0, 0);
+        let mut unused_parts = Vec::new();
         for of in &self.uses {
             let space = self.space(of);
             if !counted.insert(space) {
@@ -297,28 +325,52 @@ impl Store<'_> {
             }
             match of.kind {
                 UseKind::BuildCache => cache += self.size_of(of),
-                _ => unused += self.size_of(of),
+                _ => {
+                    unused += self.size_of(of);
+                    let path = of.directory.strip_prefix(self.engine.root());
+                    unused_parts.extend(path.map(|path| (self.size_of(of), path)));
+                }
             }
         }
-        let (mut volumes, mut records, mut other) = (0, 0, 0);
+        let (mut volumes, mut records, mut other, mut beneath) = (0, 0, 0, 0);
+        let mut others: Vec<(u64, Bytes)> = Vec::new();
+        let mut covered = Vec::new();
         for (space, size) in &self.walked.spaces {
             match space {
                 _ if counted.contains(space) => {}
                 Space::BuildCache => cache += size,
                 Space::Volumes => volumes += size,
                 Space::Records => records += size,
-                Space::Layer { .. } | Space::Container(_) | Space::Other => other += size,
+                Space::Beneath(_) => {
+                    beneath += size;
+                    covered.extend(self.walked.largest.get(space).cloned().unwrap_or_default());
+                }
+                Space::Layer { .. } | Space::Container(_) => {
+                    other += size;
+                    // One that is gone has left it.
+                    others.extend(self.walked.largest.get(space).cloned().unwrap_or_default());
+                }
+                Space::Other => other += size,
             }
         }
+        let entries = self.walked.others.iter();
+        others.extend(entries.map(|(path, size)| (*size, path.clone())));
         let sums = [
-            (Kind::Unused, unused),
-            (Kind::BuildCache, cache),
-            (Kind::Volumes, volumes),
-            (Kind::Records, records),
-            (Kind::Other, other),
-            (Kind::Total, self.walked.total),
+            (Kind::Unused, unused, unused_parts),
+            (Kind::BuildCache, cache, Vec::new()),
+            (Kind::Volumes, volumes, Vec::new()),
+            (Kind::Records, records, Vec::new()),
+            (Kind::Beneath, beneath, covered),
+            (Kind::Other, other, others),
+            (Kind::Total, self.walked.total, Vec::new()),
         ];
-        let rows = sums.into_iter().map(|(kind, size)| self.row(kind, size));
+        let told = sums
+            .into_iter()
+            .filter(|(kind, size, _)| *kind != Kind::Beneath || *size > 0);
+        let rows = told.map(|(kind, size, parts)| Row {
+            parts: self.parts(parts),
+            ..self.row(kind, size)
+        });
         rows.collect()
     }
 
@@ -339,10 +391,18 @@ impl Store<'_> {
                 .owner
                 .as_ref()
                 .is_some_and(|owner| owner.kind == OwnerKind::Container);
+            // What is kept beside a container is told with its own layer.
+            let owner = union.owner.as_ref().filter(|_| is_own && is_container);
+            let files = owner.map(|owner| Space::Container(owner.id.clone()));
+            let files = files.map(|space| self.walked.spaces.get(&space).copied());
             rows.push(Row {
                 id: Some(of.layer.id.clone()),
                 name: Some(branch.layer.role.to_string()),
                 images: (of.kind == UseKind::Image).then_some(of.images.len()),
+                files: files.map(Option::unwrap_or_default),
+                parts: owner
+                    .map(|owner| self.beside(&owner.id))
+                    .unwrap_or_default(),
                 largest: if is_own || !is_container {
                     self.largest(of)
                 } else {
@@ -371,6 +431,9 @@ impl Store<'_> {
             .collect()
     }
 }
+
+/// Smaller parts are not shown in the table, in bytes.
+const PART_MIN: u64 = 64 << 10;
 
 /// A line of the table: a row, or one of its largest files.
 enum Line<'r> {
@@ -424,7 +487,11 @@ impl crate::command::Row for Row {
             .flat_map(|row| {
                 // Whoever wants all asks for a machine format.
                 let largest = row.largest.iter().filter(|large| large.size > 0).take(3);
-                std::iter::once(Line::Row(row)).chain(largest.map(Line::Large))
+                // Small records are no answer to what fills the disk.
+                let parts = row.parts.iter().filter(|part| part.size >= PART_MIN);
+                let parts = parts.take(3).map(Line::Large);
+                let largest = largest.map(Line::Large);
+                std::iter::once(Line::Row(row)).chain(largest).chain(parts)
             })
             .collect();
         table::write(&columns, &lines, look, out)

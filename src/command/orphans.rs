@@ -1,21 +1,26 @@
 //! `orphans`: what no metadata refers to, and metadata that refers to what is gone.
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::space::Walked;
-use crate::command::{Context, Outcome, Verb};
+use crate::command::{Answer, Context, Ended, Outcome, Verb};
 use crate::engine;
 use crate::engine::usage::LeftoverKind;
 use crate::error::Result;
-use crate::render::column::{Column, column};
-use crate::render::{Look, table, time};
+use crate::render::column::{Column, column, optional};
+use crate::render::{Format, Look, time};
 
 /// List what no metadata refers to, and metadata that refers to what is gone
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// List what the engines know and nothing uses, and how to free it
+    #[arg(long)]
+    unused: bool,
+}
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
@@ -29,17 +34,54 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modified: Option<String>,
     pub why: String,
+    /// Of `--unused`: what its engine calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Of `--unused`: the engine's own command to free it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Nothing but this is lost where the path is removed: only such paths are printed by
     /// `--quiet` and `-0`.
     #[serde(skip)]
     pub is_removable: bool,
 }
 
-impl Verb for Args {
-    type Answer = Vec<Row>;
+/// What was found, and whether everything could be read.
+#[derive(Debug)]
+pub struct Found {
+    pub rows: Vec<Row>,
+    pub is_whole: bool,
+}
 
-    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
-        let first = engine::orphaned(&mut context.survey);
+impl Answer for Found {
+    type Row = Row;
+
+    fn show(
+        self,
+        look: Look,
+        threads: &dyn Fn() -> NonZeroUsize,
+        out: &mut dyn Write,
+        ended: &mut Ended,
+    ) -> io::Result<()> {
+        match (look.format, self.rows.is_empty(), self.is_whole) {
+            (Format::Table, true, true) => writeln!(out, "nothing found"),
+            // What could not be read may be somebody's: nobody is accused.
+            (Format::Table, true, false) => writeln!(out, "nothing found in what could be read"),
+            _ => self.rows.show(look, threads, out, ended),
+        }
+    }
+}
+
+impl Verb for Args {
+    type Answer = Found;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Found>> {
+        let first = if self.unused {
+            engine::unused(&mut context.survey)
+        } else {
+            engine::orphaned(&mut context.survey)
+        };
+        let is_whole = first.problems.is_empty();
         let mut rows = Vec::new();
         for (engine, of) in first.found {
             let stat = context.survey.host.stat(&of.path).ok().flatten();
@@ -47,9 +89,14 @@ impl Verb for Args {
                 LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount => None,
                 _ => {
                     let walked = Walked::directory(&context.survey, &of.path);
-                    walked.map(|walked| walked.total).ok()
+                    let walked = walked.map(|walked| walked.total);
+                    // A file has no more than its own.
+                    walked
+                        .ok()
+                        .or_else(|| stat.as_ref().map(|stat| stat.blocks * 512))
                 }
             };
+            let size = of.size.or(size);
             let modified = stat.and_then(|stat| {
                 jiff::Timestamp::new(stat.mtime.0, i32::try_from(stat.mtime.1).ok()?).ok()
             });
@@ -60,6 +107,8 @@ impl Verb for Args {
                 size,
                 modified: modified.map(|time| time.to_string()),
                 why: of.why,
+                name: of.name,
+                command: of.command,
                 is_removable: of.is_removable,
             });
         }
@@ -68,7 +117,7 @@ impl Verb for Args {
         context.problems.extend(first.problems);
         context.note_no_engine();
         Ok(Outcome {
-            answer: rows,
+            answer: Found { rows, is_whole },
             is_yes,
         })
     }
@@ -78,8 +127,11 @@ impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
         // This is what a person gives to `rm`: a list has others' records, too, and behind a mount
         // is a layer.
-        if self.is_removable {
-            give(self.path.as_bytes());
+        // What an engine knows is for the engine to remove, by its name.
+        match &self.name {
+            Some(name) => give(name.as_bytes()),
+            None if self.is_removable => give(self.path.as_bytes()),
+            None => {}
         }
     }
 
@@ -93,15 +145,14 @@ impl crate::command::Row for Row {
             column("CHANGED", |row, _, cell| {
                 cell.text(&row.modified.as_deref().map(time::ago).unwrap_or_default());
             }),
+            optional("NAME", |row, _, cell| {
+                cell.text(row.name.as_deref().unwrap_or_default());
+            }),
             column("WHY", |row, _, cell| cell.text(&row.why)),
+            optional("FREED BY", |row, _, cell| {
+                cell.text(row.command.as_deref().unwrap_or_default());
+            }),
             column("PATH", |row, _, cell| cell.show(&row.path)),
         ]
-    }
-
-    fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
-        if rows.is_empty() {
-            return writeln!(out, "nothing found");
-        }
-        table::write(&Row::columns(look), rows, look, out)
     }
 }

@@ -24,7 +24,10 @@ pub struct Walked {
     /// Bytes on disk, of everything.
     pub total: u64,
     pub spaces: BTreeMap<Space, u64>,
-    /// The largest files of each layer, largest first, by their paths in it.
+    /// What is of no known kind: the data directory's own entries, with what is in each.
+    pub others: BTreeMap<Bytes, u64>,
+    /// The largest files of each layer, and of what is kept beside one, largest first, by their
+    /// paths in the store.
     pub largest: BTreeMap<Space, Vec<(u64, Bytes)>>,
     /// What could not be read.
     pub problems: Vec<Error>,
@@ -66,9 +69,18 @@ impl Walked {
     /// The store cannot be opened.
     pub fn store(survey: &Survey<'_>, engine: &dyn Engine, patience: &Patience) -> Result<Walked> {
         let mut walked = Walked::default();
-        let space = |inside: &Bytes| engine.space_of(inside);
-        let is_merged = |inside: &Bytes| engine.is_merged(inside);
-        walked.walk(survey, engine.root(), &space, &is_merged, Some(patience))?;
+        let space = |inside: &Bytes| {
+            // What lies in a mount point is no layer's.
+            let mut above = inside.parent();
+            while above.as_bytes() != b"/" {
+                if engine.is_merged(&above) {
+                    return Space::Beneath(above);
+                }
+                above = above.parent();
+            }
+            engine.space_of(inside)
+        };
+        walked.walk(survey, engine.root(), &space, Some(patience))?;
         Ok(walked)
     }
 
@@ -78,7 +90,7 @@ impl Walked {
     /// It cannot be opened.
     pub fn directory(survey: &Survey<'_>, path: &Bytes) -> Result<Walked> {
         let mut walked = Walked::default();
-        walked.walk(survey, path, &|_| Space::Other, &|_| false, None)?;
+        walked.walk(survey, path, &|_| Space::Other, None)?;
         Ok(walked)
     }
 
@@ -87,7 +99,6 @@ impl Walked {
         survey: &Survey<'_>,
         root: &Bytes,
         space: &dyn Fn(&Bytes) -> Space,
-        is_merged: &dyn Fn(&Bytes) -> bool,
         patience: Option<&Patience>,
     ) -> Result<()> {
         let dir = survey.host.open_dir(root)?;
@@ -143,9 +154,8 @@ impl Walked {
                         continue;
                     }
                     self.add(&space(&inside), &stat, &inside);
-                    if !is_merged(&inside) {
-                        pending.push((below, inside));
-                    }
+                    // A union that is mounted has another number; without one there is only disk.
+                    pending.push((below, inside));
                 } else if stat.nlink < 2 || links.insert(stat.identity()) {
                     self.add(&space(&inside), &stat, &inside);
                 }
@@ -158,7 +168,15 @@ impl Walked {
         let bytes = stat.blocks * 512;
         self.total += bytes;
         *self.spaces.entry(space.clone()).or_default() += bytes;
-        if stat.kind == Kind::File && matches!(space, Space::Layer { .. }) {
+        let first = path.components().next().filter(|_| *space == Space::Other);
+        if let Some(first) = first {
+            *self.others.entry(Bytes::absolute([first])).or_default() += bytes;
+        }
+        let is_told = matches!(
+            space,
+            Space::Layer { .. } | Space::Container(_) | Space::Beneath(_)
+        );
+        if stat.kind == Kind::File && is_told {
             let largest = self.largest.entry(space.clone()).or_default();
             let is_large =
                 largest.len() < KEPT || largest.last().is_some_and(|last| last.0 < bytes);

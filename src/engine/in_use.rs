@@ -37,8 +37,14 @@ impl InUse {
         InUse::of(survey)
     }
 
-    /// The same of a survey that has looked everywhere.
+    /// The same of a survey that has looked everywhere. What an engine's records have counts as
+    /// used, as far as anybody but the engine can know.
     pub fn of(survey: &Survey<'_>) -> InUse {
+        InUse::starting(survey, is_recorded)
+    }
+
+    /// The same where only those layers count from the start of which something is true.
+    pub(super) fn starting(survey: &Survey<'_>, is_used: impl Fn(&LayerUse) -> bool) -> InUse {
         let mut found = InUse::default();
         found.take_mounts(survey);
         let mut edges: HashMap<Bytes, Vec<Bytes>> = HashMap::new();
@@ -58,7 +64,7 @@ impl InUse {
             found
                 .unread
                 .extend(of.problems.take().into_iter().map(|error| (name, error)));
-            let known = uses.iter().filter(|of| is_recorded(of));
+            let known = uses.iter().filter(|of| is_used(of));
             pending.extend(known.map(|of| (real(survey.host, &of.directory), of.user())));
             for need in needs {
                 let Need {
@@ -206,7 +212,7 @@ fn words(by: &str) -> String {
     format!("in use by {by}, although its engine's records do not have it")
 }
 
-/// What an engine's records have is used, as far as anybody but the engine can know.
+/// Whether an engine's records have a layer that it is not removing.
 fn is_recorded(of: &LayerUse) -> bool {
     of.kind != UseKind::Unknown && !of.layer.id.ends_with("-removing")
 }

@@ -7,7 +7,7 @@ use super::inventory::{Container, Image, LayerName};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
 use super::union::{Owner, Union};
-use super::usage::{Fault, LayerUse, Leftover, Need, Space};
+use super::usage::{Fault, LayerUse, Leftover, LeftoverKind, Need, Space};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -182,6 +182,21 @@ pub trait Engine {
             ),
             hint: format!("layerctl does not know what {} refers to", self.name()),
         })
+    }
+
+    /// What the engine knows and nothing uses, beside layers: volumes, logs, images without a name;
+    /// and what is being made, or was when whoever did so ended.
+    ///
+    /// # Errors
+    /// A record that cannot be read: what is used cannot be told then.
+    fn unused(&self) -> Result<Vec<Leftover>> {
+        Ok(Vec::new())
+    }
+
+    /// A layer that the engine knows and nothing uses, as its own commands name and free it.
+    fn unused_layer(&self, of: &LayerUse) -> Leftover {
+        let (name, path) = (of.layer.id.clone(), of.directory.clone());
+        Leftover::unused(LeftoverKind::Layer, name, path, "nothing uses it", None)
     }
 
     /// What the engine stumbles over in its store.

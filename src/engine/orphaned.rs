@@ -69,6 +69,47 @@ fn look(survey: &mut Survey<'_>) -> Orphaned {
     orphaned
 }
 
+/// Looks for what the engines know and nothing uses: another question than what is nobody's.
+pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
+    survey.look_everywhere();
+    let survey = &*survey;
+    let is_used = |of: &LayerUse| {
+        matches!(
+            of.kind,
+            UseKind::Container | UseKind::Init | UseKind::Image | UseKind::View
+        )
+    };
+    let in_use = InUse::starting(survey, is_used);
+    let mut unused = Orphaned::default();
+    for of in survey.found_here() {
+        let engine = &*of.engine;
+        let found = engine
+            .layer_uses()
+            .and_then(|uses| Ok((uses, engine.unused()?)));
+        let unread = of.problems.take();
+        let is_read = unread.is_empty() && !is_unsure(&in_use, engine);
+        unused.problems.extend(unread);
+        match found {
+            Ok((uses, found)) if is_read => {
+                let free = uses.iter().filter(|of| {
+                    matches!(
+                        of.kind,
+                        UseKind::Unused | UseKind::BuildCache | UseKind::InProgress
+                    ) && in_use.by(survey.host, &of.directory).is_none()
+                });
+                let layers = free.map(|of| engine.unused_layer(of));
+                let all = layers.chain(found).map(|of| (engine.name(), of));
+                unused.found.extend(all);
+            }
+            Ok(_) => {}
+            Err(error) => unused.problems.push(error),
+        }
+    }
+    let unread = in_use.unread.into_iter();
+    unused.problems.extend(unread.map(|(_, error)| error));
+    unused
+}
+
 /// Whether something of an engine's kind could not be read. Docker's layers can be containerd's.
 fn is_unsure(in_use: &InUse, engine: &dyn Engine) -> bool {
     let is_kin = |name: &str| {
@@ -83,7 +124,7 @@ fn is_unsure(in_use: &InUse, engine: &dyn Engine) -> bool {
 fn is_used(survey: &Survey<'_>, in_use: &InUse, of: &Leftover) -> bool {
     let host = survey.host;
     match of.kind {
-        LeftoverKind::Mount | LeftoverKind::InProgress => false,
+        LeftoverKind::Mount => false,
         // A record is somebody's while the layer that it is about is mounted.
         LeftoverKind::Metadata => of
             .layer
@@ -131,4 +172,38 @@ fn stale_mounts(survey: &Survey<'_>, in_use: &InUse, engine: &dyn Engine) -> Vec
         Leftover::new(LeftoverKind::Mount, mount.path.clone(), why)
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{ENGINES, Roots};
+    use crate::host::Host;
+
+    #[test]
+    fn the_second_look_reads_every_record_and_the_mounts_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("var/lib/containers/storage");
+        let (made, mounted) = ("a".repeat(64), "b".repeat(64));
+        for id in [&made, &mounted] {
+            std::fs::create_dir_all(store.join("overlay").join(id).join("diff")).unwrap();
+        }
+        std::fs::create_dir_all(store.join("overlay-layers")).unwrap();
+        let host = Host::open(directory.path()).unwrap();
+        let mut survey = Survey::new(&host, ENGINES, Roots::of_caller(&host));
+        assert_eq!(look(&mut survey).found.len(), 2);
+
+        let list = format!(r#"[{{"id":"{made}"}}]"#);
+        std::fs::write(store.join("overlay-layers/layers.json"), list).unwrap();
+        let proc = directory.path().join("proc/self");
+        std::fs::create_dir_all(&proc).unwrap();
+        let lower = format!("/var/lib/containers/storage/overlay/{mounted}/diff");
+        let line = format!("33 15 0:29 / /mnt ro - overlay overlay ro,lowerdir={lower}:/other\n");
+        std::fs::write(proc.join("mountinfo"), line).unwrap();
+        let again = look(&mut survey.again());
+        assert!(
+            again.found.is_empty() && again.problems.is_empty(),
+            "{again:?}"
+        );
+    }
 }

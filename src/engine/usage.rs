@@ -135,6 +135,12 @@ pub struct Leftover {
     pub layer: Option<Bytes>,
     /// Nothing but the leftover is lost where its path is removed. A list has others' records, too.
     pub is_removable: bool,
+    /// What its engine calls it, where it knows it.
+    pub name: Option<String>,
+    /// The engine's own command to free it.
+    pub command: Option<String>,
+    /// Bytes, where they are not those of its path.
+    pub size: Option<u64>,
 }
 
 impl Leftover {
@@ -145,7 +151,26 @@ impl Leftover {
             path,
             why: why.into(),
             layer: None,
-            is_removable: !matches!(kind, LeftoverKind::Mount | LeftoverKind::InProgress),
+            is_removable: kind != LeftoverKind::Mount,
+            name: None,
+            command: None,
+            size: None,
+        }
+    }
+
+    /// Something that its engine knows by a name, and that nothing uses.
+    pub fn unused(
+        kind: LeftoverKind,
+        name: String,
+        path: Bytes,
+        why: impl Into<String>,
+        command: Option<String>,
+    ) -> Leftover {
+        Leftover {
+            name: Some(name),
+            command,
+            is_removable: false,
+            ..Leftover::new(kind, path, why)
         }
     }
 
@@ -176,6 +201,14 @@ pub enum LeftoverKind {
     /// It is being made or removed, or was when whoever did so ended: the engine itself collects
     /// it.
     InProgress,
+    /// A layer that the engine knows and nothing uses; so are the following.
+    Layer,
+    Snapshot,
+    Image,
+    Blob,
+    Volume,
+    BuildCache,
+    Log,
 }
 
 impl LeftoverKind {
@@ -189,6 +222,13 @@ impl LeftoverKind {
             LeftoverKind::Mount => "mount",
             LeftoverKind::Temporary => "temporary",
             LeftoverKind::InProgress => "in-progress",
+            LeftoverKind::Layer => "layer",
+            LeftoverKind::Snapshot => "snapshot",
+            LeftoverKind::Image => "image",
+            LeftoverKind::Blob => "blob",
+            LeftoverKind::Volume => "volume",
+            LeftoverKind::BuildCache => "build-cache",
+            LeftoverKind::Log => "log",
         }
     }
 }
@@ -210,8 +250,6 @@ pub enum FaultKind {
     Link,
     /// A layer that is marked as unfinished.
     Incomplete,
-    /// Files where a union would be mounted.
-    Beneath,
 }
 
 /// What a part of a store's space is for.
@@ -224,6 +262,8 @@ pub enum Space {
     },
     /// What is kept beside a container's layer: configuration, logs.
     Container(String),
+    /// In a mount point, whose path in the store it is, and not in the union that belongs there.
+    Beneath(Bytes),
     BuildCache,
     Volumes,
     /// Images' and layers' records, content that was downloaded.

@@ -168,6 +168,7 @@ fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
     row.engine = Some(known.engine.name());
     row.kind = match space {
         Space::Layer { .. } | Space::Other => Kind::Store,
+        Space::Beneath(_) => Kind::Store,
         Space::BuildCache => Kind::BuildCache,
         Space::Volumes => Kind::Volumes,
         Space::Records => Kind::Records,

@@ -38,9 +38,15 @@ impl Containerd<'_> {
                     let why = format!("it lists the snapshot {name}, whose directory is gone");
                     found.push(Leftover::record(database.clone(), why));
                 } else if !named.contains(name.as_str()) {
-                    let why = format!("no namespace has the snapshot {name} any more");
+                    // A removal takes the name first: containerd's next collection takes the rest.
+                    let why = format!(
+                        "being removed: no namespace has the snapshot {name} any more, and containerd collects it"
+                    );
                     let path = snapshots.join(snapshot.id.to_string().as_bytes());
-                    found.push(Leftover::new(LeftoverKind::Directory, path, why));
+                    found.push(Leftover {
+                        is_removable: false,
+                        ..Leftover::new(LeftoverKind::InProgress, path, why)
+                    });
                 }
             }
             let mut gone: Vec<String> = named

@@ -22,6 +22,7 @@ mod paths;
 mod records;
 mod removed;
 mod roots;
+mod unused;
 mod usage;
 
 use std::cell::{OnceCell, RefCell};
@@ -187,6 +188,14 @@ impl Engine for Containerd<'_> {
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {
         self.find_leftovers()
+    }
+
+    fn unused(&self) -> Result<Vec<Leftover>> {
+        self.find_unused()
+    }
+
+    fn unused_layer(&self, of: &LayerUse) -> Leftover {
+        self.free_layer(of)
     }
 
     fn space_of(&self, inside: &Bytes) -> Space {

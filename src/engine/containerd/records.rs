@@ -3,11 +3,12 @@
 //! ```text
 //! meta.db      v1/<namespace>/containers/<id>/{image,snapshotKey,snapshotter,spec,createdat,labels/,extensions/}
 //!                            /images/<name>/target/{digest,mediatype,size}
+//!                            /leases/<id>/{labels/,snapshots/<snapshotter>/<key>}
 //!                            /snapshots/<snapshotter>/<key>/{name,parent}      name: the key in metadata.db
 //! metadata.db  v1/snapshots/<namespace>/<number>/<key>/{id,kind,parent,size}   one key, with its slashes
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::{Containerd, SNAPSHOTTER};
@@ -22,6 +23,17 @@ pub(super) struct NamespaceRecords {
     pub images: Vec<ImageRecord>,
     /// `(snapshotter, key) -> snapshot`.
     pub snapshots: HashMap<(String, String), SnapshotName>,
+    pub leases: Vec<Lease>,
+}
+
+/// What keeps things from being collected.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    pub id: String,
+    /// RFC 3339; none where it does not end by itself.
+    pub expires: Option<String>,
+    /// `(snapshotter, key)`.
+    pub snapshots: HashSet<(String, String)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -199,6 +211,24 @@ fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
             namespace.snapshots.insert(place, SnapshotName { name });
             Ok(())
         })
+    })?;
+    for_each_bucket(bucket.bucket(b"leases")?, |id, record| {
+        let mut lease = Lease {
+            id,
+            ..Lease::default()
+        };
+        if let Some(labels) = record.bucket(b"labels")? {
+            lease.expires = labels.get(b"containerd.io/gc.expire")?.map(lossy);
+        }
+        for_each_bucket(record.bucket(b"snapshots")?, |snapshotter, keys| {
+            for item in keys.iter() {
+                let (key, _) = item?;
+                lease.snapshots.insert((snapshotter.clone(), lossy(key)));
+            }
+            Ok(())
+        })?;
+        namespace.leases.push(lease);
+        Ok(())
     })?;
     Ok(namespace)
 }

@@ -23,6 +23,8 @@ struct Users {
     above: HashMap<u64, Vec<ContainerName>>,
     /// What namespaces call each snapshot.
     keys: HashMap<u64, String>,
+    /// The leases that hold snapshots, in words.
+    leases: HashMap<u64, String>,
 }
 
 impl Users {
@@ -144,6 +146,9 @@ impl Containerd<'_> {
             {
                 if let Some(number) = number(key) {
                     users.add_key(number, key, name == DOCKERS_NAMESPACE);
+                    if let Some(lease) = self.lease_of(name, snapshotter, key) {
+                        users.leases.insert(number, lease);
+                    }
                 }
             }
             for record in &namespace.containers {
@@ -175,7 +180,7 @@ impl Containerd<'_> {
                 kind,
                 containers: users.containers.remove(&number).unwrap_or_default(),
                 images: users.images.remove(&number).unwrap_or_default(),
-                note: None,
+                note: users.leases.remove(&number),
                 above: users.above.remove(&number).unwrap_or_default(),
             }
         });

@@ -27,6 +27,7 @@ mod records;
 mod removed;
 mod roots;
 mod snapshots;
+mod unused;
 mod usage;
 
 use std::cell::{OnceCell, RefCell};
@@ -227,6 +228,14 @@ impl Engine for Docker<'_> {
             }
         }
         Ok(faults)
+    }
+
+    fn unused(&self) -> Result<Vec<Leftover>> {
+        self.find_unused()
+    }
+
+    fn unused_layer(&self, of: &LayerUse) -> Leftover {
+        self.free_layer(of)
     }
 
     fn space_of(&self, inside: &Bytes) -> Space {

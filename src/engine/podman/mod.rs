@@ -21,6 +21,7 @@ mod paths;
 mod records;
 mod removed;
 mod roots;
+mod unused;
 mod usage;
 
 use std::cell::OnceCell;
@@ -218,6 +219,14 @@ impl Engine for Podman<'_> {
             });
         }
         Ok(faults)
+    }
+
+    fn unused(&self) -> Result<Vec<Leftover>> {
+        self.find_unused()
+    }
+
+    fn unused_layer(&self, of: &LayerUse) -> Leftover {
+        self.free_layer(of)
     }
 
     fn space_of(&self, inside: &Bytes) -> Space {

@@ -1,0 +1,103 @@
+//! What a store of containers-storage knows and nothing uses.
+
+use super::Podman;
+use crate::dir::Kind;
+use crate::engine::inventory::short;
+use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
+use crate::error::{Error, Result};
+
+impl Podman<'_> {
+    pub(super) fn find_unused(&self) -> Result<Vec<Leftover>> {
+        let mut found = self.unused_images();
+        found.extend(self.unused_volumes()?);
+        Ok(found)
+    }
+
+    /// The images without a name that no container and no other image stands on.
+    fn unused_images(&self) -> Vec<Leftover> {
+        let images = self.read_images();
+        let containers = self.container_records();
+        let directory = self.kind_of(&self.root, "images");
+        let is_used = |id: &String| {
+            images.iter().any(|of| of.parent.as_ref() == Some(id))
+                || containers.iter().any(|of| of.image == *id)
+        };
+        let free = images
+            .iter()
+            .filter(|image| image.names.tags.is_empty() && !is_used(&image.id));
+        free.map(|image| {
+            let (name, path) = (
+                short(&image.id).to_owned(),
+                directory.join(image.id.as_bytes()),
+            );
+            let why = "it has no name, and no container stands on it";
+            let command = Some("podman image prune".to_owned());
+            Leftover {
+                size: Some(image.size),
+                ..Leftover::unused(LeftoverKind::Image, name, path, why, command)
+            }
+        })
+        .collect()
+    }
+
+    /// The volumes that no container has: each container's runtime configuration names its own.
+    fn unused_volumes(&self) -> Result<Vec<Leftover>> {
+        let volumes = self.root.join(b"volumes");
+        let names = self.host.list(&volumes)?.into_iter();
+        let names = names.filter(|(_, kind)| *kind == Kind::Directory);
+        let mut names: Vec<Vec<u8>> = names.map(|(name, _)| name).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut configurations = Vec::new();
+        for container in self.container_records() {
+            let directory = self
+                .kind_of(&self.root, "containers")
+                .join(container.id.as_bytes());
+            match self
+                .host
+                .read(&directory.join(b"userdata").join(b"config.json"))
+            {
+                Ok(bytes) => configurations.push(bytes),
+                Err(error) if error.is_not_found() => {
+                    let what = "has no userdata/config.json, as before its first start: which volumes it has cannot be told";
+                    return Err(Error::damaged(directory, what));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        names.sort_unstable();
+        names.retain(|name| {
+            let path = volumes.join(name).to_text().into_owned();
+            let is_named = |bytes: &Vec<u8>| {
+                let text = String::from_utf8_lossy(bytes);
+                text.contains(&format!("{path}/_data")) || text.contains(&format!("{path}\""))
+            };
+            !configurations.iter().any(is_named)
+        });
+        let free = names.into_iter().map(|name| {
+            let path = volumes.join(&name);
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let command = Some(format!("podman volume rm {name}"));
+            Leftover::unused(
+                LeftoverKind::Volume,
+                name,
+                path,
+                "no container has it",
+                command,
+            )
+        });
+        Ok(free.collect())
+    }
+
+    pub(super) fn free_layer(&self, of: &LayerUse) -> Leftover {
+        let (name, path) = (of.layer.id.clone(), of.directory.clone());
+        if of.kind == UseKind::InProgress {
+            let why = "it is unfinished, being made or removed: Podman removes what was left so when it starts next";
+            return Leftover::unused(LeftoverKind::InProgress, name, path, why, None);
+        }
+        let why = "no image and no container has it";
+        let command = Some("podman system check --repair".to_owned());
+        Leftover::unused(LeftoverKind::Layer, name, path, why, command)
+    }
+}

@@ -1,0 +1,446 @@
+//! What is in use is nobody's orphan, whatever the engine's records have lost; what is to be shown
+//! does not limit what is known; and an id alone tells nobody from another.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::lab::host::Host;
+use crate::lab::run::{Output, text};
+use crate::whois::bolt::{self, Item, of};
+
+/// Names as engines make them: 64 digits.
+pub fn id(digit: char) -> String {
+    digit.to_string().repeat(64)
+}
+
+/// A short name of a layer: 26 letters.
+pub fn short(digit: char) -> String {
+    digit.to_ascii_uppercase().to_string().repeat(26)
+}
+
+/// A layer with short names, as Docker's overlay2 and Podman's overlay keep it.
+pub fn linked_layer(host: &Host, home: &str, own: char, below: &[char]) {
+    let layer = format!("{home}/{}", id(own));
+    host.file(format!("{layer}/diff/file-{own}"), "content");
+    host.file(format!("{layer}/link"), short(own));
+    host.link(
+        format!("{home}/l/{}", short(own)),
+        format!("../{}/diff", id(own)),
+    );
+    if !below.is_empty() {
+        let names: Vec<String> = below.iter().map(|of| format!("l/{}", short(*of))).collect();
+        host.file(format!("{layer}/lower"), names.join(":"));
+    }
+}
+
+pub const DOCKER: &str = "/var/lib/docker";
+pub const PODMAN: &str = "/var/lib/containers/storage";
+pub const CONTAINERD: &str = "/var/lib/containerd";
+
+/// A container of Docker's with the layer `own`, and no other record.
+pub fn docker_container(host: &Host, name: &str, cid: char, own: char) {
+    let configuration = json!({
+        "ID": id(cid), "Name": format!("/{name}"), "Driver": "overlay2", "Created": "2026-01-02T03:04:05Z",
+        "State": {}, "Config": {"Image": "acme/app:1"}, "Image": format!("sha256:{}", id('9')),
+    });
+    host.file(
+        format!("{DOCKER}/containers/{}/config.v2.json", id(cid)),
+        configuration.to_string(),
+    );
+    let record = format!("{DOCKER}/image/overlay2/layerdb/mounts/{}", id(cid));
+    host.file(format!("{record}/mount-id"), id(own));
+    host.file(format!("{record}/parent"), format!("sha256:{}", id('8')));
+}
+
+/// The lists of a store of Podman's.
+pub fn podman_lists(host: &Host, root: &str, layers: &Value, images: &Value, containers: &Value) {
+    for (kind, list) in [
+        ("layers", layers),
+        ("images", images),
+        ("containers", containers),
+    ] {
+        let path = format!("{root}/overlay-{kind}/{kind}.json");
+        host.file(path, list.to_string());
+    }
+}
+
+/// A snapshot of containerd's: number, key, the parent's key, and its kind.
+pub struct Snapshot(pub u8, pub &'static str, pub Option<&'static str>, pub u8);
+
+/// What one namespace has.
+#[derive(Default)]
+pub struct Namespace {
+    pub snapshots: Vec<Snapshot>,
+    /// `(id, snapshot key)`.
+    pub containers: Vec<(&'static str, &'static str)>,
+    /// `(name, digest)`.
+    pub images: Vec<(&'static str, String)>,
+    /// `(id, snapshot key, until)`.
+    pub leases: Vec<(&'static str, &'static str, &'static str)>,
+}
+
+/// A containerd; of the snapshots `unnamed` only its snapshotter knows.
+pub fn containerd(host: &Host, root: &str, namespaces: &[(&str, Namespace)], unnamed: &[Snapshot]) {
+    let snapshotter = format!("{root}/io.containerd.snapshotter.v1.overlayfs");
+    let mut own = BTreeMap::new();
+    let mut add = |space: &str, Snapshot(number, key, parent, kind): &Snapshot| {
+        let full = |key: &str, number: u8| format!("{space}/{number}/{key}");
+        let mut record = BTreeMap::from([
+            (b"id".to_vec(), Item::Value(vec![*number])),
+            (b"kind".to_vec(), Item::Value(vec![*kind])),
+        ]);
+        if let Some(parent) = parent {
+            // The parent of a number is the one before it.
+            record.insert(b"parent".to_vec(), bolt::text(&full(parent, number - 1)));
+        }
+        own.insert(full(key, *number).into_bytes(), Item::Bucket(record));
+        host.file(
+            format!("{snapshotter}/snapshots/{number}/fs/file"),
+            "content",
+        );
+        full(key, *number)
+    };
+    unnamed.iter().for_each(|of| drop(add("default", of)));
+    let bucket = |items: BTreeMap<Vec<u8>, Item>| Item::Bucket(items);
+    let mut spaces = BTreeMap::new();
+    for (space, has) in namespaces {
+        let snapshots = has.snapshots.iter();
+        let named = snapshots.map(|of| {
+            (
+                of.1.as_bytes().to_vec(),
+                self::of([("name", bolt::text(&add(space, of)))]),
+            )
+        });
+        let named = bucket(named.collect());
+        let containers = has.containers.iter().map(|(id, key)| {
+            let record = self::of([
+                ("snapshotKey", bolt::text(key)),
+                ("snapshotter", bolt::text("overlayfs")),
+            ]);
+            (id.as_bytes().to_vec(), record)
+        });
+        let images = has.images.iter().map(|(name, digest)| {
+            let record = self::of([("target", self::of([("digest", bolt::text(digest))]))]);
+            (name.as_bytes().to_vec(), record)
+        });
+        let leases = has.leases.iter().map(|(id, key, until)| {
+            let record = self::of([
+                (
+                    "labels",
+                    self::of([("containerd.io/gc.expire", bolt::text(until))]),
+                ),
+                (
+                    "snapshots",
+                    self::of([("overlayfs", self::of([(key, bolt::text(""))]))]),
+                ),
+            ]);
+            (id.as_bytes().to_vec(), record)
+        });
+        let space_of = self::of([
+            ("containers", bucket(containers.collect())),
+            ("images", bucket(images.collect())),
+            ("leases", bucket(leases.collect())),
+            ("snapshots", self::of([("overlayfs", named)])),
+        ]);
+        spaces.insert(space.as_bytes().to_vec(), space_of);
+    }
+    let write = |item: Item| bolt::write(&item.bucket().expect("a bucket"));
+    let own = self::of([("v1", self::of([("snapshots", bucket(own))]))]);
+    host.file(format!("{snapshotter}/metadata.db"), write(own));
+    host.file(
+        format!("{root}/io.containerd.metadata.v1.bolt/meta.db"),
+        write(self::of([("v1", bucket(spaces))])),
+    );
+}
+
+/// Another mount namespace, and a mount in it.
+pub fn mounted_elsewhere(host: &Host, line: &str) {
+    host.link("/proc/self/ns_mnt", "mnt:[1]");
+    host.link("/proc/77/ns_mnt", "mnt:[2]");
+    host.file("/proc/77/mountinfo", format!("40 15 0:77 {line}\n"));
+}
+
+pub fn of_kind(output: &Output, kind: &str) -> Vec<String> {
+    let rows = output.rows().into_iter();
+    let rows = rows.filter(|row| text(row, "kind") == kind);
+    rows.map(|row| text(&row, "path").to_owned()).collect()
+}
+
+#[test]
+fn what_a_container_stands_on_is_nobodys_orphan_without_records() {
+    let host = Host::empty();
+    let home = format!("{DOCKER}/overlay2");
+    linked_layer(&host, &home, 'a', &[]);
+    linked_layer(&host, &home, 'b', &['a']);
+    linked_layer(&host, &home, 'c', &['b', 'a']);
+    docker_container(&host, "app", '1', 'c');
+    let output = host.jsonl(["orphans"]).exits(1);
+    assert!(
+        of_kind(&output, "directory").is_empty(),
+        "{}",
+        output.text()
+    );
+    let records = of_kind(&output, "metadata");
+    assert_eq!(
+        records,
+        [format!(
+            "{DOCKER}/image/overlay2/layerdb/mounts/{}",
+            id('1')
+        )]
+    );
+    assert!(output.text().contains("layer does not exist"));
+    // It is the container's: nothing of it is for rm.
+    assert_eq!(host.ask(["-0", "-q", "orphans"]).exits(1).text(), "");
+    let row = host
+        .jsonl(["whois", &format!("{home}/{}", id('b'))])
+        .exits(0)
+        .row();
+    assert_eq!(row["kind"], "in-use");
+    assert!(text(&row, "why").contains("in use by app"), "{row}");
+
+    // What stands on nothing that is used is left over, with all below it.
+    linked_layer(&host, &home, 'e', &[]);
+    linked_layer(&host, &home, 'f', &['e']);
+    let output = host.jsonl(["orphans"]).exits(1);
+    let both = ['e', 'f'].map(|of| format!("{home}/{}", id(of)));
+    assert_eq!(of_kind(&output, "directory"), both);
+}
+
+#[test]
+fn branches_of_a_union_in_any_namespace_are_nobodys_orphans() {
+    let host = Host::empty();
+    let docker = format!("{DOCKER}/overlay2");
+    linked_layer(&host, &docker, 'a', &[]);
+    linked_layer(&host, &docker, 'b', &['a']);
+    linked_layer(&host, &docker, 'c', &[]);
+    host.dir(format!("{DOCKER}/containers"));
+    let all = host.jsonl(["orphans"]).exits(1);
+    assert_eq!(of_kind(&all, "directory").len(), 3);
+    // The layer below is named by the list of the one that is mounted.
+    let branch = format!("{docker}/{}/diff", id('b'));
+    mounted_elsewhere(
+        &host,
+        &format!(
+            "/ /somewhere rw - overlay overlay rw,lowerdir=/lib/x,upperdir={branch},workdir=/w"
+        ),
+    );
+    let output = host.jsonl(["orphans"]).exits(1);
+    assert_eq!(
+        of_kind(&output, "directory"),
+        [format!("{docker}/{}", id('c'))]
+    );
+}
+
+#[test]
+fn a_bound_layer_is_nobodys_orphan() {
+    let host = Host::empty();
+    let layers = format!("{DOCKER}/vfs/dir");
+    host.file(format!("{layers}/{}/file", id('a')), "content");
+    host.file(format!("{layers}/{}/file", id('b')), "content");
+    host.dir(format!("{DOCKER}/containers"));
+    host.file(
+        "/proc/self/mountinfo",
+        "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n",
+    );
+    mounted_elsewhere(&host, "/ / rw - ext4 /dev/sdb1 rw");
+    let line = format!(
+        "41 15 8:1 {layers}/{} /rootfs rw - ext4 /dev/sda1 rw\n",
+        id('a')
+    );
+    host.file("/proc/77/mountinfo", line);
+    let output = host.jsonl(["orphans"]).exits(1);
+    assert_eq!(
+        of_kind(&output, "directory"),
+        [format!("{layers}/{}", id('b'))]
+    );
+}
+
+#[test]
+fn what_podmans_list_lost_in_the_middle_is_in_use() {
+    let host = Host::empty();
+    let home = format!("{PODMAN}/overlay");
+    linked_layer(&host, &home, 'a', &[]);
+    linked_layer(&host, &home, 'b', &['a']);
+    linked_layer(&host, &home, 'c', &['b', 'a']);
+    linked_layer(&host, &home, 'd', &[]);
+    let layers = json!([{"id": id('a')}, {"id": id('c'), "parent": id('b')}]);
+    let images = json!([{"id": id('1'), "names": ["localhost/acme/app:1"], "layer": id('c')}]);
+    podman_lists(&host, PODMAN, &layers, &images, &json!([]));
+    let output = host.jsonl(["orphans"]).exits(1);
+    assert_eq!(
+        of_kind(&output, "directory"),
+        [format!("{home}/{}", id('d'))]
+    );
+    // The list is not for rm, whatever it lists.
+    let removed = host.ask(["-0", "-q", "orphans"]).exits(1);
+    assert_eq!(removed.text(), format!("{home}/{}\0", id('d')));
+}
+
+#[test]
+fn newer_lists_name_layers_by_their_ids() {
+    let host = Host::empty();
+    let home = format!("{PODMAN}/overlay");
+    for layer in ['a', 'b'] {
+        host.file(format!("{home}/{}/diff/file", id(layer)), "content");
+    }
+    host.file(format!("{home}/{}/lower-layers", id('b')), id('a'));
+    podman_lists(
+        &host,
+        PODMAN,
+        &json!([{"id": id('b')}]),
+        &json!([]),
+        &json!([]),
+    );
+    host.jsonl(["orphans"]).exits(0);
+}
+
+#[test]
+fn what_stands_below_an_active_snapshot_is_in_use() {
+    let host = Host::empty();
+    let unnamed = [
+        Snapshot(1, "base", None, 3),
+        Snapshot(2, "work", Some("base"), 2),
+    ];
+    containerd(
+        &host,
+        CONTAINERD,
+        &[("default", Namespace::default())],
+        &unnamed,
+    );
+    let output = host.jsonl(["orphans"]).exits(1);
+    let snapshots = format!("{CONTAINERD}/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    // Its own name is gone: containerd collects it, and nobody else has to.
+    assert_eq!(of_kind(&output, "in-progress"), [format!("{snapshots}/2")]);
+    assert_eq!(output.rows().len(), 1);
+    assert_eq!(host.ask(["-0", "-q", "orphans"]).exits(1).text(), "");
+}
+
+fn mount_of(namespace: &str, id: &str, number: u8, root: &str) -> String {
+    let snapshots = format!("{root}/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    format!(
+        "/ /run/containerd/io.containerd.runtime.v2.task/{namespace}/{id}/rootfs rw - overlay overlay rw,lowerdir={snapshots}/1/fs,upperdir={snapshots}/{number}/fs,workdir={snapshots}/{number}/work"
+    )
+}
+
+fn two_namespaces(host: &Host) {
+    let space = |snapshots, container| Namespace {
+        snapshots,
+        containers: vec![container],
+        ..Namespace::default()
+    };
+    let first = space(
+        vec![
+            Snapshot(1, "base", None, 3),
+            Snapshot(2, "web", Some("base"), 2),
+        ],
+        ("web", "web"),
+    );
+    let second = space(
+        vec![
+            Snapshot(3, "base", None, 3),
+            Snapshot(4, "web", Some("base"), 2),
+        ],
+        ("web", "web"),
+    );
+    containerd(
+        host,
+        CONTAINERD,
+        &[("default", first), ("other", second)],
+        &[],
+    );
+    host.mount(&mount_of("other", "web", 4, CONTAINERD));
+}
+
+#[test]
+fn a_namespace_limits_what_is_shown_and_not_what_is_known() {
+    let host = Host::empty();
+    two_namespaces(&host);
+    for arguments in [&["orphans"][..], &["--namespace", "default", "orphans"]] {
+        host.jsonl(arguments).exits(0);
+    }
+}
+
+#[test]
+fn a_root_limits_what_is_shown_and_not_what_is_known() {
+    let host = Host::empty();
+    two_namespaces(&host);
+    let other = Namespace {
+        snapshots: vec![Snapshot(1, "base", None, 3)],
+        ..Namespace::default()
+    };
+    containerd(&host, "/srv/containerd", &[("default", other)], &[]);
+    host.jsonl(["--containerd-root", "/srv/containerd", "orphans"])
+        .exits(0);
+}
+
+#[test]
+fn layers_of_a_store_that_was_named_are_in_use_by_another() {
+    let host = Host::empty();
+    let images = "/srv/images";
+    host.file(
+        "/etc/containers/storage.conf",
+        format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{PODMAN}\"\n[storage.options]\nadditionalimagestores = [\"{images}\"]\n"),
+    );
+    linked_layer(&host, &format!("{images}/overlay"), 'a', &[]);
+    podman_lists(&host, images, &json!([]), &json!([]), &json!([]));
+    let home = format!("{PODMAN}/overlay");
+    host.file(format!("{home}/{}/diff/file", id('b')), "content");
+    host.file(
+        format!("{home}/{}/lower", id('b')),
+        format!("l/{}", short('a')),
+    );
+    podman_lists(
+        &host,
+        PODMAN,
+        &json!([{"id": id('b')}]),
+        &json!([]),
+        &json!([]),
+    );
+    host.jsonl(["--storage-root", images, "orphans"]).exits(0);
+}
+
+#[test]
+fn an_id_is_not_an_identity() {
+    let host = Host::empty();
+    two_namespaces(&host);
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    let mounted: BTreeMap<&str, &Value> = rows
+        .iter()
+        .map(|row| (text(row, "namespace"), &row["mounted"]))
+        .collect();
+    assert_eq!(mounted["other"], &json!(true), "{rows:?}");
+    assert_eq!(mounted["default"], &json!(false), "{rows:?}");
+    for (namespace, number) in [("default", 2), ("other", 4)] {
+        let output = host
+            .jsonl(["--namespace", namespace, "branches", "web"])
+            .exits(0);
+        let top = text(&output.row()["branches"][0], "directory").to_owned();
+        assert!(
+            top.ends_with(&format!("/{number}/fs")),
+            "{namespace}: {top}"
+        );
+    }
+}
+
+#[test]
+fn a_mount_that_the_engine_knows_is_not_stale() {
+    let host = Host::empty();
+    let home = format!("{PODMAN}/overlay");
+    linked_layer(&host, &home, 'a', &[]);
+    podman_lists(
+        &host,
+        PODMAN,
+        &json!([{"id": id('a')}]),
+        &json!([]),
+        &json!([]),
+    );
+    // As `podman image mount` makes it.
+    host.mount(&format!(
+        "/ {home}/{}/merged ro - overlay overlay ro,lowerdir={home}/{}/diff:{home}/{}/empty",
+        id('a'),
+        id('a'),
+        id('a')
+    ));
+    host.jsonl(["orphans"]).exits(0);
+}

@@ -1,0 +1,313 @@
+//! What is missing in the middle of a store, what its engine stumbles over, what nothing uses, and
+//! what takes the space.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::in_use::{
+    CONTAINERD, DOCKER, Namespace, PODMAN, Snapshot, containerd, docker_container, id,
+    linked_layer, of_kind, podman_lists, short,
+};
+use crate::lab::host::Host;
+use crate::lab::run::text;
+
+const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.overlayfs";
+
+fn one_container() -> Namespace {
+    Namespace {
+        snapshots: vec![
+            Snapshot(1, "base", None, 3),
+            Snapshot(2, "web", Some("base"), 2),
+        ],
+        containers: vec![("web", "web")],
+        ..Namespace::default()
+    }
+}
+
+#[test]
+fn a_lost_database_is_told_by_every_verb() {
+    for lost in [
+        format!("{CONTAINERD}/{SNAPSHOTTER}/metadata.db"),
+        format!("{CONTAINERD}/io.containerd.metadata.v1.bolt/meta.db"),
+    ] {
+        let host = Host::empty();
+        containerd(&host, CONTAINERD, &[("default", one_container())], &[]);
+        host.jsonl(["orphans"]).exits(0);
+        fs::remove_file(host.at(&lost)).expect("our own");
+        for verb in ["orphans", "du", "check"] {
+            let output = host.ask([verb]).exits(2);
+            assert!(output.stderr.contains(&lost), "{verb}: {}", output.stderr);
+            assert!(!output.text().contains("nothing found\n"), "{verb}");
+        }
+        let snapshot = format!("{CONTAINERD}/{SNAPSHOTTER}/snapshots/1");
+        host.ask(["whois", &snapshot]).exits(2);
+    }
+}
+
+#[test]
+fn an_image_without_its_manifest_is_listed_with_its_error() {
+    let host = Host::empty();
+    let digest = format!("sha256:{}", id('d'));
+    let namespace = Namespace {
+        images: vec![("reg/z:1", digest.clone())],
+        ..one_container()
+    };
+    containerd(&host, CONTAINERD, &[("default", namespace)], &[]);
+    let output = host.jsonl(["images"]).exits(2);
+    let row = output.row();
+    assert_eq!(row["tags"], json!(["reg/z:1"]));
+    assert_eq!(
+        row["problem"],
+        format!("content digest {digest}: not found")
+    );
+    assert!(output.stderr.contains("reg/z:1"), "{}", output.stderr);
+    for verb in ["orphans", "du"] {
+        host.ask([verb]).exits(2);
+    }
+    host.ask(["branches", "reg/z:1"]).exits(2);
+}
+
+#[test]
+fn an_image_whose_layers_have_no_record_is_listed_with_its_error() {
+    let host = Host::empty();
+    let diff = format!("sha256:{}", id('7'));
+    let image = json!({"rootfs": {"diff_ids": [diff]}, "history": [{"created_by": "x"}], "created": "2026-01-02T03:04:05Z"});
+    let path = format!("{DOCKER}/image/overlay2/imagedb/content/sha256/{}", id('9'));
+    host.file(&path, image.to_string());
+    let output = host.jsonl(["images"]).exits(2);
+    assert!(text(&output.row(), "problem").contains("layer does not exist"));
+    let found = host.jsonl(["orphans"]).exits(1);
+    assert_eq!(of_kind(&found, "metadata"), [path]);
+}
+
+/// The findings of `check` without a target, each with its path.
+fn findings(host: &Host) -> Vec<(String, String)> {
+    let rows = host.jsonl(["check"]).exits(1).rows();
+    let mut found: Vec<(String, String)> = rows
+        .iter()
+        .map(|row| {
+            (
+                text(row, "finding").to_owned(),
+                text(row, "path").to_owned(),
+            )
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn podman_store() -> Host {
+    let host = Host::empty();
+    let home = format!("{PODMAN}/overlay");
+    linked_layer(&host, &home, 'a', &[]);
+    linked_layer(&host, &home, 'b', &['a']);
+    let layers = json!([{"id": id('a')}, {"id": id('b'), "parent": id('a')}]);
+    podman_lists(&host, PODMAN, &layers, &json!([]), &json!([]));
+    host
+}
+
+/// What is spoilt, the finding, its path, and the engine's words.
+type Fault<'a> = (&'a dyn Fn(&Host), &'a str, String, &'a str);
+
+#[test]
+fn what_an_engine_stumbles_over_is_found_with_its_words() {
+    let home = format!("{PODMAN}/overlay");
+    let links = format!("{home}/l");
+    let (link, list) = (
+        format!("{links}/{}", short('a')),
+        format!("{PODMAN}/overlay-layers/layers.json"),
+    );
+    podman_store().ask(["check"]).exits(0).text();
+    let faults: [Fault<'_>; 6] = [
+        (
+            &|host| drop(host.file(format!("{home}/{}/lower", id('b')), "")),
+            "bad-list",
+            format!("{home}/{}/lower", id('b')),
+            "invalid argument",
+        ),
+        (
+            &|host| drop(host.file(format!("{home}/{}/link", id('b')), "")),
+            "bad-list",
+            format!("{home}/{}/link", id('b')),
+            "invalid argument",
+        ),
+        (
+            &|host| fs::remove_file(host.at(&link)).expect("our own"),
+            "lost-link",
+            link.clone(),
+            "readlink /var/lib/containers/storage/overlay/l/AAAAAAAAAAAAAAAAAAAAAAAAAA: no such file or directory",
+        ),
+        (
+            &|host| {
+                fs::rename(host.at(&links), host.at("/elsewhere")).expect("our own");
+                host.link(&links, "../../../../../elsewhere");
+            },
+            "lost-link",
+            links.clone(),
+            "file exists",
+        ),
+        (
+            &|host| {
+                let layers = json!([{"id": id('a')}, {"id": id('b'), "parent": id('a'), "flags": {"incomplete": true}}]);
+                host.file(&list, layers.to_string());
+            },
+            "incomplete",
+            list.clone(),
+            "Found incomplete layer",
+        ),
+        (
+            &|host| {
+                drop(host.file(
+                    &list,
+                    json!([{"id": id('b'), "parent": id('a')}]).to_string(),
+                ))
+            },
+            "lost-record",
+            list.clone(),
+            "layer not known",
+        ),
+    ];
+    for (spoil, finding, path, words) in faults {
+        let host = podman_store();
+        spoil(&host);
+        let found = findings(&host);
+        assert_eq!(found, [(finding.to_owned(), path)], "{words}");
+        let output = host.jsonl(["check"]).exits(1);
+        let row = output.row();
+        assert!(text(&row, "means").contains(words), "{row}");
+        assert_eq!(row["engine"], "podman");
+        assert_eq!(row["branch"], Value::Null);
+    }
+}
+
+#[test]
+fn unused_is_another_question_than_left_over() {
+    let host = Host::empty();
+    let namespace = Namespace {
+        snapshots: vec![
+            Snapshot(1, "base", None, 3),
+            Snapshot(2, "web", Some("base"), 2),
+            Snapshot(3, "dead", None, 2),
+            Snapshot(4, "kept", None, 2),
+            Snapshot(5, "extract-12-ab sha256:00", None, 2),
+        ],
+        leases: vec![("mine", "kept", "2027-01-01T00:00:00Z")],
+        ..one_container()
+    };
+    containerd(&host, CONTAINERD, &[("default", namespace)], &[]);
+    let ingest = format!("{CONTAINERD}/io.containerd.content.v1.content/ingest/abc");
+    host.file(format!("{ingest}/ref"), "layer-sha256:11");
+    host.jsonl(["orphans"]).exits(0);
+    let output = host.jsonl(["orphans", "--unused"]).exits(1);
+    let rows = output.rows();
+    let row = |name: &str| {
+        let mut named = rows.iter().filter(|row| text(row, "name") == name);
+        named
+            .next()
+            .unwrap_or_else(|| panic!("{name}: {}", output.text()))
+    };
+    assert_eq!(rows.len(), 4, "{}", output.text());
+    let dead = row("default/dead");
+    assert_eq!(dead["kind"], "snapshot");
+    assert_eq!(dead["command"], "ctr -n default snapshots rm dead");
+    assert!(dead["size"].as_u64().is_some_and(|size| size > 0), "{dead}");
+    let kept = row("default/kept");
+    assert_eq!(kept["kind"], "in-progress");
+    assert_eq!(
+        kept["why"],
+        "the lease mine holds it until 2027-01-01T00:00:00Z"
+    );
+    let unpacked = row("default/extract-12-ab sha256:00");
+    assert!(
+        text(unpacked, "why").contains("being unpacked"),
+        "{unpacked}"
+    );
+    assert!(text(row("layer-sha256:11"), "why").contains("being downloaded"));
+}
+
+#[test]
+fn volumes_logs_and_images_that_nothing_uses_are_named() {
+    let host = Host::empty();
+    let home = format!("{DOCKER}/overlay2");
+    linked_layer(&host, &home, 'c', &[]);
+    docker_container(&host, "app", '1', 'c');
+    fs::remove_file(host.at(format!(
+        "{DOCKER}/image/overlay2/layerdb/mounts/{}/parent",
+        id('1')
+    )))
+    .expect("our own");
+    let configuration = format!("{DOCKER}/containers/{}/config.v2.json", id('1'));
+    let mut value: Value = serde_json::from_slice(&host.read(&configuration)).expect("JSON");
+    value["MountPoints"] = json!({"/data": {"Name": "used"}});
+    host.file(&configuration, value.to_string());
+    for name in ["used", "free"] {
+        host.file(format!("{DOCKER}/volumes/{name}/_data/file"), "content");
+    }
+    let log = format!("{DOCKER}/containers/{0}/{0}-json.log", id('1'));
+    host.file(&log, vec![b'x'; 1 << 20]);
+    let output = host.jsonl(["orphans", "--unused"]).exits(1);
+    assert_eq!(
+        of_kind(&output, "volume"),
+        [format!("{DOCKER}/volumes/free")]
+    );
+    assert_eq!(of_kind(&output, "log"), [log.clone()]);
+    assert!(output.text().contains("docker volume rm free"));
+    let names = host.ask(["-q", "orphans", "--unused"]).exits(1);
+    assert!(
+        names.text().lines().any(|line| line == "free"),
+        "{}",
+        names.text()
+    );
+
+    // What fills the disk is named, too.
+    let rows = host.jsonl(["du"]).exits(0).rows();
+    let app = rows
+        .iter()
+        .find(|row| row["name"] == "app")
+        .expect("its row");
+    assert_eq!(app["parts"][0]["path"], log.as_str(), "{app}");
+    let own = host.jsonl(["du", "app"]).exits(0).row();
+    assert_eq!(own["parts"][0]["path"], log.as_str(), "{own}");
+    assert!(host.ask(["du"]).exits(0).text().contains("-json.log"));
+}
+
+#[test]
+fn files_beneath_a_mount_are_counted_and_named() {
+    let host = Host::empty();
+    let home = format!("{DOCKER}/overlay2");
+    linked_layer(&host, &home, 'c', &[]);
+    docker_container(&host, "db", '1', 'c');
+    fs::remove_file(host.at(format!(
+        "{DOCKER}/image/overlay2/layerdb/mounts/{}/parent",
+        id('1')
+    )))
+    .expect("our own");
+    host.file(format!("{DOCKER}/swarm/state"), vec![b'x'; 300 << 10]);
+    let before = total(&host);
+    let lost = format!("{home}/{}/merged/var/lost", id('c'));
+    host.file(&lost, vec![b'x'; 200 << 10]);
+    let rows = host.jsonl(["du"]).exits(0).rows();
+    let row = |kind: &str| {
+        rows.iter()
+            .find(|row| row["kind"] == kind)
+            .expect("its row")
+            .clone()
+    };
+    let beneath = row("beneath");
+    assert_eq!(beneath["parts"][0]["path"], lost.as_str(), "{beneath}");
+    // Its file, and two directories: merged and var.
+    assert!(total(&host) >= before + (200 << 10) + 4096);
+    assert_eq!(row("other")["parts"][0]["path"], format!("{DOCKER}/swarm"));
+    let point = format!("{home}/{}/merged", id('c'));
+    assert!(findings(&host).contains(&("beneath-mount".to_owned(), point)));
+}
+
+fn total(host: &Host) -> u64 {
+    let rows = host.jsonl(["du"]).exits(0).rows();
+    let row = rows
+        .iter()
+        .find(|row| row["kind"] == "total")
+        .expect("a total");
+    row["size"].as_u64().expect("bytes")
+}
