@@ -263,8 +263,8 @@ fn dockers_leftovers_on_links() {
     ));
     host.dir(format!("{root}/165536.165536/overlay2/{}/diff", id('9')));
     host.dir(format!("/srv/docker/overlay2/{}/diff", id('9')));
+    // What is mounted is in use: its directory is left over when it is not any more.
     let planted = [
-        ("directory", format!("{driver}/{}", id('a'))),
         ("mount", format!("{driver}/{}/merged", id('a'))),
         ("half-removed", format!("{driver}/{}-removing", id('b'))),
         ("link", format!("{driver}/l/AAAAAAAAAAAAAAAAAAAAAAAAAA")),
@@ -272,7 +272,9 @@ fn dockers_leftovers_on_links() {
         ("metadata", format!("{image}/sha256/{chain_id}")),
         ("metadata", format!("{image}/mounts/{}", id('c'))),
     ];
-    let mut paths: Vec<String> = planted.iter().map(|(_, path)| path.clone()).collect();
+    // What is printed alone is for rm: a mount is not.
+    let removable = planted.iter().filter(|(kind, _)| *kind != "mount");
+    let mut paths: Vec<String> = removable.map(|(_, path)| path.clone()).collect();
     paths.sort();
     finds(host, planted);
     let output = host.ask(["-0", "-q", "orphans"]).exits(1);
@@ -351,13 +353,7 @@ fn dockers_leftovers_on_aufs() {
         &[(&format!("{aufs}/mnt/{}", id('a')), "/")],
         &[(format!("{aufs}/diff/{}", id('a')).as_bytes(), "rw")],
     );
-    finds(
-        host,
-        [
-            ("directory", format!("{aufs}/diff/{}", id('a'))),
-            ("mount", format!("{aufs}/mnt/{}", id('a'))),
-        ],
-    );
+    finds(host, [("mount", format!("{aufs}/mnt/{}", id('a')))]);
 }
 
 /// What a removal that was ended in the middle leaves: Docker renames the record of an image's
@@ -414,7 +410,6 @@ fn podmans_leftovers() {
         }));
         host.file(list("containers"), Value::from(containers).to_string());
         let mut planted = vec![
-            ("directory".to_owned(), format!("{parent}/{}", id('a'))),
             (
                 "metadata".to_owned(),
                 format!("{root}/{driver}-containers/{}", id('b')),
@@ -422,6 +417,9 @@ fn podmans_leftovers() {
             ("metadata".to_owned(), list("containers")),
             ("metadata".to_owned(), list("layers")),
         ];
+        if driver == "vfs" {
+            planted.push(("directory".to_owned(), format!("{parent}/{}", id('a'))));
+        }
         if driver == "overlay" {
             let link = gone
                 .names
@@ -554,13 +552,7 @@ fn a_stale_mount_of_containerds_is_found() {
     store.host.mount(&format!(
         "/ {point} rw - overlay overlay rw,lowerdir={snapshots}/1/fs,upperdir={snapshots}/999/fs,workdir={snapshots}/999/work"
     ));
-    finds(
-        &store.host,
-        [
-            ("directory", format!("{snapshots}/999")),
-            ("mount", point.to_owned()),
-        ],
-    );
+    finds(&store.host, [("mount", point.to_owned())]);
 }
 
 /// A containerd with the snapshots `keys`, numbered from 1, and what else its namespace has.

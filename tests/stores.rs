@@ -121,13 +121,17 @@ fn what_an_engine_stumbles_over_is_found_with_its_words() {
     podman_store().ask(["check"]).exits(0).text();
     let faults: [Fault<'_>; 6] = [
         (
-            &|host| drop(host.file(format!("{home}/{}/lower", id('b')), "")),
+            &|host| {
+                host.file(format!("{home}/{}/lower", id('b')), "");
+            },
             "bad-list",
             format!("{home}/{}/lower", id('b')),
             "invalid argument",
         ),
         (
-            &|host| drop(host.file(format!("{home}/{}/link", id('b')), "")),
+            &|host| {
+                host.file(format!("{home}/{}/link", id('b')), "");
+            },
             "bad-list",
             format!("{home}/{}/link", id('b')),
             "invalid argument",
@@ -158,10 +162,8 @@ fn what_an_engine_stumbles_over_is_found_with_its_words() {
         ),
         (
             &|host| {
-                drop(host.file(
-                    &list,
-                    json!([{"id": id('b'), "parent": id('a')}]).to_string(),
-                ))
+                let layers = json!([{"id": id('b'), "parent": id('a')}]);
+                host.file(&list, layers.to_string());
             },
             "lost-record",
             list.clone(),
@@ -230,7 +232,8 @@ fn unused_is_another_question_than_left_over() {
 fn volumes_logs_and_images_that_nothing_uses_are_named() {
     let host = Host::empty();
     let home = format!("{DOCKER}/overlay2");
-    linked_layer(&host, &home, 'c', &[]);
+    linked_layer(&host, &home, 'a', &[]);
+    linked_layer(&host, &home, 'c', &['a']);
     docker_container(&host, "app", '1', 'c');
     fs::remove_file(host.at(format!(
         "{DOCKER}/image/overlay2/layerdb/mounts/{}/parent",
@@ -276,7 +279,8 @@ fn volumes_logs_and_images_that_nothing_uses_are_named() {
 fn files_beneath_a_mount_are_counted_and_named() {
     let host = Host::empty();
     let home = format!("{DOCKER}/overlay2");
-    linked_layer(&host, &home, 'c', &[]);
+    linked_layer(&host, &home, 'a', &[]);
+    linked_layer(&host, &home, 'c', &['a']);
     docker_container(&host, "db", '1', 'c');
     fs::remove_file(host.at(format!(
         "{DOCKER}/image/overlay2/layerdb/mounts/{}/parent",

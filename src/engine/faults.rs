@@ -17,7 +17,9 @@ impl Linked<'_> {
         let mut faults = Vec::new();
         let directory = &self.homes[home];
         let links = directory.join(LINKS.as_bytes());
-        if let Some(target) = self.host.read_link(&links)? {
+        let target = self.host.read_link(&links)?;
+        let is_link = target.is_some();
+        if let Some(target) = target {
             let means = format!(
                 "it is a link to {target}, not a directory: Podman says \"mkdir {links}: file exists\""
             );
@@ -64,7 +66,8 @@ impl Linked<'_> {
                 Below::Id(_) => None,
             }));
         }
-        for name in needed {
+        // Where that is no directory, there is no need to say so of each.
+        for name in needed.into_iter().filter(|_| !is_link) {
             faults.extend(self.link_fault(home, &name)?);
         }
         Ok(faults)

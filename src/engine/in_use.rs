@@ -113,11 +113,6 @@ impl InUse {
         found.map(String::as_str)
     }
 
-    /// Who uses what has this name, where a link would lead elsewhere.
-    pub fn by_name(&self, path: &Bytes) -> Option<&str> {
-        self.users.get(path).map(String::as_str)
-    }
-
     /// Whether a path is a branch of something that is mounted, is shown by a mount, or has one
     /// in it.
     pub fn is_mounted(&self, host: &Host, path: &Bytes) -> bool {

@@ -180,6 +180,12 @@ impl Linked<'_> {
             .collect())
     }
 
+    /// The directories of short names: one may be a link to another directory.
+    pub fn links(&self) -> Vec<Bytes> {
+        let homes = self.homes.iter();
+        homes.map(|home| home.join(LINKS.as_bytes())).collect()
+    }
+
     /// The paths that are needed by whoever stands on these: links and the directories of layers.
     pub fn paths_of(&self, below: &[Below], content: impl Fn(usize, &str) -> Bytes) -> Vec<Bytes> {
         let mut paths = Vec::new();

@@ -124,13 +124,13 @@ fn is_unsure(in_use: &InUse, engine: &dyn Engine) -> bool {
 fn is_used(survey: &Survey<'_>, in_use: &InUse, of: &Leftover) -> bool {
     let host = survey.host;
     match of.kind {
-        LeftoverKind::Mount => false,
+        // A link that leads nowhere is no layer, whoever names it.
+        LeftoverKind::Mount | LeftoverKind::Link => false,
         // A record is somebody's while the layer that it is about is mounted.
         LeftoverKind::Metadata => of
             .layer
             .as_ref()
             .is_some_and(|at| in_use.is_mounted(host, at)),
-        LeftoverKind::Link => in_use.by_name(&of.path).is_some(),
         _ => in_use.by(host, &of.path).is_some(),
     }
 }

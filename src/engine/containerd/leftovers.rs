@@ -43,9 +43,15 @@ impl Containerd<'_> {
                         "being removed: no namespace has the snapshot {name} any more, and containerd collects it"
                     );
                     let path = snapshots.join(snapshot.id.to_string().as_bytes());
+                    // On a copy of a host nothing is at work.
+                    let kind = if self.host.is_live() {
+                        LeftoverKind::InProgress
+                    } else {
+                        LeftoverKind::Directory
+                    };
                     found.push(Leftover {
                         is_removable: false,
-                        ..Leftover::new(LeftoverKind::InProgress, path, why)
+                        ..Leftover::new(kind, path, why)
                     });
                 }
             }

@@ -18,6 +18,12 @@ impl Docker<'_> {
                 self.content_dir(&LayerId { driver, id })
             };
             let linked = self.linked(driver);
+            needs.push(Need {
+                layer: None,
+                by: "short names of layers".to_owned(),
+                needed: linked.links(),
+                always: true,
+            });
             for id in self.directories(driver)? {
                 let needed = match driver {
                     Driver::Overlay2 | Driver::FuseOverlayfs => {

@@ -11,6 +11,12 @@ impl Podman<'_> {
         let mut needs = Vec::new();
         let linked = self.linked();
         let content = |home: usize, id: &str| self.content_dir(home, id);
+        needs.push(Need {
+            layer: None,
+            by: "short names of layers".to_owned(),
+            needed: linked.links(),
+            always: true,
+        });
         let paths = |below: &[Below]| linked.paths_of(below, content);
         for (home, store) in self.stores.iter().enumerate() {
             // Whole copies name nothing.
