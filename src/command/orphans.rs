@@ -1,7 +1,6 @@
 //! `orphans`: what no metadata refers to, and metadata that refers to what is gone.
 
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
@@ -59,7 +58,7 @@ impl Answer for Found {
     fn show(
         self,
         look: Look,
-        threads: &dyn Fn() -> NonZeroUsize,
+        context: &Context<'_>,
         out: &mut dyn Write,
         ended: &mut Ended,
     ) -> io::Result<()> {
@@ -67,7 +66,7 @@ impl Answer for Found {
             (Format::Table, true, true) => writeln!(out, "nothing found"),
             // What could not be read may be somebody's: nobody is accused.
             (Format::Table, true, false) => writeln!(out, "nothing found in what could be read"),
-            _ => self.rows.show(look, threads, out, ended),
+            _ => self.rows.show(look, context, out, ended),
         }
     }
 }
@@ -126,8 +125,7 @@ impl Verb for Args {
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
         // This is what a person gives to `rm`: a list has others' records, too, and behind a mount
-        // is a layer.
-        // What an engine knows is for the engine to remove, by its name.
+        // is a layer. What an engine knows is for the engine to remove, by its name.
         match &self.name {
             Some(name) => give(name.as_bytes()),
             None if self.is_removable => give(self.path.as_bytes()),
