@@ -167,7 +167,7 @@ pub fn of_kind(output: &Output, kind: &str) -> Vec<String> {
     rows.map(|row| text(&row, "path").to_owned()).collect()
 }
 
-#[test]
+#[apply(test)]
 fn what_a_container_stands_on_is_nobodys_orphan_without_records() {
     let host = Host::empty();
     let home = format!("{DOCKER}/overlay2");
@@ -207,7 +207,7 @@ fn what_a_container_stands_on_is_nobodys_orphan_without_records() {
     assert_eq!(of_kind(&output, "directory"), both);
 }
 
-#[test]
+#[apply(test)]
 fn branches_of_a_union_in_any_namespace_are_nobodys_orphans() {
     let host = Host::empty();
     let docker = format!("{DOCKER}/overlay2");
@@ -232,7 +232,7 @@ fn branches_of_a_union_in_any_namespace_are_nobodys_orphans() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_bound_layer_is_nobodys_orphan() {
     let host = Host::empty();
     let layers = format!("{DOCKER}/vfs/dir");
@@ -256,7 +256,7 @@ fn a_bound_layer_is_nobodys_orphan() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn what_podmans_list_lost_in_the_middle_is_in_use() {
     let host = Host::empty();
     let home = format!("{PODMAN}/overlay");
@@ -277,7 +277,7 @@ fn what_podmans_list_lost_in_the_middle_is_in_use() {
     assert_eq!(removed.text(), format!("{home}/{}\0", id('d')));
 }
 
-#[test]
+#[apply(test)]
 fn newer_lists_name_layers_by_their_ids() {
     let host = Host::empty();
     let home = format!("{PODMAN}/overlay");
@@ -295,7 +295,7 @@ fn newer_lists_name_layers_by_their_ids() {
     host.jsonl(["orphans"]).exits(0);
 }
 
-#[test]
+#[apply(test)]
 fn what_stands_below_an_active_snapshot_is_in_use() {
     let host = Host::empty();
     let unnamed = [
@@ -352,7 +352,7 @@ fn two_namespaces(host: &Host) {
     host.mount(&mount_of("other", "web", 4, CONTAINERD));
 }
 
-#[test]
+#[apply(test)]
 fn a_namespace_limits_what_is_shown_and_not_what_is_known() {
     let host = Host::empty();
     two_namespaces(&host);
@@ -361,7 +361,7 @@ fn a_namespace_limits_what_is_shown_and_not_what_is_known() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_root_limits_what_is_shown_and_not_what_is_known() {
     let host = Host::empty();
     two_namespaces(&host);
@@ -374,7 +374,7 @@ fn a_root_limits_what_is_shown_and_not_what_is_known() {
         .exits(0);
 }
 
-#[test]
+#[apply(test)]
 fn layers_of_a_store_that_was_named_are_in_use_by_another() {
     let host = Host::empty();
     let images = "/srv/images";
@@ -400,7 +400,7 @@ fn layers_of_a_store_that_was_named_are_in_use_by_another() {
     host.jsonl(["--storage-root", images, "orphans"]).exits(0);
 }
 
-#[test]
+#[apply(test)]
 fn an_id_is_not_an_identity() {
     let host = Host::empty();
     two_namespaces(&host);
@@ -423,7 +423,7 @@ fn an_id_is_not_an_identity() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_mount_that_the_engine_knows_is_not_stale() {
     let host = Host::empty();
     let home = format!("{PODMAN}/overlay");

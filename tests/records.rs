@@ -5,9 +5,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::docker_drivers::makes_whiteouts;
 use crate::lab::host::{Host, directories};
-use crate::lab::{is_root, skip};
+use crate::lab::needs;
 
 pub const STORE: &str = "/var/lib/containers/storage";
 pub const CONTAINER: &str = "c0ffee0000000000000000000000000000000000000000000000000000000001";
@@ -79,7 +78,7 @@ fn assert_recorded(host: &Host, layers: usize) {
     assert_eq!(names.len(), layers + 1);
 }
 
-#[test]
+#[apply(test)]
 fn many_layers_are_mounted_by_descriptors() {
     let host = store(45);
     let descriptors: Vec<String> = (0..45).map(|number| (number + 3).to_string()).collect();
@@ -87,7 +86,7 @@ fn many_layers_are_mounted_by_descriptors() {
     assert_recorded(&host, 45);
 }
 
-#[test]
+#[apply(test)]
 fn layers_are_mounted_with_other_owners() {
     let host = store(3);
     let at = format!("{STORE}/overlay/{CONTAINER}");
@@ -101,7 +100,7 @@ fn layers_are_mounted_with_other_owners() {
     assert_recorded(&host, 3);
 }
 
-#[test]
+#[apply(test)]
 fn a_mount_point_is_enough_to_know_a_union_by() {
     let host = store(2);
     host.mount(&format!(
@@ -113,14 +112,14 @@ fn a_mount_point_is_enough_to_know_a_union_by() {
     assert_eq!(directories(&row), contents(2)[1..]);
 }
 
-#[test]
+#[apply(test)]
 fn an_empty_directory_is_no_layer() {
     let host = store(0);
     mount(&host, &format!("{STORE}/overlay/{CONTAINER}/empty"));
     assert_recorded(&host, 0);
 }
 
-#[test]
+#[apply(test)]
 fn no_unknown_entry_of_a_layer_is_its_content() {
     // Nothing is recorded, so that the kernel's word is all there is.
     let host = store(2);
@@ -131,7 +130,7 @@ fn no_unknown_entry_of_a_layer_is_its_content() {
     assert_eq!(directories(&row)[1], odd.as_bytes());
 }
 
-#[test]
+#[apply(test)]
 fn a_layer_may_have_its_content_in_several_directories() {
     let host = store(2);
     let second = format!("{STORE}/overlay/{}", id(2));
@@ -145,7 +144,7 @@ fn a_layer_may_have_its_content_in_several_directories() {
     host.jsonl(["which", "web:/further"]).exits(0);
 }
 
-#[test]
+#[apply(test)]
 fn what_the_kernel_and_the_records_disagree_in_is_said() {
     let host = store(2);
     let layer = |number| format!("{STORE}/overlay/{}/diff", id(number));
@@ -157,11 +156,9 @@ fn what_the_kernel_and_the_records_disagree_in_is_said() {
     host.jsonl(["branches", "web"]).exits(2).says("recorded 4");
 }
 
-#[test]
+#[apply(test)]
 fn snapshots_with_other_owners_are_recorded() {
-    if !is_root() || !makes_whiteouts() {
-        return skip("only root can unpack a captured host");
-    }
+    needs::captured_hosts();
     let host = Host::captured("containerd-overlayfs");
     let mounted = |host: &Host| -> Vec<(Value, Vec<Vec<u8>>)> {
         let rows = host.jsonl(["branches"]).exits(0).rows().into_iter();

@@ -25,7 +25,7 @@ fn one_container() -> Namespace {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_lost_database_is_told_by_every_verb() {
     for lost in [
         format!("{CONTAINERD}/{SNAPSHOTTER}/metadata.db"),
@@ -45,7 +45,7 @@ fn a_lost_database_is_told_by_every_verb() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn an_image_without_its_manifest_is_listed_with_its_error() {
     let host = Host::empty();
     let digest = format!("sha256:{}", id('d'));
@@ -68,7 +68,7 @@ fn an_image_without_its_manifest_is_listed_with_its_error() {
     host.ask(["branches", "reg/z:1"]).exits(2);
 }
 
-#[test]
+#[apply(test)]
 fn an_image_whose_layers_have_no_record_is_listed_with_its_error() {
     let host = Host::empty();
     let diff = format!("sha256:{}", id('7'));
@@ -110,7 +110,7 @@ fn podman_store() -> Host {
 /// What is spoilt, the finding, its path, and the engine's words.
 type Fault<'a> = (&'a dyn Fn(&Host), &'a str, String, &'a str);
 
-#[test]
+#[apply(test)]
 fn what_an_engine_stumbles_over_is_found_with_its_words() {
     let home = format!("{PODMAN}/overlay");
     let links = format!("{home}/l");
@@ -183,7 +183,7 @@ fn what_an_engine_stumbles_over_is_found_with_its_words() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn unused_is_another_question_than_left_over() {
     let host = Host::empty();
     let namespace = Namespace {
@@ -228,7 +228,7 @@ fn unused_is_another_question_than_left_over() {
     assert!(text(row("layer-sha256:11"), "why").contains("being downloaded"));
 }
 
-#[test]
+#[apply(test)]
 fn volumes_logs_and_images_that_nothing_uses_are_named() {
     let host = Host::empty();
     let home = format!("{DOCKER}/overlay2");
@@ -275,7 +275,7 @@ fn volumes_logs_and_images_that_nothing_uses_are_named() {
     assert!(host.ask(["du"]).exits(0).text().contains("-json.log"));
 }
 
-#[test]
+#[apply(test)]
 fn files_beneath_a_mount_are_counted_and_named() {
     let host = Host::empty();
     let home = format!("{DOCKER}/overlay2");

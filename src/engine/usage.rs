@@ -205,7 +205,7 @@ pub enum LeftoverKind {
     Layer,
     Snapshot,
     Image,
-    Blob,
+
     Volume,
     BuildCache,
     Log,
@@ -225,7 +225,6 @@ impl LeftoverKind {
             LeftoverKind::Layer => "layer",
             LeftoverKind::Snapshot => "snapshot",
             LeftoverKind::Image => "image",
-            LeftoverKind::Blob => "blob",
             LeftoverKind::Volume => "volume",
             LeftoverKind::BuildCache => "build-cache",
             LeftoverKind::Log => "log",

@@ -110,6 +110,7 @@ impl Branch {
 
 impl Stack {
     /// A stack whose topmost branch is compared with those below it.
+    #[cfg(feature = "internals")]
     pub fn new(branches: Vec<Branch>) -> Stack {
         Stack {
             branches,
