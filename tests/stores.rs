@@ -254,7 +254,7 @@ fn volumes_logs_and_images_that_nothing_uses_are_named() {
         of_kind(&output, "volume"),
         [format!("{DOCKER}/volumes/free")]
     );
-    assert_eq!(of_kind(&output, "log"), [log.clone()]);
+    assert_eq!(of_kind(&output, "log"), std::slice::from_ref(&log));
     assert!(output.text().contains("docker volume rm free"));
     let names = host.ask(["-q", "orphans", "--unused"]).exits(1);
     assert!(

@@ -112,11 +112,10 @@ impl Podman<'_> {
             _ => {
                 let mut mounts = union.mounts.iter();
                 let root = Bytes::from("/");
-                let by_mount = mounts.find_map(|mount| {
+                mounts.find_map(|mount| {
                     let (id, inside) = self.merged(&mount.path)?;
                     (inside == root).then_some(id)
-                });
-                by_mount
+                })
             }
         }
     }
