@@ -346,7 +346,7 @@ fn is_not_edited_below_the_mount() {
             for options in [
                 &UNHIDE[..],
                 &[UNHIDE[0], UNHIDE[1], "-y"],
-                &[UNHIDE[0], UNHIDE[1], "-n"],
+                &[UNHIDE[0], UNHIDE[1], "--dry-run"],
             ] {
                 for path in ["/d/f", "/o/x", "/d/tree/file"] {
                     let refusal = lab.refuses_and_changes_nothing(target, options, path);
@@ -374,15 +374,15 @@ fn a_dry_run_changes_nothing() {
         let before = (lab.disk(), shown(&mounted.0));
         for target in [&point, &lab.target()] {
             for options in [
-                &["-n"][..],
-                &["-n", "-r"],
-                &["-n", "--strategy", "copy"],
-                &["-n", "--to", "out"],
+                &["--dry-run"][..],
+                &["--dry-run", "-r"],
+                &["--dry-run", "--strategy", "copy"],
+                &["--dry-run", "--to", "out"],
             ] {
                 let row = lab.restore_in(target, options, "/d/f").exits(0).row();
                 assert_eq!(row["applied"], false);
             }
-            lab.restore_in(target, &["-n", "-r"], "/d/tree/sub/two")
+            lab.restore_in(target, &["--dry-run", "-r"], "/d/tree/sub/two")
                 .exits(0);
         }
         assert_same(&before.0, &lab.disk());

@@ -44,7 +44,7 @@ fn what_a_container_deleted_is_copied_from_the_layer_below() {
         let before = outline(&container);
         if let Some(path) = deleted.first() {
             let target = format!("{id}:{path}");
-            host.jsonl(["restore", "-n", "-r", &target]).exits(0);
+            host.jsonl(["restore", "--dry-run", "-r", &target]).exits(0);
             host.jsonl(["restore", "-r", &target])
                 .exits(2)
                 .says("--write");

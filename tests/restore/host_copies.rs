@@ -95,12 +95,18 @@ fn without_a_target_one_union_must_have_it_deleted() {
 fn all_spellings_mean_the_same() {
     let host = host();
     for arguments in [
-        &["restore", "-n", "/mnt/d/x"][..],
-        &["restore", "-n", "/mnt:/d/x"],
-        &["restore", "-n", "si_abc123:/d/x"],
-        &["restore", "-n", "--in", "/mnt", "d/x"],
-        &["restore", "-n", "/d/x"],
-        &["restore", "-n", "--in", "br:/b/up=rw:/b/low=ro+wh", "/d/x"],
+        &["restore", "--dry-run", "/mnt/d/x"][..],
+        &["restore", "--dry-run", "/mnt:/d/x"],
+        &["restore", "--dry-run", "si_abc123:/d/x"],
+        &["restore", "--dry-run", "--in", "/mnt", "d/x"],
+        &["restore", "--dry-run", "/d/x"],
+        &[
+            "restore",
+            "--dry-run",
+            "--in",
+            "br:/b/up=rw:/b/low=ro+wh",
+            "/d/x",
+        ],
     ] {
         assert_eq!(
             host.jsonl(arguments).exits(0).row()["path"],

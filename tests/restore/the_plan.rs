@@ -14,7 +14,7 @@ fn past_a_layer() -> Union {
 #[apply(test)]
 fn names_every_directory_that_will_be_made() {
     let union = past_a_layer();
-    let row = union.restore(&["-n"], "/e/sub/f").exits(0).row();
+    let row = union.restore(&["--dry-run"], "/e/sub/f").exits(0).row();
     let paths: Vec<Vec<u8>> = steps(&row).into_iter().map(|(_, path, _)| path).collect();
     for made in ["up/e", "up/e/sub", "up/e/sub/f"] {
         let made = union.at(made).into_os_string();
