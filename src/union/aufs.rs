@@ -12,6 +12,7 @@
 //! A stack without marks, such as one directory, follows the same rules.
 
 use std::cell::Cell;
+use std::mem::take;
 
 use rustix::io::Errno;
 
@@ -50,8 +51,8 @@ pub(super) fn decide<'s>(
     let Some(first) = node.parts.first() else {
         return Ok(Entry::Missing);
     };
-    if let Some(refusal) = Entry::refusal(node.grammar(first), question.name) {
-        return Ok(refusal);
+    if let Some(errno) = node.grammar(first).refuses(question.name) {
+        return Ok(Entry::refused(errno));
     }
     let mut merge = Merge::new(node, question.name);
     for part in &node.parts {
@@ -125,6 +126,17 @@ fn enter(
     })
 }
 
+/// A branch's whiteout of a name.
+fn whiteout(node: &Node<'_>, branch: usize, name: &[u8]) -> Cut {
+    let grammar = node.stack.branches[branch].grammar;
+    Cut {
+        branch,
+        mark: node.path_of(&grammar.whiteout_of(name)),
+        kind: MarkKind::Whiteout,
+        of: node.path_of(name),
+    }
+}
+
 /// What the branches that were asked make of a name together.
 struct Merge<'n, 's> {
     node: &'n Node<'s>,
@@ -180,13 +192,7 @@ impl<'n, 's> Merge<'n, 's> {
                 if is_beside_name && self.node.provider() == Some(branch) {
                     return broken(Errno::IO, Why::BesideWhiteout { branch });
                 }
-                let grammar = self.node.stack.branches[branch].grammar;
-                self.whiteout = Some(Cut {
-                    branch,
-                    mark: self.node.path_of(&grammar.whiteout_of(self.name)),
-                    kind: MarkKind::Whiteout,
-                    of: self.node.path_of(self.name),
-                });
+                self.whiteout = Some(whiteout(self.node, branch, self.name));
             }
             Answer::BadMark(why) => {
                 says(branch, Says::Invalid);
@@ -198,10 +204,10 @@ impl<'n, 's> Merge<'n, 's> {
     }
 
     /// The third step: what is below the lowest opaque directory does not show.
-    fn cut(mut self, says: &mut dyn FnMut(usize, Says)) -> Entry<'s> {
-        let Merge { node, name, .. } = self;
+    fn cut(&mut self, says: &mut dyn FnMut(usize, Says)) -> Entry<'s> {
+        let Merge { node, name, .. } = *self;
         if self.directories.is_empty() {
-            return match self.whiteout {
+            return match self.whiteout.take() {
                 Some(by) => Entry::Deleted { by },
                 None => Entry::Missing,
             };
@@ -222,13 +228,13 @@ impl<'n, 's> Merge<'n, 's> {
                 }
             });
         }
-        if let Some(cut) = self.whiteout {
+        if let Some(cut) = self.whiteout.take() {
             add_cut(&mut cuts, cut.branch, cut.kind, || cut);
         }
         Entry::Dir(Node {
             stack: node.stack,
             shown: None,
-            parts: self.directories,
+            parts: take(&mut self.directories),
             cuts,
             reading: node.reading,
             roots: None,

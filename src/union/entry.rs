@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::cut::Cut;
 use super::node::{DataAt, Expected, Node};
 use crate::dir::Kind;
-use crate::whiteout::{Grammar, MarkKind};
+use crate::whiteout::MarkKind;
 
 /// How a name is to be decided.
 pub(super) struct Question<'q> {
@@ -62,14 +62,16 @@ pub enum Entry<'s> {
 }
 
 impl Entry<'_> {
-    /// What the union answers without a look at any branch, if it refuses the name.
-    pub(super) fn refusal(grammar: Grammar, name: &[u8]) -> Option<Self> {
-        let (errno, why) = match grammar.refuses(name)? {
-            Errno::NOENT => return Some(Entry::Missing),
-            Errno::PERM => (Errno::PERM, Why::Reserved),
-            errno => (errno, Why::TooLong),
+    /// What a name means that the union refuses before it looks at any branch
+    /// ([`Grammar::refuses`](crate::whiteout::Grammar::refuses)).
+    #[cold]
+    pub(super) fn refused(errno: Errno) -> Self {
+        let why = match errno {
+            Errno::NOENT => return Entry::Missing,
+            Errno::PERM => Why::Reserved,
+            _ => Why::TooLong,
         };
-        Some(Entry::Broken { errno, why })
+        Entry::Broken { errno, why }
     }
 
     /// What is there, if anything is.

@@ -51,8 +51,8 @@ pub(super) fn decide<'s>(
     let (Some(roots), Some(top)) = (node.roots.as_deref(), node.stack.branches.first()) else {
         return Ok(Entry::Missing);
     };
-    if let Some(refusal) = Entry::refusal(top.grammar, question.name) {
-        return Ok(refusal);
+    if let Some(errno) = top.grammar.refuses(question.name) {
+        return Ok(Entry::refused(errno));
     }
     let mut route = Route::new(node, roots);
     let mut search = Search::new(node, rules, question);
