@@ -318,8 +318,9 @@ fn what_stands_below_an_active_snapshot_is_in_use() {
 
 fn mount_of(namespace: &str, id: &str, number: u8, root: &str) -> String {
     let snapshots = format!("{root}/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    let below = number - 1;
     format!(
-        "/ /run/containerd/io.containerd.runtime.v2.task/{namespace}/{id}/rootfs rw - overlay overlay rw,lowerdir={snapshots}/1/fs,upperdir={snapshots}/{number}/fs,workdir={snapshots}/{number}/work"
+        "/ /run/containerd/io.containerd.runtime.v2.task/{namespace}/{id}/rootfs rw - overlay overlay rw,lowerdir={snapshots}/{below}/fs,upperdir={snapshots}/{number}/fs,workdir={snapshots}/{number}/work"
     )
 }
 

@@ -33,7 +33,7 @@ const DIRECTORIES: usize = 32;
 const NAMES: usize = 4096;
 /// How many names of one directory are compared.
 const SAMPLES: usize = 16;
-/// So many files that are the branch's are enough.
+/// So many files that are the branch's, or so many names that are missing, are enough.
 const ENOUGH: usize = 2;
 /// What an attribute that says what a file was copied from can have at most, in bytes.
 const ORIGIN_MAX: usize = 256;
@@ -313,7 +313,7 @@ impl<'s, 'h> Proof<'s, 'h> {
                     // Something else may be mounted on it.
                     Ok(dir) if dir.mount_id() == mount => left.push_back((inside, dir)),
                     Ok(_) => {}
-                    Err(errno) => found.add(is_absence(errno).then_some(false)),
+                    Err(errno) => found.add(is_absence(errno).then_some(Shown::Not)),
                 }
             }
         }
@@ -322,7 +322,7 @@ impl<'s, 'h> Proof<'s, 'h> {
             .all(|of| of.dir.is_ok());
         if found.same > 0 {
             Verdict::Proven
-        } else if found.other > 0 && is_below_all {
+        } else if found.is_another() && is_below_all {
             Verdict::Refuted
         } else {
             Verdict::Open
@@ -330,7 +330,7 @@ impl<'s, 'h> Proof<'s, 'h> {
     }
 
     /// Whether the union shows a file of a branch as its own; none where that does not tell.
-    fn is_shown(&self, node: &Node<'_>, branch: usize, shown: &Dir, name: &[u8]) -> Option<bool> {
+    fn is_shown(&self, node: &Node<'_>, branch: usize, shown: &Dir, name: &[u8]) -> Option<Shown> {
         match node.child(name) {
             Ok(Entry::Leaf { from, data, .. }) if from == branch && data.is_none() => {}
             _ => return None,
@@ -339,21 +339,21 @@ impl<'s, 'h> Proof<'s, 'h> {
         let own = dir.stat(name).ok()??;
         let seen = match shown.stat(name) {
             Ok(Some(seen)) => seen,
-            Ok(None) => return Some(false),
+            Ok(None) => return Some(Shown::Not),
             Err(_) => return None,
         };
         if shown.mount_id_of(name) != shown.mount_id() {
             return None;
         }
         if !is_alike(&own, &seen) {
-            return Some(false);
+            return Some(Shown::AsAnother);
         }
         // Copies keep no numbers.
         if !self.survey.host.is_live() || own.ino as u32 == seen.ino as u32 {
-            return Some(true);
+            return Some(Shown::AsItself);
         }
         // Something that was copied up keeps the number of what it was copied from.
-        (!has_origin(dir, name)).then_some(false)
+        (!has_origin(dir, name)).then_some(Shown::AsAnother)
     }
 }
 
@@ -364,20 +364,37 @@ fn has_origin(dir: &Dir, name: &[u8]) -> bool {
     origins.iter().any(has)
 }
 
-/// How many names were the union's, and how many were not.
+/// How the union shows a file that a branch provides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    AsItself,
+    AsAnother,
+    /// The union has no such name.
+    Not,
+}
+
+/// How many names were shown in which way.
 #[derive(Default)]
 struct Found {
     same: usize,
     other: usize,
+    missing: usize,
 }
 
 impl Found {
-    fn add(&mut self, is_same: Option<bool>) {
-        match is_same {
-            Some(true) => self.same += 1,
-            Some(false) => self.other += 1,
+    fn add(&mut self, shown: Option<Shown>) {
+        match shown {
+            Some(Shown::AsItself) => self.same += 1,
+            Some(Shown::AsAnother) => self.other += 1,
+            Some(Shown::Not) => self.missing += 1,
             None => {}
         }
+    }
+
+    /// Whether the branch is another directory. One name that is missing proves nothing: the
+    /// kernel remembers what was deleted, whatever has become of the mark since.
+    fn is_another(&self) -> bool {
+        self.same == 0 && (self.other > 0 || self.missing >= ENOUGH)
     }
 }
 

@@ -167,8 +167,7 @@ fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
     if let Some(found) = only(name, exact.collect())? {
         return Ok(found);
     }
-    let is_of_hash = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-' || hex.ends_with("-init");
-    if hex.is_empty() || !hex.bytes().all(is_of_hash) {
+    if !is_of_hash(hex) {
         // Some engines leave it to people what the id of a container is.
         containers.retain(|(_, of)| !name.is_empty() && of.id.starts_with(name));
         let begin = containers.into_iter();
@@ -268,9 +267,17 @@ fn hex_of(digest: &str) -> &str {
     without_algorithm(own)
 }
 
-/// Whether a name is one of a layer's, whole: an id, a chain id, a diff id, a snapshot's key.
-fn is_called(layer: &LayerName, hex: &str) -> bool {
-    layer.id == hex || layer.aliases.iter().any(|alias| alias == hex)
+/// Whether a name is one of a layer's, whole: an id, a chain id, a diff id, a snapshot's key. Only
+/// keys are words; a directory that has another name than a hash is no layer yet.
+fn is_called(layer: &LayerName, name: &str) -> bool {
+    (layer.id == name && is_of_hash(name)) || layer.aliases.iter().any(|alias| alias == name)
+}
+
+/// Whether a name could be of a layer's directory.
+fn is_of_hash(name: &str) -> bool {
+    let is_init = name.ends_with("-init");
+    let is_part = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-' || is_init;
+    !name.is_empty() && name.bytes().all(is_part)
 }
 
 /// The layers that mount options call `l/LINK`, be the link itself lost.

@@ -330,8 +330,11 @@ fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Place
             // With the root before it a path need not begin with a slash.
             let path = Path::new(OsStr::from_bytes(thing));
             let path = context.survey.host.inside(path);
-            match path.filter(|_| text.contains('/')) {
-                Some(path) => at_path(context, known, thing, &path, places),
+            if let Some(path) = path.filter(|_| text.contains('/')) {
+                return at_path(context, known, thing, &path, places);
+            }
+            match beginning(known, text)? {
+                Some((known, of)) => row_of_use(context, known, thing, of, None),
                 None => Ok(Row::unknown(thing, "no engine has this name")),
             }
         }
@@ -368,7 +371,33 @@ fn layer_of<'k, 's>(
 /// There are several.
 fn exact<'k, 's>(known: &'k [Known<'s>], text: &str) -> Result<Option<KnownLayer<'k, 's>>> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let mut found = with_name(known, |name| name == hex);
+    only(text, with_name(known, |name| name == hex))
+}
+
+/// The layer whose name begins so, where no engine takes it for one of its own any more: what
+/// is left of a removal.
+///
+/// # Errors
+/// There are several.
+fn beginning<'k, 's>(known: &'k [Known<'s>], text: &str) -> Result<Option<KnownLayer<'k, 's>>> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.len() < PREFIX_MIN {
+        return Ok(None);
+    }
+    only(text, with_name(known, |name| name.starts_with(hex)))
+}
+
+/// The fewest digits that stand for a longer name.
+const PREFIX_MIN: usize = 4;
+
+/// The one layer that has a name.
+///
+/// # Errors
+/// There are several.
+fn only<'k, 's>(
+    text: &str,
+    mut found: Vec<KnownLayer<'k, 's>>,
+) -> Result<Option<KnownLayer<'k, 's>>> {
     if found.len() > 1 {
         let candidates = found.iter().map(|(known, of)| {
             let (engine, kind) = (known.engine.name(), of.kind.words());
