@@ -27,6 +27,7 @@ fn privately(check: impl FnOnce(&Path)) {
     }
     needs::mounts();
     let place = tempfile::tempdir().expect("a directory");
+    // The mount table has paths without links.
     let root = fs::canonicalize(place.path()).expect("it was made");
     again(needs::own_mounts().env(INSIDE, &root));
 }
