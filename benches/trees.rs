@@ -530,6 +530,7 @@ fn make(path: &Path) {
 
 /// Docker's overlay2: so many images of so many layers, each with so many files, and as many
 /// containers as images.
+#[allow(clippy::too_many_lines)] // a store is many records
 fn docker_store(images: usize, layers: usize, files: usize) -> TempDir {
     let home = tempfile::tempdir().expect("a temporary directory");
     let root = home.path().join("var/lib/docker");

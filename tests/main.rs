@@ -2,6 +2,8 @@
 
 // Tests make and spoil the disk that the program only reads.
 #![allow(clippy::disallowed_methods)]
+// A table of cases may be long.
+#![allow(clippy::too_many_lines)]
 
 #[macro_use]
 extern crate macro_rules_attribute;

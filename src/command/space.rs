@@ -18,6 +18,19 @@ pub const LARGEST: usize = 10;
 /// How many are kept: a few are no content, but an engine's own beside it.
 const KEPT: usize = LARGEST + 6;
 
+/// How deep in a store it is settled what a path is for: what lies below is for the same.
+const SETTLED: usize = 8;
+
+/// A directory that is still to be walked.
+struct Pending {
+    dir: Dir,
+    /// Its path in the store.
+    path: Bytes,
+    /// How many parts that has.
+    depth: usize,
+    space: Space,
+}
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub struct Walked {
@@ -106,10 +119,22 @@ impl Walked {
         let mount = dir.mount_id();
         let start = Bytes::from("/");
         let own = dir.stat_self().map_err(|errno| fail(&start, errno))?;
-        self.add(&space(&start), &own, &start);
+        let of_start = space(&start);
+        self.add(&of_start, &own, &start);
         let mut links: HashSet<(u64, u64)> = HashSet::new();
-        let mut pending: Vec<(Dir, Bytes)> = vec![(dir, start)];
-        while let Some((dir, path)) = pending.pop() {
+        let mut pending: Vec<Pending> = vec![Pending {
+            dir,
+            path: start,
+            depth: 0,
+            space: of_start,
+        }];
+        while let Some(Pending {
+            dir,
+            path,
+            depth,
+            space: of_parent,
+        }) = pending.pop()
+        {
             if patience.is_some_and(Patience::is_over) {
                 let what = "was not walked to its end: what is shown is a part";
                 self.problems.push(Error::damaged(root.clone(), what));
@@ -123,6 +148,14 @@ impl Walked {
                 Err(errno) => {
                     self.problems.push(fail(&path, errno));
                     continue;
+                }
+            };
+            // To look through the whole path at each level would make deep trees take for ever.
+            let space_of = |inside: &Bytes| {
+                if depth < SETTLED {
+                    space(inside)
+                } else {
+                    of_parent.clone()
                 }
             };
             for (name, _) in names.iter() {
@@ -146,18 +179,21 @@ impl Walked {
                         }
                     };
                     // A subvolume has a device of its own, and is of the same mount.
-                    let is_other = match (mount, below.mount_id()) {
-                        (Some(here), Some(there)) => here != there,
-                        _ => stat.dev != own.dev,
-                    };
-                    if is_other {
+                    let ids = mount.zip(below.mount_id());
+                    if ids.map_or(stat.dev != own.dev, |(here, there)| here != there) {
                         continue;
                     }
-                    self.add(&space(&inside), &stat, &inside);
+                    let space = space_of(&inside);
+                    self.add(&space, &stat, &inside);
                     // A union that is mounted has another number; without one there is only disk.
-                    pending.push((below, inside));
+                    pending.push(Pending {
+                        dir: below,
+                        path: inside,
+                        depth: depth + 1,
+                        space,
+                    });
                 } else if stat.nlink < 2 || links.insert(stat.identity()) {
-                    self.add(&space(&inside), &stat, &inside);
+                    self.add(&space_of(&inside), &stat, &inside);
                 }
             }
         }

@@ -556,7 +556,7 @@ impl<'r> Line<'r> {
             }),
             column("SAYS", |line, _, cell| {
                 let says = line.verdict.says;
-                cell.word(says_words(says));
+                cell.word(says.words());
                 match says {
                     Says::Provides | Says::ProvidesOpaque => cell.accent(Accent::Good),
                     Says::Whiteout | Says::Invalid | Says::Unread => cell.accent(Accent::Bad),
@@ -580,22 +580,5 @@ impl<'r> Line<'r> {
                 cell.word(&directory.unwrap_or_default());
             }),
         ]
-    }
-}
-
-fn says_words(says: Says) -> &'static str {
-    match says {
-        Says::ProvidesData => "provides the content",
-        Says::Provides => "provides",
-        Says::ProvidesOpaque => "provides, opaque",
-        Says::Merges => "merges",
-        Says::MergesOpaque => "merges, opaque",
-        Says::Whiteout => "whiteout",
-        Says::Invalid => "bad mark",
-        Says::Skipped => "skipped",
-        Says::Shadowed => "shadowed",
-        Says::Hidden => "hidden",
-        Says::Nothing => "-",
-        Says::Unread => "not read",
     }
 }

@@ -199,14 +199,7 @@ impl<'s, 'h> Proof<'s, 'h> {
         if !is_whole || !self.survey.host.is_live() {
             return;
         }
-        let Ok(Some(names)) = view.names_up_to(NAMES) else {
-            return;
-        };
-        let root = self.stack.whole(Reading::Nothing);
-        let is_unexplained = names.iter().any(|(name, _)| {
-            matches!(root.child(name), Ok(Entry::Missing)) && matches!(view.stat(name), Ok(Some(_)))
-        });
-        if !is_unexplained && !self.lacks_originals() {
+        if !self.is_unexplained(view) && !self.lacks_originals() {
             return;
         }
         for (index, verdict) in self.verdicts.iter_mut().enumerate() {
@@ -220,6 +213,35 @@ impl<'s, 'h> Proof<'s, 'h> {
                 branch.dir = Err(Error::damaged(spec.path, IS_ANOTHER));
             }
         }
+    }
+
+    /// Whether the union shows a name that no branch has: at its top, or among the first names of
+    /// the directories below.
+    fn is_unexplained(&self, view: &Dir) -> bool {
+        let mount = view.mount_id();
+        let mut left = VecDeque::from([(self.stack.whole(Reading::Nothing), view.clone())]);
+        let (mut looked, mut count) = (0, NAMES);
+        while let Some((node, shown)) = left.pop_front() {
+            looked += 1;
+            let Ok(Some(names)) = shown.names_up_to(NAMES) else {
+                continue;
+            };
+            for (name, kind) in names.iter().take(count) {
+                match node.child(name) {
+                    Ok(Entry::Missing) if matches!(shown.stat(name), Ok(Some(_))) => return true,
+                    Ok(Entry::Dir(inside)) if kind == Kind::Directory => {
+                        let is_room = looked + left.len() < DIRECTORIES;
+                        let dir = is_room.then(|| shown.child(name, Access::List).ok());
+                        // Something else may be mounted on it.
+                        let dir = dir.flatten().filter(|dir| dir.mount_id() == mount);
+                        left.extend(dir.map(|dir| (inside, dir)));
+                    }
+                    _ => {}
+                }
+            }
+            count = SAMPLES;
+        }
+        false
     }
 
     /// Whether a directory at the top of the upper branch was copied from one that no lower branch

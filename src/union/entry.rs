@@ -153,6 +153,24 @@ pub enum Says {
 }
 
 impl Says {
+    /// As a table has it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Says::ProvidesData => "provides the content",
+            Says::Provides => "provides",
+            Says::ProvidesOpaque => "provides, opaque",
+            Says::Merges => "merges",
+            Says::MergesOpaque => "merges, opaque",
+            Says::Whiteout => "whiteout",
+            Says::Invalid => "bad mark",
+            Says::Skipped => "skipped",
+            Says::Shadowed => "shadowed",
+            Says::Hidden => "hidden",
+            Says::Nothing => "-",
+            Says::Unread => "not read",
+        }
+    }
+
     /// Of a directory that is shown: as the first of its name, or merged under another.
     pub(super) fn of_directory(is_first: bool, is_opaque: bool) -> Says {
         match (is_first, is_opaque) {

@@ -384,7 +384,12 @@ fn beginning<'k, 's>(known: &'k [Known<'s>], text: &str) -> Result<Option<KnownL
     if hex.len() < PREFIX_MIN {
         return Ok(None);
     }
-    only(text, with_name(known, |name| name.starts_with(hex)))
+    let mut found = with_name(known, |name| name.starts_with(hex));
+    if found.len() > 1 {
+        // A container's init layer shares its beginning: the container's own is meant.
+        found.retain(|(_, of)| of.kind != UseKind::Init);
+    }
+    only(text, found)
 }
 
 /// The fewest digits that stand for a longer name.

@@ -25,6 +25,7 @@
 mod page;
 mod read;
 #[cfg(test)]
+#[allow(clippy::too_many_lines)] // a table of cases may be long
 mod tests;
 mod values;
 

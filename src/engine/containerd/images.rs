@@ -140,9 +140,13 @@ impl Containerd<'_> {
         }
         let place = (record.snapshotter.clone(), record.snapshot_key.clone());
         let of = self.meta().get(namespace)?;
-        let own = of.snapshots.get(&place)?;
         let all = self.snapshots(&record.snapshotter);
-        let parent = all.get(&own.name)?.parent.as_deref().map(key_in);
+        let own = of.snapshots.get(&place).and_then(|own| all.get(&own.name));
+        let Some(own) = own else {
+            // The layer goes before the record does: the name is all that is left.
+            return named(&record.image).map(str::to_owned);
+        };
+        let parent = own.parent.as_deref().map(key_in);
         let is_below = |digest: &&str| match self.top_layer(namespace, digest) {
             Ok(top) => top.as_deref() == parent,
             Err(error) if error.is_not_found() => false,

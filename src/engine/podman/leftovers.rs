@@ -70,25 +70,29 @@ impl Podman<'_> {
             ),
             ("containers", containers.iter().map(|of| &of.id).collect()),
         ] {
-            let directory = self.kind_of(&self.root, kind);
-            for (name, file_kind) in self.host.list(&directory)? {
-                let Ok(id) = String::from_utf8(name) else {
-                    continue;
-                };
-                if file_kind == Kind::Directory && is_id(&id) && !ids.contains(&id) {
-                    let why = format!("{kind}.json does not have it");
-                    found.push(Leftover::new(
-                        LeftoverKind::Metadata,
-                        directory.join(id.as_bytes()),
-                        why,
-                    ));
-                }
-            }
+            found.extend(self.unlisted(kind, &ids)?);
         }
         if !self.copies() {
             for (link, target) in self.linked().dangling(0)? {
                 let why = format!("it leads to {target}, which is gone");
                 found.push(Leftover::new(LeftoverKind::Link, link, why));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The directories of images' or containers' data that the list does not have.
+    fn unlisted(&self, kind: &str, ids: &HashSet<&String>) -> Result<Vec<Leftover>> {
+        let directory = self.kind_of(&self.root, kind);
+        let mut found = Vec::new();
+        for (name, file_kind) in self.host.list(&directory)? {
+            let Ok(id) = String::from_utf8(name) else {
+                continue;
+            };
+            if file_kind == Kind::Directory && is_id(&id) && !ids.contains(&id) {
+                let why = format!("{kind}.json does not have it");
+                let path = directory.join(id.as_bytes());
+                found.push(Leftover::new(LeftoverKind::Metadata, path, why));
             }
         }
         Ok(found)
