@@ -1049,6 +1049,10 @@ fn always_an_answer(containerd: &Containerd) {
         if output.status == Some(0) {
             let row = output.row();
             assert_eq!(directories(&row).len(), 5, "{row}");
+            // Before a container is recorded its snapshot has the name.
+            if row["owner"]["kind"] == "layer" {
+                return;
+            }
             assert_eq!(directories(&row)[1..], containerd_layers(&row), "{row}");
         }
     };
