@@ -166,7 +166,9 @@ impl Docker<'_> {
             let mut ids = Vec::new();
             let mut next = self.recorded(&mounts.join(owner.id.as_bytes()), "parent")?;
             let has_parent = next.is_some();
-            while let Some(chain_id) = next.take().filter(|_| ids.len() < CHAIN_MAX) {
+            let mut depth = 0;
+            while let Some(chain_id) = next.take().filter(|_| depth < CHAIN_MAX) {
+                depth += 1;
                 let hex = chain_id.trim_start_matches("sha256:");
                 if !is_id(hex) {
                     break;
