@@ -378,6 +378,7 @@ fn old_overlay_images_are_whole_layers() {
 
 #[apply(test)]
 fn old_overlay_while_it_is_mounted() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = Host::empty();
     let docker = old_overlay(&host);
     let image = docker.image("app", &["base", "top"]);
@@ -459,6 +460,7 @@ const REMAPPED: &str = "/var/lib/docker/165536.165536";
 
 #[apply(test)]
 fn remapped_users_have_a_data_directory_of_their_own() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = Host::empty();
     let plain = Docker::new(&host, "overlay2");
     let remapped = Docker {
@@ -512,6 +514,7 @@ fn remapped_users_have_a_data_directory_of_their_own() {
 
 #[apply(test)]
 fn only_the_remapped_one_was_ever_used() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = Host::empty();
     let remapped = Docker {
         data: REMAPPED,
@@ -530,6 +533,7 @@ fn only_the_remapped_one_was_ever_used() {
 
 #[apply(test)]
 fn a_name_that_two_daemons_gave() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = Host::empty();
     let plain = Docker::new(&host, "overlay2");
     let remapped = Docker {

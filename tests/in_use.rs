@@ -403,6 +403,7 @@ fn layers_of_a_store_that_was_named_are_in_use_by_another() {
 
 #[apply(test)]
 fn an_id_is_not_an_identity() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = Host::empty();
     two_namespaces(&host);
     let rows = host.jsonl(["containers"]).exits(0).rows();

@@ -581,6 +581,7 @@ fn a_lost_links_name_is_a_name() {
 
 #[apply(test)]
 fn a_branch_in_another_mount_namespace_is_a_name() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = Host::empty();
     host.file(
         "/proc/self/mountinfo",

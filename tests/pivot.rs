@@ -243,6 +243,7 @@ fn what_is_in_its_place_is_not_doubted() {
 /// A copy tells by what was copied: the same names, sizes and times.
 #[apply(test)]
 fn a_copied_host_that_was_pivoted() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = tempfile::tempdir().expect("a directory");
     let root = host.path();
     write(&root.join("rom/etc/banner"), "rom\n");

@@ -80,6 +80,7 @@ fn assert_recorded(host: &Host, layers: usize) {
 
 #[apply(test)]
 fn many_layers_are_mounted_by_descriptors() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = store(45);
     let descriptors: Vec<String> = (0..45).map(|number| (number + 3).to_string()).collect();
     mount(&host, &descriptors.join(":"));
@@ -88,6 +89,7 @@ fn many_layers_are_mounted_by_descriptors() {
 
 #[apply(test)]
 fn layers_are_mounted_with_other_owners() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = store(3);
     let at = format!("{STORE}/overlay/{CONTAINER}");
     let mapped: Vec<String> = (0..3)
@@ -102,6 +104,7 @@ fn layers_are_mounted_with_other_owners() {
 
 #[apply(test)]
 fn a_mount_point_is_enough_to_know_a_union_by() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = store(2);
     host.mount(&format!(
         "/ {STORE}/overlay/{}/merged ro,relatime - overlay overlay ro,lowerdir=4:5",
@@ -114,6 +117,7 @@ fn a_mount_point_is_enough_to_know_a_union_by() {
 
 #[apply(test)]
 fn an_empty_directory_is_no_layer() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = store(0);
     mount(&host, &format!("{STORE}/overlay/{CONTAINER}/empty"));
     assert_recorded(&host, 0);
@@ -132,6 +136,7 @@ fn no_unknown_entry_of_a_layer_is_its_content() {
 
 #[apply(test)]
 fn a_layer_may_have_its_content_in_several_directories() {
+    crate::lab::needs::root("to be told of overlay's marks");
     let host = store(2);
     let second = format!("{STORE}/overlay/{}", id(2));
     host.file(format!("{second}/diff1/further"), "");

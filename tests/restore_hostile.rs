@@ -268,6 +268,7 @@ fn what_has_the_name_of_what_failed_is_left_alone() {
 /// It leads to where a container's file stands, say: nobody asked for that.
 #[apply(test)]
 fn a_link_is_no_directory_to_copy_out_to() {
+    needs::root("to make what is copied");
     let union = stage(&CASES[5]);
     union.link("link", union.at("host/directory"));
     let link = union.at("link");
