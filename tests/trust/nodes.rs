@@ -46,13 +46,13 @@ fn records(host: &Host) -> Vec<PathBuf> {
 
 #[apply(test)]
 fn in_place_of_an_engines_file_are_not_opened() {
+    let kinds = kinds();
     all_right(&small_hosts(), |(host, target)| {
         let verbs = [
             words(["info"]),
             words(["orphans"]),
             words(["history", target]),
         ];
-        let kinds = kinds();
         let mut wrong = Vec::new();
         for (index, at) in records(host).iter().enumerate() {
             let kept = at.with_extension("kept-by-the-test");
