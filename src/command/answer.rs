@@ -117,6 +117,32 @@ impl<R: Row> Answer for One<R> {
     }
 }
 
+/// What is wrong: a person is told so where there is nothing.
+#[derive(Debug)]
+pub struct Findings<R> {
+    pub rows: Vec<R>,
+    /// Everything that may have been found could be read.
+    pub is_whole: bool,
+}
+
+impl<R: Row> Answer for Findings<R> {
+    type Row = R;
+
+    fn show(
+        self,
+        look: Look,
+        context: &Context<'_>,
+        out: &mut dyn Write,
+        ended: &mut Ended,
+    ) -> io::Result<()> {
+        match (look.format, self.rows.is_empty(), self.is_whole) {
+            (Format::Table, true, true) => writeln!(out, "nothing found"),
+            (Format::Table, true, false) => writeln!(out, "nothing found in what could be read"),
+            _ => self.rows.show(look, context, out, ended),
+        }
+    }
+}
+
 fn write_words<R: Row>(rows: &[R], look: Look, out: &mut dyn Write) -> io::Result<()> {
     rows.iter().try_for_each(|row| {
         let mut written = Ok(());

@@ -1,7 +1,6 @@
 //! `check [TARGET]`: what is wrong or surprising in the marks of a union.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,13 +8,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Answer, Context, Ended, Outcome, Verb, union_column};
+use crate::command::{Context, Findings, Outcome, Verb, union_column};
 use crate::dir::{Access, Kind, Names};
 use crate::engine;
 use crate::engine::usage::{FaultKind, LeftoverKind};
 use crate::error::{Error, Result};
+use crate::render::Look;
 use crate::render::column::{Column, column};
-use crate::render::{Format, Look};
 use crate::restore::staging::STAGING;
 use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
@@ -25,13 +24,6 @@ use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     target: Option<OsString>,
-}
-
-/// All findings, and whether everything could be read.
-#[derive(Debug)]
-pub struct Findings {
-    pub rows: Vec<Row>,
-    pub is_whole: bool,
 }
 
 /// One finding.
@@ -107,9 +99,9 @@ impl Finding {
 }
 
 impl Verb for Args {
-    type Answer = Findings;
+    type Answer = Findings<Row>;
 
-    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings>> {
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings<Row>>> {
         let mut rows = Vec::new();
         let targets = context.targets(self.target.as_deref());
         let targets = match targets {
@@ -541,24 +533,6 @@ fn leftovers(stack: &Stack, branch: usize) -> Result<Vec<Row>> {
         }));
     }
     Ok(rows)
-}
-
-impl Answer for Findings {
-    type Row = Row;
-
-    fn show(
-        self,
-        look: Look,
-        context: &Context<'_>,
-        out: &mut dyn Write,
-        ended: &mut Ended,
-    ) -> io::Result<()> {
-        match (look.format, self.rows.is_empty(), self.is_whole) {
-            (Format::Table, true, true) => writeln!(out, "nothing found"),
-            (Format::Table, true, false) => writeln!(out, "nothing found in what could be read"),
-            _ => self.rows.show(look, context, out, ended),
-        }
-    }
 }
 
 impl crate::command::Row for Row {

@@ -36,7 +36,7 @@ use crate::render::Look;
 use crate::render::column::{Column, optional};
 use crate::target::{self, Base, Target};
 use crate::union::Stack;
-pub use answer::{Answer, Batch, Ended, Find, Keep, One, Row, Shape, Stream};
+pub use answer::{Answer, Batch, Ended, Find, Findings, Keep, One, Row, Shape, Stream};
 
 /// What a person typed after a verb's name, and what the verb does. The comment on the type is the
 /// verb's help.

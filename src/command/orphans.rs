@@ -1,17 +1,15 @@
 //! `orphans`: what no metadata refers to, and metadata that refers to what is gone.
 
-use std::io::{self, Write};
-
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::space::Walked;
-use crate::command::{Answer, Context, Ended, Outcome, Verb};
+use crate::command::{Context, Findings, Outcome, Verb};
 use crate::engine;
 use crate::engine::usage::LeftoverKind;
 use crate::error::Result;
 use crate::render::column::{Column, column, optional};
-use crate::render::{Format, Look, time};
+use crate::render::{Look, time};
 
 /// List what no metadata refers to, and metadata that refers to what is gone
 #[derive(Debug, clap::Args)]
@@ -45,41 +43,16 @@ pub struct Row {
     pub is_removable: bool,
 }
 
-/// What was found, and whether everything could be read.
-#[derive(Debug)]
-pub struct Found {
-    pub rows: Vec<Row>,
-    pub is_whole: bool,
-}
-
-impl Answer for Found {
-    type Row = Row;
-
-    fn show(
-        self,
-        look: Look,
-        context: &Context<'_>,
-        out: &mut dyn Write,
-        ended: &mut Ended,
-    ) -> io::Result<()> {
-        match (look.format, self.rows.is_empty(), self.is_whole) {
-            (Format::Table, true, true) => writeln!(out, "nothing found"),
-            // What could not be read may be somebody's: nobody is accused.
-            (Format::Table, true, false) => writeln!(out, "nothing found in what could be read"),
-            _ => self.rows.show(look, context, out, ended),
-        }
-    }
-}
-
 impl Verb for Args {
-    type Answer = Found;
+    type Answer = Findings<Row>;
 
-    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Found>> {
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings<Row>>> {
         let first = if self.unused {
             engine::unused(&mut context.survey)
         } else {
             engine::orphaned(&mut context.survey)
         };
+        // What could not be read may be somebody's: nobody is accused.
         let is_whole = first.problems.is_empty();
         let mut rows = Vec::new();
         for (engine, of) in first.found {
@@ -116,7 +89,7 @@ impl Verb for Args {
         context.problems.extend(first.problems);
         context.note_no_engine();
         Ok(Outcome {
-            answer: Found { rows, is_whole },
+            answer: Findings { rows, is_whole },
             is_yes,
         })
     }
