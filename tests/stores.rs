@@ -256,6 +256,14 @@ fn volumes_logs_and_images_that_nothing_uses_are_named() {
     );
     assert_eq!(of_kind(&output, "log"), std::slice::from_ref(&log));
     assert!(output.text().contains("docker volume rm free"));
+
+    // A name is for the engine: a shell that the command is pasted into must not act on it.
+    host.file(format!("{DOCKER}/volumes/a $(b)/_data/file"), "content");
+    let hostile = host.jsonl(["orphans", "--unused"]).exits(1).rows();
+    let hostile = hostile.iter().find(|row| row["name"] == "a $(b)");
+    let command = &hostile.expect("it is not used")["command"];
+    assert_eq!(command, "docker volume rm 'a $(b)'");
+    fs::remove_dir_all(host.at(format!("{DOCKER}/volumes/a $(b)"))).expect("our own");
     let names = host.ask(["-q", "orphans", "--unused"]).exits(1);
     assert!(
         names.text().lines().any(|line| line == "free"),

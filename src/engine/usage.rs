@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::inventory::{Container, LayerName};
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, shell_quote};
 
 /// A layer, and everybody who uses it.
 #[derive(Debug, Clone)]
@@ -174,6 +174,14 @@ impl Leftover {
         }
     }
 
+    /// A volume that no container has. `remove` is its engine's command, without the name.
+    pub fn volume(remove: &str, name: &[u8], path: Bytes) -> Leftover {
+        let command = command(remove, name);
+        let name = String::from_utf8_lossy(name).into_owned();
+        let why = "no container has it";
+        Leftover::unused(LeftoverKind::Volume, name, path, why, Some(command))
+    }
+
     /// A record in a file that holds others, or of something that is still there.
     pub fn record(path: Bytes, why: impl Into<String>) -> Leftover {
         Leftover {
@@ -181,6 +189,12 @@ impl Leftover {
             ..Leftover::new(LeftoverKind::Metadata, path, why)
         }
     }
+}
+
+/// A command of an engine with a name behind it, as a person can paste it. Names are others': a
+/// shell must not act on them.
+pub fn command(words: &str, name: &[u8]) -> String {
+    format!("{words} {}", shell_quote(&Bytes::from(name)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]

@@ -2,7 +2,7 @@
 
 use super::Containerd;
 use crate::bytes::Bytes;
-use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
+use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
 use crate::error::Result;
 
 impl Containerd<'_> {
@@ -95,9 +95,10 @@ impl Containerd<'_> {
 
 /// containerd's own command.
 fn remove(namespace: &str, snapshotter: &str, key: &str) -> String {
-    let key = crate::bytes::shell_quote(&Bytes::from(key));
-    match snapshotter {
-        "overlayfs" => format!("ctr -n {namespace} snapshots rm {key}"),
-        other => format!("ctr -n {namespace} snapshots --snapshotter {other} rm {key}"),
-    }
+    let snapshots = format!("{} snapshots", command("ctr -n", namespace.as_bytes()));
+    let of_snapshotter = match snapshotter {
+        "overlayfs" => snapshots,
+        other => command(&format!("{snapshots} --snapshotter"), other.as_bytes()),
+    };
+    command(&format!("{of_snapshotter} rm"), key.as_bytes())
 }

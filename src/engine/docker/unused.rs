@@ -9,7 +9,7 @@ use super::records::read_json;
 use crate::dir::Kind;
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{null_default, short};
-use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
+use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
 use crate::error::Result;
 
 impl Docker<'_> {
@@ -77,14 +77,7 @@ impl Docker<'_> {
         free.sort_unstable();
         let free = free.into_iter().map(|name| {
             let path = volumes.join(name.as_bytes());
-            let command = Some(format!("docker volume rm {name}"));
-            Leftover::unused(
-                LeftoverKind::Volume,
-                name,
-                path,
-                "no container has it",
-                command,
-            )
+            Leftover::volume("docker volume rm", name.as_bytes(), path)
         });
         Ok(free.collect())
     }
@@ -100,7 +93,7 @@ impl Docker<'_> {
                     continue;
                 }
                 let why = format!("the container {} does not run", container.name);
-                let command = Some(format!("docker rm {}", container.name));
+                let command = Some(command("docker rm", container.name.as_bytes()));
                 let path = directory.join(&name);
                 found.push(Leftover::unused(
                     LeftoverKind::Log,

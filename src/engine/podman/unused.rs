@@ -77,15 +77,7 @@ impl Podman<'_> {
         });
         let free = names.into_iter().map(|name| {
             let path = volumes.join(&name);
-            let name = String::from_utf8_lossy(&name).into_owned();
-            let command = Some(format!("podman volume rm {name}"));
-            Leftover::unused(
-                LeftoverKind::Volume,
-                name,
-                path,
-                "no container has it",
-                command,
-            )
+            Leftover::volume("podman volume rm", &name, path)
         });
         Ok(free.collect())
     }
