@@ -136,6 +136,30 @@ pub struct Names {
     pub digests: Vec<String>,
 }
 
+impl Names {
+    /// The tags of an image and the names that hold a digest: those that were given, and each
+    /// tag's repository with every digest that is the image's own.
+    pub fn new<'d>(
+        tags: Vec<String>,
+        given: Vec<String>,
+        own: impl IntoIterator<Item = &'d str>,
+    ) -> Names {
+        let mut names = Names {
+            tags,
+            digests: given,
+        };
+        for digest in own {
+            let tags = names.tags.iter();
+            let of_tags = tags.map(|tag| format!("{}@{digest}", repository(tag)));
+            names.digests.extend(of_tags);
+        }
+        names.tags.sort();
+        names.digests.sort();
+        names.digests.dedup();
+        names
+    }
+}
+
 /// A step of an image's history, with the layer it made.
 #[derive(Debug, Clone)]
 pub struct HistoryEntry {
@@ -221,7 +245,7 @@ pub fn sort_newest_first<T>(things: &mut [T], of: impl Fn(&T) -> (&str, &str)) {
 }
 
 /// `localhost/app` of `localhost/app:1`, but `host:5000/app` of itself.
-pub fn repository(name: &str) -> &str {
+fn repository(name: &str) -> &str {
     match name.rfind(':') {
         Some(at) if !name[at..].contains('/') => &name[..at],
         _ => name,

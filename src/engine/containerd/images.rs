@@ -11,7 +11,7 @@ use super::layers::{is_copying, key_in};
 use super::records::{ContainerRecord, ImageRecord};
 use super::{Containerd, DOCKERS_NAMESPACE, NAME};
 use crate::branch::Permission;
-use crate::engine::inventory::{Image, ImageLayer, Names, repository, sort_newest_first};
+use crate::engine::inventory::{Image, ImageLayer, Names, sort_newest_first};
 use crate::engine::oci;
 use crate::engine::union::{Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
@@ -98,17 +98,7 @@ impl Containerd<'_> {
         let (digests, tags): (Vec<String>, Vec<String>) = named
             .map(|image| image.name.clone())
             .partition(|name| name.contains('@') || name.starts_with("sha256:"));
-        let by_digest = tags
-            .iter()
-            .map(|tag| format!("{}@{digest}", repository(tag)));
-        let mut names = Names {
-            digests: digests.into_iter().chain(by_digest).collect(),
-            tags: tags.clone(),
-        };
-        names.tags.sort();
-        names.digests.sort();
-        names.digests.dedup();
-        names
+        Names::new(tags, digests, [digest])
     }
 
     pub(super) fn image_record(&self, namespace: &str, name: &str) -> Option<&ImageRecord> {

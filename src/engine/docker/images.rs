@@ -168,9 +168,14 @@ impl Docker<'_> {
         })
     }
 
+    /// Where an image's configuration is.
+    pub(super) fn image_path(&self, driver: &str, id: &str) -> Bytes {
+        self.at(&["image", driver, "imagedb", "content", "sha256", id])
+    }
+
     /// An image's configuration, and where that is.
     fn image_config(&self, driver: &str, id: &str) -> Result<(ImageConfig, Bytes)> {
-        let path = self.at(&["image", driver, "imagedb", "content", "sha256", id]);
+        let path = self.image_path(driver, id);
         if !is_id(id) {
             return Err(Error::damaged(path, "is not an image id"));
         }

@@ -149,17 +149,12 @@ impl Docker<'_> {
             let Some(chain_id) = lost_layer(&image) else {
                 continue;
             };
-            let parts = [
-                "image",
-                &image.driver,
-                "imagedb",
-                "content",
-                "sha256",
-                &image.id,
-            ];
             let name = image.names.tags.first().unwrap_or(&image.id);
             let why = format!("the image {name} {}", lost_words(chain_id));
-            found.push(Leftover::record(self.at(&parts), why));
+            found.push(Leftover::record(
+                self.image_path(&image.driver, &image.id),
+                why,
+            ));
         }
         found
     }

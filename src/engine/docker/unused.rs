@@ -34,19 +34,11 @@ impl Docker<'_> {
             image.names.tags.is_empty() && !is_used
         });
         free.map(|image| {
-            let parts = [
-                "image",
-                &image.driver,
-                "imagedb",
-                "content",
-                "sha256",
-                &image.id,
-            ];
             let why = "it has no name, and no container stands on it";
             let command = Some("docker image prune".to_owned());
             let name = short(&image.id).to_owned();
             let image_size = Some(image.size);
-            let path = self.at(&parts);
+            let path = self.image_path(&image.driver, &image.id);
             Leftover {
                 size: image_size,
                 ..Leftover::unused(LeftoverKind::Image, name, path, why, command)

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use super::records::ImageRecord;
 use super::{NAME, Podman};
 use crate::branch::Permission;
-use crate::engine::inventory::{
-    HistoryEntry, Image, ImageLayer, Names, repository, sort_newest_first,
-};
+use crate::engine::inventory::{HistoryEntry, Image, ImageLayer, Names, sort_newest_first};
 use crate::engine::oci::{self, ImageConfig};
 use crate::engine::union::{Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
@@ -70,20 +68,9 @@ impl Podman<'_> {
             .iter()
             .cloned()
             .partition(|name| name.contains('@'));
-        let by_digest = record.digest.iter().flat_map(|digest| {
-            tags.iter()
-                .map(move |tag| format!("{}@{digest}", repository(tag)))
-        });
-        let mut names = Names {
-            digests: digests.into_iter().chain(by_digest).collect(),
-            tags: tags.clone(),
-        };
-        names.tags.sort();
-        names.digests.sort();
-        names.digests.dedup();
         Ok(Image {
             id: record.id,
-            names,
+            names: Names::new(tags, digests, record.digest.iter().map(String::as_str)),
             created: config.created.clone().unwrap_or(record.created),
             driver: self.driver.clone(),
             size: of_layers + of_data,
