@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::render::column::{Column, column};
 use crate::restore::staging::STAGING;
 use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
-use crate::whiteout::{AUFS_NAME_MAX, Grammar, Mark, MarkKind, OPAQUE};
+use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE};
 
 /// Look for what is wrong or surprising in the marks, and without TARGET in engines' stores
 #[derive(Debug, clap::Args)]
@@ -387,7 +388,7 @@ impl<'s> Directory<'s> {
             let means = "an opaque mark in a branch's root is ignored".to_owned();
             return Ok(Some((Finding::NoEffect, marked, means)));
         }
-        if kind != Kind::File && grammar == Grammar::Aufs {
+        if kind != Kind::File && grammar.wants_regular_marks() {
             let what = match mark {
                 Mark::Whiteout(_) => "the name answers EIO",
                 Mark::Opaque => "the directory answers EIO",
@@ -448,8 +449,7 @@ impl<'s> Directory<'s> {
             found.rows().extend(refused.map(Ok));
             return Ok(None);
         }
-        let is_too_long =
-            matches!(grammar, Grammar::Aufs | Grammar::AufsIgnored) && name.len() > AUFS_NAME_MAX;
+        let is_too_long = grammar.refuses(name) == Some(Errno::NAMETOOLONG);
         if is_too_long {
             let means = format!(
                 "{} bytes; the union lists it and answers ENAMETOOLONG",

@@ -29,6 +29,7 @@ static DESCRIPTION: Description = Description {
     goes_without_saying: false,
     diff_has_attributes: false,
     numbers_layers: false,
+    stands_on: None,
     find,
 };
 

@@ -30,6 +30,8 @@ pub struct Description {
     /// Its layers are numbers, which are typed as `NAME:NUMBER`. Other engines may keep their
     /// layers with it.
     pub numbers_layers: bool,
+    /// The engine in whose stores some of its layers can be.
+    pub stands_on: Option<&'static str>,
     /// Finds what there is of it on a host: a store, a data directory, or several. What says where
     /// to look and cannot be read is noted with the search, whatever is found.
     pub find: for<'h> fn(&'h Host, &Roots, &Search) -> Vec<FoundEngine<'h>>,

@@ -1,10 +1,13 @@
 //! What is nobody's: what the engines find to be left over, but what is in use.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use super::called;
 use super::in_use::{InUse, engines};
 use super::interface::Engine;
 use super::survey::Survey;
+use super::union::Union;
 use super::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
 use crate::bytes::Bytes;
 use crate::error::Error;
@@ -42,6 +45,7 @@ pub fn orphaned(survey: &mut Survey<'_>) -> Orphaned {
 fn look(survey: &mut Survey<'_>) -> Orphaned {
     let in_use = InUse::find(survey);
     let survey = &*survey;
+    let of_nobody = of_nobody(survey);
     let mut orphaned = Orphaned::default();
     for of in survey.found_here() {
         let engine = &*of.engine;
@@ -53,7 +57,7 @@ fn look(survey: &mut Survey<'_>) -> Orphaned {
             Ok(found) if is_read => {
                 let mut found = found;
                 found.retain(|of| !is_used(survey, &in_use, of));
-                found.extend(stale_mounts(survey, &in_use, engine));
+                found.extend(stale_mounts(&in_use, engine, &of_nobody));
                 orphaned
                     .found
                     .extend(found.into_iter().map(|of| (engine.name(), of)));
@@ -110,13 +114,13 @@ pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
     unused
 }
 
-/// Whether something of an engine's kind could not be read. Docker's layers can be containerd's.
+/// Whether something could not be read that may use an engine's layers: of its own kind, or of an
+/// engine that it shares stores with.
 fn is_unsure(in_use: &InUse, engine: &dyn Engine) -> bool {
+    let own = engine.description();
     let is_kin = |name: &str| {
-        name == engine.name()
-            || [name, engine.name()]
-                .iter()
-                .all(|of| ["docker", "containerd"].contains(of))
+        let stands_on = called(name).and_then(|other| other.stands_on);
+        name == own.name || own.stands_on == Some(name) || stands_on == Some(own.name)
     };
     in_use.unread.iter().any(|(name, _)| is_kin(name))
 }
@@ -135,31 +139,39 @@ fn is_used(survey: &Survey<'_>, in_use: &InUse, of: &Leftover) -> bool {
     }
 }
 
-/// Unions that are mounted in an engine's directories, and whose topmost layer is in no record.
-fn stale_mounts(survey: &Survey<'_>, in_use: &InUse, engine: &dyn Engine) -> Vec<Leftover> {
-    // What an engine knows without a container it may have mounted itself, to look or to build.
-    let known: Vec<LayerUse> = engines(survey)
-        .filter_map(|of| of.engine.layer_uses().ok())
-        .flatten()
-        .filter(|of| of.kind != UseKind::Unknown)
-        .collect();
-    let is_known = |path: &Bytes| {
-        let real = survey.host.resolve(path);
-        let is_it = |of: &LayerUse| {
-            of.directory == *path || real.as_ref().is_ok_and(|real| of.directory == *real)
-        };
-        known.iter().any(is_it)
-    };
-    let is_nobodys = |union: &&super::union::Union| {
+/// The mounted unions whose topmost layer is in no record.
+fn of_nobody<'s>(survey: &'s Survey<'_>) -> Vec<&'s Union> {
+    let without_owner = |union: &&Union| {
         let mut union = (*union).clone();
         for of in survey.others() {
             of.engine.recognise(&mut union);
         }
-        let top = union.branches.first();
-        union.owner.is_none() && !top.is_some_and(|top| is_known(&top.spec.path))
+        union.owner.is_none()
     };
-    let unions = survey.mounted.iter().filter(is_nobodys);
-    let mounts = unions.flat_map(|union| &union.mounts);
+    let mut unions: Vec<&Union> = survey.mounted.iter().filter(without_owner).collect();
+    if unions.is_empty() {
+        return unions;
+    }
+    // What an engine knows without a container it may have mounted itself, to look or to build.
+    let known: HashSet<Bytes> = engines(survey)
+        .filter_map(|of| of.engine.layer_uses().ok())
+        .flatten()
+        .filter(|of| of.kind != UseKind::Unknown)
+        .map(|of| of.directory)
+        .collect();
+    unions.retain(|union| {
+        let top = union.branches.first().map(|top| &top.spec.path);
+        let real = top.and_then(|path| survey.host.resolve(path).ok());
+        !top.into_iter()
+            .chain(&real)
+            .any(|path| known.contains(path))
+    });
+    unions
+}
+
+/// Those of some unions that are mounted in an engine's directories.
+fn stale_mounts(in_use: &InUse, engine: &dyn Engine, unions: &[&Union]) -> Vec<Leftover> {
+    let mounts = unions.iter().flat_map(|union| &union.mounts);
     let own = mounts.filter(|mount| {
         let inside = mount.path.strip_prefix(engine.root());
         let is_in_store = inside.is_some_and(|inside| engine.is_merged(&inside));

@@ -473,6 +473,18 @@ impl Grammar {
         }
     }
 
+    /// Whether a mark that is no regular file makes the union answer `EIO` for what it marks.
+    pub fn wants_regular_marks(self) -> bool {
+        match self {
+            Grammar::Aufs => true,
+            Grammar::AufsIgnored
+            | Grammar::Overlay(_)
+            | Grammar::OverlayData
+            | Grammar::FuseOverlay(_)
+            | Grammar::Plain => false,
+        }
+    }
+
     /// Whether an entry of this name and kind can be a mark at all.
     pub fn could_be_mark(self, name: &[u8], kind: Kind) -> bool {
         match self {

@@ -50,6 +50,7 @@ pub static DESCRIPTION: Description = Description {
     goes_without_saying: false,
     diff_has_attributes: false,
     numbers_layers: true,
+    stands_on: None,
     find: roots::find,
 };
 

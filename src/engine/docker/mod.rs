@@ -55,6 +55,7 @@ pub static DESCRIPTION: Description = Description {
     goes_without_saying: true,
     diff_has_attributes: false,
     numbers_layers: false,
+    stands_on: Some("containerd"),
     find: roots::find,
 };
 

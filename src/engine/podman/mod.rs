@@ -45,6 +45,7 @@ pub static DESCRIPTION: Description = Description {
     goes_without_saying: false,
     diff_has_attributes: true,
     numbers_layers: false,
+    stands_on: None,
     find: roots::find,
 };
 
