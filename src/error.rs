@@ -46,7 +46,7 @@ pub enum Error {
     NothingMounted,
 
     /// No engine was found. What was asked for is unknown rather than nothing.
-    #[error("no engine was found: looked at {}", listed(.places))]
+    #[error("no engine was found: looked at {}, and where other installations have them (`layerctl info` lists all)", listed(.places))]
     NoEngine {
         /// The data directories that were looked at.
         places: Vec<Bytes>,

@@ -159,6 +159,10 @@ Engine: docker
   Dirs: 19
   Dirperm1 Supported: false
 Unions mounted: 1
+Looked at:
+...
+ /var/lib/docker: found (docker, the default)
+...
 
 "#]]
     );

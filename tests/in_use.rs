@@ -53,6 +53,23 @@ pub fn docker_container(host: &Host, name: &str, cid: char, own: char) {
     host.file(format!("{record}/parent"), format!("sha256:{}", id('8')));
 }
 
+/// A layer of the builder's with its record under the name `key`, as a step has it that mounts an
+/// image.
+fn builders_layer(host: &Host, key: &str, own: char) {
+    let home = format!("{DOCKER}/overlay2");
+    linked_layer(host, &home, own, &[]);
+    let record = format!("{DOCKER}/image/overlay2/layerdb/mounts/{key}");
+    host.file(format!("{record}/mount-id"), id(own));
+}
+
+/// The names that the builder's database has.
+fn builder_knows(host: &Host, known: &[&str]) {
+    let known = known.iter();
+    let records = known.map(|name| (name.as_bytes().to_vec(), Item::Bucket(BTreeMap::new())));
+    let path = format!("{DOCKER}/buildkit/snapshots.db");
+    host.file(path, bolt::write(&records.collect()));
+}
+
 /// The lists of a store of Podman's.
 pub fn podman_lists(host: &Host, root: &str, layers: &Value, images: &Value, containers: &Value) {
     for (kind, list) in [
@@ -445,4 +462,28 @@ fn a_mount_that_the_engine_knows_is_not_stale() {
         id('a')
     ));
     host.jsonl(["orphans"]).exits(0);
+}
+
+#[apply(test)]
+fn a_builders_step_is_the_builders_and_no_container() {
+    let key = "xsma4ctfsqykb9hlgsmtnd57c";
+    let host = Host::empty();
+    docker_container(&host, "web", '1', '2');
+    linked_layer(&host, &format!("{DOCKER}/overlay2"), '2', &[]);
+    builders_layer(&host, key, '3');
+    builder_knows(&host, &[key]);
+    let of = |own: char| {
+        let path = format!("{DOCKER}/overlay2/{}/diff", id(own));
+        host.jsonl(["whois", &path]).exits(0).row()
+    };
+    assert_eq!(text(&of('3'), "kind"), "build-cache");
+    assert_eq!(of('3')["containers"].as_array().map_or(0, Vec::len), 0);
+    assert_eq!(host.jsonl(["containers"]).exits(0).rows().len(), 1);
+    host.ask(["orphans", "-q"]).exits(1);
+    // The builder has forgotten it: nobody's, as docker itself leaves some.
+    builder_knows(&host, &[]);
+    let said = host.jsonl(["orphans"]).exits(0).rows();
+    let paths: Vec<&str> = said.iter().map(|row| text(row, "path")).collect();
+    let record = format!("{DOCKER}/image/overlay2/layerdb/mounts/{key}");
+    assert!(paths.contains(&record.as_str()), "{paths:?}");
 }

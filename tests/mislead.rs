@@ -212,6 +212,19 @@ fn notes(output: Output, status: i32) -> Output {
     output
 }
 
+/// A host whose containerd has its data, one container, at a place of its own.
+pub fn containerd_at(place: &str) -> Host {
+    let mut containerd = Containerd::new();
+    containerd.image("default", "docker.io/acme/a:1", &["base"]);
+    containerd.run("default", "web", "docker.io/acme/a:1", &["base"]);
+    containerd.save();
+    let host = containerd.host;
+    let to = host.at(place);
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    std::fs::rename(host.at(ROOT), to).unwrap();
+    host
+}
+
 // ---- where to look ----
 
 const ENGINES_VERBS: [&[&str]; 5] = [

@@ -63,13 +63,11 @@ impl Verb for Args {
             engines.find_map(|engine| engine.directory_of_layer(driver, cache_id))
         };
         // A container's own layers stand above its image's, whose layers are known even where the
-        // image itself is gone.
+        // image itself is gone. Below a layer of the image, Docker's init layer is no step of it.
         let is_own = |role| matches!(role, Role::Container | Role::Init);
-        let own = target
-            .union
-            .branches
-            .iter()
-            .filter(|branch| steps.is_empty() || is_own(branch.layer.role))
+        let branches = target.union.branches.iter();
+        let own = branches
+            .take_while(|branch| steps.is_empty() || is_own(branch.layer.role))
             .map(|branch| Row {
                 image: None,
                 created: String::new(),

@@ -17,6 +17,8 @@ pub struct Args {}
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
     pub engines: Vec<Engine>,
+    /// Every data directory that was looked at.
+    pub roots: Vec<Root>,
     pub unions_mounted: usize,
     /// Of those, how many only another mount namespace has.
     pub unions_elsewhere: usize,
@@ -42,6 +44,17 @@ pub struct Engine {
     pub dirperm1_supported: Option<bool>,
 }
 
+/// A data directory that was looked at.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Root {
+    pub engine: &'static str,
+    pub path: Bytes,
+    /// Whether there is anything of the engine.
+    pub found: bool,
+    /// Why it was looked at: an option, a command, a configuration file, a known place.
+    pub why: String,
+}
+
 impl Verb for Args {
     type Answer = One<Row>;
 
@@ -61,8 +74,16 @@ impl Verb for Args {
                 problems.push(words);
             }
         }
+        let roots = context.survey.places().iter().map(|place| Root {
+            engine: place.engine,
+            path: place.path.clone(),
+            found: place.is_found,
+            why: place.why.to_string(),
+        });
+        let roots = roots.collect();
         let row = Row {
             engines,
+            roots,
             unions_mounted: mounted.len(),
             unions_elsewhere: elsewhere.count(),
             problems,
@@ -151,6 +172,19 @@ impl Row {
             for problem in &self.problems {
                 writeln!(out, " {problem}")?;
             }
+        }
+        self.write_roots(out)
+    }
+}
+
+impl Row {
+    /// Where engines were looked for, and why there.
+    fn write_roots(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "Looked at:")?;
+        for root in &self.roots {
+            let found = if root.found { "found" } else { "nothing" };
+            let (path, why) = (&root.path, escape(root.why.as_bytes()));
+            writeln!(out, " {path}: {found} ({}, {why})", root.engine)?;
         }
         Ok(())
     }

@@ -4,10 +4,11 @@
 //! /srv/example/<container>/rootfs     its only directory: no image, no union
 //! ```
 
-use super::interface::{Description, Engine, FoundEngine, Search};
+use super::interface::{Description, Engine, FoundEngine};
 use super::inventory::{Container, ContainerState, is_id};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Value};
+use super::search::{Search, Why};
 use super::survey::Survey;
 use super::union::{Owner, OwnerKind, Role, Store, Union, UnionKind, layer_branch};
 use crate::branch::Permission;
@@ -30,6 +31,8 @@ static DESCRIPTION: Description = Description {
     diff_has_attributes: false,
     numbers_layers: false,
     stands_on: None,
+    daemons: &[],
+    in_volumes: None,
     find,
 };
 
@@ -42,8 +45,9 @@ struct Example<'h> {
 fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<FoundEngine<'h>> {
     let named = roots.option("example-root").cloned();
     let root = named.unwrap_or_else(|| Bytes::from("/srv/example"));
-    search.looked_at(&root);
-    if !host.stat(&root).is_ok_and(|stat| stat.is_some()) {
+    let is_there = host.stat(&root).is_ok_and(|stat| stat.is_some());
+    search.looked_at(DESCRIPTION.name, &root, Why::Default, is_there);
+    if !is_there {
         return Vec::new();
     }
     let problems = Problems::default();

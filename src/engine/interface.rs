@@ -1,11 +1,9 @@
 //! What an engine answers, and what it says of itself.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-
 use super::inventory::{Container, Image, LayerName};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
+use super::search::Search;
 use super::union::{Owner, Union};
 use super::usage::{Fault, LayerUse, Leftover, LeftoverKind, Need, Space};
 use crate::bytes::Bytes;
@@ -32,29 +30,22 @@ pub struct Description {
     pub numbers_layers: bool,
     /// The engine in whose stores some of its layers can be.
     pub stands_on: Option<&'static str>,
+    /// The programs whose command lines say where its data are.
+    pub daemons: &'static [&'static str],
+    /// Where its data can be in a volume of another engine; none where that is not looked for.
+    pub in_volumes: Option<InVolumes>,
     /// Finds what there is of it on a host: a store, a data directory, or several. What says where
     /// to look and cannot be read is noted with the search, whatever is found.
     pub find: for<'h> fn(&'h Host, &Roots, &Search) -> Vec<FoundEngine<'h>>,
 }
 
-/// What looking for engines leaves beside what it finds.
-#[derive(Debug, Default)]
-pub struct Search {
-    /// What could not be read of the files that say where to look. It concerns every answer.
-    pub problems: Problems,
-    places: RefCell<BTreeSet<Bytes>>,
-}
-
-impl Search {
-    /// Remembers a data directory that was looked at, whether or not it is there.
-    pub fn looked_at(&self, place: &Bytes) {
-        self.places.borrow_mut().insert(place.clone());
-    }
-
-    /// The data directories that were looked at, in order.
-    pub fn into_places(self) -> Vec<Bytes> {
-        self.places.into_inner().into_iter().collect()
-    }
+/// Where an engine that runs in a container of another one has its data in a volume.
+#[derive(Debug)]
+pub struct InVolumes {
+    /// The directories in the volume, as paths: `/lib/containerd` in a node of kind.
+    pub places: &'static [&'static str],
+    /// What there is of the engine at such a place.
+    pub find: for<'h> fn(&'h Host, Bytes) -> Option<FoundEngine<'h>>,
 }
 
 /// An engine that was found on a host.
@@ -207,6 +198,11 @@ pub trait Engine {
     /// A record that cannot be read.
     fn faults(&self) -> Result<Vec<Fault>> {
         Ok(Vec::new())
+    }
+
+    /// The directories of its volumes: an engine in a container may keep its data in one.
+    fn volumes(&self) -> Vec<Bytes> {
+        Vec::new()
     }
 
     /// What a path below the data directory is for.

@@ -21,6 +21,7 @@
 //! proof        whether a branch is the directory that the mount's options name
 //! reach        how a branch's directory is reached
 //! interface    the trait Engine, and how an engine describes itself
+//! search       what looking for engines shares: users  daemons
 //! roots        where engines keep their data, as far as a person says so
 //! problems     what could not be read
 //! kernel  fuse what is mounted, and with what branches
@@ -35,6 +36,7 @@
 
 pub mod bolt;
 mod containerd;
+mod daemons;
 mod docker;
 mod faults;
 mod fuse;
@@ -54,9 +56,11 @@ mod proof;
 pub mod reach;
 mod recorded;
 mod roots;
+mod search;
 mod survey;
 mod union;
 pub mod usage;
+mod users;
 mod watch;
 
 #[cfg(test)]

@@ -68,7 +68,13 @@ pub fn directory(process: u32) -> Bytes {
 
 /// What the kernel calls the mount namespace of a process: `mnt:[4026531841]`. A copied host has
 /// it beside the mount table, since it is no link that could be copied.
-fn name_of(host: &Host, process: &Bytes) -> Option<Bytes> {
+pub fn name_of(host: &Host, process: &Bytes) -> Option<Bytes> {
+    if host.is_live() {
+        // Every process is asked: one call each.
+        host.open_and_keep(process).ok()?;
+        let name = host.open_dir(process).ok()?.read_link(b"ns/mnt").ok()?;
+        return Some(Bytes(name));
+    }
     let link = |path: Bytes| host.read_link(&path).ok().flatten();
     link(process.join(b"ns").join(b"mnt")).or_else(|| link(process.join(b"ns_mnt")))
 }

@@ -3,10 +3,11 @@
 
 use std::cell::{OnceCell, RefCell};
 
-use super::interface::{Description, Engine, FoundEngine, Search};
+use super::interface::{Description, Engine, FoundEngine};
 use super::inventory::{Container, Image, LayerName};
 use super::mount_table::{MountTable, Superblock};
 use super::roots::{Roots, Value};
+use super::search::{Place, Search, Why};
 use super::union::{Owner, Union, UnionKind};
 use super::watch::Watched;
 use super::{fuse, kernel, proof};
@@ -41,7 +42,7 @@ struct Engines<'h> {
     all: Vec<FoundEngine<'h>>,
     problems: Vec<Error>,
     /// The data directories that were looked at.
-    places: Vec<Bytes>,
+    places: Vec<Place>,
 }
 
 impl<'h> Survey<'h> {
@@ -91,10 +92,18 @@ impl<'h> Survey<'h> {
         }
         let options = self.descriptions.iter().flat_map(|of| of.options);
         let roots = options.filter(|of| of.value == Value::Path && of.requires.is_none());
+        // Where one of many installations would have had it is told by `info`.
+        let places = self.places().iter();
+        let places = places.filter(|place| !matches!(place.why, Why::Known(_)));
         Some(Error::NoEngine {
-            places: self.search().places.clone(),
+            places: places.map(|of| of.path.clone()).collect(),
             options: roots.map(|of| of.name).collect(),
         })
+    }
+
+    /// The data directories that were looked at.
+    pub fn places(&self) -> &[Place] {
+        &self.search().places
     }
 
     /// The same host as it is now: nothing is remembered.
@@ -126,13 +135,50 @@ impl<'h> Survey<'h> {
 
     /// Looks for engines. What is wrong with one of them is left to whoever asks for it.
     fn look_for(&self, roots: &Roots) -> Engines<'h> {
-        let search = Search::default();
+        let descriptions = self.descriptions.iter();
+        let search = Search::new(descriptions.flat_map(|of| of.daemons).copied().collect());
         let descriptions = self.descriptions.iter();
         let found = descriptions.flat_map(|of| (of.find)(self.host, roots, &search));
+        let mut all: Vec<FoundEngine<'h>> = found.collect();
+        if !roots.is_limited() {
+            self.look_in_volumes(&mut all, &search);
+        }
         Engines {
-            all: found.collect(),
+            all,
             problems: search.problems.take(),
             places: search.into_places(),
+        }
+    }
+
+    /// Engines that run in containers of those that were found may have their data in volumes.
+    fn look_in_volumes(&self, all: &mut Vec<FoundEngine<'h>>, search: &Search) {
+        let volumes: Vec<Bytes> = all
+            .iter()
+            .flat_map(|found| found.engine.volumes())
+            .collect();
+        for of in self.descriptions {
+            let Some(in_volumes) = &of.in_volumes else {
+                continue;
+            };
+            for volume in &volumes {
+                let places = in_volumes.places.iter().map(|place| match *place {
+                    "/" => volume.clone(),
+                    place => volume.join_path(&Bytes::from(place)),
+                });
+                let roots = places.filter(|root| self.host.open_dir(root).is_ok());
+                let roots: Vec<Bytes> = roots.collect();
+                for root in roots {
+                    let is_known = all.iter().any(|found| {
+                        found.engine.name() == of.name && *found.engine.root() == root
+                    });
+                    if let Some(found) =
+                        (in_volumes.find)(self.host, root.clone()).filter(|_| !is_known)
+                    {
+                        search.looked_at(of.name, &root, Why::Volume, true);
+                        all.push(found);
+                    }
+                }
+            }
         }
     }
 

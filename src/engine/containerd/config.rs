@@ -7,8 +7,6 @@ use crate::engine::problems::Problems;
 use crate::error::Error;
 use crate::host::Host;
 
-const PATH: &str = "/etc/containerd/config.toml";
-
 #[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Configuration {
@@ -18,10 +16,10 @@ pub(super) struct Configuration {
 }
 
 /// Reads the configuration; one that is not there says nothing.
-pub(super) fn read(host: &Host, problems: &Problems) -> Configuration {
-    let read = host.read(&Bytes::from(PATH)).and_then(|bytes| {
+pub(super) fn read(host: &Host, path: &Bytes, problems: &Problems) -> Configuration {
+    let read = host.read(path).and_then(|bytes| {
         let parsed = parse(&bytes);
-        parsed.map_err(|what| Error::damaged(PATH, what))
+        parsed.map_err(|what| Error::damaged(path.clone(), what))
     });
     read.unwrap_or_else(|error| {
         if !error.is_not_found() {

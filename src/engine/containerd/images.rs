@@ -101,6 +101,15 @@ impl Containerd<'_> {
         Names::new(tags, digests, [digest])
     }
 
+    /// The digest of the image that Docker made another one from, if that is here.
+    pub fn parent_of_image(&self, namespace: &str, digest: &str) -> Option<String> {
+        let images = &self.meta().get(namespace)?.images;
+        let mut of = images.iter().filter(|image| image.digest == digest);
+        let parent = of.find_map(|image| image.parent.as_ref())?;
+        let is_here = images.iter().any(|image| image.digest == *parent);
+        is_here.then(|| parent.clone())
+    }
+
     pub(super) fn image_record(&self, namespace: &str, name: &str) -> Option<&ImageRecord> {
         let images = &self.meta().get(namespace)?.images;
         images.iter().find(|image| image.name == name)

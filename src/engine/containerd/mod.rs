@@ -25,6 +25,7 @@ mod roots;
 mod unused;
 mod usage;
 
+pub use self::roots::{default_place, of_system};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -51,6 +52,8 @@ pub static DESCRIPTION: Description = Description {
     diff_has_attributes: false,
     numbers_layers: true,
     stands_on: None,
+    daemons: roots::DAEMONS,
+    in_volumes: Some(roots::IN_VOLUMES),
     find: roots::find,
 };
 

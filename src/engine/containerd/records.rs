@@ -26,6 +26,9 @@ pub(super) struct NamespaceRecords {
     pub leases: Vec<Lease>,
 }
 
+/// The label of an image that Docker made from another one without its builder.
+const DOCKERS_PARENT: &[u8] = b"org.mobyproject.image.parent";
+
 /// What keeps things from being collected.
 #[derive(Debug, Default)]
 pub(super) struct Lease {
@@ -59,6 +62,8 @@ pub(super) struct ImageRecord {
     pub created: String,
     /// Bytes of what the digest stands for.
     pub size: u64,
+    /// The digest of the image that Docker made it from, as its label has it.
+    pub parent: Option<String>,
 }
 
 /// A snapshot as its namespace calls it.
@@ -200,6 +205,9 @@ fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
         if let Some(target) = record.bucket(b"target")? {
             image.digest = text(&target, b"digest")?;
             image.size = size(&target, b"size")?.unwrap_or_default();
+        }
+        if let Some(labels) = record.bucket(b"labels")? {
+            image.parent = labels.get(DOCKERS_PARENT)?.map(lossy);
         }
         namespace.images.push(image);
         Ok(())

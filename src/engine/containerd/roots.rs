@@ -1,23 +1,98 @@
 //! Finding the machine's containerds.
 
-use super::Containerd;
 use super::config;
+use super::{Containerd, NAME};
 use crate::bytes::Bytes;
-use crate::engine::interface::{FoundEngine, Search};
+use crate::engine::daemons::{self, Command};
+use crate::engine::interface::{FoundEngine, InVolumes};
+use crate::engine::namespace;
 use crate::engine::problems::Problems;
 use crate::engine::roots::{EngineOption, Roots, Value, Variable};
+use crate::engine::search::{Search, Why};
+use crate::engine::users::User;
 use crate::error::Error;
 use crate::host::Host;
 
-/// Where it is by default, and in k3s: the root, and the state that does not outlive the
-/// machine's running.
-const DEFAULTS: [(&str, &str); 2] = [
-    ("/var/lib/containerd", "/run/containerd"),
-    (
-        "/var/lib/rancher/k3s/agent/containerd",
-        "/run/k3s/containerd",
-    ),
+/// The root, and the state that does not outlive the machine's running.
+const DEFAULT: (&str, &str) = ("/var/lib/containerd", "/run/containerd");
+/// Of the machine's own.
+const CONFIGURATION: &str = "/etc/containerd/config.toml";
+const UNIT: &str = "containerd.service";
+
+pub(super) const DAEMONS: &[&str] = &["containerd"];
+
+/// Nodes of kind have it below their `/var`; those of k3d have all of k3s in one volume.
+pub(super) const IN_VOLUMES: InVolumes = InVolumes {
+    places: &["/lib/containerd", "/agent/containerd"],
+    find: in_volume,
+};
+
+/// A Kubernetes that brings its own.
+struct Distribution {
+    /// As answers name it.
+    name: &'static str,
+    /// The root and the state if nothing else is said.
+    place: (&'static str, &'static str),
+    /// What may name its data directory, and where in that containerd's root is.
+    data: Option<Data>,
+}
+
+struct Data {
+    /// Has `data-dir:`; so have the files of `<file>.d`.
+    configuration: &'static str,
+    units: &'static [&'static str],
+    root: &'static str,
+}
+
+const DISTRIBUTIONS: [Distribution; 5] = [
+    Distribution {
+        name: "k3s",
+        place: (
+            "/var/lib/rancher/k3s/agent/containerd",
+            "/run/k3s/containerd",
+        ),
+        data: Some(Data {
+            configuration: "/etc/rancher/k3s/config.yaml",
+            units: &["k3s.service", "k3s-agent.service"],
+            root: "agent/containerd",
+        }),
+    },
+    Distribution {
+        name: "rke2",
+        place: (
+            "/var/lib/rancher/rke2/agent/containerd",
+            "/run/k3s/containerd",
+        ),
+        data: Some(Data {
+            configuration: "/etc/rancher/rke2/config.yaml",
+            units: &["rke2-server.service", "rke2-agent.service"],
+            root: "agent/containerd",
+        }),
+    },
+    Distribution {
+        name: "k0s",
+        place: ("/var/lib/k0s/containerd", "/run/k0s/containerd"),
+        data: Some(Data {
+            configuration: "/etc/k0s/k0s.yaml",
+            units: &["k0scontroller.service", "k0sworker.service"],
+            root: "containerd",
+        }),
+    },
+    Distribution {
+        name: "MicroK8s",
+        place: (
+            "/var/snap/microk8s/common/var/lib/containerd",
+            "/var/snap/microk8s/common/run/containerd",
+        ),
+        data: None,
+    },
+    Distribution {
+        name: "Canonical Kubernetes",
+        place: ("/var/snap/k8s/common/var/lib/containerd", "/run/containerd"),
+        data: None,
+    },
 ];
+
 const ROOT: &str = "containerd-root";
 const STATE: &str = "containerd-state";
 const NAMESPACE: &str = "namespace";
@@ -53,54 +128,228 @@ pub(super) const VARIABLES: &[Variable] = &[Variable {
     value: Value::Namespace,
 }];
 
+/// A containerd that may be somewhere.
+struct Candidate {
+    root: Bytes,
+    state: Bytes,
+    why: Why,
+}
+
 /// Every containerd that there is anything of.
 pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<FoundEngine<'h>> {
-    let configured = config::read(host, &search.problems);
     let namespace = roots
         .option(NAMESPACE)
         .or_else(|| roots.variable(NAMESPACE_VARIABLE))
         .map(|name| name.to_text().into_owned());
-    let make = |root: Bytes, state: Bytes| Containerd {
+    let make = |root: &Bytes, state: Bytes| Containerd {
         namespace: namespace.clone(),
-        ..Containerd::at(host, root, state, Problems::default())
+        ..Containerd::at(host, root.clone(), state, Problems::default())
     };
+    let systems = system(host, search);
     if let Some(root) = roots.option(ROOT) {
         let state = roots.option(STATE).cloned();
-        let is_it = configured.root.as_deref().map(Bytes::from).as_ref() == Some(root);
-        let state = state.or_else(|| configured.state.filter(|_| is_it).map(Bytes::from));
-        search.looked_at(root);
-        let containerd = make(
-            root.clone(),
-            state.unwrap_or_else(|| Bytes::from(DEFAULTS[0].1)),
-        );
-        if !containerd.is_there() {
+        let state = state.or_else(|| (systems.root == *root).then_some(systems.state));
+        let containerd = make(root, state.unwrap_or_else(|| Bytes::from(DEFAULT.1)));
+        let is_there = containerd.is_there();
+        search.looked_at(NAME, root, Why::Option(ROOT), is_there);
+        if !is_there {
             let what = "is no root of containerd: it has no io.containerd.metadata.v1.bolt/meta.db";
             containerd.note(Error::damaged(root.clone(), what));
         }
         return vec![found(containerd)];
     }
-    let path = |configured: Option<&String>, default: &str| {
-        let configured = configured.filter(|path| path.starts_with('/'));
-        Bytes::from(configured.map_or(default, String::as_str))
-    };
-    let [(root, state), k3s] = DEFAULTS;
-    let places = [
-        (
-            path(configured.root.as_ref(), root),
-            path(configured.state.as_ref(), state),
-        ),
-        (Bytes::from(k3s.0), Bytes::from(k3s.1)),
-    ];
-    let all = places.into_iter().map(|(root, state)| {
-        search.looked_at(&root);
-        make(root, state)
+    let mut all = of_processes(host, search);
+    all.push(systems);
+    all.extend(DISTRIBUTIONS.iter().map(|of| of.candidate(host, search)));
+    let users = search.users(host).iter();
+    let users = users.filter(|user| user.id != 0 && roots.caller.is_none_or(|id| id == user.id));
+    all.extend(users.filter(|user| user.has_data).map(of_user));
+    let mut seen: Vec<Option<Bytes>> = Vec::new();
+    let mut engines = Vec::new();
+    for Candidate { root, state, why } in all {
+        let containerd = make(&root, state);
+        let is_there = containerd.is_there();
+        let real = if is_there {
+            host.resolve(&root).ok()
+        } else {
+            None
+        };
+        if real.is_some() && seen.contains(&real) {
+            continue;
+        }
+        search.looked_at(NAME, &root, why, is_there);
+        if is_there {
+            seen.push(real);
+            engines.push(found(containerd));
+        }
+    }
+    engines
+}
+
+/// Where the machine's own containerd has its data unless something else is said: the root, and
+/// the state.
+pub fn default_place() -> (Bytes, Bytes) {
+    (Bytes::from(DEFAULT.0), Bytes::from(DEFAULT.1))
+}
+
+/// Where the machine's own containerd has its data: the root, and the state.
+pub fn of_system(host: &Host, search: &Search) -> (Bytes, Bytes) {
+    let Candidate { root, state, .. } = system(host, search);
+    (root, state)
+}
+
+fn system(host: &Host, search: &Search) -> Candidate {
+    let commands = search.configured(host, UNIT, &[]);
+    placed(host, commands.first(), search)
+}
+
+/// Those that run, but for those that dockerd starts, which are Docker's.
+fn of_processes(host: &Host, search: &Search) -> Vec<Candidate> {
+    let candidates = search.running(host, DAEMONS).filter_map(|command| {
+        let process = command.process?;
+        let mut candidate = placed(host, Some(command), search);
+        if candidate.root.as_bytes().ends_with(b"/containerd/daemon") {
+            return None;
+        }
+        candidate.root = daemons::path_on_host(host, process, &candidate.root)?;
+        candidate.state = daemons::path_on_host(host, process, &candidate.state)
+            // The state of one in a container is on a file system of its own.
+            .unwrap_or_else(|| {
+                let root = namespace::directory(process).join(b"root");
+                root.join_path(&candidate.state)
+            });
+        candidate.why = Why::Command {
+            source: command.source.clone(),
+        };
+        Some(candidate)
     });
-    all.filter(Containerd::is_there).map(found).collect()
+    candidates.collect()
+}
+
+/// Where a containerd has its data that is started like this.
+fn placed(host: &Host, command: Option<&Command>, search: &Search) -> Candidate {
+    let path = |names: &[&str]| command.and_then(|command| command.path(names));
+    let file = path(&["--config", "-c"]).unwrap_or_else(|| Bytes::from(CONFIGURATION));
+    let configured = config::read(host, &file, &search.problems);
+    let is_absolute = |path: &String| path.starts_with('/');
+    let (root, why) = match (path(&["--root"]), configured.root.filter(is_absolute)) {
+        (Some(root), _) => {
+            let source = command.map(|command| command.source.clone());
+            (
+                root,
+                Why::Command {
+                    source: source.unwrap_or_default(),
+                },
+            )
+        }
+        (None, Some(root)) => (Bytes::from(root.as_str()), Why::File(file)),
+        (None, None) => (Bytes::from(DEFAULT.0), Why::Default),
+    };
+    let configured = configured.state.filter(is_absolute);
+    let state = path(&["--state"]).or(configured.map(|state| Bytes::from(state.as_str())));
+    Candidate {
+        root,
+        state: state.unwrap_or_else(|| Bytes::from(DEFAULT.1)),
+        why,
+    }
+}
+
+impl Distribution {
+    fn candidate(&self, host: &Host, search: &Search) -> Candidate {
+        let (root, state) = self.place;
+        let mut candidate = Candidate {
+            root: Bytes::from(root),
+            state: Bytes::from(state),
+            why: Why::Known(self.name),
+        };
+        if let Some(data) = &self.data
+            && let Some((directory, source)) = data.directory(host, search)
+        {
+            candidate.root = directory.join(data.root.as_bytes());
+            candidate.why = Why::File(source);
+        }
+        candidate
+    }
+}
+
+impl Data {
+    /// The data directory that a command or a configuration file names, and what does so.
+    fn directory(&self, host: &Host, search: &Search) -> Option<(Bytes, Bytes)> {
+        let commands = self
+            .units
+            .iter()
+            .flat_map(|unit| search.configured(host, unit, &[]));
+        let named = commands.filter_map(|of| Some((of.path(&["--data-dir", "-d"])?, of.source)));
+        named.chain(self.configured(host)).next()
+    }
+
+    /// The last file that has a line `data-dir:` counts.
+    fn configured(&self, host: &Host) -> Option<(Bytes, Bytes)> {
+        let file = Bytes::from(self.configuration);
+        let directory = Bytes::from(format!("{}.d", self.configuration));
+        let more = host.list(&directory).unwrap_or_default().into_iter();
+        let more = more.filter(|(name, _)| name.ends_with(b".yaml"));
+        let files = std::iter::once(file).chain(more.map(|(name, _)| directory.join(&name)));
+        let named = files.filter_map(|file| Some((data_dir(&host.read(&file).ok()?)?, file)));
+        named.last()
+    }
+}
+
+/// The value of a top-level `data-dir:`. Of all YAML can say, that is one line: a parser of the
+/// whole language would read no more of it.
+fn data_dir(bytes: &[u8]) -> Option<Bytes> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut values = text.lines().filter_map(|line| {
+        let value = line.strip_prefix("data-dir:")?;
+        let value = value.split(" #").next().unwrap_or(value).trim();
+        Some(value.trim_matches(['"', '\'']))
+    });
+    let value = values.next_back()?;
+    value.starts_with('/').then(|| Bytes::from(value))
+}
+
+/// A user's own, as nerdctl starts it.
+fn of_user(user: &User) -> Candidate {
+    Candidate {
+        root: user.below_home(&[".local", "share", "containerd"]),
+        state: Bytes::from(format!("/run/user/{}/containerd", user.id)),
+        why: Why::Known("a user"),
+    }
+}
+
+fn in_volume(host: &Host, root: Bytes) -> Option<FoundEngine<'_>> {
+    let state = Bytes::from(DEFAULT.1);
+    let containerd = Containerd::at(host, root, state, Problems::default());
+    containerd.is_there().then(|| found(containerd))
 }
 
 fn found(containerd: Containerd<'_>) -> FoundEngine<'_> {
     FoundEngine {
         problems: containerd.problems.clone(),
         engine: Box::new(containerd),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_directory_of_a_distribution() {
+        for text in [
+            "data-dir: /data/k3s\n",
+            "node-label:\n  - a=b\ndata-dir: \"/data/k3s\" # big disk\n",
+            "data-dir: /old\ndata-dir: '/data/k3s'\n",
+        ] {
+            assert_eq!(data_dir(text.as_bytes()), Some(Bytes::from("/data/k3s")));
+        }
+        for text in [
+            "",
+            "  data-dir: /nested\n",
+            "data-dir: relative\n",
+            "data-directory: /x\n",
+        ] {
+            assert_eq!(data_dir(text.as_bytes()), None);
+        }
     }
 }

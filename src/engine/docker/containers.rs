@@ -15,6 +15,9 @@ use crate::engine::inventory::{
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 
+/// How many digits a container's id has.
+const CONTAINER_ID: usize = 64;
+
 impl Docker<'_> {
     /// Every container, newest first, as `docker ps -a` lists them.
     pub(super) fn read_containers(&self) -> Vec<Container> {
@@ -168,10 +171,19 @@ impl Docker<'_> {
         self.container(id).map_err(|error| self.note(error)).ok()
     }
 
+    /// Whether a layer's record that is as containers have them is, or was, of a step of the
+    /// builder's: its names are no ids of containers.
+    pub(super) fn is_builders_mount(&self, id: &str) -> bool {
+        id.len() != CONTAINER_ID && !self.is_there(&["containers", id])
+    }
+
     fn read_mounts(&self) -> HashMap<String, String> {
         let of_driver = |driver: String| {
             let parts = ["image", &driver, "layerdb", "mounts"];
             let mount_id = |id: String| {
+                if self.is_builders_mount(&id) {
+                    return None;
+                }
                 let parts = ["image", &driver, "layerdb", "mounts", &id, "mount-id"];
                 Some((self.id(&parts)?, id))
             };

@@ -37,9 +37,10 @@ use self::driver::{Driver, Stacking};
 use self::layers::LayerId;
 use self::paths::DriverHere;
 use crate::bytes::Bytes;
-use crate::engine::containerd::Containerd;
+use crate::dir::Kind;
+use crate::engine::containerd::{self, Containerd};
 use crate::engine::interface::{Description, Engine};
-use crate::engine::inventory::{Container, Image, LayerName};
+use crate::engine::inventory::{Container, Image, LayerName, sort_newest_first};
 use crate::engine::problems::Problems;
 use crate::engine::union::{Owner, Store, Union};
 use crate::engine::usage::{Fault, LayerUse, Leftover, Need, Space};
@@ -56,6 +57,8 @@ pub static DESCRIPTION: Description = Description {
     diff_has_attributes: false,
     numbers_layers: false,
     stands_on: Some("containerd"),
+    daemons: roots::DAEMONS,
+    in_volumes: Some(roots::IN_VOLUMES),
     find: roots::find,
 };
 
@@ -71,6 +74,10 @@ pub struct Docker<'h> {
     namespace: Namespace,
     /// The storage driver that `daemon.json` names.
     configured_driver: Option<String>,
+    /// What does not outlive the machine's running.
+    exec_root: Bytes,
+    /// The root and the state of the machine's own containerd.
+    systems_containerd: (Bytes, Bytes),
     /// What could not be read.
     problems: Problems,
     /// `mount id -> container id`, once it has been asked for.
@@ -97,6 +104,8 @@ impl<'h> Docker<'h> {
             root,
             namespace: Namespace::Trusted,
             configured_driver: None,
+            exec_root: Bytes::from(roots::EXEC_ROOT),
+            systems_containerd: containerd::default_place(),
             problems,
             mounts: OnceCell::new(),
             words: RefCell::default(),
@@ -135,6 +144,15 @@ impl Engine for Docker<'_> {
             .any(|name| self.is_there(&[name]))
     }
 
+    fn volumes(&self) -> Vec<Bytes> {
+        let volumes = self.at(&["volumes"]);
+        let names = self.host.list(&volumes).unwrap_or_default().into_iter();
+        let names = names.filter(|(_, kind)| *kind == Kind::Directory);
+        names
+            .map(|(name, _)| volumes.join(&name).join(b"_data"))
+            .collect()
+    }
+
     fn containers(&self) -> Vec<Container> {
         self.read_containers()
     }
@@ -154,6 +172,7 @@ impl Engine for Docker<'_> {
             }
         }
         images.extend(self.snapshot_images());
+        sort_newest_first(&mut images, |of| (&of.created, &of.id));
         images
     }
 

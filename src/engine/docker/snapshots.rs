@@ -17,18 +17,14 @@ use crate::engine::inventory::{Container, Image, LayerName, is_id};
 use crate::engine::union::{Role, Union};
 use crate::error::{Error, Result};
 
-/// The root and the state of a containerd.
-const SYSTEMS: (&str, &str) = ("/var/lib/containerd", "/run/containerd");
-const OWN_STATE: &str = "/run/docker/containerd/daemon";
-
 impl Docker<'_> {
     /// The containerds that can have this daemon's snapshots: its own, and the machine's.
     fn containerds(&self) -> &[Containerd<'_>] {
         self.containerds.get_or_init(|| {
-            let own = self.root.join(b"containerd").join(b"daemon");
+            let own = |of: &Bytes| of.join(b"containerd").join(b"daemon");
             let places = [
-                (own, Bytes::from(OWN_STATE)),
-                (Bytes::from(SYSTEMS.0), Bytes::from(SYSTEMS.1)),
+                (own(&self.root), own(&self.exec_root)),
+                self.systems_containerd.clone(),
             ];
             let found = places.into_iter().map(|(root, state)| {
                 Containerd::at(self.host, root, state, self.problems.of_inner())
@@ -147,7 +143,7 @@ impl Docker<'_> {
                 for name in image.names.tags.iter_mut().chain(digests) {
                     *name = familiar(name);
                 }
-                images.push(image);
+                images.push(as_docker_has_it(containerd, image));
             }
         }
         images
@@ -163,7 +159,8 @@ impl Docker<'_> {
     pub(super) fn snapshot_image(&self, driver: &str, id: &str) -> Option<Result<Image>> {
         let containerd = self.containerd_of_image(id)?;
         let digest = format!("sha256:{id}");
-        Some(containerd.image_of_digest(DOCKERS_NAMESPACE, driver, &digest))
+        let image = containerd.image_of_digest(DOCKERS_NAMESPACE, driver, &digest);
+        Some(image.map(|image| as_docker_has_it(containerd, image)))
     }
 
     pub(super) fn union_of_snapshot_image(&self, image: &Image) -> Option<Result<Union>> {
@@ -214,6 +211,25 @@ impl Docker<'_> {
         }
         Err(Error::NoSuchTarget(layer.id.clone()))
     }
+}
+
+/// An image's size and history as docker has them: what is unpacked counts as well as the content,
+/// and each step of a chain of commits ends an image.
+fn as_docker_has_it(containerd: &Containerd<'_>, mut image: Image) -> Image {
+    let layers = image.history.iter().filter_map(|step| step.layer.as_ref());
+    image.size += layers.filter_map(|layer| layer.size).sum::<u64>();
+    let mut ends_here = Some(format!("sha256:{}", image.id));
+    for step in &mut image.history {
+        let Some(digest) = ends_here.take() else {
+            break;
+        };
+        ends_here = containerd.parent_of_image(DOCKERS_NAMESPACE, &digest);
+        step.image = Some(digest.trim_start_matches("sha256:").to_owned());
+    }
+    image.parent = containerd
+        .parent_of_image(DOCKERS_NAMESPACE, &format!("sha256:{}", image.id))
+        .map(|digest| digest.trim_start_matches("sha256:").to_owned());
+    image
 }
 
 /// What an image without a name is called in containerd.

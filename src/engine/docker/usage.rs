@@ -120,13 +120,17 @@ impl Docker<'_> {
             let Some(cid) = String::from_utf8(cid).ok().filter(|cid| is_id(cid)) else {
                 continue;
             };
+            let record = mounts.join(cid.as_bytes());
+            if self.is_builders_mount(&cid) {
+                continue;
+            }
             let name = match self.container(&cid) {
                 Ok(container) => container.name,
                 // Its record is a leftover of its own.
                 Err(_) => cid.clone(),
             };
             for file in ["mount-id", "init-id"] {
-                if let Some(id) = self.recorded(&mounts.join(cid.as_bytes()), file)? {
+                if let Some(id) = self.recorded(&record, file)? {
                     let owner = ContainerName {
                         id: cid.clone(),
                         name: name.clone(),
@@ -195,8 +199,24 @@ impl Docker<'_> {
         Ok(standing)
     }
 
-    /// The layers that the builder keeps: its database has them by names of its own.
+    /// The layers that the builder keeps, and those of its steps: each of these has a record as a
+    /// container's layer has, under the builder's name for it.
     pub(super) fn build_cache(&self) -> Result<HashSet<String>> {
+        let mut ids = self.builders_records()?;
+        for driver in self.ids(&["image"]) {
+            let mounts = self.at(&["image", &driver, "layerdb", "mounts"]);
+            for (name, _) in self.host.list(&mounts)? {
+                let is_builders = std::str::from_utf8(&name).is_ok_and(|name| ids.contains(name));
+                if is_builders {
+                    ids.extend(self.recorded(&mounts.join(&name), "mount-id")?);
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// What the builder's database has, by names of its own.
+    fn builders_records(&self) -> Result<HashSet<String>> {
         let path = self.at(&["buildkit", "snapshots.db"]);
         let bytes = match bolt::read(self.host, &path) {
             Ok(bytes) => bytes,

@@ -12,6 +12,7 @@
 
 mod config;
 mod containers;
+mod crio;
 mod images;
 mod layers;
 mod leftovers;
@@ -46,6 +47,8 @@ pub static DESCRIPTION: Description = Description {
     diff_has_attributes: true,
     numbers_layers: false,
     stands_on: None,
+    daemons: roots::DAEMONS,
+    in_volumes: None,
     find: roots::find,
 };
 

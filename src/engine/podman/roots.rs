@@ -1,20 +1,20 @@
 //! Finding the stores of the machine and of its users.
 
-use super::Podman;
 use super::config::{self, Storage};
+use super::crio;
+use super::{NAME, Podman};
 use crate::bytes::Bytes;
 use crate::dir::{self, Kind};
-use crate::engine::interface::{FoundEngine, Search};
+use crate::engine::interface::FoundEngine;
 use crate::engine::inventory::is_id;
 use crate::engine::problems::Problems;
 use crate::engine::roots::{EngineOption, Roots, Value, Variable};
+use crate::engine::search::{Search, Why};
 use crate::error::Error;
 use crate::host::Host;
 use crate::overlay::Namespace;
 
 const ROOT: &str = "/var/lib/containers/storage";
-/// Where users have theirs, as it is told.
-const USERS_PLACE: &str = "~/.local/share/containers/storage";
 const RUN_ROOT: &str = "/run/containers/storage";
 /// The machine's own configuration: the first that is there counts.
 const SYSTEM_CONFIGURATIONS: [&str; 2] = [
@@ -28,6 +28,8 @@ const DROP_INS: [&str; 2] = [
 ];
 const OPTION: &str = "storage-root";
 const CONFIGURATION: &str = "CONTAINERS_STORAGE_CONF";
+
+pub(super) const DAEMONS: &[&str] = &["crio"];
 
 pub(super) const OPTIONS: &[EngineOption] = &[EngineOption {
     name: OPTION,
@@ -46,17 +48,9 @@ pub(super) const VARIABLES: &[Variable] = &[Variable {
 /// A graph root, and what belongs to it.
 struct Configured {
     root: Bytes,
-    /// How it is told where it is one of many: every user has the same.
-    place: Option<Bytes>,
+    why: Why,
     run_root: Option<Bytes>,
     storage: Storage,
-}
-
-/// A user of the host.
-struct User {
-    id: u32,
-    home: Bytes,
-    name: String,
 }
 
 /// The stores of the machine and of its users, as far as there are any.
@@ -64,12 +58,12 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
     if let Some(root) = roots.option(OPTION) {
         let configured = Configured {
             root: root.clone(),
-            place: None,
+            why: Why::Option(OPTION),
             run_root: None,
             storage: Storage::default(),
         };
-        search.looked_at(root);
         let stores = stores_of(host, &configured, &[]);
+        search.looked_at(NAME, root, Why::Option(OPTION), !stores.is_empty());
         if stores.is_empty() {
             // A directory that was named has to be one.
             let what = "is no graph root of containers-storage";
@@ -78,8 +72,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
         return stores;
     }
     let mut found: Vec<FoundEngine<'h>> = Vec::new();
-    for configured in configured(host, roots, &search.problems) {
-        search.looked_at(configured.place.as_ref().unwrap_or(&configured.root));
+    for configured in configured(host, roots, search) {
         let is_known = |store: &FoundEngine<'h>| *store.engine.root() == configured.root;
         if found.iter().any(is_known) {
             continue;
@@ -89,13 +82,17 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
         let additional = additional.map(|path| Bytes::from(path.as_str()));
         let own = path(storage.imagestore.as_ref()).into_iter();
         let image_stores: Vec<Bytes> = own.chain(additional).collect();
-        found.extend(stores_of(host, &configured, &image_stores));
+        let stores = stores_of(host, &configured, &image_stores);
+        let Configured { root, why, .. } = configured;
+        search.looked_at(NAME, &root, why, !stores.is_empty());
+        found.extend(stores);
     }
     found
 }
 
 /// The graph roots that the machine and its users have, by configuration or by default.
-fn configured(host: &Host, roots: &Roots, problems: &Problems) -> Vec<Configured> {
+fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
+    let problems = &search.problems;
     let read = |paths: &[Bytes]| {
         config::read_first(host, paths).unwrap_or_else(|error| {
             problems.note(error);
@@ -110,19 +107,24 @@ fn configured(host: &Host, roots: &Roots, problems: &Problems) -> Vec<Configured
     of_system.take_drop_ins(host, &DROP_INS.map(Bytes::from), problems);
     let root = path(of_system.graphroot.as_ref()).unwrap_or_else(|| Bytes::from(ROOT));
     let run_root = path(of_system.runroot.as_ref()).unwrap_or_else(|| Bytes::from(RUN_ROOT));
+    let why = match &of_system.graphroot {
+        Some(_) => Why::File(Bytes::from("storage.conf")),
+        None => Why::Default,
+    };
     let mut all = vec![Configured {
         root,
-        place: None,
+        why,
         run_root: Some(run_root),
         storage: of_system.clone(),
     }];
-    for user in users(host, problems) {
+    all.extend(of_crio(host, search));
+    for user in search.users(host) {
         if roots.caller.is_some_and(|caller| caller != user.id) || user.id == 0 {
             continue;
         }
         let own = user.below_home(&[".config", "containers", "storage.conf"]);
         // One that cannot be looked for may say anything.
-        let mut storage = if matches!(host.stat(&own), Ok(None)) {
+        let mut storage = if !user.has_configuration || matches!(host.stat(&own), Ok(None)) {
             Storage {
                 graphroot: None,
                 runroot: None,
@@ -131,24 +133,56 @@ fn configured(host: &Host, roots: &Roots, problems: &Problems) -> Vec<Configured
         } else {
             read(&[own])
         };
-        let drop_ins = user.below_home(&[".config", "containers", "storage.conf.d"]);
-        storage.take_drop_ins(host, &[drop_ins], problems);
+        if user.has_configuration {
+            let drop_ins = user.below_home(&[".config", "containers", "storage.conf.d"]);
+            storage.take_drop_ins(host, &[drop_ins], problems);
+        }
         let rootless = storage.rootless_storage_path.as_ref();
         let expanded = rootless.map(|path| user.expand(path));
         let configured = path(storage.graphroot.as_ref()).or_else(|| path(expanded.as_ref()));
-        let place = configured.is_none().then(|| Bytes::from(USERS_PLACE));
-        let root = configured
-            .unwrap_or_else(|| user.below_home(&[".local", "share", "containers", "storage"]));
+        let (root, why) = match configured {
+            Some(root) => (root, Why::File(Bytes::from("storage.conf"))),
+            None if user.has_data => {
+                let root = user.below_home(&[".local", "share", "containers", "storage"]);
+                (root, Why::Known("a user"))
+            }
+            None => continue,
+        };
         let run_root = path(storage.runroot.as_ref())
             .unwrap_or_else(|| Bytes::from(format!("/run/user/{}/containers", user.id)));
         all.push(Configured {
             root,
-            place,
+            why,
             run_root: Some(run_root),
             storage,
         });
     }
     all
+}
+
+/// CRI-O's, where that is told to have a store of its own.
+fn of_crio(host: &Host, search: &Search) -> Option<Configured> {
+    let crio = crio::read(host, &search.problems);
+    let command = search.running(host, DAEMONS).next();
+    let of_command = command.and_then(|of| Some((of.path(&["--root", "-r"])?, of)));
+    let (root, why) = match (of_command, crio.root) {
+        (Some((root, command)), _) => {
+            let source = command.source.clone();
+            (root, Why::Command { source })
+        }
+        (None, Some((root, file))) => (Bytes::from(root.as_str()), Why::File(file)),
+        (None, None) => return None,
+    };
+    let run_root = path(crio.run_root.as_ref());
+    Some(Configured {
+        root,
+        why,
+        run_root: Some(run_root.unwrap_or_else(|| Bytes::from(RUN_ROOT))),
+        storage: Storage {
+            driver: crio.driver,
+            ..Storage::default()
+        },
+    })
 }
 
 /// A path that a configuration may leave empty.
@@ -229,59 +263,5 @@ fn unread<'h>(host: &'h Host, root: &Bytes, problem: Error) -> FoundEngine<'h> {
             problems.clone(),
         )),
         problems,
-    }
-}
-
-/// The users that `/etc/passwd` lists, with home directories.
-fn users(host: &Host, problems: &Problems) -> Vec<User> {
-    let path = Bytes::from("/etc/passwd");
-    let bytes = host.read(&path).unwrap_or_else(|error| {
-        if !error.is_not_found() {
-            problems.note(error);
-        }
-        Vec::new()
-    });
-    let lines = bytes.split(|&byte| byte == b'\n');
-    let user = |line: &[u8]| {
-        let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
-        let home = *fields.get(5)?;
-        Some(User {
-            name: String::from_utf8_lossy(fields[0]).into_owned(),
-            id: std::str::from_utf8(fields.get(2)?).ok()?.parse().ok()?,
-            home: Bytes::from(home),
-        })
-    };
-    let mut users: Vec<User> = Vec::new();
-    for (index, line) in lines.enumerate() {
-        // Blank lines and comments are passed over, and so are references to other lists of users.
-        if line.trim_ascii().is_empty() || matches!(line[0], b'#' | b'+' | b'-') {
-            continue;
-        }
-        match user(line) {
-            Some(user) => users.push(user),
-            None => {
-                let what = format!("line {} is no user's", index + 1);
-                problems.note(Error::damaged(path.clone(), what));
-            }
-        }
-    }
-    users.retain(|user| user.home.as_bytes().starts_with(b"/"));
-    // Many have no home of their own: `/` and `/nonexistent`.
-    users.sort_by(|a, b| a.home.cmp(&b.home));
-    users.dedup_by(|a, b| a.home == b.home);
-    users
-}
-
-impl User {
-    fn below_home(&self, parts: &[&str]) -> Bytes {
-        let parts = parts.iter();
-        parts.fold(self.home.clone(), |path, part| path.join(part.as_bytes()))
-    }
-
-    fn expand(&self, path: &str) -> String {
-        let home = self.home.to_text();
-        path.replace("$HOME", &home)
-            .replace("$UID", &self.id.to_string())
-            .replace("$USER", &self.name)
     }
 }

@@ -1,0 +1,342 @@
+//! How engines' daemons were started: what a command says counts before configuration files.
+//!
+//! ```text
+//! /proc/PID/{exe,cmdline}            the daemons that run
+//! docker.service, docker.service.d/  how systemd starts one that does not
+//! /etc/default/docker                variables that such a command has in it
+//! ```
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::mount_table::{Mount, MountTable};
+use super::namespace::{self, Process};
+use crate::bytes::Bytes;
+use crate::host::Host;
+
+/// Where systemd has units, those first that win.
+const UNIT_DIRECTORIES: [&str; 5] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// How a daemon was, or would be, started.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// Its first word is the program.
+    words: Vec<Bytes>,
+    /// The process, where it runs.
+    pub process: Option<u32>,
+    /// What says so: `/proc/812/cmdline`, `/etc/default/docker`.
+    pub source: Bytes,
+}
+
+impl Command {
+    /// The program's name without its directory.
+    pub fn program(&self) -> &[u8] {
+        self.words.first().map_or(&[], |word| word.file_name())
+    }
+
+    /// Whether one of its words is this.
+    pub fn has_word(&self, word: &str) -> bool {
+        self.words.iter().any(|of| of.as_bytes() == word.as_bytes())
+    }
+
+    /// The value of an option under any of its names, as `--name VALUE` or `--name=VALUE`; the last
+    /// one counts.
+    pub fn option(&self, names: &[&str]) -> Option<Bytes> {
+        let value = |(index, word): (usize, &Bytes)| {
+            names.iter().find_map(|name| {
+                let rest = word.as_bytes().strip_prefix(name.as_bytes())?;
+                match rest.strip_prefix(b"=") {
+                    Some(value) => Some(Bytes::from(value)),
+                    None if rest.is_empty() => self.words.get(index + 1).cloned(),
+                    None => None,
+                }
+            })
+        };
+        self.words.iter().enumerate().rev().find_map(value)
+    }
+
+    /// An option whose value is an absolute path.
+    pub fn path(&self, names: &[&str]) -> Option<Bytes> {
+        let value = self.option(names);
+        value.filter(|value| value.as_bytes().starts_with(b"/"))
+    }
+}
+
+/// The processes that run one of some programs, by number.
+pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
+    let is_one = |path: &[u8]| {
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+        let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+        programs.iter().any(|program| program.as_bytes() == name)
+    };
+    let command = |process: u32| {
+        let directory = namespace::directory(process);
+        let exe = match host.read_link(&directory.join(b"exe")) {
+            // A process of somebody else's, whose data are closed to us like it.
+            Err(_) => return None,
+            Ok(exe) => exe,
+        };
+        // A copied host has no such link. A thread of the kernel has none, either.
+        if exe.as_ref().is_some_and(|exe| !is_one(exe.as_bytes()))
+            || exe.is_none() && host.is_live()
+        {
+            return None;
+        }
+        let source = directory.join(b"cmdline");
+        let bytes = host.read(&source).ok()?;
+        let words: Vec<Bytes> = bytes
+            .strip_suffix(b"\0")
+            .unwrap_or(&bytes)
+            .split(|&byte| byte == 0)
+            .map(Bytes::from)
+            .collect();
+        let command = Command {
+            words,
+            process: Some(process),
+            source,
+        };
+        (exe.is_some() || is_one(command.program())).then_some(command)
+    };
+    let processes = namespace::processes_of(host);
+    processes.into_iter().filter_map(command).collect()
+}
+
+/// The units that systemd has on a host, and their drop-ins.
+#[derive(Debug)]
+pub struct Units {
+    /// The directories that there are, with the names in them, those first that win.
+    directories: Vec<(Bytes, HashSet<Vec<u8>>)>,
+}
+
+impl Units {
+    /// Looks through systemd's directories, once for all units.
+    pub fn of(host: &Host) -> Units {
+        let mut seen: Vec<Bytes> = Vec::new();
+        let mut directories = Vec::new();
+        for directory in UNIT_DIRECTORIES {
+            let directory = Bytes::from(directory);
+            let Ok((_, real)) = host.open_real(&directory) else {
+                continue;
+            };
+            // `/lib` is a link on most hosts.
+            if !seen.contains(&real) {
+                let names = host.list(&directory).unwrap_or_default().into_iter();
+                directories.push((directory, names.map(|(name, _)| name).collect()));
+                seen.push(real);
+            }
+        }
+        Units { directories }
+    }
+
+    /// How systemd would start a service, and what the variables say that its scripts read.
+    pub fn commands(&self, host: &Host, unit: &str, environments: &[&str]) -> Vec<Command> {
+        let variables = environments.iter().filter_map(|path| {
+            let path = Bytes::from(*path);
+            let text = host.read(&path).ok()?;
+            let values = assignments(&String::from_utf8_lossy(&text));
+            Some((path, values))
+        });
+        let variables: Vec<(Bytes, BTreeMap<String, String>)> = variables.collect();
+        let started = self.exec_start(host, unit).map(|(source, line)| {
+            let words = split(&line).into_iter().flat_map(|word| {
+                let name = word.trim_start_matches('$');
+                let name = name.trim_start_matches('{').trim_end_matches('}');
+                let value = variables.iter().find_map(|(_, of)| of.get(name));
+                match value {
+                    Some(value) if word.starts_with('$') => split(value),
+                    _ => vec![word],
+                }
+            });
+            Command {
+                words: words.map(|word| Bytes::from(word.as_str())).collect(),
+                process: None,
+                source,
+            }
+        });
+        // Scripts of other init systems take them from the same files.
+        let of_scripts = variables.iter().map(|(path, values)| {
+            let words = values.values().flat_map(|value| split(value));
+            Command {
+                words: words.map(|word| Bytes::from(word.as_str())).collect(),
+                process: None,
+                source: path.clone(),
+            }
+        });
+        let of_scripts: Vec<Command> = of_scripts.collect();
+        started.into_iter().chain(of_scripts).collect()
+    }
+
+    /// The last `ExecStart=` of a unit and its drop-ins, and the file that has it.
+    fn exec_start(&self, host: &Host, unit: &str) -> Option<(Bytes, String)> {
+        let with = |name: &str| {
+            let with = self.directories.iter();
+            let (name, file) = (name.to_owned(), name.to_owned());
+            let with = with.filter(move |(_, names)| names.contains(name.as_bytes()));
+            with.map(move |(directory, _)| directory.join(file.as_bytes()))
+        };
+        let unit_file = with(unit).next();
+        // Of the drop-ins of one name the first directory's counts; all are read in order of name.
+        let mut drop_ins: BTreeMap<Vec<u8>, Bytes> = BTreeMap::new();
+        for directory in with(&format!("{unit}.d")) {
+            for (name, _) in host.list(&directory).unwrap_or_default() {
+                if name.ends_with(b".conf") {
+                    let path = directory.join(&name);
+                    drop_ins.entry(name).or_insert(path);
+                }
+            }
+        }
+        let mut found = None;
+        for path in unit_file.into_iter().chain(drop_ins.into_values()) {
+            let text = host.read(&path).unwrap_or_default();
+            for value in exec_starts(&String::from_utf8_lossy(&text)) {
+                // An empty one takes back what was said before.
+                found = (!value.is_empty()).then(|| (path.clone(), value));
+            }
+        }
+        found
+    }
+}
+
+/// Every `ExecStart=` of a unit's file.
+fn exec_starts(text: &str) -> Vec<String> {
+    let mut is_service = false;
+    let text = text.replace("\\\n", " ");
+    let starts = text.lines().map(str::trim).filter_map(|line| {
+        if line.starts_with('[') {
+            is_service = line == "[Service]";
+        }
+        let value = line.strip_prefix("ExecStart")?.trim_start();
+        let value = value.strip_prefix('=').filter(|_| is_service)?.trim();
+        // Before the program may stand how it is started: `-/usr/bin/dockerd`.
+        Some(
+            value
+                .trim_start_matches(['-', '@', ':', '+', '!'])
+                .to_owned(),
+        )
+    });
+    starts.collect()
+}
+
+/// The variables that a file of a shell, or of systemd, sets.
+fn assignments(text: &str) -> BTreeMap<String, String> {
+    let joined = text.replace("\\\n", " ");
+    let set = joined.lines().filter_map(|line| {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=')?;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        (!name.is_empty() && name.bytes().all(is_name))
+            .then(|| (name.to_owned(), split(value).join(" ")))
+    });
+    set.collect()
+}
+
+/// The words of a line, as a shell parts them; where a quote is not closed, at spaces.
+fn split(line: &str) -> Vec<String> {
+    shlex::split(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect())
+}
+
+/// A daemon's path as the host has it: a process can have a mount namespace of its own, as in a
+/// node of kind, in a snap, in Docker in Docker. None where the host does not show the directory.
+pub fn path_on_host(host: &Host, process: u32, path: &Bytes) -> Option<Bytes> {
+    let own = namespace::name_of(host, &Bytes::from("/proc/self"));
+    if own.is_some() && own == namespace::name_of(host, &namespace::directory(process)) {
+        return Some(path.clone());
+    }
+    let there = Process::read(host, process).ok()?.table;
+    let here = host.read(&Bytes::from("/proc/self/mountinfo")).ok()?;
+    translated(&there, &super::mount_table::parse_mountinfo(&here), path)
+}
+
+/// A path of one mount table as another table has it: the same part of the same file system.
+fn translated(there: &MountTable, here: &MountTable, path: &Bytes) -> Option<Bytes> {
+    let mount = there.covering(path)?;
+    let in_file_system = mount.root.join_path(&path.strip_prefix(&mount.point)?);
+    let candidate = |of: &Mount| {
+        if of.device.is_none() || of.device != mount.device {
+            return None;
+        }
+        let rest = in_file_system.strip_prefix(&of.root)?;
+        let path = of.point.join_path(&rest);
+        // What is mounted over it shows something else.
+        (here.covering(&path) == Some(of)).then_some(path)
+    };
+    here.0.iter().find_map(candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::mount_table::parse_mountinfo;
+
+    fn command(words: &[&str]) -> Command {
+        Command {
+            words: words.iter().map(|word| Bytes::from(*word)).collect(),
+            process: None,
+            source: Bytes::from("/x"),
+        }
+    }
+
+    #[test]
+    fn an_option_in_all_its_spellings() {
+        let names = ["--data-root", "--graph", "-g"];
+        for words in [
+            &["dockerd", "--data-root", "/d"][..],
+            &["dockerd", "--data-root=/d", "-H", "fd://"],
+            &["docker", "daemon", "-g", "/d"],
+            &["dockerd", "--graph", "/old", "--data-root=/d"],
+        ] {
+            assert_eq!(command(words).path(&names), Some(Bytes::from("/d")));
+        }
+        for words in [
+            &["dockerd", "--data-root"][..],
+            &["dockerd", "--data-rooted", "/d"],
+            &["dockerd", "--data-root", "relative"],
+        ] {
+            assert_eq!(command(words).path(&names), None);
+        }
+    }
+
+    #[test]
+    fn the_last_command_of_a_unit_counts() {
+        let text = "[Unit]\nExecStart=/no\n[Service]\nExecStart=\nExecStart = -/usr/bin/dockerd \\\n  -g /d\n";
+        assert_eq!(exec_starts(text), ["", "/usr/bin/dockerd    -g /d"]);
+    }
+
+    #[test]
+    fn variables_of_a_shell_and_of_systemd() {
+        let text = "# no=1\nexport A=\"-g /d\"\nB='x y' # z\nC=1 \\\n  2\nno name=3\n";
+        let values = assignments(text);
+        assert_eq!(values.get("A").map(String::as_str), Some("-g /d"));
+        assert_eq!(values.get("B").map(String::as_str), Some("x y"));
+        assert_eq!(values.len(), 3);
+    }
+
+    #[test]
+    fn a_path_of_another_namespace_is_found_by_its_file_system() {
+        let here = parse_mountinfo(
+            b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /data rw - ext4 /dev/sdb rw\n",
+        );
+        let there = parse_mountinfo(
+            b"9 8 0:50 / / rw - overlay overlay rw\n10 9 8:1 /var/lib/docker/volumes/abc/_data /var rw - ext4 /dev/sda1 rw\n",
+        );
+        let at = |path: &str| translated(&there, &here, &Bytes::from(path));
+        assert_eq!(
+            at("/var/lib/containerd"),
+            Some(Bytes::from(
+                "/var/lib/docker/volumes/abc/_data/lib/containerd"
+            ))
+        );
+        assert_eq!(at("/opt/containerd"), None);
+        let covered = parse_mountinfo(
+            b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n3 1 8:3 / /var rw - ext4 /dev/sdc rw\n",
+        );
+        let path = Bytes::from("/var/lib/containerd");
+        assert_eq!(translated(&there, &covered, &path), None);
+    }
+}

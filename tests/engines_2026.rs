@@ -1,0 +1,199 @@
+//! Captured hosts of today's engines, with what the engines and the kernel said on them: Docker 28
+//! with both of its image stores.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::lab::captured::{Captured, Shared};
+use crate::lab::run::{bytes, text};
+use crate::lab::{needs, table};
+
+fn dockers() -> Arc<Vec<Captured>> {
+    static SHARED: Shared<Vec<Captured>> = Shared::new();
+    SHARED.get(|| {
+        needs::captured_hosts();
+        let names = ["docker-28-overlay2", "docker-28-containerd"];
+        names.into_iter().map(Captured::new).collect()
+    })
+}
+
+/// A column of a table, by its heading.
+fn column(text: &str, heading: &str) -> Vec<String> {
+    let rows = table::columns(text, &[heading]).into_iter();
+    rows.flatten().collect()
+}
+
+fn answer(of: &Captured, arguments: &[&str]) -> String {
+    of.host.ask(arguments).exits(0).text().to_owned()
+}
+
+/// The containers that the engine said, newest first.
+fn said_containers(of: &Captured) -> Vec<Value> {
+    let lines = of.said("ps.jsonl").lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[apply(test)]
+fn containers_are_those_of_docker_ps() {
+    for of in dockers().iter() {
+        let said = said_containers(of);
+        let ours = of.host.jsonl(["containers"]).exits(0).rows();
+        assert_eq!(ours.len(), said.len(), "{}", of.name);
+        for (ours, said) in ours.iter().zip(&said) {
+            assert_eq!(text(ours, "id"), text(said, "ID"), "{}", of.name);
+            assert_eq!(text(ours, "name"), text(said, "Names"));
+            assert_eq!(text(ours, "image"), text(said, "Image"));
+            assert_eq!(text(ours, "state"), text(said, "State"));
+            let status = text(said, "Status");
+            if let Some(code) = status.strip_prefix("Exited (") {
+                let code = code.split(')').next().unwrap_or_default();
+                assert_eq!(ours["exit_code"].to_string(), code, "{status}");
+            }
+        }
+    }
+}
+
+#[apply(test)]
+fn images_are_those_of_docker_images() {
+    for of in dockers().iter() {
+        let (said, ours) = (of.said("images.txt"), answer(of, &["images"]));
+        for heading in ["REPOSITORY", "TAG", "SIZE"] {
+            let mut said = column(said, heading);
+            let mut ours = column(&ours, heading);
+            if heading != "SIZE" {
+                // Names of one image, and images of one second, come in an order of their own.
+                said.sort();
+                ours.sort();
+            }
+            assert_eq!(ours, said, "{} {heading}", of.name);
+        }
+        let ids = column(said, "IMAGE ID");
+        let mut ids: Vec<&str> = ids.iter().map(|id| &id["sha256:".len()..][..12]).collect();
+        let mut ours = column(&ours, "IMAGE ID");
+        ids.sort_unstable();
+        ours.sort();
+        assert_eq!(ours, ids, "{}", of.name);
+    }
+}
+
+#[apply(test)]
+fn histories_are_those_of_docker_history() {
+    for of in dockers().iter() {
+        for name in of.named("history-", ".txt") {
+            // `lab_web_2` is `lab/web:2`.
+            let image = match name.rsplit_once('_') {
+                Some((repository, tag)) => {
+                    let port = repository.replace("5000_", ":5000/").replace("_:", ":");
+                    format!("{}:{tag}", port.replace('_', "/"))
+                }
+                None => name.to_owned(),
+            };
+            let said = of.said(&format!("history-{name}.txt"));
+            let ours = answer(of, &["history", &image]);
+            for heading in ["SIZE", "COMMENT"] {
+                let (said, ours) = (column(said, heading), column(&ours, heading));
+                assert_eq!(ours, said, "{} {image} {heading}", of.name);
+            }
+            let short = |id: &String| match id.strip_prefix("sha256:") {
+                Some(hex) => hex[..12].to_owned(),
+                None => id.clone(),
+            };
+            let said: Vec<String> = column(said, "IMAGE").iter().map(short).collect();
+            assert_eq!(column(&ours, "IMAGE"), said, "{} {image}", of.name);
+        }
+    }
+}
+
+#[apply(test)]
+fn changes_are_those_of_docker_diff() {
+    for of in dockers().iter() {
+        for name in of.named("diff-", ".json") {
+            let said = of.json(&format!("diff-{name}.json"));
+            let said = said.as_array().cloned().unwrap_or_default();
+            let said: BTreeSet<(String, &str)> = said
+                .iter()
+                .map(|change| {
+                    let kind = match change["Kind"].as_u64() {
+                        Some(0) => "changed",
+                        Some(1) => "added",
+                        _ => "deleted",
+                    };
+                    (text(change, "Path").to_owned(), kind)
+                })
+                .collect();
+            let rows = of.host.jsonl(["changes", name]).exits(0).rows();
+            let ours: BTreeSet<(String, &str)> = rows
+                .iter()
+                .map(|row| {
+                    // The engine prints what is not UTF-8 as U+FFFD.
+                    let path = String::from_utf8_lossy(&bytes(&row["path"])).into_owned();
+                    (path, text(row, "change"))
+                })
+                .collect();
+            assert_eq!(ours, said, "{} {name}", of.name);
+        }
+    }
+}
+
+/// A path whose bytes are percent-encoded.
+fn decoded(path: &str) -> Vec<u8> {
+    let mut parts = path.as_bytes().split(|&byte| byte == b'%');
+    let mut bytes = parts.next().unwrap_or_default().to_vec();
+    for part in parts {
+        let hex = std::str::from_utf8(&part[..2]).expect("two digits");
+        bytes.push(u8::from_str_radix(hex, 16).expect("two digits"));
+        bytes.extend(&part[2..]);
+    }
+    bytes
+}
+
+#[apply(test)]
+fn views_are_those_of_the_kernel() {
+    for of in dockers().iter() {
+        for name in of.named("merged-", ".jsonl") {
+            let said = of.said(&format!("merged-{name}.jsonl")).lines();
+            let said: Vec<Value> = said
+                .map(|line| serde_json::from_str(line).expect("JSON"))
+                .collect();
+            let hidden: Vec<Vec<u8>> = said
+                .iter()
+                .filter(|row| row["mounted_over"] == true)
+                .map(|row| decoded(text(row, "path")))
+                .collect();
+            let is_hidden = |path: &[u8]| {
+                hidden.iter().any(|point| {
+                    path.strip_prefix(&point[..])
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+                })
+            };
+            let kind = |row: &Value| {
+                let mode = text(row, "mode");
+                match u32::from_str_radix(mode, 8).expect("octal") & 0o170_000 {
+                    0o040_000 => "directory",
+                    0o120_000 => "symlink",
+                    0o100_000 => "file",
+                    _ => "other",
+                }
+            };
+            let said: BTreeSet<(Vec<u8>, &str)> = said
+                .iter()
+                .map(|row| (decoded(text(row, "path")), kind(row)))
+                .filter(|(path, _)| !is_hidden(path))
+                .collect();
+            let rows = of.host.jsonl(["ls", "-R", name]).exits(0).rows();
+            let ours: BTreeSet<(Vec<u8>, &str)> = rows
+                .iter()
+                .map(|row| match text(row, "type") {
+                    kind @ ("directory" | "symlink" | "file") => (bytes(&row["path"]), kind),
+                    _ => (bytes(&row["path"]), "other"),
+                })
+                .filter(|(path, _)| !is_hidden(path))
+                .collect();
+            assert_eq!(ours, said, "{} {name}", of.name);
+        }
+    }
+}
