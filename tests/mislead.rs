@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::lab::host::Host;
-use crate::lab::run::{self, Output, texts};
+use crate::lab::run::{self, Output, text, texts};
 use crate::whois::bolt::{self, Bucket, Item};
 
 const ROOT: &str = "/var/lib/containerd";
@@ -347,6 +347,50 @@ fn without_an_engine_nothing_is_claimed() {
 }
 
 // ---- who stands on what ----
+
+/// An image for two platforms in Docker's own containerd, of which a container has the one that
+/// is not this machine's.
+#[apply(test)]
+fn a_container_has_the_history_of_its_own_platform() {
+    let mut containerd = Containerd::new();
+    let [here, _] = containerd.image("moby", "docker.io/acme/here:1", &["here"]);
+    let [there, _] = containerd.image("moby", "docker.io/acme/there:1", &["there"]);
+    let platform = |digest: &String, architecture: &str| json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1, "platform": {"os": "linux", "architecture": architecture}});
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [platform(&here, if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }), platform(&there, "riscv64")],
+    });
+    let index = containerd.blob(&index.to_string());
+    containerd.tag("moby", "docker.io/acme/app:1", &index);
+    let id = "3".repeat(64);
+    let top = chains(&["there"]).pop();
+    containerd.snapshot("moby", &id, top.as_deref());
+    containerd.save();
+    let host = &containerd.host;
+    let docker = "/var/lib/docker";
+    host.dir(format!("{docker}/containerd"));
+    let own = host.at(format!("{docker}/containerd/daemon"));
+    std::fs::rename(host.at(ROOT), own).unwrap();
+    let record = json!({
+        "ID": id, "Name": "/web", "Driver": "overlayfs", "Created": TIME, "State": {},
+        "Image": index, "Config": {"Image": "acme/app:1"}, "ImageManifest": {"digest": there, "size": 1},
+    });
+    host.file(
+        format!("{docker}/containers/{id}/config.v2.json"),
+        record.to_string(),
+    );
+    let steps = |target: &str| {
+        let rows = host.jsonl(["history", target]).exits(0).rows();
+        let said = rows.iter().map(|row| text(row, "instruction").to_owned());
+        said.filter(|said| !said.is_empty()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps("web"), ["RUN there"]);
+    assert_eq!(steps("acme/app:1"), ["RUN here"]);
+    let branches = host.jsonl(["branches", "web"]).exits(0).rows();
+    let said = serde_json::to_string(&branches).unwrap();
+    assert!(said.contains("RUN there"), "{said}");
+}
 
 #[apply(test)]
 fn a_tag_that_moved_is_not_what_a_container_was_made_of() {

@@ -83,6 +83,7 @@ impl Engine for Example<'_> {
                 name: id.clone(),
                 image: String::new(),
                 image_id: String::new(),
+                manifest: None,
                 command: String::new(),
                 created: String::new(),
                 state: ContainerState::default(),

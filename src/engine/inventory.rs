@@ -14,6 +14,9 @@ pub struct Container {
     pub image: String,
     /// Hexadecimal, without `sha256:`.
     pub image_id: String,
+    /// The digest of what it was made from, of an image for several platforms; none where the
+    /// engine noted none.
+    pub manifest: Option<String>,
     pub command: String,
     /// RFC 3339.
     pub created: String,

@@ -61,6 +61,7 @@ impl Containerd<'_> {
         });
         let image = self.image_below(namespace, record);
         Container {
+            manifest: None,
             name: name.or(of_pod).unwrap_or_else(|| record.id.clone()),
             image: record.image.clone(),
             image_id: image

@@ -236,6 +236,26 @@ impl Containerd<'_> {
         })
     }
 
+    /// The image that a digest stands for, as one of its manifests has it: of an image for several
+    /// platforms each can be here.
+    ///
+    /// # Errors
+    /// Content that is missing or damaged.
+    pub fn image_of_manifest(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        digest: &str,
+        manifest: &str,
+    ) -> Result<Image> {
+        let image = self.image_of_digest(namespace, snapshotter, manifest)?;
+        Ok(Image {
+            id: digest.trim_start_matches("sha256:").to_owned(),
+            names: self.names_of(namespace, digest),
+            ..image
+        })
+    }
+
     /// The union that an image's layers make.
     ///
     /// # Errors

@@ -75,6 +75,7 @@ impl Docker<'_> {
             name: config.name.trim_start_matches('/').to_owned(),
             image: config.config.image.unwrap_or_else(|| image_id.clone()),
             image_id,
+            manifest: config.image_manifest.map(|of| of.digest),
             command: command_line(&config.path, config.args.unwrap_or_default()),
             created: config.created,
             state: config.state,
@@ -262,8 +263,16 @@ struct ContainerConfig {
     state: ContainerState,
     #[serde(rename = "Config", default, deserialize_with = "null_default")]
     config: ContainerInner,
+    #[serde(rename = "ImageManifest", default)]
+    image_manifest: Option<ImageManifest>,
     #[serde(rename = "NetworkSettings", default, deserialize_with = "null_default")]
     network_settings: NetworkSettings,
+}
+
+/// Which of an image's manifests, one for each platform, a container was made from.
+#[derive(Deserialize)]
+struct ImageManifest {
+    digest: String,
 }
 
 #[derive(Deserialize, Default)]

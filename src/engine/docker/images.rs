@@ -129,11 +129,15 @@ impl Docker<'_> {
             OwnerKind::Container if self.is_there(&["containers", &owner.id]) => {
                 let container = self.container(&owner.id);
                 Some(container.and_then(|container| {
-                    let snapshot = self.snapshot_image(&container.driver, &container.image_id);
+                    let snapshot = self.snapshot_image(
+                        &container.driver,
+                        &container.image_id,
+                        container.manifest.as_deref(),
+                    );
                     snapshot.unwrap_or_else(|| self.image_of_container(&container))
                 }))
             }
-            OwnerKind::Image => self.snapshot_image(driver, &owner.id),
+            OwnerKind::Image => self.snapshot_image(driver, &owner.id, None),
             _ => None,
         }
     }

@@ -111,9 +111,14 @@ impl Docker<'_> {
                 // A builder's step has a layer without a container.
                 if !built.contains(&cid) && !built.contains(&id) {
                     let layer = LayerId { driver, id };
+                    let why = if self.is_builders_mount(&cid) {
+                        "the builder does not know this step of its any more"
+                    } else {
+                        "its container is gone"
+                    };
                     found.push(Leftover {
                         layer: Some(self.content_dir(&layer)),
-                        ..Leftover::new(LeftoverKind::Metadata, record, "its container is gone")
+                        ..Leftover::new(LeftoverKind::Metadata, record, why)
                     });
                 }
                 continue;

@@ -83,7 +83,8 @@ impl Docker<'_> {
             top.layer.role = Role::Container;
         }
         let digest = format!("sha256:{}", container.image_id);
-        containerd.label_layers(union, DOCKERS_NAMESPACE, &container.driver, &digest);
+        let digest = container.manifest.as_ref().unwrap_or(&digest);
+        containerd.label_layers(union, DOCKERS_NAMESPACE, &container.driver, digest);
     }
 
     /// Says whose a mounted union is whose layers are snapshots.
@@ -156,10 +157,21 @@ impl Docker<'_> {
         containerds.find(|containerd| containerd.has_image(DOCKERS_NAMESPACE, &digest))
     }
 
-    pub(super) fn snapshot_image(&self, driver: &str, id: &str) -> Option<Result<Image>> {
+    /// An image; of one for several platforms what a manifest has, or else the machine's own.
+    pub(super) fn snapshot_image(
+        &self,
+        driver: &str,
+        id: &str,
+        manifest: Option<&str>,
+    ) -> Option<Result<Image>> {
         let containerd = self.containerd_of_image(id)?;
         let digest = format!("sha256:{id}");
-        let image = containerd.image_of_digest(DOCKERS_NAMESPACE, driver, &digest);
+        let image = containerd.image_of_manifest(
+            DOCKERS_NAMESPACE,
+            driver,
+            &digest,
+            manifest.unwrap_or(&digest),
+        );
         Some(image.map(|image| as_docker_has_it(containerd, image)))
     }
 

@@ -44,6 +44,7 @@ impl Podman<'_> {
                 .filter(|name| !name.is_empty())
                 .unwrap_or_else(|| record.image.clone()),
             image_id: record.image.clone(),
+            manifest: None,
             command: libpod.command.unwrap_or_default(),
             created: libpod.created.unwrap_or_else(|| record.created.clone()),
             state: libpod.state,
