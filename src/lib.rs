@@ -63,52 +63,37 @@
     )
 )]
 
+mod branch;
+mod bytes;
 mod cli;
 mod command;
+mod difference;
+mod dir;
+mod engine;
+mod error;
 mod host;
 mod interrupt;
+mod overlay;
 mod render;
 mod restore;
 mod target;
-mod walk;
-
-// What the program's own tests and fuzz targets ask; to everybody else `run` is all there is.
-#[cfg(not(feature = "internals"))]
-mod branch;
-#[cfg(feature = "internals")]
-pub mod branch;
-#[cfg(not(feature = "internals"))]
-mod bytes;
-#[cfg(feature = "internals")]
-pub mod bytes;
-#[cfg(not(feature = "internals"))]
-mod difference;
-#[cfg(feature = "internals")]
-pub mod difference;
-#[cfg(not(feature = "internals"))]
-mod dir;
-#[cfg(feature = "internals")]
-pub mod dir;
-#[cfg(not(feature = "internals"))]
-mod engine;
-#[cfg(feature = "internals")]
-pub mod engine;
-#[cfg(not(feature = "internals"))]
-mod error;
-#[cfg(feature = "internals")]
-pub mod error;
-#[cfg(not(feature = "internals"))]
-mod overlay;
-#[cfg(feature = "internals")]
-pub mod overlay;
-#[cfg(not(feature = "internals"))]
 mod union;
-#[cfg(feature = "internals")]
-pub mod union;
-#[cfg(not(feature = "internals"))]
+mod walk;
 mod whiteout;
+
+/// What the program's own tests and fuzz targets ask; to everybody else `run` is all there is.
 #[cfg(feature = "internals")]
-pub mod whiteout;
+pub mod internals {
+    macro_rules! open {
+        ($($module:ident)*) => {
+            $(pub mod $module {
+                pub use crate::$module::*;
+            })*
+        };
+    }
+
+    open! { branch bytes difference dir engine error overlay union whiteout }
+}
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};

@@ -7,9 +7,9 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 
-use layerctl::difference::{Criterion, Difference, differences};
-use layerctl::error::{Result, errno_name};
-use layerctl::union::{Entry, Follow, Node, Reading, lookup};
+use layerctl::internals::difference::{Criterion, Difference, differences};
+use layerctl::internals::error::{Result, errno_name};
+use layerctl::internals::union::{Entry, Follow, Node, Reading, lookup};
 use serde_json::Value;
 
 use crate::lab::all_right;

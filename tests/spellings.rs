@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use layerctl::dir::Dir;
-use layerctl::overlay::{Namespace, Rules};
-use layerctl::whiteout::{Grammar, Source, Validity};
+use layerctl::internals::dir::Dir;
+use layerctl::internals::overlay::{Namespace, Rules};
+use layerctl::internals::whiteout::{Grammar, Source, Validity};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 
 use crate::lab::needs;

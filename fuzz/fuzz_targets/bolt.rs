@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use layerctl::engine::bolt::{self, Bucket, Database, Item};
+use layerctl::internals::engine::bolt::{self, Bucket, Database, Item};
 use libfuzzer_sys::fuzz_target;
 
 const PAGE: usize = 1024;

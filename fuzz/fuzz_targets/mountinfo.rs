@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use layerctl::bytes::Bytes;
-use layerctl::engine::mount_table::{MountTable, parse_mountinfo, parse_mounts};
+use layerctl::internals::bytes::Bytes;
+use layerctl::internals::engine::mount_table::{MountTable, parse_mountinfo, parse_mounts};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

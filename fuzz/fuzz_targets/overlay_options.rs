@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use layerctl::overlay::{self, Namespace, Rules};
+use layerctl::internals::overlay::{self, Namespace, Rules};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use layerctl::branch;
+use layerctl::internals::branch;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -3,14 +3,28 @@
 //! Those that were opened while few were stay open.
 
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use rustix::fs;
 use rustix::io::Errno;
 
-use super::open::Inner;
+/// What the budget counts, and may close for a while.
+pub(super) trait Park: Send + Sync {
+    /// The number of its descriptor, while it is open.
+    fn number(&self) -> Option<usize>;
+
+    /// Closes it for now, unless somebody looks at it.
+    fn park(&self) -> Parked;
+}
+
+/// Whether a directory was parked.
+pub(super) enum Parked {
+    Yes,
+    /// It was parked before, or is gone.
+    Already,
+    /// Somebody looks at it.
+    InUse,
+}
 
 /// The fewest directories that the budget is for, however few descriptors the process may have.
 const LIMIT_MIN: usize = 4;
@@ -26,7 +40,7 @@ const TRIES: usize = 1000;
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// The directories that may be parked, oldest first: those that were opened when half of the limit
 /// was reached. Few walks reach it.
-static QUEUE: Mutex<VecDeque<Weak<Inner>>> = Mutex::new(VecDeque::new());
+static QUEUE: Mutex<VecDeque<Weak<dyn Park>>> = Mutex::new(VecDeque::new());
 /// How many more descriptors the process could have when the first directory was opened.
 static FREE: OnceLock<usize> = OnceLock::new();
 
@@ -41,12 +55,8 @@ fn free(first: impl FnOnce() -> usize) -> usize {
 }
 
 /// Counts a directory that was opened, and parks another one if that makes too many.
-pub(super) fn opened(inner: &Arc<Inner>) {
-    let free = free(|| {
-        let fd = inner.fd.read().unwrap_or_else(PoisonError::into_inner);
-        let number = fd.as_ref().map(|fd| fd.as_raw_fd());
-        number.and_then(|fd| usize::try_from(fd).ok()).unwrap_or(0)
-    });
+pub(super) fn opened<D: Park + 'static>(directory: &Arc<D>) {
+    let free = free(|| directory.number().unwrap_or(0));
     // A quarter is left to everything else that is opened.
     let limit = (free / 4 * 3).clamp(LIMIT_MIN, LIMIT_MAX);
     let open = OPEN.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +67,8 @@ pub(super) fn opened(inner: &Arc<Inner>) {
     if open >= limit {
         park_oldest(&mut queue);
     }
-    queue.push_back(Arc::downgrade(inner));
+    let directory: Weak<D> = Arc::downgrade(directory);
+    queue.push_back(directory);
     if queue.len() > 4 * limit {
         queue.retain(|weak| weak.strong_count() > 0);
     }
@@ -91,11 +102,13 @@ pub(super) fn with_room<T>(open: impl Fn() -> Result<T, Errno>) -> Result<T, Err
 }
 
 /// Parks the directory that was opened first, of those that nobody looks at.
-fn park_oldest(queue: &mut VecDeque<Weak<Inner>>) -> Parked {
+fn park_oldest(queue: &mut VecDeque<Weak<dyn Park>>) -> Parked {
     let mut parked = Parked::Already;
     for _ in 0..queue.len() {
-        let oldest = queue.pop_front().unwrap_or_default();
-        match oldest.upgrade().map(|oldest| park(&oldest)) {
+        let Some(oldest) = queue.pop_front() else {
+            break;
+        };
+        match oldest.upgrade().map(|oldest| oldest.park()) {
             Some(Parked::Yes) => return Parked::Yes,
             Some(Parked::InUse) => {
                 queue.push_back(oldest);
@@ -112,32 +125,4 @@ fn park_oldest(queue: &mut VecDeque<Weak<Inner>>) -> Parked {
 pub fn threads_max() -> usize {
     // Before any is open, all but the standard three are free.
     (free(|| 3) / PER_THREAD).max(1)
-}
-
-/// Whether a directory was parked.
-enum Parked {
-    Yes,
-    /// It was parked before, or is gone.
-    Already,
-    /// Somebody looks at it.
-    InUse,
-}
-
-fn park(inner: &Inner) -> Parked {
-    if inner.is_pinned {
-        return Parked::InUse;
-    }
-    let Ok(mut fd) = inner.fd.try_write() else {
-        return Parked::InUse;
-    };
-    let Some(open) = fd.as_ref() else {
-        return Parked::Already;
-    };
-    let Ok(stat) = fs::fstat(open) else {
-        return Parked::InUse;
-    };
-    let _ = inner.identity.set((stat.st_dev, stat.st_ino));
-    *fd = None;
-    closed();
-    Parked::Yes
 }

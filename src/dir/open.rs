@@ -8,7 +8,7 @@ use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use smallvec::SmallVec;
 
-use super::budget;
+use super::budget::{self, Park, Parked};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 
@@ -210,6 +210,32 @@ impl std::ops::Deref for Open<'_> {
             Some(fd) => fd,
             None => unreachable!("it is looked at before it is given out"),
         }
+    }
+}
+
+impl Park for Inner {
+    fn number(&self) -> Option<usize> {
+        let fd = self.fd.read().unwrap_or_else(PoisonError::into_inner);
+        usize::try_from(fd.as_ref()?.as_raw_fd()).ok()
+    }
+
+    fn park(&self) -> Parked {
+        if self.is_pinned {
+            return Parked::InUse;
+        }
+        let Ok(mut fd) = self.fd.try_write() else {
+            return Parked::InUse;
+        };
+        let Some(open) = fd.as_ref() else {
+            return Parked::Already;
+        };
+        let Ok(stat) = fs::fstat(open) else {
+            return Parked::InUse;
+        };
+        let _ = self.identity.set((stat.st_dev, stat.st_ino));
+        *fd = None;
+        budget::closed();
+        Parked::Yes
     }
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 
-use super::copy::{Copied, Depth, Into, copy};
+use super::Depth;
+use super::attributes::Into;
+use super::copy::{Copied, copy};
 use super::foresee::Hiding;
 use super::made::{self, Lacks, Made, sync_dir};
 use super::mark::{self, Mark, branch_dir};

@@ -5,9 +5,17 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::copy::Into;
 use crate::dir::{Dir, Stat, entry_path};
 use crate::union::{Branch, IdMap, IdRange, Node};
+
+/// What a copy is made into, and so which form overlay's attributes get there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    /// A branch, as the branch that it comes from is one.
+    Branch,
+    /// A merged view, or an ordinary directory: what a person would see.
+    View,
+}
 
 /// A file's extended attributes.
 pub struct Attributes(Vec<(Vec<u8>, Vec<u8>)>);

@@ -13,30 +13,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::fs;
 use rustix::io::Errno;
 
-use super::attributes::Attributes;
+use super::Depth;
+use super::attributes::{Attributes, Into};
 use super::made::{Identity, Lacks, Made, Named};
 use super::staging::Staging;
 use crate::dir::{Access, Dir, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
 use crate::union::{DataAt, Entry, Node};
 use crate::walk::walk;
-
-/// Whether a directory is copied with what is in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// Only the directory itself, with its metadata.
-    OneEntry,
-    Whole,
-}
-
-/// What a copy is made into, and so which form overlay's attributes get there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Into {
-    /// A branch, as the branch that it comes from is one.
-    Branch,
-    /// A merged view, or an ordinary directory: what a person would see.
-    View,
-}
 
 /// Copies what lies at `chain`, a path below `from`, to where it is staged. Of the directories on
 /// the way only themselves are copied, with their metadata; the first of them gets the passing

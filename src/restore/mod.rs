@@ -38,7 +38,6 @@ pub mod view;
 use std::path::PathBuf;
 
 use crate::bytes::{Bytes, shell_quote};
-pub use copy::Depth;
 
 /// What is asked for.
 pub struct Query<'a> {
@@ -93,6 +92,14 @@ pub enum Changed {
 pub enum Apply {
     OnlyPlan,
     Now,
+}
+
+/// Whether a directory is copied with what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Only the directory itself, with its metadata.
+    OneEntry,
+    Whole,
 }
 
 /// Whether more may reappear than was asked for.

@@ -9,6 +9,7 @@ pub mod held;
 pub mod host;
 pub mod live;
 pub mod needs;
+#[cfg(feature = "internals")]
 pub mod oracle;
 pub mod run;
 pub mod table;

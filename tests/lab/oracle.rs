@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use layerctl::branch::parse_spelled;
-use layerctl::dir::Dir;
-use layerctl::union;
+use layerctl::internals::branch::parse_spelled;
+use layerctl::internals::dir::Dir;
+use layerctl::internals::union;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde::Deserialize;
 

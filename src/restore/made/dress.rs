@@ -1,0 +1,205 @@
+//! What belongs to what was made: owner, access lists, attributes, mode, times.
+
+use rustix::fs::{self, AtFlags, CWD, Gid, Mode, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::held::{CLAIM, Held, Made};
+use crate::dir::{Kind, Stat};
+use crate::error::{Error, Result, errno_words};
+use crate::restore::attributes::{Attributes, Need, times};
+
+const NOT_HERE: &str = "nothing was changed; copy it out with --to DIR on another file system, or stop the container \
+     (unmount the union) and run this again";
+
+impl Made {
+    /// Gives it all that belongs to it, and sees that it has it. Owner first, since changing it
+    /// takes set-id bits and capabilities away; times last.
+    ///
+    /// # Errors
+    /// More could be done with it than with what it is a copy of; what the system calls say.
+    pub fn dress(&self, attributes: &Attributes, stat: &Stat) -> Result<Lacks> {
+        let fail = self.fail();
+        self.own(stat.uid, stat.gid).map_err(&fail)?;
+        self.drop_inherited(attributes)?;
+        let mut lacks = Lacks::default();
+        for (name, value) in attributes.iter() {
+            match (self.set(name, value), Attributes::need(name)) {
+                (Ok(()), _) => {}
+                (Err(errno), Need::Access) => return Err(self.wider(name, errno)),
+                (Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS), Need::Capability) => {
+                    lacks.capability = true;
+                }
+                (Err(Errno::OPNOTSUPP), Need::Content) => {}
+                (Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS), Need::Host) => {}
+                (Err(errno), _) => return Err(fail(errno)),
+            }
+        }
+        if stat.kind != Kind::Symlink {
+            self.permit(stat.mode).map_err(&fail)?;
+        }
+        self.date(&times(stat)).map_err(&fail)?;
+        let now = self.stat().map_err(&fail)?;
+        let mode = now.st_mode & 0o7777;
+        let is_alike = stat.kind == Kind::Symlink || mode == stat.mode;
+        if (now.st_uid, now.st_gid) != (stat.uid, stat.gid) || !is_alike {
+            return Err(Error::Refused {
+                what: format!(
+                    "{} would be {mode:04o} of {}:{}, and is {:04o} of {}:{}",
+                    self.dir.path().join(&self.name),
+                    now.st_uid,
+                    now.st_gid,
+                    stat.mode,
+                    stat.uid,
+                    stat.gid
+                ),
+                hint: NOT_HERE.into(),
+            });
+        }
+        lacks.seconds = now.st_mtime_nsec == 0 && stat.mtime.1 != 0;
+        Ok(lacks)
+    }
+
+    /// A new file inherits its directory's default access list, which the version had not.
+    fn drop_inherited(&self, attributes: &Attributes) -> Result<()> {
+        for name in self.listed().map_err(self.fail())? {
+            if Attributes::need(&name) == Need::Access && !attributes.has(&name) {
+                self.unset(&name)
+                    .map_err(|errno| self.wider(&name, errno))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Without its access list others may do more, or less.
+    fn wider(&self, name: &[u8], errno: Errno) -> Error {
+        Error::Refused {
+            what: format!(
+                "{} cannot have the access list that it had ({}: {})",
+                self.dir.path().join(&self.name),
+                name.escape_ascii(),
+                errno_words(errno)
+            ),
+            hint: NOT_HERE.into(),
+        }
+    }
+
+    /// Sets its times once more.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn date(&self, times: &Timestamps) -> Result<(), Errno> {
+        match &self.held {
+            Held::File(file) => fs::futimens(file, times),
+            Held::Directory(dir) => fs::futimens(&*dir.fd()?, times),
+            Held::Node(fd) => match fs::utimensat(fd, c"", times, AtFlags::EMPTY_PATH) {
+                // Older kernels know no times of a descriptor alone.
+                Err(Errno::INVAL | Errno::NOENT) => {
+                    fs::utimensat(CWD, self.held.path()?, times, AtFlags::empty())
+                }
+                result => result,
+            },
+        }
+    }
+
+    fn stat(&self) -> Result<fs::Stat, Errno> {
+        match &self.held {
+            Held::File(fd) | Held::Node(fd) => fs::fstat(fd),
+            Held::Directory(dir) => fs::fstat(&*dir.fd()?),
+        }
+    }
+
+    fn own(&self, uid: u32, gid: u32) -> Result<(), Errno> {
+        let now = self.stat()?;
+        if (now.st_uid, now.st_gid) == (uid, gid) {
+            return Ok(());
+        }
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        match &self.held {
+            Held::File(file) => fs::fchown(file, uid, gid),
+            Held::Directory(dir) => fs::fchown(&*dir.fd()?, uid, gid),
+            Held::Node(fd) => fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH),
+        }
+    }
+
+    fn permit(&self, mode: u32) -> Result<(), Errno> {
+        let mode = Mode::from_raw_mode(mode);
+        match &self.held {
+            Held::File(file) => fs::fchmod(file, mode),
+            Held::Directory(dir) => fs::fchmod(&*dir.fd()?, mode),
+            // The link in /proc is the file itself.
+            Held::Node(_) => fs::chmodat(CWD, self.held.path()?, mode, AtFlags::empty()),
+        }
+    }
+
+    fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        let flags = XattrFlags::empty();
+        match &self.held {
+            Held::File(file) => fs::fsetxattr(file, name, value, flags),
+            Held::Directory(dir) => fs::fsetxattr(&*dir.fd()?, name, value, flags),
+            Held::Node(_) => fs::setxattr(self.held.path()?, name, value, flags),
+        }
+    }
+
+    fn unset(&self, name: &[u8]) -> Result<(), Errno> {
+        match &self.held {
+            Held::File(file) => fs::fremovexattr(file, name),
+            Held::Directory(dir) => fs::fremovexattr(&*dir.fd()?, name),
+            Held::Node(_) => fs::removexattr(self.held.path()?, name),
+        }
+    }
+
+    fn listed(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        match &self.held {
+            Held::File(file) => Attributes::names_of(file),
+            Held::Directory(dir) => Attributes::names_of(&*dir.fd()?),
+            Held::Node(_) => Attributes::names_at(&self.held.path()?),
+        }
+    }
+
+    /// Notes on a directory that it is not done, under which name: should this process be killed, the
+    /// next one knows it. No process of a container can set such an attribute; not every file
+    /// system takes it.
+    pub fn claim(&self) {
+        let _ = self.set(CLAIM.as_bytes(), &self.name);
+    }
+
+    /// Takes that note away.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn disclaim(&self) -> Result<()> {
+        match self.unset(CLAIM.as_bytes()) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => Ok(()),
+            result => result.map_err(self.fail()),
+        }
+    }
+}
+
+/// What a copy does not have of what it is a copy of.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Lacks {
+    pub capability: bool,
+    /// Its times are cut to whole seconds.
+    pub seconds: bool,
+}
+
+impl std::fmt::Display for Lacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.capability {
+            f.write_str("; its capabilities could not be set there")?;
+        }
+        if self.seconds {
+            f.write_str("; its times are kept in whole seconds there")?;
+        }
+        Ok(())
+    }
+}
+
+impl Lacks {
+    pub fn and(self, other: Lacks) -> Lacks {
+        Lacks {
+            capability: self.capability || other.capability,
+            seconds: self.seconds || other.seconds,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What was just made, held by its descriptor.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::dir::{Access, Dir, Kind};
+use crate::error::{Error, Result};
+
+/// Device and inode.
+pub type Identity = (u64, u64);
+
+/// Something that this process has just made, held by a descriptor.
+pub struct Made {
+    pub(super) dir: Dir,
+    pub(super) name: Vec<u8>,
+    identity: Identity,
+    pub(super) held: Held,
+}
+
+pub(super) enum Held {
+    /// Opened by the call that made it.
+    File(OwnedFd),
+    /// The budget may close it; what is opened again is the same directory or an error.
+    Directory(Dir),
+    /// Neither opened for reading nor for writing: a device would act, a fifo would wait.
+    Node(OwnedFd),
+}
+
+/// What a new name has to be.
+pub(super) enum Expected<'a> {
+    Node(FileType, u64),
+    Link(&'a [u8]),
+    /// A further name of a file that was made before.
+    Known(Identity),
+}
+
+impl Made {
+    /// Makes an empty file that only its owner can read.
+    ///
+    /// # Errors
+    /// `EEXIST` if anything has the name.
+    pub fn file(dir: &Dir, name: &[u8]) -> Result<Made> {
+        let made = create(dir, name).and_then(|file| {
+            let identity = identity(&fs::fstat(&file)?);
+            Ok((Held::File(file), identity))
+        });
+        Made::of(dir, name, made)
+    }
+
+    /// Makes a directory that only its owner can enter.
+    ///
+    /// # Errors
+    /// `EEXIST` if anything has the name; `ESTALE` if something else has it at once.
+    pub fn directory(dir: &Dir, name: &[u8]) -> Result<Made> {
+        let made = dir
+            .fd()
+            .and_then(|fd| fs::mkdirat(&*fd, name, Mode::RWXU))
+            .and_then(|()| {
+                let made = dir.child(name, Access::List).map_err(swapped)?;
+                let is_ours = made.names_up_to(0)?.is_some()
+                    && made.mount_id() == dir.mount_id()
+                    && made.stat_self()?.dev == dir.stat_self()?.dev;
+                if !is_ours {
+                    return Err(Errno::STALE);
+                }
+                let identity = made.stat_self()?.identity();
+                Ok((Held::Directory(made), identity))
+            });
+        Made::of(dir, name, made)
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// As [`Made::directory`].
+    pub fn symlink(dir: &Dir, name: &[u8], target: &[u8]) -> Result<Made> {
+        let made = dir
+            .fd()
+            .and_then(|fd| fs::symlinkat(target, &*fd, name))
+            .and_then(|()| seize(dir, name, &Expected::Link(target)));
+        Made::of(dir, name, made)
+    }
+
+    /// Makes a fifo, a socket or a device.
+    ///
+    /// # Errors
+    /// As [`Made::directory`].
+    pub fn node(dir: &Dir, name: &[u8], kind: Kind, device: u64) -> Result<Made> {
+        let kind = match kind {
+            Kind::Char => FileType::CharacterDevice,
+            Kind::Block => FileType::BlockDevice,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket | Kind::File | Kind::Directory | Kind::Symlink => FileType::Socket,
+        };
+        let made = dir
+            .fd()
+            .and_then(|fd| fs::mknodat(&*fd, name, kind, Mode::RUSR | Mode::WUSR, device))
+            .and_then(|()| seize(dir, name, &Expected::Node(kind, device)));
+        Made::of(dir, name, made)
+    }
+
+    /// Makes a further name of a file.
+    ///
+    /// # Errors
+    /// `ESTALE` if the first name is not the file's any more; as [`Made::directory`].
+    pub fn link(first: &Named, dir: &Dir, name: &[u8]) -> Result<Made> {
+        let known = Expected::Known(first.identity);
+        let made = seize(&first.dir, &first.name, &known).and_then(|(held, _)| {
+            let path = held.path()?;
+            // The link in /proc is the file itself.
+            fs::linkat(CWD, path, &*dir.fd()?, name, AtFlags::SYMLINK_FOLLOW)?;
+            seize(dir, name, &known)
+        });
+        Made::of(dir, name, made)
+    }
+
+    fn of(dir: &Dir, name: &[u8], made: Result<(Held, Identity), Errno>) -> Result<Made> {
+        match made {
+            Ok((held, identity)) => Ok(Made {
+                dir: dir.clone(),
+                name: name.to_vec(),
+                identity,
+                held,
+            }),
+            Err(Errno::STALE) => Err(was_swapped(dir, name)),
+            Err(errno) => Err(Error::io(dir.path().join(name), errno)),
+        }
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Where it is, to be found again.
+    pub fn named(&self) -> Named {
+        Named {
+            dir: self.dir.clone(),
+            name: self.name.clone(),
+            identity: self.identity,
+        }
+    }
+
+    /// The directory that it is.
+    pub fn as_dir(&self) -> Option<&Dir> {
+        match &self.held {
+            Held::Directory(dir) => Some(dir),
+            Held::File(_) | Held::Node(_) => None,
+        }
+    }
+
+    /// The file that it is, to be written.
+    pub fn as_file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.held {
+            Held::File(file) => Some(file.as_fd()),
+            Held::Directory(_) | Held::Node(_) => None,
+        }
+    }
+
+    pub(super) fn fail(&self) -> impl Fn(Errno) -> Error {
+        move |errno| match errno {
+            Errno::STALE => was_swapped(&self.dir, &self.name),
+            errno => Error::io(self.dir.path().join(&self.name), errno),
+        }
+    }
+
+    /// Makes it last.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn sync(&self) -> Result<()> {
+        let done = match &self.held {
+            Held::File(file) => sync(file),
+            Held::Directory(dir) => dir.fd().and_then(|fd| sync(&*fd)),
+            Held::Node(_) => Ok(()),
+        };
+        done.map_err(self.fail())
+    }
+}
+
+impl Held {
+    /// A path that leads to what is held and to nothing else: the kernel's own link.
+    pub(super) fn path(&self) -> Result<String, Errno> {
+        let number = match self {
+            Held::File(fd) | Held::Node(fd) => fd.as_raw_fd(),
+            Held::Directory(_) => return Err(Errno::ISDIR),
+        };
+        Ok(format!("/proc/self/fd/{number}"))
+    }
+}
+
+/// A name, and what has to have it.
+#[derive(Clone)]
+pub struct Named {
+    dir: Dir,
+    name: Vec<u8>,
+    identity: Identity,
+}
+
+/// What a directory is marked with that is not done.
+pub(super) const CLAIM: &str = "trusted.layerctl.staging";
+
+fn was_swapped(dir: &Dir, name: &[u8]) -> Error {
+    Error::damaged(
+        dir.path().join(name),
+        "something else took the place of what was just made: somebody writes here at the same time",
+    )
+}
+
+fn swapped(errno: Errno) -> Errno {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Errno::STALE,
+        errno => errno,
+    }
+}
+
+fn identity(stat: &fs::Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
+pub(super) fn create(dir: &Dir, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(&*dir.fd()?, name, flags, Mode::RUSR | Mode::WUSR)
+}
+
+/// Takes hold of what was just made, if it is that.
+pub(super) fn seize(
+    dir: &Dir,
+    name: &[u8],
+    expected: &Expected<'_>,
+) -> Result<(Held, Identity), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = fs::openat(&*dir.fd()?, name, flags, Mode::empty()).map_err(swapped)?;
+    let stat = fs::fstat(&fd)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let is_it = match expected {
+        Expected::Node(wanted, device) => {
+            let is_device = matches!(wanted, FileType::CharacterDevice | FileType::BlockDevice);
+            kind == *wanted && stat.st_nlink == 1 && (!is_device || stat.st_rdev == *device)
+        }
+        Expected::Link(target) => {
+            kind == FileType::Symlink && fs::readlinkat(&fd, c"", Vec::new())?.as_bytes() == *target
+        }
+        Expected::Known(known) => identity(&stat) == *known,
+    };
+    if is_it {
+        Ok((Held::Node(fd), identity(&stat)))
+    } else {
+        Err(Errno::STALE)
+    }
+}
+
+/// Sees that a name is that of what was made, and takes hold of it. It need not be readable.
+///
+/// # Errors
+/// It is not: somebody was faster.
+pub fn find(dir: &Dir, name: &[u8], known: Identity) -> Result<Made> {
+    Made::of(dir, name, seize(dir, name, &Expected::Known(known)))
+}
+
+pub(super) fn sync(fd: impl AsFd) -> Result<(), Errno> {
+    match fs::fsync(fd) {
+        Err(Errno::INVAL | Errno::ROFS) => Ok(()), // not on this kind of file
+        result => result,
+    }
+}

@@ -1,0 +1,184 @@
+//! What acts on a name itself, and can do no more.
+
+use rustix::fs::{self, AtFlags, CWD, Mode, RenameFlags, Timestamps, XattrFlags};
+use rustix::io::Errno;
+
+use super::held::{CLAIM, Expected, Identity, create, seize, sync};
+use crate::dir::{Access, Dir, Kind};
+
+/// The longest passing name, in bytes.
+const CLAIM_MAX: usize = 64;
+
+/// Moves a name to where nothing is.
+///
+/// # Errors
+/// `EEXIST` if the place is taken.
+pub fn rename(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
+    let (from_fd, to_fd) = (from.fd()?, to.fd()?);
+    match fs::renameat_with(&*from_fd, name, &*to_fd, to_name, RenameFlags::NOREPLACE) {
+        // Older kernels and some file systems cannot promise it: look first.
+        Err(Errno::INVAL | Errno::NOSYS) => match to.stat(to_name)? {
+            Some(_) => Err(Errno::EXIST),
+            None => fs::renameat(&*from_fd, name, &*to_fd, to_name),
+        },
+        result => result,
+    }
+}
+
+/// Moves a name over what is there.
+///
+/// # Errors
+/// What the system call says.
+pub fn rename_over(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
+    let (from_fd, to_fd) = (from.fd()?, to.fd()?);
+    fs::renameat(&*from_fd, name, &*to_fd, to_name)
+}
+
+/// Lets two names change places.
+///
+/// # Errors
+/// `EINVAL` or `ENOSYS` on a file system that cannot do both at once.
+pub fn exchange(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
+    let (from_fd, to_fd) = (from.fd()?, to.fd()?);
+    fs::renameat_with(&*from_fd, name, &*to_fd, to_name, RenameFlags::EXCHANGE)
+}
+
+/// Removes a name that is no directory's.
+///
+/// # Errors
+/// What the system call says.
+pub fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    fs::unlinkat(&*dir.fd()?, name, AtFlags::empty())
+}
+
+/// Removes a directory that is empty.
+///
+/// # Errors
+/// What the system call says.
+pub fn remove_directory(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    fs::unlinkat(&*dir.fd()?, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes what a process that was killed has left under a passing name, if that is certain: a
+/// directory that bears its note, or what is none and whoever may write here could remove.
+///
+/// # Errors
+/// What the system call says.
+pub fn remove_left(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let Some(stat) = dir.stat(name)? else {
+        return Ok(());
+    };
+    if stat.kind == Kind::Directory {
+        let left = dir.child(name, Access::List)?;
+        let note = left.attribute_self(CLAIM, CLAIM_MAX)?;
+        if left.stat_self()?.identity() != stat.identity() || note.as_deref() != Some(name) {
+            return Ok(());
+        }
+    } else if stat.uid != rustix::process::geteuid().as_raw() || stat.nlink > 1 {
+        return Ok(());
+    }
+    remove_tree(dir, name, stat.identity())
+}
+
+/// Removes a tree that this process has made, and nothing else: what has its name now and is
+/// another is left alone.
+///
+/// # Errors
+/// What the system call says.
+pub fn remove_tree(parent: &Dir, name: &[u8], made: Identity) -> Result<(), Errno> {
+    let Some(stat) = parent.stat(name)? else {
+        return Ok(());
+    };
+    if stat.identity() != made {
+        return Err(Errno::STALE);
+    }
+    if stat.kind != Kind::Directory {
+        return remove(parent, name);
+    }
+    let dir = parent.child(name, Access::List)?;
+    if dir.stat_self()?.identity() != made {
+        return Err(Errno::STALE);
+    }
+    let mut directories = vec![(parent.clone(), name.to_vec())];
+    let mut pending = vec![dir];
+    while let Some(dir) = pending.pop() {
+        for (name, kind) in dir.names()?.iter() {
+            if kind == Kind::Directory {
+                directories.push((dir.clone(), name.to_vec()));
+                pending.push(dir.child(name, Access::List)?);
+            } else {
+                remove(&dir, name)?;
+            }
+        }
+    }
+    for (parent, name) in directories.iter().rev() {
+        remove_directory(parent, name)?;
+    }
+    Ok(())
+}
+
+/// Sets an attribute of a directory that does not have it.
+///
+/// # Errors
+/// `EEXIST` if it has; what else the system call says.
+pub fn mark(dir: &Dir, attribute: &str, value: &[u8]) -> Result<(), Errno> {
+    let open = dir.child(b".", Access::List)?;
+    fs::fsetxattr(&*open.fd()?, attribute, value, XattrFlags::CREATE)
+}
+
+/// Removes an attribute of a directory.
+///
+/// # Errors
+/// What the system call says.
+pub fn unmark(dir: &Dir, attribute: &str) -> Result<(), Errno> {
+    let open = dir.child(b".", Access::List)?;
+    fs::fremovexattr(&*open.fd()?, attribute)
+}
+
+/// Makes an empty file that everybody may read.
+///
+/// # Errors
+/// `EEXIST` if anything has the name.
+pub fn empty_file(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let file = create(dir, name)?;
+    fs::fchmod(&file, Mode::from_raw_mode(0o444))
+}
+
+/// Gives what a directory has under one name another name, too, if it is what it was.
+///
+/// # Errors
+/// `ESTALE` if it is not; what else the system call says.
+pub fn link(
+    from: &Dir,
+    name: &[u8],
+    known: Identity,
+    to: &Dir,
+    to_name: &[u8],
+) -> Result<(), Errno> {
+    let (held, _) = seize(from, name, &Expected::Known(known))?;
+    fs::linkat(
+        CWD,
+        held.path()?,
+        &*to.fd()?,
+        to_name,
+        AtFlags::SYMLINK_FOLLOW,
+    )
+}
+
+/// Gives a directory times.
+///
+/// # Errors
+/// What the system call says.
+pub fn date_directory(dir: &Dir, times: &Timestamps) -> Result<(), Errno> {
+    let open = dir.child(b".", Access::List)?;
+    fs::futimens(&*open.fd()?, times)
+}
+
+/// Makes a directory's entries last: a rename in it has reached the disk.
+///
+/// # Errors
+/// What the system call says.
+pub fn sync_dir(dir: &Dir) -> Result<(), Errno> {
+    let open = dir.child(b".", Access::List)?;
+    sync(&*open.fd()?)
+}
