@@ -15,25 +15,17 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, FlockOperation, makedev};
 
-use crate::lab::held::until_it_waits_or_ends;
+use crate::lab::held::{injecting, killed_at, traced, until_it_waits_or_ends};
 use crate::lab::union::{Detail, Union, assert_same, fact};
-use crate::lab::{again, needs};
+use crate::lab::{inside, needs};
 
 /// How long each call that an attacker waits for is held up, in microseconds.
 const HELD: u64 = 400_000;
 
 /// A command run by strace, which holds up every call of some names after it was made.
 fn held_up(calls: &str, when: &str, inner: &Command) -> Command {
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-    strace.arg(format!("trace={calls}"));
-    strace.arg("-e");
-    strace.arg(format!("inject={calls}:delay_{when}={HELD}"));
-    strace.arg(inner.get_program()).args(inner.get_args());
-    if let Some(directory) = inner.get_current_dir() {
-        strace.current_dir(directory);
-    }
-    strace
+    let what = format!("delay_{when}={HELD}");
+    injecting(calls, &what, Path::new("/dev/null"), inner)
 }
 
 /// Whether a name is what is being made, not done yet.
@@ -376,18 +368,8 @@ fn a_lock_is_held_however_few_files_can_be_open() {
     union.mark(format!("up/{deep}.wh.f"));
     let trace = union.at("trace");
     let inner = union.command(&["--strategy", "copy"], format!("/{deep}f"));
-    let mut strace = Command::new("strace");
-    strace.args([
-        "-f",
-        "-y",
-        "-e",
-        "trace=flock,close,renameat,renameat2",
-        "-o",
-    ]);
-    strace
-        .arg(&trace)
-        .arg(inner.get_program())
-        .args(inner.get_args());
+    let options = ["-y", "-e", "trace=flock,close,renameat,renameat2"];
+    let strace = traced(&options, &trace, &inner);
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]);
     limited.arg(strace.get_program()).args(strace.get_args());
@@ -412,16 +394,12 @@ fn a_lock_is_held_however_few_files_can_be_open() {
 
 // ---- mounts ----
 
-/// Set where a test runs in namespaces of its own.
-const INSIDE: &str = "LAYERCTL_RESTORE_HOSTILE_INSIDE";
-
 /// Runs the calling test once more, alone in its own mount and process namespaces, or is that run.
 fn alone(body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    needs::mounts();
-    again(needs::own_mounts().env(INSIDE, "1"));
+    inside(body, || {
+        needs::mounts();
+        needs::own_mounts()
+    });
 }
 
 /// An overlay that is mounted at `host/run/merged`.
@@ -552,8 +530,6 @@ fn calls_beside(others: usize) -> usize {
         union.file(format!("up/d{}/f{number}", number % 20), "");
     }
     let trace = union.at("trace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o"]).arg(&trace);
     let mut inner = crate::lab::run::command();
     inner.args(["restore", "--in"]).arg(format!(
         "lowerdir={},upperdir={},redirect_dir=on",
@@ -561,8 +537,7 @@ fn calls_beside(others: usize) -> usize {
         union.at("up").display()
     ));
     inner.args(["--", "/f"]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    let output = command.output().expect("strace");
+    let output = traced(&["-qq"], &trace, &inner).output().expect("strace");
     assert!(output.status.success(), "{output:?}");
     let trace = fs::read_to_string(trace).expect("what strace wrote");
     trace.lines().count()
@@ -656,18 +631,9 @@ fn what_a_killed_run_left_in_a_mount_is_taken_away_by_the_next() {
         fs::create_dir_all(merged.join("tree/sub")).expect("our own");
         let target = merged.to_str().expect("a plain path").to_owned();
         let kill = |path: &str| {
-            let mut strace = Command::new("strace");
-            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2"]);
-            strace.args(["-e", "inject=renameat2:signal=KILL"]);
-            let mut inner = overlay.command(&target);
-            inner.args(["-r"]);
-            strace.arg(inner.get_program());
-            // The path comes last.
-            let arguments = inner
-                .get_args()
-                .filter(|argument| *argument != "/f" && *argument != "--");
-            strace.args(arguments).args(["--", path]);
-            assert!(!strace.status().expect("strace").success());
+            let mut inner = crate::lab::run::command();
+            inner.args(["restore", "-r", "--in", &target, "--", path]);
+            assert!(!killed_at("renameat2", 1, &inner).status.success());
         };
         kill("/f");
         let file = passing(&merged).expect("it was killed in time");
@@ -715,11 +681,7 @@ fn a_tree_that_a_killed_run_left_is_taken_away_by_the_next() {
             command
         };
         let inner = command();
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fremovexattr"]);
-        strace.args(["-e", "inject=fremovexattr:signal=KILL:when=1"]);
-        strace.arg(inner.get_program()).args(inner.get_args());
-        assert!(!strace.status().expect("strace").success());
+        assert!(!killed_at("fremovexattr", 1, &inner).status.success());
         let left = passing(&merged).expect("it was killed in time");
         let status = command().stdout(Stdio::null()).status().expect("built");
         assert!(status.success());

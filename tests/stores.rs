@@ -5,12 +5,12 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::in_use::{
+use crate::lab::host::Host;
+use crate::lab::run::text;
+use crate::lab::store::{
     CONTAINERD, DOCKER, Namespace, PODMAN, Snapshot, containerd, docker_container, id,
     linked_layer, of_kind, podman_lists, short,
 };
-use crate::lab::host::Host;
-use crate::lab::run::text;
 
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.overlayfs";
 

@@ -148,6 +148,19 @@ pub fn again_as(command: &mut Command) -> Output {
     output
 }
 
+/// Set where a test runs in namespaces of its own.
+const INSIDE: &str = "LAYERCTL_TESTS_INSIDE";
+
+/// Runs the test that calls it once more in the environment of its own that `outside` makes, and
+/// `body` there.
+#[track_caller]
+pub fn inside(body: impl FnOnce(), outside: impl FnOnce() -> Command) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    again(outside().env(INSIDE, "1"));
+}
+
 /// Whether a part of a test goes well, or what it says if not. The test goes on.
 pub fn attempt(part: impl FnOnce()) -> Result<(), String> {
     let Err(payload) = catch_unwind(AssertUnwindSafe(part)) else {

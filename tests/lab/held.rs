@@ -24,11 +24,7 @@ impl Held {
     pub fn after(call: &str, inner: &Command) -> Held {
         let home = tempfile::tempdir().expect("a temporary directory");
         let log = home.path().join("log");
-        let mut strace = Command::new("strace");
-        strace.arg("-f").arg("-o").arg(&log);
-        strace.args(["-e", &format!("trace={call}")]);
-        strace.args(["-e", &format!("inject={call}:signal=STOP:when=1")]);
-        let mut strace = under(strace, inner)
+        let mut strace = injecting(call, "signal=STOP:when=1", &log, inner)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -63,14 +59,24 @@ fn stopped(log: &PathBuf) -> Option<Pid> {
     Pid::from_raw(pid)
 }
 
-/// Runs a command under strace that does something to a call: kills before the first `unlinkat`, say,
-/// with `signal=KILL:when=1`. What strace tells goes to `log`.
-pub fn injected(call: &str, what: &str, log: &Path, inner: &Command) -> Output {
+/// A command under strace, which writes what it sees to `log`.
+pub fn traced(options: &[&str], log: &Path, inner: &Command) -> Command {
     let mut strace = Command::new("strace");
-    strace.arg("-f").arg("-o").arg(log);
-    strace.args(["-e", &format!("trace={call}")]);
-    strace.args(["-e", &format!("inject={call}:{what}")]);
-    let output = under(strace, inner).output();
+    strace.arg("-f").arg("-o").arg(log).args(options);
+    under(strace, inner)
+}
+
+/// A command under strace that does something to some calls: kills before the first `unlinkat`, say,
+/// with `signal=KILL:when=1`. What strace tells of them goes to `log`.
+pub fn injecting(calls: &str, what: &str, log: &Path, inner: &Command) -> Command {
+    let trace = format!("trace={calls}");
+    let inject = format!("inject={calls}:{what}");
+    traced(&["-e", &trace, "-e", &inject], log, inner)
+}
+
+/// Runs such a command.
+pub fn injected(calls: &str, what: &str, log: &Path, inner: &Command) -> Output {
+    let output = injecting(calls, what, log, inner).output();
     output.expect("strace is installed")
 }
 

@@ -12,6 +12,7 @@ pub mod needs;
 #[cfg(feature = "internals")]
 pub mod oracle;
 pub mod run;
+pub mod store;
 pub mod table;
 pub mod union;
 pub mod verbs;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
-pub use harness::{again, again_as, in_part, in_part_everywhere, skip, skip_everywhere};
+pub use harness::{again, again_as, in_part, in_part_everywhere, inside, skip, skip_everywhere};
 
 /// What comes with the source, and not with the package of the registry.
 pub fn fixture(name: &str) -> PathBuf {

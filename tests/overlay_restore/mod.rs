@@ -24,7 +24,7 @@ use crate::lab::held::{self, Held, killed_at};
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, bytes, text};
 use crate::lab::union::{Detail, Facts, Union, assert_same, difference, fact, facts};
-use crate::lab::{again, needs, skip, skip_everywhere};
+use crate::lab::{inside, needs, skip, skip_everywhere};
 
 // It is AUFS's, too, and not all of it is of use here.
 mod copy;
@@ -38,9 +38,6 @@ mod vfs;
 
 // ---- a place of its own for every test ----
 
-/// Set where a test runs in namespaces of its own.
-const INSIDE: &str = "LAYERCTL_OVERLAY_RESTORE_INSIDE";
-
 /// Runs the calling test once more, alone in its own namespaces, or is that run.
 fn in_own_mounts(body: impl FnOnce()) {
     alone(body, None);
@@ -53,18 +50,20 @@ fn in_memory(body: impl FnOnce()) {
 }
 
 fn alone(body: impl FnOnce(), memory: Option<&Path>) {
-    if std::env::var_os(INSIDE).is_some() {
+    let covered = || {
         if memory.is_some() {
             cover(&std::env::temp_dir());
         }
-        return body();
-    }
-    // What the commands to take a mark back by are made of.
-    needs::program("setfattr", "--version");
-    needs::mounts();
-    let mut command = needs::own_mounts();
-    command.env(INSIDE, "1");
-    again(command.envs(memory.map(|place| ("TMPDIR", place))));
+        body();
+    };
+    inside(covered, || {
+        // What the commands to take a mark back by are made of.
+        needs::program("setfattr", "--version");
+        needs::mounts();
+        let mut command = needs::own_mounts();
+        command.envs(memory.map(|place| ("TMPDIR", place)));
+        command
+    });
 }
 
 fn cover(at: &Path) {
