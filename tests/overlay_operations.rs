@@ -67,7 +67,7 @@ fn changes_are_the_difference_of_two_views() {
 fn compare_views() {
     let (first, sequences) = match std::env::var("LAYERCTL_OVERLAY_SEQUENCE") {
         Ok(number) => (number.parse().expect("a number"), 1),
-        Err(_) => (0, SEQUENCES),
+        Err(_) => (0, lab::of_many(SEQUENCES, 30, "random sequences")),
     };
     let numbers: Vec<u64> = (first..first + sequences).collect();
     let place = tempfile::tempdir().expect("a directory");
@@ -89,7 +89,7 @@ fn compare_views() {
             .collect()
     });
     let tally = tally.into_inner().expect("no worker panicked");
-    if sequences == SEQUENCES {
+    if sequences > 1 {
         for what in [
             "added",
             "changed",

@@ -78,6 +78,20 @@ pub fn needs_asking(what: &str) {
     }
 }
 
+/// How many of `all` cases that chance makes are tried: a `part` of them, so many hundredths, unless
+/// all were asked for. The test then counts as ignored in part.
+#[track_caller]
+pub fn of_many(all: u64, part: u64, what: &str) -> u64 {
+    if wants_all() {
+        return all;
+    }
+    let tried = all * part / 100;
+    in_part_everywhere(&format!(
+        "{tried} of {all} {what}: all of them only with LAYERCTL_TESTS=all"
+    ));
+    tried
+}
+
 // ---- leaving out ----
 
 /// Leaves the rest of the test out, which then counts as ignored. The gate must not leave it out.

@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
-pub use harness::{again, again_as, in_part, in_part_everywhere, inside, skip, skip_everywhere};
+pub use harness::{
+    again, again_as, in_part, in_part_everywhere, inside, of_many, skip, skip_everywhere,
+};
 
 /// What comes with the source, and not with the package of the registry.
 pub fn fixture(name: &str) -> PathBuf {
