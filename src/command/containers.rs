@@ -28,7 +28,7 @@ pub struct Row {
     /// RFC 3339.
     pub created: String,
     /// `created`, `running`, `paused`, `restarting`, `removing`, `dead` or `exited`; `unknown` where
-    /// only a process could tell, and the host is a copy.
+    /// nothing tells: only a process could, and the host is a copy, or it has gone and left no trace.
     pub state: &'static str,
     /// None where nobody knows it: containerd forgets it with the task.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +176,7 @@ impl Row {
         let is_up = matches!(self.state, "running" | "paused");
         match (is_up, self.mounted) {
             (true, Some(false)) => format!("{words}, not mounted"),
-            (false, Some(true)) => format!("{words}, still mounted"),
+            (false, Some(true)) if self.state != "unknown" => format!("{words}, still mounted"),
             _ => words,
         }
     }

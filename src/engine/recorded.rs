@@ -52,6 +52,7 @@ pub fn restack(
     }
     union.branches = recorded.branches;
     union.base = recorded.base;
+    union.owners = recorded.owners;
     match disagreement {
         Some(what) => Err(Error::damaged(place.unwrap_or_default(), what)),
         None => Ok(()),

@@ -182,6 +182,8 @@ pub enum Role {
     Module,
     Container,
     Init,
+    /// Somebody works in it or looks at it, and no container has it.
+    Snapshot,
     /// Number `number` of `of`, counted from the base.
     Image {
         number: usize,
@@ -205,6 +207,7 @@ impl std::fmt::Display for Role {
             Role::Module => f.pad("module"),
             Role::Container => f.pad("container"),
             Role::Init => f.pad("init"),
+            Role::Snapshot => f.pad("snapshot"),
             Role::Image { number, of } => f.pad(&format!("image {number}/{of}")),
         }
     }

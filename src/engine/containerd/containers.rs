@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::layers::is_copying;
+use super::layers::{is_copying, is_view};
 use super::records::ContainerRecord;
 use super::{Containerd, DOCKERS_NAMESPACE, NAME, TASKS};
 use crate::branch::Permission;
@@ -119,9 +119,8 @@ impl Containerd<'_> {
             .join(id.as_bytes())
     }
 
-    /// A container without a task is a created one, as containerd sees it: what a task was is
-    /// forgotten with it. Only the CRI plugin notes more, and its sandboxes are started as they are
-    /// created.
+    /// What a task was is forgotten with it: of one that is gone no more is known than that there
+    /// was one. Only the CRI plugin notes more, and its sandboxes are started as they are created.
     fn state_of(&self, namespace: &str, record: &ContainerRecord) -> ContainerState {
         let mut state = ContainerState::default();
         if !is_id(&record.id) || !is_id(namespace) {
@@ -136,17 +135,25 @@ impl Containerd<'_> {
         if let Some(cri) = &cri {
             state.started_at = cri_time(cri.started_at);
             state.finished_at = cri_time(cri.finished_at);
+        } else if is_sandbox {
+            state.started_at = Some(record.created.clone()).filter(|time| !time.is_empty());
         }
         // A task that has ended is there until it is deleted.
-        state.was_started = cri.is_none() && (is_sandbox || task.was_there());
+        let was_there = match task {
+            Task::None if cri.is_none() && !is_sandbox => self.was_mounted(namespace, record),
+            task => Some(task.was_there()),
+        };
+        state.was_started = cri.is_none() && (is_sandbox || was_there == Some(true));
         if state.finished_at.is_none() {
             match task {
                 Task::Runs(process) => {
                     state.running = true;
-                    state.paused = self.is_frozen(process);
+                    let is_frozen = self.is_frozen(process);
+                    state.paused = is_frozen == Some(true);
+                    state.is_unknown = is_frozen.is_none();
                 }
                 Task::Unknown => state.is_unknown = true,
-                Task::Ended | Task::None => {}
+                Task::Ended | Task::None => state.is_unknown = was_there.is_none(),
             }
         }
         // What is noted before it has ended is no exit code, unless as one of what runs.
@@ -154,6 +161,23 @@ impl Containerd<'_> {
         let is_known = state.finished_at.is_some() || !has_gone;
         state.exit_code = cri.filter(|_| is_known).map(|cri| cri.exit_code);
         state
+    }
+
+    /// Whether a container's snapshot has ever been mounted to be written in, which the first task
+    /// does: the kernel makes `work` in the directory that it works in. None where nothing tells.
+    fn was_mounted(&self, namespace: &str, record: &ContainerRecord) -> Option<bool> {
+        let exists = |path: &Bytes| Some(self.host.stat(path).ok()?.is_some());
+        let of_task = self.root.join(TASKS).join(namespace.as_bytes());
+        if exists(&of_task.join(record.id.as_bytes())) == Some(true) {
+            return Some(true);
+        }
+        let snapshots = self.snapshots_of(namespace, &record.snapshotter);
+        let snapshot = snapshots.get(&record.snapshot_key)?;
+        let is_told = record.snapshotter == "overlayfs" && !is_view(snapshot);
+        let content = self.content_dir(&record.snapshotter, snapshot.id);
+        let work = content.parent().join(b"work");
+        let is_there = is_told && exists(&work)?;
+        is_there.then(|| exists(&work.join(b"work"))).flatten()
     }
 
     fn cri_status(&self, record: &ContainerRecord) -> Option<CriStatus> {
@@ -180,11 +204,13 @@ impl Containerd<'_> {
         }
     }
 
-    /// Whether the kernel has frozen a process, which is how a task is paused.
-    fn is_frozen(&self, process: u32) -> bool {
+    /// Whether the kernel has frozen a process, which is how a task is paused. None where nothing
+    /// tells: a copy without control groups, of a process that waits as frozen ones do, too.
+    fn is_frozen(&self, process: u32) -> Option<bool> {
         let read = |path: &Bytes| self.host.read(path).unwrap_or_default();
         let groups = read(&namespace::directory(process).join(b"cgroup"));
-        groups.split(|&byte| byte == b'\n').any(|line| {
+        let mut is_unsure = false;
+        let is_frozen = groups.split(|&byte| byte == b'\n').any(|line| {
             let mut fields = line.splitn(3, |&byte| byte == b':');
             let (Some(_), Some(controllers), Some(path)) =
                 (fields.next(), fields.next(), fields.next())
@@ -201,8 +227,17 @@ impl Containerd<'_> {
                 return false;
             };
             let group = Bytes::from(mount).join_path(&Bytes::from(path));
-            read(&group.join(file)).trim_ascii() == frozen
-        })
+            let said = read(&group.join(file));
+            is_unsure |= said.is_empty() && !controllers.is_empty() && !self.host.is_live();
+            said.trim_ascii() == frozen
+        });
+        let waits = || {
+            let stat = read(&namespace::directory(process).join(b"stat"));
+            // The name before it may hold anything.
+            let mut fields = stat.rsplit(|&byte| byte == b')');
+            fields.next().is_some_and(|rest| rest.starts_with(b" D"))
+        };
+        (is_frozen || !is_unsure || !waits()).then_some(is_frozen)
     }
 
     /// The union of a container, mounted or not.

@@ -2,8 +2,9 @@
 //! make together.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use super::records::{NamespaceRecords, Snapshot};
+use super::records::{NamespaceRecords, Snapshot, SnapshotKind};
 use super::{Containerd, NAME, SNAPSHOTTER};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
@@ -12,6 +13,7 @@ use crate::engine::oci::CHAIN_MAX;
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
 use crate::overlay::Rules;
+use crate::union::IdMap;
 
 impl Containerd<'_> {
     /// Every snapshot of every snapshotter.
@@ -69,25 +71,45 @@ impl Containerd<'_> {
         is_known || self.host.stat(&database).is_ok_and(|stat| stat.is_some())
     }
 
-    /// Refuses what has no directories, or has them in a way that is not read.
-    fn refuse(&self, snapshotter: &str) -> Result<()> {
-        if is_read(snapshotter) {
-            Ok(())
-        } else {
-            Err(Error::Refused {
-                what: format!("the snapshotter {snapshotter} keeps what layerctl does not read"),
-                hint: "layerctl reads the snapshotters overlayfs, fuse-overlayfs and native".into(),
-            })
+    /// Where the content of a snapshot is, which its database need not have.
+    pub(super) fn content_dir(&self, snapshotter: &str, number: u64) -> Bytes {
+        if is_stacked(snapshotter) {
+            return self.place_of_kind(snapshotter, None, number);
+        }
+        let all = self.snapshots(snapshotter);
+        let found = all.values().find(|snapshot| snapshot.id == number);
+        match found {
+            Some(snapshot) => self.place_of(snapshotter, snapshot, &all),
+            None => self.place_of_kind(snapshotter, None, number),
         }
     }
 
-    pub(super) fn content_dir(&self, snapshotter: &str, number: u64) -> Bytes {
-        let directory = self.directory(snapshotter).join(b"snapshots");
+    /// Where the content of a snapshot is.
+    pub(super) fn place_of(
+        &self,
+        snapshotter: &str,
+        snapshot: &Snapshot,
+        all: &HashMap<String, Snapshot>,
+    ) -> Bytes {
+        let parent = snapshot.parent.as_ref().and_then(|parent| all.get(parent));
+        let parent = parent.filter(|_| is_bind(snapshotter, snapshot));
+        let shown = parent.unwrap_or(snapshot);
+        self.place_of_kind(snapshotter, shown.kind, shown.id)
+    }
+
+    fn place_of_kind(&self, snapshotter: &str, kind: Option<SnapshotKind>, number: u64) -> Bytes {
+        let directory = match (snapshotter, kind) {
+            ("btrfs", Some(SnapshotKind::Active)) => "active",
+            ("btrfs", Some(SnapshotKind::View)) => "view",
+            _ => "snapshots",
+        };
+        let directory = self.directory(snapshotter).join(directory.as_bytes());
         let directory = directory.join(number.to_string().as_bytes());
-        if is_copying(snapshotter) {
-            directory
-        } else {
-            directory.join(b"fs")
+        match (snapshotter, kind) {
+            ("erofs", Some(SnapshotKind::Committed)) => directory.join(b"layer.erofs"),
+            ("erofs", _) => directory.join(b"fs"),
+            _ if is_stacked(snapshotter) => directory.join(b"fs"),
+            _ => directory,
         }
     }
 
@@ -119,7 +141,7 @@ impl Containerd<'_> {
     /// The union that has a snapshot on top, which its namespace knows by `key`.
     ///
     /// # Errors
-    /// A snapshotter that is not read; a snapshot that is missing.
+    /// A snapshot that is missing.
     pub fn union_of_key(
         &self,
         namespace: &str,
@@ -127,7 +149,6 @@ impl Containerd<'_> {
         key: &str,
         top: Permission,
     ) -> Result<Union> {
-        self.refuse(snapshotter)?;
         let place = (snapshotter.to_owned(), key.to_owned());
         let snapshot = self
             .meta()
@@ -149,25 +170,31 @@ impl Containerd<'_> {
         name: &str,
         top: Permission,
     ) -> Result<Union> {
-        self.refuse(snapshotter)?;
         let chain = self.chain(snapshotter, name)?;
+        let all = self.snapshots(snapshotter);
+        let doubt = (!is_read(snapshotter)).then_some(UNREAD);
         let mut branches: Vec<LayeredBranch> = Vec::new();
         for (index, (name, snapshot)) in chain.iter().enumerate() {
-            let permission = if index == 0 {
+            let is_own = index == 0 && is_writable(snapshot);
+            let permission = if is_own {
                 top.clone()
             } else {
                 Permission::RO
             };
-            let directory = self.content_dir(snapshotter, snapshot.id);
+            let directory = self.place_of(snapshotter, snapshot, &all);
             let mut branch = layer_branch(directory, permission, snapshot.id.to_string());
+            branch.doubt = doubt;
             if name.ends_with("-init") {
                 branch.layer.role = Role::Init;
+            } else if index == 0 && !is_committed(snapshot) {
+                branch.layer.role = Role::Snapshot;
             }
             branches.push(branch);
         }
         let union = |kind, branches| Union {
             kind,
             driver: Some(snapshotter.to_owned()),
+            owners: owners(snapshotter, &chain),
             ..Union::unmounted(branches)
         };
         if !is_copying(snapshotter) {
@@ -264,7 +291,7 @@ impl Containerd<'_> {
             let what = format!("does not have the snapshot {}", layer.id);
             Error::damaged(self.directory(&layer.driver).join(b"metadata.db"), what)
         })?;
-        let mut union = self.union_of_name(&layer.driver, name, Permission::RO)?;
+        let mut union = self.union_of_name(&layer.driver, name, Permission::RW)?;
         // Number the layers within the smallest image that has this one.
         let images = self.read_images().into_iter();
         let images = images.filter(|image| image.driver == layer.driver);
@@ -289,12 +316,51 @@ pub(super) fn key_in(name: &str) -> &str {
     name.splitn(3, '/').nth(2).unwrap_or(name)
 }
 
-/// Whether a snapshotter keeps directories that can be stacked.
+/// How a mount of a chain of snapshots shows the owners of those below the topmost one.
+fn owners(snapshotter: &str, chain: &[(String, Snapshot)]) -> Option<Arc<IdMap>> {
+    let (_, top) = chain.first().filter(|_| snapshotter == "overlayfs")?;
+    let owners = top.owners.clone()?;
+    // Where the kernel could not show them so, the image's files were copied for the pod.
+    let (users, groups) = (owners.users.first()?, owners.groups.first()?);
+    let copied = format!("-{}-{}", users.shown, groups.shown);
+    let is_copy = top.parent.as_ref().is_some_and(|of| of.ends_with(&copied));
+    (!is_copy).then_some(owners)
+}
+
+/// Whether somebody may write in a snapshot. Old databases do not say.
+fn is_writable(snapshot: &Snapshot) -> bool {
+    matches!(snapshot.kind, Some(SnapshotKind::Active) | None)
+}
+
+fn is_committed(snapshot: &Snapshot) -> bool {
+    matches!(snapshot.kind, Some(SnapshotKind::Committed) | None)
+}
+
+pub(super) fn is_view(snapshot: &Snapshot) -> bool {
+    snapshot.kind == Some(SnapshotKind::View)
+}
+
+/// Whether a snapshot has no directory of its own: a view of a whole one is mounted from there.
+pub(super) fn is_bind(snapshotter: &str, snapshot: &Snapshot) -> bool {
+    let is_whole = matches!(snapshotter, "native" | "blockfile");
+    is_view(snapshot) && is_whole && snapshot.parent.is_some()
+}
+
+/// What is said of a branch whose snapshotter keeps something else than directories.
+const UNREAD: &str =
+    "is kept by a snapshotter that layerctl does not read: only its records are known";
+
+/// Whether a snapshotter keeps directories.
 pub(super) fn is_read(snapshotter: &str) -> bool {
-    matches!(snapshotter, "overlayfs" | "fuse-overlayfs" | "native")
+    is_stacked(snapshotter) || is_copying(snapshotter)
+}
+
+/// Whether a snapshotter keeps directories that can be stacked.
+fn is_stacked(snapshotter: &str) -> bool {
+    matches!(snapshotter, "overlayfs" | "fuse-overlayfs")
 }
 
 /// Whether each snapshot is whole.
 pub(super) fn is_copying(snapshotter: &str) -> bool {
-    snapshotter == "native"
+    matches!(snapshotter, "native" | "btrfs")
 }

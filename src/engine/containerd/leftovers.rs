@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Containerd;
-use super::layers::is_read;
+use super::layers::{is_bind, is_read};
 use crate::engine::usage::{Leftover, LeftoverKind};
 use crate::error::Result;
 
@@ -34,7 +34,7 @@ impl Containerd<'_> {
             let database = self.directory(snapshotter).join(b"metadata.db");
             for name in names {
                 let snapshot = &all[name];
-                if !directories.contains(&snapshot.id) {
+                if !directories.contains(&snapshot.id) && !is_bind(snapshotter, snapshot) {
                     let why = format!("it lists the snapshot {name}, whose directory is gone");
                     found.push(Leftover::record(database.clone(), why));
                 } else if !named.contains(name.as_str()) {

@@ -6,6 +6,7 @@
 //! <root>/io.containerd.snapshotter.v1.<snapshotter>/metadata.db
 //!                               .../snapshots/<number>/fs       overlayfs: what differs
 //!                               .../snapshots/<number>          native: everything
+//!                               .../{active,view,snapshots}/<number>   btrfs: everything
 //! <root>/io.containerd.content.v1.content/                 manifests, configurations: content
 //! <root>/io.containerd.grpc.v1.cri/containers/<id>/status  the state of Kubernetes' containers
 //! <state>/io.containerd.runtime.v2.task/<namespace>/<id>/{init.pid,rootfs}
@@ -216,7 +217,7 @@ impl Engine for Containerd<'_> {
 
     fn directory_of_layer(&self, driver: &str, id: &str) -> Option<Bytes> {
         let number = id.parse().ok()?;
-        is_read(driver).then(|| self.content_dir(driver, number))
+        Some(self.content_dir(driver, number))
     }
 
     fn recognise(&self, union: &mut Union) {

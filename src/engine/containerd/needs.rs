@@ -15,9 +15,9 @@ impl Containerd<'_> {
                 let parent = snapshot.parent.as_ref().and_then(|parent| all.get(parent));
                 let Some(parent) = parent else { continue };
                 needs.push(Need {
-                    layer: Some(self.content_dir(snapshotter, snapshot.id)),
+                    layer: Some(self.place_of(snapshotter, snapshot, &all)),
                     by: format!("the snapshot {name}"),
-                    needed: vec![self.content_dir(snapshotter, parent.id)],
+                    needed: vec![self.place_of(snapshotter, parent, &all)],
                     always: false,
                 });
                 // Whoever works in it has no other record of it, perhaps: all below it are needed.
@@ -25,7 +25,7 @@ impl Containerd<'_> {
                     needs.push(Need {
                         layer: None,
                         by: format!("the active snapshot {name}"),
-                        needed: vec![self.content_dir(snapshotter, parent.id)],
+                        needed: vec![self.place_of(snapshotter, parent, &all)],
                         always: true,
                     });
                 }

@@ -41,6 +41,9 @@ impl Containerd<'_> {
     /// The snapshot whose content the kernel's path of a branch is: snapshotter, number.
     fn snapshot_of_branch(&self, path: &Bytes) -> Option<(String, String)> {
         let (snapshotter, number, inside) = self.snapshot_inside(path)?;
+        if !is_read(&snapshotter) {
+            return None;
+        }
         let is_content = is_copying(&snapshotter) || path.file_name() == b"fs";
         (inside == Bytes::from("/") && is_content).then_some((snapshotter, number))
     }
@@ -88,7 +91,12 @@ impl Containerd<'_> {
         let mut parts = inside.components();
         let first = std::str::from_utf8(parts.next()?).ok()?;
         let snapshotter = first.strip_prefix(SNAPSHOTTER)?.to_owned();
-        if parts.next()? != b"snapshots" || !is_read(&snapshotter) {
+        let is_place = match parts.next()? {
+            b"snapshots" => true,
+            b"active" | b"view" => snapshotter == "btrfs",
+            _ => false,
+        };
+        if !is_place {
             return None;
         }
         let number = std::str::from_utf8(parts.next()?).ok()?.to_owned();

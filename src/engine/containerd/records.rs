@@ -3,18 +3,22 @@
 //! ```text
 //! meta.db      v1/<namespace>/containers/<id>/{image,snapshotKey,snapshotter,spec,createdat,labels/,extensions/}
 //!                            /images/<name>/target/{digest,mediatype,size}
-//!                            /leases/<id>/{labels/,snapshots/<snapshotter>/<key>}
+//!                            /leases/<id>/{labels/,snapshots/<snapshotter>/<key>,content/<digest>,ingests/<ref>}
+//!                            /content/blob/<digest>/{size,createdat,labels/}
 //!                            /snapshots/<snapshotter>/<key>/{name,parent}      name: the key in metadata.db
-//! metadata.db  v1/snapshots/<namespace>/<number>/<key>/{id,kind,parent,size}   one key, with its slashes
+//! metadata.db  v1/snapshots/<namespace>/<number>/<key>/{id,kind,parent,size,labels/}   one key, with its slashes
 //! ```
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::layers::is_read;
 use super::{Containerd, SNAPSHOTTER};
 use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
 use crate::error::Error;
+use crate::union::{IdMap, IdRange};
 
 /// What one namespace has.
 #[derive(Debug, Default)]
@@ -24,6 +28,19 @@ pub(super) struct NamespaceRecords {
     /// `(snapshotter, key) -> snapshot`.
     pub snapshots: HashMap<(String, String), SnapshotName>,
     pub leases: Vec<Lease>,
+    /// `digest -> blob`.
+    pub blobs: BTreeMap<String, BlobRecord>,
+}
+
+/// A blob as its namespace knows it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct BlobRecord {
+    /// Bytes.
+    pub size: u64,
+    /// The digests and, by snapshotter, the keys that it keeps from being collected.
+    pub refers: Vec<String>,
+    /// `(snapshotter, key)`.
+    pub snapshots: Vec<(String, String)>,
 }
 
 /// The label of an image that Docker made from another one without its builder.
@@ -37,6 +54,10 @@ pub(super) struct Lease {
     pub expires: Option<String>,
     /// `(snapshotter, key)`.
     pub snapshots: HashSet<(String, String)>,
+    /// Digests.
+    pub content: HashSet<String>,
+    /// What is being downloaded, by the names that clients gave.
+    pub ingests: HashSet<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -71,6 +92,8 @@ pub(super) struct ImageRecord {
 pub(super) struct SnapshotName {
     /// What the snapshotter calls it.
     pub name: String,
+    /// The key of the one below, in the same namespace.
+    pub parent: Option<String>,
 }
 
 /// A snapshot as its snapshotter has it.
@@ -83,6 +106,8 @@ pub(super) struct Snapshot {
     /// Bytes on disk; of committed ones.
     pub size: Option<u64>,
     pub kind: Option<SnapshotKind>,
+    /// How a mount of it shows the owners of what is below.
+    pub owners: Option<Arc<IdMap>>,
 }
 
 /// What a snapshot is for.
@@ -156,16 +181,44 @@ impl Containerd<'_> {
         self.meta().iter().filter(|(name, _)| self.is_shown(name))
     }
 
+    /// What namespaces have of a snapshotter that keeps its own records elsewhere: a process of its
+    /// own. The numbers are those of the names that containerd gave it.
+    fn named_only(&self, snapshotter: &str) -> HashMap<String, Snapshot> {
+        let mut named = HashMap::new();
+        for of in self.meta().values() {
+            let own = of.snapshots.iter().filter(|((of, _), _)| of == snapshotter);
+            for (_, snapshot) in own {
+                let number = snapshot.name.split('/').nth(1);
+                let parent = snapshot.parent.as_ref().and_then(|parent| {
+                    let place = (snapshotter.to_owned(), parent.clone());
+                    Some(of.snapshots.get(&place)?.name.clone())
+                });
+                let found = Snapshot {
+                    id: number.and_then(|number| number.parse().ok()).unwrap_or(0),
+                    parent,
+                    ..Snapshot::default()
+                };
+                named.insert(snapshot.name.clone(), found);
+            }
+        }
+        named
+    }
+
     /// What a snapshotter has, by its own names.
     pub(super) fn snapshots(&self, snapshotter: &str) -> Rc<HashMap<String, Snapshot>> {
         if let Some(known) = self.snapshotters.borrow().get(snapshotter) {
             return Rc::clone(known);
         }
         let path = self.directory(snapshotter).join(b"metadata.db");
-        let read = bolt::read(self.host, &path).and_then(|bytes| {
-            read_snapshots(&bytes)
-                .map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
-        });
+        let is_elsewhere = || self.host.stat(&path).is_ok_and(|stat| stat.is_none());
+        let read = if !is_read(snapshotter) && is_elsewhere() {
+            Ok(self.named_only(snapshotter))
+        } else {
+            bolt::read(self.host, &path).and_then(|bytes| {
+                read_snapshots(&bytes)
+                    .map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
+            })
+        };
         let read = Rc::new(read.unwrap_or_else(|error| {
             self.note(error);
             HashMap::new()
@@ -216,7 +269,11 @@ fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
         for_each_bucket(Some(keys), |key, record| {
             let name = text(&record, b"name")?;
             let place = (snapshotter.clone(), key);
-            namespace.snapshots.insert(place, SnapshotName { name });
+            let parent = text(&record, b"parent")?;
+            let parent = Some(parent).filter(|parent| !parent.is_empty());
+            namespace
+                .snapshots
+                .insert(place, SnapshotName { name, parent });
             Ok(())
         })
     })?;
@@ -235,14 +292,42 @@ fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
             }
             Ok(())
         })?;
+        lease.content = names(record.bucket(b"content")?)?;
+        lease.ingests = names(record.bucket(b"ingests")?)?;
         namespace.leases.push(lease);
+        Ok(())
+    })?;
+    let content = bucket.bucket(b"content")?;
+    let blobs = content.map(|content| content.bucket(b"blob")).transpose()?;
+    for_each_bucket(blobs.flatten(), |digest, record| {
+        namespace.blobs.insert(digest, read_blob(&record)?);
         Ok(())
     })?;
     Ok(namespace)
 }
 
-fn read_container(id: String, record: &Bucket<'_>) -> Result<ContainerRecord, Damage> {
-    let any = |bytes: Option<&[u8]>| Some(bolt::any(bytes?)?.value.to_vec());
+/// ```text
+/// containerd.io/gc.ref.content[.WHAT]           a digest
+/// containerd.io/gc.ref.snapshot.<snapshotter>   a key
+/// ```
+fn read_blob(record: &Bucket<'_>) -> Result<BlobRecord, Damage> {
+    let mut blob = BlobRecord {
+        size: size(record, b"size")?.unwrap_or_default(),
+        ..BlobRecord::default()
+    };
+    for (label, value) in labels(record)? {
+        if let Some(snapshotter) = label.strip_prefix("containerd.io/gc.ref.snapshot.") {
+            // More than one key of a snapshotter is told apart by what follows a slash.
+            let snapshotter = snapshotter.split('/').next().unwrap_or_default();
+            blob.snapshots.push((snapshotter.to_owned(), value));
+        } else if label.starts_with("containerd.io/gc.ref.content") {
+            blob.refers.push(value);
+        }
+    }
+    Ok(blob)
+}
+
+fn labels(record: &Bucket<'_>) -> Result<BTreeMap<String, String>, Damage> {
     let mut labels = BTreeMap::new();
     if let Some(bucket) = record.bucket(b"labels")? {
         for item in bucket.iter() {
@@ -251,6 +336,21 @@ fn read_container(id: String, record: &Bucket<'_>) -> Result<ContainerRecord, Da
             }
         }
     }
+    Ok(labels)
+}
+
+/// What is in a bucket that may be missing, by name.
+fn names(bucket: Option<Bucket<'_>>) -> Result<HashSet<String>, Damage> {
+    let mut names = HashSet::new();
+    for item in bucket.iter().flat_map(Bucket::iter) {
+        let (key, _) = item?;
+        names.insert(lossy(key));
+    }
+    Ok(names)
+}
+
+fn read_container(id: String, record: &Bucket<'_>) -> Result<ContainerRecord, Damage> {
+    let any = |bytes: Option<&[u8]>| Some(bolt::any(bytes?)?.value.to_vec());
     let mut cri = None;
     if let Some(extensions) = record.bucket(b"extensions")? {
         for key in [
@@ -266,7 +366,7 @@ fn read_container(id: String, record: &Bucket<'_>) -> Result<ContainerRecord, Da
         snapshotter: text(record, b"snapshotter")?,
         snapshot_key: text(record, b"snapshotKey")?,
         created: time(record, b"createdat")?,
-        labels,
+        labels: labels(record)?,
         spec: any(record.get(b"spec")?).unwrap_or_default(),
         cri,
     })
@@ -294,11 +394,36 @@ fn read_snapshots(bytes: &[u8]) -> Result<HashMap<String, Snapshot>, Damage> {
                 Some([kind]) => SnapshotKind::of(*kind),
                 _ => None,
             },
+            owners: owners(&labels(&record)?),
         };
         snapshots.insert(name, snapshot);
         Ok(())
     })?;
     Ok(snapshots)
+}
+
+/// How a pod with users of its own shows the owners of its image's files.
+fn owners(labels: &BTreeMap<String, String>) -> Option<Arc<IdMap>> {
+    let ranges = |what: &str| {
+        let label = labels.get(&format!("containerd.io/snapshot/{what}mapping"))?;
+        ranges(label)
+    };
+    let (users, groups) = (ranges("uid")?, ranges("gid")?);
+    Some(Arc::new(IdMap { users, groups }))
+}
+
+/// `CONTAINER'S:HOST'S:SIZE,...`; none where it is something else.
+fn ranges(label: &str) -> Option<Vec<IdRange>> {
+    let range = |text: &str| {
+        let mut numbers = text.split(':').map(|number| number.parse().ok());
+        let (stored, shown, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some(IdRange {
+            stored,
+            shown,
+            size,
+        })
+    };
+    label.split(',').map(range).collect()
 }
 
 /// Calls `take` for every bucket in one that may be missing, with its name.

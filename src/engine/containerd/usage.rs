@@ -189,18 +189,30 @@ impl Containerd<'_> {
 
     /// The numbers of the directories that a snapshotter has.
     pub(super) fn numbers(&self, snapshotter: &str) -> Result<Vec<u64>> {
-        let directory = self.directory(snapshotter).join(b"snapshots");
-        let names = self.host.list(&directory)?.into_iter();
-        Ok(names
-            .filter_map(|(name, _)| std::str::from_utf8(&name).ok()?.parse().ok())
-            .collect())
+        let mut numbers = Vec::new();
+        for place in places(snapshotter) {
+            let directory = self.directory(snapshotter).join(place.as_bytes());
+            let names = match self.host.list(&directory) {
+                Err(error) if error.is_not_found() && *place != "snapshots" => Vec::new(),
+                names => names?,
+            };
+            let own = names.into_iter();
+            let number = |name: Vec<u8>| std::str::from_utf8(&name).ok()?.parse::<u64>().ok();
+            numbers.extend(own.filter_map(|(name, _)| number(name)));
+        }
+        Ok(numbers)
     }
 
     pub(super) fn space(&self, inside: &Bytes) -> Space {
         let parts: Vec<&[u8]> = inside.components().collect();
         let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
         match parts.as_slice() {
-            [first, b"snapshots", number, ..] => match text(first).strip_prefix(SNAPSHOTTER) {
+            [
+                first,
+                b"snapshots" | b"active" | b"view",
+                number,
+                ..,
+            ] => match text(first).strip_prefix(SNAPSHOTTER) {
                 Some(driver) => Space::Layer {
                     driver: driver.to_owned(),
                     id: text(number),
@@ -220,5 +232,13 @@ impl Containerd<'_> {
             [first, b"metadata.db"] if first.starts_with(SNAPSHOTTER.as_bytes()) => Space::Records,
             _ => Space::Other,
         }
+    }
+}
+
+/// The directories of a snapshotter that have snapshots in them.
+pub(super) fn places(snapshotter: &str) -> &'static [&'static str] {
+    match snapshotter {
+        "btrfs" => &["snapshots", "active", "view"],
+        _ => &["snapshots"],
     }
 }
