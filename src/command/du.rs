@@ -1,6 +1,6 @@
 //! `du [TARGET]`: who fills the disk. The sizes of a store's rows add up to what `du` says of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -74,8 +74,9 @@ pub struct Row {
     pub id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Bytes on disk of nothing that another row counts, too.
-    pub size: u64,
+    /// Bytes on disk of nothing that another row counts, too; none where nobody knows them: what
+    /// keeps the layers has them elsewhere.
+    pub size: Option<u64>,
     /// Of a container's: configuration and logs. They are in a container's size, and not in that
     /// of one of its layers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,9 +154,15 @@ impl Verb for Args {
                     walked,
                 };
                 match &target {
-                    None => rows.extend(store.rows()),
+                    None => {
+                        problems.extend(store.unknown());
+                        rows.extend(store.rows());
+                    }
                     Some(target) => {
                         let found = store.rows_of(&target.union);
+                        if found.iter().any(|row| row.size.is_none()) {
+                            problems.extend(store.unknown());
+                        }
                         was_found |= !found.is_empty();
                         rows.extend(found);
                     }
@@ -175,10 +182,33 @@ impl Verb for Args {
     }
 }
 
+/// What is not known makes a sum that is not known.
+fn add(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    Some(a? + b?)
+}
+
 impl Store<'_> {
-    fn size_of(&self, of: &LayerUse) -> u64 {
-        let space = self.space(of);
-        self.walked.spaces.get(&space).copied().unwrap_or_default()
+    /// None where it lies elsewhere than in the store.
+    fn size_of(&self, of: &LayerUse) -> Option<u64> {
+        let walked = self.walked.spaces.get(&self.space(of)).copied();
+        let is_here = || {
+            let inside = of.directory.strip_prefix(self.engine.root());
+            inside.is_some() && self.engine.reads_driver(&of.layer.driver)
+        };
+        walked.or_else(|| is_here().then_some(0))
+    }
+
+    /// That some sizes are not known, by driver.
+    fn unknown(&self) -> Vec<Error> {
+        let unknown = self.uses.iter().filter(|of| self.size_of(of).is_none());
+        let drivers: BTreeSet<&str> = unknown.map(|of| of.layer.driver.as_str()).collect();
+        let problem = |driver: &str| {
+            let directory = self.engine.directory_of_driver(driver);
+            let what =
+                format!("the sizes of the layers of {driver} are not known: they lie elsewhere");
+            Error::damaged(directory, what)
+        };
+        drivers.into_iter().map(problem).collect()
     }
 
     fn space(&self, of: &LayerUse) -> Space {
@@ -188,14 +218,14 @@ impl Store<'_> {
         }
     }
 
-    fn row(&self, kind: Kind, size: u64) -> Row {
+    fn row(&self, kind: Kind, size: impl Into<Option<u64>>) -> Row {
         Row {
             engine: self.engine.name(),
             store: self.engine.root().clone(),
             kind,
             id: None,
             name: None,
-            size,
+            size: size.into(),
             files: None,
             shared: None,
             images: None,
@@ -244,9 +274,9 @@ impl Store<'_> {
                 matches!(of.kind, UseKind::Container | UseKind::Init)
                     && of.containers.iter().any(|user| user.is(container))
             });
-            let (mut size, mut largest) = (0, Vec::new());
+            let (mut size, mut largest) = (Some(0), Vec::new());
             for of in own {
-                size += self.size_of(of);
+                size = add(size, self.size_of(of));
                 counted.insert(self.space(of));
                 if of.kind == UseKind::Container {
                     largest = self.largest(of);
@@ -260,7 +290,7 @@ impl Store<'_> {
                 files: Some(files),
                 largest,
                 parts: self.beside(&container.id),
-                ..self.row(Kind::Container, size + files)
+                ..self.row(Kind::Container, add(size, Some(files)))
             });
         }
         rows
@@ -276,8 +306,8 @@ impl Store<'_> {
             .collect();
         let is_step = |id: &String, tags: &[String]| tags.is_empty() && steps.contains(id);
         // Bytes that are an image's own, and that it shares.
-        let mut of_image: HashMap<String, (u64, u64)> = HashMap::new();
-        let mut shared = 0;
+        let mut of_image: HashMap<String, (Option<u64>, Option<u64>)> = HashMap::new();
+        let mut shared = Some(0);
         for of in self.uses.iter().filter(|of| of.kind == UseKind::Image) {
             let size = self.size_of(of);
             counted.insert(self.space(of));
@@ -289,11 +319,12 @@ impl Store<'_> {
                 .collect();
             let is_own = users.len() == 1;
             if !is_own {
-                shared += size;
+                shared = add(shared, size);
             }
             for id in users {
-                let (own, of_several) = of_image.entry(id.clone()).or_default();
-                *(if is_own { own } else { of_several }) += size;
+                let sizes = of_image.entry(id.clone()).or_insert((Some(0), Some(0)));
+                let part = if is_own { &mut sizes.0 } else { &mut sizes.1 };
+                *part = add(*part, size);
             }
         }
         let mut rows = Vec::new();
@@ -302,11 +333,12 @@ impl Store<'_> {
             if is_step(&image.id, &image.names.tags) || !seen.insert(&image.id) {
                 continue;
             }
-            let (unique, shared) = of_image.get(&image.id).copied().unwrap_or_default();
+            let known = of_image.get(&image.id).copied();
+            let (unique, shared) = known.unwrap_or((Some(0), Some(0)));
             rows.push(Row {
                 id: Some(image.id.clone()),
                 name: image.names.tags.first().cloned(),
-                shared: Some(shared),
+                shared,
                 ..self.row(Kind::Image, unique)
             });
         }
@@ -316,7 +348,7 @@ impl Store<'_> {
 
     /// What is neither a container's nor an image's, and the sum of all.
     fn rows_of_rest(&self, mut counted: HashSet<Space>) -> Vec<Row> {
-        let (mut unused, mut cache) = (0, 0);
+        let (mut unused, mut cache) = (Some(0), Some(0));
         let mut unused_parts = Vec::new();
         for of in &self.uses {
             let space = self.space(of);
@@ -324,11 +356,11 @@ impl Store<'_> {
                 continue;
             }
             match of.kind {
-                UseKind::BuildCache => cache += self.size_of(of),
+                UseKind::BuildCache => cache = add(cache, self.size_of(of)),
                 _ => {
-                    unused += self.size_of(of);
+                    unused = add(unused, self.size_of(of));
                     let path = of.directory.strip_prefix(self.engine.root());
-                    unused_parts.extend(path.map(|path| (self.size_of(of), path)));
+                    unused_parts.extend(self.size_of(of).zip(path));
                 }
             }
         }
@@ -338,7 +370,7 @@ impl Store<'_> {
         for (space, size) in &self.walked.spaces {
             match space {
                 _ if counted.contains(space) => {}
-                Space::BuildCache => cache += size,
+                Space::BuildCache => cache = add(cache, Some(*size)),
                 Space::Volumes => volumes += size,
                 Space::Records => records += size,
                 Space::Beneath(_) => {
@@ -358,15 +390,15 @@ impl Store<'_> {
         let sums = [
             (Kind::Unused, unused, unused_parts),
             (Kind::BuildCache, cache, Vec::new()),
-            (Kind::Volumes, volumes, Vec::new()),
-            (Kind::Records, records, Vec::new()),
-            (Kind::Beneath, beneath, covered),
-            (Kind::Other, other, others),
-            (Kind::Total, self.walked.total, Vec::new()),
+            (Kind::Volumes, Some(volumes), Vec::new()),
+            (Kind::Records, Some(records), Vec::new()),
+            (Kind::Beneath, Some(beneath), covered),
+            (Kind::Other, Some(other), others),
+            (Kind::Total, Some(self.walked.total), Vec::new()),
         ];
         let told = sums
             .into_iter()
-            .filter(|(kind, size, _)| *kind != Kind::Beneath || *size > 0);
+            .filter(|(kind, size, _)| *kind != Kind::Beneath || *size > Some(0));
         let rows = told.map(|(kind, size, parts)| Row {
             parts: self.parts(parts),
             ..self.row(kind, size)
@@ -461,10 +493,12 @@ impl crate::command::Row for Row {
                 cell.text(line.row().map(|row| row.engine).unwrap_or_default());
             }),
             column("SIZE", |line, look, cell| {
-                cell.word(&look.size(match line {
+                let size = match line {
                     Line::Row(row) => row.size,
-                    Line::Large(large) => large.size,
-                }));
+                    Line::Large(large) => Some(large.size),
+                };
+                let size = size.map(|size| look.size(size));
+                cell.word(size.as_deref().unwrap_or("unknown"));
             }),
             column("SHARED", |line, look, cell| {
                 let shared = line.row().and_then(|row| row.shared);

@@ -90,9 +90,10 @@ impl crate::command::Row for Row {
 
     fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
         let columns = [
-            column("REPOSITORY", |of: &Named<'_>, _, cell| {
-                cell.text(of.repository)
+            optional("NAMESPACE", |of: &Named<'_>, _, cell| {
+                cell.text(of.row.namespace.as_deref().unwrap_or_default());
             }),
+            column("REPOSITORY", |of, _, cell| cell.text(of.repository)),
             column("TAG", |of, _, cell| cell.text(of.tag)),
             column("IMAGE ID", |of, look, cell| cell.text(&look.id(&of.row.id))),
             column("CREATED", |of, _, cell| {

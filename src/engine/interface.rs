@@ -118,6 +118,12 @@ pub trait Engine {
         true
     }
 
+    /// Whether a storage driver keeps layers in directories that are read.
+    fn reads_driver(&self, driver: &str) -> bool {
+        let _ = driver;
+        true
+    }
+
     /// Whether the kernel is known to have a union for a container that runs: some drivers copy
     /// instead.
     fn has_union(&self, container: &Container) -> bool {

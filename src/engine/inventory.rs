@@ -255,6 +255,12 @@ fn repository(name: &str) -> &str {
     }
 }
 
+/// `docker.io/library/busybox:1` is `busybox:1` to people.
+pub fn familiar(name: &str) -> &str {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    name.strip_prefix("library/").unwrap_or(name)
+}
+
 /// Go writes `null` for what has its zero value.
 pub fn null_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
 where

@@ -80,7 +80,7 @@ pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
     let is_used = |of: &LayerUse| {
         matches!(
             of.kind,
-            UseKind::Container | UseKind::Init | UseKind::Image | UseKind::View
+            UseKind::Container | UseKind::Init | UseKind::Image | UseKind::View | UseKind::InUse
         )
     };
     let in_use = InUse::starting(survey, is_used);

@@ -51,7 +51,6 @@ pub enum UseKind {
     /// It is being made: a pull, a build.
     InProgress,
     /// A read-only view of a snapshot.
-    #[allow(dead_code)] // no engine's record is read that says so
     View,
     /// The engine knows it, and nothing uses it.
     Unused,
@@ -219,7 +218,8 @@ pub enum LeftoverKind {
     Layer,
     Snapshot,
     Image,
-
+    /// Content that was downloaded.
+    Blob,
     Volume,
     BuildCache,
     Log,
@@ -239,6 +239,7 @@ impl LeftoverKind {
             LeftoverKind::Layer => "layer",
             LeftoverKind::Snapshot => "snapshot",
             LeftoverKind::Image => "image",
+            LeftoverKind::Blob => "blob",
             LeftoverKind::Volume => "volume",
             LeftoverKind::BuildCache => "build-cache",
             LeftoverKind::Log => "log",

@@ -1,8 +1,10 @@
 //! What engines have names for: containers, images, layers, processes in containers.
 
+use std::collections::HashSet;
+
 use super::{Target, container_union, layer_target};
 use crate::bytes::Bytes;
-use crate::engine::inventory::{Container, INIT, Image, LayerName, short};
+use crate::engine::inventory::{Container, INIT, Image, LayerName, familiar, short};
 use crate::engine::{self, Engine, Survey, kernel};
 use crate::error::{Error, Result};
 
@@ -26,7 +28,15 @@ impl Candidate<'_> {
                 } else {
                     image.names.tags.join(", ")
                 };
-                format!("image {} ({tags})", short(&image.id))
+                match &image.namespace {
+                    Some(namespace) => {
+                        format!(
+                            "image {} ({tags}) in namespace {namespace}",
+                            short(&image.id)
+                        )
+                    }
+                    None => format!("image {} ({tags})", short(&image.id)),
+                }
             }
             Candidate::Layer(engine, layer) if engine.description().numbers_layers => {
                 let keys = layer.aliases.join(", ");
@@ -145,7 +155,7 @@ fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
     let mut images = survey.images();
     images.retain(|(of, _)| is_asked(of));
     prefer_drivers_in_use(survey, &mut images);
-    if let Some(found) = image(name, &images) {
+    if let Some(found) = image(name, &images)? {
         return Ok(found);
     }
     let hex = without_algorithm(name);
@@ -231,23 +241,50 @@ fn container<'s>(
     }
 }
 
-/// A migrated host has the same image under two drivers: the one in use is kept.
+/// A migrated host has the same image under two drivers: the one in use is kept. One that two
+/// namespaces have may have other names in each.
 fn prefer_drivers_in_use(survey: &Survey<'_>, images: &mut OfEngines<'_, Image>) {
     let in_use: Vec<String> = survey
         .engines_here()
         .map(|engine| engine.driver(&engine.containers()))
         .collect();
-    images.sort_by_key(|(_, image)| (image.id.clone(), !in_use.contains(&image.driver)));
-    images.dedup_by(|(_, a), (_, b)| a.id == b.id);
+    images.sort_by_key(|(_, image)| {
+        let is_other = !in_use.contains(&image.driver);
+        (image.id.clone(), is_other, image.namespace.clone())
+    });
+    images.dedup_by(|(_, a), (_, b)| a.id == b.id && a.namespace == b.namespace);
 }
 
-/// The image that has the id, a tag or a digest.
-fn image<'s>(name: &str, images: &OfEngines<'s, Image>) -> Option<Candidate<'s>> {
+/// The image that has the id, a tag or a digest, or that people call so.
+///
+/// # Errors
+/// Several have the name: in two engines, or in two namespaces.
+fn image<'s>(name: &str, images: &OfEngines<'s, Image>) -> Result<Option<Candidate<'s>>> {
     let hex = without_algorithm(name);
     let of_id = images.iter().find(|(_, image)| image.id == hex);
-    let of_name = || images.iter().find(|(_, image)| has_name(image, name));
-    let (engine, image) = of_id.or_else(of_name)?;
-    Some(Candidate::Image(*engine, Box::new(image.clone())))
+    let candidate = |(engine, image): &(&'s dyn Engine, Image)| {
+        Candidate::Image(*engine, Box::new(image.clone()))
+    };
+    if let Some(found) = of_id {
+        return Ok(Some(candidate(found)));
+    }
+    // They are sorted by their ids.
+    let named = |has: &dyn Fn(&Image) -> bool| {
+        let mut found: Vec<_> = images.iter().filter(|(_, image)| has(image)).collect();
+        found.dedup_by(|(_, a), (_, b)| a.id == b.id);
+        found
+    };
+    let mut found = named(&|image| has_name(image, name));
+    if found.is_empty() {
+        found = named(&|image| image.names.tags.iter().any(|tag| is_familiar(tag, name)));
+    }
+    only(name, found.into_iter().map(candidate).collect())
+}
+
+/// Whether a name is short for a tag, as every engine's commands take it.
+fn is_familiar(tag: &str, name: &str) -> bool {
+    let short = familiar(tag);
+    short != tag && (short == name || short.strip_suffix(":latest") == Some(name))
 }
 
 /// Whether a name is one of an image's, whole: its id, a tag, a digest with or without what stands
@@ -305,6 +342,7 @@ fn beginning_with<'s>(
             .filter(|(_, container)| is_prefix(&container.id))
             .map(|(engine, container)| Candidate::Container(engine, Box::new(container))),
     );
+    let mut seen = HashSet::new();
     found.extend(
         images
             .into_iter()
@@ -312,6 +350,7 @@ fn beginning_with<'s>(
                 let mut digests = image.names.digests.iter();
                 is_prefix(&image.id) || digests.any(|digest| is_prefix(hex_of(digest)))
             })
+            .filter(|(_, image)| seen.insert(image.id.clone()))
             .map(|(engine, image)| Candidate::Image(engine, Box::new(image))),
     );
     for (engine, layer) in layers {

@@ -74,16 +74,24 @@ impl Descriptor {
 }
 
 impl Containerd<'_> {
+    pub(super) fn content_store(&self) -> Bytes {
+        self.root.join(b"io.containerd.content.v1.content")
+    }
+
+    /// Where a blob is.
+    pub(super) fn blob_path(&self, digest: &str) -> Bytes {
+        let (algorithm, hex) = digest.split_once(':').unwrap_or(("", digest));
+        let store = self.content_store().join(b"blobs");
+        store.join(algorithm.as_bytes()).join(hex.as_bytes())
+    }
+
     fn blob(&self, digest: &str) -> Result<(Bytes, Vec<u8>)> {
-        let store = self
-            .root
-            .join(b"io.containerd.content.v1.content")
-            .join(b"blobs");
+        let store = self.content_store().join(b"blobs");
         let (algorithm, hex) = digest.split_once(':').unwrap_or(("", digest));
         if !is_id(algorithm) || !is_id(hex) {
             return Err(Error::damaged(store, "is asked for what is no digest"));
         }
-        let path = store.join(algorithm.as_bytes()).join(hex.as_bytes());
+        let path = self.blob_path(digest);
         let bytes = self.host.read(&path)?;
         Ok((path, bytes))
     }
@@ -121,7 +129,7 @@ impl Containerd<'_> {
             size += manifest.size;
             at.clone_from(&manifest.digest);
         }
-        let store = self.root.join(b"io.containerd.content.v1.content");
+        let store = self.content_store();
         Err(Error::damaged(
             store,
             format!("{digest} leads to no manifest"),

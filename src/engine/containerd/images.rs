@@ -1,6 +1,6 @@
 //! Images: what they are called, their history, and the snapshots that their layers are in.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::containers::cri_image;
 use super::content::Content;
 use super::layers::{is_copying, key_in};
-use super::records::{ContainerRecord, ImageRecord};
+use super::records::{ContainerRecord, ImageRecord, NamespaceRecords};
 use super::{Containerd, DOCKERS_NAMESPACE, NAME};
 use crate::branch::Permission;
 use crate::engine::inventory::{Image, ImageLayer, Names, sort_newest_first};
@@ -46,12 +46,35 @@ impl Containerd<'_> {
             .iter()
             .filter(|record| seen.insert(&record.digest))
         {
-            match self.image_of_digest(name, &snapshotter, &record.digest) {
+            let own = self.snapshotter_of_image(name, namespace, &record.digest, &snapshotter);
+            match self.image_of_digest(name, own, &record.digest) {
                 Ok(image) => images.push(image),
-                Err(error) => images.push(self.unread_image(name, &snapshotter, record, &error)),
+                Err(error) => images.push(self.unread_image(name, own, record, &error)),
             }
         }
         images
+    }
+
+    /// The snapshotter that an image is unpacked with, which may be chosen for each: `usual`, if it
+    /// is one of several, or none has it.
+    fn snapshotter_of_image<'s>(
+        &self,
+        name: &str,
+        namespace: &'s NamespaceRecords,
+        digest: &str,
+        usual: &'s str,
+    ) -> &'s str {
+        let Ok(Some(top)) = self.top_layer(name, digest) else {
+            return usual;
+        };
+        let having = namespace.snapshots.keys().filter(|(_, key)| *key == top);
+        let having: BTreeSet<&str> = having
+            .map(|(snapshotter, _)| snapshotter.as_str())
+            .collect();
+        if having.contains(usual) {
+            return usual;
+        }
+        having.into_iter().next().unwrap_or(usual)
     }
 
     /// An image of which there is only the record: its name is told all the same.

@@ -1,10 +1,11 @@
 //! Layers, which containerd calls snapshots: where each is, what stands below it, and what they
 //! make together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::records::{NamespaceRecords, Snapshot, SnapshotKind};
+use super::usage::places;
 use super::{Containerd, NAME, SNAPSHOTTER};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
@@ -12,7 +13,7 @@ use crate::engine::inventory::{Image, LayerName};
 use crate::engine::oci::CHAIN_MAX;
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
-use crate::overlay::Rules;
+use crate::overlay::{self, Rules};
 use crate::union::IdMap;
 
 impl Containerd<'_> {
@@ -37,31 +38,40 @@ impl Containerd<'_> {
     }
 
     pub(super) fn directory(&self, snapshotter: &str) -> Bytes {
-        self.root
-            .join(format!("{SNAPSHOTTER}{snapshotter}").as_bytes())
+        let told = self.settings.get(snapshotter);
+        told.and_then(|told| told.root.clone()).unwrap_or_else(|| {
+            self.root
+                .join(format!("{SNAPSHOTTER}{snapshotter}").as_bytes())
+        })
     }
 
     /// The snapshotters that have anything here: a directory with snapshots in it needs its
-    /// database, which may be lost.
+    /// database, which may be lost; a process of its own may have its directory anywhere.
     pub(super) fn snapshotters(&self) -> Vec<String> {
-        let names = self.host.list(&self.root).unwrap_or_default().into_iter();
-        names
-            .filter_map(|(name, _)| String::from_utf8(name).ok())
-            .filter_map(|name| name.strip_prefix(SNAPSHOTTER).map(str::to_owned))
-            .filter(|name| {
-                let directory = self.directory(name);
-                let database = self.host.stat(&directory.join(b"metadata.db"));
-                let snapshots = || self.host.list(&directory.join(b"snapshots"));
-                let named = || {
-                    let namespaces = self.meta().values();
-                    let mut keys = namespaces.flat_map(|of| of.snapshots.keys());
-                    keys.any(|(of, _)| of == name)
-                };
-                database.map_or(true, |stat| stat.is_some())
-                    || snapshots().is_ok_and(|names| !names.is_empty())
-                    || named()
+        let namespaces = self.meta().values();
+        let mut found: BTreeSet<String> = namespaces
+            .flat_map(|of| {
+                of.snapshots
+                    .keys()
+                    .map(|(snapshotter, _)| snapshotter.clone())
             })
-            .collect()
+            .collect();
+        let names = self.host.list(&self.root).unwrap_or_default().into_iter();
+        let names = names
+            .filter_map(|(name, _)| String::from_utf8(name).ok())
+            .filter_map(|name| name.strip_prefix(SNAPSHOTTER).map(str::to_owned));
+        let is_used = |name: &String| {
+            let directory = self.directory(name);
+            let database = self.host.stat(&directory.join(b"metadata.db"));
+            let has_any = |place: &&str| {
+                let snapshots = self.host.list(&directory.join(place.as_bytes()));
+                snapshots.is_ok_and(|names| !names.is_empty())
+            };
+            database.map_or(true, |stat| stat.is_some())
+                || places(name).iter().any(|at| has_any(&at))
+        };
+        found.extend(names.chain(self.settings.keys().cloned()).filter(is_used));
+        found.into_iter().collect()
     }
 
     /// Whether what a snapshotter has is recorded here.
@@ -176,11 +186,7 @@ impl Containerd<'_> {
         let mut branches: Vec<LayeredBranch> = Vec::new();
         for (index, (name, snapshot)) in chain.iter().enumerate() {
             let is_own = index == 0 && is_writable(snapshot);
-            let permission = if is_own {
-                top.clone()
-            } else {
-                Permission::RO
-            };
+            let permission = if is_own { top.clone() } else { Permission::RO };
             let directory = self.place_of(snapshotter, snapshot, &all);
             let mut branch = layer_branch(directory, permission, snapshot.id.to_string());
             branch.doubt = doubt;
@@ -213,10 +219,22 @@ impl Containerd<'_> {
         match snapshotter {
             "fuse-overlayfs" => UnionKind::FuseOverlay(self.marks),
             _ => UnionKind::Overlay {
-                rules: Rules::of(self.marks),
+                rules: self.rules(snapshotter),
                 data: 0,
             },
         }
+    }
+
+    /// The rules of an overlay that is not mounted.
+    fn rules(&self, snapshotter: &str) -> Rules {
+        let rules = Rules::of(self.marks);
+        let told = self.settings.get(snapshotter);
+        let told = told.map(|told| told.mount_options.join(","));
+        let Some(told) = told.filter(|told| !told.is_empty()) else {
+            return rules;
+        };
+        let options = overlay::parse_mounted(format!("lowerdir=/,{told}").as_bytes(), rules);
+        options.map_or(rules, |options| options.rules)
     }
 
     /// Whether a namespace has a snapshot of this name.
@@ -358,6 +376,11 @@ pub(super) fn is_read(snapshotter: &str) -> bool {
 /// Whether a snapshotter keeps directories that can be stacked.
 fn is_stacked(snapshotter: &str) -> bool {
     matches!(snapshotter, "overlayfs" | "fuse-overlayfs")
+}
+
+/// Whether the content of a snapshot is the whole of its directory, or a file.
+pub(super) fn is_whole_directory(snapshotter: &str) -> bool {
+    !is_stacked(snapshotter) && snapshotter != "erofs"
 }
 
 /// Whether each snapshot is whole.

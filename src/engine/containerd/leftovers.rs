@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use super::Containerd;
 use super::layers::{is_bind, is_read};
+use super::usage::places;
+use crate::bytes::Bytes;
 use crate::engine::usage::{Leftover, LeftoverKind};
 use crate::error::Result;
 
@@ -19,7 +21,15 @@ impl Containerd<'_> {
             unknown.sort_unstable();
             for number in unknown {
                 let why = "metadata.db does not have this snapshot".to_owned();
-                let path = snapshots.join(number.to_string().as_bytes());
+                let name = number.to_string();
+                let at = places(snapshotter).iter();
+                let mut at = at.map(|place| self.directory(snapshotter).join(place.as_bytes()));
+                let is_there = |place: &Bytes| {
+                    let found = self.host.stat(&place.join(name.as_bytes()));
+                    found.is_ok_and(|stat| stat.is_some())
+                };
+                let place = at.find(is_there).unwrap_or_else(|| snapshots.clone());
+                let path = place.join(name.as_bytes());
                 found.push(Leftover::new(LeftoverKind::Directory, path, why));
             }
             let named: HashSet<&str> = self
@@ -42,7 +52,7 @@ impl Containerd<'_> {
                     let why = format!(
                         "being removed: no namespace has the snapshot {name} any more, and containerd collects it"
                     );
-                    let path = snapshots.join(snapshot.id.to_string().as_bytes());
+                    let path = self.snapshot_dir(snapshotter, &snapshot.id.to_string());
                     // On a copy of a host nothing is at work.
                     let kind = if self.host.is_live() {
                         LeftoverKind::InProgress

@@ -40,6 +40,7 @@ use crate::engine::usage::{LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay;
+use config::SnapshotterSettings;
 use content::Content;
 use layers::{is_copying, is_read};
 use records::{NamespaceRecords, Snapshot};
@@ -71,6 +72,8 @@ pub struct Containerd<'h> {
     state: Bytes,
     /// The one namespace that is asked for.
     namespace: Option<String>,
+    /// What its configuration says of snapshotters.
+    settings: BTreeMap<String, SnapshotterSettings>,
     marks: overlay::Namespace,
     /// What could not be read.
     problems: Problems,
@@ -90,6 +93,7 @@ impl<'h> Containerd<'h> {
             host,
             state,
             namespace: None,
+            settings: BTreeMap::new(),
             marks: if owner.is_some_and(|stat| stat.uid != 0) {
                 overlay::Namespace::User
             } else {
@@ -161,6 +165,10 @@ impl Engine for Containerd<'_> {
 
     fn reads(&self, container: &Container) -> bool {
         is_read(&container.driver) || container.driver.is_empty()
+    }
+
+    fn reads_driver(&self, driver: &str) -> bool {
+        is_read(driver)
     }
 
     fn has_union(&self, container: &Container) -> bool {

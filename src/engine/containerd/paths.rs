@@ -82,8 +82,15 @@ impl Containerd<'_> {
         Some((namespace, record))
     }
 
-    /// The snapshot's directory that a path is, or lies in: snapshotter, number, what is left.
-    pub(super) fn snapshot_inside(&self, path: &Bytes) -> Option<(String, String, Bytes)> {
+    /// The snapshotter in whose directory a path lies, and what is left of the path.
+    fn in_snapshotter(&self, path: &Bytes) -> Option<(String, Bytes)> {
+        let elsewhere = self.settings.iter().find_map(|(name, told)| {
+            let inside = path.strip_prefix(told.root.as_ref()?)?;
+            Some((name.clone(), inside))
+        });
+        if elsewhere.is_some() {
+            return elsewhere;
+        }
         let inside = path.strip_prefix(&self.root).or_else(|| {
             let real = self.host.resolve(&self.root).ok()?;
             path.strip_prefix(&real)
@@ -91,6 +98,13 @@ impl Containerd<'_> {
         let mut parts = inside.components();
         let first = std::str::from_utf8(parts.next()?).ok()?;
         let snapshotter = first.strip_prefix(SNAPSHOTTER)?.to_owned();
+        Some((snapshotter, Bytes::absolute(parts)))
+    }
+
+    /// The snapshot's directory that a path is, or lies in: snapshotter, number, what is left.
+    pub(super) fn snapshot_inside(&self, path: &Bytes) -> Option<(String, String, Bytes)> {
+        let (snapshotter, inside) = self.in_snapshotter(path)?;
+        let mut parts = inside.components();
         let is_place = match parts.next()? {
             b"snapshots" => true,
             b"active" | b"view" => snapshotter == "btrfs",

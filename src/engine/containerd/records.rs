@@ -30,6 +30,8 @@ pub(super) struct NamespaceRecords {
     pub leases: Vec<Lease>,
     /// `digest -> blob`.
     pub blobs: BTreeMap<String, BlobRecord>,
+    /// The digests that something keeps beside images and leases: a container, a snapshot, a label.
+    pub kept: Vec<String>,
 }
 
 /// A blob as its namespace knows it.
@@ -37,10 +39,8 @@ pub(super) struct NamespaceRecords {
 pub(super) struct BlobRecord {
     /// Bytes.
     pub size: u64,
-    /// The digests and, by snapshotter, the keys that it keeps from being collected.
+    /// The digests that it keeps from being collected.
     pub refers: Vec<String>,
-    /// `(snapshotter, key)`.
-    pub snapshots: Vec<(String, String)>,
 }
 
 /// The label of an image that Docker made from another one without its builder.
@@ -246,7 +246,9 @@ fn read_meta(bytes: &[u8]) -> Result<BTreeMap<String, NamespaceRecords>, Damage>
 fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
     let mut namespace = NamespaceRecords::default();
     for_each_bucket(bucket.bucket(b"containers")?, |id, record| {
-        namespace.containers.push(read_container(id, &record)?);
+        let container = read_container(id, &record)?;
+        namespace.kept.extend(kept(container.labels.clone()));
+        namespace.containers.push(container);
         Ok(())
     })?;
     for_each_bucket(bucket.bucket(b"images")?, |name, record| {
@@ -271,9 +273,9 @@ fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
             let place = (snapshotter.clone(), key);
             let parent = text(&record, b"parent")?;
             let parent = Some(parent).filter(|parent| !parent.is_empty());
-            namespace
-                .snapshots
-                .insert(place, SnapshotName { name, parent });
+            namespace.kept.extend(kept(labels(&record)?));
+            let snapshot = SnapshotName { name, parent };
+            namespace.snapshots.insert(place, snapshot);
             Ok(())
         })
     })?;
@@ -300,31 +302,30 @@ fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
     let content = bucket.bucket(b"content")?;
     let blobs = content.map(|content| content.bucket(b"blob")).transpose()?;
     for_each_bucket(blobs.flatten(), |digest, record| {
-        namespace.blobs.insert(digest, read_blob(&record)?);
+        let labels = labels(&record)?;
+        if labels.contains_key(ROOT) {
+            namespace.kept.push(digest.clone());
+        }
+        let blob = BlobRecord {
+            size: size(&record, b"size")?.unwrap_or_default(),
+            refers: kept(labels).collect(),
+        };
+        namespace.blobs.insert(digest, blob);
         Ok(())
     })?;
     Ok(namespace)
 }
 
-/// ```text
-/// containerd.io/gc.ref.content[.WHAT]           a digest
-/// containerd.io/gc.ref.snapshot.<snapshotter>   a key
-/// ```
-fn read_blob(record: &Bucket<'_>) -> Result<BlobRecord, Damage> {
-    let mut blob = BlobRecord {
-        size: size(record, b"size")?.unwrap_or_default(),
-        ..BlobRecord::default()
-    };
-    for (label, value) in labels(record)? {
-        if let Some(snapshotter) = label.strip_prefix("containerd.io/gc.ref.snapshot.") {
-            // More than one key of a snapshotter is told apart by what follows a slash.
-            let snapshotter = snapshotter.split('/').next().unwrap_or_default();
-            blob.snapshots.push((snapshotter.to_owned(), value));
-        } else if label.starts_with("containerd.io/gc.ref.content") {
-            blob.refers.push(value);
-        }
-    }
-    Ok(blob)
+/// What keeps its label's value, a digest, from being collected; something follows it where one
+/// thing keeps several.
+const KEEPS: &str = "containerd.io/gc.ref.content";
+/// Who has this label is kept.
+const ROOT: &str = "containerd.io/gc.root";
+
+/// The digests that something keeps by its labels.
+fn kept(labels: BTreeMap<String, String>) -> impl Iterator<Item = String> {
+    let keeping = labels.into_iter();
+    keeping.filter_map(|(label, value)| label.starts_with(KEEPS).then_some(value))
 }
 
 fn labels(record: &Bucket<'_>) -> Result<BTreeMap<String, String>, Damage> {

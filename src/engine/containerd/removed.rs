@@ -16,12 +16,11 @@ impl Containerd<'_> {
             return own;
         }
         // As it is now.
-        let now = Containerd::at(
-            self.host,
-            self.root.clone(),
-            self.state.clone(),
-            Problems::default(),
-        );
+        let (root, state) = (self.root.clone(), self.state.clone());
+        let now = Containerd {
+            settings: self.settings.clone(),
+            ..Containerd::at(self.host, root, state, Problems::default())
+        };
         let is_there = |owner: &Owner| {
             let store = &owner.store;
             let namespace = store.namespace.as_ref();

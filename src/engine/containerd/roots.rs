@@ -1,6 +1,8 @@
 //! Finding the machine's containerds.
 
-use super::config;
+use std::collections::BTreeMap;
+
+use super::config::{self, SnapshotterSettings};
 use super::{Containerd, NAME};
 use crate::bytes::Bytes;
 use crate::engine::daemons::{self, Command};
@@ -128,10 +130,14 @@ pub(super) const VARIABLES: &[Variable] = &[Variable {
     value: Value::Namespace,
 }];
 
+/// What is said of each snapshotter.
+type Settings = BTreeMap<String, SnapshotterSettings>;
+
 /// A containerd that may be somewhere.
 struct Candidate {
     root: Bytes,
     state: Bytes,
+    settings: Settings,
     why: Why,
 }
 
@@ -141,15 +147,23 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
         .option(NAMESPACE)
         .or_else(|| roots.variable(NAMESPACE_VARIABLE))
         .map(|name| name.to_text().into_owned());
-    let make = |root: &Bytes, state: Bytes| Containerd {
+    let make = |root: &Bytes, state: Bytes, settings: Settings| Containerd {
         namespace: namespace.clone(),
+        settings,
         ..Containerd::at(host, root.clone(), state, Problems::default())
     };
     let systems = system(host, search);
     if let Some(root) = roots.option(ROOT) {
         let state = roots.option(STATE).cloned();
-        let state = state.or_else(|| (systems.root == *root).then_some(systems.state));
-        let containerd = make(root, state.unwrap_or_else(|| Bytes::from(DEFAULT.1)));
+        // What its configuration says holds for the one that it names.
+        let (own, settings) = if systems.root == *root {
+            (Some(systems.state), systems.settings)
+        } else {
+            (None, Settings::new())
+        };
+        let state = state.or(own);
+        let state = state.unwrap_or_else(|| Bytes::from(DEFAULT.1));
+        let containerd = make(root, state, settings);
         let is_there = containerd.is_there();
         search.looked_at(NAME, root, Why::Option(ROOT), is_there);
         if !is_there {
@@ -166,8 +180,14 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
     all.extend(users.filter(|user| user.has_data).map(of_user));
     let mut seen: Vec<Option<Bytes>> = Vec::new();
     let mut engines = Vec::new();
-    for Candidate { root, state, why } in all {
-        let containerd = make(&root, state);
+    for candidate in all {
+        let Candidate {
+            root,
+            state,
+            settings,
+            why,
+        } = candidate;
+        let containerd = make(&root, state, settings);
         let is_there = containerd.is_there();
         let real = if is_there {
             host.resolve(&root).ok()
@@ -245,11 +265,12 @@ fn placed(host: &Host, command: Option<&Command>, search: &Search) -> Candidate 
         (None, Some(root)) => (Bytes::from(root.as_str()), Why::File(file)),
         (None, None) => (Bytes::from(DEFAULT.0), Why::Default),
     };
-    let configured = configured.state.filter(is_absolute);
-    let state = path(&["--state"]).or(configured.map(|state| Bytes::from(state.as_str())));
+    let state = configured.state.filter(is_absolute);
+    let state = path(&["--state"]).or(state.map(|state| Bytes::from(state.as_str())));
     Candidate {
         root,
         state: state.unwrap_or_else(|| Bytes::from(DEFAULT.1)),
+        settings: configured.snapshotters,
         why,
     }
 }
@@ -260,6 +281,7 @@ impl Distribution {
         let mut candidate = Candidate {
             root: Bytes::from(root),
             state: Bytes::from(state),
+            settings: Settings::new(),
             why: Why::Known(self.name),
         };
         if let Some(data) = &self.data
@@ -313,6 +335,7 @@ fn of_user(user: &User) -> Candidate {
     Candidate {
         root: user.below_home(&[".local", "share", "containerd"]),
         state: Bytes::from(format!("/run/user/{}/containerd", user.id)),
+        settings: Settings::new(),
         why: Why::Known("a user"),
     }
 }

@@ -1,18 +1,19 @@
 //! What containerd knows and nothing uses.
 
+use std::collections::HashSet;
+
 use super::Containerd;
+use super::layers::is_whole_directory;
+use super::records::{Lease, NamespaceRecords};
 use crate::bytes::Bytes;
 use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
 use crate::error::Result;
 
 impl Containerd<'_> {
-    /// Downloads that are not finished.
+    /// Downloads that are not finished, and content that no image has.
     pub(super) fn find_unused(&self) -> Result<Vec<Leftover>> {
-        let ingests = self
-            .root
-            .join(b"io.containerd.content.v1.content")
-            .join(b"ingest");
         let mut found = Vec::new();
+        let ingests = self.content_store().join(b"ingest");
         for (name, _) in self.host.list(&ingests)? {
             let path = ingests.join(&name);
             let text = |file: &str| {
@@ -23,9 +24,12 @@ impl Containerd<'_> {
                 String::from_utf8_lossy(&bytes).trim().to_owned()
             };
             let (reference, since) = (text("ref"), text("startedat"));
-            let why = format!(
+            let mut why = format!(
                 "it is being downloaded since {since}, or was when the client ended: containerd collects it"
             );
+            if let Some(lease) = self.lease_of_ingest(&reference) {
+                why = format!("{why}; {lease}");
+            }
             found.push(Leftover::unused(
                 LeftoverKind::InProgress,
                 reference,
@@ -34,7 +38,51 @@ impl Containerd<'_> {
                 None,
             ));
         }
+        for (namespace, records) in self.namespaces() {
+            found.extend(self.unused_blobs(namespace, records));
+        }
         Ok(found)
+    }
+
+    /// The lease that holds a download. The store calls that `namespace/number/reference`.
+    fn lease_of_ingest(&self, name: &str) -> Option<String> {
+        let mut parts = name.splitn(3, '/');
+        let (namespace, _, reference) = (parts.next()?, parts.next()?, parts.next()?);
+        let leases = self.meta().get(namespace)?.leases.iter();
+        let mut holding = leases.filter(|lease| lease.ingests.contains(reference));
+        holding.next().map(Lease::words)
+    }
+
+    fn unused_blobs<'c>(
+        &'c self,
+        namespace: &'c str,
+        records: &'c NamespaceRecords,
+    ) -> impl Iterator<Item = Leftover> + 'c {
+        let of_images = records.images.iter().map(|image| image.digest.as_str());
+        let used = records.reached(of_images.chain(records.kept.iter().map(String::as_str)));
+        let rest = records.blobs.iter();
+        rest.filter(move |(digest, _)| !used.contains(digest.as_str()))
+            .map(move |(digest, blob)| {
+                let name = format!("{namespace}/{digest}");
+                let path = self.blob_path(digest);
+                let lease = records.leases.iter().find(|lease| {
+                    let content = lease.content.iter().map(String::as_str);
+                    records.reached(content).contains(digest.as_str())
+                });
+                let (kind, why, command) = match lease {
+                    Some(lease) => (LeftoverKind::InProgress, lease.words(), None),
+                    None => {
+                        let remove = format!("{} content rm", ctr(namespace));
+                        let why = "no image and no lease has it".to_owned();
+                        let command = command(&remove, digest.as_bytes());
+                        (LeftoverKind::Blob, why, Some(command))
+                    }
+                };
+                Leftover {
+                    size: Some(blob.size),
+                    ..Leftover::unused(kind, name, path, why, command)
+                }
+            })
     }
 
     pub(super) fn free_layer(&self, of: &LayerUse) -> Leftover {
@@ -81,21 +129,54 @@ impl Containerd<'_> {
             .leases
             .iter()
             .find(|lease| lease.snapshots.contains(&place))?;
-        Some(match &lease.expires {
-            Some(until) => format!("the lease {} holds it until {until}", lease.id),
-            None => format!("the lease {} holds it", lease.id),
-        })
+        Some(lease.words())
     }
 
-    fn snapshot_dir(&self, snapshotter: &str, number: &str) -> Bytes {
-        let snapshots = self.directory(snapshotter).join(b"snapshots");
-        snapshots.join(number.as_bytes())
+    /// The directory, or the file, that a snapshot has.
+    pub(super) fn snapshot_dir(&self, snapshotter: &str, number: &str) -> Bytes {
+        let number = number.parse().unwrap_or_default();
+        let content = self.content_dir(snapshotter, number);
+        if is_whole_directory(snapshotter) {
+            content
+        } else {
+            content.parent()
+        }
     }
+}
+
+impl Lease {
+    /// That it holds something.
+    fn words(&self) -> String {
+        match &self.expires {
+            Some(until) => format!("the lease {} holds it until {until}", self.id),
+            None => format!("the lease {} holds it", self.id),
+        }
+    }
+}
+
+impl NamespaceRecords {
+    /// What is kept from being collected by some blobs: these, and what they refer to.
+    fn reached<'r>(&'r self, from: impl Iterator<Item = &'r str>) -> HashSet<&'r str> {
+        let mut reached = HashSet::new();
+        let mut next: Vec<&str> = from.collect();
+        while let Some(digest) = next.pop() {
+            if reached.insert(digest)
+                && let Some(blob) = self.blobs.get(digest)
+            {
+                next.extend(blob.refers.iter().map(String::as_str));
+            }
+        }
+        reached
+    }
+}
+
+fn ctr(namespace: &str) -> String {
+    command("ctr -n", namespace.as_bytes())
 }
 
 /// containerd's own command.
 fn remove(namespace: &str, snapshotter: &str, key: &str) -> String {
-    let snapshots = format!("{} snapshots", command("ctr -n", namespace.as_bytes()));
+    let snapshots = format!("{} snapshots", ctr(namespace));
     let of_snapshotter = match snapshotter {
         "overlayfs" => snapshots,
         other => command(&format!("{snapshots} --snapshotter"), other.as_bytes()),

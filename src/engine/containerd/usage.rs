@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::layers::is_read;
+use super::layers::{is_read, is_view};
 use super::records::Snapshot;
 use super::{Containerd, DOCKERS_NAMESPACE, SNAPSHOTTER};
 use crate::bytes::Bytes;
-use crate::engine::inventory::{INIT, Image, LayerName};
+use crate::engine::inventory::{INIT, Image, LayerName, short};
 use crate::engine::oci::CHAIN_MAX;
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::Result;
@@ -23,8 +23,9 @@ struct Users {
     above: HashMap<u64, Vec<ContainerName>>,
     /// What namespaces call each snapshot.
     keys: HashMap<u64, String>,
-    /// The leases that hold snapshots, in words.
-    leases: HashMap<u64, String>,
+    /// What else holds snapshots, in words: leases, places.
+    notes: HashMap<u64, String>,
+    views: HashSet<u64>,
 }
 
 impl Users {
@@ -112,6 +113,12 @@ impl Users {
             UseKind::Image
         } else if key.starts_with(EXTRACTING) {
             UseKind::InProgress
+        } else if said_by_key(key).is_some() {
+            if self.views.contains(&number) {
+                UseKind::View
+            } else {
+                UseKind::InUse
+            }
         } else if !recorded.contains(&number) || key.is_empty() {
             UseKind::Unknown
         } else {
@@ -124,7 +131,7 @@ impl Users {
 impl Containerd<'_> {
     pub(super) fn read_uses(&self) -> Result<Vec<LayerUse>> {
         let mut uses = Vec::new();
-        for snapshotter in self.snapshotters().iter().filter(|name| is_read(name)) {
+        for snapshotter in &self.snapshotters() {
             uses.extend(self.uses_of(snapshotter)?);
         }
         Ok(uses)
@@ -146,8 +153,9 @@ impl Containerd<'_> {
             {
                 if let Some(number) = number(key) {
                     users.add_key(number, key, name == DOCKERS_NAMESPACE);
-                    if let Some(lease) = self.lease_of(name, snapshotter, key) {
-                        users.leases.insert(number, lease);
+                    let lease = self.lease_of(name, snapshotter, key);
+                    if let Some(note) = said_by_key(key).or(lease) {
+                        users.notes.insert(number, note);
                     }
                 }
             }
@@ -163,6 +171,8 @@ impl Containerd<'_> {
             }
         }
         users.find_above(&all);
+        let views = all.values().filter(|of| is_view(of)).map(|of| of.id);
+        users.views.extend(views);
         let recorded: HashSet<u64> = all.values().map(|snapshot| snapshot.id).collect();
         let mut known: Vec<u64> = recorded.iter().copied().collect();
         known.extend(self.numbers(snapshotter)?);
@@ -180,7 +190,7 @@ impl Containerd<'_> {
                 kind,
                 containers: users.containers.remove(&number).unwrap_or_default(),
                 images: users.images.remove(&number).unwrap_or_default(),
-                note: users.leases.remove(&number),
+                note: users.notes.remove(&number),
                 above: users.above.remove(&number).unwrap_or_default(),
             }
         });
@@ -193,7 +203,7 @@ impl Containerd<'_> {
         for place in places(snapshotter) {
             let directory = self.directory(snapshotter).join(place.as_bytes());
             let names = match self.host.list(&directory) {
-                Err(error) if error.is_not_found() && *place != "snapshots" => Vec::new(),
+                Err(error) if error.is_not_found() && may_lack(snapshotter, place) => Vec::new(),
                 names => names?,
             };
             let own = names.into_iter();
@@ -207,18 +217,15 @@ impl Containerd<'_> {
         let parts: Vec<&[u8]> = inside.components().collect();
         let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
         match parts.as_slice() {
-            [
-                first,
-                b"snapshots" | b"active" | b"view",
-                number,
-                ..,
-            ] => match text(first).strip_prefix(SNAPSHOTTER) {
-                Some(driver) => Space::Layer {
-                    driver: driver.to_owned(),
-                    id: text(number),
-                },
-                None => Space::Other,
-            },
+            [first, b"snapshots" | b"active" | b"view", number, ..] => {
+                match text(first).strip_prefix(SNAPSHOTTER) {
+                    Some(driver) => Space::Layer {
+                        driver: driver.to_owned(),
+                        id: text(number),
+                    },
+                    None => Space::Other,
+                }
+            }
             [
                 b"io.containerd.content.v1.content" | b"io.containerd.metadata.v1.bolt",
                 ..,
@@ -233,6 +240,28 @@ impl Containerd<'_> {
             _ => Space::Other,
         }
     }
+}
+
+fn may_lack(snapshotter: &str, place: &str) -> bool {
+    place != "snapshots" || !is_read(snapshotter)
+}
+
+/// What the key of a snapshot says of who has it: whoever mounts an image calls its snapshot by the
+/// place.
+///
+/// ```text
+/// /run/containerd/io.containerd.grpc.v1.cri/image-volumes/<sandbox>/<digest>
+/// ```
+fn said_by_key(key: &str) -> Option<String> {
+    if !key.starts_with('/') {
+        return None;
+    }
+    let volume = key.split_once("/image-volumes/");
+    let pod = volume.and_then(|(_, rest)| rest.split('/').next());
+    Some(match pod {
+        Some(pod) => format!("an image volume of the pod {}", short(pod)),
+        None => format!("mounted at {key}, as its key says"),
+    })
 }
 
 /// The directories of a snapshotter that have snapshots in them.

@@ -13,7 +13,7 @@ use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
 use crate::engine::interface::Engine;
-use crate::engine::inventory::{Container, Image, LayerName, is_id};
+use crate::engine::inventory::{Container, Image, LayerName, familiar, is_id};
 use crate::engine::union::{Role, Union};
 use crate::error::{Error, Result};
 
@@ -142,7 +142,7 @@ impl Docker<'_> {
                 let digests = &mut image.names.digests;
                 digests.retain(|digest| !digest.starts_with(DANGLING));
                 for name in image.names.tags.iter_mut().chain(digests) {
-                    *name = familiar(name);
+                    *name = familiar(name).to_owned();
                 }
                 images.push(as_docker_has_it(containerd, image));
             }
@@ -246,9 +246,3 @@ fn as_docker_has_it(containerd: &Containerd<'_>, mut image: Image) -> Image {
 
 /// What an image without a name is called in containerd.
 const DANGLING: &str = "moby-dangling@";
-
-/// `docker.io/library/busybox:1` is `busybox:1` to docker.
-fn familiar(name: &str) -> String {
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
-    name.strip_prefix("library/").unwrap_or(name).to_owned()
-}
