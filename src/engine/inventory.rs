@@ -30,7 +30,7 @@ pub struct Container {
     pub pod: Option<Pod>,
 }
 
-/// What Kubernetes calls a container.
+/// What Kubernetes calls a container, or the pod that Podman has it in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Pod {
     pub name: String,
@@ -40,6 +40,17 @@ pub struct Pod {
     /// The container's name in the pod; none for the pod's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+}
+
+impl Pod {
+    /// One that is known by its name alone.
+    pub fn named(name: String) -> Pod {
+        Pod {
+            name,
+            namespace: None,
+            container: None,
+        }
+    }
 }
 
 /// A container's state, in docker's own form.

@@ -28,7 +28,7 @@
 //! namespace  mount_table     processes, and what each has mounted
 //! union        unions, branches, layers, owners
 //! recorded     a mounted union's branches, as its store has them
-//! linked  faults  oci  bolt  forms that several engines keep things in; what is wrong with such
+//! linked  faults  oci  bolt  sqlite  forms that several engines keep things in; what is wrong with such
 //! inventory  usage           what every engine keeps, in words that all share
 //! ```
 //!
@@ -57,6 +57,7 @@ pub mod reach;
 mod recorded;
 mod roots;
 mod search;
+mod sqlite;
 mod survey;
 mod union;
 pub mod usage;

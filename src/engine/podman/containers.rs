@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::libpod::Rootfs;
 use super::records::{ContainerRecord, MappedIds, Metadata};
 use super::{ENGINE_MADE, NAME, Podman};
 use crate::branch::Permission;
+use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, Pod, sort_newest_first};
-use crate::engine::union::{Owner, OwnerKind, Role, Union};
+use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 use crate::union::{IdMap, IdRange};
 
@@ -31,6 +33,7 @@ impl Podman<'_> {
             .names
             .first()
             .cloned()
+            .or(libpod.name)
             .or_else(|| metadata.name.clone());
         let image = metadata.image_name.clone().filter(|name| !name.is_empty());
         let image = image.or_else(|| {
@@ -49,27 +52,60 @@ impl Podman<'_> {
             created: libpod.created.unwrap_or_else(|| record.created.clone()),
             state: libpod.state,
             driver: self.driver.clone(),
-            ports: String::new(),
+            ports: libpod.ports,
             namespace: None,
-            pod: metadata.pod(),
+            pod: metadata.pod().or_else(|| libpod.pod.map(Pod::named)),
             id: record.id,
         }
     }
 
     pub(super) fn container_of_layer(&self, layer: &str) -> Option<ContainerRecord> {
         let mut records = self.container_records().into_iter();
-        records.find(|container| container.layer == layer)
+        records.find(|container| !layer.is_empty() && container.layer == layer)
+    }
+
+    /// What a container has as its root instead of a layer.
+    pub(super) fn rootfs_of(&self, container: &Container) -> Option<Rootfs> {
+        self.container_record(&container.id)?.rootfs
+    }
+
+    /// Where a container writes that has a directory of the host below.
+    pub(super) fn rootfs_upper(&self, id: &str) -> Bytes {
+        let directory = self.kind_of(&self.root, "containers").join(id.as_bytes());
+        directory.join(b"rootfs").join(b"upper")
+    }
+
+    /// The union of a container whose root is a directory of the host.
+    fn rootfs_union(&self, id: &str, rootfs: Rootfs) -> Result<Union> {
+        if !rootfs.is_below {
+            return Err(Error::Refused {
+                what: format!(
+                    "container {id} has no layers: its root is the directory {}",
+                    rootfs.directory
+                ),
+                hint: "a directory of its own is no union".into(),
+            });
+        }
+        let branches = vec![
+            LayeredBranch::plain(self.rootfs_upper(id), Permission::RW),
+            LayeredBranch::plain(rootfs.directory, Permission::RO),
+        ];
+        Ok(self.union(self.kind(), branches))
     }
 
     /// The union of a container, mounted or not.
     ///
     /// # Errors
-    /// A container that the store does not list; a layer that is missing or damaged.
+    /// A container that the store does not list, or that has a directory of the host as its root; a
+    /// layer that is missing or damaged.
     pub(super) fn container_union(&self, container: &Container) -> Result<Union> {
         let record = self
             .container_record(&container.id)
             .ok_or_else(|| Error::NoSuchTarget(container.id.clone()))?;
-        let mut union = self.stack(&record.layer, Permission::RW)?;
+        let mut union = match record.rootfs.clone() {
+            Some(rootfs) => self.rootfs_union(&record.id, rootfs)?,
+            None => self.stack(&record.layer, Permission::RW)?,
+        };
         self.label_container(&mut union, &record);
         Ok(union)
     }

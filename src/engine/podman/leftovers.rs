@@ -55,7 +55,7 @@ impl Podman<'_> {
             let path = self
                 .kind_of(&self.root, "containers")
                 .join(b"containers.json");
-            if !known(&container.layer) {
+            if container.rootfs.is_none() && !known(&container.layer) {
                 let why = format!(
                     "it lists the container {}, whose layer is gone: \"layer not known\"",
                     container.id

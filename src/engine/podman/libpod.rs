@@ -1,8 +1,8 @@
 //! What Podman itself records of its containers: their state and command.
 //!
 //! ```text
-//! <graphroot>/libpod/bolt_state.db   ctr/<id>/{config,state}: JSON; exit-code/<id>: decimal
-//! <graphroot>/db.sql                 newer ones, which is not read
+//! <graphroot>/db.sql                 its database since Podman 5: database; <runroot>/db.sql of a transient store
+//! <graphroot>/libpod/bolt_state.db   the one before. ctr/<id>/{config,state}: JSON; exit-code/<id>: decimal
 //! <driver>-containers/<id>/userdata/config.json     below the graph root: it was started once
 //! <driver>-containers/<id>/userdata/pidfile         below the run root: the last process
 //! ```
@@ -10,11 +10,12 @@
 //! Where there is no record - buildah's and CRI-O's containers have none - the files tell what
 //! they can.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
 use super::Podman;
+use super::ports::{Exposed, Mapping};
 use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
 use crate::engine::inventory::{ContainerState, null_default};
@@ -29,12 +30,30 @@ pub(super) struct LibpodRecord {
     pub command: Option<String>,
     /// RFC 3339.
     pub created: Option<String>,
+    /// As it is called now; none where nobody says.
+    pub name: Option<String>,
+    /// The pod's name.
+    pub pod: Option<String>,
+    pub ports: String,
+    /// The names of its volumes; none where they are not recorded.
+    pub volumes: Option<Vec<String>>,
+    /// The directory that is its root where no image's layers are.
+    pub rootfs: Option<Rootfs>,
+}
+
+/// A directory of the host that a container has as its root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rootfs {
+    pub directory: Bytes,
+    /// It is a lower directory: what the container writes is beside its records.
+    pub is_below: bool,
 }
 
 pub(super) type Records = HashMap<String, LibpodRecord>;
 
 #[derive(Deserialize)]
-struct RecordedConfig {
+#[serde(rename_all = "camelCase")]
+pub(super) struct RecordedConfig {
     #[serde(default, deserialize_with = "null_default")]
     spec: RuntimeConfig,
     #[serde(rename = "createdTime")]
@@ -42,6 +61,62 @@ struct RecordedConfig {
     /// What was asked for; the process may have an init before it.
     #[serde(default, deserialize_with = "null_default")]
     command: Vec<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(rename = "newPortMappings", default, deserialize_with = "null_default")]
+    pub mappings: Vec<Mapping>,
+    /// Protocols by port.
+    #[serde(default, deserialize_with = "null_default")]
+    pub exposed_ports: BTreeMap<u16, Vec<String>>,
+    /// The container whose network it has, and so whose ports.
+    #[serde(default, deserialize_with = "null_default")]
+    pub net_ns_ctr: String,
+    #[serde(default, deserialize_with = "null_default")]
+    rootfs: String,
+    #[serde(rename = "rootfs_overlay", default)]
+    is_rootfs_below: bool,
+}
+
+impl RecordedConfig {
+    pub fn parse(json: &[u8]) -> Option<RecordedConfig> {
+        serde_json::from_slice(json).ok()
+    }
+
+    /// What it tells by itself.
+    pub fn record(self) -> LibpodRecord {
+        let args = if self.command.is_empty() {
+            self.spec.args()
+        } else {
+            self.command
+        };
+        let rootfs = Some(self.rootfs).filter(|path| path.starts_with('/'));
+        LibpodRecord {
+            command: Some(args.join(" ")),
+            created: self.created,
+            name: self.name,
+            rootfs: rootfs.map(|path| Rootfs {
+                directory: Bytes::from(path.as_str()),
+                is_below: self.is_rootfs_below,
+            }),
+            ..LibpodRecord::default()
+        }
+    }
+
+    pub fn exposed(&self) -> Vec<Exposed> {
+        let of_port = |(&port, protocols): (&u16, &Vec<String>)| {
+            let protocols = protocols.clone().into_iter();
+            protocols
+                .map(move |protocol| Exposed { protocol, port })
+                .collect::<Vec<Exposed>>()
+        };
+        self.exposed_ports.iter().flat_map(of_port).collect()
+    }
+}
+
+/// A state as it is recorded, in docker's form.
+pub(super) fn parse_state(json: &[u8]) -> Option<ContainerState> {
+    let state: RecordedState = serde_json::from_slice(json).ok()?;
+    Some(state.in_dockers_form())
 }
 
 #[derive(Deserialize)]
@@ -63,6 +138,7 @@ impl RecordedState {
             running: matches!(self.state, 3 | 5 | 8),
             paused: self.state == 5,
             removal_in_progress: self.state == 7,
+            is_unknown: self.state == 0,
             exit_code: Some(self.exit_code),
             started_at: self.started_time,
             finished_at: self.finished_time,
@@ -76,15 +152,25 @@ const CREATED: &str = "io.kubernetes.cri-o.Created";
 
 impl Podman<'_> {
     pub(super) fn libpod_record(&self, id: &str) -> LibpodRecord {
-        let records = self.libpod.get_or_init(|| self.read_libpod());
-        match records.get(id) {
+        match self.libpod_records().get(id) {
             Some(record) => record.clone(),
             None => self.record_from_files(id),
         }
     }
 
-    /// What is recorded now.
+    pub(super) fn libpod_records(&self) -> &Records {
+        self.libpod.get_or_init(|| self.read_libpod())
+    }
+
+    /// What is recorded now. A database that was left behind when another took its place knows
+    /// nothing of what that one has.
     pub(super) fn read_libpod(&self) -> Records {
+        let mut records = self.read_bolt();
+        records.extend(self.read_database());
+        records
+    }
+
+    fn read_bolt(&self) -> Records {
         let path = self.root.join(b"libpod").join(b"bolt_state.db");
         let bytes = match bolt::read(self.host, &path) {
             Ok(bytes) => bytes,
@@ -126,15 +212,14 @@ impl Podman<'_> {
             record.created = spec.annotations.get(CREATED).cloned();
             record.command = Some(spec.args().join(" "));
         }
-        let pid = self.run_root.as_ref().and_then(|run| {
+        let pid = self.run_root().and_then(|run| {
             let bytes = self.host.read(&userdata(run).join(b"pidfile")).ok()?;
             std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
         });
         let is_there = |run: &Bytes| self.host.stat(run).is_ok_and(|stat| stat.is_some());
         record.state.running = pid.is_some_and(|pid| self.is_root_of(pid, id));
         // The run root does not outlive the machine's running, nor do processes.
-        record.state.is_unknown =
-            !self.host.is_live() && !self.run_root.as_ref().is_some_and(is_there);
+        record.state.is_unknown = !self.host.is_live() && !self.run_root().is_some_and(is_there);
         // When is not known.
         record.state.was_started = true;
         record
@@ -162,20 +247,14 @@ impl Podman<'_> {
 fn read_record(container: &Bucket<'_>) -> Result<LibpodRecord, Damage> {
     let mut record = LibpodRecord::default();
     if let Some(config) = container.get(b"config")?
-        && let Ok(config) = serde_json::from_slice::<RecordedConfig>(config)
+        && let Some(config) = RecordedConfig::parse(config)
     {
-        let args = if config.command.is_empty() {
-            config.spec.args()
-        } else {
-            config.command
-        };
-        record.command = Some(args.join(" "));
-        record.created = config.created;
+        record = config.record();
     }
     if let Some(state) = container.get(b"state")?
-        && let Ok(state) = serde_json::from_slice::<RecordedState>(state)
+        && let Some(state) = parse_state(state)
     {
-        record.state = state.in_dockers_form();
+        record.state = state;
     }
     Ok(record)
 }

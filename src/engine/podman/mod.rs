@@ -5,7 +5,7 @@
 //! <graphroot>/overlay/<layer>/{diff,link,lower,merged}   or vfs/dir/<layer>, btrfs/subvolumes/<layer>
 //! <graphroot>/<driver>-{layers,images,containers}/       their lists: records
 //! <runroot>/<driver>-layers/mountpoints.json             what is mounted
-//! <graphroot>/libpod/bolt_state.db                       Podman's own records: libpod
+//! <graphroot>/db.sql, libpod/bolt_state.db               Podman's own records: libpod, database
 //! ```
 //!
 //! Every user may have a store. Its overlays are mounted in a mount namespace of the user's own.
@@ -13,12 +13,14 @@
 mod config;
 mod containers;
 mod crio;
+mod database;
 mod images;
 mod layers;
 mod leftovers;
 mod libpod;
 mod needs;
 mod paths;
+mod ports;
 mod records;
 mod removed;
 mod roots;
@@ -77,7 +79,10 @@ pub struct Podman<'h> {
     host: &'h Host,
     /// The graph root.
     root: Bytes,
-    run_root: Option<Bytes>,
+    /// As a person configured it, or else Podman recorded it.
+    run_root: OnceCell<Option<Bytes>>,
+    /// Where it is if nobody says.
+    usual_run_root: Option<Bytes>,
     driver: String,
     /// Where layers and images are looked for: the graph root, then the stores it takes images
     /// from.
@@ -97,7 +102,8 @@ impl<'h> Podman<'h> {
             host,
             stores: vec![root.clone()],
             root,
-            run_root: None,
+            run_root: OnceCell::new(),
+            usual_run_root: None,
             driver,
             has_mount_program: false,
             namespace: Namespace::Trusted,
@@ -172,12 +178,15 @@ impl Engine for Podman<'_> {
         self.driver.clone()
     }
 
-    fn reads(&self, _: &Container) -> bool {
-        self.is_read()
+    fn reads(&self, container: &Container) -> bool {
+        self.is_read() || self.rootfs_of(container).is_some()
     }
 
-    fn has_union(&self, _: &Container) -> bool {
-        self.is_read() && !self.copies()
+    fn has_union(&self, container: &Container) -> bool {
+        match self.rootfs_of(container) {
+            Some(rootfs) => rootfs.is_below,
+            None => self.is_read() && !self.copies(),
+        }
     }
 
     fn union_of_image(&self, image: &Image) -> Result<Union> {

@@ -101,7 +101,13 @@ impl Podman<'_> {
 
     /// The container whose mounted union this is, by its mount point or its topmost branch.
     fn container_of_union(&self, union: &Union) -> Option<ContainerRecord> {
-        self.container_of_layer(&self.layer_of_union(union)?)
+        if let Some(layer) = self.layer_of_union(union) {
+            return self.container_of_layer(&layer);
+        }
+        let top = &union.branches.first()?.spec.path;
+        let is_rootfs = |of: &ContainerRecord| of.rootfs.as_ref().is_some_and(|of| of.is_below);
+        let mut records = self.container_records().into_iter();
+        records.find(|of| is_rootfs(of) && *top == self.rootfs_upper(&of.id))
     }
 
     /// The topmost layer of a mounted union, by its topmost branch or its mount point.

@@ -7,13 +7,14 @@
 //! <runroot>/<driver>-{layers,containers}/volatile-*.json      of a transient store
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::Podman;
+use super::libpod::Rootfs;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{is_id, null_default};
 use crate::error::{Error, Result};
@@ -80,7 +81,7 @@ pub(super) struct ImageRecord {
     pub home: usize,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct ContainerRecord {
     pub id: String,
     #[serde(default, deserialize_with = "null_default")]
@@ -99,6 +100,9 @@ pub(super) struct ContainerRecord {
     pub uidmap: Vec<MappedIds>,
     #[serde(default, deserialize_with = "null_default")]
     pub gidmap: Vec<MappedIds>,
+    /// What it has instead of a layer. The store does not list such containers, Podman does.
+    #[serde(skip)]
+    pub rootfs: Option<Rootfs>,
 }
 
 /// What the engine that made a container noted beside it.
@@ -135,7 +139,7 @@ impl Podman<'_> {
                 layers.extend(read.into_iter().map(|layer| LayerRecord { home, ..layer }));
             }
         }
-        if let Some(run) = &self.run_root {
+        if let Some(run) = self.run_root() {
             let path = self.kind_of(run, "layers").join(b"volatile-layers.json");
             layers.extend(self.read_list(&path));
         }
@@ -164,7 +168,7 @@ impl Podman<'_> {
 
     pub(super) fn container_records(&self) -> Vec<ContainerRecord> {
         let mut containers: Vec<ContainerRecord> = Vec::new();
-        let roots = std::iter::once(&self.root).chain(&self.run_root);
+        let roots = std::iter::once(&self.root).chain(self.run_root());
         for root in roots {
             let directory = self.kind_of(root, "containers");
             for name in ["containers.json", "volatile-containers.json"] {
@@ -177,6 +181,23 @@ impl Podman<'_> {
                 }
             }
         }
+        let listed: HashSet<String> = containers.iter().map(|of| of.id.clone()).collect();
+        let mut others: Vec<ContainerRecord> = self
+            .libpod_records()
+            .iter()
+            .filter(|(id, _)| is_id(id) && !listed.contains(*id))
+            .filter_map(|(id, record)| {
+                let rootfs = record.rootfs.clone()?;
+                Some(ContainerRecord {
+                    id: id.clone(),
+                    names: record.name.iter().cloned().collect(),
+                    rootfs: Some(rootfs),
+                    ..ContainerRecord::default()
+                })
+            })
+            .collect();
+        others.sort_by(|a, b| a.id.cmp(&b.id));
+        containers.extend(others);
         containers
     }
 

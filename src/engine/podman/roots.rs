@@ -1,5 +1,7 @@
 //! Finding the stores of the machine and of its users.
 
+use std::cell::OnceCell;
+
 use super::config::{self, Storage};
 use super::crio;
 use super::{NAME, Podman};
@@ -49,7 +51,10 @@ pub(super) const VARIABLES: &[Variable] = &[Variable {
 struct Configured {
     root: Bytes,
     why: Why,
+    /// As it was configured.
     run_root: Option<Bytes>,
+    /// Where it is if nobody says.
+    usual_run_root: Option<Bytes>,
     storage: Storage,
 }
 
@@ -60,6 +65,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
             root: root.clone(),
             why: Why::Option(OPTION),
             run_root: None,
+            usual_run_root: None,
             storage: Storage::default(),
         };
         let stores = stores_of(host, &configured, &[]);
@@ -106,7 +112,6 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
     let mut of_system = read(&files.collect::<Vec<Bytes>>());
     of_system.take_drop_ins(host, &DROP_INS.map(Bytes::from), problems);
     let root = path(of_system.graphroot.as_ref()).unwrap_or_else(|| Bytes::from(ROOT));
-    let run_root = path(of_system.runroot.as_ref()).unwrap_or_else(|| Bytes::from(RUN_ROOT));
     let why = match &of_system.graphroot {
         Some(_) => Why::File(Bytes::from("storage.conf")),
         None => Why::Default,
@@ -114,7 +119,8 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
     let mut all = vec![Configured {
         root,
         why,
-        run_root: Some(run_root),
+        run_root: path(of_system.runroot.as_ref()),
+        usual_run_root: Some(Bytes::from(RUN_ROOT)),
         storage: of_system.clone(),
     }];
     all.extend(of_crio(host, search));
@@ -148,12 +154,13 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
             }
             None => continue,
         };
-        let run_root = path(storage.runroot.as_ref())
-            .unwrap_or_else(|| Bytes::from(format!("/run/user/{}/containers", user.id)));
+        let run_root = path(storage.runroot.as_ref());
+        let usual = Bytes::from(format!("/run/user/{}/containers", user.id));
         all.push(Configured {
             root,
             why,
-            run_root: Some(run_root),
+            run_root,
+            usual_run_root: Some(usual),
             storage,
         });
     }
@@ -177,7 +184,8 @@ fn of_crio(host: &Host, search: &Search) -> Option<Configured> {
     Some(Configured {
         root,
         why,
-        run_root: Some(run_root.unwrap_or_else(|| Bytes::from(RUN_ROOT))),
+        run_root,
+        usual_run_root: Some(Bytes::from(RUN_ROOT)),
         storage: Storage {
             driver: crio.driver,
             ..Storage::default()
@@ -200,6 +208,7 @@ fn stores_of<'h>(
     let Configured {
         root,
         run_root,
+        usual_run_root,
         storage,
         ..
     } = configured;
@@ -233,7 +242,11 @@ fn stores_of<'h>(
         };
         let problems = Problems::default();
         let podman = Podman {
-            run_root: run_root.clone(),
+            run_root: match run_root {
+                Some(_) => run_root.clone().into(),
+                None => OnceCell::new(),
+            },
+            usual_run_root: usual_run_root.clone(),
             stores: std::iter::once(root).chain(image_stores).cloned().collect(),
             has_mount_program,
             namespace: if is_users {

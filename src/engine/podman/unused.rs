@@ -1,5 +1,7 @@
 //! What a store of containers-storage knows and nothing uses.
 
+use std::collections::HashSet;
+
 use super::Podman;
 use crate::dir::Kind;
 use crate::engine::inventory::short;
@@ -40,7 +42,8 @@ impl Podman<'_> {
         .collect()
     }
 
-    /// The volumes that no container has: each container's runtime configuration names its own.
+    /// The volumes that no container has: as Podman recorded, or else as each container's runtime
+    /// configuration names them.
     fn unused_volumes(&self) -> Result<Vec<Leftover>> {
         let volumes = self.root.join(b"volumes");
         let names = self.host.list(&volumes)?.into_iter();
@@ -50,7 +53,12 @@ impl Podman<'_> {
             return Ok(Vec::new());
         }
         let mut configurations = Vec::new();
+        let mut recorded: HashSet<String> = HashSet::new();
         for container in self.container_records() {
+            if let Some(volumes) = self.libpod_record(&container.id).volumes {
+                recorded.extend(volumes);
+                continue;
+            }
             let directory = self
                 .kind_of(&self.root, "containers")
                 .join(container.id.as_bytes());
@@ -73,7 +81,8 @@ impl Podman<'_> {
                 let text = String::from_utf8_lossy(bytes);
                 text.contains(&format!("{path}/_data")) || text.contains(&format!("{path}\""))
             };
-            !configurations.iter().any(is_named)
+            let is_recorded = |name: &[u8]| recorded.contains(&*String::from_utf8_lossy(name));
+            !is_recorded(name) && !configurations.iter().any(is_named)
         });
         let free = names.into_iter().map(|name| {
             let path = volumes.join(&name);

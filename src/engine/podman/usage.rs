@@ -47,7 +47,10 @@ impl Podman<'_> {
                 let of_layer = above.entry(below.id.clone()).or_default();
                 of_layer.push(owner.clone());
             }
-            of_containers.insert(container.layer, owner);
+            // One whose root is a directory of the host has none.
+            if !container.layer.is_empty() {
+                of_containers.insert(container.layer, owner);
+            }
         }
         let mut uses = Vec::new();
         for id in self.directories()? {
