@@ -193,6 +193,11 @@ impl Error {
         }
     }
 
+    /// Whether it is closed to who asks.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM)
+    }
+
     /// Whether the error only says that nothing has this name.
     pub fn is_absent(&self) -> bool {
         matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT)

@@ -92,6 +92,30 @@ impl Rules {
             ..Rules::DEFAULT
         }
     }
+
+    /// The same with what an engine's configuration adds to the options of its mounts:
+    /// `nodev,metacopy=on`. What is no value of overlay's keeps no mount from being made that there
+    /// is, and changes nothing.
+    pub fn with_options(self, options: &str) -> Rules {
+        let mut rules = self;
+        for option in options.split(',').map(str::trim) {
+            match option {
+                "userxattr" => rules = Rules::of(Namespace::User),
+                "metacopy=on" => rules.metacopy = true,
+                "metacopy=off" => rules.metacopy = false,
+                "redirect_dir=nofollow" => rules.follows_redirects = false,
+                "redirect_dir=on" | "redirect_dir=follow" | "redirect_dir=off" => {
+                    rules.follows_redirects = true;
+                }
+                _ => {}
+            }
+        }
+        // With userxattr the kernel takes neither.
+        let is_user = rules.namespace == Namespace::User;
+        rules.follows_redirects &= !is_user;
+        rules.metacopy &= !is_user;
+        rules
+    }
 }
 
 /// What the options of an overlay mount say.

@@ -31,6 +31,37 @@ struct Pending {
     space: Space,
 }
 
+/// The file system that a walk stays on.
+struct Extent {
+    /// The numbers of its mounts; none where the kernel does not tell.
+    mounts: Vec<u64>,
+    device: u64,
+    /// Where the walk began, with every link resolved.
+    root: Bytes,
+}
+
+impl Extent {
+    /// Whether a directory is on it. A subvolume has a device of its own, and is of the same mount; a
+    /// directory that is mounted on itself is of another mount.
+    fn has(&mut self, survey: &Survey<'_>, dir: &Dir, stat: &Stat, inside: &Bytes) -> bool {
+        let Some(mount) = dir.mount_id().filter(|_| !self.mounts.is_empty()) else {
+            return stat.dev == self.device;
+        };
+        if self.mounts.contains(&mount) {
+            return true;
+        }
+        let is_itself = stat.dev == self.device
+            && survey.host.is_live()
+            && survey
+                .table
+                .is_mounted_on_itself(&self.root.join_path(inside));
+        if is_itself {
+            self.mounts.push(mount);
+        }
+        is_itself
+    }
+}
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub struct Walked {
@@ -116,9 +147,13 @@ impl Walked {
     ) -> Result<()> {
         let dir = survey.host.open_dir(root)?;
         let fail = |path: &Bytes, errno| Error::io(root.join_path(path), errno);
-        let mount = dir.mount_id();
         let start = Bytes::from("/");
         let own = dir.stat_self().map_err(|errno| fail(&start, errno))?;
+        let mut extent = Extent {
+            mounts: dir.mount_id().into_iter().collect(),
+            device: own.dev,
+            root: survey.host.resolve(root)?,
+        };
         let of_start = space(&start);
         self.add(&of_start, &own, &start);
         let mut links: HashSet<(u64, u64)> = HashSet::new();
@@ -178,9 +213,7 @@ impl Walked {
                             continue;
                         }
                     };
-                    // A subvolume has a device of its own, and is of the same mount.
-                    let ids = mount.zip(below.mount_id());
-                    if ids.map_or(stat.dev != own.dev, |(here, there)| here != there) {
+                    if !extent.has(survey, &below, &stat, &inside) {
                         continue;
                     }
                     let space = space_of(&inside);

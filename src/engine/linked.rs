@@ -5,6 +5,7 @@
 //! <home>/<id>/diff     the content
 //! <home>/<id>/link     AAA
 //! <home>/<id>/lower    l/BBB:l/CCC     the layers below, topmost first; a base has no such file
+//! <home>/<id>/lower-layers   ID:ID     the same by their ids, in newer containers-storage
 //! <home>/l/AAA         -> ../<id>/diff
 //! ```
 
@@ -61,6 +62,9 @@ impl Linked<'_> {
             result => result?,
         };
         let links = parse_lower(&bytes).map_err(|what| Error::damaged(path.clone(), what))?;
+        if let Some(parents) = self.parents_by_id(home, id, links.len())? {
+            return Ok(parents);
+        }
         let own = Parent::Layer {
             home,
             id: id.to_owned(),
@@ -77,6 +81,38 @@ impl Linked<'_> {
             parents.push(parent);
         }
         Ok(parents)
+    }
+
+    /// The layers below one, as newer stores list them beside their short names. None where there
+    /// is no such list, or it was not kept with the other.
+    fn parents_by_id(&self, home: usize, id: &str, count: usize) -> Result<Option<Vec<Parent>>> {
+        let path = self.homes[home].join(id.as_bytes()).join(b"lower-layers");
+        let bytes = match self.host.read(&path) {
+            Err(error) if error.is_absent() => return Ok(None),
+            result => result?,
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let ids: Vec<&str> = text.trim().split(':').collect();
+        let distinct: HashSet<&str> = ids.iter().copied().chain([id]).collect();
+        if ids.len() != count || distinct.len() != count + 1 || !ids.iter().all(|id| is_id(id)) {
+            return Ok(None);
+        }
+        let mut parents = Vec::new();
+        for id in ids {
+            let mut parent = None;
+            for (number, home) in self.homes.iter().enumerate() {
+                if self.exists(&home.join(id.as_bytes()))? {
+                    parent = Some(Parent::Layer {
+                        home: number,
+                        id: id.to_owned(),
+                    });
+                    break;
+                }
+            }
+            let lost = || Parent::Lost(self.homes[home].join(id.as_bytes()).join(b"diff"));
+            parents.push(parent.unwrap_or_else(lost));
+        }
+        Ok(Some(parents))
     }
 
     /// The layer that a short name stands for.

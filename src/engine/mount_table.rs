@@ -105,6 +105,25 @@ pub(super) fn is_hex(text: &[u8]) -> bool {
 pub struct MountTable(pub Vec<Mount>);
 
 impl MountTable {
+    /// Whether what is mounted at a path is the directory that lies there: engines mount a directory
+    /// of theirs on itself.
+    pub fn is_mounted_on_itself(&self, path: &Bytes) -> bool {
+        let at = self.0.iter().rev().find(|mount| mount.point == *path);
+        let Some((at, (_, below))) = at.and_then(|mount| Some((mount, mount.ids?))) else {
+            return false;
+        };
+        let below = self
+            .0
+            .iter()
+            .find(|mount| mount.ids.is_some_and(|(own, _)| own == below));
+        below.is_some_and(|below| {
+            let inside = path.strip_prefix(&below.point);
+            at.device.is_some()
+                && at.device == below.device
+                && inside.is_some_and(|inside| at.root == below.root.join_path(&inside))
+        })
+    }
+
     /// The mount that a path lies on. As the kernel walks: down from the first mount on the path,
     /// always to the next one that lies on it, however deep the ones are that it covers.
     pub fn covering(&self, path: &Bytes) -> Option<&Mount> {

@@ -67,8 +67,7 @@ impl Containerd<'_> {
                 let snapshots = self.host.list(&directory.join(place.as_bytes()));
                 snapshots.is_ok_and(|names| !names.is_empty())
             };
-            database.map_or(true, |stat| stat.is_some())
-                || places(name).iter().any(has_any)
+            database.map_or(true, |stat| stat.is_some()) || places(name).iter().any(has_any)
         };
         found.extend(names.chain(self.settings.keys().cloned()).filter(is_used));
         found.into_iter().collect()

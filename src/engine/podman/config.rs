@@ -2,15 +2,22 @@
 //!
 //! ```text
 //! [storage]                  driver, graphroot, runroot, imagestore, rootless_storage_path
-//! [storage.options]          additionalimagestores
-//! [storage.options.overlay]  mount_program
+//! [storage.options]          additionalimagestores, mountopt
+//! [storage.options.overlay]  mount_program, mountopt
 //! ```
 //!
-//! The first that is there counts, whole: `$CONTAINERS_STORAGE_CONF`, for a user
-//! `~/.config/containers/storage.conf`, `/etc/containers/storage.conf`,
-//! `/usr/share/containers/storage.conf`. What drop-ins say goes before it, key by key, the last by
-//! name first. Of the machine's own files a user has the driver and the options, not the
-//! directories.
+//! What a later file says goes before what an earlier one says, key by key:
+//!
+//! ```text
+//! /usr/share/containers/storage.conf, /etc/containers/storage.conf
+//! storage.conf.d and storage.rootful.conf.d, or storage.rootless.conf.d[/UID], beside either: the last by name first
+//! ~/.config/containers/storage.conf, ~/.config/containers/storage.conf.d       of root, too
+//! ```
+//!
+//! `$CONTAINERS_STORAGE_CONF` takes the place of all of them, and what
+//! `$CONTAINERS_STORAGE_CONF_OVERRIDE` says goes before all. Of the machine's own files a user has
+//! the driver and the options, not the directories; of those for users alone, all.
+//! docs/facts.md#engines-2026-b7
 
 use std::collections::BTreeMap;
 
@@ -18,7 +25,7 @@ use serde::Deserialize;
 
 use crate::bytes::Bytes;
 use crate::engine::problems::Problems;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::host::Host;
 
 /// What a `storage.conf` says.
@@ -38,6 +45,7 @@ pub(super) struct Storage {
 pub(super) struct StorageOptions {
     pub additionalimagestores: Vec<String>,
     pub mount_program: Option<String>,
+    pub mountopt: Option<String>,
     pub overlay: OverlayOptions,
 }
 
@@ -45,6 +53,7 @@ pub(super) struct StorageOptions {
 #[serde(default)]
 pub(super) struct OverlayOptions {
     pub mount_program: Option<String>,
+    pub mountopt: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -69,6 +78,8 @@ impl Storage {
         let (own, later) = (&mut self.options, later.options);
         take(&mut own.mount_program, later.mount_program);
         take(&mut own.overlay.mount_program, later.overlay.mount_program);
+        take(&mut own.mountopt, later.mountopt);
+        take(&mut own.overlay.mountopt, later.overlay.mountopt);
         if !later.additionalimagestores.is_empty() {
             own.additionalimagestores = later.additionalimagestores;
         }
@@ -90,11 +101,27 @@ impl Storage {
             }
         }
         for path in files.into_values() {
-            match read_first(host, &[path]) {
-                Ok(storage) => self.take(storage),
-                Err(error) => problems.note(error),
-            }
+            self.take_file(host, &path, problems);
         }
+    }
+
+    /// Takes what a file says, where there is one. What cannot be read is noted.
+    pub fn take_file(&mut self, host: &Host, path: &Bytes, problems: &Problems) {
+        let read = host
+            .read(path)
+            .and_then(|bytes| parse(&bytes).map_err(|what| Error::damaged(path.clone(), what)));
+        match read {
+            Ok(storage) => self.take(storage),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => problems.note(error),
+        }
+    }
+
+    /// The options with which overlays are mounted.
+    pub fn mount_options(&self) -> &str {
+        let options = [&self.options.overlay.mountopt, &self.options.mountopt];
+        let mut options = options.into_iter().flatten();
+        options.next().map_or("", String::as_str)
     }
 
     /// Whether a program makes the mounts.
@@ -108,23 +135,6 @@ impl Storage {
             .flatten()
             .any(|program| !program.is_empty())
     }
-}
-
-/// Reads the first of the files that is there.
-///
-/// # Errors
-/// One that is there and cannot be read.
-pub(super) fn read_first(host: &Host, paths: &[Bytes]) -> Result<Storage> {
-    for path in paths {
-        match host.read(path) {
-            Ok(bytes) => {
-                return parse(&bytes).map_err(|what| Error::damaged(path.clone(), what));
-            }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Storage::default())
 }
 
 fn parse(bytes: &[u8]) -> Result<Storage, String> {

@@ -37,6 +37,9 @@ impl Podman<'_> {
             .filter_map(|layer| layer.diff_size)
             .sum();
         let of_data: u64 = record.data_sizes.values().sum();
+        if record.is_list() {
+            return Ok(self.list_of_images(record, of_data));
+        }
         let config = format!("sha256:{}", record.id);
         let config = match record.data_names.iter().find(|name| **name == config) {
             Some(name) => name.clone(),
@@ -63,14 +66,9 @@ impl Podman<'_> {
             size: chain.get(at).and_then(|layer| layer.diff_size),
         });
         let history = config.history(layers.collect());
-        let (digests, tags): (Vec<String>, Vec<String>) = record
-            .names
-            .iter()
-            .cloned()
-            .partition(|name| name.contains('@'));
         Ok(Image {
+            names: record.all_names(),
             id: record.id,
-            names: Names::new(tags, digests, record.digest.iter().map(String::as_str)),
             created: config.created.clone().unwrap_or(record.created),
             driver: self.driver.clone(),
             size: of_layers + of_data,
@@ -79,6 +77,21 @@ impl Podman<'_> {
             namespace: None,
             problem: None,
         })
+    }
+
+    /// A list of the images of several platforms: it has no configuration, and no layers.
+    fn list_of_images(&self, record: ImageRecord, size: u64) -> Image {
+        Image {
+            names: record.all_names(),
+            id: record.id,
+            created: record.created,
+            driver: self.driver.clone(),
+            size,
+            parent: None,
+            history: Vec::new(),
+            namespace: None,
+            problem: None,
+        }
     }
 
     /// The union that an image's layers make.
@@ -141,6 +154,20 @@ impl Podman<'_> {
         });
         let steps = image.map(|image| image.steps()).unwrap_or_default();
         union.label_image(&steps, !self.copies());
+    }
+}
+
+impl ImageRecord {
+    /// Whether it stands for images of several platforms.
+    fn is_list(&self) -> bool {
+        let has = |name: &str| self.data_names.iter().any(|of| of == name);
+        self.layer.is_empty() && has("instances.json") && !has(&format!("sha256:{}", self.id))
+    }
+
+    fn all_names(&self) -> Names {
+        let names = self.names.iter().cloned();
+        let (digests, tags) = names.partition(|name| name.contains('@'));
+        Names::new(tags, digests, self.digest.iter().map(String::as_str))
     }
 }
 

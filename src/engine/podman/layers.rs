@@ -9,7 +9,6 @@ use crate::engine::linked::{self, Linked};
 use crate::engine::oci::CHAIN_MAX;
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
-use crate::overlay::Rules;
 
 impl Podman<'_> {
     /// Every layer that the store lists.
@@ -160,10 +159,12 @@ impl Podman<'_> {
             return UnionKind::Copy;
         }
         if self.has_mount_program {
-            return UnionKind::FuseOverlay(self.namespace);
+            return UnionKind::FuseOverlay(self.rules.namespace);
         }
-        let rules = Rules::of(self.namespace);
-        UnionKind::Overlay { rules, data: 0 }
+        UnionKind::Overlay {
+            rules: self.rules,
+            data: 0,
+        }
     }
 
     pub(super) fn union(&self, kind: UnionKind, branches: Vec<LayeredBranch>) -> Union {

@@ -37,7 +37,7 @@ use crate::engine::union::{Owner, Store, Union};
 use crate::engine::usage::{Fault, FaultKind, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::overlay::Namespace;
+use crate::overlay::Rules;
 use records::LayerRecord;
 
 pub static DESCRIPTION: Description = Description {
@@ -89,7 +89,8 @@ pub struct Podman<'h> {
     stores: Vec<Bytes>,
     /// A program makes the mounts.
     has_mount_program: bool,
-    namespace: Namespace,
+    /// Those of its overlays while they are not mounted.
+    rules: Rules,
     /// What could not be read.
     problems: Problems,
     layers: OnceCell<Vec<LayerRecord>>,
@@ -106,7 +107,7 @@ impl<'h> Podman<'h> {
             usual_run_root: None,
             driver,
             has_mount_program: false,
-            namespace: Namespace::Trusted,
+            rules: Rules::DEFAULT,
             problems,
             layers: OnceCell::new(),
             libpod: OnceCell::new(),

@@ -1,8 +1,8 @@
 //! Finding the stores of the machine and of its users.
 
-use std::cell::OnceCell;
+use std::cell::{LazyCell, OnceCell};
 
-use super::config::{self, Storage};
+use super::config::Storage;
 use super::crio;
 use super::{NAME, Podman};
 use crate::bytes::Bytes;
@@ -12,24 +12,20 @@ use crate::engine::inventory::is_id;
 use crate::engine::problems::Problems;
 use crate::engine::roots::{EngineOption, Roots, Value, Variable};
 use crate::engine::search::{Search, Why};
+use crate::engine::users::User;
 use crate::error::Error;
 use crate::host::Host;
-use crate::overlay::Namespace;
+use crate::overlay::{Namespace, Rules};
 
 const ROOT: &str = "/var/lib/containers/storage";
 const RUN_ROOT: &str = "/run/containers/storage";
-/// The machine's own configuration: the first that is there counts.
-const SYSTEM_CONFIGURATIONS: [&str; 2] = [
-    "/etc/containers/storage.conf",
-    "/usr/share/containers/storage.conf",
-];
-/// What goes before them, key by key.
-const DROP_INS: [&str; 2] = [
-    "/usr/share/containers/storage.conf.d",
-    "/etc/containers/storage.conf.d",
-];
+/// Where the machine's configuration is; what the second says goes before.
+const CONFIGURATIONS: [&str; 2] = ["/usr/share/containers", "/etc/containers"];
+/// What counts for users alone; what is for one is in a directory of the user's number.
+const ROOTLESS: &[u8] = b"storage.rootless.conf.d";
 const OPTION: &str = "storage-root";
 const CONFIGURATION: &str = "CONTAINERS_STORAGE_CONF";
+const OVERRIDE: &str = "CONTAINERS_STORAGE_CONF_OVERRIDE";
 
 pub(super) const DAEMONS: &[&str] = &["crio"];
 
@@ -41,11 +37,18 @@ pub(super) const OPTIONS: &[EngineOption] = &[EngineOption {
     requires: None,
 }];
 
-/// Its value names the `storage.conf` that counts before the machine's own.
-pub(super) const VARIABLES: &[Variable] = &[Variable {
-    name: CONFIGURATION,
-    value: Value::Path,
-}];
+/// The first names the `storage.conf` that takes the place of all others, the second one that goes
+/// before all.
+pub(super) const VARIABLES: &[Variable] = &[
+    Variable {
+        name: CONFIGURATION,
+        value: Value::Path,
+    },
+    Variable {
+        name: OVERRIDE,
+        value: Value::Path,
+    },
+];
 
 /// A graph root, and what belongs to it.
 struct Configured {
@@ -78,6 +81,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
         return stores;
     }
     let mut found: Vec<FoundEngine<'h>> = Vec::new();
+    let mut closed: Vec<FoundEngine<'h>> = Vec::new();
     for configured in configured(host, roots, search) {
         let is_known = |store: &FoundEngine<'h>| *store.engine.root() == configured.root;
         if found.iter().any(is_known) {
@@ -88,64 +92,113 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
         let additional = additional.map(|path| Bytes::from(path.as_str()));
         let own = path(storage.imagestore.as_ref()).into_iter();
         let image_stores: Vec<Bytes> = own.chain(additional).collect();
+        let (root, why) = (configured.root.clone(), configured.why.clone());
+        // To an ordinary user the machine's store is closed.
+        if roots.caller.is_some()
+            && let Err(error) = host.list(&root)
+            && error.is_denied()
+        {
+            search.looked_at(NAME, &root, why, false);
+            closed.push(unread(host, &root, error));
+            continue;
+        }
         let stores = stores_of(host, &configured, &image_stores);
-        let Configured { root, why, .. } = configured;
         search.looked_at(NAME, &root, why, !stores.is_empty());
         found.extend(stores);
     }
+    // What was not asked for is missed only where nothing else answers.
+    let is_asked_for = roots.variable(CONFIGURATION).is_some() || !roots.is_limited();
+    if found.is_empty() && is_asked_for {
+        found.append(&mut closed);
+    }
     found
+}
+
+/// What the machine's files say, and which drop-ins of it count beside `storage.conf.d`.
+fn machines(host: &Host, roots: &Roots, only: &[String], problems: &Problems) -> Storage {
+    let mut storage = Storage::default();
+    match roots.variable(CONFIGURATION) {
+        Some(named) => storage.take_file(host, named, problems),
+        None => {
+            let places = CONFIGURATIONS.map(Bytes::from);
+            for place in &places {
+                storage.take_file(host, &place.join(b"storage.conf"), problems);
+            }
+            let drop_ins = places.iter().flat_map(|place| {
+                let names =
+                    std::iter::once("storage.conf.d").chain(only.iter().map(String::as_str));
+                names.map(|name| place.join_path(&Bytes::from(name)))
+            });
+            storage.take_drop_ins(host, &drop_ins.collect::<Vec<Bytes>>(), problems);
+        }
+    }
+    storage
+}
+
+/// Takes what a user's own files say, and what goes before all.
+fn take_own(storage: &mut Storage, host: &Host, roots: &Roots, home: &User, problems: &Problems) {
+    if roots.variable(CONFIGURATION).is_none() && home.has_configuration {
+        let own = |name: &str| home.below_home(&[".config", "containers", name]);
+        storage.take_file(host, &own("storage.conf"), problems);
+        storage.take_drop_ins(host, &[own("storage.conf.d")], problems);
+    }
+    if let Some(named) = roots.variable(OVERRIDE) {
+        storage.take_file(host, named, problems);
+    }
 }
 
 /// The graph roots that the machine and its users have, by configuration or by default.
 fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
     let problems = &search.problems;
-    let read = |paths: &[Bytes]| {
-        config::read_first(host, paths).unwrap_or_else(|error| {
-            problems.note(error);
-            Storage::default()
-        })
-    };
-    let named = roots.variable(CONFIGURATION).cloned();
-    let files = named
-        .into_iter()
-        .chain(SYSTEM_CONFIGURATIONS.map(Bytes::from));
-    let mut of_system = read(&files.collect::<Vec<Bytes>>());
-    of_system.take_drop_ins(host, &DROP_INS.map(Bytes::from), problems);
-    let root = path(of_system.graphroot.as_ref()).unwrap_or_else(|| Bytes::from(ROOT));
+    let rootful = ["storage.rootful.conf.d".to_owned()];
+    let mut of_system = machines(host, roots, &rootful, problems);
+    let users = search.users(host);
+    let is_root = |user: &&User| user.id == 0;
+    if let Some(root) = users
+        .iter()
+        .find(is_root)
+        .filter(|_| roots.caller.is_none())
+    {
+        take_own(&mut of_system, host, roots, root, problems);
+    }
     let why = match &of_system.graphroot {
         Some(_) => Why::File(Bytes::from("storage.conf")),
         None => Why::Default,
     };
     let mut all = vec![Configured {
-        root,
+        root: path(of_system.graphroot.as_ref()).unwrap_or_else(|| Bytes::from(ROOT)),
         why,
         run_root: path(of_system.runroot.as_ref()),
         usual_run_root: Some(Bytes::from(RUN_ROOT)),
-        storage: of_system.clone(),
+        storage: of_system,
     }];
     all.extend(of_crio(host, search));
-    for user in search.users(host) {
-        if roots.caller.is_some_and(|caller| caller != user.id) || user.id == 0 {
+    // The machine's files are read for everybody: what is wrong with them was said.
+    let for_users = LazyCell::new(|| Storage {
+        graphroot: None,
+        runroot: None,
+        ..machines(host, roots, &[], &Problems::default())
+    });
+    let rootless = CONFIGURATIONS.map(|place| Bytes::from(place).join(ROOTLESS));
+    let is_there = |path: &Bytes| !matches!(host.stat(path), Ok(None));
+    let has_rootless = roots.variable(CONFIGURATION).is_none() && rootless.iter().any(is_there);
+    for user in users.iter().filter(|user| user.id != 0) {
+        if roots.caller.is_some_and(|caller| caller != user.id) {
             continue;
         }
-        let own = user.below_home(&[".config", "containers", "storage.conf"]);
-        // One that cannot be looked for may say anything.
-        let mut storage = if !user.has_configuration || matches!(host.stat(&own), Ok(None)) {
-            Storage {
-                graphroot: None,
-                runroot: None,
-                ..of_system.clone()
-            }
-        } else {
-            read(&[own])
-        };
-        if user.has_configuration {
-            let drop_ins = user.below_home(&[".config", "containers", "storage.conf.d"]);
-            storage.take_drop_ins(host, &[drop_ins], problems);
+        let mut storage = for_users.clone();
+        if has_rootless {
+            let of_user = user.id.to_string();
+            let drop_ins = rootless
+                .iter()
+                .flat_map(|place| [place.clone(), place.join(of_user.as_bytes())]);
+            storage.take_drop_ins(host, &drop_ins.collect::<Vec<Bytes>>(), problems);
         }
+        take_own(&mut storage, host, roots, user, problems);
         let rootless = storage.rootless_storage_path.as_ref();
         let expanded = rootless.map(|path| user.expand(path));
-        let configured = path(storage.graphroot.as_ref()).or_else(|| path(expanded.as_ref()));
+        let graphroot = storage.graphroot.as_ref().map(|path| user.expand(path));
+        let configured = path(graphroot.as_ref()).or_else(|| path(expanded.as_ref()));
         let (root, why) = match configured {
             Some(root) => (root, Why::File(Bytes::from("storage.conf"))),
             None if user.has_data => {
@@ -154,12 +207,12 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
             }
             None => continue,
         };
-        let run_root = path(storage.runroot.as_ref());
+        let runroot = storage.runroot.as_ref().map(|path| user.expand(path));
         let usual = Bytes::from(format!("/run/user/{}/containers", user.id));
         all.push(Configured {
             root,
             why,
-            run_root,
+            run_root: path(runroot.as_ref()),
             usual_run_root: Some(usual),
             storage,
         });
@@ -249,11 +302,12 @@ fn stores_of<'h>(
             usual_run_root: usual_run_root.clone(),
             stores: std::iter::once(root).chain(image_stores).cloned().collect(),
             has_mount_program,
-            namespace: if is_users {
+            rules: Rules::of(if is_users {
                 Namespace::User
             } else {
                 Namespace::Trusted
-            },
+            })
+            .with_options(storage.mount_options()),
             ..Podman::new(host, root.clone(), driver, problems.clone())
         };
         FoundEngine {

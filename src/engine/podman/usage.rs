@@ -33,6 +33,16 @@ impl Podman<'_> {
                         of: chain.len(),
                     });
             }
+            // Copies of its topmost layer for other users.
+            for id in &image.mapped_layers {
+                let tags = image.names.iter().filter(|name| !name.contains('@'));
+                of_images.entry(id.clone()).or_default().push(ImageUse {
+                    id: image.id.clone(),
+                    tags: tags.cloned().collect(),
+                    number: chain.len(),
+                    of: chain.len(),
+                });
+            }
         }
         let mut of_containers: HashMap<String, ContainerName> = HashMap::new();
         let mut above: HashMap<String, Vec<ContainerName>> = HashMap::new();

@@ -1,0 +1,427 @@
+//! Where Podman's stores are, and what their configuration and newer forms say of them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rustix::fs::{XattrFlags, lsetxattr};
+use serde_json::{Value, json};
+
+use crate::lab::host::{Host, copy_tree};
+use crate::lab::needs;
+use crate::lab::run::{self, text};
+
+const ROOT: &str = "/var/lib/containers/storage";
+
+fn id(letter: char) -> String {
+    letter.to_string().repeat(64)
+}
+
+fn list(host: &Host, root: &str, kind: &str, of: Value) {
+    let path = format!("{root}/overlay-{kind}/{kind}.json");
+    host.file(path, of.to_string());
+}
+
+/// A store with the container `one` (layer `c`) on two image layers, `b` on `a`.
+fn store(host: &Host, root: &str) {
+    let layer = |letter: char, parent: Option<char>| {
+        let mut layer = json!({"id": id(letter), "created": "2026-11-27T21:00:00Z"});
+        if let Some(parent) = parent {
+            layer["parent"] = id(parent).into();
+        }
+        layer
+    };
+    let layers = json!([
+        layer('a', None),
+        layer('b', Some('a')),
+        layer('c', Some('b'))
+    ]);
+    list(host, root, "layers", layers);
+    list(host, root, "images", json!([]));
+    let container =
+        json!({"id": id('1'), "names": ["one"], "image": "", "layer": id('c'), "metadata": "{}"});
+    list(host, root, "containers", json!([container]));
+    for (letter, below) in [('a', ""), ('b', "a"), ('c', "ba")] {
+        let link = |letter: char| letter.to_ascii_uppercase().to_string().repeat(26);
+        let at = format!("{root}/overlay/{}", id(letter));
+        host.file(format!("{at}/diff/{letter}"), letter.to_string());
+        host.file(format!("{at}/link"), link(letter));
+        host.link(
+            format!("{root}/overlay/l/{}", link(letter)),
+            format!("../{}/diff", id(letter)),
+        );
+        let of = |name: &dyn Fn(char) -> String| -> String {
+            below.chars().map(name).collect::<Vec<String>>().join(":")
+        };
+        if !below.is_empty() {
+            host.file(format!("{at}/lower"), of(&|of| format!("l/{}", link(of))));
+            host.file(format!("{at}/lower-layers"), of(&id));
+        }
+    }
+    host.dir(format!("{root}/overlay-containers/{}", id('1')));
+}
+
+fn directories(host: &Host) -> Vec<Vec<u8>> {
+    host.branches_of("one")
+}
+
+// ---- storage.conf ----
+
+#[apply(test)]
+fn what_later_files_say_goes_before_key_by_key() {
+    let conf = |host: &Host, path: &str, key: &str, root: &str| {
+        host.file(path, format!("[storage]\n{key} = \"{root}\"\n"));
+    };
+    // In the order in which they count: the store is where the last of them says.
+    let of_root = [
+        "/usr/share/containers/storage.conf",
+        "/etc/containers/storage.conf",
+        "/usr/share/containers/storage.conf.d/10.conf",
+        "/etc/containers/storage.rootful.conf.d/20.conf",
+        "/root/.config/containers/storage.conf",
+        "/root/.config/containers/storage.conf.d/10.conf",
+    ];
+    for last in 0..of_root.len() {
+        let host = Host::empty();
+        host.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\n");
+        for path in &of_root[..last] {
+            conf(&host, path, "graphroot", "/elsewhere");
+        }
+        conf(&host, of_root[last], "graphroot", "/srv/store");
+        // What says nothing of the graph root leaves it as it is.
+        for path in &of_root[last + 1..] {
+            conf(&host, path, "driver", "overlay");
+        }
+        store(&host, "/srv/store");
+        assert_eq!(directories(&host).len(), 3, "{}", of_root[last]);
+    }
+    let of_user = [
+        "/etc/containers/storage.rootless.conf.d/10.conf",
+        "/etc/containers/storage.rootless.conf.d/1000/20.conf",
+        "/home/u/.config/containers/storage.conf",
+    ];
+    for last in 0..of_user.len() {
+        let host = Host::empty();
+        host.file("/etc/passwd", "u:x:1000:1000::/home/u:/bin/sh\n");
+        conf(
+            &host,
+            "/etc/containers/storage.conf",
+            "graphroot",
+            "/var/of-root",
+        );
+        for path in &of_user[..last] {
+            conf(&host, path, "graphroot", "/elsewhere");
+        }
+        conf(&host, of_user[last], "graphroot", "/srv/$UID/store");
+        store(&host, "/srv/1000/store");
+        assert_eq!(directories(&host).len(), 3, "{}", of_user[last]);
+    }
+}
+
+/// With `metacopy=on` a file without content in the upper layer has it below.
+#[apply(test)]
+fn mount_options_hold_for_what_is_not_mounted() {
+    needs::root("trusted attributes");
+    let host = Host::empty();
+    store(&host, ROOT);
+    let upper = |name: &str| format!("{ROOT}/overlay/{}/diff/{name}", id('c'));
+    host.file(upper("a"), "");
+    let name = "trusted.overlay.metacopy";
+    lsetxattr(host.at(upper("a")), name, &[], XattrFlags::CREATE).expect("this is root");
+    let error = |host: &Host| {
+        let rows = host.jsonl(["ls", "-l", "one:/a"]).rows();
+        rows[0]["error"].as_str().map(str::to_owned)
+    };
+    // What has its content elsewhere is a fault where that does not count.
+    assert_eq!(error(&host).as_deref(), Some("EPERM"));
+    for section in ["storage.options", "storage.options.overlay"] {
+        let text = format!("[{section}]\nmountopt = \"nodev,metacopy=on\"\n");
+        host.file("/etc/containers/storage.conf", text);
+        assert_eq!(error(&host), None, "{section}");
+    }
+}
+
+// ---- who is told of what ----
+
+#[apply(test)]
+fn a_closed_store_is_said_only_where_nothing_else_answers() {
+    needs::mounts();
+    needs::program("setpriv", "--version");
+    let scratch = Host::empty();
+    fs::set_permissions(&scratch.root, fs::Permissions::from_mode(0o755)).expect("our own");
+    copy_tree(
+        &crate::lab::fixture("blog-host/var/lib/docker"),
+        &scratch.at("/saved"),
+    );
+    let program = scratch.at("/layerctl");
+    run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &program);
+    let ask = |words: &str| {
+        let script = format!(
+            "mount -t tmpfs none /var/lib && mkdir -p {ROOT}/overlay-layers && chmod 700 /var/lib/containers && \
+             exec setpriv --reuid 65534 --regid 65534 --clear-groups {} {words}",
+            program.display()
+        );
+        run::run(
+            needs::own_mounts()
+                .env_clear()
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+                .args(["sh", "-ec", &script]),
+        )
+    };
+    let named = format!("--docker-root {}", scratch.at("/saved").display());
+    assert_eq!(
+        ask(&format!("{named} changes old_shell"))
+            .exits(0)
+            .text()
+            .lines()
+            .count(),
+        4
+    );
+    ask("containers").exits(2).says(ROOT);
+    ask(&format!("--storage-root {ROOT} containers"))
+        .exits(2)
+        .says(ROOT);
+}
+
+// ---- the database ----
+
+/// Writes a database as Podman does: a container in a pod whose network is the pod's own, and that
+/// one, which has a directory of the host below.
+fn database(host: &Host, path: &str, run_root: &str) {
+    let at = host.at(path);
+    fs::create_dir_all(at.parent().expect("a directory")).expect("our own");
+    let connection = rusqlite::Connection::open(at).expect("a new database");
+    let tables = "CREATE TABLE DBConfig(ID INTEGER, RunRoot TEXT);
+        CREATE TABLE ContainerConfig(ID TEXT, Name TEXT, PodID TEXT, JSON TEXT);
+        CREATE TABLE ContainerState(ID TEXT, State INTEGER, ExitCode INTEGER, JSON TEXT);
+        CREATE TABLE ContainerVolume(ContainerID TEXT, VolumeName TEXT);
+        CREATE TABLE PodConfig(ID TEXT, Name TEXT, JSON TEXT);";
+    connection.execute_batch(tables).expect("new tables");
+    let run = |sql: &str, values: &[&str]| {
+        let values = rusqlite::params_from_iter(values);
+        connection.execute(sql, values).expect("a new row");
+    };
+    run("INSERT INTO DBConfig VALUES (1, ?1)", &[run_root]);
+    run(
+        "INSERT INTO PodConfig VALUES (?1, 'pod', '{}')",
+        &[&id('9')],
+    );
+    let config = "INSERT INTO ContainerConfig VALUES (?1, ?2, ?3, ?4)";
+    let own = json!({
+        "command": ["sh", "-c", "exit 4"], "createdTime": "2026-11-27T21:34:29Z",
+        "netNsCtr": id('2'), "exposedPorts": {"80": ["tcp"], "443": ["tcp"]},
+    });
+    run(config, &[&id('1'), "one", &id('9'), &own.to_string()]);
+    let infra = json!({
+        "command": [], "createdTime": "2026-11-27T21:34:28Z", "pause": true,
+        "rootfs": "/srv/root", "rootfs_overlay": true,
+        "newPortMappings": [{"host_ip": "", "host_port": 8080, "container_port": 80, "range": 1, "protocol": "tcp"}],
+    });
+    run(
+        config,
+        &[&id('2'), "pod-infra", &id('9'), &infra.to_string()],
+    );
+    let state = "INSERT INTO ContainerState VALUES (?1, 1, 0, ?2)";
+    let exited = json!({
+        "state": 6, "exitCode": 4, "startedTime": "2026-11-27T21:34:30Z", "finishedTime": "2026-11-27T21:34:31Z",
+    });
+    run(state, &[&id('1'), &exited.to_string()]);
+    run(state, &[&id('2'), r#"{"state": 5}"#]);
+    run(
+        "INSERT INTO ContainerVolume VALUES (?1, 'used')",
+        &[&id('1')],
+    );
+}
+
+#[apply(test)]
+fn the_database_tells_of_pods_ports_volumes_and_directories_as_roots() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    database(&host, &format!("{ROOT}/db.sql"), "/run/containers/storage");
+    host.file("/srv/root/etc/base", "");
+    let infra = format!("{ROOT}/overlay-containers/{}/rootfs", id('2'));
+    host.file(format!("{infra}/upper/etc/made"), "")
+        .dir(format!("{infra}/work"));
+    for volume in ["used", "free"] {
+        host.dir(format!("{ROOT}/volumes/{volume}/_data"));
+    }
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    let of = |name: &str| rows.iter().find(|row| row["name"] == name).expect("it");
+    let (one, infra) = (of("one"), of("pod-infra"));
+    assert_eq!(
+        (&one["state"], &one["exit_code"]),
+        (&json!("exited"), &json!(4))
+    );
+    assert_eq!(one["command"], "sh -c exit 4");
+    assert_eq!(one["ports"], "0.0.0.0:8080->80/tcp, 443/tcp");
+    assert_eq!(one["pod"], json!({"name": "pod"}));
+    assert_eq!(
+        (&infra["state"], &infra["ports"]),
+        (&json!("paused"), &json!("0.0.0.0:8080->80/tcp"))
+    );
+    // What it writes is above the directory.
+    assert_eq!(
+        host.ask(["changes", "pod-infra"]).exits(0).text(),
+        "C /etc\nA /etc/made\n"
+    );
+    assert_eq!(host.branches_of("pod-infra").len(), 2);
+    // It is no leftover, and the volume that a container has is in use.
+    let found = host.jsonl(["orphans", "--unused"]).exits(1).rows();
+    let paths: Vec<&str> = found.iter().map(|row| text(row, "path")).collect();
+    assert_eq!(paths, [format!("{ROOT}/volumes/free")]);
+}
+
+#[apply(test)]
+fn a_transient_stores_database_is_in_the_run_root() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    list(&host, ROOT, "containers", json!([]));
+    let run = "/run/elsewhere";
+    let conf = format!("[storage]\nrunroot = \"{run}\"\ntransient_store = true\n");
+    host.file("/etc/containers/storage.conf", conf);
+    let container =
+        json!({"id": id('1'), "names": ["one"], "image": "", "layer": id('c'), "metadata": "{}"});
+    let path = format!("{run}/overlay-containers/volatile-containers.json");
+    host.file(path, json!([container]).to_string());
+    database(&host, &format!("{run}/db.sql"), run);
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    let one = rows.iter().find(|row| row["name"] == "one").expect("it");
+    assert_eq!(
+        (&one["state"], &one["exit_code"]),
+        (&json!("exited"), &json!(4))
+    );
+}
+
+/// Where nobody says what the run root is, the database does.
+#[apply(test)]
+fn the_database_names_the_run_root() {
+    let host = Host::empty();
+    store(&host, "/srv/store");
+    list(&host, "/srv/store", "containers", json!([]));
+    database(&host, "/srv/store/db.sql", "/run/elsewhere");
+    let container =
+        json!({"id": id('1'), "names": ["one"], "image": "", "layer": id('c'), "metadata": "{}"});
+    let path = "/run/elsewhere/overlay-containers/volatile-containers.json";
+    host.file(path, json!([container]).to_string());
+    let ask = ["--storage-root", "/srv/store", "containers", "-q"];
+    assert_eq!(host.ask(ask).exits(0).text().lines().count(), 2);
+}
+
+#[apply(test)]
+fn a_damaged_database_is_said() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    host.file(format!("{ROOT}/db.sql"), [7; 5000]);
+    host.ask(["containers"]).exits(2).says("db.sql");
+}
+
+// ---- newer forms ----
+
+#[apply(test)]
+fn what_was_built_here_has_no_registry_in_its_name() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    let record = json!({"id": id('7'), "names": ["localhost/lab/app:1"], "layer": id('b'), "created": "2026-11-27T21:00:00Z"});
+    list(&host, ROOT, "images", json!([record]));
+    let config = BASE64.encode(format!("sha256:{}", id('7')));
+    host.file(
+        format!("{ROOT}/overlay-images/{}/={config}", id('7')),
+        r#"{"rootfs": {"type": "layers", "diff_ids": []}, "history": []}"#,
+    );
+    assert_eq!(
+        host.branches_of("lab/app:1"),
+        host.branches_of("localhost/lab/app:1")
+    );
+}
+
+#[apply(test)]
+fn a_layer_knows_those_below_it_without_short_names() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    let expected: Vec<Vec<u8>> = ['c', 'b', 'a']
+        .iter()
+        .map(|letter| format!("{ROOT}/overlay/{}/diff", id(*letter)).into_bytes())
+        .collect();
+    assert_eq!(directories(&host), expected);
+    fs::remove_dir_all(host.at(format!("{ROOT}/overlay/l"))).expect("our own");
+    fs::remove_file(host.at(format!("{ROOT}/overlay/{}/link", id('a')))).expect("our own");
+    assert_eq!(directories(&host), expected);
+}
+
+#[apply(test)]
+fn a_list_of_images_is_an_image_without_a_configuration() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    let record = json!({
+        "id": id('7'), "names": ["localhost/lab/all:1"], "created": "2026-11-27T21:00:00Z",
+        "big-data-names": ["manifest", "instances.json"],
+        "big-data-sizes": {"manifest": 500, "instances.json": 100},
+    });
+    list(&host, ROOT, "images", json!([record]));
+    host.file(format!("{ROOT}/overlay-images/{}/manifest", id('7')), "{}");
+    host.file(
+        format!("{ROOT}/overlay-images/{}/instances.json", id('7')),
+        "[]",
+    );
+    let rows = host.jsonl(["images"]).exits(0).rows();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        (text(&rows[0], "id"), &rows[0]["size"]),
+        (&*id('7'), &json!(600))
+    );
+    assert_eq!(rows[0]["tags"], json!(["localhost/lab/all:1"]));
+}
+
+#[apply(test)]
+fn a_copy_of_a_layer_for_other_users_is_its_images() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    list(&host, ROOT, "containers", json!([]));
+    let record = json!({
+        "id": id('7'), "names": ["localhost/lab/app:1"], "created": "2026-11-27T21:00:00Z",
+        "layer": id('b'), "mapped-layers": [id('c')],
+        "big-data-names": [format!("sha256:{}", id('7'))],
+    });
+    list(&host, ROOT, "images", json!([record]));
+    let path = format!("{ROOT}/overlay/{}/diff", id('c'));
+    let row = host.jsonl(["whois", &path]).row();
+    assert_eq!(row["kind"], "image", "{row}");
+    assert_eq!(
+        row["images"][0]["tags"],
+        json!(["localhost/lab/app:1"]),
+        "{row}"
+    );
+}
+
+/// Podman mounts the directory of layers on itself.
+#[apply(test)]
+fn what_is_mounted_on_itself_is_counted() {
+    needs::mounts();
+    let host = Host::empty();
+    store(&host, ROOT);
+    let big = format!("{ROOT}/overlay/{}/diff/big", id('a'));
+    host.file(&big, vec![7; 1 << 20]);
+    let root = host.at(ROOT);
+    let du = |before: &str| {
+        let script = format!(
+            "{before} exec {} --format jsonl --storage-root {} du",
+            env!("CARGO_BIN_EXE_layerctl"),
+            root.display()
+        );
+        let mut command = needs::own_mounts();
+        let rows = run::run(command.args(["sh", "-ec", &script]))
+            .exits(0)
+            .rows();
+        let total = rows.iter().find(|row| row["kind"] == "total");
+        total.expect("a total")["size"].as_u64().expect("bytes")
+    };
+    let at = root.join("overlay");
+    let bare = du("");
+    assert!(bare > 1 << 20);
+    assert_eq!(du(&format!("mount --bind {0} {0};", at.display())), bare);
+    // Another directory of the same file system is none of the store's.
+    let elsewhere = format!("mount --bind /var/tmp {};", at.display());
+    assert!(du(&elsewhere) < bare - (1 << 20));
+}
