@@ -170,6 +170,10 @@ impl Copying<'_> {
             return Ok(());
         }
         let made = leaf.make(&stat, to, to_name, self.staging)?;
+        // What a program that makes the mount writes back later takes capabilities away.
+        if let Into::View = self.into {
+            made.sync()?;
+        }
         self.lacks = self.lacks.and(made.dress(&leaf.attributes()?, &stat)?);
         made.sync()?;
         if stat.nlink > 1 {

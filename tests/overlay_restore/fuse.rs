@@ -1,5 +1,7 @@
 //! fuse-overlayfs's spellings of deletion.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 /// A stack of fuse-overlayfs, where that can be mounted.
@@ -202,5 +204,42 @@ fn through_the_mount() {
             take_back(&row);
             assert_eq!(names(&mounted.0.join("d")), ["new"]);
         }
+    });
+}
+
+/// What the program writes back late takes capabilities and set-id bits away.
+#[apply(test)]
+fn through_the_mount_with_its_capability() {
+    in_own_mounts(|| {
+        let Some(lab) = lab() else { return };
+        // Version 2: cap_net_raw, permitted and effective.
+        let mut capability = [0; 20];
+        capability[..4].copy_from_slice(&0x0200_0001u32.to_le_bytes());
+        capability[4..8].copy_from_slice(&(1u32 << 13).to_le_bytes());
+        lab.file("low/d/f", vec![7; 300_000])
+            .xattr("low/d/f", "security.capability", &capability)
+            .file("low/d/g", vec![7; 300_000])
+            .mode("low/d/g", 0o4755);
+        let mounted = lab.mount();
+        let point = mounted.0.display().to_string();
+        for name in ["f", "g"] {
+            let path = format!("/d/{name}");
+            fs::remove_file(mounted.0.join("d").join(name)).expect("it is there");
+            lab.restore_in(&point, &["--strategy", "copy"], &path)
+                .exits(0);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(mounted);
+        let mut value = [0; 64];
+        let read = rustix::fs::lgetxattr(lab.at("up/d/f"), "security.capability", &mut value);
+        assert_eq!(
+            read.map(|length| value[..length].to_vec()),
+            Ok(capability.to_vec())
+        );
+        let mode = fs::metadata(lab.at("up/d/g"))
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o4755);
     });
 }

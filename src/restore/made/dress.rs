@@ -55,6 +55,11 @@ impl Made {
                 hint: NOT_HERE.into(),
             });
         }
+        let is_capability = |name: &[u8]| Attributes::need(name) == Need::Capability;
+        if attributes.iter().any(|(name, _)| is_capability(name)) {
+            let listed = self.listed().map_err(&fail)?;
+            lacks.capability |= !listed.iter().any(|name| is_capability(name));
+        }
         lacks.seconds = now.st_mtime_nsec == 0 && stat.mtime.1 != 0;
         Ok(lacks)
     }
