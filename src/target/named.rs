@@ -278,6 +278,11 @@ fn image<'s>(name: &str, images: &OfEngines<'s, Image>) -> Result<Option<Candida
     if found.is_empty() {
         found = named(&|image| image.names.tags.iter().any(|tag| is_familiar(tag, name)));
     }
+    if found.is_empty() {
+        // What has no registry in its name was built here, to Podman and buildah.
+        let here = format!("localhost/{name}");
+        found = named(&|image| has_name(image, &here));
+    }
     only(name, found.into_iter().map(candidate).collect())
 }
 
