@@ -85,6 +85,7 @@ impl Host {
             grammar: Grammar::Plain,
             dir: Ok(dir),
             owners: None,
+            overrides: None,
         };
         Ok(Host {
             parents: RefCell::default(),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rustix::fs::{XattrFlags, lsetxattr};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use serde_json::{Value, json};
 
 use crate::lab::host::{Host, copy_tree};
@@ -424,4 +424,101 @@ fn what_is_mounted_on_itself_is_counted() {
     // Another directory of the same file system is none of the store's.
     let elsewhere = format!("mount --bind /var/tmp {};", at.display());
     assert!(du(&elsewhere) < bare - (1 << 20));
+}
+
+/// With a mask for all files their own owners and modes are in attributes, of either form.
+#[apply(test)]
+fn owners_and_modes_in_attributes_are_what_the_container_sees() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    host.file(format!("{ROOT}/overlay/.has-mount-program"), "true");
+    let at =
+        |letter: char, name: &str| host.at(format!("{ROOT}/overlay/{}/diff/{name}", id(letter)));
+    let attribute = "user.containers.override_stat";
+    for (letter, name, value) in [
+        ('a', "", "0:0:0755:dir"),
+        ('b', "", "0:0:40755"),
+        ('c', "", "0:0:0755:dir"),
+        ('a', "a", "7:8:0640:file"),
+        ('b', "b", "1000:1001:104755"),
+        ('c', "c", "no owner"),
+    ] {
+        let flags = XattrFlags::CREATE;
+        if lsetxattr(at(letter, name), attribute, value.as_bytes(), flags).is_err() {
+            crate::lab::skip("this temporary directory takes no attributes");
+        }
+    }
+    for (letter, name) in [('a', "a"), ('b', "b"), ('c', "c")] {
+        fs::set_permissions(at(letter, name), fs::Permissions::from_mode(0o700)).expect("our own");
+    }
+    let rows = host.jsonl(["ls", "-l", "one:/"]).exits(0).rows();
+    let of = |name: &str| {
+        let row = rows.iter().find(|row| row["path"] == name).expect("it");
+        (
+            text(row, "mode").to_owned(),
+            row["uid"].as_u64(),
+            row["gid"].as_u64(),
+        )
+    };
+    assert_eq!(of("/a"), ("0640".into(), Some(7), Some(8)));
+    assert_eq!(of("/b"), ("4755".into(), Some(1000), Some(1001)));
+    // What says nothing leaves them as they are.
+    assert_eq!(of("/c").0, "0700");
+    // A copy in the upper layer that differs in these alone is a change, and one that does not is none.
+    for (name, value, change) in [("a", "7:8:0640:file", false), ("b", "1000:1001:0755", true)] {
+        let content = fs::read(at(name.chars().next().expect("a name"), name)).expect("our own");
+        fs::write(at('c', name), content).expect("our own");
+        lsetxattr(
+            at('c', name),
+            attribute,
+            value.as_bytes(),
+            XattrFlags::CREATE,
+        )
+        .expect("as before");
+        let below = fs::metadata(at(name.chars().next().expect("a name"), name)).expect("our own");
+        let file = fs::File::options()
+            .write(true)
+            .open(at('c', name))
+            .expect("our own");
+        file.set_modified(below.modified().expect("a time"))
+            .expect("our own");
+        let said = host.ask(["changes", "one"]).exits(0).text().to_owned();
+        assert_eq!(said.contains(&format!("C /{name}\n")), change, "{said}");
+    }
+}
+
+/// What root has mounted is closed to a user, and not the user's.
+#[apply(test)]
+fn a_user_restores_while_root_has_overlays() {
+    needs::mounts();
+    needs::program("setpriv", "--version");
+    let host = Host::empty();
+    fs::set_permissions(&host.root, fs::Permissions::from_mode(0o755)).expect("our own");
+    for path in [
+        "/closed/low",
+        "/closed/up",
+        "/closed/work",
+        "/closed/merged",
+        "/own/low",
+        "/own/up",
+    ] {
+        host.dir(path);
+    }
+    host.file("/own/low/f", "before");
+    fs::set_permissions(host.at("/closed"), fs::Permissions::from_mode(0o700)).expect("our own");
+    let whiteout = host.at("/own/up/f");
+    let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
+    mknodat(CWD, &whiteout, kind, mode, makedev(0, 0)).expect("mounts() found that it can be made");
+    let program = host.at("/layerctl");
+    run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &program);
+    let root = host.root.display();
+    let script = format!(
+        "chown -R 65534:65534 {root}/own; cd {root}/closed; \
+         mount -t overlay overlay -o lowerdir={root}/closed/low,upperdir={root}/closed/up,workdir={root}/closed/work {root}/closed/merged; \
+         cd /; exec setpriv --reuid 65534 --regid 65534 --clear-groups {root}/layerctl restore \
+         --in userxattr,lowerdir={root}/own/low,upperdir={root}/own/up /f"
+    );
+    let mut command = needs::own_mounts();
+    run::run(command.args(["sh", "-ec", &script])).exits(0);
+    assert!(fs::symlink_metadata(whiteout).is_err());
 }

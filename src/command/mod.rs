@@ -206,10 +206,6 @@ impl Context<'_> {
             let union = self.survey.label(&target.union);
             self.problems.push(Error::MarksUnreadable { union });
         }
-        self.problems.extend(stack.overridden().map(|branch| {
-            let what = "keeps owners and modes in attributes (override_stat): those shown are the files' own";
-            Error::damaged(branch.path.clone(), what)
-        }));
         self.problems.extend(target.union.unknown());
         self.problems.extend(stack.lost());
         stack

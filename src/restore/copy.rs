@@ -39,6 +39,15 @@ pub fn copy(
     let [name, rest @ ..] = chain else {
         return Ok(Copied::default());
     };
+    if let (Into::Branch, Some(branch)) = (into, from.stack().overridden().next()) {
+        return Err(Error::Refused {
+            what: format!(
+                "{} keeps owners and modes in attributes (override_stat), which a copy beside them has not",
+                branch.path
+            ),
+            hint: "restore while it is mounted, or copy it out with --to".into(),
+        });
+    }
     let mut copying = Copying {
         depth,
         into,

@@ -16,7 +16,7 @@ use crate::bytes::Bytes;
 use crate::dir::{Access, Dir};
 use crate::engine::mount_table::Superblock;
 use crate::engine::reach::Reach;
-use crate::engine::{Survey, Union, UnionKind};
+use crate::engine::{LayeredBranch, Survey, Union, UnionKind};
 use crate::error::{Error, Result};
 use crate::union::Stack;
 
@@ -214,6 +214,8 @@ fn refuse_unsure(survey: &Survey<'_>, union: &Union) -> Result<()> {
     if union.kind == UnionKind::Aufs || union.kind == UnionKind::Copy {
         return Ok(());
     }
+    let user = rustix::process::geteuid();
+    let is_users = !user.is_root() && upper.uid == user.as_raw();
     for mounted in &survey.mounted {
         let is_overlay = matches!(mounted.kind, UnionKind::Overlay { .. });
         let mut own = mounted
@@ -221,7 +223,15 @@ fn refuse_unsure(survey: &Survey<'_>, union: &Union) -> Result<()> {
             .iter()
             .filter(|branch| branch.spec.permission.is_writable());
         let reach = Reach::new(survey, mounted);
-        if !is_overlay || !own.any(|branch| reach.open(branch).is_err()) {
+        // What is closed to an ordinary user is another's: the user has this one open.
+        let is_unknown = |branch: &LayeredBranch| match reach.open(branch) {
+            Ok(_) => false,
+            Err(error) => {
+                let is_whole = branch.spec.path.as_bytes().starts_with(b"/");
+                !(is_whole && error.is_denied() && is_users)
+            }
+        };
+        if !is_overlay || !own.any(is_unknown) {
             continue;
         }
         let mut mounts = mounted.mounts.iter();

@@ -298,7 +298,8 @@ impl<'s> Node<'s> {
         let dir = self.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
         let stat = dir.stat(name).map_err(fail)?;
         let stat = stat.ok_or_else(|| fail(Errno::NOENT))?;
-        Ok(self.stack.branches[branch].shown(stat))
+        let attribute = |attribute: &str, max| dir.attribute(name, attribute, max);
+        Ok(self.stack.branches[branch].shown(stat, attribute))
     }
 
     /// What `lstat` says of the directory itself, which is the provider's.
@@ -312,7 +313,8 @@ impl<'s> Node<'s> {
             .ok_or_else(|| Error::io(self.path(), Errno::NOENT))?;
         let stat = part.dir.stat_self();
         let stat = stat.map_err(|errno| Error::io(self.host_path(part), errno))?;
-        Ok(self.stack.branches[part.branch].shown(stat))
+        let attribute = |name: &str, max| part.dir.attribute_self(name, max);
+        Ok(self.stack.branches[part.branch].shown(stat, attribute))
     }
 
     /// Opens the content of a regular file that the branch `from` provides here: `data` is where

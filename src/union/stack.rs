@@ -71,6 +71,8 @@ pub struct Branch {
     pub dir: Result<Dir>,
     /// How its owners are shown, if not as they are.
     pub owners: Option<Arc<IdMap>>,
+    /// The attribute in which entries have their owner and mode, if not as they are.
+    pub overrides: Option<&'static str>,
 }
 
 impl Branch {
@@ -84,9 +86,18 @@ impl Branch {
         Branch::new(spec, grammar, dir)
     }
 
-    /// A branch whose owners are shown as they are.
+    /// A branch whose owners are shown as they are, or as it says itself: its root has the attribute
+    /// where its entries may.
     pub fn new(spec: &BranchSpec, grammar: Grammar, dir: Result<Dir>) -> Branch {
+        let mut names = grammar.override_attributes().iter();
+        let has =
+            |dir: &Dir, name: &str| matches!(dir.attribute_self(name, OVERRIDE_MAX), Ok(Some(_)));
+        let overrides = dir
+            .as_ref()
+            .ok()
+            .and_then(|dir| names.find(|name| has(dir, name)));
         Branch {
+            overrides: overrides.copied(),
             path: spec.path.clone(),
             permission: spec.permission.clone(),
             grammar,
@@ -95,8 +106,17 @@ impl Branch {
         }
     }
 
-    /// What the union shows of something in the branch.
-    pub(super) fn shown(&self, stat: Stat) -> Stat {
+    /// What the union shows of something in the branch. `attribute` asks it for one of its extended
+    /// attributes.
+    pub(super) fn shown(
+        &self,
+        stat: Stat,
+        attribute: impl FnOnce(&str, usize) -> Result<Option<Vec<u8>>, Errno>,
+    ) -> Stat {
+        let own = self
+            .overrides
+            .and_then(|name| attribute(name, OVERRIDE_MAX).ok()?);
+        let stat = own.and_then(|own| overridden(&own, stat)).unwrap_or(stat);
         match &self.owners {
             None => stat,
             Some(map) => Stat {
@@ -106,6 +126,19 @@ impl Branch {
             },
         }
     }
+}
+
+/// What an attribute says of owner and mode: `1000:1000:0644:file`, `0:0:100755`, the mode octal and
+/// with or without the type; none if it does not say it so. docs/facts.md#engines-2026-b12
+fn overridden(attribute: &[u8], stat: Stat) -> Option<Stat> {
+    let text = std::str::from_utf8(attribute).ok()?;
+    let mut parts = text.trim_end_matches('\0').split(':');
+    Some(Stat {
+        uid: parts.next()?.parse().ok()?,
+        gid: parts.next()?.parse().ok()?,
+        mode: u32::from_str_radix(parts.next()?, 8).ok()? & 0o7777,
+        ..stat
+    })
 }
 
 impl Stack {
@@ -133,12 +166,9 @@ impl Stack {
     /// The branches whose owners and modes are kept in attributes: their file system, or who wrote
     /// them, could not set the real ones.
     pub fn overridden(&self) -> impl Iterator<Item = &Branch> {
-        self.branches.iter().filter(|branch| {
-            let mut names = branch.grammar.override_attributes().iter();
-            branch.dir.as_ref().is_ok_and(|dir| {
-                names.any(|name| matches!(dir.attribute_self(name, OVERRIDE_MAX), Ok(Some(_))))
-            })
-        })
+        self.branches
+            .iter()
+            .filter(|branch| branch.overrides.is_some())
     }
 
     /// The topmost writable branch: where changes go.

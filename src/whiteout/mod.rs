@@ -444,7 +444,8 @@ impl Grammar {
                 }
             }
             Grammar::FuseOverlay(_) => {
-                let is_own = FUSE_OWN.iter().any(|prefix| name.starts_with(prefix));
+                let is_own = FUSE_OWN.iter().any(|prefix| name.starts_with(prefix))
+                    || FUSE_OVERRIDES.iter().any(|own| own.as_bytes() == name);
                 (!is_own).then_some(Cow::Borrowed(name))
             }
             Grammar::Aufs | Grammar::AufsIgnored | Grammar::OverlayData | Grammar::Plain => {
