@@ -96,14 +96,14 @@ impl Captured {
     }
 
     /// Everything that the engine showed, and nothing that only its `readdir` gave (54).
-    fn view(&self, what: &str) -> View {
+    pub fn view(&self, what: &str) -> View {
         let (view, ghosts) = seen(self.said(&format!("{what}.jsonl")));
         assert!(ghosts.is_empty(), "{} {what}", self.name);
         view
     }
 
     /// What the differ said of a container over what `below` shows, as `docker diff` puts it.
-    fn differ(&self, what: &str, below: &View) -> BTreeSet<Change> {
+    pub fn differ(&self, what: &str, below: &View) -> BTreeSet<Change> {
         let lines = self.said(&format!("{what}.jsonl")).lines();
         lines
             .map(|line| {

@@ -34,6 +34,7 @@ mod attributes;
 mod blog_host;
 mod completions;
 mod containerd;
+mod containerd_2;
 mod containerd_live;
 mod dependencies;
 mod docker_drivers;
