@@ -36,7 +36,13 @@ fuzz SECONDS="60" *TARGET:
 deny:
     cargo deny --locked check bans licenses sources
 
-# The crate as a registry would have it, built from its own archive.
+# The crate as a registry would have it: what is in it, and its tests from its own archive.
 package:
-    cargo package --locked
+    #!/usr/bin/env bash
+    set -euo pipefail
     cargo package --locked --list
+    package=$(mktemp -d)
+    trap 'rm -rf "$package"' EXIT
+    cargo package --locked --no-verify --target-dir "$package/target"
+    tar -xzf "$package"/target/package/layerctl-*.crate -C "$package" --strip-components=1
+    CARGO_TARGET_DIR=$PWD/target cargo test --locked --manifest-path "$package/Cargo.toml"

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, FlockOperation, makedev};
 
-use crate::lab::held::{injecting, killed_at, traced, until_it_waits_or_ends};
+use crate::lab::held::{ONLY_THESE, injecting, killed_at, traced, until_it_waits_or_ends};
 use crate::lab::union::{Detail, Union, assert_same, fact};
 use crate::lab::{inside, needs};
 
@@ -360,7 +360,7 @@ fn a_lock_is_held_however_few_files_can_be_open() {
         .map(|name| (*name, if *name == "up" { "rw" } else { "ro+wh" }))
         .collect();
     let union = Union::of(&branches);
-    let deep = "d/".repeat(40);
+    let deep = "d/".repeat(12);
     union.file(format!("low/{deep}f"), "before");
     for layer in &LAYERS[1..31] {
         union.dir(format!("{layer}/{deep}"));
@@ -368,7 +368,12 @@ fn a_lock_is_held_however_few_files_can_be_open() {
     union.mark(format!("up/{deep}.wh.f"));
     let trace = union.at("trace");
     let inner = union.command(&["--strategy", "copy"], format!("/{deep}f"));
-    let options = ["-y", "-e", "trace=flock,close,renameat,renameat2"];
+    let options = [
+        ONLY_THESE,
+        "-y",
+        "-e",
+        "trace=flock,close,renameat,renameat2",
+    ];
     let strace = traced(&options, &trace, &inner);
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]);

@@ -59,6 +59,9 @@ fn stopped(log: &PathBuf) -> Option<Pid> {
     Pid::from_raw(pid)
 }
 
+/// Lets strace stop a program at the calls that it is to trace, and at no other.
+pub const ONLY_THESE: &str = "--seccomp-bpf";
+
 /// A command under strace, which writes what it sees to `log`.
 pub fn traced(options: &[&str], log: &Path, inner: &Command) -> Command {
     let mut strace = Command::new("strace");
@@ -71,7 +74,7 @@ pub fn traced(options: &[&str], log: &Path, inner: &Command) -> Command {
 pub fn injecting(calls: &str, what: &str, log: &Path, inner: &Command) -> Command {
     let trace = format!("trace={calls}");
     let inject = format!("inject={calls}:{what}");
-    traced(&["-e", &trace, "-e", &inject], log, inner)
+    traced(&[ONLY_THESE, "-e", &trace, "-e", &inject], log, inner)
 }
 
 /// Runs such a command.
