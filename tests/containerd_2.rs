@@ -97,7 +97,14 @@ fn changes_are_the_differs_but_where_it_does_not_know_the_pods_users() {
         captured.compare_changes(&ask, &said);
     }
     // The same program ran in both; a device cannot be made in a user namespace.
-    let changed = |name: &str| captured.host.ask(["changes", name]).exits(0).text().to_owned();
+    let changed = |name: &str| {
+        captured
+            .host
+            .ask(["changes", name])
+            .exits(0)
+            .text()
+            .to_owned()
+    };
     let (own, plain) = (changed("usr-0/u"), changed("web-0/app"));
     assert_eq!(own, plain.replace("C /data/null\n", "D /data/null\n"));
     let expected = "C /data\nC /data/t\nD /data/t/d2f\nD /data/t/f2d\nD /data/t/f2l\nD /data/t/l2f\n\
@@ -118,8 +125,14 @@ fn what_is_restored_has_the_owner_that_the_pod_shows() {
     needs::root("a copy has another's owner");
     needs::captured_hosts();
     let host = Host::captured("containerd-2.1");
-    host.ask(["restore", "--write", "--strategy", "copy", "usr-0/u2:/etc/passwd"])
-        .exits(0);
+    host.ask([
+        "restore",
+        "--write",
+        "--strategy",
+        "copy",
+        "usr-0/u2:/etc/passwd",
+    ])
+    .exits(0);
     let rows = host.jsonl(["branches", "usr-0/u2"]).exits(0).row();
     let upper = text(&rows["branches"][0], "directory").to_owned();
     let copy = fs::symlink_metadata(host.at(format!("{upper}/etc/passwd"))).expect("a copy");
@@ -138,7 +151,11 @@ fn states_are_what_the_engine_says_or_what_is_known() {
         rows.find(|row| row["id"] == id).expect("it is listed")
     };
     // Without a task: whether it ever ran, its snapshot tells. With what it ended, nothing.
-    for (id, state) in [("three", "exited"), ("halted", "exited"), ("made", "created")] {
+    for (id, state) in [
+        ("three", "exited"),
+        ("halted", "exited"),
+        ("made", "created"),
+    ] {
         assert_eq!(row(id)["state"], state, "{}", row(id));
         assert_eq!(row(id)["exit_code"], Value::Null, "{}", row(id));
     }
@@ -159,7 +176,11 @@ fn states_are_what_the_engine_says_or_what_is_known() {
     for of in jsonl(captured.said("cri-pods.jsonl")) {
         let row = row(text(&of, "id"));
         let is_ready = of["state"] != "SANDBOX_NOTREADY";
-        assert_eq!(row["state"], if is_ready { "running" } else { "exited" }, "{row}");
+        assert_eq!(
+            row["state"],
+            if is_ready { "running" } else { "exited" },
+            "{row}"
+        );
         // A sandbox is started as it is created.
         assert_eq!(row["started"], row["created"], "{row}");
     }
@@ -174,7 +195,9 @@ fn images_are_told_apart_by_namespace_and_found_by_every_name() {
     assert_eq!(lines.len(), table.lines().count(), "{table}");
     let history = |name: &str| {
         let rows = captured.host.jsonl(["history", name]).exits(0).rows();
-        rows.iter().map(|row| row["diff_id"].to_string()).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| row["diff_id"].to_string())
+            .collect::<Vec<_>>()
     };
     // Kubernetes' id of it, which one namespace has, and people's name.
     for of in jsonl(captured.said("cri-images.jsonl")) {
@@ -309,7 +332,10 @@ impl Small {
 
 fn listed(host: &Host, target: &str) -> Vec<String> {
     let rows = host.jsonl(["ls", target]).exits(0).rows();
-    texts(&rows, "path").into_iter().map(str::to_owned).collect()
+    texts(&rows, "path")
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn rows_by<'r>(rows: &'r [Value], field: &str) -> BTreeMap<&'r str, &'r Value> {
@@ -330,7 +356,10 @@ fn a_view_of_a_whole_copy_is_the_copy() {
     assert_eq!(listed(host, "looked-at"), ["/file"]);
     assert_eq!(host.ask(["changes", "looked-at"]).exits(0).text(), "");
     let row = host.jsonl(["branches", "looked-at"]).exits(0).row();
-    assert_eq!(row["branches"][0]["directory"], format!("{native}/snapshots/1"));
+    assert_eq!(
+        row["branches"][0]["directory"],
+        format!("{native}/snapshots/1")
+    );
     assert_eq!(row["branches"][0]["role"], "snapshot");
     assert_eq!(row["branches"][0]["permission"], "ro");
     assert_eq!(host.ask(["orphans"]).exits(0).text(), "nothing found\n");
@@ -346,7 +375,9 @@ fn a_snapshot_that_somebody_works_in_is_no_layer_of_an_image() {
     ];
     small.snapshots("overlayfs", Some(OVERLAYFS), &all);
     for number in [1, 2] {
-        small.host.file(format!("{OVERLAYFS}/snapshots/{number}/fs/{number}"), "x");
+        small
+            .host
+            .file(format!("{OVERLAYFS}/snapshots/{number}/fs/{number}"), "x");
     }
     let host = small.save();
     let row = host.jsonl(["branches", "by-hand"]).exits(0).row();
@@ -379,10 +410,16 @@ fn btrfs_has_whole_copies_by_kind() {
         small.host.file(format!("{btrfs}/{at}/{name}"), "x");
     }
     let host = small.save();
-    assert_eq!(host.ask(["changes", "web"]).exits(0).text(), "D /old\nA /new\n");
+    assert_eq!(
+        host.ask(["changes", "web"]).exits(0).text(),
+        "D /old\nA /new\n"
+    );
     assert_eq!(listed(host, "looked-at"), ["/old", "/same"]);
     assert_eq!(host.ask(["orphans"]).exits(0).text(), "nothing found\n");
-    let row = host.jsonl(["whois", &format!("{btrfs}/active/2/new")]).exits(0).row();
+    let row = host
+        .jsonl(["whois", &format!("{btrfs}/active/2/new")])
+        .exits(0)
+        .row();
     assert_eq!(row["kind"], "container", "{row}");
     let images = host.jsonl(["images"]).exits(0).rows();
     assert_eq!(images[0]["driver"], "btrfs");
@@ -396,7 +433,8 @@ fn btrfs_has_whole_copies_by_kind() {
 fn what_is_mounted_by_its_key_is_in_use() {
     let mut small = Small::new();
     let layer = small.image("it:1");
-    let volume = "/run/containerd/io.containerd.grpc.v1.cri/image-volumes/0123456789abcdef/sha256:aa";
+    let volume =
+        "/run/containerd/io.containerd.grpc.v1.cri/image-volumes/0123456789abcdef/sha256:aa";
     let all = [
         Snapshot(1, layer, COMMITTED, None),
         Snapshot(2, "/mnt/it", VIEW, Some(1)),
@@ -425,19 +463,27 @@ fn downloads_leases_and_blobs_are_named() {
     small.image("it:1");
     let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
     let refers = json!({"containerd.io/gc.ref.content.config": digest("c"), "containerd.io/gc.ref.content.l.0": digest("d")});
-    small.put("content", "blob", json!({
-        digest("b"): {"size": 1, "labels": refers},
-        digest("c"): {"size": 1},
-        digest("d"): {"size": 1},
-        digest("e"): {"size": 9},
-        digest("f"): {"size": 7},
-        digest("1"): {"size": 7, "labels": {"containerd.io/gc.root": "x"}},
-    }));
-    small.put("leases", "pull-1", json!({
-        "labels": {"containerd.io/gc.expire": "2026-11-28T00:00:00Z"},
-        "content": {digest("e"): ""},
-        "ingests": {"layer-sha256:77": ""},
-    }));
+    small.put(
+        "content",
+        "blob",
+        json!({
+            digest("b"): {"size": 1, "labels": refers},
+            digest("c"): {"size": 1},
+            digest("d"): {"size": 1},
+            digest("e"): {"size": 9},
+            digest("f"): {"size": 7},
+            digest("1"): {"size": 7, "labels": {"containerd.io/gc.root": "x"}},
+        }),
+    );
+    small.put(
+        "leases",
+        "pull-1",
+        json!({
+            "labels": {"containerd.io/gc.expire": "2026-11-28T00:00:00Z"},
+            "content": {digest("e"): ""},
+            "ingests": {"layer-sha256:77": ""},
+        }),
+    );
     let ingest = format!("{ROOT}/io.containerd.content.v1.content/ingest/0a0b");
     let host = &small.host;
     host.file(format!("{ingest}/ref"), "default/5/layer-sha256:77");
@@ -449,7 +495,10 @@ fn downloads_leases_and_blobs_are_named() {
     assert_eq!(by_name.len(), 3, "{rows:?}");
     let why = |name: &str| text(by_name[name], "why");
     let leased = format!("default/{}", digest("e"));
-    assert_eq!(why(&leased), "the lease pull-1 holds it until 2026-11-28T00:00:00Z");
+    assert_eq!(
+        why(&leased),
+        "the lease pull-1 holds it until 2026-11-28T00:00:00Z"
+    );
     assert_eq!(by_name[leased.as_str()]["kind"], "in-progress");
     let free = by_name[format!("default/{}", digest("f")).as_str()];
     assert_eq!(free["kind"], "blob");
@@ -457,8 +506,14 @@ fn downloads_leases_and_blobs_are_named() {
     let command = format!("ctr -n default content rm {}", digest("f"));
     assert_eq!(free["command"], command);
     let ingest = why("default/5/layer-sha256:77");
-    assert!(ingest.contains("being downloaded since 2026-11-27"), "{ingest}");
-    assert!(ingest.contains("the lease pull-1 holds it until"), "{ingest}");
+    assert!(
+        ingest.contains("being downloaded since 2026-11-27"),
+        "{ingest}"
+    );
+    assert!(
+        ingest.contains("the lease pull-1 holds it until"),
+        "{ingest}"
+    );
     assert_eq!(host.ask(["orphans"]).exits(0).text(), "nothing found\n");
 }
 
@@ -485,7 +540,11 @@ fn what_is_not_read_is_told_from_the_records_and_never_empty() {
         assert!(history.text().contains("COPY it"), "{}", history.text());
         let row = host.jsonl(["whois", "containerd:2"]).row();
         assert_eq!(row["kind"], "container", "{row}");
-        for ask in [&["ls", "web"][..], &["changes", "web"], &["which", "web:/etc"]] {
+        for ask in [
+            &["ls", "web"][..],
+            &["changes", "web"],
+            &["which", "web:/etc"],
+        ] {
             host.ask(ask).exits(2).says("does not read");
         }
         let du = host.ask(["du"]).exits(2);
@@ -508,13 +567,20 @@ fn a_snapshotters_own_directory_and_what_is_imported_are_heeded() {
     let host = &small.host;
     host.file("/data/snapshots/snapshots/1/fs/below", "x");
     host.file("/data/snapshots/snapshots/2/fs/own", "x");
-    host.file("/etc/containerd/config.toml", "version = 3\nimports = ['conf.d/*.toml']\n");
-    let section = "[plugins.'io.containerd.snapshotter.v1.overlayfs']\nroot_path = '/data/snapshots'\n";
+    host.file(
+        "/etc/containerd/config.toml",
+        "version = 3\nimports = ['conf.d/*.toml']\n",
+    );
+    let section =
+        "[plugins.'io.containerd.snapshotter.v1.overlayfs']\nroot_path = '/data/snapshots'\n";
     host.file("/etc/containerd/conf.d/10.toml", section);
     let host = small.save();
     assert_eq!(listed(host, "web"), ["/below", "/own"]);
     assert_eq!(host.ask(["changes", "web"]).exits(0).text(), "A /own\n");
-    let row = host.jsonl(["whois", "/data/snapshots/snapshots/1/fs/below"]).exits(0).row();
+    let row = host
+        .jsonl(["whois", "/data/snapshots/snapshots/1/fs/below"])
+        .exits(0)
+        .row();
     assert_eq!(row["kind"], "image", "{row}");
     // It is not in what is walked.
     host.ask(["du"]).exits(2).says("not known");

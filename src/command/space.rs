@@ -175,9 +175,8 @@ impl Walked {
                 self.problems.push(Error::damaged(root.clone(), what));
                 return Ok(());
             }
-            let listed = dir
-                .child(b".", Access::List)
-                .and_then(|dir| Ok((dir.names()?, dir)));
+            let dir = dir.child(b".", Access::List);
+            let listed = dir.and_then(|dir| Ok((dir.names()?, dir)));
             let (names, dir) = match listed {
                 Ok(listed) => listed,
                 Err(errno) => {
@@ -207,9 +206,9 @@ impl Walked {
                 if stat.kind == Kind::Directory {
                     let below = match dir.child(name, Access::Lookup) {
                         Ok(below) => below,
-                        Err(Errno::NOENT) => continue,
                         Err(errno) => {
-                            self.problems.push(fail(&inside, errno));
+                            let is_gone = errno == Errno::NOENT;
+                            self.problems.extend((!is_gone).then(|| fail(&inside, errno)));
                             continue;
                         }
                     };
