@@ -8,10 +8,10 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,6 +60,10 @@ fn containerd_agrees() {
             ("the root by name", the_root_can_be_named),
             ("restore", restore_is_seen),
             ("the lock", the_lock_is_not_waited_for),
+            (
+                "what nothing uses",
+                downloads_and_mounted_images_are_nobodys_orphans,
+            ),
             ("while others come and go", always_an_answer),
             ("nothing is written", nothing_is_written),
         ],
@@ -703,6 +707,79 @@ fn every_name_of_a_union_means_it(containerd: &Containerd) {
 
 // ---- lists ----
 
+/// A download that is under way and one whose client died, a blob of no image, and an image that is
+/// mounted by hand: what each is called, and how it is freed.
+fn downloads_and_mounted_images_are_nobodys_orphans(containerd: &Containerd) {
+    let unused = || {
+        let found = containerd.ask(DEFAULT, ["orphans", "--unused"]);
+        assert_ne!(found.status, Some(2), "{}", found.text());
+        found.rows()
+    };
+    let none_accused = || {
+        let rows = containerd.ask(DEFAULT, ["orphans"]).exits(0).rows();
+        assert!(rows.is_empty(), "{rows:?}");
+    };
+    let named = |rows: &[Value], end: &str| {
+        let mut rows = rows.iter();
+        let found = rows.find(|row| row["name"].as_str().is_some_and(|name| name.ends_with(end)));
+        found.cloned()
+    };
+
+    let content = "part of it";
+    let whole = digest(content.repeat(2).as_bytes());
+    let reference = containerd.new_name();
+    let ingest = ["content", "ingest", "--expected-digest", &whole, &reference];
+    let mut command = containerd.ctr(DEFAULT, ingest);
+    let mut client = command.stdin(Stdio::piped()).spawn().expect("a client");
+    let mut pipe = client.stdin.take().expect("a pipe");
+    pipe.write_all(content.as_bytes())
+        .expect("the client reads");
+    let ends = Instant::now() + Duration::from_secs(600);
+    let row = loop {
+        if let Some(row) = named(&unused(), &format!("/{reference}")) {
+            break row;
+        }
+        assert!(Instant::now() < ends, "{reference} does not begin");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(row["kind"], "in-progress", "{row}");
+    none_accused();
+    client.kill().expect("it runs");
+    client.wait().expect("it is ours");
+    drop(pipe);
+    assert!(named(&unused(), &format!("/{reference}")).is_some());
+    none_accused();
+
+    // The same goes on where that one ended, or begins anew.
+    let mut command = containerd.ctr(DEFAULT, ingest);
+    let mut client = command.stdin(Stdio::piped()).spawn().expect("a client");
+    let mut pipe = client.stdin.take().expect("a pipe");
+    let both = content.repeat(2);
+    pipe.write_all(both.as_bytes()).expect("the client reads");
+    drop(pipe);
+    assert!(client.wait().expect("it is ours").success());
+    let row = named(&unused(), &whole).expect("a blob that no image has");
+    assert_eq!(row["kind"], "blob", "{row}");
+    assert_eq!(
+        row["command"],
+        format!("ctr -n {DEFAULT} content rm {whole}")
+    );
+    none_accused();
+    containerd.said(DEFAULT, &["content", "rm", &whole]);
+    assert_eq!(named(&unused(), &whole), None);
+
+    let place = containerd.home.join("mounted image");
+    fs::create_dir_all(&place).expect("a directory of our own");
+    let place = place.to_str().expect("plain names");
+    containerd.said(DEFAULT, &["images", "mount", IMAGE, place]);
+    assert_eq!(named(&unused(), place), None);
+    none_accused();
+    let row = containerd.ask(DEFAULT, ["branches", place]).exits(0).row();
+    assert_eq!(row["branches"][0]["permission"], "ro", "{row}");
+    containerd.said(DEFAULT, &["images", "unmount", "--rm", place]);
+    none_accused();
+}
+
 /// Rows of `ctr containers ls`, with what more it tells of each.
 fn containers_of(containerd: &Containerd, namespace: &str) -> Vec<Value> {
     let listed = containerd.columns(namespace, &["containers", "ls"], ["CONTAINER"]);
@@ -763,6 +840,11 @@ fn lists_are_ctrs(containerd: &Containerd) {
         if let Some(row) = named(&created) {
             assert_eq!(row["state"], "created", "{row}");
             assert_eq!(row["command"], "echo 'a b'", "{row}");
+        }
+        if let Some(row) = named(&stopped) {
+            // Its task is gone, and its exit code with it.
+            assert_eq!(row["state"], "exited", "{row}");
+            assert_eq!(row["exit_code"], Value::Null, "{row}");
         }
         for name in [&running, &whole] {
             assert!(named(name).is_none_or(|row| row["command"] == "sleep 3600"));

@@ -2,6 +2,7 @@
 //! comes from what each layer stands on; states are not invented; and what one verb prints every
 //! verb takes. The hosts are made here.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
@@ -459,8 +460,9 @@ fn namespaces_are_not_mixed() {
 fn what_no_task_tells_is_unknown() {
     let mut containerd = Containerd::new();
     containerd.image("k8s.io", "img:1", &["a"]);
-    for id in ["taskless", "ended", "runs", "frozen", "frozen1"] {
-        containerd.run("k8s.io", id, "img:1", &["a"]);
+    let mut numbers = BTreeMap::new();
+    for id in ["taskless", "untold", "ended", "runs", "frozen", "frozen1"] {
+        numbers.insert(id, containerd.run("k8s.io", id, "img:1", &["a"]));
     }
     containerd.run("k8s.io", "pod", "img:1", &["a"]);
     let record = containerd.container("k8s.io", "pod", "img:1", "pod");
@@ -476,6 +478,11 @@ fn what_no_task_tells_is_unknown() {
     assert!(!shown.text().contains("Exited"), "{}", shown.text());
 
     host.dir("/proc/self");
+    // The kernel has never worked in it.
+    host.dir(format!(
+        "{}/work",
+        Containerd::directory(numbers["taskless"])
+    ));
     for (id, pid) in [("ended", 9), ("runs", 10), ("frozen", 11), ("frozen1", 12)] {
         host.file(format!("{STATE}/k8s.io/{id}/init.pid"), pid.to_string());
     }
@@ -488,6 +495,7 @@ fn what_no_task_tells_is_unknown() {
     let rows = host.jsonl(["containers"]).exits(0).rows();
     for (id, state) in [
         ("taskless", "created"),
+        ("untold", "unknown"),
         ("ended", "exited"),
         ("runs", "running"),
         ("frozen", "paused"),

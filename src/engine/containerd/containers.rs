@@ -140,7 +140,7 @@ impl Containerd<'_> {
         }
         // A task that has ended is there until it is deleted.
         let was_there = match task {
-            Task::None if cri.is_none() && !is_sandbox => self.was_mounted(namespace, record),
+            Task::None if cri.is_none() && !is_sandbox => self.had_task(namespace, record),
             task => Some(task.was_there()),
         };
         state.was_started = cri.is_none() && (is_sandbox || was_there == Some(true));
@@ -163,21 +163,30 @@ impl Containerd<'_> {
         state
     }
 
-    /// Whether a container's snapshot has ever been mounted to be written in, which the first task
-    /// does: the kernel makes `work` in the directory that it works in. None where nothing tells.
-    fn was_mounted(&self, namespace: &str, record: &ContainerRecord) -> Option<bool> {
-        let exists = |path: &Bytes| Some(self.host.stat(path).ok()?.is_some());
+    /// Whether a container that has no task had one, as far as its snapshot tells: the kernel makes
+    /// `work/work` anew whenever it mounts one to be written in, and clients of containerd 1 mount
+    /// it once before there is a container, to look for users. None where nothing tells.
+    fn had_task(&self, namespace: &str, record: &ContainerRecord) -> Option<bool> {
+        let stat = |path: &Bytes| self.host.stat(path).ok();
         let of_task = self.root.join(TASKS).join(namespace.as_bytes());
-        if exists(&of_task.join(record.id.as_bytes())) == Some(true) {
+        if stat(&of_task.join(record.id.as_bytes()))?.is_some() {
             return Some(true);
         }
         let snapshots = self.snapshots_of(namespace, &record.snapshotter);
         let snapshot = snapshots.get(&record.snapshot_key)?;
-        let is_told = record.snapshotter == "overlayfs" && !is_view(snapshot);
+        if record.snapshotter != "overlayfs" || is_view(snapshot) {
+            return None;
+        }
         let content = self.content_dir(&record.snapshotter, snapshot.id);
         let work = content.parent().join(b"work");
-        let is_there = is_told && exists(&work)?;
-        is_there.then(|| exists(&work.join(b"work"))).flatten()
+        stat(&work)??;
+        let Some(mounted) = stat(&work.join(b"work"))? else {
+            return Some(false);
+        };
+        let (seconds, nanoseconds) = mounted.mtime;
+        let mounted = jiff::Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()?;
+        let created: jiff::Timestamp = record.created.parse().ok()?;
+        Some(mounted > created)
     }
 
     fn cri_status(&self, record: &ContainerRecord) -> Option<CriStatus> {
