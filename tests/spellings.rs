@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use layerctl::internals::dir::Dir;
+use layerctl::internals::dir::{Access, Dir, Kind};
 use layerctl::internals::overlay::{Namespace, Rules};
-use layerctl::internals::whiteout::{Grammar, Source, Validity};
+use layerctl::internals::whiteout::{AUFS_NAME_MAX, Grammar, Marks, Source, Validity};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
+use rustix::io::Errno;
 
-use crate::lab::needs;
+use crate::lab::{needs, skip};
 
 /// Marks that some union writes or reads. Each deletes `gone`, or hides what is below a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,5 +106,153 @@ fn every_spelling_counts_its_own_marks_and_no_others() {
             };
             assert_eq!(found, expected, "{mark:?} for {grammar:?}");
         }
+    }
+}
+
+/// What holds for a spelling as a whole.
+#[apply(test)]
+fn every_spelling_has_its_own_rules() {
+    struct Rule {
+        namespace: Option<Namespace>,
+        has_redirects: bool,
+        is_data_only: bool,
+        holds_changes_only: bool,
+        honours_marks: bool,
+        opaque_name: &'static [u8],
+        overrides: usize,
+    }
+    let aufs = Rule {
+        namespace: None,
+        has_redirects: false,
+        is_data_only: false,
+        holds_changes_only: true,
+        honours_marks: true,
+        opaque_name: b".wh..wh..opq",
+        overrides: 0,
+    };
+    for grammar in grammars() {
+        let rule = match grammar {
+            Grammar::Aufs => Rule { ..aufs },
+            Grammar::AufsIgnored => Rule {
+                honours_marks: false,
+                ..aufs
+            },
+            Grammar::Plain => Rule {
+                holds_changes_only: false,
+                honours_marks: false,
+                ..aufs
+            },
+            Grammar::Overlay(_) => Rule {
+                namespace: Some(Namespace::Trusted),
+                has_redirects: true,
+                opaque_name: b"",
+                ..aufs
+            },
+            Grammar::OverlayData => Rule {
+                is_data_only: true,
+                honours_marks: false,
+                opaque_name: b"",
+                ..aufs
+            },
+            Grammar::FuseOverlay(_) => Rule {
+                namespace: Some(Namespace::Trusted),
+                opaque_name: b"",
+                overrides: 3,
+                ..aufs
+            },
+        };
+        assert_eq!(grammar.namespace(), rule.namespace, "{grammar:?}");
+        let rules = grammar.overlay_rules();
+        let of_rules = rules.map(|rules| rules.namespace);
+        assert_eq!(of_rules, rule.namespace, "{grammar:?}");
+        let facts = [
+            (grammar.has_redirects(), rule.has_redirects),
+            (grammar.is_data_only(), rule.is_data_only),
+            (grammar.holds_changes_only(), rule.holds_changes_only),
+            (grammar.honours_marks(), rule.honours_marks),
+        ];
+        for (index, (found, expected)) in facts.into_iter().enumerate() {
+            assert_eq!(found, expected, "{grammar:?}, fact {index}");
+        }
+        assert_eq!(grammar.opaque_name(), rule.opaque_name, "{grammar:?}");
+        let overrides = grammar.override_attributes();
+        assert_eq!(overrides.len(), rule.overrides, "{grammar:?}");
+        let is_theirs = |name: &&str| name.ends_with(".override_stat");
+        assert!(overrides.iter().all(is_theirs), "{overrides:?}");
+    }
+}
+
+/// A directory of a temporary one with such files, listed.
+fn listed(home: &Path, names: &[&str]) -> Dir {
+    for name in names {
+        fs::write(home.join(name), "").expect("a file of our own");
+    }
+    let root = Dir::open_root(home).expect("a directory of our own");
+    root.child(b".", Access::List).expect("it is readable")
+}
+
+#[apply(test)]
+fn a_listing_tells_what_is_shown_without_a_look() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let long = "l".repeat(AUFS_NAME_MAX);
+    let dir = listed(home.path(), &["plain", "both", ".wh.both", &long]);
+    let names = dir.names().expect("it is readable");
+    for (grammar, name, is_shown) in [
+        (Grammar::Aufs, "plain", true),
+        (Grammar::Aufs, "both", false),
+        (Grammar::Aufs, ".wh.both", false),
+        (Grammar::Aufs, &long, true),
+        (Grammar::AufsIgnored, "both", true),
+        (Grammar::AufsIgnored, ".wh.both", false),
+        (Grammar::Plain, "both", true),
+    ] {
+        let is = grammar.is_unmarked(&names, name.as_bytes());
+        assert_eq!(is, is_shown, "{grammar:?} {name}");
+    }
+    assert!(Grammar::Aufs.has_marks(&names) == Marks::Named);
+}
+
+/// A name that is as long as it may be needs no look, and one that is longer does.
+#[apply(test)]
+fn the_longest_name_is_no_mark() {
+    for (length, marks) in [
+        (AUFS_NAME_MAX, Marks::None),
+        (AUFS_NAME_MAX + 1, Marks::Named),
+    ] {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dir = listed(home.path(), &["a", &"l".repeat(length)]);
+        let names = dir.names().expect("it is readable");
+        assert!(Grammar::Aufs.has_marks(&names) == marks, "{length}");
+    }
+}
+
+/// Files that could be marks, and are none.
+#[apply(test)]
+fn what_only_looks_like_a_mark_is_an_entry() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let dir = listed(home.path(), &["empty", ".wh.back", ".wh..wh.back"]);
+    fs::write(home.path().join("full"), "content").expect("a file of our own");
+    let attribute = Namespace::User.attributes().whiteout;
+    let at = home.path().join("full");
+    if lsetxattr(&at, attribute, b"y", XattrFlags::empty()).is_err() {
+        skip("this file system takes no attributes of users");
+    }
+    let source = Source::Disk(&dir);
+    let overlay = Grammar::Overlay(Rules::of(Namespace::User));
+    for name in ["empty", "full"] {
+        let seen = overlay.look(&source, name.as_bytes()).expect("readable");
+        assert_eq!(seen.whiteout, Validity::Absent, "{name}");
+        assert_eq!(seen.entry, Some(Kind::File), "{name}");
+    }
+    // docs/facts.md#engines-19: a mark of fuse-overlayfs that has a mark itself.
+    let fuse = Grammar::FuseOverlay(Namespace::User);
+    let seen = fuse.look(&source, b"back").expect("readable");
+    assert_eq!(seen.whiteout, Validity::TakenBack);
+    // What is longer than fuse-overlayfs reads is an error to it.
+    for (length, expected) in [(16, Ok(Validity::Valid)), (17, Err(Errno::RANGE))] {
+        let name = "user.fuseoverlayfs.opaque";
+        let value = vec![b'y'; length];
+        lsetxattr(home.path(), name, &value, XattrFlags::empty()).expect("it took one");
+        assert_eq!(fuse.opaque(&source), expected, "{length}");
     }
 }

@@ -41,3 +41,40 @@ pub(super) fn add_cut(
         cuts.push(Arc::new(cut()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a mark still counts below another one.
+    fn counts(above: (MarkKind, usize), below: (MarkKind, usize)) -> bool {
+        let cut = |(kind, branch)| Cut {
+            branch,
+            mark: Bytes::from("/mark"),
+            kind,
+            of: Bytes::from("/"),
+        };
+        let mut cuts = Vec::new();
+        add_cut(&mut cuts, above.1, above.0, || cut(above));
+        add_cut(&mut cuts, below.1, below.0, || cut(below));
+        cuts.len() == 2
+    }
+
+    #[test]
+    fn a_mark_counts_only_where_none_above_hides_as_much() {
+        use MarkKind::{Opaque, Whiteout};
+        for (above, below, expected) in [
+            ((Whiteout, 1), (Whiteout, 2), false),
+            ((Whiteout, 1), (Opaque, 1), false),
+            ((Opaque, 1), (Whiteout, 2), false),
+            ((Opaque, 1), (Opaque, 1), false),
+            // What the branch of the opaque directory has itself is hidden by the whiteout alone.
+            ((Opaque, 1), (Whiteout, 1), true),
+            // One that was met first, and lies below.
+            ((Whiteout, 2), (Opaque, 1), true),
+            ((Whiteout, 3), (Whiteout, 1), true),
+        ] {
+            assert_eq!(counts(above, below), expected, "{above:?} {below:?}");
+        }
+    }
+}

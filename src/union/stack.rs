@@ -307,3 +307,33 @@ fn child_if_any(dir: &Dir, name: &[u8]) -> Result<Option<Dir>, Errno> {
 fn climbs(path: &Bytes) -> bool {
     path.components().any(|part| part == b"..")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_outside_of_every_range_is_nobodys() {
+        let range = |stored, shown, size| IdRange {
+            stored,
+            shown,
+            size,
+        };
+        let ranges = [range(0, 1000, 10), range(100, 5000, 1)];
+        for (stored, shown) in [
+            (0, 1000),
+            (9, 1009),
+            (10, OVERFLOW_ID),
+            (99, OVERFLOW_ID),
+            (100, 5000),
+            (101, OVERFLOW_ID),
+        ] {
+            assert_eq!(IdRange::show(&ranges, stored), shown, "{stored}");
+        }
+        assert_eq!(
+            IdRange::show(&[range(0, u32::MAX, 2)], 1),
+            OVERFLOW_ID,
+            "beyond the last id"
+        );
+    }
+}

@@ -59,7 +59,8 @@ fn stopped(log: &PathBuf) -> Option<Pid> {
     Pid::from_raw(pid)
 }
 
-/// Lets strace stop a program at the calls that it is to trace, and at no other.
+/// Lets strace stop a program at the calls that it is to trace, and at no other. Not for calls that it
+/// does something to: a program in a process namespace of its own was not killed then.
 pub const ONLY_THESE: &str = "--seccomp-bpf";
 
 /// A command under strace, which writes what it sees to `log`.
@@ -74,7 +75,7 @@ pub fn traced(options: &[&str], log: &Path, inner: &Command) -> Command {
 pub fn injecting(calls: &str, what: &str, log: &Path, inner: &Command) -> Command {
     let trace = format!("trace={calls}");
     let inject = format!("inject={calls}:{what}");
-    traced(&[ONLY_THESE, "-e", &trace, "-e", &inject], log, inner)
+    traced(&["-e", &trace, "-e", &inject], log, inner)
 }
 
 /// Runs such a command.
