@@ -165,6 +165,9 @@ impl Podman<'_> {
     /// What is recorded now. A database that was left behind when another took its place knows
     /// nothing of what that one has.
     pub(super) fn read_libpod(&self) -> Records {
+        if self.closed.is_some() {
+            return Records::new();
+        }
         let mut records = self.read_bolt();
         records.extend(self.read_database());
         records

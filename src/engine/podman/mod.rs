@@ -29,6 +29,8 @@ mod usage;
 
 use std::cell::OnceCell;
 
+use rustix::io::Errno;
+
 use crate::bytes::Bytes;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
@@ -91,6 +93,8 @@ pub struct Podman<'h> {
     has_mount_program: bool,
     /// Those of its overlays while they are not mounted.
     rules: Rules,
+    /// Why nothing of it is read: it is closed to who asks. Said once it is asked for what it keeps.
+    closed: Option<Errno>,
     /// What could not be read.
     problems: Problems,
     layers: OnceCell<Vec<LayerRecord>>,
@@ -108,6 +112,7 @@ impl<'h> Podman<'h> {
             driver,
             has_mount_program: false,
             rules: Rules::DEFAULT,
+            closed: None,
             problems,
             layers: OnceCell::new(),
             libpod: OnceCell::new(),
@@ -116,6 +121,12 @@ impl<'h> Podman<'h> {
 
     fn note(&self, error: Error) {
         self.problems.note(error);
+    }
+
+    fn note_closed(&self) {
+        if let Some(errno) = self.closed {
+            self.note(Error::io(self.root.clone(), errno));
+        }
     }
 
     fn note_unless_absent(&self, error: Error) {
@@ -143,6 +154,7 @@ impl Engine for Podman<'_> {
     }
 
     fn containers(&self) -> Vec<Container> {
+        self.note_closed();
         self.read_containers()
     }
 
@@ -151,6 +163,7 @@ impl Engine for Podman<'_> {
     }
 
     fn images(&self) -> Vec<Image> {
+        self.note_closed();
         let mut images = self.read_images();
         for record in self.image_records() {
             let Some(lost) = self.lost_layer(&record.layer) else {

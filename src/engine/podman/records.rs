@@ -208,6 +208,9 @@ impl Podman<'_> {
 
     /// A list that may be missing. What is no list is noted.
     fn read_list<T: for<'de> Deserialize<'de>>(&self, path: &Bytes) -> Vec<T> {
+        if self.closed.is_some() {
+            return Vec::new();
+        }
         let bytes = match self.host.read(path) {
             Ok(bytes) => bytes,
             Err(error) => {

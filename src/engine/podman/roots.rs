@@ -2,6 +2,8 @@
 
 use std::cell::{LazyCell, OnceCell};
 
+use rustix::io::Errno;
+
 use super::config::Storage;
 use super::crio;
 use super::{NAME, Podman};
@@ -99,7 +101,15 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
             && error.is_denied()
         {
             search.looked_at(NAME, &root, why, false);
-            closed.push(unread(host, &root, error));
+            let problems = Problems::default();
+            let podman = Podman {
+                closed: Some(Errno::ACCESS),
+                ..Podman::new(host, root, "overlay".into(), problems.clone())
+            };
+            closed.push(FoundEngine {
+                engine: Box::new(podman),
+                problems,
+            });
             continue;
         }
         let stores = stores_of(host, &configured, &image_stores);
@@ -153,12 +163,10 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
     let rootful = ["storage.rootful.conf.d".to_owned()];
     let mut of_system = machines(host, roots, &rootful, problems);
     let users = search.users(host);
+    // To a user who is root in a namespace of the user's own, root's files are another's.
+    let is_anothers = roots.caller.is_some() || host.is_live() && dir::is_in_user_namespace();
     let is_root = |user: &&User| user.id == 0;
-    if let Some(root) = users
-        .iter()
-        .find(is_root)
-        .filter(|_| roots.caller.is_none())
-    {
+    if let Some(root) = users.iter().find(is_root).filter(|_| !is_anothers) {
         take_own(&mut of_system, host, roots, root, problems);
     }
     let why = match &of_system.graphroot {
