@@ -41,6 +41,14 @@ struct Extent {
 }
 
 impl Extent {
+    fn around(survey: &Survey<'_>, dir: &Dir, own: &Stat, root: &Bytes) -> Result<Extent> {
+        Ok(Extent {
+            mounts: dir.mount_id().into_iter().collect(),
+            device: own.dev,
+            root: survey.host.resolve(root)?,
+        })
+    }
+
     /// Whether a directory is on it. A subvolume has a device of its own, and is of the same mount; a
     /// directory that is mounted on itself is of another mount.
     fn has(&mut self, survey: &Survey<'_>, dir: &Dir, stat: &Stat, inside: &Bytes) -> bool {
@@ -149,11 +157,7 @@ impl Walked {
         let fail = |path: &Bytes, errno| Error::io(root.join_path(path), errno);
         let start = Bytes::from("/");
         let own = dir.stat_self().map_err(|errno| fail(&start, errno))?;
-        let mut extent = Extent {
-            mounts: dir.mount_id().into_iter().collect(),
-            device: own.dev,
-            root: survey.host.resolve(root)?,
-        };
+        let mut extent = Extent::around(survey, &dir, &own, root)?;
         let of_start = space(&start);
         self.add(&of_start, &own, &start);
         let mut links: HashSet<(u64, u64)> = HashSet::new();
