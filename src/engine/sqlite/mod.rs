@@ -14,6 +14,7 @@
 mod journal;
 mod read;
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // files of its own, with no host
 mod tests;
 
 use rusqlite::config::DbConfig;
