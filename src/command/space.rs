@@ -212,7 +212,8 @@ impl Walked {
                         Ok(below) => below,
                         Err(errno) => {
                             let is_gone = errno == Errno::NOENT;
-                            self.problems.extend((!is_gone).then(|| fail(&inside, errno)));
+                            self.problems
+                                .extend((!is_gone).then(|| fail(&inside, errno)));
                             continue;
                         }
                     };

@@ -1,5 +1,3 @@
-#![allow(clippy::disallowed_methods)] // a test makes the disk that is read
-
 use std::fs;
 use std::path::Path;
 
