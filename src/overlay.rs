@@ -179,8 +179,68 @@ pub const LOWERS_MAX: usize = 500;
 /// # Errors
 /// Says what is wrong with them.
 pub fn parse(text: &[u8]) -> Result<Options, String> {
-    read(split_unescaped(text, b',').into_iter(), Rules::DEFAULT)
+    let options = split_unescaped(text, b',');
+    for option in &options {
+        let key = option.split(|&byte| byte == b'=').next().unwrap_or(option);
+        if !key.is_empty()
+            && !OPTIONS
+                .iter()
+                .chain(&MOUNT_OPTIONS)
+                .any(|of| of.as_bytes() == key)
+        {
+            // The kernel refuses it, too: a slip of the pen would be another stack.
+            let key = crate::bytes::escape(key);
+            return Err(format!("{key}: overlay has no such option"));
+        }
+    }
+    read(options.into_iter(), Rules::DEFAULT)
 }
+
+/// The options of overlay, as the kernel has them (6.18).
+const OPTIONS: [&str; 17] = [
+    "lowerdir",
+    "lowerdir+",
+    "datadir+",
+    "upperdir",
+    "workdir",
+    "default_permissions",
+    "redirect_dir",
+    "index",
+    "uuid",
+    "nfs_export",
+    "userxattr",
+    "xino",
+    "metacopy",
+    "verity",
+    "volatile",
+    "override_creds",
+    "nooverride_creds",
+];
+
+/// What any mount can have, and so a line of a mount table that is copied here.
+const MOUNT_OPTIONS: [&str; 21] = [
+    "rw",
+    "ro",
+    "defaults",
+    "nosuid",
+    "suid",
+    "nodev",
+    "dev",
+    "noexec",
+    "exec",
+    "noatime",
+    "relatime",
+    "nodiratime",
+    "strictatime",
+    "lazytime",
+    "sync",
+    "dirsync",
+    "seclabel",
+    "context",
+    "fscontext",
+    "defcontext",
+    "rootcontext",
+];
 
 /// Reads the options of fuse-overlayfs. A backslash protects a comma, but never a colon; of the
 /// kernel's options it knows only the directories.

@@ -145,10 +145,6 @@ fn images_and_histories_are_podmans() {
             let id = text(&said, "Id");
             let row = rows.iter().find(|row| row["id"] == id).expect("the image");
             assert_eq!(row["size"], said["Size"], "{name}");
-            // What is in composefs layers is not read.
-            if host.name != HOSTS[0].0 {
-                continue;
-            }
             let steps = host.host.jsonl(["history", id]).exits(0).rows();
             let mut history = texts(said["History"].as_array().expect("a history"), "created_by");
             history.reverse();
@@ -310,4 +306,35 @@ fn the_view_is_what_the_kernel_showed() {
             }
         }
     }
+}
+
+#[apply(test)]
+fn composefs_layers_are_named_and_what_is_in_them_is_not_claimed() {
+    let hosts = hosts();
+    for host in hosts.iter().filter(|host| host.name == HOSTS[1].0) {
+        for name in containers(host) {
+            let image = host.inspected(name)["Image"].clone();
+            let image = host.inspected(&format!("image-{}", said_name(host, &image)));
+            let layers = image["RootFS"]["Layers"].as_array().map_or(0, Vec::len);
+            let output = host.host.jsonl(["branches", name]).exits(2);
+            let output = output.says("composefs");
+            // The container's own layer stands above them.
+            let branches = output.row()["branches"].as_array().map_or(0, Vec::len);
+            assert_eq!(branches, layers + 1, "{name}");
+            host.host
+                .jsonl(["ls", "-R", name])
+                .exits(2)
+                .says("composefs");
+            let deleted = format!("{name}:/bin");
+            host.host.ask(["restore", "--dry-run", &deleted]).exits(2);
+        }
+    }
+}
+
+/// What one of the names of an image is in the names of files.
+fn said_name(host: &Captured, id: &Value) -> String {
+    let names = host.named("inspect-image-", ".json");
+    let of = |name: &&str| host.inspected(&format!("image-{name}"))["Id"] == *id;
+    let name = names.into_iter().find(of).expect("the image was inspected");
+    name.to_owned()
 }

@@ -884,6 +884,9 @@ fn wrong_use_exits_2() {
         &["schema", "nonsense"],
         &["man", "nonsense"],
         &["whiteouts", "--glob", "[", "x"],
+        // The kernel knows no such option, either: without it the stack would be another one.
+        &["ls", "lowerdir=/,uperdir=/"],
+        &["ls", "lowerdir=/,upperdir=/,metacpy=on"],
     ] {
         let output = run::layerctl(arguments).exits(2);
         assert!(output.stdout.is_empty(), "{arguments:?}");

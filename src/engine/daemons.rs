@@ -6,6 +6,7 @@
 //! /etc/default/docker                variables that such a command has in it
 //! ```
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 
 use super::mount_table::{Mount, MountTable};
@@ -29,6 +30,8 @@ pub struct Command {
     words: Vec<Bytes>,
     /// The process, where it runs.
     pub process: Option<u32>,
+    /// Whether it sees the host's mounts as we do.
+    pub is_here: bool,
     /// What says so: `/proc/812/cmdline`, `/etc/default/docker`.
     pub source: Bytes,
 }
@@ -69,6 +72,8 @@ impl Command {
 
 /// The processes that run one of some programs, by number.
 pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
+    let own = OnceCell::new();
+    let own = || own.get_or_init(|| namespace::name_of(host, &Bytes::from("/proc/self")));
     let is_one = |path: &[u8]| {
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
@@ -95,12 +100,17 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
             .split(|&byte| byte == 0)
             .map(Bytes::from)
             .collect();
-        let command = Command {
+        let program: &[u8] = words.first().map_or(&[], |word| word.as_bytes());
+        if exe.is_none() && !is_one(program) {
+            return None;
+        }
+        let is_here = own().is_some() && *own() == namespace::name_of(host, &directory);
+        Some(Command {
             words,
             process: Some(process),
+            is_here,
             source,
-        };
-        (exe.is_some() || is_one(command.program())).then_some(command)
+        })
     };
     let processes = namespace::processes_of(host);
     processes.into_iter().filter_map(command).collect()
@@ -155,6 +165,7 @@ impl Units {
             Command {
                 words: words.map(|word| Bytes::from(word.as_str())).collect(),
                 process: None,
+                is_here: true,
                 source,
             }
         });
@@ -164,6 +175,7 @@ impl Units {
             Command {
                 words: words.map(|word| Bytes::from(word.as_str())).collect(),
                 process: None,
+                is_here: true,
                 source: path.clone(),
             }
         });
@@ -241,14 +253,13 @@ fn split(line: &str) -> Vec<String> {
     shlex::split(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect())
 }
 
-/// A daemon's path as the host has it: a process can have a mount namespace of its own, as in a
-/// node of kind, in a snap, in Docker in Docker. None where the host does not show the directory.
-pub fn path_on_host(host: &Host, process: u32, path: &Bytes) -> Option<Bytes> {
-    let own = namespace::name_of(host, &Bytes::from("/proc/self"));
-    if own.is_some() && own == namespace::name_of(host, &namespace::directory(process)) {
+/// A path of a daemon's as the host has it: a process can have a mount namespace of its own, as in
+/// a node of kind, in a snap, in Docker in Docker. None where the host does not show the directory.
+pub fn path_on_host(host: &Host, command: &Command, path: &Bytes) -> Option<Bytes> {
+    if command.is_here {
         return Some(path.clone());
     }
-    let there = Process::read(host, process).ok()?.table;
+    let there = Process::read(host, command.process?).ok()?.table;
     let here = host.read(&Bytes::from("/proc/self/mountinfo")).ok()?;
     translated(&there, &super::mount_table::parse_mountinfo(&here), path)
 }
@@ -278,6 +289,7 @@ mod tests {
         Command {
             words: words.iter().map(|word| Bytes::from(*word)).collect(),
             process: None,
+            is_here: true,
             source: Bytes::from("/x"),
         }
     }

@@ -39,8 +39,13 @@ pub fn restack(
     recorded: Union,
     named: impl Fn(&Bytes) -> Named,
 ) -> Result<(), Error> {
-    let told: Vec<Named> = union
-        .branches
+    // Directories with nothing but content stand below: they belong to layers that stand above.
+    let data = match &mut union.kind {
+        UnionKind::Overlay { data, .. } => std::mem::take(data),
+        _ => 0,
+    };
+    let merged = union.branches.len().saturating_sub(data);
+    let told: Vec<Named> = union.branches[..merged]
         .iter()
         .map(|branch| named(&branch.spec.path))
         .filter(|named| *named != Named::Empty)

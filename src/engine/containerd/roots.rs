@@ -188,7 +188,8 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
             why,
         } = candidate;
         let containerd = make(&root, state, settings);
-        let is_there = containerd.is_there();
+        // Most are not there, and then nothing in them is looked for.
+        let is_there = !matches!(host.stat(&root), Ok(None)) && containerd.is_there();
         let real = if is_there {
             host.resolve(&root).ok()
         } else {
@@ -231,8 +232,8 @@ fn of_processes(host: &Host, search: &Search) -> Vec<Candidate> {
         if candidate.root.as_bytes().ends_with(b"/containerd/daemon") {
             return None;
         }
-        candidate.root = daemons::path_on_host(host, process, &candidate.root)?;
-        candidate.state = daemons::path_on_host(host, process, &candidate.state)
+        candidate.root = daemons::path_on_host(host, command, &candidate.root)?;
+        candidate.state = daemons::path_on_host(host, command, &candidate.state)
             // The state of one in a container is on a file system of its own.
             .unwrap_or_else(|| {
                 let root = namespace::directory(process).join(b"root");

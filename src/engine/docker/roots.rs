@@ -167,14 +167,14 @@ fn candidates(host: &Host, roots: &Roots, search: &Search) -> Vec<Candidate> {
 
 /// The machine's own daemon: as it runs, as its command would start it, as its configuration says.
 fn of_system(host: &Host, search: &Search) -> Candidate {
-    let running = running(host, search).find(|(command, is_here)| {
+    let running = running(host, search).find(|command| {
         // Users' daemons are theirs.
         let owner = command.process.map(crate::engine::namespace::directory);
         let owner = owner.and_then(|path| host.stat(&path).ok().flatten());
-        *is_here && (!host.is_live() || owner.is_none_or(|stat| stat.uid == 0))
+        command.is_here && (!host.is_live() || owner.is_none_or(|stat| stat.uid == 0))
     });
     let commands = match running {
-        Some((command, _)) => vec![command.clone()],
+        Some(command) => vec![command.clone()],
         None => search.configured(host, UNIT, &ENVIRONMENTS),
     };
     let option = |names: &[&str]| commands.iter().find_map(|of| Some((of.path(names)?, of)));
@@ -199,33 +199,24 @@ fn of_system(host: &Host, search: &Search) -> Candidate {
     .with(&daemon)
 }
 
-/// The daemons that run, and whether they see the host as we do.
-fn running<'s>(
-    host: &'s Host,
-    search: &'s Search,
-) -> impl Iterator<Item = (&'s Command, bool)> + use<'s> {
+/// The daemons that run.
+fn running<'s>(host: &Host, search: &'s Search) -> impl Iterator<Item = &'s Command> {
     // Old clients and daemons are one program.
     let is_daemon = |command: &&Command| {
         let is_client = matches!(command.program(), b"docker" | b"balena-engine");
         !is_client || command.has_word("daemon") || command.has_word("-d")
     };
-    let all = search.running(host, DAEMONS).filter(is_daemon);
-    all.filter_map(move |command| {
-        let process = command.process?;
-        let root = Bytes::from("/");
-        let is_here = daemons::path_on_host(host, process, &root) == Some(root);
-        Some((command, is_here))
-    })
+    search.running(host, DAEMONS).filter(is_daemon)
 }
 
 /// Those of daemons that run elsewhere: in a snap, in a container.
 fn of_processes(host: &Host, search: &Search) -> Vec<Candidate> {
-    let elsewhere = running(host, search).filter(|(_, is_here)| !is_here);
-    let candidates = elsewhere.filter_map(|(command, _)| {
+    let elsewhere = running(host, search).filter(|command| !command.is_here);
+    let candidates = elsewhere.filter_map(|command| {
         let root = command.path(&["--data-root", "--graph", "-g"]);
         let root = root.unwrap_or_else(|| Bytes::from(DEFAULT_ROOT));
         let source = command.source.clone();
-        let root = daemons::path_on_host(host, command.process?, &root)?;
+        let root = daemons::path_on_host(host, command, &root)?;
         Some(Candidate::new(root, Why::Command { source }))
     });
     candidates.collect()

@@ -10,6 +10,8 @@ use crate::engine::oci::CHAIN_MAX;
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
 
+const COMPOSEFS: &str = "is the content of a composefs image, which layerctl does not read: look through the container's mount instead";
+
 impl Podman<'_> {
     /// Every layer that the store lists.
     pub(super) fn read_layers(&self) -> Vec<LayerName> {
@@ -89,7 +91,7 @@ impl Podman<'_> {
             ));
         }
         let home = self.home_of(id);
-        let own = layer_branch(self.content_dir(home, id), top, id.to_owned());
+        let mut own = layer_branch(self.content_dir(home, id), top, id.to_owned());
         if self.copies() {
             let mut union = self.union(UnionKind::Copy, vec![own]);
             let parent = self.layer_record(id).map(|layer| layer.parent.clone());
@@ -100,7 +102,7 @@ impl Podman<'_> {
             }
             return Ok(union);
         }
-        self.refuse_composefs(home, id)?;
+        own.doubt = self.composefs(home, id)?;
         let mut branches = vec![own];
         branches.extend(self.further_content(home, id)?);
         let parents = self.linked().parents(home, id)?;
@@ -115,9 +117,10 @@ impl Podman<'_> {
             let mut further = Vec::new();
             branches.push(match parent {
                 linked::Parent::Layer { home, id } => {
-                    self.refuse_composefs(home, &id)?;
                     further = self.further_content(home, &id)?;
-                    layer_branch(self.content_dir(home, &id), Permission::RO, id)
+                    let doubt = self.composefs(home, &id)?;
+                    let branch = layer_branch(self.content_dir(home, &id), Permission::RO, id);
+                    LayeredBranch { doubt, ..branch }
                 }
                 linked::Parent::Lost(path) => LayeredBranch::plain(path, Permission::RO),
             });
@@ -140,18 +143,12 @@ impl Podman<'_> {
         }
     }
 
-    /// A composefs layer has the names of its files in an image of its own format, and only their
-    /// content in its directory.
-    fn refuse_composefs(&self, home: usize, id: &str) -> Result<()> {
+    /// Why a layer cannot be read: a composefs layer has the names of its files in an image of its
+    /// own format, and only their content in its directory.
+    fn composefs(&self, home: usize, id: &str) -> Result<Option<&'static str>> {
         let directory = self.home(&self.stores[home]).join(id.as_bytes());
         let blob = directory.join(b"composefs-data").join(b"composefs.blob");
-        match self.host.stat(&blob)? {
-            None => Ok(()),
-            Some(_) => Err(Error::Refused {
-                what: format!("layer {id} is a composefs image ({blob})"),
-                hint: "layerctl does not read composefs; look through its mount instead".into(),
-            }),
-        }
+        Ok(self.host.stat(&blob)?.is_some().then_some(COMPOSEFS))
     }
 
     pub(super) fn kind(&self) -> UnionKind {
