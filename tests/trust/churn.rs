@@ -141,7 +141,12 @@ fn what_docker_removes_while_it_is_read_is_said_to_have_gone() {
         new
     };
     let (removing, dead) = (with("RemovalInProgress"), with("Dead"));
-    let write = |content: &str| fs::write(&record, content).expect("our own");
+    // As Docker does: nobody sees a part of it.
+    let write = |content: &str| {
+        let beside = record.with_extension("tmp");
+        fs::write(&beside, content).expect("our own");
+        fs::rename(&beside, &record).expect("our own");
+    };
     let data = store.host.at(DATA);
     let mut wrong = Vec::new();
     for verb in [&["ls", "-R"][..], &["changes"]] {
