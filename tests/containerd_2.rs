@@ -38,13 +38,6 @@ fn containers(host: &Host) -> Vec<(String, String, String)> {
         .collect()
 }
 
-fn jsonl(said: &str) -> Vec<Value> {
-    let lines = said.lines();
-    lines
-        .map(|line| serde_json::from_str(line).expect("the capture wrote JSON"))
-        .collect()
-}
-
 // ---- the captured host ----
 
 #[apply(test)]
@@ -164,7 +157,7 @@ fn states_are_what_the_engine_says_or_what_is_known() {
     for id in ["live", "locked", "nat"] {
         assert_eq!(row(id)["state"], "running", "{}", row(id));
     }
-    for of in jsonl(captured.said("cri-containers.jsonl")) {
+    for of in captured.jsonl("cri-containers.jsonl") {
         let row = row(text(&of, "id"));
         let state = match of["state"].as_str().unwrap_or_default() {
             "CONTAINER_RUNNING" => "running",
@@ -173,7 +166,7 @@ fn states_are_what_the_engine_says_or_what_is_known() {
         };
         assert_eq!(row["state"], state, "{row}");
     }
-    for of in jsonl(captured.said("cri-pods.jsonl")) {
+    for of in captured.jsonl("cri-pods.jsonl") {
         let row = row(text(&of, "id"));
         let is_ready = of["state"] != "SANDBOX_NOTREADY";
         assert_eq!(
@@ -200,7 +193,7 @@ fn images_are_told_apart_by_namespace_and_found_by_every_name() {
             .collect::<Vec<_>>()
     };
     // Kubernetes' id of it, which one namespace has, and people's name.
-    for of in jsonl(captured.said("cri-images.jsonl")) {
+    for of in captured.jsonl("cri-images.jsonl") {
         let id = text(&of, "id");
         let hex = id.trim_start_matches("sha256:");
         let tag = of["repo_tags"][0].as_str().expect("a tag");

@@ -29,18 +29,10 @@ fn answer(of: &Captured, arguments: &[&str]) -> String {
     of.host.ask(arguments).exits(0).text().to_owned()
 }
 
-/// The containers that the engine said, newest first.
-fn said_containers(of: &Captured) -> Vec<Value> {
-    let lines = of.said("ps.jsonl").lines();
-    lines
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect()
-}
-
 #[apply(test)]
 fn containers_are_those_of_docker_ps() {
     for of in dockers().iter() {
-        let said = said_containers(of);
+        let said = of.jsonl("ps.jsonl");
         let ours = of.host.jsonl(["containers"]).exits(0).rows();
         assert_eq!(ours.len(), said.len(), "{}", of.name);
         for (ours, said) in ours.iter().zip(&said) {
@@ -155,10 +147,7 @@ fn decoded(path: &str) -> Vec<u8> {
 fn views_are_those_of_the_kernel() {
     for of in dockers().iter() {
         for name in of.named("merged-", ".jsonl") {
-            let said = of.said(&format!("merged-{name}.jsonl")).lines();
-            let said: Vec<Value> = said
-                .map(|line| serde_json::from_str(line).expect("JSON"))
-                .collect();
+            let said = of.jsonl(&format!("merged-{name}.jsonl"));
             let hidden: Vec<Vec<u8>> = said
                 .iter()
                 .filter(|row| row["mounted_over"] == true)

@@ -36,20 +36,12 @@ fn containers(host: &Captured) -> Vec<&str> {
     names
 }
 
-/// Podman's own rows.
-fn listed(host: &Captured) -> Vec<Value> {
-    let lines = host.said("ps.jsonl").lines();
-    lines
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect()
-}
-
 #[apply(test)]
 fn containers_are_what_podman_lists_and_inspects() {
     for host in hosts().iter() {
         let rows = host.host.jsonl(["containers"]).exits(0).rows();
-        assert_eq!(rows.len(), listed(host).len());
-        for said in listed(host) {
+        assert_eq!(rows.len(), host.jsonl("ps.jsonl").len());
+        for said in host.jsonl("ps.jsonl") {
             let name = said["Names"][0].as_str().expect("a name");
             let row = rows.iter().find(|row| row["id"] == said["Id"]);
             let row = row.expect("every container");
@@ -264,11 +256,9 @@ fn changes_are_what_the_kernel_showed() {
 
 /// A view of the kernel's, and what was mounted over it.
 fn beside_mounts(host: &Captured, file: &str) -> (View, Vec<Vec<u8>>) {
-    let rows = host.said(file).lines();
-    let over = rows.filter_map(|line| {
-        let row: Value = serde_json::from_str(line).expect("JSON");
-        (row["mounted_over"] == true).then(|| text(&row, "path").as_bytes().to_vec())
-    });
+    let rows = host.jsonl(file);
+    let over = rows.iter().filter(|row| row["mounted_over"] == true);
+    let over = over.map(|row| text(row, "path").as_bytes().to_vec());
     (view(host, file), over.collect())
 }
 

@@ -38,6 +38,15 @@ impl Captured {
         std::str::from_utf8(said).expect("engines print UTF-8")
     }
 
+    /// A file with a JSON document on each line.
+    #[track_caller]
+    pub fn jsonl(&self, file: &str) -> Vec<Value> {
+        let lines = self.said(file).lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("a JSON document"))
+            .collect()
+    }
+
     #[track_caller]
     pub fn json(&self, file: &str) -> Value {
         serde_json::from_str(self.said(file)).expect("a JSON document")
