@@ -210,10 +210,9 @@ impl Walked {
                 if stat.kind == Kind::Directory {
                     let below = match dir.child(name, Access::Lookup) {
                         Ok(below) => below,
+                        Err(Errno::NOENT) => continue,
                         Err(errno) => {
-                            let is_gone = errno == Errno::NOENT;
-                            self.problems
-                                .extend((!is_gone).then(|| fail(&inside, errno)));
+                            self.problems.push(fail(&inside, errno));
                             continue;
                         }
                     };

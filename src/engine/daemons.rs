@@ -74,8 +74,8 @@ impl Command {
 pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
     let own = OnceCell::new();
     let own = || own.get_or_init(|| namespace::name_of(host, &Bytes::from("/proc/self")));
-    let is_one = |path: &[u8]| {
-        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+    let is_one = |program: &Bytes| {
+        let name = program.file_name();
         let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
         programs.iter().any(|program| program.as_bytes() == name)
     };
@@ -87,9 +87,7 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
             Ok(exe) => exe,
         };
         // A copied host has no such link. A thread of the kernel has none, either.
-        if exe.as_ref().is_some_and(|exe| !is_one(exe.as_bytes()))
-            || exe.is_none() && host.is_live()
-        {
+        if exe.as_ref().is_some_and(|exe| !is_one(exe)) || exe.is_none() && host.is_live() {
             return None;
         }
         let source = directory.join(b"cmdline");
@@ -100,8 +98,7 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
             .split(|&byte| byte == 0)
             .map(Bytes::from)
             .collect();
-        let program: &[u8] = words.first().map_or(&[], |word| word.as_bytes());
-        if exe.is_none() && !is_one(program) {
+        if exe.is_none() && !words.first().is_some_and(is_one) {
             return None;
         }
         let is_here = own().is_some() && *own() == namespace::name_of(host, &directory);
@@ -183,18 +180,19 @@ impl Units {
         started.into_iter().chain(of_scripts).collect()
     }
 
+    /// What has a name in systemd's directories, that first that wins.
+    fn called<'u>(&'u self, name: &'u str) -> impl Iterator<Item = Bytes> + 'u {
+        let with = self.directories.iter();
+        let with = with.filter(|(_, names)| names.contains(name.as_bytes()));
+        with.map(|(directory, _)| directory.join(name.as_bytes()))
+    }
+
     /// The last `ExecStart=` of a unit and its drop-ins, and the file that has it.
     fn exec_start(&self, host: &Host, unit: &str) -> Option<(Bytes, String)> {
-        let with = |name: &str| {
-            let with = self.directories.iter();
-            let (name, file) = (name.to_owned(), name.to_owned());
-            let with = with.filter(move |(_, names)| names.contains(name.as_bytes()));
-            with.map(move |(directory, _)| directory.join(file.as_bytes()))
-        };
-        let unit_file = with(unit).next();
+        let unit_file = self.called(unit).next();
         // Of the drop-ins of one name the first directory's counts; all are read in order of name.
         let mut drop_ins: BTreeMap<Vec<u8>, Bytes> = BTreeMap::new();
-        for directory in with(&format!("{unit}.d")) {
+        for directory in self.called(&format!("{unit}.d")) {
             for (name, _) in host.list(&directory).unwrap_or_default() {
                 if name.ends_with(b".conf") {
                     let path = directory.join(&name);

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::bytes::Bytes;
+use crate::engine::users::User;
 use crate::host::Host;
 
 /// An option of the command line that an engine brings.
@@ -95,6 +96,13 @@ impl Roots {
             let value = variable.value.of(text, base);
             self.variables.insert(variable.name, value);
         }
+    }
+
+    /// The users whose stores are looked for beside the machine's own, which are root's.
+    pub fn whose<'u>(&self, users: &'u [User]) -> impl Iterator<Item = &'u User> + use<'u> {
+        let caller = self.caller;
+        let is_asked_for = move |id| id != 0 && caller.is_none_or(|caller| caller == id);
+        users.iter().filter(move |user| is_asked_for(user.id))
     }
 
     /// Whether anything says where to look, or for what.

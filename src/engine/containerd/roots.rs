@@ -175,8 +175,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
     let mut all = of_processes(host, search);
     all.push(systems);
     all.extend(DISTRIBUTIONS.iter().map(|of| of.candidate(host, search)));
-    let users = search.users(host).iter();
-    let users = users.filter(|user| user.id != 0 && roots.caller.is_none_or(|id| id == user.id));
+    let users = roots.whose(search.users(host));
     all.extend(users.filter(|user| user.has_data).map(of_user));
     let mut seen: Vec<Option<Bytes>> = Vec::new();
     let mut engines = Vec::new();
@@ -207,15 +206,10 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
     engines
 }
 
-/// Where the machine's own containerd has its data unless something else is said: the root, and
-/// the state.
-pub fn default_place() -> (Bytes, Bytes) {
-    (Bytes::from(DEFAULT.0), Bytes::from(DEFAULT.1))
-}
-
-/// Where the machine's own containerd has its data: the root, and the state.
-pub fn of_system(host: &Host, search: &Search) -> (Bytes, Bytes) {
-    let Candidate { root, state, .. } = system(host, search);
+/// Where the machine's own containerd has its data: the root, and the state. What is wrong with the
+/// files that say so is noted where containerd itself is looked for.
+pub fn of_system(host: &Host) -> (Bytes, Bytes) {
+    let Candidate { root, state, .. } = system(host, &Search::new(Vec::new()));
     (root, state)
 }
 

@@ -37,8 +37,7 @@ use self::driver::{Driver, Stacking};
 use self::layers::LayerId;
 use self::paths::DriverHere;
 use crate::bytes::Bytes;
-use crate::dir::Kind;
-use crate::engine::containerd::{self, Containerd};
+use crate::engine::containerd::Containerd;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName, sort_newest_first};
 use crate::engine::problems::Problems;
@@ -76,8 +75,6 @@ pub struct Docker<'h> {
     configured_driver: Option<String>,
     /// What does not outlive the machine's running.
     exec_root: Bytes,
-    /// The root and the state of the machine's own containerd.
-    systems_containerd: (Bytes, Bytes),
     /// What could not be read.
     problems: Problems,
     /// `mount id -> container id`, once it has been asked for.
@@ -105,7 +102,6 @@ impl<'h> Docker<'h> {
             namespace: Namespace::Trusted,
             configured_driver: None,
             exec_root: Bytes::from(roots::EXEC_ROOT),
-            systems_containerd: containerd::default_place(),
             problems,
             mounts: OnceCell::new(),
             words: RefCell::default(),
@@ -145,12 +141,8 @@ impl Engine for Docker<'_> {
     }
 
     fn volumes(&self) -> Vec<Bytes> {
-        let volumes = self.at(&["volumes"]);
-        let names = self.host.list(&volumes).unwrap_or_default().into_iter();
-        let names = names.filter(|(_, kind)| *kind == Kind::Directory);
-        names
-            .map(|(name, _)| volumes.join(&name).join(b"_data"))
-            .collect()
+        let volumes = self.volume_directories().unwrap_or_default().into_iter();
+        volumes.map(|volume| volume.join(b"_data")).collect()
     }
 
     fn containers(&self) -> Vec<Container> {

@@ -6,7 +6,6 @@ use super::config::{self, Daemon};
 use super::{Docker, NAME};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
-use crate::engine::containerd;
 use crate::engine::daemons::{self, Command};
 use crate::engine::interface::{FoundEngine, InVolumes};
 use crate::engine::problems::Problems;
@@ -122,7 +121,6 @@ impl Candidate {
 /// The data directory that the person named; or else those of the machine's own daemon, of others
 /// that run, of other ways to install it, and of users; and in each those of remapped users.
 pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<FoundEngine<'h>> {
-    let systems_containerd = containerd::of_system(host, search);
     let mut found: Vec<FoundEngine<'h>> = Vec::new();
     let mut seen: Vec<Bytes> = Vec::new();
     for candidate in candidates(host, roots, search) {
@@ -133,7 +131,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
             seen.push(real);
         }
         let (why, root) = (candidate.why.clone(), candidate.root.clone());
-        let here = open(host, candidate, &systems_containerd);
+        let here = open(host, candidate);
         let is_found = here.iter().any(|of| of.engine.exists());
         search.looked_at(NAME, &root, why, is_found);
         found.extend(here);
@@ -159,8 +157,7 @@ fn candidates(host: &Host, roots: &Roots, search: &Search) -> Vec<Candidate> {
             .iter()
             .flat_map(|of| of.candidates(host, search)),
     );
-    let users = search.users(host).iter();
-    let users = users.filter(|user| user.id != 0 && roots.caller.is_none_or(|id| id == user.id));
+    let users = roots.whose(search.users(host));
     all.extend(users.filter_map(|user| of_user(host, user, search)));
     all
 }
@@ -284,11 +281,7 @@ fn of_user(host: &Host, user: &User, search: &Search) -> Option<Candidate> {
 }
 
 /// A data directory, and those in it that belong to remapped users.
-fn open<'h>(
-    host: &'h Host,
-    candidate: Candidate,
-    systems_containerd: &(Bytes, Bytes),
-) -> Vec<FoundEngine<'h>> {
+fn open(host: &Host, candidate: Candidate) -> Vec<FoundEngine<'_>> {
     let problems = Problems::default();
     let root = &candidate.root;
     let is_link = || {
@@ -320,7 +313,6 @@ fn open<'h>(
             namespace,
             configured_driver: candidate.driver.clone(),
             exec_root: exec_root.clone(),
-            systems_containerd: systems_containerd.clone(),
             ..Docker::new(host, root, problems.clone())
         };
         FoundEngine {

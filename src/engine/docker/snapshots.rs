@@ -11,7 +11,7 @@
 use super::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
-use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
+use crate::engine::containerd::{self, Containerd, DOCKERS_NAMESPACE};
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{Container, Image, LayerName, familiar, is_id};
 use crate::engine::union::{Role, Union};
@@ -24,7 +24,7 @@ impl Docker<'_> {
             let own = |of: &Bytes| of.join(b"containerd").join(b"daemon");
             let places = [
                 (own(&self.root), own(&self.exec_root)),
-                self.systems_containerd.clone(),
+                containerd::of_system(self.host),
             ];
             let found = places.into_iter().map(|(root, state)| {
                 Containerd::at(self.host, root, state, self.problems.of_inner())

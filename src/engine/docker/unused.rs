@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::Docker;
 use super::records::read_json;
+use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{null_default, short};
@@ -60,18 +61,21 @@ impl Docker<'_> {
                 }));
             }
         }
-        let volumes = self.at(&["volumes"]);
-        let names = self.host.list(&volumes)?.into_iter();
-        let names = names
-            .filter(|(_, kind)| *kind == Kind::Directory)
-            .filter_map(|(name, _)| String::from_utf8(name).ok());
-        let mut free: Vec<String> = names.filter(|name| !used.contains(name)).collect();
-        free.sort_unstable();
-        let free = free.into_iter().map(|name| {
-            let path = volumes.join(name.as_bytes());
-            Leftover::volume("docker volume rm", name.as_bytes(), path)
+        let volumes = self.volume_directories()?.into_iter();
+        let free = volumes.filter_map(|path| {
+            let name = std::str::from_utf8(path.file_name()).ok()?.to_owned();
+            let is_free = !used.contains(&name);
+            is_free.then(|| Leftover::volume("docker volume rm", name.as_bytes(), path))
         });
         Ok(free.collect())
+    }
+
+    /// The directories of the volumes, in order of name.
+    pub(super) fn volume_directories(&self) -> Result<Vec<Bytes>> {
+        let volumes = self.at(&["volumes"]);
+        let names = self.host.list(&volumes)?.into_iter();
+        let names = names.filter(|(_, kind)| *kind == Kind::Directory);
+        Ok(names.map(|(name, _)| volumes.join(&name)).collect())
     }
 
     /// The logs of containers that do not run.

@@ -85,22 +85,9 @@ impl Storage {
         }
     }
 
-    /// Takes what the drop-ins in some directories say: of a name that is in several, those of the
-    /// last count. What cannot be read is noted, and the others count.
+    /// Takes what the drop-ins in some directories say.
     pub fn take_drop_ins(&mut self, host: &Host, directories: &[Bytes], problems: &Problems) {
-        let mut files: BTreeMap<Vec<u8>, Bytes> = BTreeMap::new();
-        for directory in directories {
-            match host.list(directory) {
-                Ok(names) => {
-                    let names = names.into_iter().map(|(name, _)| name);
-                    let names = names.filter(|name| name.ends_with(b".conf"));
-                    files.extend(names.map(|name| (name.clone(), directory.join(&name))));
-                }
-                Err(error) if error.is_not_found() => {}
-                Err(error) => problems.note(error),
-            }
-        }
-        for path in files.into_values() {
+        for path in drop_ins(host, directories, problems) {
             self.take_file(host, &path, problems);
         }
     }
@@ -135,6 +122,24 @@ impl Storage {
             .flatten()
             .any(|program| !program.is_empty())
     }
+}
+
+/// The drop-ins in some directories, by name: of one name the last directory's counts. A directory
+/// that cannot be listed is noted, and the others count.
+pub(super) fn drop_ins(host: &Host, directories: &[Bytes], problems: &Problems) -> Vec<Bytes> {
+    let mut files: BTreeMap<Vec<u8>, Bytes> = BTreeMap::new();
+    for directory in directories {
+        match host.list(directory) {
+            Ok(names) => {
+                let names = names.into_iter().map(|(name, _)| name);
+                let names = names.filter(|name| name.ends_with(b".conf"));
+                files.extend(names.map(|name| (name.clone(), directory.join(&name))));
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => problems.note(error),
+        }
+    }
+    files.into_values().collect()
 }
 
 fn parse(bytes: &[u8]) -> Result<Storage, String> {

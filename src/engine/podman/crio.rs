@@ -9,6 +9,7 @@
 
 use serde::Deserialize;
 
+use super::config::drop_ins;
 use crate::bytes::Bytes;
 use crate::engine::problems::Problems;
 use crate::error::Error;
@@ -42,17 +43,7 @@ struct Section {
 
 /// Reads the configuration; what is not there says nothing.
 pub(super) fn read(host: &Host, problems: &Problems) -> Crio {
-    let directory = Bytes::from(DIRECTORY);
-    let names = host.list(&directory).unwrap_or_else(|error| {
-        if !error.is_not_found() {
-            problems.note(error);
-        }
-        Vec::new()
-    });
-    let drop_ins = names
-        .into_iter()
-        .filter(|(name, _)| name.ends_with(b".conf"));
-    let drop_ins = drop_ins.map(|(name, _)| directory.join(&name));
+    let drop_ins = drop_ins(host, &[Bytes::from(DIRECTORY)], problems);
     let mut crio = Crio::default();
     for path in std::iter::once(Bytes::from(FILE)).chain(drop_ins) {
         let read = host

@@ -190,10 +190,7 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
     let rootless = CONFIGURATIONS.map(|place| Bytes::from(place).join(ROOTLESS));
     let is_there = |path: &Bytes| !matches!(host.stat(path), Ok(None));
     let has_rootless = roots.variable(CONFIGURATION).is_none() && rootless.iter().any(is_there);
-    for user in users.iter().filter(|user| user.id != 0) {
-        if roots.caller.is_some_and(|caller| caller != user.id) {
-            continue;
-        }
+    for user in roots.whose(users) {
         let mut storage = for_users.clone();
         if has_rootless {
             let of_user = user.id.to_string();
