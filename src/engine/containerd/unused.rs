@@ -60,17 +60,20 @@ impl Containerd<'_> {
     ) -> impl Iterator<Item = Leftover> + 'c {
         let of_images = records.images.iter().map(|image| image.digest.as_str());
         let used = records.reached(of_images.chain(records.kept.iter().map(String::as_str)));
+        let leases = records.leases.iter().map(|lease| {
+            let content = lease.content.iter().map(String::as_str);
+            (lease, records.reached(content))
+        });
+        let leases: Vec<(&Lease, HashSet<&str>)> = leases.collect();
         let rest = records.blobs.iter();
         rest.filter(move |(digest, _)| !used.contains(digest.as_str()))
             .map(move |(digest, blob)| {
                 let name = format!("{namespace}/{digest}");
                 let path = self.blob_path(digest);
-                let lease = records.leases.iter().find(|lease| {
-                    let content = lease.content.iter().map(String::as_str);
-                    records.reached(content).contains(digest.as_str())
-                });
+                let mut holding = leases.iter();
+                let lease = holding.find(|(_, held)| held.contains(digest.as_str()));
                 let (kind, why, command) = match lease {
-                    Some(lease) => (LeftoverKind::InProgress, lease.words(), None),
+                    Some((lease, _)) => (LeftoverKind::InProgress, lease.words(), None),
                     None => {
                         let remove = format!("{} content rm", ctr(namespace));
                         let why = "no image and no lease has it".to_owned();
