@@ -96,7 +96,7 @@ pub mod internals {
 }
 
 use std::ffi::OsString;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
@@ -211,11 +211,16 @@ fn answer(typed: cli::Cli, out: &mut dyn Write) -> Result<Status, Failure> {
         notes: Vec::new(),
         threads: Threads(typed.global.threads),
         is_verbose: typed.global.verbose,
+        looked: None,
     };
     let shown = command.run(&mut context, typed.global.look(), out);
     let shown = shown.map(|shown| shown.and_then(|is_yes| out.flush().map(|()| is_yes)));
     context.notes.iter().for_each(report);
     let is_incomplete = report_problems(&context);
+    // A person wants to know how much an answer is about; a program has counted.
+    if let Some(looked) = context.looked.filter(|_| io::stderr().is_terminal()) {
+        let _ = writeln!(io::stderr(), "{looked}");
+    }
     match (shown?, is_incomplete) {
         // Whoever reads no further is told of what went wrong until then.
         (Err(error), true) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Status::Unsure),

@@ -170,7 +170,10 @@ Looked at:
 
 #[apply(test)]
 fn the_first_experiment_a_file_is_created() {
-    let row = blog_host().jsonl(["which", CREATED]).exits(0).row();
+    let row = blog_host()
+        .jsonl(["which", "--running", CREATED])
+        .exits(0)
+        .row();
     assert_eq!(
         (text(&row, "state"), &row["branch"]),
         ("present", &Value::from(0))
@@ -184,17 +187,22 @@ fn the_second_experiment_a_file_is_changed() {
     assert_data_eq!(
         output.text(),
         str![[r#"
-determined_sammet:/etc/apt/sources.list  file from branch 0, container
+docker:determined_sammet:/etc/apt/sources.list  file from branch 0, container
 #   SAYS      LAYER      TYPE  SIZE  DIRECTORY
 0   provides  container  file  747B  /var/lib/docker/aufs/diff/2ee58d81e4ac…
 2   shadowed  13 of 13   file  640B  /var/lib/docker/aufs/diff/85cb84056278…
 14  shadowed  1 of 13    file  644B  /var/lib/docker/aufs/diff/b2188d5c09cf…
 
+/etc/apt/sources.list  not there in docker:old_shell
+
 "#]]
     );
-    let row = blog_host().jsonl(["which", SOURCES]).exits(0).row();
+    let row = blog_host()
+        .jsonl(["which", "--running", SOURCES])
+        .exits(0)
+        .row();
     assert_eq!(versions(&row), [0, 2, 14]);
-    let copyup = blog_host().jsonl(["copyups"]).exits(0).row();
+    let copyup = blog_host().jsonl(["copyups", "--running"]).exits(0).row();
     assert_eq!(
         (text(&copyup, "path"), &copyup["from"]["branch"]),
         (SOURCES, &Value::from(2))
@@ -207,15 +215,17 @@ fn the_third_experiment_a_file_is_deleted() {
     assert_data_eq!(
         output.text(),
         str![[r#"
-determined_sammet:/usr/local/lib/python2.7/dist-packages/itsdangerous.py  deleted
+docker:determined_sammet:/usr/local/lib/python2.7/dist-packages/itsdangerous.py  deleted
   by the whiteout /usr/local/lib/python2.7/dist-packages/.wh.itsdangerous.py of branch 0, container
 #  SAYS      LAYER      TYPE  SIZE  DIRECTORY
 0  whiteout  container              /var/lib/docker/aufs/diff/2ee58d81e4ac…
 3  hidden    12 of 13   file  139B  /var/lib/docker/aufs/diff/56d37c8eecd8…
 
+/usr/local/lib/python2.7/dist-packages/itsdangerous.py  not there in docker:old_shell
+
 "#]]
     );
-    let mark = blog_host().jsonl(["whiteouts"]).exits(0).row();
+    let mark = blog_host().jsonl(["whiteouts", "--running"]).exits(0).row();
     assert_eq!(
         (text(&mark, "path"), &mark["hides"]["branch"]),
         (DELETED, &Value::from(3))
@@ -247,7 +257,7 @@ fn removing_the_mark_by_hand_brings_the_file_back_as_in_the_article() {
     let writable = String::from_utf8(writable).expect("an id");
     let mark = DELETED.replace("/itsdangerous", "/.wh.itsdangerous");
     fs::remove_file(host.at(format!("{writable}{mark}"))).expect("the mark is there");
-    let row = host.jsonl(["which", DELETED]).exits(0).row();
+    let row = host.jsonl(["which", "--running", DELETED]).exits(0).row();
     assert_eq!(row["branch"], 3);
 }
 
@@ -299,7 +309,7 @@ fn the_older_layout_tells_containers_images_and_layers() {
     assert_eq!(history.len(), 4);
     for row in &history {
         // There an image is a layer, and has one even where its instruction made nothing.
-        assert_eq!(row["image"], row["cache_id"]);
+        assert_eq!(row["image"], row["layer"]);
         assert_eq!(row["empty"], false);
         assert!(host.at(text(row, "directory")).is_dir());
     }

@@ -616,7 +616,7 @@ fn images_are_what_ctr_lists() {
                 assert_eq!(mebibytes(&row["size"]), *size, "{row}");
                 let config = containerd.config(ROOT, &digest);
                 let layers = config["rootfs"]["diff_ids"].as_array().expect("layers");
-                assert_eq!(row["layers"], layers.len(), "{row}");
+                assert_eq!(row["layer_count"], layers.len(), "{row}");
                 assert_eq!(row["created"], config["created"], "{row}");
                 assert_eq!(row["engine"], "containerd");
             }
@@ -699,10 +699,10 @@ fn info_counts_what_all_namespaces_have() {
             panic!("{row}");
         };
         assert_eq!(engine["engine"], "containerd");
-        assert_eq!(engine["containers"], containerd.records().len());
+        assert_eq!(engine["container_count"], containerd.records().len());
         let namespaces = containerd.namespaces();
         let tasks = namespaces.iter().map(|name| containerd.tasks(name).len());
-        assert_eq!(engine["running"], tasks.sum::<usize>());
+        assert_eq!(engine["running_count"], tasks.sum::<usize>());
     }
 }
 

@@ -495,7 +495,7 @@ fn downloads_leases_and_blobs_are_named() {
     assert_eq!(by_name[leased.as_str()]["kind"], "in-progress");
     let free = by_name[format!("default/{}", digest("f")).as_str()];
     assert_eq!(free["kind"], "blob");
-    assert_eq!(free["size"], 7);
+    assert_eq!(free["disk"], 7);
     let command = format!("ctr -n default content rm {}", digest("f"));
     assert_eq!(free["command"], command);
     let ingest = why("default/5/layer-sha256:77");

@@ -863,7 +863,7 @@ fn lists_are_ctrs(containerd: &Containerd) {
     let info = run::layerctl(["--format", "jsonl", "info"]).exits(0).row();
     let engine = &info["engines"][0];
     assert_eq!(engine["engine"], "containerd");
-    assert_eq!(engine["containers"], count);
+    assert_eq!(engine["container_count"], count);
     assert_eq!(info["problems"], json!([]));
 }
 
@@ -895,7 +895,7 @@ fn images_are_ctrs(containerd: &Containerd, namespace: &str) {
         let size = row["size"].as_u64().expect("a size") as f64;
         let size = format!("{:.1} MiB", size / f64::from(1 << 20));
         assert!(said.iter().all(|[_, _, said]| *said == size), "{row}");
-        assert_eq!(row["layers"], 4);
+        assert_eq!(row["layer_count"], 4);
         assert_eq!(row["created"], containerd.config["created"]);
     }
     containerd.said(namespace, &["images", "rm", second]);

@@ -326,7 +326,7 @@ pub fn entry_of_row(row: &Value) -> (Vec<u8>, Entry) {
             row["gid"].as_u64().expect("a group"),
         )),
         size: row["size"].as_u64().filter(|_| kind == "file"),
-        target: row.get("target").map(bytes),
+        target: row.get("link").map(bytes),
     };
     (bytes(&row["path"]), entry)
 }
@@ -420,7 +420,7 @@ fn images_are_docker_images() {
                 .find(|row| format!("sha256:{}", text(row, "id")) == text(&said, "Id"))
                 .unwrap_or_else(|| panic!("no {name}"));
             let layers = said["RootFS"]["Layers"].as_array().expect("layers");
-            assert_eq!(row["layers"], layers.len(), "{} {name}", docker.driver);
+            assert_eq!(row["layer_count"], layers.len(), "{} {name}", docker.driver);
             assert_eq!(row["size"], said["Size"], "{} {name}", docker.driver);
             assert_eq!(row["created"], said["Created"], "{} {name}", docker.driver);
             assert_eq!(row["driver"], docker.driver);
@@ -439,11 +439,11 @@ fn info_is_the_storage_part_of_docker_info() {
         let row = docker.host.jsonl(["info"]).exits(0).row();
         let engine = &row["engines"][0];
         for (field, name) in [
-            ("containers", "Containers"),
-            ("running", "Running"),
-            ("paused", "Paused"),
-            ("stopped", "Stopped"),
-            ("images", "Images"),
+            ("container_count", "Containers"),
+            ("running_count", "Running"),
+            ("paused_count", "Paused"),
+            ("stopped_count", "Stopped"),
+            ("image_count", "Images"),
         ] {
             let said = match name {
                 "Running" | "Stopped" if docker.was_stopped() => {

@@ -372,7 +372,7 @@ fn old_overlay_images_are_whole_layers() {
     assert_eq!(texts(&rows, "instruction"), ["made top", "made base"]);
     let rows = host.jsonl(["images"]).exits(0).rows();
     assert_eq!(texts(&rows, "id"), [image.id]);
-    assert_eq!(rows[0]["layers"], 2);
+    assert_eq!(rows[0]["layer_count"], 2);
     assert_eq!(rows[0]["driver"], "overlay");
 }
 
@@ -390,7 +390,7 @@ fn old_overlay_while_it_is_mounted() {
          workdir=/var/lib/docker/overlay/mount/work",
     );
     let row = host.jsonl(["branches"]).exits(0).row();
-    assert_eq!(row["union"], "mounted");
+    assert_eq!(row["target"], "docker:mounted");
     assert_eq!(row["state"], "mounted");
     assert_eq!(row["owner"]["id"], id);
     assert_eq!(host.branches_of("mounted"), directories(&OLD_BRANCHES));
@@ -502,7 +502,7 @@ fn remapped_users_have_a_data_directory_of_their_own() {
             "/var/lib/docker/overlay2"
         ]
     );
-    assert!(engines.iter().all(|engine| engine["containers"] == 1));
+    assert!(engines.iter().all(|engine| engine["container_count"] == 1));
 
     // That directory alone.
     let row = host

@@ -541,7 +541,7 @@ fn every_name_of_a_union_means_it(docker: &Docker) {
 
     let row = docker.ask(["branches", &container]).exits(0).row();
     assert_eq!(directories(&row), branches);
-    assert_eq!(row["union"], container.as_str());
+    assert_eq!(row["target"], container.as_str());
     assert_eq!(row["state"], "mounted");
     let mounts = row["mounts"].as_array().expect("mounts");
     assert!(mounts.contains(&json!(merged)), "{row}");
@@ -595,7 +595,7 @@ fn every_name_of_a_union_means_it(docker: &Docker) {
     assert_eq!(found, branches.iter().map(real).collect::<Vec<_>>());
 
     let all = docker.ask(["branches"]).exits(0).rows();
-    let found = all.iter().find(|row| row["union"] == container.as_str());
+    let found = all.iter().find(|row| row["target"] == container.as_str());
     assert_eq!(directories(found.expect("all unions")), branches);
 
     docker.stop(&container);
@@ -701,7 +701,7 @@ fn lists_are_dockers(docker: &Docker) {
         let said = docker.inspected(text(row, "id"));
         let layers = said["RootFS"]["Layers"].as_array().expect("layers");
         assert_eq!(row["tags"], said["RepoTags"], "{row}");
-        assert_eq!(row["layers"], layers.len(), "{row}");
+        assert_eq!(row["layer_count"], layers.len(), "{row}");
         assert_eq!(row["size"], said["Size"], "{row}");
         assert_eq!(row["created"], said["Created"], "{row}");
     }
@@ -711,11 +711,11 @@ fn lists_are_dockers(docker: &Docker) {
     let row = docker.ask(["info"]).exits(0).row();
     let engine = &row["engines"][0];
     for (field, name) in [
-        ("containers", "Containers"),
-        ("running", "ContainersRunning"),
-        ("paused", "ContainersPaused"),
-        ("stopped", "ContainersStopped"),
-        ("images", "Images"),
+        ("container_count", "Containers"),
+        ("running_count", "ContainersRunning"),
+        ("paused_count", "ContainersPaused"),
+        ("stopped_count", "ContainersStopped"),
+        ("image_count", "Images"),
         ("storage_driver", "Driver"),
     ] {
         assert_eq!(engine[field], said[name], "{name}");
@@ -733,7 +733,7 @@ fn lists_are_dockers(docker: &Docker) {
         .filter_map(|line| line.split(' ').nth(2))
         .collect();
     assert!(mounted.len() >= docker.said(["ps", "--quiet"]).lines().count());
-    assert_eq!(row["unions_mounted"], mounted.len());
+    assert_eq!(row["mounted_count"], mounted.len());
     assert_eq!(row["problems"], json!([]));
     docker.said(["unpause", &paused]);
 }

@@ -54,9 +54,9 @@ fn row<'a>(rows: &'a [Value], kind: &str) -> &'a Value {
 
 #[track_caller]
 fn adds_up(rows: &[Value]) -> u64 {
-    let total = number(row(rows, "total"), "size");
+    let total = number(row(rows, "total"), "disk");
     let parts = rows.iter().filter(|row| row["kind"] != "total");
-    let sum: u64 = parts.map(|row| number(row, "size")).sum();
+    let sum: u64 = parts.map(|row| number(row, "disk")).sum();
     assert_eq!(sum, total);
     total
 }
@@ -92,7 +92,7 @@ fn largest_are_right(store: &Store, layer: &Known, row: &Value) {
     let listed = row["largest"].as_array().cloned().unwrap_or_default();
     let mut sizes = Vec::new();
     for file in &listed {
-        let size = number(file, "size");
+        let size = number(file, "disk");
         let path = run::bytes(&file["path"]);
         let path = [layer.content.as_bytes(), &path].concat();
         let at = store.host.at(OsStr::from_bytes(&path));
@@ -152,7 +152,7 @@ fn is_right(store: &Store) {
         store.name
     );
     for (id, row) in &containers {
-        assert_eq!(number(row, "size"), known[id], "{}: {row}", store.name);
+        assert_eq!(number(row, "disk"), known[id], "{}: {row}", store.name);
     }
     for (id, size) in files {
         assert_eq!(number(containers[id.as_str()], "files"), size, "{id}");
@@ -177,7 +177,7 @@ fn is_right(store: &Store) {
     }
     for (id, row) in &images {
         let of = |sizes: &BTreeMap<&str, u64>| sizes.get(id).copied().unwrap_or_default();
-        assert_eq!(number(row, "size"), of(&unique), "{}: {row}", store.name);
+        assert_eq!(number(row, "disk"), of(&unique), "{}: {row}", store.name);
         assert_eq!(number(row, "shared"), of(&shared), "{}: {row}", store.name);
     }
     for (id, tags) in &store.tags {
@@ -188,7 +188,7 @@ fn is_right(store: &Store) {
         );
     }
     assert_eq!(
-        number(row(&rows, "shared"), "size"),
+        number(row(&rows, "shared"), "disk"),
         of_several,
         "{}",
         store.name
@@ -199,7 +199,7 @@ fn is_right(store: &Store) {
         .filter(|of| ["unused", ""].contains(&of.kind));
     let unused: u64 = unused.map(|of| layer_size(store, of)).sum();
     assert_eq!(
-        number(row(&rows, "unused"), "size"),
+        number(row(&rows, "unused"), "disk"),
         unused,
         "{}",
         store.name
@@ -208,7 +208,7 @@ fn is_right(store: &Store) {
         let at = store.host.at(format!("{}/{part}", store.root));
         let size = if at.exists() { size(&at) } else { 0 };
         assert_eq!(
-            number(row(&rows, kind), "size"),
+            number(row(&rows, kind), "disk"),
             size,
             "{}: {kind}",
             store.name
@@ -301,7 +301,7 @@ fn the_layers_of_a_target() {
                 assert_eq!(row["kind"], "layer", "{row}");
                 let layer = store.layers.iter().find(|of| row["id"] == of.id.as_str());
                 let layer = layer.unwrap_or_else(|| panic!("{}: {row}", store.name));
-                assert_eq!(number(row, "size"), layer_size(store, layer), "{row}");
+                assert_eq!(number(row, "disk"), layer_size(store, layer), "{row}");
                 shown.insert(&layer.id);
             }
             if !is_container {

@@ -598,7 +598,7 @@ fn listed(row: &Value) -> String {
     );
     match kind {
         "file" => format!("{fact} {}", row["size"]),
-        "symlink" => format!("{fact} {}", bytes(&row["target"]).escape_ascii()),
+        "symlink" => format!("{fact} {}", bytes(&row["link"]).escape_ascii()),
         _ => fact,
     }
 }

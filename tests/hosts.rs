@@ -261,7 +261,7 @@ impl Exported {
             } else {
                 0
             },
-            link: row.get("target").map(bytes),
+            link: row.get("link").map(bytes),
             same_as: None,
         }
     }
@@ -530,8 +530,8 @@ impl Seen {
             kind: text(row, "type").into(),
             mode: octal(text(row, "mode")),
             owner: (number("uid"), number("gid")),
-            mtime: row["mtime"].as_i64().expect("a time"),
-            link: row.get("target").map(bytes),
+            mtime: run::seconds(&row["mtime"]).expect("a time"),
+            link: row.get("link").map(bytes),
             content: Content(content),
         }
     }
@@ -644,7 +644,7 @@ fn the_layers_in_a_history_are_on_disk_and_in_dockers_database() {
             .rows()
         {
             // 6.6: a step that changed nothing has no layer.
-            assert_eq!(row["empty"] == true, row.get("cache_id").is_none(), "{row}");
+            assert_eq!(row["empty"] == true, row.get("layer").is_none(), "{row}");
             if row["empty"] == true {
                 continue;
             }
@@ -655,7 +655,7 @@ fn the_layers_in_a_history_are_on_disk_and_in_dockers_database() {
                 let path = format!("/var/lib/docker/image/aufs/layerdb/sha256/{chain}/{name}");
                 String::from_utf8(docker.host.read(path)).expect("text")
             };
-            assert_eq!(word("cache-id"), text(&row, "cache_id"));
+            assert_eq!(word("cache-id"), text(&row, "layer"));
             assert_eq!(word("diff"), text(&row, "diff_id"));
             assert_eq!(word("size"), row["size"].to_string());
             assert!(docker.host.at(text(&row, "directory")).is_dir(), "{row}");
@@ -668,14 +668,19 @@ fn the_history_of_a_container_begins_with_its_own_layers() {
     for docker in dockers().iter() {
         let rows = docker.host.jsonl(["history", "web1"]).exits(0).rows();
         let id = docker.mount_id("web1");
-        assert_eq!(text(&rows[0], "cache_id"), id);
-        assert_eq!(text(&rows[1], "cache_id"), format!("{id}-init"));
+        assert_eq!(text(&rows[0], "layer"), id);
+        assert_eq!(text(&rows[1], "layer"), format!("{id}-init"));
         let image = docker
             .host
             .jsonl(["history", "training/webapp"])
             .exits(0)
             .rows();
-        assert_eq!(rows[2..], image[..]);
+        for (of_container, of_image) in rows[2..].iter().zip(&image) {
+            let mut of_image = of_image.clone();
+            of_image["target"] = of_container["target"].clone();
+            assert_eq!(*of_container, of_image);
+        }
+        assert_eq!(rows.len(), image.len() + 2);
     }
 }
 
@@ -811,7 +816,7 @@ fn info_is_the_storage_part_of_docker_info() {
         }
         let row = docker.host.jsonl(["info"]).exits(0).row();
         assert_eq!(
-            row["engines"][0]["dirs"].to_string(),
+            row["engines"][0]["layer_count"].to_string(),
             value(&ours, "Dirs").expect("seen above")
         );
         assert_eq!(row["problems"], Value::Array(Vec::new()));
@@ -899,7 +904,7 @@ fn instructions_stand_beside_the_layers_they_made() {
             .rows();
         let made: BTreeMap<&str, &str> = history
             .iter()
-            .filter_map(|row| Some((row["cache_id"].as_str()?, text(row, "instruction"))))
+            .filter_map(|row| Some((row["layer"].as_str()?, text(row, "instruction"))))
             .collect();
         let web1 = docker.host.jsonl(["branches", "web1"]).exits(0).row();
         for branch in &web1["branches"].as_array().expect("branches")[2..] {
@@ -982,7 +987,7 @@ fn copyups_cost_what_the_files_measure() {
         ]
         .map(row)
         .into();
-        let paid = busybox.iter().filter(|row| row["cost"] != 0).count();
+        let paid = busybox.iter().filter(|row| row["disk"] != 0).count();
         assert_eq!(paid, 1, "{busybox:?}");
     }
 }

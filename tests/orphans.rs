@@ -50,7 +50,7 @@ fn finds<const N: usize>(host: &Host, planted: [(&str, String); N]) {
     for row in output.rows() {
         assert!(!text(&row, "why").is_empty(), "{row}");
         let has_size = ["directory", "half-removed", "temporary"].contains(&text(&row, "kind"));
-        assert_eq!(row["size"].is_u64(), has_size, "{row}");
+        assert_eq!(row["disk"].is_u64(), has_size, "{row}");
     }
 }
 

@@ -644,7 +644,7 @@ impl Stack {
             let Some(Ok(facts)) = seen.names.get(path) else {
                 continue;
             };
-            let Some((_, number)) = row["mtime"].as_i64().and_then(of_time) else {
+            let Some((_, number)) = run::seconds(&row["mtime"]).and_then(of_time) else {
                 continue;
             };
             let entry = self.entries.iter().find(|entry| entry.number == number);
@@ -1070,16 +1070,16 @@ impl Facts {
             ("uid", number("uid") == Some(self.owner.into())),
             ("gid", number("gid") == Some(self.group.into())),
             ("mode", u32::from_str_radix(mode, 8).ok() == Some(self.mode)),
-            ("mtime", row["mtime"].as_i64() == Some(self.time)),
+            ("mtime", run::seconds(&row["mtime"]) == Some(self.time)),
             (
                 "size",
                 // That of a directory is the file system's own affair.
                 self.kind != "file" || number("size") == Some(self.size),
             ),
             (
-                "target",
+                "link",
                 self.target.is_none()
-                    || (!row["target"].is_null() && self.target == Some(bytes(&row["target"]))),
+                    || (!row["link"].is_null() && self.target == Some(bytes(&row["link"]))),
             ),
         ];
         is.into_iter()

@@ -466,7 +466,7 @@ fn mount_2_takes_escaped_names() {
             assert_eq!(agrees(&merged, &merged, ""), 3, "{name:?}");
             let row = which(&merged.join("every"));
             let row = row.exits(0).row();
-            assert_eq!(bytes(&row["union"]), merged.as_os_str().as_bytes());
+            assert_eq!(bytes(&row["target"]), merged.as_os_str().as_bytes());
             assert_eq!(row["branch"], 0);
         }
         assert_eq!(all_branches().len(), ODD.len());
@@ -1034,7 +1034,7 @@ fn of_mounts_over_each_other_the_last_answers() {
         mount_old(&second, &point);
         let rows = all_branches();
         assert_eq!(rows.len(), 2);
-        assert_ne!(rows[0]["union"], rows[1]["union"], "told apart");
+        assert_ne!(rows[0]["target"], rows[1]["target"], "told apart");
         let ask = |path: &str| {
             let path = point.join(path);
             let row = which(&path).row();
@@ -1736,7 +1736,7 @@ fn hostile_lines_of_the_mount_table_spoil_no_others() {
     let rows = host.jsonl(["ls", "-R", "/good"]).exits(0).rows();
     assert_eq!(texts(&rows, "path"), ["/f", "/g"]);
     let rows = host.jsonl(["branches"]).exits(0).rows();
-    let unions: Vec<&str> = texts(&rows, "union");
+    let unions: Vec<&str> = texts(&rows, "target");
     assert_eq!(unions, ["/good", "/huge"]);
     // Its directory is none, which is said where it is asked for.
     host.jsonl(["ls", "/huge"]).exits(2).says("branch 0");
@@ -1896,7 +1896,7 @@ fn a_containers_prefix_that_is_a_process_too_is_ambiguous() {
             .exits(2)
             .says("ambiguous")
             .says("twin")
-            .says("process 1234");
+            .says("pid:1234");
     }
     // One digit more is the container's alone; a process is no prefix of another.
     for prefix in ["123", "12345"] {

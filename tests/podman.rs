@@ -519,7 +519,7 @@ fn images_are_podman_images() {
             let row = record(&rows, "id", text(&said, "Id"));
             let layers = said["RootFS"]["Layers"].as_array().expect("layers");
             assert_eq!(row["engine"], "podman");
-            assert_eq!(row["layers"], layers.len(), "{} {row}", podman.name);
+            assert_eq!(row["layer_count"], layers.len(), "{} {row}", podman.name);
             // The layers' and, unlike docker, what is written about the image.
             assert_eq!(row["size"], said["Size"], "{} {row}", podman.name);
             assert_eq!(row["created"], said["Created"], "{} {row}", podman.name);
@@ -599,7 +599,7 @@ fn the_history_of_every_image_is_podmans() {
                 }
                 // 39: a layer's id is the name of its directory.
                 let layer = chain.next().expect("a layer for every step that made one");
-                assert_eq!(row["cache_id"], layer["id"], "{row}");
+                assert_eq!(row["layer"], layer["id"], "{row}");
                 assert_eq!(row["diff_id"], layer["diff-digest"], "{row}");
                 assert_eq!(row["size"], layer["diff-size"], "{row}");
                 assert_eq!(row["directory"], podman.directory(text(layer, "id")));
@@ -641,11 +641,11 @@ fn info_is_the_store_of_podman_info() {
             panic!("{counted:?}");
         };
         for (field, said) in [
-            ("containers", containers),
-            ("running", podman.info("running")[0]),
-            ("paused", podman.info("paused")[0]),
-            ("stopped", podman.info("stopped")[0]),
-            ("images", images),
+            ("container_count", containers),
+            ("running_count", podman.info("running")[0]),
+            ("paused_count", podman.info("paused")[0]),
+            ("stopped_count", podman.info("stopped")[0]),
+            ("image_count", images),
         ] {
             assert_eq!(engine[field].to_string(), said, "{} {field}", podman.name);
         }

@@ -832,7 +832,7 @@ fn every_name_of_a_union_means_it(podman: &Podman) {
     assert_eq!(row["owner"]["engine"], "podman");
     assert_eq!(row["owner"]["kind"], "container");
     assert_eq!(row["owner"]["id"], id);
-    assert_eq!(row["union"], container.as_str());
+    assert_eq!(row["target"], container.as_str());
     let rows = row["branches"].as_array().expect("branches");
     let layers = branches.len() - 1;
     for (index, branch) in rows.iter().enumerate() {
@@ -876,7 +876,7 @@ fn every_name_of_a_union_means_it(podman: &Podman) {
         }
     }
     let all = podman.ask(["branches"]).exits(0).rows();
-    let found = all.iter().find(|row| row["union"] == container.as_str());
+    let found = all.iter().find(|row| row["target"] == container.as_str());
     assert_directories("all unions", found.expect("all unions"), &branches);
 
     let image = podman.ask(["branches", IMAGE]).exits(0).row();
@@ -1033,7 +1033,7 @@ fn images_are_podmans(podman: &Podman) {
         assert_eq!(row["engine"], "podman");
         assert_eq!(row["driver"], podman.driver);
         assert_eq!(words(&row["tags"]), words(&said["RepoTags"]), "{row}");
-        assert_eq!(row["layers"], layers.len(), "{row}");
+        assert_eq!(row["layer_count"], layers.len(), "{row}");
         assert_eq!(row["size"], said["Size"], "{row}");
         assert_eq!(row["created"], said["Created"], "{row}");
     }
@@ -1080,11 +1080,11 @@ fn info_is_podmans(machine: &Machine) {
     let engine = &row["engines"][0];
     let counts = &said["containerStore"];
     for (field, said) in [
-        ("containers", &counts["number"]),
-        ("running", &counts["running"]),
-        ("paused", &counts["paused"]),
-        ("stopped", &counts["stopped"]),
-        ("images", &said["imageStore"]["number"]),
+        ("container_count", &counts["number"]),
+        ("running_count", &counts["running"]),
+        ("paused_count", &counts["paused"]),
+        ("stopped_count", &counts["stopped"]),
+        ("image_count", &said["imageStore"]["number"]),
         ("storage_driver", &said["graphDriverName"]),
     ] {
         assert_eq!(engine[field], *said, "{field}");

@@ -415,7 +415,7 @@ fn what_is_mounted_on_itself_is_counted() {
             .exits(0)
             .rows();
         let total = rows.iter().find(|row| row["kind"] == "total");
-        total.expect("a total")["size"].as_u64().expect("bytes")
+        total.expect("a total")["disk"].as_u64().expect("bytes")
     };
     let at = root.join("overlay");
     let bare = du("");

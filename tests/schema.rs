@@ -219,16 +219,16 @@ fn ls_has_the_promised_keys() {
         rows.iter().partition(|row| row.get("error").is_some());
     assert!(!refused.is_empty() && !shown.is_empty());
     for row in refused {
-        assert_keys(row, &["path", "error"], &[]);
+        assert_keys(row, &["target", "path", "error"], &[]);
     }
     for row in shown {
-        assert_keys(row, &["path", "type", "branch", "layer"], &[]);
+        assert_keys(row, &["target", "path", "type", "branch", "layer"], &[]);
         assert!(TYPES.contains(&text(row, "type")));
         assert!(text(row, "path").starts_with('/'));
     }
     // Outside engines there are no layers.
     for row in rich_host().jsonl(["ls", "br:/etc"]).exits(0).rows() {
-        assert_keys(&row, &["path", "type", "branch"], &[]);
+        assert_keys(&row, &["target", "path", "type", "branch"], &[]);
     }
 }
 
@@ -248,7 +248,7 @@ fn which_has_the_promised_keys() {
         .jsonl(["which", "--in", "determined_sammet"].iter().chain(&paths))
         .exits(1)
         .rows();
-    let always = ["query", "path", "state", "trail", "versions"];
+    let always = ["query", "target", "path", "state", "trail", "versions"];
     for row in &rows {
         let state = text(row, "state");
         let more: &[&str] = match state {
@@ -261,7 +261,11 @@ fn which_has_the_promised_keys() {
             assert_keys(verdict, &["branch", "says"], &[]);
         }
         for version in row["versions"].as_array().expect("versions") {
-            assert_keys(version, &["branch", "type", "size", "layer"], &[]);
+            assert_keys(
+                version,
+                &["branch", "type", "size", "layer", "directory"],
+                &[],
+            );
         }
         if state == "deleted" {
             assert_keys(&row["hidden_by"], &["branch", "mark", "kind"], &[]);
@@ -282,8 +286,10 @@ fn changes_have_the_promised_keys() {
         .rows()
     {
         match text(&row, "change") {
-            "added" => assert_keys(&row, &["path", "change"], &[]),
-            "changed" | "deleted" => assert_keys(&row, &["path", "change", "origin"], &[]),
+            "added" => assert_keys(&row, &["target", "path", "change"], &[]),
+            "changed" | "deleted" => {
+                assert_keys(&row, &["target", "path", "change", "origin"], &[])
+            }
             other => panic!("{other} is no change"),
         }
     }
@@ -298,7 +304,11 @@ fn whiteouts_have_the_promised_keys() {
     let kinds: BTreeSet<&str> = rows.iter().map(|row| text(row, "kind")).collect();
     assert_eq!(kinds, BTreeSet::from(["whiteout", "opaque"]));
     for row in &rows {
-        assert_keys(row, &["path", "mark", "kind", "branch", "hides"], &[]);
+        assert_keys(
+            row,
+            &["target", "path", "mark", "kind", "branch", "hides"],
+            &[],
+        );
     }
     let stale = rows
         .iter()
@@ -308,13 +318,18 @@ fn whiteouts_have_the_promised_keys() {
 }
 
 #[apply(test)]
-fn only_what_names_no_target_says_which_union_it_is() {
+fn every_row_says_which_union_it_is_of() {
     for verb in ["whiteouts", "changes", "copyups", "check"] {
-        for row in rich_host().jsonl([verb]).rows() {
-            assert_eq!(row["union"], "determined_sammet", "{verb}");
-        }
-        for row in rich_host().jsonl([verb, "determined_sammet"]).rows() {
-            assert!(row.get("union").is_none(), "{verb}: {row}");
+        for target in [&[][..], &["determined_sammet"], &["6e34"]] {
+            let rows = rich_host().jsonl([&[verb], target].concat()).rows();
+            assert!(!rows.is_empty(), "{verb} {target:?}");
+            let of_it = rows
+                .iter()
+                .filter(|row| row["target"] == "docker:determined_sammet");
+            assert!(
+                target.is_empty() || of_it.count() == rows.len(),
+                "{verb} {target:?}"
+            );
         }
     }
 }

@@ -213,7 +213,7 @@ fn unused_is_another_question_than_left_over() {
     let dead = row("default/dead");
     assert_eq!(dead["kind"], "snapshot");
     assert_eq!(dead["command"], "ctr -n default snapshots rm dead");
-    assert!(dead["size"].as_u64().is_some_and(|size| size > 0), "{dead}");
+    assert!(dead["disk"].as_u64().is_some_and(|size| size > 0), "{dead}");
     let kept = row("default/kept");
     assert_eq!(kept["kind"], "in-progress");
     assert_eq!(
@@ -321,5 +321,5 @@ fn total(host: &Host) -> u64 {
         .iter()
         .find(|row| row["kind"] == "total")
         .expect("a total");
-    row["size"].as_u64().expect("bytes")
+    row["disk"].as_u64().expect("bytes")
 }

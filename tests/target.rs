@@ -105,7 +105,7 @@ fn a_layer_is_found_by_its_ids_and_its_directory() {
         .rows();
     let chain = chain
         .iter()
-        .find(|row| row["cache_id"] == LAYER)
+        .find(|row| row["layer"] == LAYER)
         .expect("a layer of the image");
     for name in [
         LAYER,
@@ -191,7 +191,7 @@ fn a_diff_id_that_several_layers_have_is_ambiguous() {
         .exits(2)
         .says("ambiguous");
     assert_eq!(
-        output.stderr.matches("layer ").count(),
+        output.stderr.matches("(layer").count(),
         5,
         "{}",
         output.stderr
@@ -402,12 +402,12 @@ fn two_unions() -> Host {
 fn a_path_under_a_mount_point_means_that_union() {
     let row = two_unions().jsonl(["which", "/mnt/sub/f"]).exits(0).row();
     assert_eq!(
-        (text(&row, "union"), text(&row, "path"), &row["branch"]),
+        (text(&row, "target"), text(&row, "path"), &row["branch"]),
         ("/mnt", "/sub/f", &Value::from(1))
     );
     let row = two_unions().jsonl(["which", "/other/sub/f"]).exits(0).row();
     assert_eq!(
-        (text(&row, "union"), &row["branch"]),
+        (text(&row, "target"), &row["branch"]),
         ("/other", &Value::from(0))
     );
     let row = two_unions().jsonl(["which", "/mnt"]).exits(0).row();
@@ -435,7 +435,7 @@ fn a_bind_mount_shows_its_part_of_the_union() {
 #[apply(test)]
 fn any_other_absolute_path_is_asked_of_every_mounted_union() {
     let rows = two_unions().jsonl(["which", "/sub/f"]).exits(0).rows();
-    assert_eq!(texts(&rows, "union"), ["/mnt", "/other"]);
+    assert_eq!(texts(&rows, "target"), ["/mnt", "/other"]);
     // There is a union that has it.
     let rows = two_unions().jsonl(["which", "/only"]).exits(0).rows();
     assert_eq!(texts(&rows, "state"), ["present", "missing"]);
@@ -494,10 +494,10 @@ fn of_unions_over_each_other_the_upper_one_answers() {
         .file(format!("{branch}/of_{si}"), "");
     }
     let row = host.jsonl(["which", "/mnt/of_bb2"]).exits(0).row();
-    assert_eq!(text(&row, "union"), "/mnt (si_bb2)");
+    assert_eq!(text(&row, "target"), "si_bb2");
     host.jsonl(["which", "/mnt/of_aa1"]).exits(1);
     let rows = host.jsonl(["changes"]).exits(0).rows();
-    assert_eq!(texts(&rows, "union"), ["/mnt (si_aa1)", "/mnt (si_bb2)"]);
+    assert_eq!(texts(&rows, "target"), ["si_aa1", "si_bb2"]);
 }
 
 #[apply(test)]
@@ -505,7 +505,10 @@ fn links_of_the_host_lead_to_mount_points_inside_the_root() {
     let host = two_unions();
     host.link("/short", "/mnt");
     let row = host.jsonl(["which", "/short/only"]).exits(0).row();
-    assert_eq!((text(&row, "union"), text(&row, "path")), ("/mnt", "/only"));
+    assert_eq!(
+        (text(&row, "target"), text(&row, "path")),
+        ("/mnt", "/only")
+    );
 }
 
 #[apply(test)]
@@ -521,7 +524,7 @@ fn a_union_on_the_root_has_every_path() {
     .file("/memory/bundles/core/etc/motd", "hello");
     let row = host.jsonl(["which", "/etc/hostname"]).exits(0).row();
     assert_eq!(
-        (text(&row, "union"), &row["branch"]),
+        (text(&row, "target"), &row["branch"]),
         ("/", &Value::from(1))
     );
     let row = host.jsonl(["which", "/etc/motd"]).exits(1).row();
@@ -639,7 +642,7 @@ fn a_union_that_only_another_namespace_has_is_marked() {
     host.union("99", &[], &[(b"/w/up", "rw")]).dir("/w/up");
     let row = host.jsonl(["branches", "si_99"]).exits(0).row();
     assert_eq!(row["state"], "elsewhere");
-    assert_eq!(host.jsonl(["info"]).exits(0).row()["unions_elsewhere"], 1);
+    assert_eq!(host.jsonl(["info"]).exits(0).row()["elsewhere_count"], 1);
 }
 
 #[apply(test)]
@@ -654,4 +657,82 @@ fn a_spelled_stack_of_links_and_dots_is_the_directories() {
     command.args(["--format", "jsonl", "ls"]).arg(stack);
     assert_eq!(run::run(&mut command).exits(0).rows().len(), 3);
     assert!(fs::exists(host.root.join("fruits/tomato")).expect("a fixture"));
+}
+
+/// What is printed can be typed: each label leads to the union that it is the label of, with its
+/// engine's name or without options.
+#[apply(test)]
+fn every_label_is_a_target() {
+    let blog = Host::copy_of("blog-host");
+    let stores = crate::whois::stores();
+    let mut asked = 0;
+    for host in stores.iter().map(|store| &store.host).chain([&blog]) {
+        let rows = host.jsonl(["branches"]).rows();
+        assert!(!rows.is_empty());
+        for row in rows.iter().step_by(2) {
+            let label = text(row, "target");
+            let again = host.jsonl(["branches", label]).rows();
+            assert_eq!(again.len(), 1, "{label}");
+            assert_eq!(again[0]["branches"], row["branches"], "{label}");
+            assert_eq!(again[0]["target"], row["target"]);
+            asked += 1;
+        }
+        for verb in [&["images", "--all"][..], &["containers"]] {
+            // Some of them: each is a process.
+            for row in host.jsonl(verb).rows().iter().step_by(4) {
+                let label = text(row, "target");
+                let found = host.ask(["branches", "-q", label]);
+                assert!(
+                    !found.stderr.contains("ambiguous") && !found.stderr.contains("No such"),
+                    "{label}: {}",
+                    found.stderr
+                );
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 100, "{asked}");
+}
+
+/// A row for every container that there is, running or not, on a copied host, too.
+#[apply(test)]
+fn without_a_target_every_container_is_asked() {
+    let host = Host::copy_of("blog-host");
+    for (option, unions) in [
+        (
+            &[][..],
+            &["docker:determined_sammet", "docker:old_shell"][..],
+        ),
+        (&["--running"], &["docker:determined_sammet"]),
+        (&["--mounted"], &["docker:determined_sammet"]),
+    ] {
+        for verb in [
+            &["changes"][..],
+            &["whiteouts"],
+            &["copyups"],
+            &["which", "/etc/shadow"],
+        ] {
+            let rows = host.jsonl(verb.iter().chain(option)).rows();
+            let mut of: Vec<&str> = rows.iter().map(|row| text(row, "target")).collect();
+            of.dedup();
+            let expected: Vec<&str> = unions
+                .iter()
+                .copied()
+                .filter(|of| verb != ["copyups"] || rows.iter().any(|row| row["target"] == *of))
+                .collect();
+            assert_eq!(of, expected, "{verb:?} {option:?}");
+        }
+    }
+    host.ask(["changes", "--running", "--mounted"]).exits(2);
+    // Bare words say of which union a path is.
+    let words = host.ask(["changes", "-q"]).exits(0);
+    assert!(
+        words
+            .text()
+            .lines()
+            .any(|line| line == "docker:old_shell:/etc/shadow")
+    );
+    assert!(words.text().lines().all(|line| line.starts_with("docker:")));
+    let one = host.ask(["changes", "-q", "old_shell"]).exits(0);
+    assert!(one.text().lines().all(|line| line.starts_with('/')));
 }

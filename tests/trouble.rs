@@ -250,8 +250,11 @@ fn nothing_of_a_kernel_is_nothing_mounted() {
     fs::remove_dir_all(host.at("/sys")).expect("our own copy");
     let rows = host.jsonl(["branches"]).exits(0).rows();
     assert_eq!(texts(&rows, "state"), ["not-mounted", "not-mounted"]);
-    assert_eq!(host.jsonl(["info"]).exits(0).row()["unions_mounted"], 0);
-    host.ask(["whiteouts"]).exits(2).says("no union is mounted");
+    assert_eq!(host.jsonl(["info"]).exits(0).row()["mounted_count"], 0);
+    host.ask(["whiteouts", "--mounted"]).exits(0);
+    let rows = host.jsonl(["whiteouts"]).exits(0).rows();
+    let of = texts(&rows, "target");
+    assert_eq!(of, ["docker:determined_sammet", "docker:old_shell"]);
     assert!(
         host.jsonl(["containers"])
             .exits(0)

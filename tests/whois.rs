@@ -458,8 +458,8 @@ impl Store {
             .map(|of| {
                 (
                     text(of, "id").to_owned(),
-                    number(of, "number"),
-                    number(of, "of"),
+                    number(of, "layer_number"),
+                    number(of, "layer_count"),
                 )
             })
             .collect();
@@ -935,7 +935,7 @@ fn deep_paths_are_seen_as_which_sees_them() {
             }
             let inside = row["inside"].as_array().expect("places");
             for inside in inside {
-                let of = text(inside, "of");
+                let of = text(inside, "target");
                 let which = store.host.jsonl(["which", &format!("{of}:{path}")]).rows();
                 let state = visibility(&which[0], &layer.id);
                 assert_eq!(
@@ -1010,7 +1010,9 @@ fn what_a_layer_above_hides_is_not_visible() {
         let things: Vec<&String> = asked.keys().collect();
         for (row, (_, state)) in store.whois(&things).exits(0).rows().iter().zip(&asked) {
             let places = row["inside"].as_array().expect("places");
-            let inside = places.iter().find(|of| of["of"] == "lab/app:1");
+            let inside = places
+                .iter()
+                .find(|of| run::text(of, "target").ends_with(":lab/app:1"));
             let inside = inside.unwrap_or_else(|| panic!("{row}"));
             assert_eq!(inside["state"], *state, "{row}");
             states.insert(*state);

@@ -7,8 +7,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::Context;
-use crate::bytes::Bytes;
+use super::{Context, Label};
 use crate::error::Error;
 use crate::render::column::Column;
 use crate::render::grid::{self, Grid};
@@ -42,8 +41,8 @@ pub trait Row: Serialize + schemars::JsonSchema + Sized {
         self.words(&mut |word| drop(look.write_line(word, out)));
     }
 
-    /// The union that it is of, where there are rows of several.
-    fn union(&self) -> Option<&Bytes> {
+    /// The union that it is of, where it is of one.
+    fn label(&self) -> Option<&Label> {
         None
     }
 }
@@ -346,7 +345,7 @@ fn write_headed<R: Row>(rows: &[R], look: Look, out: &mut dyn Write) -> io::Resu
     let mut heading = None;
     let mut line = Vec::new();
     for row in rows {
-        if let Some(union) = row.union()
+        if let Some(union) = row.label().and_then(Label::told)
             && heading != Some(union)
         {
             heading = Some(union);

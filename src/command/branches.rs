@@ -22,8 +22,8 @@ pub struct Args {
 /// One union.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    /// What a person would call it.
-    pub union: Bytes,
+    /// The union, as a TARGET.
+    pub target: Bytes,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub si: Option<String>,
     pub state: MountState,
@@ -52,7 +52,7 @@ pub struct Partial {
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct BranchRow {
     /// 0 is topmost.
-    pub index: usize,
+    pub branch: usize,
     /// `rw`, `ro` or `rr` with attributes.
     pub permission: String,
     /// `container`, `init`, `image K/N`, `module` or `plain`.
@@ -79,7 +79,8 @@ impl Verb for Args {
         let target = context.find(name.as_bytes())?;
         // Says which branch is not there.
         context.open(&target);
-        Outcome::yes(vec![row(target.union.label(), target.union)])
+        let label = context.survey.label(&target.union);
+        Outcome::yes(vec![row(label, target.union)])
     }
 }
 
@@ -104,7 +105,7 @@ fn all(context: &mut Context<'_>) -> Vec<Row> {
 
 fn row(label: Bytes, union: Union) -> Row {
     Row {
-        union: label,
+        target: label,
         si: union.si().map(|si| format!("si_{si}")),
         state: union.state,
         partial: union
@@ -128,7 +129,7 @@ fn row(label: Bytes, union: Union) -> Row {
             .into_iter()
             .enumerate()
             .map(|(index, branch)| BranchRow {
-                index,
+                branch: index,
                 permission: branch.spec.permission.to_string(),
                 role: branch.layer.role.to_string(),
                 layer: branch.layer.id,
@@ -161,7 +162,7 @@ impl crate::command::Row for Row {
 
 impl Row {
     fn write_title(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
-        write!(out, "{}", look.bold(&escape(self.union.as_bytes())))?;
+        write!(out, "{}", look.bold(&escape(self.target.as_bytes())))?;
         if let Some(owner) = &self.owner
             && owner.name.is_some()
         {
@@ -182,7 +183,7 @@ impl Row {
     fn write_mounts(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
         for mount in &self.mounts {
             let partial = self.partial.iter().find(|partial| partial.mount == *mount);
-            if *mount == self.union && partial.is_none() {
+            if *mount == self.target && partial.is_none() {
                 continue;
             }
             write!(out, "at {}", look.directory(mount))?;
@@ -203,7 +204,7 @@ impl Row {
 impl BranchRow {
     fn columns(look: Look) -> Vec<Column<BranchRow>> {
         let mut columns = vec![
-            column("#", |row: &BranchRow, _, cell| cell.show(row.index)),
+            column("#", |row: &BranchRow, _, cell| cell.show(row.branch)),
             column("PERM", |row, _, cell| cell.text(&row.permission)),
             column("LAYER", |row, _, cell| cell.text(&role_words(&row.role))),
             optional("ID", |row, look, cell| {

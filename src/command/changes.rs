@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::copyups::differing_words;
-use crate::command::{Batch, Context, Find, Outcome, Shape, Stream, Verb, subjects, union_column};
+use crate::command::{
+    Batch, Context, Find, Label, Outcome, Shape, Stream, Verb, Which, union_column,
+};
 use crate::difference::{
     Change, Compared, Criterion, Difference, Differing, Differs, Measure, differences, differs,
 };
@@ -24,6 +26,8 @@ use crate::union::Stack;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     target: Option<OsString>,
+    #[command(flatten)]
+    which: Which,
     /// Add origin, sizes and what differs
     #[arg(short, long)]
     long: bool,
@@ -35,9 +39,8 @@ pub struct Args {
 /// One change.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    /// The union, where the query did not name one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<Bytes>,
+    /// The union, as a TARGET.
+    pub target: Label,
     pub path: Bytes,
     pub change: Change,
     /// The version that was changed or deleted.
@@ -55,6 +58,8 @@ pub struct Origin {
     pub kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
+    /// The branch's directory.
+    pub directory: Bytes,
 }
 
 /// What `--long` adds. Sizes are in bytes.
@@ -82,7 +87,8 @@ impl Verb for Args {
             (false, None) => Shape::Headed,
             (false, Some(_)) => Shape::Lines,
         };
-        let subjects: Vec<Subject> = subjects(context, self.target.as_deref())?
+        let subjects: Vec<Subject> = context
+            .subjects(self.target.as_deref(), self.which)?
             .into_iter()
             .map(|(label, target, branch)| Subject {
                 stack: context.open(&target),
@@ -113,7 +119,7 @@ impl Verb for Args {
 
 /// A union, and the branch whose changes are asked for.
 struct Subject {
-    label: Option<Bytes>,
+    label: Label,
     target: Target,
     stack: Stack,
     branch: usize,
@@ -171,15 +177,16 @@ impl Subject {
             None
         };
         let row = Row {
-            union: self.label.clone(),
+            target: self.label.clone(),
             path,
             change: found.change,
             origin: found.before.map(|before| {
-                let (branch, layer) = self.target.union.compared_with(before.branch);
+                let (branch, layer, directory) = self.target.union.compared_with(before.branch);
                 Origin {
                     branch,
                     kind: before.kind,
                     layer,
+                    directory,
                 }
             }),
             long,
@@ -195,11 +202,11 @@ impl crate::command::Row for Row {
     const HEADS_NOTHING: bool = false;
 
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
-        give(self.path.as_bytes());
+        give(&self.target.word(&self.path));
     }
 
-    fn union(&self) -> Option<&Bytes> {
-        self.union.as_ref()
+    fn label(&self) -> Option<&Label> {
+        Some(&self.target)
     }
 
     /// Docker's line.

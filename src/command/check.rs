@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Findings, Outcome, Verb, union_column};
+use crate::command::{Context, Findings, Label, Outcome, Verb, Which, union_column};
 use crate::dir::{Access, Kind, Names};
 use crate::engine;
 use crate::engine::usage::{FaultKind, LeftoverKind};
@@ -25,14 +25,16 @@ use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     target: Option<OsString>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// One finding.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    /// The union, where the query did not name one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<Bytes>,
+    /// The union, as a TARGET; none where it is a store's.
+    #[serde(skip_serializing_if = "Label::is_none")]
+    pub target: Label,
     /// The engine whose store it is in, where it is no union's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<&'static str>,
@@ -104,7 +106,7 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings<Row>>> {
         let mut rows = Vec::new();
-        let targets = context.targets(self.target.as_deref());
+        let targets = context.targets(self.target.as_deref(), self.which);
         let targets = match targets {
             // There are stores to look at.
             Err(Error::NothingMounted) if context.survey.engines_here().next().is_some() => {
@@ -125,7 +127,7 @@ impl Verb for Args {
                     context.threads.count(),
                     |found| match found {
                         Ok(row) => rows.push(Row {
-                            union: label.clone(),
+                            target: label.clone(),
                             ..row
                         }),
                         Err(error) => context.problems.push(error),
@@ -136,7 +138,7 @@ impl Verb for Args {
                 if !in_use && is_aufs {
                     match leftovers(&stack, branch) {
                         Ok(found) => rows.extend(found.into_iter().map(|row| Row {
-                            union: label.clone(),
+                            target: label.clone(),
                             ..row
                         })),
                         Err(error) => context.problems.push(error),
@@ -156,7 +158,7 @@ impl Verb for Args {
 /// What engines stumble over in their stores.
 fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
     let row = |engine, finding, path: Bytes, means| Row {
-        union: None,
+        target: Label::default(),
         engine: Some(engine),
         finding,
         branch: None,
@@ -258,7 +260,7 @@ fn findings<'s>(
 fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
     let path = parent.path_of(name);
     Row {
-        union: None,
+        target: Label::default(),
         engine: None,
         finding: Finding::BadMark,
         branch: Some(branch),
@@ -292,7 +294,7 @@ fn refused_by(parent: &Node<'_>, name: &[u8], why: Why, branch: usize) -> Option
     };
     let path = parent.path_of(name);
     (of == branch).then(|| Row {
-        union: None,
+        target: Label::default(),
         engine: None,
         finding: Finding::BadMark,
         branch: Some(branch),
@@ -346,7 +348,7 @@ impl<'s> Directory<'s> {
 
     fn row(&self, name: &[u8], (finding, path, means): Wrong) -> Row {
         Row {
-            union: None,
+            target: Label::default(),
             engine: None,
             finding,
             branch: Some(self.branch),
@@ -523,7 +525,7 @@ fn leftovers(stack: &Stack, branch: usize) -> Result<Vec<Row>> {
             .and_then(|dir| dir.names())
             .map_err(fail)?;
         rows.extend(names.iter().map(|(name, _)| Row {
-            union: None,
+            target: Label::default(),
             engine: None,
             finding: Finding::Leftover,
             branch: Some(branch),
@@ -537,11 +539,11 @@ fn leftovers(stack: &Stack, branch: usize) -> Result<Vec<Row>> {
 
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
-        give(self.path.as_bytes());
+        give(&self.target.word(&self.path));
     }
 
-    fn union(&self) -> Option<&Bytes> {
-        self.union.as_ref()
+    fn label(&self) -> Option<&Label> {
+        Some(&self.target)
     }
 
     fn columns(_look: Look) -> Vec<Column<Row>> {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Verb};
 use crate::engine;
 use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
@@ -17,6 +18,8 @@ pub struct Args {}
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
+    /// What it is called, as a TARGET.
+    pub target: Bytes,
     pub engine: &'static str,
     pub id: String,
     pub name: String,
@@ -60,6 +63,7 @@ impl Verb for Args {
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
         context.survey.look_everywhere();
         let survey = &context.survey;
+        let labels = survey.labels();
         let images = survey.images();
         let containers = survey.containers();
         let rows = containers
@@ -74,7 +78,11 @@ impl Verb for Args {
                 });
                 let time =
                     |time: &Option<String>| time.clone().filter(|time| !is_zero_time(Some(time)));
+                let label = labels.of_container(engine, &container).cloned();
                 Row {
+                    target: label.unwrap_or_else(|| {
+                        Bytes::from(format!("{}:{}", engine.name(), container.id))
+                    }),
                     engine: engine.name(),
                     mounted: (engine.has_union(&container) && !survey.table.0.is_empty())
                         .then(|| survey.mounted_of(engine, &container).is_some()),

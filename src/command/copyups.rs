@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Verb, Version, subjects, union_column};
+use crate::command::{Context, Label, Outcome, Verb, Version, Which, union_column};
 use crate::difference::{Change, Criterion, Difference, Differing, Differs, differences, differs};
 use crate::dir::{Kind, Stat};
 use crate::engine::Union;
@@ -19,14 +19,15 @@ use crate::render::column::{Column, column};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     target: Option<OsString>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// One copied-up file.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    /// The union, where the query did not name one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<Bytes>,
+    /// The union, as a TARGET.
+    pub target: Label,
     pub path: Bytes,
     #[serde(rename = "type")]
     pub kind: Kind,
@@ -38,7 +39,7 @@ pub struct Row {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Bytes>,
     /// Bytes that the copy takes on disk; none for a further name of a file already counted.
-    pub cost: u64,
+    pub disk: u64,
 }
 
 /// What differs, as a table has it; the names of attributes with `-v`.
@@ -58,7 +59,7 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
         let mut rows = Vec::new();
-        for (label, target, branch) in subjects(context, self.target.as_deref())? {
+        for (label, target, branch) in context.subjects(self.target.as_deref(), self.which)? {
             let stack = context.open(&target);
             let changed = Criterion::of_union(&stack);
             let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Result<(Row, Stat)>>| {
@@ -80,9 +81,9 @@ impl Verb for Args {
                         match found {
                             // A further name of a file costs nothing.
                             Ok((row, stat)) => rows.push(Row {
-                                union: label.clone(),
-                                cost: if counted.insert(stat.identity()) {
-                                    row.cost
+                                target: label.clone(),
+                                disk: if counted.insert(stat.identity()) {
+                                    row.disk
                                 } else {
                                     0
                                 },
@@ -121,20 +122,21 @@ fn copied(union: &Union, found: &Difference<'_, '_>) -> Result<Option<(Row, Stat
     if new.kind == Kind::Directory && is_mere_parent {
         return Ok(None);
     }
-    let (branch, layer) = union.compared_with(before.branch);
+    let (branch, layer, directory) = union.compared_with(before.branch);
     let row = Row {
-        union: None,
+        target: Label::default(),
         path: found.path(),
         kind: new.kind,
         from: Version {
             branch,
             layer,
+            directory,
             kind: old.kind,
             size: old.size,
         },
         differs,
         attributes,
-        cost: match new.kind {
+        disk: match new.kind {
             Kind::File => new.size.min(new.blocks * 512),
             _ => 0,
         },
@@ -144,11 +146,11 @@ fn copied(union: &Union, found: &Difference<'_, '_>) -> Result<Option<(Row, Stat
 
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
-        give(self.path.as_bytes());
+        give(&self.target.word(&self.path));
     }
 
-    fn union(&self) -> Option<&Bytes> {
-        self.union.as_ref()
+    fn label(&self) -> Option<&Label> {
+        Some(&self.target)
     }
 
     fn columns(_look: Look) -> Vec<Column<Row>> {
@@ -164,7 +166,7 @@ impl crate::command::Row for Row {
                 }
                 cell.word(&differing_words(&row.differs, &row.attributes, look));
             }),
-            column("COST", |row, look, cell| cell.word(&look.size(row.cost))),
+            column("COST", |row, look, cell| cell.word(&look.size(row.disk))),
             column("PATH", |row, _, cell| cell.show(&row.path)),
         ]
     }

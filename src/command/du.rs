@@ -76,7 +76,7 @@ pub struct Row {
     pub name: Option<String>,
     /// Bytes on disk of nothing that another row counts, too; none where nobody knows them: what
     /// keeps the layers has them elsewhere.
-    pub size: Option<u64>,
+    pub disk: Option<u64>,
     /// Of a container's: configuration and logs. They are in a container's size, and not in that
     /// of one of its layers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ pub struct Row {
     pub shared: Option<u64>,
     /// How many images have the layer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub images: Option<usize>,
+    pub image_count: Option<usize>,
     /// The largest files of a container's own layer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub largest: Vec<Large>,
@@ -100,7 +100,7 @@ pub struct Row {
 pub struct Large {
     pub path: Bytes,
     /// Bytes on disk.
-    pub size: u64,
+    pub disk: u64,
 }
 
 /// A store that was walked.
@@ -160,7 +160,7 @@ impl Verb for Args {
                     }
                     Some(target) => {
                         let found = store.rows_of(&target.union);
-                        if found.iter().any(|row| row.size.is_none()) {
+                        if found.iter().any(|row| row.disk.is_none()) {
                             problems.extend(store.unknown());
                         }
                         was_found |= !found.is_empty();
@@ -225,10 +225,10 @@ impl Store<'_> {
             kind,
             id: None,
             name: None,
-            size: size.into(),
+            disk: size.into(),
             files: None,
             shared: None,
-            images: None,
+            image_count: None,
             largest: Vec::new(),
             parts: Vec::new(),
         }
@@ -240,7 +240,7 @@ impl Store<'_> {
         let parts = parts.into_iter().filter(|(size, _)| *size > 0);
         let parts = parts.map(|(size, path)| Large {
             path: self.engine.root().join_path(&path),
-            size,
+            disk: size,
         });
         parts.take(LARGEST).collect()
     }
@@ -430,7 +430,7 @@ impl Store<'_> {
             rows.push(Row {
                 id: Some(of.layer.id.clone()),
                 name: Some(branch.layer.role.to_string()),
-                images: (of.kind == UseKind::Image).then_some(of.images.len()),
+                image_count: (of.kind == UseKind::Image).then_some(of.images.len()),
                 files: files.map(Option::unwrap_or_default),
                 parts: owner
                     .map(|owner| self.beside(&owner.id))
@@ -456,7 +456,7 @@ impl Store<'_> {
             .filter_map(|(size, path)| {
                 Some(Large {
                     path: path.strip_prefix(content.as_ref()?)?,
-                    size: *size,
+                    disk: *size,
                 })
             })
             .take(LARGEST)
@@ -494,8 +494,8 @@ impl crate::command::Row for Row {
             }),
             column("SIZE", |line, look, cell| {
                 let size = match line {
-                    Line::Row(row) => row.size,
-                    Line::Large(large) => Some(large.size),
+                    Line::Row(row) => row.disk,
+                    Line::Large(large) => Some(large.disk),
                 };
                 let size = size.map(|size| look.size(size));
                 cell.word(size.as_deref().unwrap_or("unknown"));
@@ -520,9 +520,9 @@ impl crate::command::Row for Row {
             .iter()
             .flat_map(|row| {
                 // Whoever wants all asks for a machine format.
-                let largest = row.largest.iter().filter(|large| large.size > 0).take(3);
+                let largest = row.largest.iter().filter(|large| large.disk > 0).take(3);
                 // Small records are no answer to what fills the disk.
-                let parts = row.parts.iter().filter(|part| part.size >= PART_MIN);
+                let parts = row.parts.iter().filter(|part| part.disk >= PART_MIN);
                 let parts = parts.take(3).map(Line::Large);
                 let largest = largest.map(Line::Large);
                 std::iter::once(Line::Row(row)).chain(largest).chain(parts)

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Verb, union_column};
+use crate::command::{Context, Label, Outcome, Verb, Which, union_column};
 use crate::error::Result;
 use crate::render::Look;
 use crate::render::column::{Column, column};
@@ -18,15 +18,16 @@ use crate::render::column::{Column, column};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     target: Option<OsString>,
+    #[command(flatten)]
+    which: Which,
 }
 
 // What is found: one object of `--format jsonl`, and its schema.
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    /// The union, where the query did not name one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<Bytes>,
+    /// The union, as a TARGET.
+    pub target: Label,
     pub branches: usize,
     /// How many of them can be written to.
     pub writable: usize,
@@ -36,14 +37,14 @@ impl Verb for Args {
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
-        let targets = context.targets(self.target.as_deref())?;
-        let rows = targets.into_iter().map(|(union, target)| {
+        let targets = context.targets(self.target.as_deref(), self.which)?;
+        let rows = targets.into_iter().map(|(label, target)| {
             let branches = &target.union.branches;
             let writable = branches
                 .iter()
                 .filter(|branch| branch.spec.permission.is_writable());
             Row {
-                union,
+                target: label,
                 writable: writable.count(),
                 branches: branches.len(),
             }
@@ -67,8 +68,8 @@ impl crate::command::Row for Row {
         give(self.branches.to_string().as_bytes());
     }
 
-    fn union(&self) -> Option<&Bytes> {
-        self.union.as_ref()
+    fn label(&self) -> Option<&Label> {
+        Some(&self.target)
     }
 }
 
@@ -104,6 +105,7 @@ mod tests {
             notes: Vec::new(),
             threads: Threads(None),
             is_verbose: false,
+            looked: None,
         };
         let look = Look {
             format,
@@ -129,7 +131,7 @@ mod tests {
         );
         assert_eq!(
             printed(&words, Format::Jsonl),
-            "{\"branches\":3,\"writable\":1}\n"
+            "{\"target\":\"br:/up=rw:/mid=ro+wh:/low=ro\",\"branches\":3,\"writable\":1}\n"
         );
         assert_eq!(printed(&words, Format::Quiet), "3\n");
     }

@@ -23,6 +23,8 @@ pub struct Args {
 /// One step, with the layer it made.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
+    /// What has the history, as a TARGET.
+    pub target: Bytes,
     /// The image that ended with this step, where the host still has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -40,7 +42,7 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_id: Option<String>,
+    pub layer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<Bytes>,
 }
@@ -57,6 +59,7 @@ impl Verb for Args {
                 Vec::new()
             }
         };
+        let label = context.survey.label(&target.union);
         let driver = target.union.driver.as_deref().unwrap_or_default();
         let directory = |cache_id: &str| {
             let mut engines = context.survey.engines_here();
@@ -69,6 +72,7 @@ impl Verb for Args {
         let own = branches
             .take_while(|branch| steps.is_empty() || is_own(branch.layer.role))
             .map(|branch| Row {
+                target: label.clone(),
                 image: None,
                 created: String::new(),
                 instruction: String::new(),
@@ -80,12 +84,13 @@ impl Verb for Args {
                 size: None,
                 diff_id: None,
                 chain_id: None,
-                cache_id: branch.layer.id.clone(),
+                layer: branch.layer.id.clone(),
                 directory: Some(branch.spec.path.clone()),
             });
         let steps = steps.iter().map(|step| {
             let layer = step.layer.as_ref();
             Row {
+                target: label.clone(),
                 image: step.image.clone(),
                 created: step.created.clone(),
                 instruction: step.instruction.clone(),
@@ -94,7 +99,7 @@ impl Verb for Args {
                 size: layer.map_or(Some(0), |layer| layer.size),
                 diff_id: layer.and_then(|layer| layer.diff_id.clone()),
                 chain_id: layer.and_then(|layer| layer.chain_id.clone()),
-                cache_id: layer.and_then(|layer| layer.cache_id.clone()),
+                layer: layer.and_then(|layer| layer.cache_id.clone()),
                 directory: layer
                     .and_then(|layer| layer.cache_id.as_deref())
                     .and_then(directory),
@@ -118,7 +123,7 @@ fn image_of(context: &Context<'_>, target: &Target) -> Result<Result<Image>> {
 
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
-        let id = self.image.as_ref().or(self.cache_id.as_ref());
+        let id = self.image.as_ref().or(self.layer.as_ref());
         id.into_iter().for_each(|id| give(id.as_bytes()));
     }
 
@@ -139,12 +144,10 @@ impl crate::command::Row for Row {
             column("SIZE", |row, look, cell| {
                 cell.word(&row.size.map(|size| look.size(size)).unwrap_or_default());
             }),
-            column("LAYER", |row, look, cell| {
-                match (&row.cache_id, row.empty) {
-                    (Some(id), _) => cell.text(&look.id(id)),
-                    (None, true) => cell.word("(empty)"),
-                    (None, false) => cell.word("(not here)"),
-                }
+            column("LAYER", |row, look, cell| match (&row.layer, row.empty) {
+                (Some(id), _) => cell.text(&look.id(id)),
+                (None, true) => cell.word("(empty)"),
+                (None, false) => cell.word("(not here)"),
             }),
         ];
         if look.verbose {

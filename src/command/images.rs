@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::bytes::Bytes;
 use crate::command::{Context, Outcome, Verb};
 use crate::error::Result;
 use crate::render::column::{column, optional};
@@ -19,6 +20,8 @@ pub struct Args {
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
+    /// What it is called, as a TARGET.
+    pub target: Bytes,
     pub engine: &'static str,
     pub id: String,
     /// `name:tag`; none for a dangling image.
@@ -27,7 +30,7 @@ pub struct Row {
     pub created: String,
     /// Bytes: the sum of the layers'.
     pub size: u64,
-    pub layers: usize,
+    pub layer_count: usize,
     pub driver: String,
     /// containerd's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +44,7 @@ impl Verb for Args {
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        let labels = context.survey.labels();
         let images = context.survey.images();
         let parents: std::collections::HashSet<String> = images
             .iter()
@@ -53,8 +57,11 @@ impl Verb for Args {
                 self.all || !image.names.tags.is_empty() || !parents.contains(&image.id)
             })
             .map(|(engine, image)| Row {
+                target: labels.of_image(engine, &image).cloned().unwrap_or_else(|| {
+                    Bytes::from(format!("{}:sha256:{}", engine.name(), image.id))
+                }),
                 engine: engine.name(),
-                layers: image
+                layer_count: image
                     .history
                     .iter()
                     .filter(|entry| entry.layer.is_some())
@@ -100,7 +107,7 @@ impl crate::command::Row for Row {
                 cell.text(&time::ago(&of.row.created))
             }),
             column("SIZE", |of, look, cell| cell.text(&look.size(of.row.size))),
-            column("LAYERS", |of, _, cell| cell.show(of.row.layers)),
+            column("LAYERS", |of, _, cell| cell.show(of.row.layer_count)),
             column("DRIVER", |of, _, cell| cell.text(&of.row.driver)),
             optional("PROBLEM", |of, _, cell| {
                 cell.text(of.row.problem.as_deref().unwrap_or_default());

@@ -19,9 +19,9 @@ pub struct Row {
     pub engines: Vec<Engine>,
     /// Every data directory that was looked at.
     pub roots: Vec<Root>,
-    pub unions_mounted: usize,
+    pub mounted_count: usize,
     /// Of those, how many only another mount namespace has.
-    pub unions_elsewhere: usize,
+    pub elsewhere_count: usize,
     /// What could not be read.
     pub problems: Vec<String>,
 }
@@ -29,17 +29,17 @@ pub struct Row {
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Engine {
     pub engine: &'static str,
-    pub containers: usize,
-    pub running: usize,
-    pub paused: usize,
-    pub stopped: usize,
-    pub images: usize,
+    pub container_count: usize,
+    pub running_count: usize,
+    pub paused_count: usize,
+    pub stopped_count: usize,
+    pub image_count: usize,
     pub storage_driver: String,
     pub root_dir: Bytes,
     /// The file system below, in docker's words; none where no mount table tells.
     pub backing_filesystem: Option<String>,
     /// Layers of the driver.
-    pub dirs: usize,
+    pub layer_count: usize,
     /// Whether mounts carry `dirperm1`; none where nothing is mounted that tells.
     pub dirperm1_supported: Option<bool>,
 }
@@ -84,8 +84,8 @@ impl Verb for Args {
         let row = Row {
             engines,
             roots,
-            unions_mounted: mounted.len(),
-            unions_elsewhere: elsewhere.count(),
+            mounted_count: mounted.len(),
+            elsewhere_count: elsewhere.count(),
             problems,
         };
         Outcome::yes(One(Box::new(row)))
@@ -111,11 +111,11 @@ fn row(context: &Context<'_>, engine: &dyn engine::Engine) -> Engine {
     let layers = engine.layers().into_iter();
     Engine {
         engine: engine.name(),
-        running,
-        paused,
-        stopped: containers.len() - running - paused,
-        images: engine.images().len(),
-        dirs: layers.filter(|layer| layer.driver == driver).count(),
+        running_count: running,
+        paused_count: paused,
+        stopped_count: containers.len() - running - paused,
+        image_count: engine.images().len(),
+        layer_count: layers.filter(|layer| layer.driver == driver).count(),
         backing_filesystem: survey
             .table
             .covering(engine.root())
@@ -128,7 +128,7 @@ fn row(context: &Context<'_>, engine: &dyn engine::Engine) -> Engine {
                     .any(|option| option == b"dirperm1")
             })
             .reduce(|a, b| a || b),
-        containers: containers.len(),
+        container_count: containers.len(),
         storage_driver: driver,
         root_dir,
     }
@@ -162,9 +162,9 @@ impl Row {
         if self.engines.is_empty() {
             writeln!(out, "No engine found")?;
         }
-        writeln!(out, "Unions mounted: {}", self.unions_mounted)?;
-        if self.unions_elsewhere > 0 {
-            let elsewhere = self.unions_elsewhere;
+        writeln!(out, "Unions mounted: {}", self.mounted_count)?;
+        if self.elsewhere_count > 0 {
+            let elsewhere = self.elsewhere_count;
             writeln!(out, " In other mount namespaces: {elsewhere}")?;
         }
         if !self.problems.is_empty() {
@@ -200,15 +200,15 @@ impl Engine {
         let dirperm1 = self.dirperm1_supported.map(|yes| yes.to_string());
         let dirperm1 = dirperm1.as_ref().unwrap_or(&unknown);
         writeln!(out, "{}", look.bold(&format!("Engine: {}", self.engine)))?;
-        writeln!(out, " Containers: {}", self.containers)?;
-        writeln!(out, "  Running: {}", self.running)?;
-        writeln!(out, "  Paused: {}", self.paused)?;
-        writeln!(out, "  Stopped: {}", self.stopped)?;
-        writeln!(out, " Images: {}", self.images)?;
+        writeln!(out, " Containers: {}", self.container_count)?;
+        writeln!(out, "  Running: {}", self.running_count)?;
+        writeln!(out, "  Paused: {}", self.paused_count)?;
+        writeln!(out, "  Stopped: {}", self.stopped_count)?;
+        writeln!(out, " Images: {}", self.image_count)?;
         writeln!(out, " Storage Driver: {driver}")?;
         writeln!(out, "  Root Dir: {}", self.root_dir)?;
         writeln!(out, "  Backing Filesystem: {backing}")?;
-        writeln!(out, "  Dirs: {}", self.dirs)?;
+        writeln!(out, "  Dirs: {}", self.layer_count)?;
         writeln!(out, "  Dirperm1 Supported: {dirperm1}")
     }
 }

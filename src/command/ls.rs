@@ -8,8 +8,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, Entries};
-use crate::command::{Batch, Context, Find, Keep, Outcome, Shape, Stream, Verb, path_in_union};
+use crate::command::{
+    Batch, Context, Find, Keep, Label, Outcome, Shape, Stream, Verb, path_in_union, union_column,
+};
 use crate::dir::Kind;
+use crate::engine::{Survey, Union};
 use crate::error::{Error, Result, errno_name};
 use crate::render::column::{Column, column, optional};
 use crate::render::{Look, time};
@@ -72,6 +75,8 @@ impl Row {
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Shown {
+    /// The union, as a TARGET.
+    pub target: Label,
     pub path: Bytes,
     #[serde(rename = "type")]
     pub kind: Kind,
@@ -92,14 +97,17 @@ pub struct Long {
     pub gid: u32,
     /// Bytes.
     pub size: u64,
-    /// Seconds since 1970.
-    pub mtime: i64,
+    /// RFC 3339.
+    pub mtime: String,
+    /// What a symbolic link says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<Bytes>,
+    pub link: Option<Bytes>,
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Refused {
+    /// The union, as a TARGET.
+    pub target: Label,
     pub path: Bytes,
     /// The errno's name.
     pub error: &'static str,
@@ -112,10 +120,23 @@ impl Verb for Args {
     type Answer = Stream<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {
-        let listings: Vec<Listing> = asked(context, &self)?
+        let asked = asked(context, &self)?;
+        let is_one = asked
+            .windows(2)
+            .all(|pair| Arc::ptr_eq(&pair[0].0, &pair[1].0));
+        let label = |survey: &Survey<'_>, union: &Union| {
+            let target = survey.label(union);
+            if is_one {
+                Label::named(target)
+            } else {
+                Label::found(target)
+            }
+        };
+        let listings: Vec<Listing> = asked
             .into_iter()
             .map(|(target, path)| Listing {
                 stack: context.open(&target),
+                label: label(&context.survey, &target.union),
                 target,
                 path,
                 depth: if self.recursive {
@@ -169,6 +190,7 @@ fn asked(context: &mut Context<'_>, typed: &Args) -> Result<Vec<(Arc<Target>, By
 
 /// What is to be listed.
 struct Listing {
+    label: Label,
     target: Arc<Target>,
     stack: Stack,
     path: Bytes,
@@ -216,7 +238,7 @@ impl Listing {
             (None, _) => {
                 batch.is_no = true;
                 let path = Bytes::absolute(found.path.components());
-                batch.keep(keep, refused(path, &found.entry, false));
+                batch.keep(keep, self.refused(path, &found.entry, false));
                 Ok(())
             }
         }
@@ -342,7 +364,7 @@ impl Listing {
         let is_broken = matches!(entry, Entry::Broken { .. });
         let is_wanted = is_broken || self.ghosts == Ghosts::Shown;
         if is_wanted && (self.ghosts == Ghosts::Shown && is_broken || node.readdir_lists(name)?) {
-            batch.keep(keep, refused(node.path_of(name), entry, !is_broken));
+            batch.keep(keep, self.refused(node.path_of(name), entry, !is_broken));
         }
         Ok(None)
     }
@@ -363,6 +385,7 @@ impl Listing {
         };
         let layer = self.target.union.layer_id(branch).map(str::to_owned);
         let row = Row::Shown(Shown {
+            target: self.label.clone(),
             path,
             kind,
             branch,
@@ -371,16 +394,29 @@ impl Listing {
         });
         Ok(batch.keep(keep, row).map(Row::into_path))
     }
+
+    fn refused(&self, path: Bytes, entry: &Entry<'_>, is_ghost: bool) -> Row {
+        let error = match entry {
+            Entry::Broken { errno, .. } => errno_name(*errno),
+            _ => "ENOENT",
+        };
+        Row::Refused(Refused {
+            target: self.label.clone(),
+            path,
+            error,
+            is_ghost,
+        })
+    }
 }
 
 fn long(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Long> {
     let stat = node.stat(branch, name)?;
-    let target = match (stat.kind, node.dir(branch)) {
+    let link = match (stat.kind, node.dir(branch)) {
         (Kind::Symlink, Some(dir)) => {
-            let target = dir
+            let link = dir
                 .read_link(name)
                 .map_err(|errno| Error::io(node.on_host(branch, name), errno))?;
-            Some(Bytes(target))
+            Some(Bytes(link))
         }
         _ => None,
     };
@@ -389,8 +425,8 @@ fn long(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Long> {
         uid: stat.uid,
         gid: stat.gid,
         size: stat.size,
-        mtime: stat.mtime.0,
-        target,
+        mtime: time::stamp(stat.mtime),
+        link,
     })
 }
 
@@ -429,24 +465,19 @@ fn start<'s>(root: &Node<'s>, path: &Bytes) -> Result<Start<'s>> {
     })
 }
 
-fn refused(path: Bytes, entry: &Entry<'_>, is_ghost: bool) -> Row {
-    let error = match entry {
-        Entry::Broken { errno, .. } => errno_name(*errno),
-        _ => "ENOENT",
-    };
-    Row::Refused(Refused {
-        path,
-        error,
-        is_ghost,
-    })
-}
-
 impl crate::command::Row for Row {
     const HEADS_NOTHING: bool = false;
 
+    fn label(&self) -> Option<&Label> {
+        Some(match self {
+            Row::Shown(shown) => &shown.target,
+            Row::Refused(refused) => &refused.target,
+        })
+    }
+
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
         if let Row::Shown(shown) = self {
-            give(shown.path.as_bytes());
+            give(&shown.target.word(&shown.path));
         }
     }
 
@@ -458,6 +489,7 @@ impl crate::command::Row for Row {
             }
         }
         vec![
+            union_column(),
             column("TYPE", |row: &Row, _, cell| {
                 cell.word(match row {
                     Row::Shown(shown) => shown.kind.word(),
@@ -491,7 +523,7 @@ impl crate::command::Row for Row {
             }),
             optional("MODIFIED", |row, _, cell| {
                 if let Some(long) = long(row) {
-                    cell.word(&time::moment(long.mtime));
+                    cell.word(&time::whole_second(&long.mtime));
                 }
             }),
             column("PATH", |row, _, cell| match (row, long(row)) {
@@ -501,10 +533,9 @@ impl crate::command::Row for Row {
                 (
                     Row::Shown(shown),
                     Some(Long {
-                        target: Some(target),
-                        ..
+                        link: Some(link), ..
                     }),
-                ) => cell.show(format_args!("{} -> {target}", shown.path)),
+                ) => cell.show(format_args!("{} -> {link}", shown.path)),
                 (Row::Shown(shown), _) => cell.show(&shown.path),
             }),
         ]

@@ -13,18 +13,18 @@ mod example;
 pub mod history;
 pub mod images;
 pub mod info;
+mod label;
 pub mod ls;
 pub mod orphans;
 pub mod restore;
+mod scope;
 pub mod space;
 pub mod which;
 pub mod whiteouts;
 pub mod whois;
 
-use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
@@ -33,10 +33,11 @@ use crate::dir::{self, Kind, Stat};
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
 use crate::render::Look;
-use crate::render::column::{Column, optional};
 use crate::target::{self, Base, Target};
 use crate::union::Stack;
 pub use answer::{Answer, Batch, Ended, Find, Findings, Keep, One, Row, Shape, Stream};
+pub use label::{Label, union_column};
+pub use scope::{Labelled, Looked, Which};
 
 /// What a person typed after a verb's name, and what the verb does. The comment on the type is the
 /// verb's help.
@@ -148,6 +149,8 @@ pub struct Context<'h> {
     pub threads: Threads,
     /// More is to be told than usually.
     pub is_verbose: bool,
+    /// How much was looked at; none where a TARGET was named.
+    pub looked: Option<Looked>,
 }
 
 /// How many threads walk a tree.
@@ -174,9 +177,6 @@ impl Threads {
     }
 }
 
-/// A target, and its label where the person did not name it.
-pub type Labelled = (Option<Bytes>, Target);
-
 impl Context<'_> {
     /// Tells of an answer about engines that there is no engine, if there is none: nothing is
     /// known then, rather than known to be nothing.
@@ -186,17 +186,6 @@ impl Context<'_> {
 
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {
         target::find(&mut self.survey, name, &self.base)
-    }
-
-    /// The target that was named; where none was, every mounted union, each with its label.
-    pub fn targets(&mut self, name: Option<&OsStr>) -> Result<Vec<Labelled>> {
-        match name {
-            Some(name) => Ok(vec![(None, self.find(name.as_bytes())?)]),
-            None => Ok(target::all_mounted(&mut self.survey)?
-                .into_iter()
-                .map(|target| (Some(self.survey.label(&target.union)), target))
-                .collect()),
-        }
     }
 
     /// Opens a target's branches. One that cannot be opened makes every answer unsure.
@@ -224,6 +213,8 @@ pub struct Version {
     /// The engine's id of the layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
+    /// The branch's directory.
+    pub directory: Bytes,
 }
 
 impl Version {
@@ -233,6 +224,7 @@ impl Version {
             kind: stat.kind,
             size: stat.size,
             layer: union.layer_id(branch).map(str::to_owned),
+            directory: union.directory_of(branch),
         }
     }
 
@@ -251,42 +243,6 @@ impl Version {
             Some(id) => look.id(id),
             None => format!("branch {}", self.branch),
         }
-    }
-}
-
-/// The union that rows are of, where they are of several.
-fn union_column<R: Row>() -> Column<R> {
-    optional("UNION", |row: &R, _, cell| {
-        if let Some(union) = row.union() {
-            cell.show(union);
-        }
-    })
-}
-
-/// The targets and the branch of each that changes and marks are about. Of all the mounted
-/// unions, those in which nothing can be written are left out.
-fn subjects(
-    context: &mut Context<'_>,
-    name: Option<&OsStr>,
-) -> Result<Vec<(Option<Bytes>, Target, usize)>> {
-    let mut subjects = Vec::new();
-    for (label, target) in context.targets(name)? {
-        match target.subject() {
-            Some(branch) => subjects.push((label, target, branch)),
-            None if name.is_some() => return Err(no_subject(&target)),
-            None => {}
-        }
-    }
-    Ok(subjects)
-}
-
-fn no_subject(target: &Target) -> Error {
-    Error::Refused {
-        what: format!(
-            "{} has no writable branch, so nothing in it can have changed",
-            target.union.label()
-        ),
-        hint: "name a layer or an image to see what that changed".into(),
     }
 }
 

@@ -26,10 +26,10 @@ pub struct Row {
     pub path: Bytes,
     /// Bytes on disk; none for a record.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
+    pub disk: Option<u64>,
     /// When it was last changed: RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub modified: Option<String>,
+    pub mtime: Option<String>,
     pub why: String,
     /// Of `--unused`: what its engine calls it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,8 +76,8 @@ impl Verb for Args {
                 engine,
                 kind: of.kind,
                 path: of.path,
-                size,
-                modified: modified.map(|time| time.to_string()),
+                disk: size,
+                mtime: modified.map(|time| time.to_string()),
                 why: of.why,
                 name: of.name,
                 command: of.command,
@@ -111,10 +111,10 @@ impl crate::command::Row for Row {
             column("ENGINE", |row: &Row, _, cell| cell.text(row.engine)),
             column("KIND", |row, _, cell| cell.word(row.kind.word())),
             column("SIZE", |row, look, cell| {
-                cell.word(&row.size.map(|size| look.size(size)).unwrap_or_default());
+                cell.word(&row.disk.map(|size| look.size(size)).unwrap_or_default());
             }),
             column("CHANGED", |row, _, cell| {
-                cell.text(&row.modified.as_deref().map(time::ago).unwrap_or_default());
+                cell.text(&row.mtime.as_deref().map(time::ago).unwrap_or_default());
             }),
             optional("NAME", |row, _, cell| {
                 cell.text(row.name.as_deref().unwrap_or_default());

@@ -114,7 +114,8 @@ impl Args {
 /// What was done, or would be.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    pub union: Bytes,
+    /// The union, as a TARGET.
+    pub target: Bytes,
     pub path: Bytes,
     /// None where there is nothing to restore.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +157,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
     let diagnosis = diagnose(&stack, &path)?;
     let proposal = propose(&stack, &diagnosis, query, site.view.is_some())?;
     let mut row = Row {
-        union: union.label(),
+        target: survey.label(union),
         path: diagnosis.path,
         strategy: None,
         hidden_by: match (diagnosis.cause, &query.goal) {
@@ -223,7 +224,7 @@ impl crate::command::Row for Row {
 
 impl Row {
     fn write(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
-        let path = format!("{}:{}", escape(self.union.as_bytes()), self.path);
+        let path = format!("{}:{}", escape(self.target.as_bytes()), self.path);
         let path = look.bold(&path);
         if let Some(nothing) = &self.nothing {
             return writeln!(out, "{path}  nothing to restore: {nothing}");

@@ -9,7 +9,9 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
-use crate::command::{Context, Labelled, Outcome, Verb, Version, path_in_union, role_words};
+use crate::command::{
+    Context, Label, Labelled, Outcome, Verb, Version, Which, path_in_union, role_words,
+};
 use crate::dir::Kind;
 use crate::engine::{Role, Union};
 use crate::error::{Error, Result, errno_name};
@@ -34,6 +36,8 @@ pub struct Args {
     no_follow: bool,
     #[arg(required = true, value_name = "[TARGET:]PATH")]
     paths: Vec<OsString>,
+    #[command(flatten)]
+    which: Which,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -53,9 +57,8 @@ pub enum State {
 pub struct Row {
     /// The path as it was asked for.
     pub query: Bytes,
-    /// The union, where the query did not name one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<Bytes>,
+    /// The union, as a TARGET.
+    pub target: Label,
     /// The path with symbolic links resolved.
     pub path: Bytes,
     pub state: State,
@@ -132,14 +135,15 @@ impl Verb for Args {
         let paths = self.paths.iter().map(|path| path.as_bytes());
         if let Some(name) = &self.within {
             let target = context.find(name.as_bytes())?;
+            let label = Label::named(context.survey.label(&target.union));
             let stack = context.open(&target);
             for typed in paths {
                 let path = target.path(&path_in_union(typed));
-                asking.ask(context, &target.union, &stack, typed, &path, None);
+                asking.ask(context, &target.union, &stack, typed, &path, label.clone());
             }
         } else {
             for typed in paths {
-                let (targets, path) = targets(context, typed)?;
+                let (targets, path) = targets(context, typed, self.which)?;
                 for (label, target) in targets {
                     let stack = context.open(&target);
                     asking.ask(context, &target.union, &stack, typed, &path, label);
@@ -155,14 +159,19 @@ impl Verb for Args {
 }
 
 /// The unions that an argument is asked of, and the path in them.
-fn targets(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>, Bytes)> {
+fn targets(
+    context: &mut Context<'_>,
+    typed: &[u8],
+    which: Which,
+) -> Result<(Vec<Labelled>, Bytes)> {
     let (named, path) = target::split(typed);
     let Some(path) = path else {
-        return everywhere(context, typed);
+        return everywhere(context, typed, which);
     };
     let target = context.find(named)?;
     let path = target.path(&path_in_union(path));
-    Ok((vec![(None, target)], path))
+    let label = Label::named(context.survey.label(&target.union));
+    Ok((vec![(label, target)], path))
 }
 
 /// A path that was asked of several unions is there if one of them has it.
@@ -174,7 +183,11 @@ fn is_answered(rows: &[Row]) -> bool {
 }
 
 /// A path without TARGET: the union it lies under, or else every mounted one.
-fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>, Bytes)> {
+fn everywhere(
+    context: &mut Context<'_>,
+    typed: &[u8],
+    which: Which,
+) -> Result<(Vec<Labelled>, Bytes)> {
     if branch_or_name(typed) {
         return Err(Error::Usage(format!(
             "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
@@ -201,10 +214,10 @@ fn everywhere(context: &mut Context<'_>, typed: &[u8]) -> Result<(Vec<Labelled>,
     match target::seen_at(&context.survey, &path)? {
         Some(target) => {
             let inside = target.inside.clone();
-            let label = context.survey.label(&target.union);
-            Ok((vec![(Some(label), target)], inside))
+            let label = Label::found(context.survey.label(&target.union));
+            Ok((vec![(label, target)], inside))
         }
-        None => Ok((context.targets(None)?, path)),
+        None => Ok((context.targets(None, which)?, path)),
     }
 }
 
@@ -227,7 +240,7 @@ impl Asking {
         stack: &Stack,
         typed: &[u8],
         path: &Bytes,
-        label: Option<Bytes>,
+        label: Label,
     ) {
         match lookup(&stack.whole(Reading::Nothing), path.as_bytes(), self.follow) {
             Ok(found) => self
@@ -244,7 +257,7 @@ fn row(
     stack: &Stack,
     typed: &[u8],
     resolution: Resolution<'_>,
-    label: Option<Bytes>,
+    label: Label,
 ) -> Row {
     let path = Bytes::absolute(resolution.path.components());
     let versions = resolution.versions(stack).unwrap_or_else(|error| {
@@ -263,7 +276,7 @@ fn row(
         branch.and_then(|branch| union.branches.get(branch)?.layer.instruction.clone());
     Row {
         query: Bytes::from(typed),
-        union: label,
+        target: label,
         state,
         kind: resolution.entry.kind(),
         branch,
@@ -441,24 +454,47 @@ impl crate::command::Row for Row {
     }
 
     fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
-        for (index, row) in rows.iter().enumerate() {
+        // Of many containers most have nothing there: a line is enough for them.
+        let (absent, told): (Vec<&Row>, Vec<&Row>) = rows
+            .iter()
+            .partition(|row| !look.verbose && row.is_absent());
+        for (index, row) in told.iter().enumerate() {
             if index > 0 {
                 writeln!(out)?;
             }
             row.write_verdict(look, out)?;
             row.write_trail(look, out)?;
         }
+        let mut paths: Vec<&Bytes> = absent.iter().map(|row| &row.path).collect();
+        paths.dedup();
+        for (index, path) in paths.into_iter().enumerate() {
+            if index > 0 || !told.is_empty() {
+                writeln!(out)?;
+            }
+            let of_it = absent.iter().filter(|row| row.path == *path);
+            let unions = of_it.filter_map(|row| row.target.told());
+            let unions: Vec<String> = unions.map(Bytes::to_string).collect();
+            let path = look.bold(&path.to_string());
+            writeln!(out, "{path}  not there in {}", unions.join(", "))?;
+        }
         Ok(())
     }
 }
 
 impl Row {
+    /// Whether one of several unions has nothing at all there.
+    fn is_absent(&self) -> bool {
+        let is_plain = self.why.is_none() && self.links.is_empty() && !self.uncertain;
+        let is_empty = self.state == State::Missing && self.versions.is_empty();
+        self.target.told().is_some() && is_plain && is_empty
+    }
+
     fn write_verdict(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
-        if let Some(union) = &self.union {
+        if let Some(union) = self.target.told() {
             write!(out, "{}:", escape(union.as_bytes()))?;
         }
         for link in &self.links {
-            write!(out, "{} -> {}\n  ", link.path, link.target)?;
+            write!(out, "{} -> {}\n  ", link.path, link.link)?;
         }
         let (verdict, reason) = self.verdict(look);
         writeln!(out, "{}  {verdict}", look.bold(&self.path.to_string()))?;

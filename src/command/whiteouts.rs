@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{
-    Batch, Context, Labelled, Outcome, Shape, Stream, Verb, Version, subjects, union_column,
+    Batch, Context, Label, Labelled, Outcome, Shape, Stream, Verb, Version, Which, union_column,
 };
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
@@ -26,6 +26,8 @@ use crate::whiteout::{Mark, MarkKind};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     target: Option<OsString>,
+    #[command(flatten)]
+    which: Which,
     /// Only paths that match (names, if it has no slash); ** crosses slashes
     #[arg(long, value_name = "PATTERN")]
     glob: Option<OsString>,
@@ -91,9 +93,8 @@ fn readable(bytes: &[u8], is_text: bool) -> Cow<'_, str> {
 /// One mark.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    /// The union, where the query did not name one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub union: Option<Bytes>,
+    /// The union, as a TARGET.
+    pub target: Label,
     /// What is marked: the deleted name, or the opaque directory.
     pub path: Bytes,
     /// The mark's own path in its branch.
@@ -153,21 +154,21 @@ impl Verb for Args {
 fn asked(context: &mut Context<'_>, typed: &Args) -> Result<Vec<(Labelled, Vec<usize>)>> {
     let target = typed.target.as_deref();
     if typed.all_layers {
-        let targets = context.targets(target)?.into_iter();
+        let targets = context.targets(target, typed.which)?.into_iter();
         let all = targets.map(|of| {
             let branches = (0..of.1.union.branches.len()).collect();
             (of, branches)
         });
         return Ok(all.collect());
     }
-    let subjects = subjects(context, target)?.into_iter();
+    let subjects = context.subjects(target, typed.which)?.into_iter();
     let one = subjects.map(|(label, target, branch)| ((label, target), vec![branch]));
     Ok(one.collect())
 }
 
 /// A union, and the branches whose marks are asked for.
 struct Subject {
-    label: Option<Bytes>,
+    label: Label,
     target: Target,
     stack: Stack,
     branches: Vec<usize>,
@@ -179,7 +180,7 @@ impl Subject {
         let hides = found.hides()?;
         let hides = hides.map(|(branch, stat)| Version::new(union, branch, &stat));
         Ok(Row {
-            union: self.label.clone(),
+            target: self.label.clone(),
             mark: match found.kind {
                 MarkKind::Whiteout => found.parent.path_of(&found.mark),
                 // An attribute is on the directory itself.
@@ -383,11 +384,11 @@ impl<'s> Directory<'s> {
 
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
-        give(self.path.as_bytes());
+        give(&self.target.word(&self.path));
     }
 
-    fn union(&self) -> Option<&Bytes> {
-        self.union.as_ref()
+    fn label(&self) -> Option<&Label> {
+        Some(&self.target)
     }
 
     fn columns(_look: Look) -> Vec<Column<Row>> {

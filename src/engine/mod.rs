@@ -17,6 +17,7 @@
 //! orphaned     what is nobody's: every engine's leftovers but what is in use
 //! in_use       what is in use, whatever records say: one place decides
 //! survey       all of it together, for the verbs: engines are asked here
+//! label        what unions are called in answers
 //! open  watch  a union's branches opened; whether they are still there at the end
 //! proof        whether a branch is the directory that the mount's options name
 //! reach        how a branch's directory is reached
@@ -44,6 +45,7 @@ mod in_use;
 mod interface;
 pub mod inventory;
 pub mod kernel;
+mod label;
 mod linked;
 pub mod mount_table;
 pub mod namespace;

@@ -5,6 +5,7 @@ use std::cell::{OnceCell, RefCell};
 
 use super::interface::{Description, Engine, FoundEngine};
 use super::inventory::{Container, Image, LayerName};
+use super::label::Labels;
 use super::mount_table::{MountTable, Superblock};
 use super::roots::{Roots, Value};
 use super::search::{Place, Search, Why};
@@ -13,7 +14,7 @@ use super::watch::Watched;
 use super::{fuse, kernel, proof};
 use crate::bytes::Bytes;
 use crate::dir::Dir;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::host::Host;
 
 /// Everything that is known of the unions of a host.
@@ -24,6 +25,9 @@ pub struct Survey<'h> {
     engines: OnceCell<Engines<'h>>,
     /// Those that were not asked for.
     others: OnceCell<Engines<'h>>,
+    labels: OnceCell<Labels>,
+    /// What could not be read for the labels, with the number of the engine.
+    unread: RefCell<Vec<(usize, Error)>>,
     /// What could not be read on the way.
     pub problems: Vec<Error>,
     /// What the kernel has mounted, as far as it has been looked for.
@@ -61,6 +65,8 @@ impl<'h> Survey<'h> {
             roots,
             engines: OnceCell::new(),
             others: OnceCell::new(),
+            labels: OnceCell::new(),
+            unread: RefCell::default(),
             problems,
             mounted: Vec::new(),
             table,
@@ -268,6 +274,9 @@ impl<'h> Survey<'h> {
     }
 
     fn of_engines<T>(&self, list: impl Fn(&dyn Engine) -> Vec<T>) -> Vec<(&dyn Engine, T)> {
+        for (index, error) in self.unread.take() {
+            self.found()[index].problems.note(error);
+        }
         self.engines()
             .flat_map(|engine| list(engine).into_iter().map(move |item| (engine, item)))
             .collect()
@@ -289,19 +298,63 @@ impl<'h> Survey<'h> {
         unions
     }
 
-    /// A union's label, made unlike those of other mounted ones: mounts can cover each other.
-    pub fn label(&self, union: &Union) -> Bytes {
-        let label = union.label();
-        let is_shared = self
-            .mounted
-            .iter()
-            .any(|other| other.superblock != union.superblock && other.label() == label);
-        match (is_shared, &union.superblock) {
-            (true, Some(superblock)) => {
-                Bytes([label.as_bytes(), format!(" ({superblock})").as_bytes()].concat())
-            }
-            _ => label,
+    /// The union of a container: as the kernel has it mounted, or as its engine would.
+    ///
+    /// # Errors
+    /// Its layers are not known, or not read.
+    pub fn union_of(&self, engine: &dyn Engine, container: &Container) -> Result<Union> {
+        match self.mounted_of(engine, container) {
+            Some(union) => Ok(self.describe(union)),
+            None => engine.union_of(container),
         }
+    }
+
+    /// What a union is called in answers: a TARGET that means it and nothing else.
+    pub fn label(&self, union: &Union) -> Bytes {
+        let top = || {
+            union
+                .branches
+                .first()
+                .map(|branch| branch.spec.path.clone())
+        };
+        let Some(owner) = &union.owner else {
+            let label = union.place();
+            // Mounts can cover each other.
+            let mut others = self.mounted.iter();
+            let is_shared = others.any(|other| {
+                let is_other = other.owner.is_none() && other.superblock != union.superblock;
+                is_other && other.place() == label
+            });
+            return match union.si() {
+                Some(si) if is_shared => Bytes::from(format!("si_{si}")),
+                None if is_shared => top().unwrap_or(label),
+                _ => label,
+            };
+        };
+        let label = self.labels().of_owner(owner);
+        label.or_else(top).unwrap_or_else(|| union.label())
+    }
+
+    /// What containers and images are called in answers. A limit on what is shown changes no name.
+    pub fn labels(&self) -> &Labels {
+        self.labels.get_or_init(|| {
+            let found = self.found();
+            let before: Vec<Vec<Error>> = found.iter().map(|of| of.problems.take()).collect();
+            let containers = self.of_engines(|engine| engine.containers());
+            let images = self.of_engines(|engine| engine.images());
+            // What cannot be read has no name that anything else could share: it is told to whoever
+            // asks for such things themselves.
+            for (index, (found, before)) in found.iter().zip(before).enumerate() {
+                let unread = found.problems.take().into_iter();
+                self.unread
+                    .borrow_mut()
+                    .extend(unread.map(|error| (index, error)));
+                before
+                    .into_iter()
+                    .for_each(|error| found.problems.note(error));
+            }
+            Labels::new(&containers, &images)
+        })
     }
 
     /// The mounted union of a container. An id alone does not tell which: namespaces and stores can

@@ -32,6 +32,8 @@ pub struct Union {
     /// What the topmost branch began as a copy of, and is compared with; none where the branches
     /// below it are that.
     pub base: Option<Box<Union>>,
+    /// As a person spelled it who spelled all of it.
+    pub spelled: Option<Bytes>,
 }
 
 /// What kind of union stacks the branches.
@@ -233,6 +235,7 @@ impl Union {
             engine_made: &[],
             owners: None,
             base: None,
+            spelled: None,
         }
     }
 
@@ -244,16 +247,24 @@ impl Union {
         }
     }
 
-    /// What a person would call it: the container's or image's name, the mount point, `si_HEX`
-    /// (a mount point means nothing in another mount namespace), or the topmost directory.
+    /// What a sentence calls it: the container's or image's name, or what it is without an owner.
+    /// Others can have the same name: [`Survey::label`](super::Survey::label) is what tells them
+    /// apart.
     pub fn label(&self) -> Bytes {
-        if let Some(owner) = &self.owner {
-            return Bytes::from(owner.name.clone().unwrap_or_else(|| owner.id.clone()));
+        match &self.owner {
+            Some(owner) => Bytes::from(owner.name.clone().unwrap_or_else(|| owner.id.clone())),
+            None => self.place(),
         }
-        let mount = self
-            .mounts
-            .first()
-            .filter(|_| self.state == MountState::Mounted);
+    }
+
+    /// What it is called without an owner: as it was spelled, its mount point, `si_HEX` (a mount
+    /// point means nothing in another mount namespace), or its topmost directory.
+    pub fn place(&self) -> Bytes {
+        if let Some(spelled) = &self.spelled {
+            return spelled.clone();
+        }
+        let mount = self.mounts.first();
+        let mount = mount.filter(|_| self.state == MountState::Mounted);
         match (mount, self.si(), self.branches.first()) {
             (Some(mount), ..) => mount.path.clone(),
             (None, Some(si), _) => Bytes::from(format!("si_{si}")),
@@ -315,6 +326,12 @@ impl Union {
         self.branches.get(branch)?.layer.id.as_deref()
     }
 
+    /// The directory of a branch; `/` where there is no such branch.
+    pub fn directory_of(&self, branch: usize) -> Bytes {
+        let branch = self.branches.get(branch);
+        branch.map_or_else(|| Bytes::from("/"), |of| of.spec.path.clone())
+    }
+
     /// Numbers the layers of an image and says what made each. `steps` are its layers, newest
     /// first. Where each layer holds all those below it, they are no branches, and the union is no
     /// stack.
@@ -343,16 +360,21 @@ impl Union {
         }
     }
 
-    /// A branch of what the topmost one is compared with: its number and its layer.
-    pub fn compared_with(&self, branch: usize) -> (usize, Option<String>) {
+    /// A branch of what the topmost one is compared with: its number, its layer, its directory.
+    pub fn compared_with(&self, branch: usize) -> (usize, Option<String>, Bytes) {
         let Some(base) = &self.base else {
-            return (branch, self.layer_id(branch).map(str::to_owned));
+            let layer = self.layer_id(branch).map(str::to_owned);
+            return (branch, layer, self.directory_of(branch));
         };
         let path = base.branches.get(branch).map(|of| &of.spec.path);
         let is_same = |of: &LayeredBranch| Some(&of.spec.path) == path;
         let own = self.branches.iter().position(is_same);
         let number = own.unwrap_or(self.branches.len() + branch);
-        (number, base.layer_id(branch).map(str::to_owned))
+        (
+            number,
+            base.layer_id(branch).map(str::to_owned),
+            base.directory_of(branch),
+        )
     }
 
     /// Whether any mount of this union shows it, in whatever namespace.

@@ -107,7 +107,9 @@ impl ContainerName {
 pub struct ImageUse {
     pub id: String,
     pub tags: Vec<String>,
+    #[serde(rename = "layer_number")]
     pub number: usize,
+    #[serde(rename = "layer_count")]
     pub of: usize,
 }
 

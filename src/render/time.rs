@@ -31,12 +31,26 @@ pub fn duration(seconds: i64) -> String {
     }
 }
 
-/// A moment, from seconds since 1970: RFC 3339. Outside of the calendar it is the number, as `date`
-/// and `touch` take it: file systems keep times that no calendar has.
-pub fn moment(seconds: i64) -> String {
-    match Timestamp::from_second(seconds) {
+/// A moment, from seconds since 1970 and nanoseconds: RFC 3339. Outside of the calendar it is the
+/// number, as `date` and `touch` take it: file systems keep times that no calendar has.
+pub fn stamp((seconds, nanoseconds): (i64, u32)) -> String {
+    let nanoseconds = i32::try_from(nanoseconds).unwrap_or(0);
+    match Timestamp::new(seconds, nanoseconds) {
         Ok(moment) => moment.to_string(),
         Err(_) => format!("@{seconds}"),
+    }
+}
+
+/// The same without parts of a second.
+pub fn whole_second(stamp: &str) -> String {
+    match stamp.parse::<Timestamp>() {
+        Ok(moment) => {
+            let seconds = moment.as_nanosecond().div_euclid(1_000_000_000);
+            let whole = i64::try_from(seconds).ok();
+            let whole = whole.and_then(|seconds| Timestamp::from_second(seconds).ok());
+            whole.unwrap_or(moment).to_string()
+        }
+        Err(_) => stamp.to_owned(),
     }
 }
 
@@ -76,7 +90,7 @@ fn is_zero(time: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ago, duration, moment, since};
+    use super::{ago, duration, since, stamp, whole_second};
 
     #[test]
     fn what_never_was_or_lies_ahead_is_no_age() {
@@ -86,8 +100,14 @@ mod tests {
         assert_eq!(since("9999-01-01T00:00:00Z"), None);
         assert_eq!(since("0001-01-01T00:00:00Z"), None);
         assert!(ago("2020-01-01T00:00:00Z").ends_with(" years ago"));
-        assert_eq!(moment(i64::MAX), "@9223372036854775807");
-        assert_eq!(moment(0), "1970-01-01T00:00:00Z");
+        assert_eq!(stamp((i64::MAX, 0)), "@9223372036854775807");
+        assert_eq!(stamp((0, 0)), "1970-01-01T00:00:00Z");
+        assert_eq!(stamp((-1, 5)), "1969-12-31T23:59:59.000000005Z");
+        assert_eq!(
+            whole_second("1969-12-31T23:59:59.5Z"),
+            "1969-12-31T23:59:59Z"
+        );
+        assert_eq!(whole_second("@9223372036854775807"), "@9223372036854775807");
     }
 
     #[test]

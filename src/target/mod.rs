@@ -11,9 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::bytes::{Bytes, escape};
-use crate::engine::inventory::Container;
 use crate::engine::mount_table::Superblock;
-use crate::engine::{Engine, MountState, Survey, Union};
+use crate::engine::{OwnerKind, Survey, Union};
 use crate::error::{Error, Result};
 use named::named;
 pub use path::seen_at;
@@ -178,18 +177,73 @@ fn layer_target(survey: &Survey<'_>, union: Union) -> Target {
     }
 }
 
-fn container_union(
-    survey: &Survey<'_>,
-    engine: &dyn Engine,
-    container: &Container,
-) -> Result<Union> {
-    match survey.mounted_of(engine, container) {
-        Some(union) => Ok(survey.describe(union)),
-        None => engine.union_of(container),
-    }
+/// Which unions are meant where no TARGET is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every container's, and what is mounted and no container's.
+    All,
+    /// Those of containers that run.
+    Running,
+    /// What is mounted.
+    Mounted,
+}
+
+/// The unions that were meant, and what of them there is no answer about.
+#[derive(Debug)]
+pub struct Everything {
+    /// Containers' as their engines list them, then those that are nobody's.
+    pub targets: Vec<Target>,
+    /// How many of them are containers'.
+    pub containers: usize,
+    /// Why there is no answer about a container.
+    pub unread: Vec<Error>,
+    /// How many containers were left out since nothing tells whether they run.
+    pub unknown: usize,
 }
 
 /// The unions that are meant when no TARGET is named.
+pub fn everything(survey: &mut Survey<'_>, scope: Scope) -> Everything {
+    survey.look_everywhere();
+    let survey = &*survey;
+    let mut found = Everything {
+        targets: Vec::new(),
+        containers: 0,
+        unread: Vec::new(),
+        unknown: 0,
+    };
+    for (engine, container) in survey.containers() {
+        let is_meant = match scope {
+            Scope::All => true,
+            Scope::Running => container.state.running,
+            Scope::Mounted => survey.mounted_of(engine, &container).is_some(),
+        };
+        if scope == Scope::Running && container.state.is_unknown {
+            found.unknown += 1;
+        }
+        if !is_meant {
+            continue;
+        }
+        found.containers += 1;
+        match survey.union_of(engine, &container) {
+            Ok(union) => found.targets.push(Target::of(union)),
+            Err(error) => found.unread.push(error),
+        }
+    }
+    if scope != Scope::Running {
+        let is_containers = |union: &&Union| {
+            let owner = union.owner.as_ref();
+            owner.is_some_and(|owner| owner.kind == OwnerKind::Container)
+        };
+        let mounted = survey.mounted.iter().filter(|union| !is_containers(union));
+        let others = mounted.filter(|union| union.is_mounted());
+        found
+            .targets
+            .extend(others.map(|union| Target::of(survey.describe(union))));
+    }
+    found
+}
+
+/// The unions that are mounted, whoever's.
 ///
 /// # Errors
 /// There are none.
@@ -198,7 +252,7 @@ pub fn all_mounted(survey: &mut Survey<'_>) -> Result<Vec<Target>> {
     let targets: Vec<Target> = survey
         .mounted
         .iter()
-        .filter(|union| union.state != MountState::NotMounted)
+        .filter(|union| union.is_mounted())
         .map(|union| Target::of(survey.describe(union)))
         .collect();
     if targets.is_empty() {

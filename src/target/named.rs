@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Target, container_union, layer_target};
+use super::{Target, layer_target};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, INIT, Image, LayerName, familiar, short};
 use crate::engine::{self, Engine, Survey, kernel};
@@ -17,33 +17,38 @@ enum Candidate<'s> {
 }
 
 impl Candidate<'_> {
-    fn describe(&self) -> String {
+    /// How it must be typed to be told from others, and what it is.
+    fn describe(&self, survey: &Survey<'_>) -> String {
+        let labels = survey.labels();
         match self {
-            Candidate::Container(_, container) => {
-                format!("container {} ({})", short(&container.id), container.name)
+            Candidate::Container(engine, container) => {
+                let id = short(&container.id);
+                let label = labels.of_container(*engine, container);
+                let label = label.map_or_else(|| container.id.as_str().into(), Bytes::to_text);
+                format!("{label}  (container {id}, {})", container.name)
             }
-            Candidate::Image(_, image) => {
+            Candidate::Image(engine, image) => {
                 let tags = if image.names.tags.is_empty() {
                     "untagged".to_owned()
                 } else {
                     image.names.tags.join(", ")
                 };
-                match &image.namespace {
-                    Some(namespace) => {
-                        format!(
-                            "image {} ({tags}) in namespace {namespace}",
-                            short(&image.id)
-                        )
-                    }
-                    None => format!("image {} ({tags})", short(&image.id)),
-                }
+                let label = labels.of_image(*engine, image);
+                let label = label.map_or_else(|| image.id.as_str().into(), Bytes::to_text);
+                let within = image.namespace.as_ref();
+                let within = within.map(|of| format!(" in namespace {of}"));
+                let within = within.unwrap_or_default();
+                format!("{label}  (image {}, {tags}{within})", short(&image.id))
             }
-            Candidate::Layer(engine, layer) if engine.description().numbers_layers => {
-                let keys = layer.aliases.join(", ");
-                format!("layer {}:{} ({keys})", engine.name(), layer.id)
+            Candidate::Layer(engine, layer) => {
+                let aliases = if engine.description().numbers_layers {
+                    format!(", {}", layer.aliases.join(", "))
+                } else {
+                    String::new()
+                };
+                format!("{}:{}  (layer{aliases})", engine.name(), layer.id)
             }
-            Candidate::Layer(_, layer) => format!("layer {}", layer.id),
-            Candidate::Process(id) => format!("process {id}"),
+            Candidate::Process(id) => format!("pid:{id}  (process)"),
         }
     }
 
@@ -64,7 +69,7 @@ impl Candidate<'_> {
     fn target(self, survey: &Survey<'_>) -> Result<Target> {
         match self {
             Candidate::Container(engine, container) => {
-                Ok(Target::of(container_union(survey, engine, &container)?))
+                Ok(Target::of(survey.union_of(engine, &container)?))
             }
             Candidate::Image(engine, image) => Ok(Target {
                 union: engine.union_of_image(&image)?,
@@ -149,14 +154,32 @@ fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
     let is_asked = |of: &&dyn Engine| engine.is_none_or(|engine| engine == of.name());
     let mut containers = survey.containers();
     containers.retain(|(of, _)| is_asked(of));
-    if let Some(found) = container(name, &containers)? {
+    if let Some(found) = container(survey, name, &containers)? {
         return Ok(found);
+    }
+    for (namespace, own) in divisions(name) {
+        let of_it = containers
+            .iter()
+            .filter(|(_, of)| of.namespace.as_deref() == Some(namespace));
+        let of_it: OfEngines<'_, Container> = of_it.cloned().collect();
+        if let Some(found) = container(survey, own, &of_it)? {
+            return Ok(found);
+        }
     }
     let mut images = survey.images();
     images.retain(|(of, _)| is_asked(of));
     prefer_drivers_in_use(survey, &mut images);
-    if let Some(found) = image(name, &images)? {
+    if let Some(found) = image(survey, name, &images)? {
         return Ok(found);
+    }
+    for (namespace, own) in divisions(name) {
+        let of_it = images
+            .iter()
+            .filter(|(_, of)| of.namespace.as_deref() == Some(namespace));
+        let of_it: OfEngines<'_, Image> = of_it.cloned().collect();
+        if let Some(found) = image(survey, own, &of_it)? {
+            return Ok(found);
+        }
     }
     let hex = without_algorithm(name);
     let mut layers = survey.layers();
@@ -174,7 +197,7 @@ fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
     };
     let exact = exact.into_iter();
     let exact = exact.map(|(engine, layer)| Candidate::Layer(engine, layer));
-    if let Some(found) = only(name, exact.collect())? {
+    if let Some(found) = only(survey, name, exact.collect())? {
         return Ok(found);
     }
     if !is_of_hash(hex) {
@@ -182,14 +205,14 @@ fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
         containers.retain(|(_, of)| !name.is_empty() && of.id.starts_with(name));
         let begin = containers.into_iter();
         let begin = begin.map(|(engine, of)| Candidate::Container(engine, Box::new(of)));
-        let found = only(name, begin.collect())?;
+        let found = only(survey, name, begin.collect())?;
         return found.ok_or_else(|| Error::NoSuchTarget(name.to_owned()));
     }
     let mut found = beginning_with(hex, containers, images, layers);
     let process = name.parse().ok().filter(|_| engine.is_none());
     let process = process.filter(|id| is_process(survey, *id));
     found.extend(process.map(Candidate::Process));
-    only(name, found)?.ok_or_else(|| Error::NoSuchTarget(name.to_owned()))
+    only(survey, name, found)?.ok_or_else(|| Error::NoSuchTarget(name.to_owned()))
 }
 
 /// The engine that was named before a colon, and the name. `podman:web` settles what two engines
@@ -206,6 +229,12 @@ fn of_engine<'n>(survey: &Survey<'_>, typed: &'n str) -> (Option<&'static str>, 
     }
 }
 
+/// The ways to read a name as one in an engine's own division of names: `NAMESPACE/NAME`.
+fn divisions(name: &str) -> impl Iterator<Item = (&str, &str)> {
+    let slashes = name.match_indices('/');
+    slashes.map(|(at, _)| (&name[..at], &name[at + 1..]))
+}
+
 /// A hash without the word before it that says which.
 fn without_algorithm(name: &str) -> &str {
     name.strip_prefix("sha256:").unwrap_or(name)
@@ -213,6 +242,7 @@ fn without_algorithm(name: &str) -> &str {
 
 /// The container that has the id or the name, or the digits that engines print.
 fn container<'s>(
+    survey: &Survey<'_>,
     name: &str,
     containers: &OfEngines<'s, Container>,
 ) -> Result<Option<Candidate<'s>>> {
@@ -222,11 +252,11 @@ fn container<'s>(
     if let Some(found) = containers.iter().find(|(_, of)| of.id == name) {
         return Ok(Some(candidate(found)));
     }
-    if let Some(found) = of_pod(name, containers)? {
+    if let Some(found) = of_pod(survey, name, containers)? {
         return Ok(Some(found));
     }
     let of_name = containers.iter().filter(|(_, of)| of.name == name);
-    if let Some(found) = only(name, of_name.map(candidate).collect())? {
+    if let Some(found) = only(survey, name, of_name.map(candidate).collect())? {
         return Ok(Some(found));
     }
     // What people type is the twelve digits that engines print. Nothing else has them by chance.
@@ -259,7 +289,11 @@ fn prefer_drivers_in_use(survey: &Survey<'_>, images: &mut OfEngines<'_, Image>)
 ///
 /// # Errors
 /// Several have the name: in two engines, or in two namespaces.
-fn image<'s>(name: &str, images: &OfEngines<'s, Image>) -> Result<Option<Candidate<'s>>> {
+fn image<'s>(
+    survey: &Survey<'_>,
+    name: &str,
+    images: &OfEngines<'s, Image>,
+) -> Result<Option<Candidate<'s>>> {
     let hex = without_algorithm(name);
     let of_id = images.iter().find(|(_, image)| image.id == hex);
     let candidate = |(engine, image): &(&'s dyn Engine, Image)| {
@@ -283,7 +317,7 @@ fn image<'s>(name: &str, images: &OfEngines<'s, Image>) -> Result<Option<Candida
         let here = format!("localhost/{name}");
         found = named(&|image| has_name(image, &here));
     }
-    only(name, found.into_iter().map(candidate).collect())
+    only(survey, name, found.into_iter().map(candidate).collect())
 }
 
 /// Whether a name is short for a tag, as every engine's commands take it.
@@ -390,6 +424,7 @@ const SHORT_ID: usize = 12;
 /// The container that Kubernetes calls `POD/CONTAINER`: of those that were started one after
 /// another, the one that runs, or else the newest.
 fn of_pod<'s>(
+    survey: &Survey<'_>,
     name: &str,
     containers: &[(&'s dyn Engine, Container)],
 ) -> Result<Option<Candidate<'s>>> {
@@ -399,8 +434,14 @@ fn of_pod<'s>(
     let is_it = |(_, container): &&(&'s dyn Engine, Container)| {
         container.pod.as_ref().is_some_and(|of| {
             let namespace = of.namespace.as_deref().unwrap_or_default();
-            let is_pod = of.name == pod || pod == format!("{namespace}/{}", of.name);
-            is_pod && of.container.as_deref() == Some(own)
+            match &of.container {
+                Some(name) => {
+                    let is_pod = of.name == pod || pod == format!("{namespace}/{}", of.name);
+                    is_pod && name == own
+                }
+                // The pod's own.
+                None => namespace == pod && of.name == own,
+            }
         })
     };
     let mut found: Vec<_> = containers.iter().filter(is_it).collect();
@@ -418,19 +459,23 @@ fn of_pod<'s>(
     let candidates = found
         .into_iter()
         .map(|(engine, container)| Candidate::Container(*engine, Box::new(container.clone())));
-    only(name, candidates.collect())
+    only(survey, name, candidates.collect())
 }
 
 /// The one thing that has a name.
 ///
 /// # Errors
 /// There are several.
-fn only<'s>(name: &str, mut found: Vec<Candidate<'s>>) -> Result<Option<Candidate<'s>>> {
+fn only<'s>(
+    survey: &Survey<'_>,
+    name: &str,
+    mut found: Vec<Candidate<'s>>,
+) -> Result<Option<Candidate<'s>>> {
     match found.len() {
         0 | 1 => Ok(found.pop()),
         _ => Err(Error::Ambiguous {
             name: name.to_owned(),
-            candidates: found.iter().map(Candidate::describe).collect(),
+            candidates: found.iter().map(|of| of.describe(survey)).collect(),
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! A path of the host: under a union's mount point, in a layer, or a branch's directory.
 
-use super::{Target, container_union, layer_target};
+use super::{Target, layer_target};
 use crate::bytes::Bytes;
 use crate::engine::mount_table::Superblock;
 use crate::engine::{Survey, Union};
@@ -115,7 +115,7 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
     }
     for engine in survey.engines() {
         if let Some((container, inside)) = engine.mount_dir_at(path) {
-            let union = container_union(survey, engine, &container)?;
+            let union = survey.union_of(engine, &container)?;
             let target = Target::of(union);
             return Ok(Some(Target { inside, ..target }));
         }

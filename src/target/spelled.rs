@@ -48,6 +48,7 @@ pub(super) fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<T
         survey.host.open_and_keep(&spec.path)?;
     }
     let mut union = spelled_union(specs, kind);
+    union.spelled = Some(Bytes::from(text));
     if survey.host.is_live() {
         mount_if_mounted(survey, &mut union);
     }

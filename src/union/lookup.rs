@@ -36,7 +36,7 @@ pub struct Link {
     /// The link's own path in the union, its directories resolved.
     pub path: Bytes,
     /// What it says.
-    pub target: Bytes,
+    pub link: Bytes,
     /// The branch that provides the link.
     pub branch: usize,
 }
@@ -261,7 +261,7 @@ impl<'s> PathWalk<'s> {
         let target = dir.read_link(name).map_err(fail)?;
         let link = Link {
             path: here.path_of(name),
-            target: Bytes::from(&target[..]),
+            link: Bytes::from(&target[..]),
             branch: from,
         };
         self.links.push(link);

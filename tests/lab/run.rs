@@ -145,6 +145,18 @@ pub fn bytes(path: &Value) -> Vec<u8> {
     }
 }
 
+/// The seconds since 1970 of a time as answers have it.
+pub fn seconds(time: &Value) -> Option<i64> {
+    let time = time.as_str()?;
+    match time.strip_prefix('@') {
+        Some(number) => number.parse().ok(),
+        None => {
+            let time: jiff::Timestamp = time.parse().ok()?;
+            i64::try_from(time.as_nanosecond().div_euclid(1_000_000_000)).ok()
+        }
+    }
+}
+
 /// A field that has to be text.
 #[track_caller]
 pub fn text<'a>(row: &'a Value, field: &str) -> &'a str {

@@ -201,6 +201,7 @@ impl Union {
         for mut row in listed.rows() {
             let path = run::bytes(&row["path"]);
             let object = row.as_object_mut().expect("an object");
+            object.remove("target");
             let branch = object.remove("branch");
             if object.get("type").is_some_and(|kind| kind == "directory") {
                 object.remove("mtime");

@@ -372,10 +372,14 @@ impl Lab {
                 } else {
                     &row["size"]
                 };
-                let target = row["target"].as_str().unwrap_or_default();
+                let target = row["link"].as_str().unwrap_or_default();
                 let fact = format!(
                     "{} {} {}:{} {size} {} {target}",
-                    row["type"], row["mode"], row["uid"], row["gid"], row["mtime"]
+                    row["type"],
+                    row["mode"],
+                    row["uid"],
+                    row["gid"],
+                    run::seconds(&row["mtime"]).expect("a time")
                 );
                 (bytes(&row["path"]), fact)
             })

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::{Inside, Kind, Row, Visibility};
 use crate::bytes::Bytes;
 use crate::command::Context;
-use crate::engine::inventory::{Container, Image, LayerName, short};
+use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::engine::{self, Engine, OwnerKind, Union};
 use crate::error::{Error, Result};
@@ -189,24 +189,19 @@ fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
 fn row_of_union(context: &Context<'_>, thing: &[u8], union: &Union, inside: Option<&Bytes>) -> Row {
     let mut row = Row::new(thing, Kind::Mount);
     row.driver.clone_from(&union.driver);
-    let of = match &union.owner {
-        Some(owner) => {
-            row.engine = Some(owner.engine);
-            let name = owner.name.clone().unwrap_or_else(|| owner.id.clone());
-            if owner.kind == OwnerKind::Container {
-                row.containers.push(ContainerName {
-                    id: owner.id.clone(),
-                    name: name.clone(),
-                    namespace: owner.store.namespace.clone(),
-                });
-            }
-            name
+    if let Some(owner) = &union.owner {
+        row.engine = Some(owner.engine);
+        if owner.kind == OwnerKind::Container {
+            row.containers.push(ContainerName {
+                id: owner.id.clone(),
+                name: owner.name.clone().unwrap_or_else(|| owner.id.clone()),
+                namespace: owner.store.namespace.clone(),
+            });
         }
-        None => context.survey.label(union).to_text().into_owned(),
-    };
+    }
     if let Some(path) = inside {
         row.inside.push(Inside {
-            of,
+            target: context.survey.label(union),
             path: path.clone(),
             state: Visibility::Visible,
         });
@@ -242,8 +237,7 @@ fn row_of_use(
             let container = containers.iter().find(|container| user.is(container));
             let Some(container) = container else { continue };
             let union = known.engine.union_of(container)?;
-            row.inside
-                .extend(seen_in(context, &union, &user.name, of, path)?);
+            row.inside.extend(seen_in(context, &union, of, path)?);
         }
         if of.containers.is_empty() {
             let own = known
@@ -263,10 +257,7 @@ fn row_of_use(
             };
             for image in shown {
                 let union = known.engine.union_of_image(image)?;
-                let name = image.names.tags.first();
-                let name = name.map_or_else(|| short(&image.id).to_owned(), Clone::clone);
-                row.inside
-                    .extend(seen_in(context, &union, &name, of, path)?);
+                row.inside.extend(seen_in(context, &union, of, path)?);
             }
         }
     }
@@ -277,7 +268,6 @@ fn row_of_use(
 fn seen_in(
     context: &Context<'_>,
     union: &Union,
-    name: &str,
     of: &LayerUse,
     path: &Bytes,
 ) -> Result<Option<Inside>> {
@@ -307,7 +297,7 @@ fn seen_in(
         _ => Visibility::Deleted,
     };
     Ok(Some(Inside {
-        of: name.to_owned(),
+        target: context.survey.label(union),
         path: path.clone(),
         state,
     }))
@@ -406,7 +396,7 @@ fn only<'k, 's>(
     if found.len() > 1 {
         let candidates = found.iter().map(|(known, of)| {
             let (engine, kind) = (known.engine.name(), of.kind.words());
-            format!("{engine} {kind} {}", of.layer.id)
+            format!("{engine}:{}  ({kind})", of.layer.id)
         });
         return Err(Error::Ambiguous {
             name: text.to_owned(),

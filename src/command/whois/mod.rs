@@ -121,8 +121,8 @@ pub struct Row {
 /// A path as a container, or an image, has it.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Inside {
-    /// The container's name, or the image's first tag.
-    pub of: String,
+    /// The container or the image, as a TARGET.
+    pub target: Bytes,
     pub path: Bytes,
     pub state: Visibility,
 }
@@ -409,8 +409,8 @@ impl Row {
             writeln!(out, "  below {}", names.join(", "))?;
         }
         for inside in &self.inside {
-            let (of, state) = (escape(inside.of.as_bytes()), inside.state.word());
-            writeln!(out, "  {of}:{}  {state}", inside.path)?;
+            let state = inside.state.word();
+            writeln!(out, "  {}:{}  {state}", inside.target, inside.path)?;
         }
         Ok(())
     }

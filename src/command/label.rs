@@ -1,0 +1,84 @@
+//! Which union a row is of: a TARGET, in every form of every answer.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::bytes::Bytes;
+use crate::render::column::{Column, optional};
+
+use super::Row;
+
+/// What the union of a row is called, as it can be typed. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Label {
+    target: Arc<Bytes>,
+    /// The person did not name it, so that tables and words say it, too.
+    is_told: bool,
+}
+
+impl Label {
+    /// Of the only union that the rows are of, which the person named.
+    pub fn named(target: Bytes) -> Label {
+        Label {
+            target: Arc::new(target),
+            is_told: false,
+        }
+    }
+
+    /// Of a union that was found.
+    pub fn found(target: Bytes) -> Label {
+        Label {
+            target: Arc::new(target),
+            is_told: true,
+        }
+    }
+
+    /// The union, where the person did not name it.
+    pub fn told(&self) -> Option<&Bytes> {
+        self.is_told.then_some(&self.target)
+    }
+
+    /// Whether it is of no union.
+    pub fn is_none(&self) -> bool {
+        self.target.as_bytes().is_empty()
+    }
+
+    /// A path of the union as a bare word: with the union before it, where rows are of several.
+    pub fn word<'p>(&self, path: &'p Bytes) -> Cow<'p, [u8]> {
+        match self.told() {
+            Some(target) => Cow::Owned([target.as_bytes(), b":", path.as_bytes()].concat()),
+            None => Cow::Borrowed(path.as_bytes()),
+        }
+    }
+}
+
+impl Serialize for Label {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.target.serialize(serializer)
+    }
+}
+
+impl schemars::JsonSchema for Label {
+    fn inline_schema() -> bool {
+        Bytes::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Bytes::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Bytes::json_schema(generator)
+    }
+}
+
+/// The union that rows are of, where they are of several.
+pub fn union_column<R: Row>() -> Column<R> {
+    optional("UNION", |row: &R, _, cell| {
+        if let Some(target) = row.label().and_then(Label::told) {
+            cell.show(target);
+        }
+    })
+}
