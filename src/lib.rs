@@ -22,6 +22,7 @@
 //! overlay      what the options of an overlay mount say
 //! branch       how branches are written by kernels and people
 //! dir/         every system call on a layer, relative to an open directory
+//! erofs/       what an EROFS image says, from its bytes
 //! render/      how answers look: columns, tables, JSON, sizes and times
 //! error        what can go wrong, worded in one place
 //! bytes        names are bytes: shown escaped, written for machines exactly
@@ -70,6 +71,7 @@ mod command;
 mod difference;
 mod dir;
 mod engine;
+mod erofs;
 mod error;
 mod host;
 mod interrupt;
@@ -92,7 +94,7 @@ pub mod internals {
         };
     }
 
-    open! { branch bytes difference dir engine error overlay union whiteout }
+    open! { branch bytes difference dir engine erofs error overlay union whiteout }
 }
 
 use std::ffi::OsString;

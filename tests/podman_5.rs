@@ -154,7 +154,7 @@ const FAILED_WITH: &str = "/opt/app/2/in: not a directory";
 #[apply(test)]
 fn changes_are_podman_diff_without_podmans_errors() {
     let hosts = hosts();
-    for host in overlay(&hosts) {
+    for host in hosts.iter() {
         let mut failed = Vec::new();
         for name in containers(host) {
             let diff = &host.truth[&format!("diff-{name}.json")];
@@ -216,7 +216,7 @@ fn gone(host: &Captured, name: &str, directory: &[u8]) -> Vec<Vec<u8>> {
 #[apply(test)]
 fn changes_are_what_the_kernel_showed() {
     let hosts = hosts();
-    for host in overlay(&hosts) {
+    for host in hosts.iter() {
         for name in containers(host) {
             let (now, over) = beside_mounts(host, &format!("merged-{name}.jsonl"));
             let (before, _) = beside_mounts(host, &format!("lower-{name}.jsonl"));
@@ -265,7 +265,7 @@ fn beside_mounts(host: &Captured, file: &str) -> (View, Vec<Vec<u8>>) {
 #[apply(test)]
 fn the_view_is_what_the_kernel_showed() {
     let hosts = hosts();
-    for host in overlay(&hosts) {
+    for host in hosts.iter() {
         for file in host.named("merged-", ".jsonl") {
             let name = file.strip_prefix("export-").unwrap_or(file);
             let (mut engine, over) = beside_mounts(host, &format!("merged-{file}.jsonl"));
@@ -294,29 +294,6 @@ fn the_view_is_what_the_kernel_showed() {
                     path.escape_ascii()
                 );
             }
-        }
-    }
-}
-
-#[apply(test)]
-fn composefs_layers_are_named_and_what_is_in_them_is_not_claimed() {
-    let hosts = hosts();
-    for host in hosts.iter().filter(|host| host.name == HOSTS[1].0) {
-        for name in containers(host) {
-            let image = host.inspected(name)["Image"].clone();
-            let image = host.inspected(&format!("image-{}", said_name(host, &image)));
-            let layers = image["RootFS"]["Layers"].as_array().map_or(0, Vec::len);
-            let output = host.host.jsonl(["branches", name]).exits(2);
-            let output = output.says("composefs");
-            // The container's own layer stands above them.
-            let branches = output.row()["branches"].as_array().map_or(0, Vec::len);
-            assert_eq!(branches, layers + 1, "{name}");
-            host.host
-                .jsonl(["ls", "-R", name])
-                .exits(2)
-                .says("composefs");
-            let deleted = format!("{name}:/bin");
-            host.host.ask(["restore", "--dry-run", &deleted]).exits(2);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! In what two versions of an entry differ.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 
 use rustix::io::Errno;
@@ -9,7 +8,7 @@ use serde::Serialize;
 
 use super::{Difference, Provided};
 use crate::bytes::Bytes;
-use crate::dir::{Kind, Stat};
+use crate::dir::{Content, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
 use crate::union::{Entry, Node};
 
@@ -231,7 +230,7 @@ fn is_same_file(old: &Node<'_>, new: &Node<'_>, name: &[u8]) -> Result<bool> {
 }
 
 struct Reader {
-    file: File,
+    file: Content,
     path: Bytes,
     buffer: Vec<u8>,
 }
@@ -243,7 +242,7 @@ impl Reader {
         };
         let file = node.open_content(from, name, data.as_deref())?;
         Ok(Reader {
-            file: File::from(file),
+            file,
             path: node.on_host(from, name),
             buffer: vec![0; 128 * 1024],
         })

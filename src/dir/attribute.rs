@@ -6,7 +6,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs;
 use rustix::io::Errno;
 
-use super::open::{Access, Dir};
+use super::open::{Access, Dir, Ground};
 
 impl Dir {
     /// An extended attribute of the directory itself. `None` where it has none of that name, or a
@@ -15,6 +15,9 @@ impl Dir {
     /// # Errors
     /// What the system call says.
     pub fn attribute_self(&self, name: &str, max: usize) -> Result<Option<Vec<u8>>, Errno> {
+        if let Ground::Image(place) = &self.0.ground {
+            return place.attribute(b".", name, max);
+        }
         let fd = self.fd()?;
         let mut value = Vec::with_capacity(max);
         let got = match self.0.access {
@@ -35,6 +38,9 @@ impl Dir {
         name: &str,
         max: usize,
     ) -> Result<Option<Vec<u8>>, Errno> {
+        if let Ground::Image(place) = &self.0.ground {
+            return place.attribute(entry, name, max);
+        }
         let fd = self.fd()?;
         let mut value = Vec::with_capacity(max);
         let got = fs::lgetxattr(entry_path(&fd, entry), name, spare_capacity(&mut value));
@@ -49,6 +55,11 @@ impl Dir {
     /// # Errors
     /// What the system call says.
     pub fn attribute_names(&self, entry: &[u8]) -> Result<Vec<String>, Errno> {
+        let text = |name: &[u8]| String::from_utf8(name.to_vec()).ok();
+        if let Ground::Image(place) = &self.0.ground {
+            let names = place.attribute_names(entry)?;
+            return Ok(names.iter().filter_map(|name| text(name)).collect());
+        }
         let fd = self.fd()?;
         let path = entry_path(&fd, entry);
         // Nearly nothing has as many.
@@ -63,7 +74,6 @@ impl Dir {
         match listed {
             Ok(_) => {
                 let names = names.split(|&byte| byte == 0);
-                let text = |name: &[u8]| String::from_utf8(name.to_vec()).ok();
                 Ok(names
                     .filter(|name| !name.is_empty())
                     .filter_map(text)

@@ -9,6 +9,8 @@
 //! names       listings
 //! budget      how many descriptors are open, and which is closed next
 //! rights      what the process may ask the kernel
+//! image       directories in an EROFS image, which answer as the kernel would
+//! content     what is in a regular file, wherever that is
 //! ```
 //!
 //! Descriptors are few and trees are deep, so a [`Dir`] may be *parked*: its descriptor is closed
@@ -17,6 +19,8 @@
 
 mod attribute;
 mod budget;
+mod content;
+mod image;
 mod names;
 mod open;
 mod path;
@@ -25,6 +29,7 @@ mod stat;
 
 pub use attribute::entry_path;
 pub use budget::threads_max;
+pub use content::Content;
 pub use names::Names;
 pub use open::{Access, Dir};
 pub use rights::{is_in_user_namespace, reads_trusted_attributes};

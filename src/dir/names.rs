@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs;
 use rustix::io::Errno;
 
-use super::open::{Access, Dir, open_dir_at};
+use super::open::{Access, Dir, Ground, open_dir_at};
 use super::stat::Kind;
 
 /// The position behind a directory's last entry, as ext4 and btrfs give it: there is no larger one.
@@ -41,18 +41,23 @@ impl Dir {
     }
 
     fn read_names(&self, most: usize) -> Result<Names, Errno> {
-        let fd = self.fd()?;
         let mut reading = READING.take();
-        let listed = match self.0.access {
-            Access::List => {
-                if self.0.was_listed.swap(true, Ordering::Relaxed) {
-                    fs::seek(&*fd, fs::SeekFrom::Start(0))?;
+        let listed = match &self.0.ground {
+            Ground::Image(place) => place.list(most, &mut reading),
+            Ground::Kernel(own) => {
+                let fd = self.fd()?;
+                match self.0.access {
+                    Access::List => {
+                        if own.was_listed.swap(true, Ordering::Relaxed) {
+                            fs::seek(&*fd, fs::SeekFrom::Start(0))?;
+                        }
+                        self.read_entries(&fd, most, &mut reading)
+                    }
+                    Access::Lookup => {
+                        let listed = open_dir_at(&*fd, b".", Access::List)?;
+                        self.read_entries(&listed, most, &mut reading)
+                    }
                 }
-                self.read_entries(&fd, most, &mut reading)
-            }
-            Access::Lookup => {
-                let listed = open_dir_at(&*fd, b".", Access::List)?;
-                self.read_entries(&listed, most, &mut reading)
             }
         };
         let names = listed.map(|()| reading.names());
@@ -139,7 +144,7 @@ fn key_of(name: &[u8]) -> u64 {
 
 /// A listing while it is read. Its memory is kept for the next one.
 #[derive(Default)]
-struct Reading {
+pub(super) struct Reading {
     buffer: Vec<u8>,
     bytes: Vec<u8>,
     entries: Vec<Listed>,
@@ -179,7 +184,7 @@ fn sort_many(entries: &mut [Listed], bytes: &[u8]) {
 impl Reading {
     /// # Errors
     /// `ENOMEM` for 4 GiB of names in one directory.
-    fn push(&mut self, name: &[u8], kind: Kind) -> Result<(), Errno> {
+    pub(super) fn push(&mut self, name: &[u8], kind: Kind) -> Result<(), Errno> {
         let (Ok(start), Ok(len)) = (u32::try_from(self.bytes.len()), u16::try_from(name.len()))
         else {
             return Err(Errno::NOMEM);
@@ -192,6 +197,11 @@ impl Reading {
             kind,
         });
         Ok(())
+    }
+
+    /// How many names there are.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
     }
 
     fn names(&mut self) -> Names {

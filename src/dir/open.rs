@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use smallvec::SmallVec;
 
 use super::budget::{self, Park, Parked};
+use super::image::Place;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 
@@ -40,14 +41,37 @@ pub(super) struct Inner {
     /// How many directories it is in.
     depth: usize,
     pub(super) access: Access,
+    pub(super) ground: Ground,
+}
+
+/// What a directory stands on.
+pub(super) enum Ground {
+    /// The kernel has it.
+    Kernel(Descriptor),
+    /// It is in an image that we read ourselves.
+    Image(Place),
+}
+
+pub(super) struct Descriptor {
     /// The descriptor; `None` while the directory is parked.
-    pub(super) fd: RwLock<Option<OwnedFd>>,
+    fd: RwLock<Option<OwnedFd>>,
     /// Whether the descriptor stays open: it does not count against the budget.
-    pub(super) is_pinned: bool,
+    is_pinned: bool,
     /// Whether its listing was read: reading it again starts over.
     pub(super) was_listed: AtomicBool,
     /// Device and inode, noted when the directory is parked.
-    pub(super) identity: OnceLock<(u64, u64)>,
+    identity: OnceLock<(u64, u64)>,
+}
+
+impl Descriptor {
+    fn new(fd: OwnedFd, is_pinned: bool) -> Descriptor {
+        Descriptor {
+            fd: RwLock::new(Some(fd)),
+            is_pinned,
+            was_listed: AtomicBool::new(false),
+            identity: OnceLock::new(),
+        }
+    }
 }
 
 impl Dir {
@@ -71,10 +95,7 @@ impl Dir {
             depth: 0,
             name: SmallVec::from_slice(path.as_bytes()),
             access: Access::Lookup,
-            fd: RwLock::new(Some(fd)),
-            is_pinned: true,
-            was_listed: AtomicBool::new(false),
-            identity: OnceLock::new(),
+            ground: Ground::Kernel(Descriptor::new(fd, true)),
         }))
     }
 
@@ -84,24 +105,29 @@ impl Dir {
     /// `ENOTDIR` for a symbolic link and anything else that is no directory; what the system call
     /// says.
     pub fn child(&self, name: &[u8], access: Access) -> Result<Dir, Errno> {
+        if let Ground::Image(place) = &self.0.ground {
+            return Ok(self.below(name, access, Ground::Image(place.child(name)?)));
+        }
         let fd = open_dir_at(&*self.fd()?, name, access)?;
+        let child = self.below(name, access, Ground::Kernel(Descriptor::new(fd, false)));
+        budget::opened(&child.0);
+        Ok(child)
+    }
+
+    /// A directory that was opened in this one.
+    pub(super) fn below(&self, name: &[u8], access: Access, ground: Ground) -> Dir {
         let depth = self.0.depth + 1;
         let path = depth.is_multiple_of(PATH_EVERY);
         let path = path.then(|| self.path_below(self.top(), name, Bytes::default()));
-        let inner = Arc::new(Inner {
+        Dir(Arc::new(Inner {
             parent: Some(self.clone()),
             path_len: self.0.path_len + 1 + name.len(),
             path: path.map(|Bytes(path)| path.into()),
             depth,
             name: SmallVec::from_slice(name),
             access,
-            fd: RwLock::new(Some(fd)),
-            is_pinned: false,
-            was_listed: AtomicBool::new(false),
-            identity: OnceLock::new(),
-        });
-        budget::opened(&inner);
-        Ok(Dir(inner))
+            ground,
+        }))
     }
 
     /// A directory below this one, no link followed.
@@ -156,16 +182,24 @@ impl Dir {
     /// The open descriptor, opened again where it was parked. While it is held, it stays open.
     ///
     /// # Errors
-    /// `ESTALE` where another directory has the place of the one that was parked; what the system
+    /// `EROFS` for what is in an image: who needs a descriptor wants to write. `ESTALE` where another directory has the place of the one that was parked; what the system
     /// calls say.
     pub fn fd(&self) -> Result<Open<'_>, Errno> {
+        let own = self.descriptor()?;
         loop {
-            let fd = self.0.fd.read().unwrap_or_else(PoisonError::into_inner);
+            let fd = own.fd.read().unwrap_or_else(PoisonError::into_inner);
             if fd.is_some() {
                 return Ok(Open(fd));
             }
             drop(fd);
             self.reopen()?;
+        }
+    }
+
+    fn descriptor(&self) -> Result<&Descriptor, Errno> {
+        match &self.0.ground {
+            Ground::Kernel(descriptor) => Ok(descriptor),
+            Ground::Image(_) => Err(Errno::ROFS),
         }
     }
 
@@ -175,18 +209,20 @@ impl Dir {
         let mut parked = vec![self];
         while let Some(dir) = parked.last() {
             let parent = dir.0.parent.as_ref().ok_or(Errno::BADF)?;
-            let fd = parent.0.fd.read().unwrap_or_else(PoisonError::into_inner);
+            let fd = parent.descriptor()?.fd.read();
+            let fd = fd.unwrap_or_else(PoisonError::into_inner);
             let Some(fd) = fd.as_ref() else {
                 parked.push(parent);
                 continue;
             };
             let fd = open_dir_at(fd, &dir.0.name, dir.0.access)?;
             let stat = fs::fstat(&fd)?;
-            if dir.0.identity.get() != Some(&(stat.st_dev, stat.st_ino)) {
+            let descriptor = dir.descriptor()?;
+            if descriptor.identity.get() != Some(&(stat.st_dev, stat.st_ino)) {
                 return Err(Errno::STALE);
             }
             // Another thread may have opened it meanwhile, or be looking at it.
-            if let Ok(mut own) = dir.0.fd.try_write()
+            if let Ok(mut own) = descriptor.fd.try_write()
                 && own.is_none()
             {
                 *own = Some(fd);
@@ -215,15 +251,21 @@ impl std::ops::Deref for Open<'_> {
 
 impl Park for Inner {
     fn number(&self) -> Option<usize> {
-        let fd = self.fd.read().unwrap_or_else(PoisonError::into_inner);
+        let Ground::Kernel(own) = &self.ground else {
+            return None;
+        };
+        let fd = own.fd.read().unwrap_or_else(PoisonError::into_inner);
         usize::try_from(fd.as_ref()?.as_raw_fd()).ok()
     }
 
     fn park(&self) -> Parked {
-        if self.is_pinned {
+        let Ground::Kernel(own) = &self.ground else {
+            return Parked::Already;
+        };
+        if own.is_pinned {
             return Parked::InUse;
         }
-        let Ok(mut fd) = self.fd.try_write() else {
+        let Ok(mut fd) = own.fd.try_write() else {
             return Parked::InUse;
         };
         let Some(open) = fd.as_ref() else {
@@ -232,7 +274,7 @@ impl Park for Inner {
         let Ok(stat) = fs::fstat(open) else {
             return Parked::InUse;
         };
-        let _ = self.identity.set((stat.st_dev, stat.st_ino));
+        let _ = own.identity.set((stat.st_dev, stat.st_ino));
         *fd = None;
         budget::closed();
         Parked::Yes
@@ -241,9 +283,11 @@ impl Park for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let fd = self.fd.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_pinned && fd.is_some() {
-            budget::closed();
+        if let Ground::Kernel(own) = &mut self.ground {
+            let fd = own.fd.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if !own.is_pinned && fd.is_some() {
+                budget::closed();
+            }
         }
         // A tree can be deeper than the stack: the chain of parents is dropped in a loop.
         let mut next = self.parent.take();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use smallvec::SmallVec;
 
-use super::open::Dir;
+use super::open::{Dir, Ground};
 use crate::bytes::Bytes;
 
 impl Dir {
@@ -64,9 +64,14 @@ impl Dir {
     pub fn is_at_its_path(&self) -> Result<bool, Errno> {
         let mut dir = self;
         while let Some(parent) = &dir.0.parent {
-            let found = dir.stat_self().and_then(|own| {
+            let own = match &dir.0.ground {
+                // Its name is that of the file which the image is in.
+                Ground::Image(place) if place.is_root => Ok(place.opened.file),
+                _ => dir.stat_self().map(|own| own.identity()),
+            };
+            let found = own.and_then(|own| {
                 let found = parent.stat(&dir.0.name)?;
-                Ok(found.is_some_and(|found| found.identity() == own.identity()))
+                Ok(found.is_some_and(|found| found.identity() == own))
             });
             match found {
                 Ok(true) => dir = parent,

@@ -4,7 +4,7 @@ use rustix::fs::{self, AtFlags, FileType};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::open::Dir;
+use super::open::{Dir, Ground};
 
 /// The kinds of file that a branch can hold.
 // A comment on a variant would be part of the schema that `layerctl schema` prints.
@@ -107,6 +107,9 @@ impl Dir {
     /// # Errors
     /// What the system call says.
     pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
+        if let Ground::Image(place) = &self.0.ground {
+            return place.stat(name);
+        }
         match fs::statat(&*self.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(raw) => Stat::from_raw(&raw).ok_or(Errno::IO).map(Some),
             Err(Errno::NOENT) => Ok(None),
@@ -119,6 +122,9 @@ impl Dir {
     /// # Errors
     /// What the system call says.
     pub fn stat_self(&self) -> Result<Stat, Errno> {
+        if let Ground::Image(place) = &self.0.ground {
+            return place.stat_of(&place.inode);
+        }
         let raw = fs::fstat(&*self.fd()?)?;
         Stat::from_raw(&raw).ok_or(Errno::IO)
     }
@@ -130,7 +136,7 @@ impl Dir {
     }
 
     /// The mount that the directory is on: two file systems' may have one number, two mounts
-    /// never. `None` on kernels before 5.8.
+    /// never. `None` on kernels before 5.8, and in an image, which is not mounted.
     pub fn mount_id(&self) -> Option<u64> {
         let wanted = fs::StatxFlags::MNT_ID;
         let found = fs::statx(&*self.fd().ok()?, "", AtFlags::EMPTY_PATH, wanted).ok()?;
@@ -150,6 +156,9 @@ impl Dir {
     /// # Errors
     /// `EINVAL` for what is no link; what the system call says.
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        if let Ground::Image(place) = &self.0.ground {
+            return place.read_link(name);
+        }
         Ok(fs::readlinkat(&*self.fd()?, name, Vec::new())?.into_bytes())
     }
 }

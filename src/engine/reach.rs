@@ -14,7 +14,7 @@ use super::mount_table::{Mount, MountTable, Superblock};
 use super::namespace::{self, Process};
 use super::{LayeredBranch, Survey, Union};
 use crate::bytes::Bytes;
-use crate::dir::Dir;
+use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -100,13 +100,29 @@ impl<'a> Reach<'a> {
         around
     }
 
-    /// Opens a branch.
+    /// Opens a branch: a directory, or the file that is an image of one.
     ///
     /// # Errors
     /// It is not there, or cannot be reached for certain.
     pub fn open(&self, branch: &LayeredBranch) -> Result<Dir> {
-        let host = self.host;
         let path = &branch.spec.path;
+        let opened = self.open_directory(path);
+        if !matches!(&opened, Err(Error::Io { errno, .. }) if *errno == Errno::NOTDIR) {
+            return opened;
+        }
+        let around = self.open_directory(&path.parent());
+        let is_file = |dir: &Dir| {
+            let stat = dir.stat(path.file_name());
+            matches!(stat, Ok(Some(stat)) if stat.kind == Kind::File)
+        };
+        match around {
+            Ok(dir) if is_file(&dir) => dir.open_image(path.file_name()),
+            _ => opened,
+        }
+    }
+
+    fn open_directory(&self, path: &Bytes) -> Result<Dir> {
+        let host = self.host;
         if !host.is_live() {
             return host.open_dir(path);
         }

@@ -50,10 +50,17 @@ pub fn restack(
         .map(|branch| named(&branch.spec.path))
         .filter(|named| *named != Named::Empty)
         .collect();
-    let disagreement = disagreement(&told, &recorded.branches);
+    let (with_names, of_content) = match recorded.kind {
+        UnionKind::Overlay { data, .. } => (recorded.branches.len().saturating_sub(data), data),
+        UnionKind::Aufs | UnionKind::FuseOverlay(_) | UnionKind::Copy => {
+            (recorded.branches.len(), 0)
+        }
+    };
+    let disagreement = disagreement(&told, &recorded.branches[..with_names]);
     let place = recorded.branches.first().map(|top| top.spec.path.clone());
-    if !matches!(union.kind, UnionKind::Overlay { .. }) {
-        union.kind = recorded.kind;
+    match &mut union.kind {
+        UnionKind::Overlay { data, .. } => *data = of_content,
+        kind => *kind = recorded.kind,
     }
     union.branches = recorded.branches;
     union.base = recorded.base;

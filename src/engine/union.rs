@@ -184,6 +184,8 @@ pub enum Role {
     Module,
     Container,
     Init,
+    /// The content of files that a layer above has in an image.
+    Data,
     /// Somebody works in it or looks at it, and no container has it.
     Snapshot,
     /// Number `number` of `of`, counted from the base.
@@ -209,6 +211,7 @@ impl std::fmt::Display for Role {
             Role::Module => f.pad("module"),
             Role::Container => f.pad("container"),
             Role::Init => f.pad("init"),
+            Role::Data => f.pad("data"),
             Role::Snapshot => f.pad("snapshot"),
             Role::Image { number, of } => f.pad(&format!("image {number}/{of}")),
         }

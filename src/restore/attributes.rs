@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use crate::dir::{Dir, Stat, entry_path};
+use crate::dir::{Access, Dir, Stat, entry_path};
 use crate::union::{Branch, IdMap, IdRange, Node};
 
 /// What a copy is made into, and so which form overlay's attributes get there.
@@ -33,8 +33,33 @@ impl Attributes {
         })
     }
 
+    /// Those of a directory of a branch.
+    ///
+    /// # Errors
+    /// What the system calls say.
+    pub fn of_directory(dir: &Dir) -> Result<Attributes, Errno> {
+        if dir.is_in_image() {
+            return Self::in_image(dir, b".");
+        }
+        let dir = dir.child(b".", Access::List)?;
+        Attributes::of(&*dir.fd()?)
+    }
+
+    fn in_image(dir: &Dir, name: &[u8]) -> Result<Attributes, Errno> {
+        let mut attributes = Vec::new();
+        for attribute in dir.attribute_names(name)? {
+            if let Some(value) = dir.attribute(name, &attribute, XATTR_MAX)? {
+                attributes.push((attribute.into_bytes(), value));
+            }
+        }
+        Ok(Attributes(attributes))
+    }
+
     /// Those of an entry that is not opened: a link, a fifo, a device.
     pub fn of_entry(dir: &Dir, name: &[u8]) -> Result<Attributes, Errno> {
+        if dir.is_in_image() {
+            return Self::in_image(dir, name);
+        }
         let fd = dir.fd()?;
         let path = entry_path(&fd, name);
         let list = |buffer: &mut Vec<u8>| {

@@ -8,16 +8,15 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::fs;
 use rustix::io::Errno;
 
 use super::Depth;
 use super::attributes::{Attributes, Into};
 use super::made::{Identity, Lacks, Made, Named};
 use super::staging::Staging;
-use crate::dir::{Access, Dir, Kind, Stat};
+use crate::dir::{Content, Dir, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
 use crate::union::{DataAt, Entry, Node};
 use crate::walk::walk;
@@ -141,10 +140,8 @@ impl Copying<'_> {
     ) -> Result<Vec<Transfer<'s, 'c>>> {
         let stat = node.stat_self()?;
         let provider = node.provider().unwrap_or_default();
-        let attributes = node.dir(provider).ok_or(Errno::NOENT).and_then(|source| {
-            let source = source.child(b".", Access::List)?;
-            Attributes::of(&*source.fd()?)
-        });
+        let source = node.dir(provider).ok_or(Errno::NOENT);
+        let attributes = source.and_then(Attributes::of_directory);
         let attributes = attributes.map_err(|errno| Error::io(node.on_host(provider, b""), errno));
         let attributes = attributes?.seen(node, provider, self.into);
         let made = Made::directory(&transfer.to, &transfer.to_name)?;
@@ -272,38 +269,27 @@ enum CopyError {
 }
 
 /// Copies content, holes as holes.
-fn copy_bytes(source: OwnedFd, made: BorrowedFd<'_>) -> Result<(), CopyError> {
+fn copy_bytes(mut source: Content, made: BorrowedFd<'_>) -> Result<(), CopyError> {
+    let from = |error: std::io::Error| CopyError::From(errno_of(&error));
     let to = |error: std::io::Error| CopyError::To(errno_of(&error));
-    let mut source = File::from(source);
     let mut made = File::from(made.try_clone_to_owned().map_err(to)?);
-    let length = source
-        .metadata()
-        .map_err(|error| CopyError::From(errno_of(&error)))?
-        .len();
+    let length = source.size().map_err(from)?;
     let mut at = 0;
     let mut buffer = vec![0; 256 * 1024];
     while at < length {
-        let start = match fs::seek(&source, fs::SeekFrom::Data(at)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => break, // a hole to the end
-            Err(_) => at,              // a file system without holes
+        let Some((start, end)) = source.next_data(at).map_err(from)? else {
+            break; // a hole to the end
         };
-        let end = fs::seek(&source, fs::SeekFrom::Hole(start)).unwrap_or(length);
-        source
-            .seek(SeekFrom::Start(start))
-            .map_err(|error| CopyError::From(errno_of(&error)))?;
         made.seek(SeekFrom::Start(start)).map_err(to)?;
-        let mut left = (&mut source).take(end.max(start + 1) - start);
+        let mut left = (&mut source).take(end - start);
         loop {
-            let count = left
-                .read(&mut buffer)
-                .map_err(|error| CopyError::From(errno_of(&error)))?;
+            let count = left.read(&mut buffer).map_err(from)?;
             if count == 0 {
                 break;
             }
             made.write_all(&buffer[..count]).map_err(to)?;
         }
-        at = end.max(start + 1);
+        at = end;
     }
     made.set_len(length).map_err(to)?;
     Ok(())

@@ -1,7 +1,6 @@
 //! One place of the merged view: the directories that are merged there.
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -10,7 +9,7 @@ use smallvec::SmallVec;
 use super::cut::Cut;
 use super::stack::Stack;
 use crate::bytes::Bytes;
-use crate::dir::{Access, Dir, Names, Stat};
+use crate::dir::{Access, Content, Dir, Names, Stat};
 use crate::error::{Error, Result};
 use crate::whiteout::{Grammar, Mark, Marks, Source, Validity};
 
@@ -192,6 +191,15 @@ impl Stack {
     }
 }
 
+/// Whether a name is that of a directory of composefs's objects, the first byte of their digests.
+/// The root of an image has a whiteout of each, so that none is seen (docs/facts.md#engines-2026-b8).
+fn is_of_objects(name: &[u8]) -> bool {
+    name.len() == 2
+        && name
+            .iter()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl<'s> Node<'s> {
     /// The branches of the union that this is a place of.
     pub fn stack(&self) -> &'s Stack {
@@ -262,13 +270,15 @@ impl<'s> Node<'s> {
         part.map(|part| self.read_part(part)).transpose()
     }
 
-    /// What an entry of a branch's own listing marks, whether or not that counts.
+    /// What an entry of a branch's own listing marks, whether or not that counts. What composefs
+    /// makes for itself marks nothing that anybody deleted.
     ///
     /// # Errors
     /// An entry that cannot be asked.
     pub fn mark<'n>(&self, branch: usize, name: &'n [u8]) -> Result<Option<Mark<'n>>> {
         let grammar = self.stack.branches[branch].grammar;
         match self.part(branch) {
+            Some(part) if self.is_composefs(part) && is_of_objects(name) => Ok(None),
             Some(part) => grammar
                 .mark_at(&part.source(), name)
                 .map_err(|errno| Error::io(self.on_host(branch, name), errno)),
@@ -276,12 +286,14 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// Whether a branch's directory here is marked opaque.
+    /// Whether a branch's directory here is marked opaque. Every composefs image's root is, which
+    /// means nothing.
     ///
     /// # Errors
     /// A directory that cannot be asked.
     pub fn is_opaque(&self, branch: usize) -> Result<bool> {
-        let Some(part) = self.part(branch) else {
+        let part = self.part(branch);
+        let Some(part) = part.filter(|part| !self.is_composefs(part)) else {
             return Ok(false);
         };
         let opaque = self.grammar(part).opaque(&part.source());
@@ -322,7 +334,7 @@ impl<'s> Node<'s> {
     ///
     /// # Errors
     /// What the system call says.
-    pub fn open_content(&self, from: usize, name: &[u8], data: Option<&DataAt>) -> Result<OwnedFd> {
+    pub fn open_content(&self, from: usize, name: &[u8], data: Option<&DataAt>) -> Result<Content> {
         let (branch, path, dir) = match data {
             None => {
                 let path = self.place_of(from, name);
@@ -335,8 +347,18 @@ impl<'s> Node<'s> {
         };
         let opened = dir
             .ok_or(Errno::NOENT)
-            .and_then(|dir| dir.open_file(path.file_name()));
-        opened.map_err(|errno| Error::io(self.stack.on_host(branch, &path), errno))
+            .and_then(|dir| dir.open_content(path.file_name()));
+        opened.map_err(|errno| {
+            let path = self.stack.on_host(branch, &path);
+            if errno == Errno::OPNOTSUPP {
+                Error::damaged(
+                    path,
+                    "is kept compressed in its image, or on another device: that is not read",
+                )
+            } else {
+                Error::io(path, errno)
+            }
+        })
     }
 
     /// Where a name of this place lies on the host, in one branch.
@@ -355,6 +377,13 @@ impl<'s> Node<'s> {
             Some(part) => self.path_in(branch, &part.dir, name, Bytes::default()),
             None => self.path_of(name),
         }
+    }
+
+    /// Whether one of the directories here is the root of a composefs image: one that has its
+    /// content in branches which give nothing else.
+    fn is_composefs(&self, part: &Part) -> bool {
+        let lowest = self.stack.branches.last();
+        part.dir.is_root_of_image() && lowest.is_some_and(|of| of.grammar.is_data_only())
     }
 
     fn part(&self, branch: usize) -> Option<&Part> {

@@ -367,9 +367,9 @@ pub(super) fn is_bind(snapshotter: &str, snapshot: &Snapshot) -> bool {
 const UNREAD: &str =
     "is kept by a snapshotter that layerctl does not read: only its records are known";
 
-/// Whether a snapshotter keeps directories.
+/// Whether a snapshotter keeps directories, or images of them.
 pub(super) fn is_read(snapshotter: &str) -> bool {
-    is_stacked(snapshotter) || is_copying(snapshotter)
+    is_stacked(snapshotter) || is_copying(snapshotter) || snapshotter == "erofs"
 }
 
 /// Whether a snapshotter keeps directories that can be stacked.

@@ -44,7 +44,8 @@ impl Containerd<'_> {
         if !is_read(&snapshotter) {
             return None;
         }
-        let is_content = is_copying(&snapshotter) || path.file_name() == b"fs";
+        let is_content =
+            is_copying(&snapshotter) || matches!(path.file_name(), b"fs" | b"layer.erofs");
         (inside == Bytes::from("/") && is_content).then_some((snapshotter, number))
     }
 

@@ -7,10 +7,9 @@ use crate::bytes::Bytes;
 use crate::engine::inventory::{LayerName, is_id};
 use crate::engine::linked::{self, Linked};
 use crate::engine::oci::CHAIN_MAX;
-use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Union, UnionKind, layer_branch};
+use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
-
-const COMPOSEFS: &str = "is the content of a composefs image, which layerctl does not read: look through the container's mount instead";
+use crate::overlay::Rules;
 
 impl Podman<'_> {
     /// Every layer that the store lists.
@@ -91,8 +90,8 @@ impl Podman<'_> {
             ));
         }
         let home = self.home_of(id);
-        let mut own = layer_branch(self.content_dir(home, id), top, id.to_owned());
         if self.copies() {
+            let own = layer_branch(self.content_dir(home, id), top, id.to_owned());
             let mut union = self.union(UnionKind::Copy, vec![own]);
             let parent = self.layer_record(id).map(|layer| layer.parent.clone());
             if let Some(parent) = parent.filter(|parent| is_id(parent)) {
@@ -102,8 +101,9 @@ impl Podman<'_> {
             }
             return Ok(union);
         }
-        own.doubt = self.composefs(home, id)?;
-        let mut branches = vec![own];
+        // Where they are and what they are called, of those whose names are in an image.
+        let mut data = Vec::new();
+        let mut branches = vec![self.merged_branch(home, id, top, &mut data)?];
         branches.extend(self.further_content(home, id)?);
         let parents = self.linked().parents(home, id)?;
         let has_parent = self
@@ -118,15 +118,46 @@ impl Podman<'_> {
             branches.push(match parent {
                 linked::Parent::Layer { home, id } => {
                     further = self.further_content(home, &id)?;
-                    let doubt = self.composefs(home, &id)?;
-                    let branch = layer_branch(self.content_dir(home, &id), Permission::RO, id);
-                    LayeredBranch { doubt, ..branch }
+                    self.merged_branch(home, &id, Permission::RO, &mut data)?
                 }
                 linked::Parent::Lost(path) => LayeredBranch::plain(path, Permission::RO),
             });
             branches.append(&mut further);
         }
-        Ok(self.union(self.kind(), branches))
+        let kind = match self.kind() {
+            UnionKind::Overlay { rules, .. } if !data.is_empty() => UnionKind::Overlay {
+                rules: Rules {
+                    metacopy: true,
+                    follows_redirects: true,
+                    ..rules
+                },
+                data: data.len(),
+            },
+            kind => kind,
+        };
+        branches.append(&mut data);
+        Ok(self.union(kind, branches))
+    }
+
+    /// The branch that has the names of a layer. A composefs layer has them in an image, and in its
+    /// directory nothing but the content of files, which is put with `data`: it stands below all
+    /// branches that have names. docs/facts.md#engines-2026-b8
+    fn merged_branch(
+        &self,
+        home: usize,
+        id: &str,
+        permission: Permission,
+        data: &mut Vec<LayeredBranch>,
+    ) -> Result<LayeredBranch> {
+        let content = self.content_dir(home, id);
+        let blob = self.blob(home, id);
+        if self.host.stat(&blob)?.is_none() {
+            return Ok(layer_branch(content, permission, id.to_owned()));
+        }
+        let mut of_content = layer_branch(content, Permission::RO, id.to_owned());
+        of_content.layer.role = Role::Data;
+        data.push(of_content);
+        Ok(layer_branch(blob, permission, id.to_owned()))
     }
 
     /// Where a user's store could not give files to others than the user, it keeps a layer's content
@@ -143,12 +174,10 @@ impl Podman<'_> {
         }
     }
 
-    /// Why a layer cannot be read: a composefs layer has the names of its files in an image of its
-    /// own format, and only their content in its directory.
-    fn composefs(&self, home: usize, id: &str) -> Result<Option<&'static str>> {
+    /// The image in which a composefs layer has the names of its files.
+    fn blob(&self, home: usize, id: &str) -> Bytes {
         let directory = self.home(&self.stores[home]).join(id.as_bytes());
-        let blob = directory.join(b"composefs-data").join(b"composefs.blob");
-        Ok(self.host.stat(&blob)?.is_some().then_some(COMPOSEFS))
+        directory.join(b"composefs-data").join(b"composefs.blob")
     }
 
     pub(super) fn kind(&self) -> UnionKind {
