@@ -29,8 +29,15 @@ pub enum Error {
     },
 
     /// Nothing has this name. The words are Docker's.
-    #[error("No such container: {}", escape(.0.as_bytes()))]
-    NoSuchTarget(String),
+    #[error("No such {}: {}", kind_of_name(.name), escape(.name.as_bytes()))]
+    NoSuchTarget {
+        /// As it was typed.
+        name: String,
+        /// What is nearly called so, each as it must be typed.
+        similar: Vec<String>,
+        /// That there is no engine that could have it, and where one was looked for.
+        no_engine: Option<String>,
+    },
 
     /// A name or a prefix of an id fits several.
     #[error("{} is ambiguous", escape(.name.as_bytes()))]
@@ -42,7 +49,7 @@ pub enum Error {
     },
 
     /// The unions of the host were asked for, and there are none.
-    #[error("no union is mounted on this host")]
+    #[error("there is no container and no mounted union on this host")]
     NothingMounted,
 
     /// No engine was found. What was asked for is unknown rather than nothing.
@@ -52,6 +59,15 @@ pub enum Error {
         places: Vec<Bytes>,
         /// The options that name one, without the dashes.
         options: Vec<&'static str>,
+    },
+
+    /// Nothing is in the namespace that was asked for.
+    #[error("nothing is in the namespace {name}")]
+    NoNamespace {
+        /// As it was typed.
+        name: Bytes,
+        /// The namespaces that there are.
+        there: Vec<String>,
     },
 
     /// A path belongs to no union.
@@ -128,6 +144,15 @@ impl Error {
         }
     }
 
+    /// That nothing has a name; what is like it is not known.
+    pub fn no_such_target(name: impl Into<String>) -> Error {
+        Error::NoSuchTarget {
+            name: name.into(),
+            similar: Vec::new(),
+            no_engine: None,
+        }
+    }
+
     /// What the person can do next, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -146,7 +171,15 @@ impl Error {
                  user whose container it is, or stop the container first"
                     .into(),
             ),
-            Error::NoSuchTarget(_) | Error::NothingAt(_) => Some(
+            Error::NoSuchTarget { similar, .. } if !similar.is_empty() => {
+                let similar: Vec<_> = similar.iter().map(|of| escape(of.as_bytes())).collect();
+                Some(format!("did you mean {}?", similar.join(", or ")))
+            }
+            Error::NoSuchTarget {
+                no_engine: Some(words),
+                ..
+            } => Some(words.clone()),
+            Error::NoSuchTarget { .. } | Error::NothingAt(_) => Some(
                 "a TARGET is a container, an image, a mount point, a process, a layer, or a stack spelled \
                  br:DIR=PERM:DIR... or lowerdir=DIR:DIR...,upperdir=DIR; \
                  `layerctl containers` and `layerctl branches` list what is here"
@@ -164,6 +197,14 @@ impl Error {
                 let options = options.iter().map(|option| format!("--{option} DIR"));
                 let options: Vec<String> = options.collect();
                 Some(format!("name its data directory with {}", options.join(", ")))
+            }
+            Error::NoNamespace { there, .. } => {
+                let there: Vec<_> = there.iter().map(|of| escape(of.as_bytes())).collect();
+                Some(if there.is_empty() {
+                    "there is no namespace with anything in it".to_owned()
+                } else {
+                    format!("there are {}", there.join(", "))
+                })
             }
             Error::NothingMounted => Some(
                 "name a TARGET (a container, an image, br:DIR=PERM:DIR...), or a copied host with --root".into(),
@@ -207,6 +248,15 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT || *errno == Errno::NOTDIR)
     }
+}
+
+/// What a name would be the name of. A container's has no repository and no tag.
+fn kind_of_name(name: &str) -> &'static str {
+    let is_reference = name.contains(['/', '@'])
+        || name
+            .split_once(':')
+            .is_some_and(|(_, tag)| !tag.is_empty() && !tag.starts_with('/'));
+    if is_reference { "image" } else { "container" }
 }
 
 /// Paths in one line.

@@ -102,8 +102,6 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use command::{Context, Threads};
 use engine::Survey;
 use error::Error;
@@ -140,7 +138,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// The same, with the answer written to `out`. What a terminal would need is still seen at
 /// standard output.
 pub fn run_to(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> ExitCode {
-    let status = match cli::Cli::try_parse_from(arguments) {
+    let status = match cli::parse(arguments) {
         Ok(typed) => answer(typed, out).unwrap_or_else(Failure::report),
         Err(error) => {
             // A closed pipe is no reason to complain.

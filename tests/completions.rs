@@ -181,3 +181,85 @@ fn every_verb_has_a_man_page_and_help() {
         assert!(page.text().contains(verb), "{verb}");
     }
 }
+
+// ---- help ----
+
+/// What a person sees first fits the screen of a terminal that is as small as they are, and says
+/// what a line of a shell looks like.
+#[apply(test)]
+fn help_fits_a_small_terminal() {
+    let mut all: Vec<&str> = verbs().iter().map(String::as_str).collect();
+    all.extend(["completions", "man", "schema"]);
+    for verb in &all {
+        let help = run(command().env("COLUMNS", "80").args([verb, "-h"])).exits(0);
+        let lines: Vec<&str> = help.text().lines().collect();
+        assert!(
+            lines.len() <= 24,
+            "{verb} has {} lines:\n{}",
+            lines.len(),
+            help.text()
+        );
+        assert!(!help.text().contains("--containerd-root"), "{verb}");
+        let whole = run(command().env("COLUMNS", "80").args([verb, "--help"])).exits(0);
+        assert!(whole.text().contains("--containerd-root"), "{verb}");
+    }
+    for verb in verbs() {
+        let help = run(command().env("COLUMNS", "80").args([verb, "-h"])).exits(0);
+        let (_, examples) = help.text().split_once("\nExamples:\n").expect("examples");
+        let (examples, exit) = examples.split_once("\nExit status: ").expect("a status");
+        assert_eq!(examples.lines().count(), 3, "{verb}");
+        assert!(exit.contains("2 "), "{verb}: {exit}");
+        for argument in help.text().split("\nArguments:\n").skip(1) {
+            let line = argument.lines().next().expect("a line").trim();
+            assert!(line.contains("  "), "{verb}: {line} is not explained");
+        }
+    }
+    let help = run(command().env("COLUMNS", "80").arg("-h")).exits(0);
+    assert!(help.text().lines().count() <= 24, "{}", help.text());
+    for verb in verbs() {
+        assert!(help.text().contains(&format!(" {verb}")), "{verb}");
+    }
+}
+
+#[apply(test)]
+fn words_that_people_type_work_or_name_the_verb() {
+    let host = Host::fixture("blog-host");
+    for (word, verb) in [
+        ("ps", "containers"),
+        ("mounts", "branches"),
+        ("layers", "history"),
+        ("undelete", "restore"),
+    ] {
+        let rest: &[&str] = match verb {
+            "history" => &["determined_sammet"],
+            "restore" => &["--dry-run", "determined_sammet:/nothing"],
+            _ => &[],
+        };
+        let asked = |verb: &str| host.ask([&[verb], rest].concat());
+        assert_eq!(asked(word).stdout, asked(verb).stdout, "{word}");
+    }
+    layerctl(["version"]).exits(0);
+    for (word, verb) in [
+        ("inspect", "branches"),
+        ("contaniers", "containers"),
+        ("changed", "changes"),
+    ] {
+        layerctl([word]).exits(2).says(verb);
+    }
+}
+
+#[apply(test)]
+fn every_page_is_written_at_once_and_nothing_is_overwritten() {
+    let home = tempfile::tempdir().expect("a directory");
+    let at = home.path().join("man1");
+    layerctl(["man".as_ref(), "--all".as_ref(), at.as_os_str()]).exits(0);
+    for verb in verbs() {
+        let page = fs::read_to_string(at.join(format!("layerctl-{verb}.1"))).expect("a page");
+        for section in ["EXAMPLES", "EXIT STATUS", "SEE ALSO"] {
+            assert!(page.contains(section), "{verb} {section}");
+        }
+        assert_eq!(page, layerctl(["man", verb]).exits(0).text());
+    }
+    assert!(at.join("layerctl.1").is_file());
+    layerctl(["man".as_ref(), "--all".as_ref(), at.as_os_str()]).exits(2);
+}

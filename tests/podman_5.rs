@@ -25,11 +25,6 @@ fn hosts() -> Arc<Vec<Captured>> {
     })
 }
 
-/// The one without composefs.
-fn overlay(hosts: &[Captured]) -> impl Iterator<Item = &Captured> {
-    hosts.iter().filter(|host| host.name == HOSTS[0].0)
-}
-
 fn containers(host: &Captured) -> Vec<&str> {
     let mut names = host.named("inspect-", ".json");
     names.retain(|name| !name.starts_with("image-"));
@@ -296,12 +291,4 @@ fn the_view_is_what_the_kernel_showed() {
             }
         }
     }
-}
-
-/// What one of the names of an image is in the names of files.
-fn said_name(host: &Captured, id: &Value) -> String {
-    let names = host.named("inspect-image-", ".json");
-    let of = |name: &&str| host.inspected(&format!("image-{name}"))["Id"] == *id;
-    let name = names.into_iter().find(of).expect("the image was inspected");
-    name.to_owned()
 }

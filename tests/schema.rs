@@ -112,7 +112,9 @@ const ASKED: [(&str, &[&[&str]]); 15] = [
 #[apply(test)]
 fn every_verb_prints_what_its_schema_says() {
     let host = rich_host();
-    assert_eq!(ASKED.map(|(verb, _)| verb), verbs(), "every verb is asked");
+    let asked: BTreeSet<&str> = ASKED.iter().map(|(verb, _)| *verb).collect();
+    let all: BTreeSet<&str> = verbs().iter().map(String::as_str).collect();
+    assert_eq!(asked, all, "every verb is asked");
     let mut wrong = BTreeSet::new();
     for (verb, asked) in ASKED {
         let schema = schema(verb);
@@ -329,6 +331,27 @@ fn every_row_says_which_union_it_is_of() {
             assert!(
                 target.is_empty() || of_it.count() == rows.len(),
                 "{verb} {target:?}"
+            );
+        }
+    }
+}
+
+/// One document has the schemas of all verbs, and what they share only once.
+#[apply(test)]
+fn all_schemas_are_one_document() {
+    let all: Value =
+        serde_json::from_str(crate::lab::run::layerctl(["schema"]).exits(0).text()).expect("JSON");
+    for verb in crate::lab::verbs::verbs() {
+        let own = crate::lab::run::layerctl(["schema", verb]).exits(0);
+        let own: Value = serde_json::from_str(own.text()).expect("JSON");
+        assert_eq!(
+            all["properties"][verb]["properties"], own["properties"],
+            "{verb}"
+        );
+        for (name, shared) in own["$defs"].as_object().into_iter().flatten() {
+            assert_eq!(
+                all["$defs"][name], *shared,
+                "{verb} {name}: one name, one meaning"
             );
         }
     }

@@ -204,7 +204,7 @@ fn what_nothing_is_called_is_said_in_dockers_words() {
     let no_path = "no union is mounted there";
     for (name, words) in [
         ("nobody", no_name),
-        ("training/webapp:1.0", no_name),
+        ("training/webapp:1.0", "No such image: "),
         ("ffffffffffff", no_name),
         ("si_0123", no_name),
         ("", no_name),
@@ -443,7 +443,7 @@ fn any_other_absolute_path_is_asked_of_every_mounted_union() {
     Host::empty()
         .ask(["which", "/etc/passwd"])
         .exits(2)
-        .says("no union is mounted");
+        .says("no container and no mounted union");
     two_unions()
         .ask(["which", "etc"])
         .exits(2)
@@ -735,4 +735,48 @@ fn without_a_target_every_container_is_asked() {
     assert!(words.text().lines().all(|line| line.starts_with("docker:")));
     let one = host.ask(["changes", "-q", "old_shell"]).exits(0);
     assert!(one.text().lines().all(|line| line.starts_with('/')));
+}
+
+#[apply(test)]
+fn a_slip_of_the_pen_is_told_what_may_have_been_meant() {
+    for (typed, meant) in [
+        ("old_shel", "docker:old_shell"),
+        ("old-shell", "docker:old_shell"),
+        ("shell", "docker:old_shell"),
+        ("sammet", "docker:determined_sammet"),
+        ("training/webap", "docker:training/webapp:latest"),
+        ("webapp:latest", "docker:training/webapp:latest"),
+        ("busybx", "docker:busybox:latest"),
+    ] {
+        let said = blog_host().ask(["branches", typed]).exits(2).stderr;
+        assert!(
+            said.contains("did you mean") && said.contains(meant),
+            "{typed}: {said}"
+        );
+        blog_host().ask(["branches", meant]).exits(0);
+    }
+    let said = blog_host()
+        .ask(["branches", "nothing-like-it"])
+        .exits(2)
+        .stderr;
+    assert!(!said.contains("did you mean"), "{said}");
+    // Where there is no engine, that is the answer.
+    Host::empty()
+        .ask(["branches", "web"])
+        .exits(2)
+        .says("no engine was found");
+}
+
+#[apply(test)]
+fn a_namespace_without_anything_is_said_with_those_that_there_are() {
+    let stores = crate::whois::stores();
+    let of_containerd = stores
+        .iter()
+        .find(|store| store.name == "containerd-overlayfs");
+    let host = &of_containerd.expect("it is captured").host;
+    for verb in ["containers", "images", "changes"] {
+        host.ask(["-n", "nope", verb])
+            .says("nothing is in the namespace nope")
+            .says("default");
+    }
 }

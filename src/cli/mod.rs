@@ -2,10 +2,14 @@
 
 pub mod completion;
 pub mod globals;
+pub mod help;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::bytes::escape;
 use crate::command;
@@ -26,12 +30,44 @@ use globals::Global;
     propagate_version = true,
     arg_required_else_help = true
 )]
-#[command(after_help = "Exit status: 0 yes or done; 1 no; 2 could not tell, or used wrongly.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What was typed.
+///
+/// # Errors
+/// It cannot be meant. Help that was asked for is an error, too.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = help::command();
+    let matches = command.try_get_matches_from_mut(arguments);
+    let matches = matches.map_err(|error| with_verb(error).format(&mut command))?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Words of other programs that are no verbs here, each with the verb that does what they do there.
+const WORDS: [(&str, &str); 5] = [
+    ("inspect", "branches"),
+    ("tree", "ls"),
+    ("list", "ls"),
+    ("prune", "orphans"),
+    ("df", "du"),
+];
+
+/// Names the verb where a word is another program's.
+fn with_verb(mut error: clap::Error) -> clap::Error {
+    let typed = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(typed)) => typed.clone(),
+        _ => return error,
+    };
+    if let Some((_, verb)) = WORDS.iter().find(|(word, _)| *word == typed) {
+        let verb = ContextValue::Strings(vec![(*verb).to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, verb);
+    }
+    error
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,11 +82,26 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum OfProgram {
     /// Print the completion script of a shell
-    Completions { shell: completion::Shell },
+    Completions {
+        /// The shell
+        shell: completion::Shell,
+    },
     /// Print a man page: of one verb, or of layerctl itself
-    Man { verb: Option<String> },
-    /// Print the JSON Schema of a verb's `--format jsonl`
-    Schema { verb: String },
+    Man {
+        /// The verb; layerctl itself without it
+        verb: Option<String>,
+        /// Write every page into this directory, overwriting nothing
+        #[arg(long, value_name = "DIR", conflicts_with = "verb", value_hint = clap::ValueHint::DirPath)]
+        all: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of a verb's `--format jsonl`, or of all verbs
+    Schema {
+        /// The verb; all of them without it
+        verb: Option<String>,
+    },
+    /// Print version
+    #[command(hide = true)]
+    Version,
 }
 
 impl OfProgram {
@@ -61,28 +112,25 @@ impl OfProgram {
     pub fn run(&self, out: &mut dyn Write) -> Result<io::Result<()>> {
         Ok(match self {
             OfProgram::Completions { shell } => completion::script(*shell, out),
-            OfProgram::Man { verb } => man(verb.as_deref())?.render(&mut { out }),
+            OfProgram::Version => writeln!(out, "layerctl {}", env!("CARGO_PKG_VERSION")),
+            OfProgram::Man {
+                all: Some(directory),
+                ..
+            } => {
+                help::write_pages(directory)?;
+                Ok(())
+            }
+            OfProgram::Man { verb, all: None } => out.write_all(&help::page(verb.as_deref())?),
             OfProgram::Schema { verb } => {
-                let schema = command::schema(verb).ok_or_else(|| no_such_verb(verb))?;
+                let schema = match verb {
+                    Some(verb) => command::schema(verb).ok_or_else(|| no_such_verb(verb))?,
+                    None => command::schemas(),
+                };
                 let written = serde_json::to_writer_pretty(&mut *out, &schema);
                 written.map_err(Into::into).and_then(|()| writeln!(out))
             }
         })
     }
-}
-
-fn man(verb: Option<&str>) -> Result<clap_mangen::Man> {
-    let mut command = Cli::command();
-    command.build();
-    let page = match verb {
-        None => command,
-        // Once built, a verb's display name is layerctl-VERB.
-        Some(verb) => command
-            .find_subcommand(verb)
-            .cloned()
-            .ok_or_else(|| no_such_verb(verb))?,
-    };
-    Ok(clap_mangen::Man::new(page))
 }
 
 fn no_such_verb(verb: &str) -> Error {

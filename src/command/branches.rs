@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
-use crate::command::{Context, Outcome, Verb, role_words};
+use crate::command::{Context, Group, Help, Outcome, Verb, role_words};
 use crate::engine::{MountState, Owner, Union};
 use crate::error::Result;
 use crate::render::column::{Column, column, optional};
@@ -16,6 +16,7 @@ use crate::render::{Look, table};
 /// List unions and their branches, topmost first
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// A container, an image, a mount point, a layer...; without it every union of the host
     target: Option<OsString>,
 }
 
@@ -68,6 +69,16 @@ pub struct BranchRow {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl branches",
+            "layerctl branches web",
+            "layerctl branches nginx:latest -v",
+        ],
+        exit: "0 listed; 2 something could not be read",
+    };
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {

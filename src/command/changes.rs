@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::copyups::differing_words;
 use crate::command::{
-    Batch, Context, Find, Label, Outcome, Shape, Stream, Verb, Which, union_column,
+    Batch, Context, Find, Group, Help, Label, Outcome, Shape, Stream, Verb, Which, union_column,
 };
 use crate::difference::{
     Change, Compared, Criterion, Difference, Differing, Differs, Measure, differences, differs,
@@ -25,6 +25,7 @@ use crate::union::Stack;
 /// List what was added, changed and deleted, in `docker diff`'s lines
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Without it every container of the host
     target: Option<OsString>,
     #[command(flatten)]
     which: Which,
@@ -77,6 +78,16 @@ pub struct Long {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl changes web",
+            "layerctl changes --long web",
+            "layerctl changes nginx:latest    what its top layer changed",
+        ],
+        exit: "0 listed, be there none; 2 something could not be read",
+    };
+
     type Answer = Stream<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Findings, Label, Outcome, Verb, Which, union_column};
+use crate::command::{Context, Findings, Group, Help, Label, Outcome, Verb, Which, union_column};
 use crate::dir::{Access, Kind, Names};
 use crate::engine;
 use crate::engine::usage::{FaultKind, LeftoverKind};
@@ -21,9 +21,10 @@ use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
 use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE};
 
-/// Look for what is wrong or surprising in the marks, and without TARGET in engines' stores
+/// Look for what is wrong or surprising: in marks, and without TARGET in stores
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Without it every container of the host, and the engines' stores
     target: Option<OsString>,
     #[command(flatten)]
     which: Which,
@@ -102,6 +103,16 @@ impl Finding {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Repair,
+        examples: &[
+            "layerctl check",
+            "layerctl check web",
+            "layerctl --root /mnt/disk check",
+        ],
+        exit: "0 nothing found; 1 something found; 2 could not tell",
+    };
+
     type Answer = Findings<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings<Row>>> {

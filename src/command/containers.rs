@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Verb};
+use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine;
 use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
 use crate::error::Result;
@@ -58,6 +58,16 @@ pub struct Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Host,
+        examples: &[
+            "layerctl containers",
+            "layerctl --root /mnt/disk containers",
+            "layerctl containers -q | xargs -n1 layerctl changes",
+        ],
+        exit: "0 listed, be there none; 2 something could not be read",
+    };
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {

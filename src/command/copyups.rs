@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Label, Outcome, Verb, Version, Which, union_column};
+use crate::command::{Context, Group, Help, Label, Outcome, Verb, Version, Which, union_column};
 use crate::difference::{Change, Criterion, Difference, Differing, Differs, differences, differs};
 use crate::dir::{Kind, Stat};
 use crate::engine::Union;
@@ -18,6 +18,7 @@ use crate::render::column::{Column, column};
 /// List files copied up, what differs, and what the copies cost
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Without it every container of the host
     target: Option<OsString>,
     #[command(flatten)]
     which: Which,
@@ -55,6 +56,16 @@ pub fn differing_words(differs: &[Differs], attributes: &[Bytes], look: Look) ->
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl copyups web",
+            "layerctl copyups --running",
+            "layerctl copyups web -v",
+        ],
+        exit: "0 listed, be there none; 2 something could not be read",
+    };
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {

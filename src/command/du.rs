@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::space::{LARGEST, Patience, Walked};
-use crate::command::{Context, Outcome, Verb};
+use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::usage::{LayerUse, Space, UseKind};
 use crate::engine::{self, Engine, OwnerKind};
 use crate::error::{Error, Result};
@@ -19,12 +19,14 @@ use crate::render::{Look, table};
 /// Tell who fills the disk: containers, images, and everything else of a store
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// A container, an image or a layer; without it the whole of every store
     target: Option<OsString>,
 }
 
 /// What takes the space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "SpaceKind")]
 pub enum Kind {
     /// A container's own layer, its init layer, and what is kept beside them.
     Container,
@@ -111,6 +113,12 @@ struct Store<'s> {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Disk,
+        examples: &["layerctl du", "layerctl du web", "layerctl du nginx:latest"],
+        exit: "0 told; 2 something could not be read",
+    };
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Label, Outcome, Verb, Which, union_column};
+use crate::command::{Context, Group, Help, Label, Outcome, Verb, Which, union_column};
 use crate::error::Result;
 use crate::render::Look;
 use crate::render::column::{Column, column};
@@ -34,6 +34,16 @@ pub struct Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl heights",
+            "layerctl heights web",
+            "layerctl heights --running",
+        ],
+        exit: "0 told; 2 something could not be read",
+    };
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Verb};
+use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::Role;
 use crate::engine::inventory::Image;
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ use crate::target::Target;
 /// List the layers of an image or container, newest first
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// A container or an image
     target: OsString,
 }
 
@@ -48,6 +49,16 @@ pub struct Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl history nginx:latest",
+            "layerctl history web",
+            "layerctl history -v --no-trunc nginx",
+        ],
+        exit: "0 listed; 2 could not tell",
+    };
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::{Context, Outcome, Verb};
+use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::error::Result;
 use crate::render::column::{column, optional};
 use crate::render::{Look, table, time};
@@ -41,6 +41,16 @@ pub struct Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Host,
+        examples: &[
+            "layerctl images",
+            "layerctl images --all",
+            "layerctl --root /mnt/disk images --format json",
+        ],
+        exit: "0 listed, be there none; 2 something could not be read",
+    };
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
-use crate::command::{Context, One, Outcome, Verb};
+use crate::command::{Context, Group, Help, One, Outcome, Verb};
 use crate::engine::{self, mount_table::MountKind};
 use crate::error::Result;
 use crate::render::Look;
@@ -56,6 +56,16 @@ pub struct Root {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Host,
+        examples: &[
+            "layerctl info",
+            "layerctl --root /mnt/disk info",
+            "layerctl info --format json",
+        ],
+        exit: "0 told; 2 something could not be read",
+    };
+
     type Answer = One<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<One<Row>>> {

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::bytes::{Bytes, Entries};
 use crate::command::{
-    Batch, Context, Find, Keep, Label, Outcome, Shape, Stream, Verb, path_in_union, union_column,
+    Batch, Context, Find, Group, Help, Keep, Label, Outcome, Shape, Stream, Verb, path_in_union,
+    union_column,
 };
 use crate::dir::Kind;
 use crate::engine::{Survey, Union};
@@ -32,6 +33,7 @@ pub struct Args {
     /// Show mode, owner, size, time and link target
     #[arg(short, long)]
     long: bool,
+    /// The union, and a path in it (default: /)
     #[arg(required_unless_present = "within", value_name = "TARGET[:PATH]")]
     arguments: Vec<OsString>,
 }
@@ -117,6 +119,16 @@ pub struct Refused {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl ls web:/etc",
+            "layerctl ls -lR nginx:latest",
+            "layerctl ls -q web:/usr/bin",
+        ],
+        exit: "0 listed; 1 one is not there; 2 could not tell",
+    };
+
     type Answer = Stream<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {

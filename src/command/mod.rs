@@ -42,6 +42,9 @@ pub use scope::{Labelled, Looked, Which};
 /// What a person typed after a verb's name, and what the verb does. The comment on the type is the
 /// verb's help.
 pub trait Verb: clap::Args {
+    /// What its help says beside its arguments.
+    const HELP: Help;
+
     type Answer: Answer;
 
     /// Finds the answer.
@@ -49,6 +52,61 @@ pub trait Verb: clap::Args {
     /// # Errors
     /// There is no answer: the arguments fit nothing, or what decides cannot be read.
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Self::Answer>>;
+}
+
+/// What a verb's help says beside its arguments.
+#[derive(Debug)]
+pub struct Help {
+    pub group: Group,
+    /// Three command lines.
+    pub examples: &'static [&'static str],
+    /// What its exit status means.
+    pub exit: &'static str,
+}
+
+/// What a person is about who looks for a verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// What is in a union.
+    Look,
+    /// Where something is, and whose.
+    Find,
+    /// What is wrong, and bringing things back.
+    Repair,
+    /// What takes space.
+    Disk,
+    /// What the host has.
+    Host,
+}
+
+impl Group {
+    pub const ALL: [Group; 5] = [
+        Group::Look,
+        Group::Find,
+        Group::Repair,
+        Group::Disk,
+        Group::Host,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Group::Look => "look",
+            Group::Find => "find",
+            Group::Repair => "repair",
+            Group::Disk => "disk",
+            Group::Host => "host",
+        }
+    }
+
+    pub fn heading(self) -> &'static str {
+        match self {
+            Group::Look => "Look into a union",
+            Group::Find => "Find",
+            Group::Repair => "Check and repair",
+            Group::Disk => "Who fills the disk",
+            Group::Host => "What the host has",
+        }
+    }
 }
 
 /// An answer, and what the exit status says beside it.
@@ -105,6 +163,10 @@ macro_rules! verbs {
             }
         }
 
+        /// The verbs, each with what its help says.
+        pub const HELPS: &[(&str, &Help)] =
+            &[$((stringify!($module), &<$module::Args as Verb>::HELP),)*];
+
         /// The JSON Schema of one line of a verb's `--format jsonl`.
         pub fn schema(verb: &str) -> Option<schemars::Schema> {
             $(
@@ -119,18 +181,46 @@ macro_rules! verbs {
     };
 }
 
+/// The schemas of all verbs in one document: a property for each, and what they share once.
+pub fn schemas() -> schemars::Schema {
+    let mut shared = serde_json::Map::new();
+    let mut verbs = serde_json::Map::new();
+    for (verb, _) in HELPS {
+        let Some(mut schema) = schema(verb) else {
+            continue;
+        };
+        if let Some(serde_json::Value::Object(of_verb)) = schema.remove("$defs") {
+            shared.extend(of_verb);
+        }
+        schema.remove("$schema");
+        verbs.insert((*verb).to_owned(), schema.into());
+    }
+    schemars::json_schema!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "layerctl",
+        "description": "A line of `--format jsonl` of each verb, by the verb's name",
+        "type": "object",
+        "properties": verbs,
+        "$defs": shared,
+    })
+}
+
 verbs! {
+    #[command(alias = "mounts")]
     Branches(branches),
     Which(which),
     Ls(ls),
     Whiteouts(whiteouts),
     Copyups(copyups),
     Changes(changes),
+    #[command(alias = "layers")]
     History(history),
+    #[command(alias = "ps")]
     Containers(containers),
     Images(images),
     Check(check),
     Info(info),
+    #[command(alias = "undelete")]
     Restore(restore),
     Whois(whois),
     Orphans(orphans),
@@ -181,7 +271,8 @@ impl Context<'_> {
     /// Tells of an answer about engines that there is no engine, if there is none: nothing is
     /// known then, rather than known to be nothing.
     fn note_no_engine(&mut self) {
-        self.notes.extend(self.survey.no_engine());
+        let why = self.survey.no_namespace();
+        self.notes.extend(why.or_else(|| self.survey.no_engine()));
     }
 
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::space::Walked;
-use crate::command::{Context, Findings, Outcome, Verb};
+use crate::command::{Context, Findings, Group, Help, Outcome, Verb};
 use crate::engine;
 use crate::engine::usage::LeftoverKind;
 use crate::error::Result;
@@ -44,6 +44,16 @@ pub struct Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Disk,
+        examples: &[
+            "layerctl orphans",
+            "layerctl orphans --unused",
+            "layerctl orphans -0 -q | xargs -0 -p rm -rf --",
+        ],
+        exit: "0 nothing found; 1 something found; 2 could not tell",
+    };
+
     type Answer = Findings<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings<Row>>> {

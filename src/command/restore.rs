@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
-use crate::command::{Context, One, Outcome, Verb};
+use crate::command::{Context, Group, Help, One, Outcome, Verb};
 use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::restore::choose::choose;
@@ -31,13 +31,14 @@ pub struct Args {
     /// The path is one of this union, byte for byte
     #[arg(long = "in", value_name = "TARGET")]
     within: Option<OsString>,
+    /// Without TARGET the one mounted union in which it is deleted
     #[arg(value_name = "[TARGET:]PATH")]
     path: OsString,
     /// Print the plan and change nothing
     #[arg(long)]
     dry_run: bool,
     /// How to bring it back (default: unhide where a whiteout of the very name hides it)
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     strategy: Option<Strategy>,
     /// Copy directories whole
     #[arg(short, long)]
@@ -45,24 +46,39 @@ pub struct Args {
     /// Go on although more than the path will reappear
     #[arg(short, long)]
     yes: bool,
-    /// Copy the hidden version out to this directory and change nothing in the union
+    /// Copy the hidden version out to this directory instead
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with_all = ["revert", "strategy"])]
     to: Option<PathBuf>,
     /// Put the lower version of a copied-up file back
     #[arg(long, conflicts_with = "strategy")]
     revert: bool,
     /// With --revert: move the changed file to this directory
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, requires = "revert")]
+    #[arg(long, hide_short_help = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath, requires = "revert")]
     save: Option<PathBuf>,
     /// With --revert: throw the changed file away
-    #[arg(long, requires = "revert", conflicts_with = "save")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        requires = "revert",
+        conflicts_with = "save"
+    )]
     discard: bool,
     /// Permit writing under a --root other than /
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     write: bool,
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Repair,
+        examples: &[
+            "layerctl restore --dry-run web:/etc/motd",
+            "layerctl restore web:/etc/motd",
+            "layerctl restore web:/srv --to /tmp/rescued -r",
+        ],
+        exit: "0 done, or planned; 1 nothing to restore; 2 refused, or could not tell",
+    };
+
     type Answer = One<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<One<Row>>> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
 use crate::command::{
-    Context, Label, Labelled, Outcome, Verb, Version, Which, path_in_union, role_words,
+    Context, Group, Help, Label, Labelled, Outcome, Verb, Version, Which, path_in_union, role_words,
 };
 use crate::dir::Kind;
 use crate::engine::{Role, Union};
@@ -25,7 +25,7 @@ use crate::whiteout::{AUFS_NAME_MAX, MarkKind, OVERLAY_NAME_MAX};
 /// Tell which layer provides a path, what it shadows, or why it is not there
 ///
 /// A PATH without TARGET that lies under a union's mount point means that union; any other
-/// absolute path is asked of every mounted union.
+/// absolute path is asked of every container, and of what is mounted beside them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Every argument is a path of this union, byte for byte
@@ -34,6 +34,7 @@ pub struct Args {
     /// Do not follow a symbolic link at the end of the path
     #[arg(long)]
     no_follow: bool,
+    /// Without TARGET asked of every container, but under a mount point of its union
     #[arg(required = true, value_name = "[TARGET:]PATH")]
     paths: Vec<OsString>,
     #[command(flatten)]
@@ -121,6 +122,16 @@ pub struct Verdict {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl which /etc/apt/sources.list",
+            "layerctl which web:/etc/passwd web:/etc/group",
+            "layerctl which --in web -- relative/path",
+        ],
+        exit: "0 all are there; 1 one is not; 2 could not tell",
+    };
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{
-    Batch, Context, Label, Labelled, Outcome, Shape, Stream, Verb, Version, Which, union_column,
+    Batch, Context, Group, Help, Label, Labelled, Outcome, Shape, Stream, Verb, Version, Which,
+    union_column,
 };
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ use crate::whiteout::{Mark, MarkKind};
 /// List whiteouts and opaque marks, and what they hide
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Without it every container of the host
     target: Option<OsString>,
     #[command(flatten)]
     which: Which,
@@ -110,6 +112,16 @@ pub struct Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl whiteouts",
+            "layerctl whiteouts web --glob '*.conf' --recoverable",
+            "layerctl whiteouts nginx:latest --all-layers",
+        ],
+        exit: "0 listed, be there none; 2 something could not be read",
+    };
+
     type Answer = Stream<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {

@@ -89,6 +89,11 @@ pub trait Engine {
         Vec::new()
     }
 
+    /// The engine's own divisions of names, whether or not they are asked for: `default`, `k8s.io`.
+    fn divisions(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Every layer that has a directory.
     fn layers(&self) -> Vec<LayerName> {
         Vec::new()
@@ -136,7 +141,7 @@ pub trait Engine {
     /// # Errors
     /// Metadata that is missing or damaged; a driver that is not read.
     fn union_of_image(&self, image: &Image) -> Result<Union> {
-        Err(Error::NoSuchTarget(image.id.clone()))
+        Err(Error::no_such_target(image.id.clone()))
     }
 
     /// A layer and those below it.
@@ -144,7 +149,7 @@ pub trait Engine {
     /// # Errors
     /// Metadata that is missing or damaged.
     fn union_of_layer(&self, layer: &LayerName) -> Result<Union> {
-        Err(Error::NoSuchTarget(layer.id.clone()))
+        Err(Error::no_such_target(layer.id.clone()))
     }
 
     /// The image that is, or is below, what a union belongs to; none where it is not ours.

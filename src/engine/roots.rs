@@ -120,6 +120,11 @@ impl Roots {
         self.variables.get(name)
     }
 
+    /// The only namespace that is asked for.
+    pub fn only_namespace(&self) -> Option<&Bytes> {
+        self.only_namespace.as_ref()
+    }
+
     /// Whether a thing of this namespace is among what is asked for.
     pub fn is_asked_for(&self, namespace: Option<&String>) -> bool {
         let only = self.only_namespace.as_ref();

@@ -2,6 +2,7 @@
 //! it, and what could not be read on the way.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
 
 use super::interface::{Description, Engine, FoundEngine};
 use super::inventory::{Container, Image, LayerName};
@@ -104,6 +105,19 @@ impl<'h> Survey<'h> {
         Some(Error::NoEngine {
             places: places.map(|of| of.path.clone()).collect(),
             options: roots.map(|of| of.name).collect(),
+        })
+    }
+
+    /// That nothing is in the namespace that was asked for, and which there are; none where there
+    /// is something.
+    pub fn no_namespace(&self) -> Option<Error> {
+        let asked = self.roots.only_namespace()?;
+        let there = self.engines().flat_map(|engine| engine.divisions());
+        let there: BTreeSet<String> = there.collect();
+        let is_there = there.iter().any(|name| name.as_bytes() == asked.as_bytes());
+        (!is_there).then(|| Error::NoNamespace {
+            name: asked.clone(),
+            there: there.into_iter().collect(),
         })
     }
 

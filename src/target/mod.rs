@@ -108,7 +108,7 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
         };
     }
     match named(survey, &String::from_utf8_lossy(name)) {
-        Err(error @ Error::NoSuchTarget(_)) if name.contains(&b'/') => {
+        Err(error @ Error::NoSuchTarget { .. }) if name.contains(&b'/') => {
             // With the root before it a path need not begin with a slash.
             let path = survey.host.inside(Path::new(OsStr::from_bytes(name)));
             let target = path.map(|path| anywhere(survey, &path)).transpose()?;

@@ -206,13 +206,13 @@ fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
         let begin = containers.into_iter();
         let begin = begin.map(|(engine, of)| Candidate::Container(engine, Box::new(of)));
         let found = only(survey, name, begin.collect())?;
-        return found.ok_or_else(|| Error::NoSuchTarget(name.to_owned()));
+        return found.ok_or_else(|| no_such(survey, typed));
     }
     let mut found = beginning_with(hex, containers, images, layers);
     let process = name.parse().ok().filter(|_| engine.is_none());
     let process = process.filter(|id| is_process(survey, *id));
     found.extend(process.map(Candidate::Process));
-    only(survey, name, found)?.ok_or_else(|| Error::NoSuchTarget(name.to_owned()))
+    only(survey, name, found)?.ok_or_else(|| no_such(survey, typed))
 }
 
 /// The engine that was named before a colon, and the name. `podman:web` settles what two engines
@@ -227,6 +227,50 @@ fn of_engine<'n>(survey: &Survey<'_>, typed: &'n str) -> (Option<&'static str>, 
         Some((engine, rest)) if !survey.images().iter().any(is_image) => (Some(engine), rest),
         _ => (None, typed),
     }
+}
+
+/// That nothing has a name: in docker's words, with what has one that is nearly it, and where no
+/// engine is, with where one was looked for.
+fn no_such(survey: &Survey<'_>, typed: &str) -> Error {
+    let labels = survey.labels();
+    let containers = survey.containers();
+    let containers = containers.iter().filter_map(|(engine, container)| {
+        let label = labels.of_container(*engine, container)?;
+        Some((container.name.clone(), label.to_text().into_owned()))
+    });
+    let images = survey.images();
+    let images = images.iter().flat_map(|(engine, image)| {
+        let tags = image.names.tags.iter();
+        tags.map(|tag| (familiar(tag).to_owned(), format!("{}:{tag}", engine.name())))
+    });
+    let mut similar: Vec<(f64, String)> = containers
+        .chain(images)
+        .map(|(name, label)| (likeness(typed, &name).max(likeness(typed, &label)), label))
+        .filter(|(likeness, _)| *likeness >= LIKE)
+        .collect();
+    similar.sort_by(|(a, of_a), (b, of_b)| b.total_cmp(a).then_with(|| of_a.cmp(of_b)));
+    similar.dedup_by(|(_, a), (_, b)| a == b);
+    let similar = similar.into_iter().take(SIMILAR_MAX);
+    Error::NoSuchTarget {
+        name: typed.to_owned(),
+        similar: similar.map(|(_, label)| label).collect(),
+        no_engine: survey.no_engine().map(|error| error.to_string()),
+    }
+}
+
+/// How alike two names have to be that one of them may have been meant for the other.
+const LIKE: f64 = 0.85;
+/// More names are no help.
+const SIMILAR_MAX: usize = 5;
+
+/// How alike two names are, from 0 to 1. A slip of the pen leaves them alike, and so does a part
+/// that was left out.
+fn likeness(typed: &str, name: &str) -> f64 {
+    let (typed, name) = (typed.to_lowercase(), name.to_lowercase());
+    let is_part =
+        typed.len() >= 3 && (name.contains(&typed) || typed.contains(&name) && name.len() >= 3);
+    let alike = strsim::jaro_winkler(&typed, &name);
+    if is_part { alike.max(LIKE) } else { alike }
 }
 
 /// The ways to read a name as one in an engine's own division of names: `NAMESPACE/NAME`.

@@ -17,17 +17,17 @@ pub fn words<T: AsRef<OsStr>>(words: impl IntoIterator<Item = T>) -> Words {
         .collect()
 }
 
-/// Those that tell of the program itself, and answer about no host.
-const OF_ITSELF: [&str; 4] = ["completions", "man", "schema", "help"];
-
 /// Every verb that answers about a host, in the order of the help.
 pub fn verbs() -> &'static [String] {
     static VERBS: LazyLock<Vec<String>> = LazyLock::new(|| {
         let help = layerctl(["--help"]).exits(0);
-        let (_, listed) = help.text().split_once("\nCommands:\n").expect("a list");
-        let lines = listed.lines().take_while(|line| !line.is_empty());
+        let (_, listed) = help.text().split_once("\nUsage: ").expect("a usage");
+        let (listed, _) = listed
+            .split_once("\nThe program itself:\n")
+            .expect("a list");
+        let lines = listed.lines();
         let verbs = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-        let verbs = verbs.filter(|verb| !verb.is_empty() && !OF_ITSELF.contains(verb));
+        let verbs = verbs.filter(|verb| !verb.is_empty());
         verbs.map(str::to_owned).collect()
     });
     assert!(VERBS.len() > 10, "{:?}", *VERBS);

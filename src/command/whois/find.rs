@@ -316,7 +316,7 @@ fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Place
             Some((known, of)) => row_of_use(context, known, thing, of, None),
             None => Ok(row_of_target(context, thing, &target.union)),
         },
-        Err(Error::NoSuchTarget(_)) => {
+        Err(Error::NoSuchTarget { .. }) => {
             // With the root before it a path need not begin with a slash.
             let path = Path::new(OsStr::from_bytes(thing));
             let path = context.survey.host.inside(path);

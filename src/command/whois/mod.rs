@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
-use crate::command::{Answer, Context, Ended, Outcome, Verb};
+use crate::command::{Answer, Context, Ended, Group, Help, Outcome, Verb};
 use crate::engine;
 use crate::engine::inventory::short;
 use crate::engine::usage::{ContainerName, ImageUse, UseKind};
@@ -23,12 +23,14 @@ use find::{Known, Places, who};
 /// With - lines are read from stdin, such as du prints, and each is annotated.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// A path of the host, a hash or its beginning, a mount, a device, a PID; - reads lines
     #[arg(required = true, value_name = "PATH|HASH")]
     things: Vec<OsString>,
 }
 
 /// What a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "OwnerOfThing")]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     Container,
@@ -193,6 +195,16 @@ impl Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Find,
+        examples: &[
+            "layerctl whois /var/lib/docker/overlay2/1f2e3d4c",
+            "layerctl whois 1234    a process",
+            "du -xd1 /var/lib/docker/overlay2 | sort -n | layerctl whois -",
+        ],
+        exit: "0 all are known; 1 one is not; 2 could not tell",
+    };
+
     type Answer = Asked;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Asked>> {

@@ -257,7 +257,7 @@ impl Containerd<'_> {
         let namespace = container.namespace.as_ref();
         let (namespace, record) = namespace
             .and_then(|namespace| self.record(namespace, &container.id))
-            .ok_or_else(|| Error::NoSuchTarget(container.id.clone()))?;
+            .ok_or_else(|| Error::no_such_target(container.id.clone()))?;
         let (snapshotter, key) = (&record.snapshotter, &record.snapshot_key);
         let mut union = if key.is_empty() {
             self.directory_union(record)?

@@ -146,6 +146,10 @@ impl Engine for Containerd<'_> {
         self.read_containers()
     }
 
+    fn divisions(&self) -> Vec<String> {
+        self.meta().keys().cloned().collect()
+    }
+
     fn images(&self) -> Vec<Image> {
         self.read_images()
     }

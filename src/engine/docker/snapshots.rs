@@ -221,7 +221,7 @@ impl Docker<'_> {
             }
             return Ok(union);
         }
-        Err(Error::NoSuchTarget(layer.id.clone()))
+        Err(Error::no_such_target(layer.id.clone()))
     }
 }
 

@@ -101,7 +101,7 @@ impl Podman<'_> {
     pub(super) fn container_union(&self, container: &Container) -> Result<Union> {
         let record = self
             .container_record(&container.id)
-            .ok_or_else(|| Error::NoSuchTarget(container.id.clone()))?;
+            .ok_or_else(|| Error::no_such_target(container.id.clone()))?;
         let mut union = match record.rootfs.clone() {
             Some(rootfs) => self.rootfs_union(&record.id, rootfs)?,
             None => self.stack(&record.layer, Permission::RW)?,

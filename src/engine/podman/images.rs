@@ -102,7 +102,7 @@ impl Podman<'_> {
         let mut records = self.image_records().into_iter();
         let record = records
             .find(|record| record.id == image.id)
-            .ok_or_else(|| Error::NoSuchTarget(image.id.clone()))?;
+            .ok_or_else(|| Error::no_such_target(image.id.clone()))?;
         let mut union = if record.layer.is_empty() {
             self.union(self.kind(), Vec::new())
         } else {
