@@ -40,11 +40,12 @@ fn prefix(number: u8) -> Option<&'static [u8]> {
 impl Image {
     /// Reads the list of prefixes: from the image, or from the content of an inode.
     pub(super) fn read_prefixes(
-        &mut self,
+        &self,
         count: u8,
         start: u64,
         inode: Option<u64>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut prefixes = Vec::new();
         let inode = inode.map(|number| self.inode(number)).transpose()?;
         let mut at = start;
         for _ in 0..count {
@@ -61,9 +62,9 @@ impl Image {
             let mut listed = vec![0; length];
             read(&mut listed, at + 2)?;
             at = (at + 2 + length as u64).next_multiple_of(4);
-            self.prefixes.push(listed);
+            prefixes.push(listed);
         }
-        Ok(())
+        Ok(prefixes)
     }
 
     /// The names of an inode's attributes.
@@ -166,7 +167,8 @@ impl Image {
         let (number, rest) = if number & LISTED == 0 {
             (number, &[][..])
         } else {
-            let listed = self.prefixes.get(usize::from(number & !LISTED));
+            let all = self.prefixes.as_ref().map_err(|fault| *fault)?;
+            let listed = all.get(usize::from(number & !LISTED));
             let listed = listed.and_then(|listed| listed.split_first());
             let (number, rest) = listed.ok_or(Fault::Damaged(
                 "an attribute has a prefix that is not listed",

@@ -112,8 +112,8 @@ pub struct Image {
     time: (i64, u32),
     /// Where the blocks of further devices begin in this file, in blocks.
     devices: Vec<u32>,
-    /// The long beginnings of attributes' names.
-    prefixes: Vec<Vec<u8>>,
+    /// The long beginnings of attributes' names, or why they are not known.
+    prefixes: Result<Vec<Vec<u8>>, Fault>,
 }
 
 impl std::fmt::Debug for Image {
@@ -175,7 +175,7 @@ impl Image {
             root: u16_at(&raw, 14).into(),
             time: (u64_at(&raw, 24).cast_signed(), u32_at(&raw, 32)),
             devices: Vec::new(),
-            prefixes: Vec::new(),
+            prefixes: Ok(Vec::new()),
         };
         if compatible & HAS_CHECKSUM != 0 && image.checksum()? != u32_at(&raw, 4) {
             return Err(Fault::Damaged("its superblock has another checksum"));
@@ -188,7 +188,7 @@ impl Image {
             let is_plain = compatible & HAS_PLAIN_PREFIXES != 0;
             let is_packed = incompatible & HAS_FRAGMENTS != 0 && packed != 0 && !is_plain;
             let place = is_packed.then_some(packed);
-            image.read_prefixes(raw[91], u64::from(u32_at(&raw, 92)) << 2, place)?;
+            image.prefixes = image.read_prefixes(raw[91], u64::from(u32_at(&raw, 92)) << 2, place);
         }
         Ok(image)
     }
