@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::docker_drivers::View;
 use crate::lab::captured::{Captured, Shared};
+use crate::lab::fixture;
 use crate::lab::host::Host;
 use crate::lab::needs;
 use crate::lab::run::{text, texts};
@@ -508,6 +509,94 @@ fn downloads_leases_and_blobs_are_named() {
         "{ingest}"
     );
     assert_eq!(host.ask(["orphans"]).exits(0).text(), "nothing found\n");
+}
+
+/// What a layer is that mkfs.erofs made (fixtures/erofs/make.py): of a tar file as it is unpacked, or
+/// as it is indexed.
+fn erofs_layer(name: &str) -> Vec<u8> {
+    let path = fixture("erofs").join(format!("{name}.erofs.zst"));
+    zstd::decode_all(fs::File::open(path).expect("a fixture")).expect("a zstd stream")
+}
+
+#[apply(test)]
+fn erofs_snapshots_are_images_below_a_directory() {
+    needs::root("to be told of trusted attributes, and to make devices");
+    for image in ["layer", "index"] {
+        let mut small = Small::new();
+        let erofs = format!("{ROOT}/io.containerd.snapshotter.v1.erofs");
+        let layer = small.image("it:1");
+        let all = [
+            Snapshot(1, "sha256:base", COMMITTED, None),
+            Snapshot(2, layer, COMMITTED, Some(1)),
+            Snapshot(3, "web", ACTIVE, Some(2)),
+            Snapshot(4, "looked-at", VIEW, Some(2)),
+        ];
+        small.snapshots("erofs", Some(&erofs), &all);
+        small.container("web", "erofs", "it:1");
+        let host = &small.host;
+        for number in 1..=4 {
+            host.dir(format!("{erofs}/snapshots/{number}/fs"));
+            host.file(format!("{erofs}/snapshots/{number}/.erofslayer"), "");
+        }
+        // The base is the same without marks; what is above it hides nothing of another name.
+        for number in [1, 2] {
+            let at = format!("{erofs}/snapshots/{number}/layer.erofs");
+            host.file(at, erofs_layer(image));
+        }
+        host.file(format!("{erofs}/snapshots/3/fs/file"), "changed");
+        host.file(format!("{erofs}/snapshots/3/fs/new"), "new");
+        let deleted = host.at(format!("{erofs}/snapshots/3/fs/hidden"));
+        let device = rustix::fs::makedev(0, 0);
+        let kind = rustix::fs::FileType::CharacterDevice;
+        let mode = rustix::fs::Mode::empty();
+        rustix::fs::mknodat(rustix::fs::CWD, &deleted, kind, mode, device).expect("a whiteout");
+        let host = small.save();
+        let row = host.jsonl(["branches", "web"]).exits(0).row();
+        let branches = row["branches"].as_array().expect("branches");
+        let directories = texts(branches, "directory");
+        let expected = ["3/fs", "2/layer.erofs", "1/layer.erofs"];
+        assert_eq!(
+            directories,
+            expected.map(|of| format!("{erofs}/snapshots/{of}"))
+        );
+        assert_eq!(
+            host.ask(["changes", "web"]).exits(0).text(),
+            "C /file\nD /hidden\nA /new\n"
+        );
+        assert_eq!(
+            listed(host, "looked-at"),
+            ["/file", "/gone-from", "/hidden"]
+        );
+        let row = host
+            .jsonl(["which", "looked-at:/hidden/new"])
+            .exits(0)
+            .row();
+        assert_eq!(row["layer"], "2", "{row}");
+        host.ask(["which", "looked-at:/gone-from/it"]).exits(1);
+        let marks = host.jsonl(["whiteouts", "--all-layers", "looked-at"]);
+        let marks = marks.exits(0).rows();
+        let marks: Vec<(&str, &str)> = marks
+            .iter()
+            .map(|row| (text(row, "kind"), text(row, "path")))
+            .collect();
+        assert!(marks.contains(&("whiteout", "/gone-from/it")), "{marks:?}");
+        assert!(marks.contains(&("opaque", "/hidden")), "{marks:?}");
+        let copied = host.jsonl(["copyups", "web"]).exits(0).rows();
+        assert_eq!(texts(&copied, "path"), ["/file"]);
+        let out = tempfile::tempdir().expect("a directory");
+        let to = out.path().to_str().expect("text");
+        host.ask(["restore", "-r", "--to", to, "web:/hidden"])
+            .exits(0);
+        let content = fs::read(out.path().join("hidden/new")).expect("what was restored");
+        assert_eq!(content, b"content of hidden/new");
+        assert_eq!(host.ask(["orphans"]).exits(0).text(), "nothing found\n");
+        let du = host.ask(["du"]).exits(0);
+        assert!(!du.text().contains("unknown"), "{}", du.text());
+        let row = host.jsonl(["whois", &format!("{erofs}/snapshots/2/layer.erofs")]);
+        assert_eq!(row.exits(0).row()["layer"], "2");
+        host.file(format!("{erofs}/snapshots/2/layer.erofs"), "no image");
+        host.ask(["ls", "web"]).exits(2).says("nor an EROFS image");
+    }
 }
 
 #[apply(test)]

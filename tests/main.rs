@@ -43,6 +43,8 @@ mod docker_live;
 mod docs;
 mod du;
 mod engines_2026;
+#[cfg(feature = "internals")]
+mod erofs;
 mod fuse;
 mod hosts;
 mod identity;

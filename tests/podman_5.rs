@@ -143,6 +143,10 @@ fn images_and_histories_are_podmans() {
 /// What Podman said is deleted that is there, and what is true instead: a directory was removed and
 /// made anew, and a file took a directory's place.
 const REMADE: [(&str, &str); 2] = [("paused-6", "/usr/share/doc"), ("web-2", "/opt/app/3")];
+/// Where it compares two views, as on composefs, it does not; and names directories of which the time
+/// differs.
+const OF_ANOTHER_TIME: [(&str, &str); 2] =
+    [("stopped-7", "/data/sticky"), ("web-1", "/data/sticky")];
 /// It fails where a file became a directory.
 const FAILED_WITH: &str = "/opt/app/2/in: not a directory";
 
@@ -164,9 +168,18 @@ fn changes_are_podman_diff_without_podmans_errors() {
             for (letter, of) in [(b'A', "added"), (b'C', "changed"), (b'D', "deleted")] {
                 let paths = diff[of].as_array().into_iter().flatten();
                 said.extend(paths.map(|path| {
-                    let path = path.as_str().expect("a path");
-                    (letter, path.as_bytes().to_vec())
+                    // Of the one name that is no text JSON keeps where the odd byte was.
+                    let path = path.as_str().expect("a path").split('\u{fffd}');
+                    let path: Vec<&[u8]> = path.map(str::as_bytes).collect();
+                    (letter, path.join(&b"\xff"[..]))
                 }));
+            }
+            if host.name == HOSTS[1].0 {
+                for (_, path) in OF_ANOTHER_TIME.iter().filter(|(of, _)| *of == name) {
+                    assert!(said.remove(&(b'C', path.as_bytes().to_vec())), "{name}");
+                }
+                host.compare_changes(&["changes", name], &said);
+                continue;
             }
             for (_, path) in REMADE.iter().filter(|(of, _)| *of == name) {
                 let path = path.as_bytes();
@@ -177,7 +190,15 @@ fn changes_are_podman_diff_without_podmans_errors() {
             }
             host.compare_changes(&["changes", name], &said);
         }
-        assert_eq!(failed, ["stopped-7", "web-1"]);
+        let fails = host.name == HOSTS[0].0;
+        assert_eq!(
+            failed,
+            if fails {
+                &["stopped-7", "web-1"][..]
+            } else {
+                &[]
+            }
+        );
     }
 }
 
@@ -211,7 +232,7 @@ fn gone(host: &Captured, name: &str, directory: &[u8]) -> Vec<Vec<u8>> {
 #[apply(test)]
 fn changes_are_what_the_kernel_showed() {
     let hosts = hosts();
-    for host in hosts.iter() {
+    for host in overlay(&hosts) {
         for name in containers(host) {
             let (now, over) = beside_mounts(host, &format!("merged-{name}.jsonl"));
             let (before, _) = beside_mounts(host, &format!("lower-{name}.jsonl"));

@@ -297,7 +297,7 @@ fn row(
         data: match &resolution.entry {
             Entry::Leaf {
                 data: Some(data), ..
-            } => Some(Content {
+            } if !data.is_lost => Some(Content {
                 branch: data.branch,
                 layer: union.layer_id(data.branch).map(str::to_owned),
                 path: data.path.clone(),
@@ -339,6 +339,14 @@ fn state(
     hidden_by: Option<&Cut>,
 ) -> (State, Option<&'static str>, Option<String>) {
     match &resolution.entry {
+        Entry::Leaf {
+            from,
+            data: Some(data),
+            ..
+        } if data.is_lost => {
+            let why = words(Why::NoData { branch: *from }, resolution);
+            (State::Broken, Some(errno_name(Errno::IO)), Some(why))
+        }
         Entry::Dir(_) | Entry::Leaf { .. } => (State::Present, None, None),
         Entry::Broken { errno, why } => {
             let state = match *errno {

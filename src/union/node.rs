@@ -146,6 +146,9 @@ pub struct DataAt {
     pub branch: usize,
     /// The file's path in that branch.
     pub path: Bytes,
+    /// Whether no branch has it. The kernel looks for it late: the name is there, and opening it is
+    /// an error.
+    pub is_lost: bool,
 }
 
 impl Stack {
@@ -339,6 +342,12 @@ impl<'s> Node<'s> {
             None => {
                 let path = self.place_of(from, name);
                 (from, path, self.dir(from).cloned())
+            }
+            Some(data) if data.is_lost => {
+                return Err(Error::io(
+                    self.stack.on_host(from, &self.place_of(from, name)),
+                    Errno::IO,
+                ));
             }
             Some(data) => {
                 let dir = self.stack.dir_at(data.branch, &data.path.parent())?;

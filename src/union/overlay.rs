@@ -403,17 +403,25 @@ impl<'n, 's> Search<'n, 's> {
 
     /// The content of the file that is wanted, in the branches that give nothing else. No link is
     /// followed.
-    fn in_data(&self) -> Result<Option<DataAt>> {
+    fn in_data(&self) -> Result<DataAt> {
         let path = Bytes::from(&self.wanted[..]);
-        for (branch, of) in self.node.stack.branches.iter().enumerate() {
-            if of.grammar.is_data_only() {
-                let found = self.node.stack.version(branch, &path)?;
-                if found.is_some_and(|stat| stat.kind == Kind::File) {
-                    return Ok(Some(DataAt { branch, path }));
-                }
-            }
-        }
-        Ok(None)
+        let branches = self.node.stack.branches.iter().enumerate();
+        let mut all = branches.filter(|(_, of)| of.grammar.is_data_only());
+        let first = all.clone().next().map_or(0, |(branch, _)| branch);
+        let has = |branch: usize| {
+            let found = self.node.stack.version(branch, &path)?;
+            Ok(found.is_some_and(|stat| stat.kind == Kind::File))
+        };
+        let found = all.find_map(|(branch, _)| match has(branch) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(branch)),
+            Err(error) => Some(Err(error)),
+        });
+        Ok(DataAt {
+            is_lost: found.is_none(),
+            branch: found.transpose()?.unwrap_or(first),
+            path,
+        })
     }
 }
 
@@ -471,7 +479,11 @@ impl<'n, 's> Merge<'n, 's> {
             }
             Answer::Leaf(_, path) => {
                 says(branch, Says::ProvidesData);
-                self.content = path.map(|path| DataAt { branch, path });
+                self.content = path.map(|path| DataAt {
+                    branch,
+                    path,
+                    is_lost: false,
+                });
             }
             Answer::Directory { dir, is_opaque } => {
                 let is_first = self.directories.is_empty();
@@ -509,10 +521,11 @@ impl<'n, 's> Merge<'n, 's> {
         let is_below =
             self.content.is_some() || self.leaf.is_some_and(|(branch, _)| !is_upper(node, branch));
         if search.metacopy.is_some() && search.has_data && search.is_absolute && is_below {
-            self.content = search.in_data()?;
-            if let Some(content) = &self.content {
+            let content = search.in_data()?;
+            if !content.is_lost {
                 says(content.branch, Says::ProvidesData);
             }
+            self.content = Some(content);
             search.metacopy = None;
         } else if let Some(refusal) = search.refusal() {
             return Ok(refusal);

@@ -150,10 +150,9 @@ impl Podman<'_> {
         data: &mut Vec<LayeredBranch>,
     ) -> Result<LayeredBranch> {
         let content = self.content_dir(home, id);
-        let blob = self.blob(home, id);
-        if self.host.stat(&blob)?.is_none() {
+        let Some(blob) = self.composefs(home, id)? else {
             return Ok(layer_branch(content, permission, id.to_owned()));
-        }
+        };
         let mut of_content = layer_branch(content, Permission::RO, id.to_owned());
         of_content.layer.role = Role::Data;
         data.push(of_content);
@@ -174,10 +173,13 @@ impl Podman<'_> {
         }
     }
 
-    /// The image in which a composefs layer has the names of its files.
-    fn blob(&self, home: usize, id: &str) -> Bytes {
-        let directory = self.home(&self.stores[home]).join(id.as_bytes());
-        directory.join(b"composefs-data").join(b"composefs.blob")
+    /// The image in which a composefs layer has the names of its files; none for other layers. It
+    /// may have been lost.
+    pub(super) fn composefs(&self, home: usize, id: &str) -> Result<Option<Bytes>> {
+        let layer = self.home(&self.stores[home]).join(id.as_bytes());
+        let directory = layer.join(b"composefs-data");
+        let is_there = self.host.stat(&directory)?.is_some();
+        Ok(is_there.then(|| directory.join(b"composefs.blob")))
     }
 
     pub(super) fn kind(&self) -> UnionKind {

@@ -57,11 +57,20 @@ impl Podman<'_> {
         }
         let rest = match rest {
             [b"merged", ..] => return None,
+            // Objects of composefs have no names there that the union would show.
+            [b"diff", _, ..] if self.has_objects(first) => &[],
             [name, rest @ ..] if is_content(name) => rest,
             // A file beside the content, which is about the layer.
             _ => &[],
         };
         Some((id(first)?, Bytes::absolute(rest.iter().copied())))
+    }
+
+    /// Whether the directory of a layer has nothing but composefs's objects.
+    fn has_objects(&self, layer: &[u8]) -> bool {
+        let id = std::str::from_utf8(layer).ok().filter(|id| is_id(id));
+        let found = id.map(|id| self.composefs(self.home_of(id), id));
+        matches!(found, Some(Ok(Some(_))))
     }
 
     /// What the kernel's path of a branch stands for.
