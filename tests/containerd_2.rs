@@ -520,6 +520,7 @@ fn erofs_layer(name: &str) -> Vec<u8> {
 
 #[apply(test)]
 fn erofs_snapshots_are_images_below_a_directory() {
+    needs::fixtures();
     needs::root("to be told of trusted attributes, and to make devices");
     for image in ["layer", "index"] {
         let mut small = Small::new();

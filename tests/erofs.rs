@@ -31,7 +31,7 @@ fn composefs() -> std::sync::Arc<Captured> {
     static SHARED: Shared<Captured> = Shared::new();
     SHARED.get(|| {
         needs::captured_hosts();
-        Captured::new("podman-5.8-composefs").into()
+        Captured::new("podman-5.8-composefs")
     })
 }
 
@@ -161,7 +161,7 @@ fn tree(root: &Path) -> BTreeMap<Vec<u8>, Told> {
         } else {
             "file"
         };
-        let size = kind.is_file().then(|| stat.len());
+        let size = kind.is_file().then_some(stat.len());
         let path = entry.path().strip_prefix(root).expect("below");
         let path = [b"/", path.as_os_str().as_bytes()].concat();
         let (mode, uid, gid) = (stat.mode() & 0o7777, stat.uid(), stat.gid());

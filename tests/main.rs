@@ -45,6 +45,8 @@ mod du;
 mod engines_2026;
 #[cfg(feature = "internals")]
 mod erofs;
+#[cfg(feature = "internals")]
+mod erofs_images;
 mod fuse;
 mod hosts;
 mod identity;

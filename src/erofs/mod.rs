@@ -267,7 +267,7 @@ fn crc32c(mut sum: u32, bytes: &[u8]) -> u32 {
     sum
 }
 
-#[cfg(any(test, feature = "internals"))]
+#[cfg(feature = "internals")]
 impl Source for Vec<u8> {
     fn size(&self) -> u64 {
         self.len() as u64
@@ -281,6 +281,3 @@ impl Source for Vec<u8> {
         Ok(count)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,14 +2,15 @@
 //! (fixtures/erofs/make.py); the same, damaged.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::PathBuf;
+use std::fs::File;
 
+use layerctl::internals::erofs::{Fault, Image, Inode};
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::*;
+use crate::lab::{fixture as path_of, needs};
 
 const IMAGES: [&str; 7] = [
     "inline",
@@ -22,12 +23,10 @@ const IMAGES: [&str; 7] = [
 ];
 
 fn fixture(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/erofs");
-    let file = std::fs::File::open(path.join(format!("{name}.zst"))).unwrap();
-    let mut bytes = Vec::new();
-    let mut decoder = zstd::Decoder::new(file).unwrap();
-    decoder.read_to_end(&mut bytes).unwrap();
-    bytes
+    needs::fixtures();
+    let path = path_of("erofs").join(format!("{name}.zst"));
+    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    zstd::decode_all(file).expect("a zstd stream")
 }
 
 fn open(bytes: Vec<u8>) -> Result<Image, Fault> {
@@ -102,7 +101,7 @@ fn content(image: &Image, inode: &Inode) -> Result<Vec<u8>, Fault> {
     }
 }
 
-#[test]
+#[apply(test)]
 fn images_are_what_the_kernel_shows() {
     for name in IMAGES {
         let image = image(name);
@@ -167,7 +166,7 @@ fn assert_attributes(image: &Image, inode: &Inode, row: &Value, at: &str) {
     assert_eq!(ours, said, "{at}");
 }
 
-#[test]
+#[apply(test)]
 fn names_are_found_by_halves() {
     let image = image("blocks-512");
     let root = image.inode(image.root()).unwrap();
@@ -196,7 +195,7 @@ fn names_are_found_by_halves() {
     assert_eq!(whole, Some(vec![b'v'; 300]));
 }
 
-#[test]
+#[apply(test)]
 fn holes_are_told() {
     let image = image("chunks");
     let root = image.inode(image.root()).unwrap();
@@ -216,7 +215,7 @@ fn changed(name: &str, changes: &[(usize, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-#[test]
+#[apply(test)]
 fn what_is_no_image_or_not_read_is_named() {
     let why = |name, changes: &[_]| open(changed(name, changes)).unwrap_err();
     assert_eq!(why("layer", &[(1024, b"x")]), Fault::NoImage);
@@ -246,7 +245,7 @@ fn inode_at(number: usize) -> usize {
     number * 32
 }
 
-#[test]
+#[apply(test)]
 fn directories_in_themselves_are_refused() {
     let layer = fixture("layer.erofs");
     let image = open(layer.clone()).unwrap();
@@ -277,7 +276,7 @@ fn directories_in_themselves_are_refused() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn sizes_without_end_are_refused() {
     // The root's size, and what it counts as attributes.
     let image = image("layer");
@@ -313,21 +312,29 @@ fn ask_all(image: &Image) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    #[test]
-    fn no_damage_makes_the_reader_panic_or_go_on_for_ever(
-        which in 0..IMAGES.len(),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..24),
-        end in prop::option::weighted(0.2, any::<prop::sample::Index>()),
-    ) {
+#[apply(test)]
+fn no_damage_makes_the_reader_panic_or_go_on_for_ever() {
+    let change = (any::<prop::sample::Index>(), any::<u8>(), any::<bool>());
+    let damage = (
+        0..IMAGES.len(),
+        prop::collection::vec(change, 1..24),
+        prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    );
+    let config = Config {
+        failure_persistence: None,
+        ..Config::with_cases(64)
+    };
+    let ran = TestRunner::new(config).run(&damage, |(which, changes, end)| {
         let mut bytes = fixture(&format!("{}.erofs", IMAGES[which]));
         // The checksum would keep every other change out.
         bytes[1024 + 8] &= !1;
         for (at, value, is_low) in changes {
             // What tells most stands at the beginning.
-            let length = if is_low { bytes.len().min(16_384) } else { bytes.len() };
+            let length = if is_low {
+                bytes.len().min(16_384)
+            } else {
+                bytes.len()
+            };
             bytes[at.index(length)] = value;
         }
         if let Some(end) = end {
@@ -336,5 +343,7 @@ proptest! {
         if let Ok(image) = open(bytes) {
             ask_all(&image);
         }
-    }
+        Ok(())
+    });
+    ran.unwrap_or_else(|error| panic!("{error}"));
 }
