@@ -340,12 +340,13 @@ fn state(
 ) -> (State, Option<&'static str>, Option<String>) {
     match &resolution.entry {
         Entry::Leaf {
-            from,
-            data: Some(data),
-            ..
+            data: Some(data), ..
         } if data.is_lost => {
-            let why = words(Why::NoData { branch: *from }, resolution);
-            (State::Broken, Some(errno_name(Errno::IO)), Some(why))
+            let why = format!(
+                "its content, {}, is in no branch: opening it is EIO",
+                data.path
+            );
+            (State::Present, None, Some(why))
         }
         Entry::Dir(_) | Entry::Leaf { .. } => (State::Present, None, None),
         Entry::Broken { errno, why } => {
@@ -539,7 +540,7 @@ impl Row {
             (State::Present, Some(branch), _) => {
                 let kind = self.kind.map(Kind::word).unwrap_or_default();
                 let from = self.branch_words(branch, look);
-                (format!("{kind} from {from}"), None)
+                (format!("{kind} from {from}"), why())
             }
             (State::Deleted, _, Some(cut)) => {
                 let verdict = if self.versions.is_empty() {
