@@ -80,6 +80,7 @@ mod stores;
 mod target;
 mod trouble;
 mod trust;
+mod views;
 mod whois;
 
 /// A package of the registry depends on nothing but the registry, and so not on itself.

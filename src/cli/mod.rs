@@ -20,7 +20,8 @@ use globals::Global;
 ///
 /// A TARGET is a container (id, name or unique prefix), an image (name[:tag] or id), a mount
 /// point or a path under one, si_HEX, a process (PID) in a container, a layer (id, cache id or
-/// directory), or a stack spelled br:DIR=PERM:DIR=PERM... or lowerdir=DIR:DIR,upperdir=DIR.
+/// directory), or a stack spelled br:DIR=PERM:DIR=PERM... or lowerdir=DIR:DIR,upperdir=DIR. Of each
+/// of them TARGET@N is the view from branch N down.
 /// Read-only but for `restore`.
 #[derive(Debug, Parser)]
 #[command(

@@ -114,7 +114,11 @@ fn all(context: &mut Context<'_>) -> Vec<Row> {
         .collect()
 }
 
-fn row(label: Bytes, union: Union) -> Row {
+fn row(label: Bytes, mut union: Union) -> Row {
+    if union.view.is_some() {
+        // No mount shows it.
+        union.mounts.clear();
+    }
     Row {
         target: label,
         si: union.si().map(|si| format!("si_{si}")),

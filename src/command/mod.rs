@@ -19,6 +19,7 @@ pub mod orphans;
 pub mod restore;
 mod scope;
 pub mod space;
+mod unseen;
 pub mod which;
 pub mod whiteouts;
 pub mod whois;

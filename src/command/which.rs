@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
+use crate::command::unseen::Unseen;
 use crate::command::{
     Context, Group, Help, Label, Labelled, Outcome, Verb, Version, Which, path_in_union, role_words,
 };
@@ -96,6 +97,9 @@ pub struct Row {
     /// The branches, for tables.
     #[serde(skip)]
     pub branches: Vec<BranchNote>,
+    /// The command that shows a version which the union does not.
+    #[serde(skip)]
+    pub shown_by: Option<String>,
 }
 
 /// Where the content of a metacopy is.
@@ -283,6 +287,14 @@ fn row(
     let (state, error, why) = state(&resolution, hidden_by.as_ref());
     let branch = resolution.entry.provider();
     let decided_by = branch.or(hidden_by.as_ref().map(|cut| cut.branch));
+    let trail = trail(stack, &resolution, &versions, hidden_by.as_ref());
+    let unseen = trail
+        .iter()
+        .filter(|of| matches!(of.says, Says::Shadowed | Says::Hidden));
+    let shown_by = unseen
+        .filter_map(|of| Unseen::find(stack, &path, of.branch))
+        .next()
+        .map(|unseen| unseen.command(&path, union, &context.survey.label(union)));
     let instruction =
         branch.and_then(|branch| union.branches.get(branch)?.layer.instruction.clone());
     Row {
@@ -317,7 +329,8 @@ fn row(
                 .is_some_and(|cut| versions.is_empty() && stack.lost_below(cut.branch)),
         error,
         why,
-        trail: trail(stack, &resolution, &versions, hidden_by.as_ref()),
+        trail,
+        shown_by,
         hidden_by: hidden_by.filter(|_| state == State::Deleted),
         versions,
         branches: union
@@ -484,6 +497,9 @@ impl crate::command::Row for Row {
             }
             row.write_verdict(look, out)?;
             row.write_trail(look, out)?;
+            if let Some(command) = row.shown_by.as_ref().filter(|_| look.is_terminal) {
+                writeln!(out, "{command}")?;
+            }
         }
         let mut paths: Vec<&Bytes> = absent.iter().map(|row| &row.path).collect();
         paths.dedup();

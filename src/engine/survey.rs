@@ -325,6 +325,9 @@ impl<'h> Survey<'h> {
 
     /// What a union is called in answers: a TARGET that means it and nothing else.
     pub fn label(&self, union: &Union) -> Bytes {
+        if let Some(view) = &union.view {
+            return view.label.clone();
+        }
         let top = || {
             union
                 .branches

@@ -34,6 +34,19 @@ pub struct Union {
     pub base: Option<Box<Union>>,
     /// As a person spelled it who spelled all of it.
     pub spelled: Option<Bytes>,
+    /// What it is a view of, if branches above were left out.
+    pub view: Option<View>,
+}
+
+/// That a union is another one without its topmost branches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// What it is called: `TARGET@N`.
+    pub label: Bytes,
+    /// What the whole union is called.
+    pub whole: Bytes,
+    /// How many branches were left out.
+    pub from: usize,
 }
 
 /// What kind of union stacks the branches.
@@ -239,6 +252,7 @@ impl Union {
             owners: None,
             base: None,
             spelled: None,
+            view: None,
         }
     }
 
@@ -254,9 +268,12 @@ impl Union {
     /// Others can have the same name: [`Survey::label`](super::Survey::label) is what tells them
     /// apart.
     pub fn label(&self) -> Bytes {
-        match &self.owner {
-            Some(owner) => Bytes::from(owner.name.clone().unwrap_or_else(|| owner.id.clone())),
-            None => self.place(),
+        match (&self.view, &self.owner) {
+            (Some(view), _) => view.label.clone(),
+            (None, Some(owner)) => {
+                Bytes::from(owner.name.clone().unwrap_or_else(|| owner.id.clone()))
+            }
+            (None, None) => self.place(),
         }
     }
 

@@ -23,6 +23,18 @@ pub fn choose(survey: &mut Survey<'_>, base: &Base, query: &Query<'_>) -> Result
             None => only_one_that_has(survey, path, &query.goal)?,
         },
     };
+    if let Some(view) = &target.union.view {
+        return match query.goal {
+            Goal::CopyOut(_) => Ok((target, path)),
+            Goal::Undelete(_) | Goal::Revert(_) => Err(Error::Refused {
+                what: format!(
+                    "{} is a view of {}, which is only looked at",
+                    view.label, view.whole
+                ),
+                hint: format!("name {} itself, or copy out with --to DIR", view.whole),
+            }),
+        };
+    }
     if survey.host.is_live() && target.union.state == MountState::NotMounted {
         target::mount_if_mounted(survey, &mut target.union);
     }

@@ -1,10 +1,12 @@
 //! What a person calls a stack: a container, an image, a mount point, `si_HEX`, a layer, or the
 //! stack itself, spelled `br:DIR=PERM:DIR=PERM...`, `lowerdir=DIR:DIR,upperdir=DIR`, or that with
-//! `fuse-overlayfs:` before it.
+//! `fuse-overlayfs:` before it; and of each of these what it would be without the branches above
+//! one: `TARGET@N`.
 
 mod named;
 mod path;
 mod spelled;
+mod view;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -84,6 +86,14 @@ pub fn split(argument: &[u8]) -> (&[u8], Option<&[u8]>) {
 /// # Errors
 /// Nothing has the name, or more than one thing has.
 pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
+    match view::split(name) {
+        Some((of, from)) => view::find(survey, name, (of, from), base),
+        None => find_whole(survey, name, base),
+    }
+}
+
+/// The same, of a name that is none of a view.
+fn find_whole(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
     if is_spelled(name) {
         return spelled(survey, name, base);
     }

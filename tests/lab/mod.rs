@@ -14,6 +14,7 @@ pub mod oracle;
 pub mod run;
 pub mod store;
 pub mod table;
+pub mod terminal;
 pub mod union;
 pub mod verbs;
 

@@ -1,0 +1,39 @@
+//! The binary on a terminal of its own.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::run;
+
+/// Its exit status, and what the terminal was sent on standard output, with plain line ends and
+/// without colours.
+pub fn run(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> (Option<i32>, String) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+    grantpt(&master).expect("a pseudo-terminal");
+    unlockpt(&master).expect("a pseudo-terminal");
+    let name = ptsname(&master, Vec::new()).expect("a pseudo-terminal");
+    let slave = openat(CWD, &*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
+    let mut command = run::command();
+    command
+        .args(words)
+        .env("NO_COLOR", "1")
+        .stdout(Stdio::from(slave.expect("a pseudo-terminal")))
+        .stderr(Stdio::null());
+    let mut child = command.spawn().expect("layerctl was built");
+    // The terminal ends with the last who has it open.
+    drop(command);
+    let mut sent = Vec::new();
+    let mut terminal = File::from(master);
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+        sent.extend_from_slice(&buffer[..count]);
+    }
+    let status = child.wait().expect("our own child").code();
+    let sent = String::from_utf8(sent).expect("text");
+    (status, sent.replace("\r\n", "\n"))
+}
