@@ -261,6 +261,36 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Escapes content for a terminal: lines and tabs stay, and so does a backslash, since nobody reads
+/// it back. Returns how much of it that was: less than all only where it ends within a character,
+/// of which more may follow.
+pub fn escape_content(bytes: &[u8], out: &mut String) -> usize {
+    let mut done = 0;
+    for chunk in bytes.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                '\n' | '\t' | '\\' => out.push(char),
+                char if needs_escape(char) => {
+                    out.push_str(&escape(char.encode_utf8(&mut [0; 4]).as_bytes()))
+                }
+                char => out.push(char),
+            }
+        }
+        done += chunk.valid().len();
+        let invalid = chunk.invalid();
+        let is_cut_off = done + invalid.len() == bytes.len()
+            && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+        if is_cut_off {
+            break;
+        }
+        for byte in invalid {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+        done += invalid.len();
+    }
+    done
+}
+
 /// Whether a character could make a terminal do or hide something.
 pub fn needs_escape(char: char) -> bool {
     char == '\\'

@@ -132,14 +132,23 @@ impl From<Status> for ExitCode {
 /// standard error.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     cli::completion::answer();
-    run_to(arguments, &mut BufWriter::new(io::stdout().lock()))
+    let out = &mut BufWriter::new(io::stdout().lock());
+    run_with(arguments, out, true)
 }
 
 /// The same, with the answer written to `out`. What a terminal would need is still seen at
 /// standard output.
 pub fn run_to(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> ExitCode {
+    run_with(arguments, out, false)
+}
+
+fn run_with(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    is_direct: bool,
+) -> ExitCode {
     let status = match cli::parse(arguments) {
-        Ok(typed) => answer(typed, out).unwrap_or_else(Failure::report),
+        Ok(typed) => answer(typed, out, is_direct).unwrap_or_else(Failure::report),
         Err(error) => {
             // A closed pipe is no reason to complain.
             let _ = error.print();
@@ -193,7 +202,7 @@ fn report(error: &Error) {
     }
 }
 
-fn answer(typed: cli::Cli, out: &mut dyn Write) -> Result<Status, Failure> {
+fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Status, Failure> {
     let command = match typed.command {
         cli::Command::OfHost(command) => command,
         cli::Command::OfProgram(command) => {
@@ -211,6 +220,7 @@ fn answer(typed: cli::Cli, out: &mut dyn Write) -> Result<Status, Failure> {
         notes: Vec::new(),
         threads: Threads(typed.global.threads),
         is_verbose: typed.global.verbose,
+        is_direct,
         looked: None,
     };
     let shown = command.run(&mut context, typed.global.look(), out);

@@ -32,6 +32,7 @@ macro_rules! test {
 
 mod attributes;
 mod blog_host;
+mod cat;
 mod completions;
 mod containerd;
 mod containerd_2;

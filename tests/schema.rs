@@ -30,7 +30,7 @@ fn rich_host() -> Host {
 }
 
 /// What each verb is asked, so that its answers differ as much as they can.
-const ASKED: [(&str, &[&[&str]]); 15] = [
+const ASKED: [(&str, &[&[&str]]); 16] = [
     (
         "branches",
         &[
@@ -79,6 +79,10 @@ const ASKED: [(&str, &[&[&str]]); 15] = [
             &["changes", "--long", "determined_sammet"],
             &["changes", "old_shell"],
         ],
+    ),
+    (
+        "cat",
+        &[&["cat", "determined_sammet@2:/etc/apt/sources.list"]],
     ),
     (
         "history",

@@ -71,6 +71,8 @@ pub trait Answer {
 pub struct Ended {
     /// What could not be read.
     pub problems: Vec<Error>,
+    /// What whoever reads the answer has to know beside it.
+    pub notes: Vec<Error>,
     /// Something was asked for that is not there.
     pub is_no: bool,
 }

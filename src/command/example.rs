@@ -115,6 +115,7 @@ mod tests {
             notes: Vec::new(),
             threads: Threads(None),
             is_verbose: false,
+            is_direct: false,
             looked: None,
         };
         let look = Look {

@@ -2,7 +2,9 @@
 //! look ([`Row`]). `verbs!` below lists them, and nothing else has to know of one.
 
 mod answer;
+mod asked;
 pub mod branches;
+pub mod cat;
 pub mod changes;
 pub mod check;
 pub mod containers;
@@ -134,6 +136,7 @@ impl<A> Outcome<A> {
         let mut ended = Ended::default();
         let shown = self.answer.show(look, context, out, &mut ended);
         context.problems.extend(ended.problems);
+        context.notes.extend(ended.notes);
         shown?;
         Ok(self.is_yes && !ended.is_no)
     }
@@ -214,6 +217,7 @@ verbs! {
     Whiteouts(whiteouts),
     Copyups(copyups),
     Changes(changes),
+    Cat(cat),
     #[command(alias = "layers")]
     History(history),
     #[command(alias = "ps")]
@@ -240,6 +244,8 @@ pub struct Context<'h> {
     pub threads: Threads,
     /// More is to be told than usually.
     pub is_verbose: bool,
+    /// The answer goes to standard output itself, so that the kernel may write there.
+    pub is_direct: bool,
     /// How much was looked at; none where a TARGET was named.
     pub looked: Option<Looked>,
 }

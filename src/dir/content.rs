@@ -53,6 +53,28 @@ impl From<OwnedFd> for Content {
 }
 
 impl Content {
+    /// The file that it is in by itself; none for what is in an image.
+    pub fn as_file(&self) -> Option<&File> {
+        match &self.0 {
+            Kept::File(file) => Some(file),
+            Kept::Image { .. } => None,
+        }
+    }
+
+    /// Goes on to read at a place.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn seek(&mut self, to: u64) -> io::Result<()> {
+        match &mut self.0 {
+            Kept::File(file) => file.seek(SeekFrom::Start(to)).map(|_| ()),
+            Kept::Image { at, .. } => {
+                *at = to;
+                Ok(())
+            }
+        }
+    }
+
     /// How long it is, in bytes.
     ///
     /// # Errors

@@ -7,9 +7,11 @@
 //! stat        what is known of an entry without opening it
 //! attribute   extended attributes
 //! names       listings
+//! pass        what is in a file, passed on by the kernel
 //! budget      how many descriptors are open, and which is closed next
 //! rights      what the process may ask the kernel
 //! image       directories in an EROFS image, which answer as the kernel would
+//! snapshot    whether a file is still what it was
 //! content     what is in a regular file, wherever that is
 //! ```
 //!
@@ -23,8 +25,10 @@ mod content;
 mod image;
 mod names;
 mod open;
+mod pass;
 mod path;
 mod rights;
+mod snapshot;
 mod stat;
 
 pub use attribute::entry_path;
@@ -32,5 +36,7 @@ pub use budget::threads_max;
 pub use content::Content;
 pub use names::Names;
 pub use open::{Access, Dir};
+pub use pass::{Passed, pass};
 pub use rights::{is_in_user_namespace, reads_trusted_attributes};
+pub use snapshot::Snapshot;
 pub use stat::{Kind, Stat};

@@ -5,6 +5,7 @@
 //! view         where that union is: mounted, and by which directories
 //! mount        a mount of it, opened once and proved
 //! diagnose     what it says of the path, and what hides it
+//! locate       which version is meant: the one that shows, or the hidden one
 //! plan         what is to be done, as data
 //! foresee      what else it brings back
 //! guard        what must not be done; who else is at it
@@ -27,6 +28,7 @@ pub mod describe;
 pub mod diagnose;
 pub mod foresee;
 pub mod guard;
+pub mod locate;
 pub mod made;
 pub mod mark;
 pub mod mount;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnose::{Cause, Diagnosis, Hidden, Version, is_shown_elsewhere, unhidden};
 use super::foresee::{self, Hiding};
+use super::locate::source_of;
 use super::view::View;
 use super::{Changed, Depth, Goal, Query, Strategy};
 use crate::bytes::Bytes;
@@ -447,57 +448,6 @@ fn from_base<'s>(
         from,
         depth: query.depth,
     })))
-}
-
-/// The view that has the version, at one of its directories, and the branch that provides it:
-/// what the union showed below the mark, or if marks further down hide the version there, too,
-/// the view that begins with it.
-fn source_of<'s>(
-    stack: &'s Stack,
-    found: &Resolution<'s>,
-    below: usize,
-    version: usize,
-    place: &Bytes,
-) -> Result<(Node<'s>, usize)> {
-    let path = &Bytes::absolute(found.path.components());
-    // What leads to other directories stands above: the place itself, as the union has it.
-    if let Some((here, _)) = &found.place
-        && stack.overlay_rules().is_some()
-        && let Some(rest) = place.strip_prefix(&here.path())
-    {
-        for from in [below, version] {
-            let here = here.narrowed(|branch| branch >= from);
-            let mut node = Some(here.clone());
-            for name in rest.components() {
-                node = match node.map(|node| node.child(name)).transpose()? {
-                    Some(Entry::Dir(node)) => Some(node),
-                    _ => None,
-                };
-            }
-            let name = path.strip_prefix(place).unwrap_or_default();
-            let Some(node) = node else { continue };
-            let last = lookup(&node, name.as_bytes(), Follow::NotLast)?.entry;
-            if let Some(provider) = last.provider() {
-                return Ok((node, provider));
-            }
-        }
-    }
-    for from in [below, version] {
-        let root = stack.root(|branch| branch >= from, Reading::Nothing);
-        let provider = lookup(&root, path.as_bytes(), Follow::NotLast)?
-            .entry
-            .provider();
-        if let (Some(provider), Entry::Dir(node)) = (
-            provider,
-            lookup(&root, place.as_bytes(), Follow::NotLast)?.entry,
-        ) {
-            return Ok((node, provider));
-        }
-    }
-    Err(Error::Refused {
-        what: format!("{path} is in branch {version}, behind more than one mark"),
-        hint: "`layerctl which` shows every version and where it is".into(),
-    })
 }
 
 fn is_directory(path: &Bytes) -> Error {

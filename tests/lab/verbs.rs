@@ -74,7 +74,7 @@ pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
         }
         all.push(asked);
     }
-    for verb in [&["which"][..], &["restore", "--dry-run"]] {
+    for verb in [&["which"][..], &["restore", "--dry-run"], &["cat"]] {
         let mut asked = words(verb);
         asked.extend(words(["--in".as_ref(), target, "--".as_ref(), path]));
         all.push(asked);

@@ -1,0 +1,155 @@
+//! Which version of a path is meant: the one that a union shows, or the one that a mark hides.
+
+use super::diagnose::{Cause, diagnose};
+use crate::bytes::Bytes;
+use crate::dir::Kind;
+use crate::error::{Error, Result, errno_name};
+use crate::union::{Entry, Follow, Node, Reading, Resolution, Stack, lookup};
+
+/// Which version of a path is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sought {
+    /// The one that the union shows.
+    Shown,
+    /// The one that a mark hides.
+    Hidden,
+}
+
+/// A version that was found.
+pub struct Located<'s> {
+    /// Its path in the union, links resolved.
+    pub path: Bytes,
+    /// The directory of a view that has it, and its name there; none of a view's root.
+    pub place: Option<(Node<'s>, Vec<u8>)>,
+    pub entry: Entry<'s>,
+}
+
+/// Looks for a version. Where there is none, the reason is told.
+///
+/// # Errors
+/// A branch that cannot be asked; the union refuses the name.
+pub fn locate<'s>(
+    stack: &'s Stack,
+    path: &Bytes,
+    follow: Follow,
+    sought: Sought,
+) -> Result<Result<Located<'s>, String>> {
+    match sought {
+        Sought::Shown => {
+            let root = stack.whole(Reading::Nothing);
+            located(lookup(&root, path.as_bytes(), follow)?)
+        }
+        Sought::Hidden => hidden(stack, path, follow),
+    }
+}
+
+fn located(found: Resolution<'_>) -> Result<Result<Located<'_>, String>> {
+    let path = Bytes::absolute(found.path.components());
+    Ok(match found.entry {
+        Entry::Broken { errno, .. } if !matches!(errno_name(errno), "ENOENT" | "ENOTDIR") => {
+            return Err(Error::io(path, errno));
+        }
+        Entry::Deleted { .. } => Err("it is deleted".into()),
+        Entry::Missing | Entry::Broken { .. } => Err("it is not there".into()),
+        entry @ (Entry::Leaf { .. } | Entry::Dir(_)) => Ok(Located {
+            path,
+            place: found.place,
+            entry,
+        }),
+    })
+}
+
+fn hidden<'s>(
+    stack: &'s Stack,
+    path: &Bytes,
+    follow: Follow,
+) -> Result<Result<Located<'s>, String>> {
+    let diagnosis = diagnose(stack, path)?;
+    let path = diagnosis.path;
+    let (below, located) = match &diagnosis.cause {
+        Cause::IsRoot | Cause::IsThere(_) => return Ok(Err("nothing hides it".into())),
+        Cause::Refused(errno) => return Err(Error::io(path, *errno)),
+        Cause::Hidden(hidden) => {
+            let Some(version) = hidden.version else {
+                return Ok(Err("it is deleted, and nothing is left of it".into()));
+            };
+            let below = hidden.cut.branch + 1;
+            let found = &diagnosis.found;
+            let (place, _) = source_of(stack, found, below, version.branch, &path.parent())?;
+            let name = path.file_name().to_vec();
+            let entry = place.child(&name)?;
+            let place = Some((place, name));
+            let root = stack.root(|branch| branch >= below, Reading::Nothing);
+            (root, Located { path, place, entry })
+        }
+        Cause::NotDeleted { .. } => {
+            let nothing = || "it is not deleted: no branch has it".to_owned();
+            let Some(base) = &stack.base else {
+                return Ok(Err(nothing()));
+            };
+            let root = base.whole(Reading::Nothing);
+            match located(lookup(&root, path.as_bytes(), Follow::NotLast)?)? {
+                Ok(located) => (root, located),
+                Err(_) => return Ok(Err(nothing())),
+            }
+        }
+    };
+    if follow == Follow::All && located.entry.kind() == Some(Kind::Symlink) {
+        return self::located(lookup(&below, located.path.as_bytes(), follow)?);
+    }
+    Ok(Ok(located))
+}
+
+/// The view that has the version, at one of its directories, and the branch that provides it:
+/// what the union showed below the mark, or if marks further down hide the version there, too,
+/// the view that begins with it.
+///
+/// # Errors
+/// A branch that cannot be asked; more than one mark hides the version.
+pub fn source_of<'s>(
+    stack: &'s Stack,
+    found: &Resolution<'s>,
+    below: usize,
+    version: usize,
+    place: &Bytes,
+) -> Result<(Node<'s>, usize)> {
+    let path = &Bytes::absolute(found.path.components());
+    // What leads to other directories stands above: the place itself, as the union has it.
+    if let Some((here, _)) = &found.place
+        && stack.overlay_rules().is_some()
+        && let Some(rest) = place.strip_prefix(&here.path())
+    {
+        for from in [below, version] {
+            let here = here.narrowed(|branch| branch >= from);
+            let mut node = Some(here.clone());
+            for name in rest.components() {
+                node = match node.map(|node| node.child(name)).transpose()? {
+                    Some(Entry::Dir(node)) => Some(node),
+                    _ => None,
+                };
+            }
+            let name = path.strip_prefix(place).unwrap_or_default();
+            let Some(node) = node else { continue };
+            let last = lookup(&node, name.as_bytes(), Follow::NotLast)?.entry;
+            if let Some(provider) = last.provider() {
+                return Ok((node, provider));
+            }
+        }
+    }
+    for from in [below, version] {
+        let root = stack.root(|branch| branch >= from, Reading::Nothing);
+        let provider = lookup(&root, path.as_bytes(), Follow::NotLast)?
+            .entry
+            .provider();
+        if let (Some(provider), Entry::Dir(node)) = (
+            provider,
+            lookup(&root, place.as_bytes(), Follow::NotLast)?.entry,
+        ) {
+            return Ok((node, provider));
+        }
+    }
+    Err(Error::Refused {
+        what: format!("{path} is in branch {version}, behind more than one mark"),
+        hint: "`layerctl which` shows every version and where it is".into(),
+    })
+}
