@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// What is known of the presses until now.
@@ -20,16 +20,28 @@ static PRESSES: LazyLock<Presses> = LazyLock::new(|| {
         was_pressed: Arc::default(),
         is_next_last: Arc::default(),
     };
-    // In this order: the press that sets a flag is not the one that finds it set. Where handlers
-    // cannot be had, Ctrl-C ends the program as ever.
-    let last = flag::register_conditional_default(SIGINT, Arc::clone(&presses.is_next_last));
-    if last.is_ok() {
-        for of in [&presses.is_next_last, &presses.was_pressed] {
-            let _ = flag::register(SIGINT, Arc::clone(of));
-        }
-    }
+    presses.register(SIGINT);
     presses
 });
+
+/// The other ways in which somebody ends a program.
+static OTHERS: LazyLock<()> = LazyLock::new(|| {
+    PRESSES.register(SIGTERM);
+    PRESSES.register(SIGHUP);
+});
+
+impl Presses {
+    /// In this order: the press that sets a flag is not the one that finds it set. Where handlers
+    /// cannot be had, a signal ends the program as ever.
+    fn register(&self, signal: i32) {
+        let last = flag::register_conditional_default(signal, Arc::clone(&self.is_next_last));
+        if last.is_ok() {
+            for of in [&self.is_next_last, &self.was_pressed] {
+                let _ = flag::register(signal, Arc::clone(of));
+            }
+        }
+    }
+}
 
 /// As long as this is kept, the first press does not end the program. Who keeps it looks for that.
 pub struct Interrupt(&'static Presses);
@@ -40,6 +52,13 @@ impl Interrupt {
         let was_pressed = PRESSES.was_pressed.load(Ordering::Relaxed);
         PRESSES.is_next_last.store(was_pressed, Ordering::Relaxed);
         Interrupt(&PRESSES)
+    }
+
+    /// The same for whoever has something to take back: also where the program is asked to end, or
+    /// its terminal goes.
+    pub fn catch_all() -> Interrupt {
+        LazyLock::force(&OTHERS);
+        Interrupt::catch()
     }
 
     /// Whether Ctrl-C was pressed since this run began to look for it.

@@ -30,7 +30,7 @@ fn rich_host() -> Host {
 }
 
 /// What each verb is asked, so that its answers differ as much as they can.
-const ASKED: [(&str, &[&[&str]]); 16] = [
+const ASKED: [(&str, &[&[&str]]); 17] = [
     (
         "branches",
         &[
@@ -83,6 +83,13 @@ const ASKED: [(&str, &[&[&str]]); 16] = [
     (
         "cat",
         &[&["cat", "determined_sammet@2:/etc/apt/sources.list"]],
+    ),
+    (
+        "cp",
+        &[
+            &["cp", "--dry-run", "determined_sammet:/etc", "/new"],
+            &["cp", "--dry-run", "--all-deleted", "--to", "/new"],
+        ],
     ),
     (
         "history",

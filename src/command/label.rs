@@ -10,6 +10,9 @@ use crate::render::column::{Column, optional};
 
 use super::Row;
 
+/// The longest name of a directory, in bytes.
+const FILE_NAME_MAX: usize = 255;
+
 /// What the union of a row is called, as it can be typed. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Label {
@@ -32,6 +35,21 @@ impl Label {
         Label {
             target: Arc::new(target),
             is_told: true,
+        }
+    }
+
+    /// The union, whoever named it.
+    pub fn target(&self) -> &Bytes {
+        &self.target
+    }
+
+    /// The union as one name of a directory.
+    pub fn as_file_name(&self) -> Vec<u8> {
+        let slashes = |&byte: &u8| if byte == b'/' { b'_' } else { byte };
+        let name: Vec<u8> = self.target.as_bytes().iter().map(slashes).collect();
+        match &name[..] {
+            b"." | b".." | b"" => b"_".to_vec(),
+            long => long[long.len().saturating_sub(FILE_NAME_MAX)..].to_vec(),
         }
     }
 

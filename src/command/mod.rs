@@ -9,6 +9,7 @@ pub mod changes;
 pub mod check;
 pub mod containers;
 pub mod copyups;
+pub mod cp;
 pub mod du;
 #[cfg(test)]
 mod example;
@@ -218,6 +219,7 @@ verbs! {
     Copyups(copyups),
     Changes(changes),
     Cat(cat),
+    Cp(cp),
     #[command(alias = "layers")]
     History(history),
     #[command(alias = "ps")]

@@ -9,13 +9,15 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
-use crate::command::{Context, Group, Help, One, Outcome, Verb};
+use crate::command::{Answer, Context, Ended, Group, Help, One, Outcome, Verb, Which};
 use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::restore::choose::choose;
+use crate::restore::deleted::deleted;
 use crate::restore::describe::Step;
 use crate::restore::diagnose::{Cause, diagnose};
 use crate::restore::guard::{self, Lock};
+use crate::restore::out;
 use crate::restore::plan::{Nothing, Plan, propose};
 use crate::restore::verify;
 use crate::restore::view::Site;
@@ -31,9 +33,12 @@ pub struct Args {
     /// The path is one of this union, byte for byte
     #[arg(long = "in", value_name = "TARGET")]
     within: Option<OsString>,
-    /// Without TARGET the one mounted union in which it is deleted
-    #[arg(value_name = "[TARGET:]PATH")]
-    path: OsString,
+    /// Without TARGET the one union in which it is deleted
+    #[arg(value_name = "[TARGET:]PATH", required_unless_present = "all_deleted")]
+    paths: Vec<OsString>,
+    /// Bring back all that was deleted: arguments are TARGETs (with --to, none: every container)
+    #[arg(long, conflicts_with = "revert")]
+    all_deleted: bool,
     /// Print the plan and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -46,7 +51,7 @@ pub struct Args {
     /// Go on although more than the path will reappear
     #[arg(short, long)]
     yes: bool,
-    /// Copy the hidden version out to this directory instead
+    /// Copy what is hidden out to this directory instead; of several each keeps its path
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with_all = ["revert", "strategy"])]
     to: Option<PathBuf>,
     /// Put the lower version of a copied-up file back
@@ -74,26 +79,50 @@ impl Verb for Args {
         examples: &[
             "layerctl restore --dry-run web:/etc/motd",
             "layerctl restore web:/etc/motd",
-            "layerctl restore web:/srv --to /tmp/rescued -r",
+            "layerctl restore --all-deleted --to /tmp/rescued",
         ],
         exit: "0 done, or planned; 1 nothing to restore; 2 refused, or could not tell",
     };
 
-    type Answer = One<Row>;
+    type Answer = Rows;
 
-    fn run(self, context: &mut Context<'_>) -> Result<Outcome<One<Row>>> {
-        run(context, &self.query()?)
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Rows>> {
+        let goal = self.goal()?;
+        let within = self.within.as_deref().map(OsStr::as_bytes);
+        if self.all_deleted {
+            return self.all(context, &goal);
+        }
+        if let [path] = &self.paths[..] {
+            let query = self.query(&goal, within, path.as_bytes(), None);
+            let (row, is_yes) = run(context, &query)?;
+            let answer = Rows::One(One(Box::new(row)));
+            return Ok(Outcome { answer, is_yes });
+        }
+        let mut rows = Vec::new();
+        let mut is_yes = true;
+        for path in &self.paths {
+            let below = Some(Bytes::from("/"));
+            let query = self.query(&goal, within, path.as_bytes(), below);
+            match run(context, &query) {
+                Ok((row, is_done)) => {
+                    is_yes &= is_done;
+                    rows.push(row);
+                }
+                Err(error) => context.problems.push(error),
+            }
+        }
+        let answer = Rows::Many(rows);
+        Ok(Outcome { answer, is_yes })
     }
 }
 
 impl Args {
-    /// What was meant.
-    fn query(&self) -> Result<Query<'_>> {
-        let goal = match (&self.to, self.revert, &self.save, self.discard) {
-            (Some(to), ..) => Goal::CopyOut(std::path::absolute(to).unwrap_or_else(|_| to.clone())),
-            (_, true, Some(save), _) => Goal::Revert(Changed::Save(
-                std::path::absolute(save).unwrap_or_else(|_| save.clone()),
-            )),
+    /// What is to become of the paths.
+    fn goal(&self) -> Result<Goal> {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Ok(match (&self.to, self.revert, &self.save, self.discard) {
+            (Some(to), ..) => Goal::CopyOut(absolute(to)),
+            (_, true, Some(save), _) => Goal::Revert(Changed::Save(absolute(save))),
             (_, true, None, true) => Goal::Revert(Changed::Discard),
             (_, true, None, false) => {
                 return Err(Error::Usage(
@@ -102,28 +131,99 @@ impl Args {
                 ));
             }
             _ => Goal::Undelete(self.strategy),
-        };
-        Ok(Query {
-            within: self.within.as_deref().map(OsStr::as_bytes),
-            path: self.path.as_bytes(),
-            goal,
+        })
+    }
+
+    /// What was meant of one path.
+    fn query<'a>(
+        &self,
+        goal: &Goal,
+        within: Option<&'a [u8]>,
+        path: &'a [u8],
+        below: Option<Bytes>,
+    ) -> Query<'a> {
+        Query {
+            within,
+            path,
+            goal: goal.clone(),
+            below,
             apply: if self.dry_run {
                 Apply::OnlyPlan
             } else {
                 Apply::Now
             },
-            depth: if self.recursive {
+            depth: if self.recursive || self.all_deleted {
                 Depth::Whole
             } else {
                 Depth::OneEntry
             },
-            consent: if self.yes {
+            // What would come back with it was deleted, too.
+            consent: if self.yes || self.all_deleted {
                 Consent::Given
             } else {
                 Consent::NotGiven
             },
             may_write_copy: self.write,
-        })
+        }
+    }
+
+    /// Everything that was deleted. What comes back with something else needs no more.
+    fn all(&self, context: &mut Context<'_>, goal: &Goal) -> Result<Outcome<Rows>> {
+        let named: Vec<&OsString> = self.within.iter().chain(&self.paths).collect();
+        if named.is_empty() && !matches!(goal, Goal::CopyOut(_)) {
+            let what =
+                "say in which unions everything is to be brought back: --all-deleted TARGET...";
+            return Err(Error::Usage(what.into()));
+        }
+        let mut subjects = Vec::new();
+        for name in &named {
+            subjects.extend(context.subjects(Some(name), Which::default())?);
+        }
+        let is_one = named.len() == 1;
+        if named.is_empty() {
+            subjects = context.subjects(None, Which::default())?;
+        }
+        let mut rows = Vec::new();
+        for (label, target, branch) in subjects {
+            let stack = context.open(&target);
+            let (paths, problems) = deleted(&stack, branch, context.threads.count());
+            context.problems.extend(problems);
+            let own = Bytes::from("/").join(&label.as_file_name());
+            let below = if is_one { Bytes::from("/") } else { own };
+            for path in paths {
+                let within = Some(label.target().as_bytes());
+                let query = self.query(goal, within, path.as_bytes(), Some(below.clone()));
+                match run(context, &query) {
+                    Ok((row, _)) => rows.push(row),
+                    Err(error) => context.problems.push(error),
+                }
+            }
+        }
+        Outcome::yes(Rows::Many(rows))
+    }
+}
+
+/// What became of one path, or of several.
+#[derive(Debug)]
+pub enum Rows {
+    One(One<Row>),
+    Many(Vec<Row>),
+}
+
+impl Answer for Rows {
+    type Row = Row;
+
+    fn show(
+        self,
+        look: Look,
+        context: &Context<'_>,
+        out: &mut dyn Write,
+        ended: &mut Ended,
+    ) -> io::Result<()> {
+        match self {
+            Rows::One(row) => row.show(look, context, out, ended),
+            Rows::Many(rows) => rows.show(look, context, out, ended),
+        }
     }
 }
 
@@ -153,7 +253,8 @@ pub struct Row {
     pub undo: Vec<String>,
 }
 
-fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>> {
+/// Does what is asked of one path. With what was done: whether there was anything to do.
+fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
     // What is mounted is written to in another way, wherever it is mounted.
     context.survey.look_everywhere();
     let (target, path) = choose(&mut context.survey, &context.base, query)?;
@@ -169,7 +270,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
         Apply::Now => Some(Lock::take(union, &stack)),
         Apply::OnlyPlan => None,
     };
-    site.outside = guard::destination(survey, union, &stack, &query.goal)?;
+    site.outside = guard::destination(survey, union, &stack, query)?;
     let diagnosis = diagnose(&stack, &path)?;
     let proposal = propose(&stack, &diagnosis, query, site.view.is_some())?;
     let mut row = Row {
@@ -188,6 +289,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
         undo: Vec::new(),
     };
     let plan = match proposal.plan {
+        Ok(Plan::CopyOut(copy)) => Plan::CopyOut(copy.below(query.below.as_ref(), &row.path)),
         Ok(plan) => plan,
         Err(_) if verify::is_forgotten(&stack, &site, &row.path)? => {
             if stack.overlay_rules().is_some() {
@@ -198,10 +300,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
         Err(Nothing(why)) => {
             row.strategy = matches!(query.goal, Goal::Revert(_)).then_some("revert");
             row.nothing = Some(why);
-            return Ok(Outcome {
-                answer: One(Box::new(row)),
-                is_yes: false,
-            });
+            return Ok((row, false));
         }
     };
     guard::plan(survey, union, &plan, &site, query)?;
@@ -217,15 +316,15 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<Outcome<One<Row>>
     row.undo = plan.undo(&stack, &site)?;
     if query.apply == Apply::Now {
         guard::consent(survey, &row.path, &plan, &row.reappears, &site, query)?;
+        if let (Plan::CopyOut(copy), Some(outside)) = (&plan, &site.outside) {
+            site.outside = Some(out::directory(outside, copy.way.components())?);
+        }
         let lacks = plan.apply(&stack, &site)?;
         row.applied = true;
         let seen = verify::look_again(survey, union, &row.path, &plan, &site)?;
         row.seen = Some(format!("{seen}{lacks}"));
     }
-    Ok(Outcome {
-        answer: One(Box::new(row)),
-        is_yes: true,
-    })
+    Ok((row, true))
 }
 
 impl crate::command::Row for Row {

@@ -7,11 +7,12 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 
 use super::Depth;
-use super::attributes::Into;
-use super::copy::{Copied, copy};
+use super::attributes::{Into, Keep};
+use super::copy::{Copied, How, copy};
 use super::foresee::Hiding;
 use super::made::{self, Lacks, Made, sync_dir};
 use super::mark::{self, Mark, branch_dir};
+use super::out::{self, Way};
 use super::plan::{CopyIn, CopyOut, Plan, Revert};
 use super::staging::Staging;
 use super::view::{Site, View};
@@ -190,7 +191,7 @@ fn copy_and_place(
     let path = copying.place.path_of(name);
     let fail = |errno| Error::io(stack.on_host(*writable, &path), errno);
     let depth = copying.depth;
-    let copied = copy(&copying.source, chain, staging, depth, Into::Branch)?;
+    let copied = copy(&copying.source, chain, staging, all(depth, Into::Branch))?;
     let (to, passing) = (&staging.dir, &staging.name);
     match &copying.hiding {
         Hiding::Nothing => {}
@@ -211,6 +212,12 @@ fn copy_and_place(
         Some(cut) => staging.beside_mark(stack, cut, dir, name, *first)?,
     }
     Ok(copied)
+}
+
+/// A copy that has all that belongs to what it is a copy of.
+fn all(depth: Depth, into: Into) -> How {
+    let keep = Keep::All;
+    How { depth, into, keep }
 }
 
 /// The writable branch's directory at a place of the union, made with the metadata that the
@@ -239,7 +246,7 @@ fn make_directories(stack: &Stack, branch: usize, place: &Node<'_>, site: &Site)
             }
             let staging = Staging::for_branch(stack, branch, &dir, site.workdir.as_ref());
             let chain = [name.to_vec()];
-            let copied = copy(&view, &chain, &staging, Depth::OneEntry, Into::Branch)
+            let copied = copy(&view, &chain, &staging, all(Depth::OneEntry, Into::Branch))
                 .and_then(|copied| staging.place(&dir, name).map_err(fail).map(|()| copied))
                 .inspect_err(|_| staging.discard())?;
             staging.confirm(&dir, name, copied.directory.as_ref())?;
@@ -309,8 +316,7 @@ fn no_hidden_access_list(place: &Node<'_>, dir: &Dir) -> Result<()> {
     Ok(())
 }
 
-/// Copies under a passing name, so that nothing half-written ever has the real one. In a mounted
-/// union the kernel itself takes whiteouts away and makes directories opaque.
+/// In a mounted union the kernel itself takes whiteouts away and makes directories opaque.
 fn copy_beside(
     source: &Node<'_>,
     chain: &[Vec<u8>],
@@ -318,17 +324,8 @@ fn copy_beside(
     name: &[u8],
     depth: Depth,
 ) -> Result<Lacks> {
-    let fail = |errno| Error::io(to.path().join(name), errno);
-    if to.stat(name).map_err(fail)?.is_some() {
-        return Err(fail(Errno::EXIST));
-    }
-    let staging = Staging::beside(to);
-    let copied = copy(source, chain, &staging, depth, Into::View)
-        .and_then(|copied| staging.place(to, name).map_err(fail).map(|()| copied))
-        .inspect_err(|_| staging.discard())?;
-    staging.confirm(to, name, copied.directory.as_ref())?;
-    sync_dir(to).map_err(fail)?;
-    Ok(copied.lacks)
+    let how = all(depth, Into::View);
+    out::beside(source, chain, (to, name), how).map(|copied| copied.lacks)
 }
 
 /// The directory outside of the union, as it was opened when it was looked at.
@@ -339,8 +336,11 @@ fn outside<'d>(site: &'d Site, path: &Path) -> Result<&'d Dir> {
 
 fn copy_out(copy: &CopyOut<'_>, site: &Site) -> Result<Lacks> {
     let to = outside(site, &copy.to)?;
-    let chain = std::slice::from_ref(&copy.name);
-    copy_beside(&copy.source, chain, to, &copy.name, copy.depth)
+    let way = Way {
+        how: all(copy.depth, Into::View),
+        may_replace: false,
+    };
+    out::place(&copy.source, &copy.name, (to, &copy.name), way).map(|copied| copied.lacks)
 }
 
 fn put_lower_back(stack: &Stack, revert: &Revert<'_>, site: &Site) -> Result<Lacks> {
@@ -370,7 +370,7 @@ fn replace_through(view: &View, path: &Bytes, below: &Node<'_>, name: &[u8]) -> 
     let fail = |errno| Error::io(dir.path().join(name), errno);
     let staging = Staging::beside(&dir);
     let chain = [name.to_vec()];
-    let copied = copy(below, &chain, &staging, Depth::OneEntry, Into::View)
+    let copied = copy(below, &chain, &staging, all(Depth::OneEntry, Into::View))
         .and_then(|copied| staging.replace(&dir, name).map_err(fail).map(|()| copied))
         .inspect_err(|_| staging.discard())?;
     staging.confirm(&dir, name, copied.directory.as_ref())?;

@@ -17,6 +17,17 @@ pub enum Into {
     View,
 }
 
+/// What of an entry's metadata a copy has, and what becomes of what it cannot have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it: where it cannot have something that others could do more without, there is no copy.
+    All,
+    /// All that is possible. What is not is said.
+    Possible,
+    /// Content, permissions and time. The owner is who copies.
+    Content,
+}
+
 /// A file's extended attributes.
 pub struct Attributes(Vec<(Vec<u8>, Vec<u8>)>);
 

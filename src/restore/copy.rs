@@ -5,40 +5,46 @@
 //! merged from all branches below. Where it is copied to is an open directory. Nothing is ever
 //! overwritten.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 
+use rustix::fs;
 use rustix::io::Errno;
 
 use super::Depth;
-use super::attributes::{Attributes, Into};
-use super::made::{Identity, Lacks, Made, Named};
+use super::attributes::{Attributes, Into, Keep};
+use super::made::{self, Identity, Lacks, Made, Named};
 use super::staging::Staging;
-use crate::dir::{Content, Dir, Kind, Stat};
+use crate::bytes::Bytes;
+use crate::dir::{Content, Dir, Kind, Snapshot, Stat};
 use crate::error::{Error, Result, errno_of};
+use crate::interrupt::Interrupt;
 use crate::union::{DataAt, Entry, Node};
 use crate::walk::walk;
 
+/// How something is copied.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    pub depth: Depth,
+    pub into: Into,
+    pub keep: Keep,
+}
+
 /// Copies what lies at `chain`, a path below `from`, to where it is staged. Of the directories on
 /// the way only themselves are copied, with their metadata; the first of them gets the passing
-/// name. What is copied has reached the disk when this returns.
+/// name. What is copied with all that belongs to it has reached the disk when this returns.
 ///
 /// # Errors
-/// Something of the source that cannot be read or is broken, or of the destination that cannot
-/// be written. What was made until then is left for the caller to remove.
-pub fn copy(
-    from: &Node<'_>,
-    chain: &[Vec<u8>],
-    to: &Staging,
-    depth: Depth,
-    into: Into,
-) -> Result<Copied> {
+/// Something of the destination that cannot be written, or an interrupt; where all is kept, also
+/// something of the source that cannot be read or is broken. What was made until then is left for
+/// the caller to remove.
+pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Staging, how: How) -> Result<Copied> {
     let [name, rest @ ..] = chain else {
         return Ok(Copied::default());
     };
-    if let (Into::Branch, Some(branch)) = (into, from.stack().overridden().next()) {
+    if let (Into::Branch, Some(branch)) = (how.into, from.stack().overridden().next()) {
         return Err(Error::Refused {
             what: format!(
                 "{} keeps owners and modes in attributes (override_stat), which a copy beside them has not",
@@ -48,12 +54,12 @@ pub fn copy(
         });
     }
     let mut copying = Copying {
-        depth,
-        into,
+        how,
         staging: to,
         links: HashMap::new(),
         directories: Vec::new(),
-        lacks: Lacks::default(),
+        copied: Copied::default(),
+        interrupt: Interrupt::catch_all(),
     };
     let root = Transfer {
         from: from.clone(),
@@ -79,6 +85,49 @@ pub struct Copied {
     pub lacks: Lacks,
     /// Of a directory, whose times are set once more when it has its place.
     pub directory: Option<Stat>,
+    /// How many entries there are.
+    pub entries: u64,
+    /// What is in the files, in bytes.
+    pub size: u64,
+    /// What could not be read, or is not as it was.
+    pub said: Vec<Error>,
+    /// What copies do not have: how many, and the first of them.
+    missing: BTreeMap<&'static str, (u64, Bytes)>,
+}
+
+impl Copied {
+    /// Puts what was copied later to it.
+    pub fn add(&mut self, later: Copied) {
+        self.lacks = self.lacks.and(later.lacks);
+        self.entries += later.entries;
+        self.size += later.size;
+        self.said.extend(later.said);
+        for (what, (count, first)) in later.missing {
+            let known = self.missing.entry(what).or_insert((0, first));
+            known.0 += count;
+        }
+    }
+
+    /// Notes what a copy does not have.
+    fn lacks(&mut self, lacks: Lacks, path: impl Fn() -> Bytes) {
+        self.lacks = self.lacks.and(lacks);
+        for what in lacks.missing() {
+            self.missing.entry(what).or_insert_with(|| (0, path())).0 += 1;
+        }
+    }
+
+    /// All that is to be said: each kind of what is missing once.
+    pub fn into_said(self) -> Vec<Error> {
+        let missing = self.missing.into_iter().map(|(what, (count, first))| {
+            let more = match count {
+                1 => String::new(),
+                2 => " (and of one more)".to_owned(),
+                count => format!(" (and of {} more)", count - 1),
+            };
+            Error::damaged(first, format!("{what}{more}"))
+        });
+        self.said.into_iter().chain(missing).collect()
+    }
 }
 
 /// Something that is to be copied, and where to.
@@ -93,24 +142,42 @@ struct Transfer<'s, 'c> {
 
 /// What is known while a tree is copied.
 struct Copying<'a> {
-    depth: Depth,
-    into: Into,
+    how: How,
     staging: &'a Staging,
     /// Files of which there may be more names, and the first that was made of each.
     links: HashMap<Identity, Named>,
     /// Directories get their metadata last: writing into them would change their times.
     directories: Vec<(Made, Stat, Attributes)>,
-    lacks: Lacks,
+    copied: Copied,
+    interrupt: Interrupt,
 }
 
 impl Copying<'_> {
     /// Copies one entry, and gives what is in it.
     fn copy<'s, 'c>(&mut self, transfer: &Transfer<'s, 'c>) -> Result<Vec<Transfer<'s, 'c>>> {
+        if self.interrupt.is_pressed() {
+            return Err(interrupted());
+        }
+        let copied = self.try_copy(transfer);
+        match copied {
+            Ok(below) => Ok(below),
+            Err(Fault::From(error)) if self.how.keep != Keep::All => {
+                self.copied.said.push(error);
+                Ok(Vec::new())
+            }
+            Err(Fault::From(error) | Fault::To(error)) => Err(error),
+        }
+    }
+
+    fn try_copy<'s, 'c>(
+        &mut self,
+        transfer: &Transfer<'s, 'c>,
+    ) -> Result<Vec<Transfer<'s, 'c>>, Fault> {
         let Transfer {
             from, name, rest, ..
         } = transfer;
-        match from.child(name)? {
-            Entry::Dir(node) => self.copy_directory(&node, transfer),
+        match from.child(name).map_err(Fault::From)? {
+            Entry::Dir(node) => self.copy_directory(node, transfer),
             Entry::Leaf {
                 from: branch, data, ..
             } => {
@@ -119,90 +186,135 @@ impl Copying<'_> {
                     branch,
                     name,
                     data: data.as_deref(),
-                    into: self.into,
+                    into: self.how.into,
                 };
                 self.copy_leaf(&leaf, &transfer.to, &transfer.to_name)?;
                 Ok(Vec::new())
             }
-            Entry::Broken { errno, .. } => Err(Error::io(from.path_of(name), errno)),
+            Entry::Broken { errno, .. } => Err(Fault::From(Error::io(from.path_of(name), errno))),
             // A name that is listed and not there; on the way to what is copied it is an error.
             Entry::Missing | Entry::Deleted { .. } if rest.is_empty() => Ok(Vec::new()),
             Entry::Missing | Entry::Deleted { .. } => {
-                Err(Error::io(from.path_of(name), Errno::NOENT))
+                Err(Fault::From(Error::io(from.path_of(name), Errno::NOENT)))
             }
         }
     }
 
     fn copy_directory<'s, 'c>(
         &mut self,
-        node: &Node<'s>,
+        node: Node<'s>,
         transfer: &Transfer<'s, 'c>,
-    ) -> Result<Vec<Transfer<'s, 'c>>> {
-        let stat = node.stat_self()?;
-        let provider = node.provider().unwrap_or_default();
-        let source = node.dir(provider).ok_or(Errno::NOENT);
-        let attributes = source.and_then(Attributes::of_directory);
-        let attributes = attributes.map_err(|errno| Error::io(node.on_host(provider, b""), errno));
-        let attributes = attributes?.seen(node, provider, self.into);
-        let made = Made::directory(&transfer.to, &transfer.to_name)?;
-        if self.directories.is_empty() && self.into == Into::View {
+    ) -> Result<Vec<Transfer<'s, 'c>>, Fault> {
+        let is_whole = transfer.rest.is_empty() && self.how.depth == Depth::Whole;
+        let node = if is_whole { node.read() } else { node };
+        let stat = node.stat_self().map_err(Fault::From)?;
+        let attributes = attributes_of_directory(&node, self.how.into).map_err(Fault::From)?;
+        let made = Made::directory(&transfer.to, &transfer.to_name).map_err(Fault::To)?;
+        self.copied.entries += 1;
+        if self.directories.is_empty() && self.how.into == Into::View {
             made.claim();
         }
         self.staging.note(&made);
         let to = made.as_dir().cloned();
         self.directories.push((made, stat, attributes));
-        let (names, rest) = match (transfer.rest.split_first(), self.depth) {
+        let (names, rest) = match (transfer.rest.split_first(), self.how.depth) {
             (Some((next, rest)), _) => (vec![next.clone()], rest),
             (None, Depth::OneEntry) => (Vec::new(), transfer.rest),
-            (None, Depth::Whole) => (node.names()?.to_vec(), transfer.rest),
+            (None, Depth::Whole) => {
+                let names = node.names().map_err(Fault::From)?.to_vec();
+                (names, transfer.rest)
+            }
         };
-        let below = to.into_iter().flat_map(|to| {
-            names.iter().map(move |name| Transfer {
-                from: node.clone(),
-                to_name: name.clone(),
-                name: name.clone(),
-                rest,
-                to: to.clone(),
-            })
+        let below = to
+            .into_iter()
+            .flat_map(|to| names.iter().map(move |name| (name, to.clone())));
+        let below = below.map(|(name, to)| Transfer {
+            from: node.clone(),
+            to_name: name.clone(),
+            name: name.clone(),
+            rest,
+            to,
         });
         Ok(below.collect())
     }
 
-    fn copy_leaf(&mut self, leaf: &Leaf<'_, '_>, to: &Dir, to_name: &[u8]) -> Result<()> {
+    fn copy_leaf(&mut self, leaf: &Leaf<'_, '_>, to: &Dir, to_name: &[u8]) -> Result<(), Fault> {
         // With the owner that the union shows.
-        let stat = leaf.from.stat(leaf.branch, leaf.name)?;
+        let stat = leaf
+            .from
+            .stat(leaf.branch, leaf.name)
+            .map_err(Fault::From)?;
         if let Some(first) = self.links.get(&stat.identity()) {
-            Made::link(first, to, to_name)?;
+            Made::link(first, to, to_name).map_err(Fault::To)?;
+            self.copied.entries += 1;
             return Ok(());
         }
-        let made = leaf.make(&stat, to, to_name, self.staging)?;
+        let attributes = leaf.attributes().map_err(Fault::From)?;
+        let made = match leaf.make(&stat, to, to_name, self)? {
+            Some(made) => made,
+            None => return Ok(()),
+        };
+        let is_to_last = self.how.keep == Keep::All;
         // What a program that makes the mount writes back later takes capabilities away.
-        if let Into::View = self.into {
-            made.sync()?;
+        if is_to_last && self.how.into == Into::View {
+            made.sync().map_err(Fault::To)?;
         }
-        self.lacks = self.lacks.and(made.dress(&leaf.attributes()?, &stat)?);
-        made.sync()?;
+        let lacks = made.dress_as(&attributes, &stat, self.how.keep);
+        self.copied
+            .lacks(lacks.map_err(Fault::To)?, || leaf.from.path_of(leaf.name));
+        if is_to_last {
+            made.sync().map_err(Fault::To)?;
+        }
         if stat.nlink > 1 {
             self.links.insert(stat.identity(), made.named());
+        }
+        self.copied.entries += 1;
+        if stat.kind == Kind::File {
+            self.copied.size += stat.size;
         }
         Ok(())
     }
 
     /// Gives the directories their metadata, the deepest first.
-    fn finish(self) -> Result<Copied> {
-        let mut lacks = self.lacks;
-        if let (Some((root, ..)), Into::View) = (self.directories.first(), self.into) {
+    fn finish(mut self) -> Result<Copied> {
+        if self.interrupt.is_pressed() {
+            return Err(interrupted());
+        }
+        if let (Some((root, ..)), Into::View) = (self.directories.first(), self.how.into) {
             root.disclaim()?;
         }
         for (made, stat, attributes) in self.directories.iter().rev() {
-            lacks = lacks.and(made.dress(attributes, stat)?);
-            made.sync()?;
+            let lacks = made.dress_as(attributes, stat, self.how.keep)?;
+            self.copied.lacks(lacks, || made.path());
+            if self.how.keep == Keep::All {
+                made.sync()?;
+            }
         }
-        Ok(Copied {
-            lacks,
-            directory: self.directories.first().map(|(_, stat, _)| *stat),
-        })
+        self.copied.directory = self.directories.first().map(|(_, stat, _)| *stat);
+        Ok(self.copied)
     }
+}
+
+/// What went wrong: with what is copied, or with where it is copied to.
+enum Fault {
+    From(Error),
+    To(Error),
+}
+
+/// That the person has ended the copy.
+pub fn interrupted() -> Error {
+    Error::Refused {
+        what: "the copy was interrupted".into(),
+        hint: "what was not whole was removed".into(),
+    }
+}
+
+fn attributes_of_directory(node: &Node<'_>, into: Into) -> Result<Attributes> {
+    let provider = node.provider().unwrap_or_default();
+    let source = node.dir(provider).ok_or(Errno::NOENT);
+    let attributes = source.and_then(Attributes::of_directory);
+    let attributes = attributes.map_err(|errno| Error::io(node.on_host(provider, b""), errno))?;
+    Ok(attributes.seen(node, provider, into))
 }
 
 /// What is no directory, and how it is copied.
@@ -231,33 +343,67 @@ impl Leaf<'_, '_> {
         Ok(attributes.seen(self.from, self.branch, self.into))
     }
 
-    /// Makes it with its content, and nothing else that belongs to it.
-    fn make(&self, stat: &Stat, to: &Dir, to_name: &[u8], staging: &Staging) -> Result<Made> {
+    /// Makes it with its content, and nothing else that belongs to it. Not everybody may make
+    /// devices: none where that is said instead.
+    fn make(
+        &self,
+        stat: &Stat,
+        to: &Dir,
+        to_name: &[u8],
+        copying: &mut Copying<'_>,
+    ) -> Result<Option<Made>, Fault> {
         match stat.kind {
             Kind::File => {
-                let source = self.from.open_content(self.branch, self.name, self.data)?;
-                let made = Made::file(to, to_name)?;
-                staging.note(&made);
+                let source = self.from.open_content(self.branch, self.name, self.data);
+                let source = source.map_err(Fault::From)?;
+                let made = Made::file(to, to_name).map_err(Fault::To)?;
+                copying.staging.note(&made);
                 if let Some(file) = made.as_file() {
-                    let copied = copy_bytes(source, file);
-                    copied.map_err(|error| match error {
-                        CopyError::From(errno) => self.fail(errno),
-                        CopyError::To(errno) => Error::io(to.path().join(to_name), errno),
-                    })?;
+                    match copy_bytes(source, file, &copying.interrupt) {
+                        Ok(None) => {}
+                        Ok(Some(changed)) => {
+                            let path = self.from.on_host(self.branch, self.name);
+                            copying.copied.said.push(Error::damaged(path, changed));
+                        }
+                        Err(CopyError::From(errno)) => {
+                            // Half a file has no name.
+                            let _ = made::remove_tree(to, to_name, made.identity());
+                            return Err(Fault::From(self.fail(errno)));
+                        }
+                        Err(CopyError::To(errno)) => {
+                            return Err(Fault::To(Error::io(to.path().join(to_name), errno)));
+                        }
+                        Err(CopyError::Interrupted) => return Err(Fault::To(interrupted())),
+                    }
                 }
-                Ok(made)
+                Ok(Some(made))
             }
             Kind::Symlink => {
-                let target = self.dir()?.read_link(self.name);
-                let target = target.map_err(|errno| self.fail(errno))?;
-                let made = Made::symlink(to, to_name, &target)?;
-                staging.note(&made);
-                Ok(made)
+                let dir = self.dir().map_err(Fault::From)?;
+                let target = dir.read_link(self.name);
+                let target = target.map_err(|errno| Fault::From(self.fail(errno)))?;
+                let made = Made::symlink(to, to_name, &target).map_err(Fault::To)?;
+                copying.staging.note(&made);
+                Ok(Some(made))
             }
             Kind::Char | Kind::Block | Kind::Fifo | Kind::Socket | Kind::Directory => {
-                let made = Made::node(to, to_name, stat.kind, stat.rdev)?;
-                staging.note(&made);
-                Ok(made)
+                let made = match Made::node(to, to_name, stat.kind, stat.rdev) {
+                    Err(Error::Io {
+                        errno: Errno::PERM | Errno::ACCESS,
+                        ..
+                    }) if copying.how.keep != Keep::All => {
+                        let path = self.from.path_of(self.name);
+                        let what = format!(
+                            "is a {}, which only root can make: it was left out",
+                            stat.kind.word()
+                        );
+                        copying.copied.said.push(Error::damaged(path, what));
+                        return Ok(None);
+                    }
+                    made => made.map_err(Fault::To)?,
+                };
+                copying.staging.note(&made);
+                Ok(Some(made))
             }
         }
     }
@@ -266,31 +412,84 @@ impl Leaf<'_, '_> {
 enum CopyError {
     From(Errno),
     To(Errno),
+    Interrupted,
 }
 
-/// Copies content, holes as holes.
-fn copy_bytes(mut source: Content, made: BorrowedFd<'_>) -> Result<(), CopyError> {
+/// How much is copied between two looks for an interrupt, in bytes.
+const AT_ONCE: u64 = 64 << 20;
+
+/// Copies content, holes as holes: shared where the file system can, copied by the kernel where it
+/// can. What comes back is what has become of the source meanwhile.
+fn copy_bytes(
+    mut source: Content,
+    made: BorrowedFd<'_>,
+    interrupt: &Interrupt,
+) -> Result<Option<&'static str>, CopyError> {
+    let before = Snapshot::of(&source).map_err(CopyError::From)?;
+    let is_shared = |file: &File| before.size > 0 && fs::ioctl_ficlone(made, file).is_ok();
+    if source.as_file().is_some_and(is_shared) {
+        return Ok(before.changed_since(&source));
+    }
     let from = |error: std::io::Error| CopyError::From(errno_of(&error));
     let to = |error: std::io::Error| CopyError::To(errno_of(&error));
     let mut made = File::from(made.try_clone_to_owned().map_err(to)?);
-    let length = source.size().map_err(from)?;
+    let length = before.size;
     let mut at = 0;
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = Vec::new();
     while at < length {
         let Some((start, end)) = source.next_data(at).map_err(from)? else {
             break; // a hole to the end
         };
-        made.seek(SeekFrom::Start(start)).map_err(to)?;
-        let mut left = (&mut source).take(end - start);
+        at = match source.as_file() {
+            Some(file) => by_kernel(file, &made, start, end, interrupt)?,
+            None => start,
+        };
+        if at >= end {
+            continue;
+        }
+        source.seek(at).map_err(from)?;
+        made.seek(SeekFrom::Start(at)).map_err(to)?;
+        buffer.resize(256 * 1024, 0);
+        let mut left = (&mut source).take(end - at);
         loop {
-            let count = left.read(&mut buffer).map_err(from)?;
-            if count == 0 {
-                break;
+            if interrupt.is_pressed() {
+                return Err(CopyError::Interrupted);
             }
-            made.write_all(&buffer[..count]).map_err(to)?;
+            match left.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => made.write_all(&buffer[..count]).map_err(to)?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(from(error)),
+            }
         }
         at = end;
     }
     made.set_len(length).map_err(to)?;
-    Ok(())
+    Ok(before.changed_since(&source))
+}
+
+/// Lets the kernel copy a part of a file, and says how far it came.
+fn by_kernel(
+    source: &File,
+    made: &File,
+    start: u64,
+    end: u64,
+    interrupt: &Interrupt,
+) -> Result<u64, CopyError> {
+    let (mut from, mut to) = (start, start);
+    while from < end {
+        if interrupt.is_pressed() {
+            return Err(CopyError::Interrupted);
+        }
+        let count = usize::try_from((end - from).min(AT_ONCE)).unwrap_or(usize::MAX);
+        match fs::copy_file_range(source, Some(&mut from), made, Some(&mut to), count) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
+                return Err(CopyError::To(errno));
+            }
+            Err(_) => break,
+        }
+    }
+    Ok(from)
 }

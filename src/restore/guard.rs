@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::mount::open_outside;
+use super::out;
 use super::plan::Plan;
 use super::view::Site;
 use super::{Apply, Changed, Consent, Goal, Query};
@@ -83,53 +84,149 @@ fn lock(fd: &OwnedFd, path: &Bytes) -> Result<(), Errno> {
     }
 }
 
+/// A directory outside of unions, as far as it is there.
+pub struct Outside {
+    dir: Dir,
+    /// The names below it that are still to be made.
+    missing: Vec<Vec<u8>>,
+}
+
+impl Outside {
+    /// Opens a directory, or the deepest of those on the way to it that are there.
+    ///
+    /// # Errors
+    /// One of them is no directory, or a symbolic link, or cannot be opened.
+    pub fn find(path: &Path) -> Result<Outside> {
+        let mut missing = Vec::new();
+        let mut here = path;
+        loop {
+            match (open_outside(here), here.parent(), here.file_name()) {
+                (Err(error), Some(parent), Some(name)) if error.is_absent() => {
+                    missing.insert(0, name.as_encoded_bytes().to_vec());
+                    here = parent;
+                }
+                (dir, ..) => return Ok(Outside { dir: dir?, missing }),
+            }
+        }
+    }
+
+    /// The directory, if all of it is there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn existing(self, path: &Path) -> Result<Dir> {
+        if self.missing.is_empty() {
+            Ok(self.dir)
+        } else {
+            Err(Error::io(path, Errno::NOENT))
+        }
+    }
+
+    /// Sees that it lies outside of a union: in no branch, in no directory below one, and on none of
+    /// its own mounts.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(
+        &self,
+        survey: &Survey<'_>,
+        union: &Union,
+        stack: &Stack,
+        to: &Path,
+    ) -> Result<()> {
+        let fail = |errno| Error::io(to, errno);
+        let is_inside = |of: String| {
+            Err(Error::Refused {
+                what: format!("{} lies in {of}", to.display()),
+                hint: "name a directory outside of the union".into(),
+            })
+        };
+        let own = self.dir.stat_self().map_err(fail)?;
+        if survey.host.is_live() && devices(survey, union).contains(&own.dev) {
+            return is_inside("the union itself, as it is mounted".into());
+        }
+        let identity = |dir: &Dir| dir.stat_self().map(|stat| stat.identity());
+        let branches: Vec<_> = stack
+            .branches
+            .iter()
+            .filter_map(|branch| {
+                let dir = branch.dir.as_ref().ok()?;
+                Some((identity(dir).ok()?, &branch.path))
+            })
+            .collect();
+        let mut here = self.dir.clone();
+        loop {
+            let known = identity(&here).map_err(fail)?;
+            if let Some((_, branch)) = branches.iter().find(|(of, _)| *of == known) {
+                return is_inside(format!("the union's own branch {branch}"));
+            }
+            let above = here.child(b"..", Access::Lookup).map_err(fail)?;
+            if identity(&above).map_err(fail)? == known {
+                return Ok(());
+            }
+            here = above;
+        }
+    }
+
+    /// The directory itself, made where it is missing.
+    ///
+    /// # Errors
+    /// What the system calls say.
+    pub fn make(&self) -> Result<Dir> {
+        out::directory(&self.dir, self.missing.iter().map(Vec::as_slice))
+    }
+}
+
 /// Opens the directory that something is copied or saved to. It must not lie in the union: in a
-/// branch, in a directory below one, or on one of its own mounts.
+/// branch, in a directory below one, or on one of its own mounts. One to copy to is made, unless that
+/// is only planned.
 ///
 /// # Errors
-/// It does; it is not there, or is a symbolic link.
+/// It does; it is a symbolic link, or one to save to is not there.
 pub fn destination(
     survey: &Survey<'_>,
     union: &Union,
     stack: &Stack,
-    goal: &Goal,
+    query: &Query<'_>,
 ) -> Result<Option<Dir>> {
-    let to = match goal {
-        Goal::CopyOut(to) | Goal::Revert(Changed::Save(to)) => to,
+    let (to, may_make) = match &query.goal {
+        Goal::CopyOut(to) => (to, true),
+        Goal::Revert(Changed::Save(to)) => (to, false),
         Goal::Undelete(_) | Goal::Revert(Changed::Discard) => return Ok(None),
     };
-    let outside = open_outside(to)?;
-    let fail = |errno| Error::io(&**to, errno);
-    let is_inside = |of: String| {
-        Err(Error::Refused {
-            what: format!("{} lies in {of}", to.display()),
-            hint: "name a directory outside of the union".into(),
-        })
-    };
-    let own = outside.stat_self().map_err(fail)?;
-    if survey.host.is_live() && devices(survey, union).contains(&own.dev) {
-        return is_inside("the union itself, as it is mounted".into());
+    let outside = Outside::find(to)?;
+    outside.check(survey, union, stack, to)?;
+    if outside.missing.is_empty() {
+        return Ok(Some(outside.dir));
     }
-    let identity = |dir: &Dir| dir.stat_self().map(|stat| stat.identity());
-    let branches: Vec<_> = stack
-        .branches
-        .iter()
-        .filter_map(|branch| {
-            let dir = branch.dir.as_ref().ok()?;
-            Some((identity(dir).ok()?, &branch.path))
-        })
-        .collect();
-    let mut here = outside.clone();
-    loop {
-        let known = identity(&here).map_err(fail)?;
-        if let Some((_, branch)) = branches.iter().find(|(of, _)| *of == known) {
-            return is_inside(format!("the union's own branch {branch}"));
+    match query.apply {
+        _ if !may_make => Err(Error::io(&**to, Errno::NOENT)),
+        Apply::OnlyPlan => Ok(None),
+        Apply::Now => {
+            permit_copy(survey, to, query.may_write_copy)?;
+            outside.make().map(Some)
         }
-        let above = here.child(b"..", Access::Lookup).map_err(fail)?;
-        if identity(&above).map_err(fail)? == known {
-            return Ok(Some(outside));
-        }
-        here = above;
+    }
+}
+
+/// Refuses to write into a copy of a host unasked.
+///
+/// # Errors
+/// A path lies in the host that is looked at, which is not the running machine.
+pub fn permit_copy(survey: &Survey<'_>, to: &Path, is_permitted: bool) -> Result<()> {
+    if survey.host.is_live() || is_permitted || !lies_in(to, survey.host.root()) {
+        return Ok(());
+    }
+    Err(copy_unasked(survey))
+}
+
+fn copy_unasked(survey: &Survey<'_>) -> Error {
+    Error::Refused {
+        what: format!(
+            "{} is a copy of a host, which is not written to unasked",
+            survey.host.root().display()
+        ),
+        hint: "add --write, or see the plan with --dry-run".into(),
     }
 }
 
@@ -278,13 +375,7 @@ pub fn consent(
     }
     let is_written = plan.writes_union() || is_into(plan, host.root());
     if is_written && !host.is_live() && !query.may_write_copy {
-        return Err(Error::Refused {
-            what: format!(
-                "{} is a copy of a host, which is not written to unasked",
-                host.root().display()
-            ),
-            hint: "add --write, or see the plan with --dry-run".into(),
-        });
+        return Err(copy_unasked(survey));
     }
     if reappears.is_empty() || query.consent == Consent::Given {
         return Ok(());
@@ -313,9 +404,15 @@ pub fn consent(
 
 /// Whether something is copied out into the host that is looked at.
 fn is_into(plan: &Plan<'_>, root: &Path) -> bool {
+    matches!(plan, Plan::CopyOut(copy) if lies_in(&copy.to, root))
+}
+
+/// Whether a path that need not be there lies below a directory, links resolved.
+fn lies_in(path: &Path, root: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
-    match (plan, real(root)) {
-        (Plan::CopyOut(copy), Some(root)) => real(&copy.to).is_some_and(|to| to.starts_with(root)),
+    let there = path.ancestors().find_map(real);
+    match (there, real(root)) {
+        (Some(path), Some(root)) => path.starts_with(root),
         _ => false,
     }
 }

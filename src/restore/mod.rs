@@ -13,6 +13,9 @@
 //! apply        the plan, done
 //! verify       what the union shows then
 //!
+//! out          how a version leaves its union, as a whole
+//! deleted      what was deleted in a union
+//! archive      the same as a tar file
 //! staging      what is being made, until it has its place
 //! mark         how marks are taken away and made
 //! copy         how a version is copied
@@ -21,9 +24,11 @@
 //! ```
 
 pub mod apply;
+pub mod archive;
 pub mod attributes;
 pub mod choose;
 pub mod copy;
+pub mod deleted;
 pub mod describe;
 pub mod diagnose;
 pub mod foresee;
@@ -32,6 +37,7 @@ pub mod locate;
 pub mod made;
 pub mod mark;
 pub mod mount;
+pub mod out;
 pub mod plan;
 pub mod staging;
 pub mod verify;
@@ -46,6 +52,8 @@ pub struct Query<'a> {
     pub within: Option<&'a [u8]>,
     pub path: &'a [u8],
     pub goal: Goal,
+    /// What is copied out keeps its path below this one of the destination; none for its name alone.
+    pub below: Option<Bytes>,
     pub apply: Apply,
     pub depth: Depth,
     pub consent: Consent,
@@ -67,6 +75,7 @@ impl Query<'_> {
     }
 }
 
+#[derive(Clone)]
 pub enum Goal {
     /// Bring a deleted path back, by this way or by the one that fits.
     Undelete(Option<Strategy>),
@@ -85,6 +94,7 @@ pub enum Strategy {
 }
 
 /// What becomes of a changed file that is replaced.
+#[derive(Clone)]
 pub enum Changed {
     Save(PathBuf),
     Discard,

@@ -56,7 +56,23 @@ pub struct CopyOut<'s> {
     pub from: usize,
     pub name: Vec<u8>,
     pub to: PathBuf,
+    /// The directories from the one that was named to that.
+    pub way: Bytes,
     pub depth: Depth,
+}
+
+impl CopyOut<'_> {
+    /// The same, but that what has this path keeps it below a path of the destination.
+    pub fn below(self, below: Option<&Bytes>, path: &Bytes) -> Self {
+        let Some(below) = below else { return self };
+        let way = below.join_path(&path.parent());
+        let relative: PathBuf = way.to_path().components().skip(1).collect();
+        CopyOut {
+            to: self.to.join(relative),
+            way,
+            ..self
+        }
+    }
 }
 
 pub struct Revert<'s> {
@@ -427,6 +443,7 @@ fn from_base<'s>(
                 from,
                 name: found.path.file_name().to_vec(),
                 to: to.clone(),
+                way: Bytes::from("/"),
                 depth: query.depth,
             })
         }));
@@ -483,6 +500,7 @@ fn copy_out<'s>(
         from,
         name: path.file_name().to_vec(),
         to: to.to_owned(),
+        way: Bytes::from("/"),
         depth,
     }))
 }

@@ -77,6 +77,11 @@ impl Staging {
         }
     }
 
+    /// Whether anything was made.
+    pub fn is_made(&self) -> bool {
+        self.made.get().is_some()
+    }
+
     /// Takes away what was made, and nothing that has its name now. What cannot be removed is
     /// named by `check`.
     pub fn discard(&self) {

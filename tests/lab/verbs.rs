@@ -74,9 +74,17 @@ pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
         }
         all.push(asked);
     }
-    for verb in [&["which"][..], &["restore", "--dry-run"], &["cat"]] {
+    for verb in [
+        &["which"][..],
+        &["restore", "--dry-run"],
+        &["cat"],
+        &["cp", "--dry-run"],
+    ] {
         let mut asked = words(verb);
         asked.extend(words(["--in".as_ref(), target, "--".as_ref(), path]));
+        if verb[0] == "cp" {
+            asked.push("copy".into());
+        }
         all.push(asked);
     }
     all.push(words(["whois".as_ref(), "--".as_ref(), directory]));

@@ -61,8 +61,19 @@ fn into_a_branch_would_touch_the_union_and_is_refused() {
 }
 
 #[apply(test)]
-fn to_nowhere_is_an_error() {
+fn a_directory_that_is_not_there_is_made_outside_of_the_union_only() {
     let union = deleted_file();
-    refuses_and_changes_nothing(&union, &["--to", "missing"], "/f", "missing");
     refuses_and_changes_nothing(&union, &["--to", "up/other"], "/f", "other");
+    let before = union.disk();
+    union
+        .restore(&["--to", "new/deep", "--dry-run"], "/f")
+        .exits(0);
+    assert_same(&before, &union.disk());
+    union.restore(&["--to", "new/deep"], "/f").exits(0);
+    assert_eq!(
+        fact(&union.at("new/deep/f"), Detail::Copied),
+        fact(&union.at("mid/f"), Detail::Copied)
+    );
+    union.link("alias", "new");
+    refuses_and_changes_nothing(&union, &["--to", "alias"], "/f", "is not followed");
 }

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use super::held::{CLAIM, Held, Made};
 use crate::dir::{Kind, Stat};
 use crate::error::{Error, Result, errno_words};
-use crate::restore::attributes::{Attributes, Need, times};
+use crate::restore::attributes::{Attributes, Keep, Need, times};
 
 const NOT_HERE: &str = "nothing was changed; copy it out with --to DIR on another file system, or stop the container \
      (unmount the union) and run this again";
@@ -62,6 +62,58 @@ impl Made {
         }
         lacks.seconds = now.st_mtime_nsec == 0 && stat.mtime.1 != 0;
         Ok(lacks)
+    }
+
+    /// The same, as far as is asked for.
+    ///
+    /// # Errors
+    /// As of [`Made::dress`] where all is kept; else what the system calls say of what anybody may do.
+    pub fn dress_as(&self, attributes: &Attributes, stat: &Stat, keep: Keep) -> Result<Lacks> {
+        match keep {
+            Keep::All => self.dress(attributes, stat),
+            Keep::Possible => self.dress_possible(attributes, stat),
+            Keep::Content => {
+                for (name, value) in attributes
+                    .iter()
+                    .filter(|(name, _)| name.starts_with(b"user."))
+                {
+                    // Nothing but the program that set them misses them.
+                    let _ = self.set(name, value);
+                }
+                // What runs as its owner would run as another one.
+                self.permit_and_date(stat, stat.mode & 0o1777)?;
+                Ok(Lacks::default())
+            }
+        }
+    }
+
+    fn dress_possible(&self, attributes: &Attributes, stat: &Stat) -> Result<Lacks> {
+        let mut lacks = Lacks {
+            owner: self.own(stat.uid, stat.gid).is_err(),
+            ..Lacks::default()
+        };
+        lacks.attributes |= self.drop_inherited(attributes).is_err();
+        for (name, value) in attributes.iter() {
+            match (self.set(name, value), Attributes::need(name)) {
+                (Ok(()), _) | (Err(_), Need::Host) => {}
+                (Err(_), Need::Capability) => lacks.capability = true,
+                (Err(_), Need::Access | Need::Content) => lacks.attributes = true,
+            }
+        }
+        let mode = if lacks.owner {
+            stat.mode & 0o1777
+        } else {
+            stat.mode
+        };
+        self.permit_and_date(stat, mode)?;
+        Ok(lacks)
+    }
+
+    fn permit_and_date(&self, stat: &Stat, mode: u32) -> Result<()> {
+        if stat.kind != Kind::Symlink {
+            self.permit(mode).map_err(self.fail())?;
+        }
+        self.date(&times(stat)).map_err(self.fail())
     }
 
     /// A new file inherits its directory's default access list, which the version had not.
@@ -184,6 +236,10 @@ impl Made {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Lacks {
     pub capability: bool,
+    /// It is of who copied it.
+    pub owner: bool,
+    /// An access list, or another attribute.
+    pub attributes: bool,
     /// Its times are cut to whole seconds.
     pub seconds: bool,
 }
@@ -201,9 +257,21 @@ impl std::fmt::Display for Lacks {
 }
 
 impl Lacks {
+    /// What is missing, as a sentence about the copy goes on.
+    pub fn missing(self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            (self.owner, "the owner could not be kept"),
+            (self.capability, "the capabilities could not be kept"),
+            (self.attributes, "not all attributes could be kept"),
+        ];
+        all.into_iter().filter(|of| of.0).map(|of| of.1)
+    }
+
     pub fn and(self, other: Lacks) -> Lacks {
         Lacks {
             capability: self.capability || other.capability,
+            owner: self.owner || other.owner,
+            attributes: self.attributes || other.attributes,
             seconds: self.seconds || other.seconds,
         }
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind};
 use crate::error::{Error, Result};
 
@@ -131,6 +132,11 @@ impl Made {
 
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Where it is, for messages.
+    pub fn path(&self) -> Bytes {
+        self.dir.path().join(&self.name)
     }
 
     /// Where it is, to be found again.

@@ -21,6 +21,6 @@ mod name;
 pub use dress::Lacks;
 pub use held::{Identity, Made, Named, find};
 pub use name::{
-    date_directory, empty_file, exchange, link, mark, remove, remove_directory, remove_left,
-    remove_tree, rename, rename_over, sync_dir, unmark,
+    date_directory, directory, empty_file, exchange, link, mark, remove, remove_directory,
+    remove_left, remove_tree, rename, rename_over, sync_dir, unmark,
 };

@@ -9,6 +9,18 @@ use crate::dir::{Access, Dir, Kind};
 /// The longest passing name, in bytes.
 const CLAIM_MAX: usize = 64;
 
+/// Makes a directory that a person asked for, as far as the umask permits, and opens it. Where
+/// somebody was faster theirs is opened.
+///
+/// # Errors
+/// What the system calls say; no link is followed.
+pub fn directory(dir: &Dir, name: &[u8]) -> Result<Dir, Errno> {
+    match fs::mkdirat(&*dir.fd()?, name, Mode::from_raw_mode(0o777)) {
+        Ok(()) | Err(Errno::EXIST) => dir.child(name, Access::Lookup),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Moves a name to where nothing is.
 ///
 /// # Errors

@@ -1,0 +1,567 @@
+//! `cp [TARGET:]PATH... DEST`: versions of files and trees, copied out or as a tar file.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::asked::{Asked, Opened, asked, opened};
+use crate::command::{Answer, Context, Ended, Label, Outcome, Verb, Which};
+use crate::dir::{Dir, Kind};
+use crate::error::{Error, Result};
+use crate::render::column::{Column, column};
+use crate::render::{Format, Look};
+use crate::restore::Depth;
+use crate::restore::archive::Archive;
+use crate::restore::attributes::{Into, Keep};
+use crate::restore::copy::{Copied, How};
+use crate::restore::deleted::deleted;
+use crate::restore::guard::{Outside, permit_copy};
+use crate::restore::locate::{Located, Sought, locate};
+use crate::restore::out::{self, Way};
+use crate::restore::staging::Staging;
+use crate::union::{Entry, Follow, Node};
+
+/// Copy files and directories out, of any container, image or layer
+///
+/// As `docker cp` does: into DEST if that is a directory, else as DEST; DEST `-` writes a tar file
+/// to standard output. Nothing that exists is overwritten without --force, nothing is written
+/// through a link, and nothing half-made is left.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Every argument but DEST is a path of this union, byte for byte
+    #[arg(long = "in", value_name = "TARGET")]
+    within: Option<OsString>,
+    /// Keep owners, and all attributes that can be kept
+    #[arg(short, long)]
+    archive: bool,
+    /// Copy what a link named on the command line leads to
+    #[arg(short = 'L', long)]
+    follow_link: bool,
+    /// Directories are copied whole in any case
+    #[arg(short, long)]
+    recursive: bool,
+    /// Copy the version that a mark hides; exit status 1 if none does
+    #[arg(long)]
+    hidden: bool,
+    /// Replace files that exist, and add to directories that do
+    #[arg(short, long)]
+    force: bool,
+    /// Keep the paths below this directory, which is made; there is no DEST then
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    to: Option<PathBuf>,
+    /// Copy everything that was deleted: arguments are TARGETs, without any every container is meant
+    #[arg(long, conflicts_with = "follow_link")]
+    all_deleted: bool,
+    /// Print what would be copied, and copy nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Permit writing under a --root other than /
+    #[arg(long)]
+    write: bool,
+    #[arg(value_name = "[TARGET:]PATH... DEST")]
+    arguments: Vec<OsString>,
+}
+
+/// What was copied, or would be.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// The union, as a TARGET.
+    pub target: Label,
+    pub path: Bytes,
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Index of the branch that provides it, 0 is topmost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// Where it was copied to.
+    pub to: Bytes,
+    /// How many entries were copied.
+    pub entries: u64,
+    /// What was in the files, in bytes.
+    pub size: u64,
+    /// False for a dry run, and where it could not be copied.
+    pub applied: bool,
+}
+
+/// A version, and the path below the destination that it gets.
+pub struct Item {
+    asked: Asked,
+    sought: Sought,
+    /// Its directories below the destination, and its name there; none for the name that it has.
+    below: Option<Bytes>,
+    /// Only what is in the directory is meant: `DIR/.`
+    is_content: bool,
+}
+
+/// Where it goes.
+enum Destination {
+    Archive,
+    Directory(PathBuf),
+    /// A name that nothing has, or that may be replaced.
+    Name(PathBuf),
+}
+
+impl Verb for Args {
+    type Answer = Answered;
+
+    fn run(mut self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {
+        let destination = self.destination()?;
+        let items = self.items(context)?;
+        if let (Destination::Name(path), true) = (&destination, items.len() > 1) {
+            return Err(Error::Refused {
+                what: format!(
+                    "{} is no directory, and several things cannot be it",
+                    path.display()
+                ),
+                hint: "name a directory that exists, or --to DIR".into(),
+            });
+        }
+        let way = Way {
+            how: How {
+                depth: Depth::Whole,
+                into: Into::View,
+                keep: if self.archive {
+                    Keep::Possible
+                } else {
+                    Keep::Content
+                },
+            },
+            may_replace: self.force,
+        };
+        let follow = if self.follow_link {
+            Follow::All
+        } else {
+            Follow::NotLast
+        };
+        let path = match destination {
+            Destination::Archive => {
+                return Outcome::yes(Answered::Archive { items, follow });
+            }
+            Destination::Directory(path) | Destination::Name(path) if self.dry_run => path,
+            Destination::Directory(path) => {
+                let into = Copying::new(context, &items, &path, self.write)?;
+                return into.copy(context, &items, None, follow, way);
+            }
+            Destination::Name(path) => {
+                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                    return Err(Error::Usage(format!("{}: is no name", path.display())));
+                };
+                let into = Copying::new(context, &items, parent, self.write)?;
+                return into.copy(context, &items, Some(name.as_bytes()), follow, way);
+            }
+        };
+        plan(context, &items, &path, follow)
+    }
+}
+
+impl Args {
+    /// Takes the destination off the arguments.
+    fn destination(&mut self) -> Result<Destination> {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if let Some(to) = &self.to {
+            return Ok(if to.as_os_str() == "-" {
+                Destination::Archive
+            } else {
+                Destination::Directory(absolute(to))
+            });
+        }
+        let usage =
+            || Error::Usage("say what is to be copied, and where to: [TARGET:]PATH... DEST".into());
+        let typed = self.arguments.pop().ok_or_else(usage)?;
+        if self.arguments.is_empty() && !self.all_deleted {
+            return Err(usage());
+        }
+        if typed == "-" {
+            return Ok(Destination::Archive);
+        }
+        let path = absolute(Path::new(&typed));
+        let is_directory = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => {
+                let parent = Outside::find(parent)?.existing(parent)?;
+                let stat = parent.stat(name.as_bytes());
+                let stat = stat.map_err(|errno| Error::io(&*path, errno))?;
+                // Of a link to a directory it is said that it is not followed.
+                let kind = stat.map(|stat| stat.kind);
+                kind == Some(Kind::Directory)
+                    || (kind == Some(Kind::Symlink) && path.is_dir())
+                    || (kind.is_none() && self.all_deleted)
+            }
+            _ => true,
+        };
+        if is_directory {
+            return Ok(Destination::Directory(path));
+        }
+        if typed.as_bytes().ends_with(b"/") {
+            return Err(Error::io(&*path, rustix::io::Errno::NOTDIR));
+        }
+        Ok(Destination::Name(path))
+    }
+
+    /// What is to be copied.
+    fn items(&self, context: &mut Context<'_>) -> Result<Vec<Item>> {
+        if self.all_deleted {
+            return self.deleted(context);
+        }
+        let sought = if self.hidden {
+            Sought::Hidden
+        } else {
+            Sought::Shown
+        };
+        let arguments = self.arguments.iter().map(OsString::as_os_str);
+        let all = asked(context, self.within.as_deref(), arguments, sought)?;
+        let keeps_paths = self.to.is_some();
+        let items = all
+            .into_iter()
+            .zip(&self.arguments)
+            .map(|(asked, typed)| Item {
+                below: keeps_paths.then(|| asked.path.clone()),
+                is_content: typed.as_bytes().ends_with(b"/."),
+                sought,
+                asked,
+            });
+        Ok(items.collect())
+    }
+
+    /// Everything that was deleted, of each union below a directory of its own if there are several.
+    fn deleted(&self, context: &mut Context<'_>) -> Result<Vec<Item>> {
+        let named = self.within.iter().chain(&self.arguments);
+        let mut subjects = Vec::new();
+        for name in named {
+            subjects.extend(context.subjects(Some(name), Which::default())?);
+        }
+        let is_one = subjects.len() == 1;
+        // Without a name there may be one today and two tomorrow.
+        if subjects.is_empty() {
+            subjects = context.subjects(None, Which::default())?;
+        }
+        let mut items = Vec::new();
+        for (label, target, branch) in subjects {
+            let union: Rc<Opened> = opened(context, target);
+            let (paths, problems) = deleted(&union.stack, branch, context.threads.count());
+            context.problems.extend(problems);
+            let own = label.as_file_name();
+            items.extend(paths.into_iter().map(|path| Item {
+                below: Some(if is_one {
+                    path.clone()
+                } else {
+                    Bytes::from("/").join(&own).join_path(&path)
+                }),
+                asked: Asked {
+                    label: label.clone(),
+                    union: Rc::clone(&union),
+                    path,
+                },
+                sought: Sought::Hidden,
+                is_content: false,
+            }));
+        }
+        Ok(items)
+    }
+}
+
+impl Item {
+    fn locate(&self, follow: Follow) -> Result<Result<Located<'_>, String>> {
+        locate(
+            &self.asked.union.stack,
+            &self.asked.path,
+            follow,
+            self.sought,
+        )
+    }
+
+    fn row(&self, located: &Located<'_>, to: Bytes) -> Row {
+        let union = &self.asked.union.target.union;
+        let branch = match self.sought {
+            Sought::Shown => located.entry.provider(),
+            // It may be one of another stack, that the branch began as a copy of.
+            Sought::Hidden => located.entry.provider().filter(|_| union.base.is_none()),
+        };
+        Row {
+            target: self.asked.label.clone(),
+            path: self.asked.path.clone(),
+            kind: located.entry.kind().unwrap_or(Kind::Directory),
+            layer: branch.and_then(|of| union.layer_id(of)).map(str::to_owned),
+            branch,
+            to,
+            entries: 0,
+            size: 0,
+            applied: false,
+        }
+    }
+
+    /// What it is called where it is copied to, if only its directory is given.
+    fn name(&self, located: &Located<'_>) -> Vec<u8> {
+        match &located.place {
+            // A link that was followed keeps its name.
+            Some(_) => self.asked.path.file_name().to_vec(),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Notes that there is no such version.
+fn not_there(context: &mut Context<'_>, item: &Item, why: &str) {
+    let what = format!("{}: {why}", item.asked.words());
+    context.notes.push(Error::Usage(what));
+}
+
+/// What would be copied.
+fn plan(
+    context: &mut Context<'_>,
+    items: &[Item],
+    path: &Path,
+    follow: Follow,
+) -> Result<Outcome<Answered>> {
+    let mut rows = Vec::new();
+    let mut is_yes = true;
+    for item in items {
+        match item.locate(follow)? {
+            Ok(located) => {
+                let to = Bytes::from(path);
+                let to = match &item.below {
+                    Some(below) => to.join_path(below),
+                    None if path.is_dir() => to.join(&item.name(&located)),
+                    None => to,
+                };
+                rows.push(item.row(&located, to));
+            }
+            Err(why) => {
+                is_yes = false;
+                not_there(context, item, &why);
+            }
+        }
+    }
+    Ok(Outcome {
+        answer: Answered::Rows(rows),
+        is_yes,
+    })
+}
+
+/// A destination that is open.
+struct Copying<'p> {
+    dir: Dir,
+    path: &'p Path,
+}
+
+impl<'p> Copying<'p> {
+    /// Opens the destination, made where it is missing, once it is certain that it lies in none of the
+    /// unions.
+    fn new(
+        context: &Context<'_>,
+        items: &[Item],
+        path: &'p Path,
+        may_write: bool,
+    ) -> Result<Copying<'p>> {
+        let outside = Outside::find(path)?;
+        let mut checked: Vec<*const Opened> = Vec::new();
+        for item in items {
+            let union = &item.asked.union;
+            let is_new = !checked.contains(&Rc::as_ptr(union));
+            if is_new {
+                checked.push(Rc::as_ptr(union));
+                outside.check(&context.survey, &union.target.union, &union.stack, path)?;
+            }
+        }
+        permit_copy(&context.survey, path, may_write)?;
+        let dir = outside.make()?;
+        // What runs that were killed have left.
+        Staging::clear(&dir);
+        Ok(Copying { dir, path })
+    }
+
+    fn copy(
+        self,
+        context: &mut Context<'_>,
+        items: &[Item],
+        name: Option<&[u8]>,
+        follow: Follow,
+        way: Way,
+    ) -> Result<Outcome<Answered>> {
+        let mut rows = Vec::new();
+        let mut is_yes = true;
+        for item in items {
+            let located = match item.locate(follow) {
+                Ok(Ok(located)) => located,
+                Ok(Err(why)) => {
+                    is_yes = false;
+                    not_there(context, item, &why);
+                    continue;
+                }
+                Err(error) => {
+                    context.problems.push(error);
+                    continue;
+                }
+            };
+            let (to, copied) = self.one(item, &located, name, way);
+            let mut row = item.row(&located, to);
+            match copied {
+                Ok(copied) => {
+                    (row.entries, row.size) = (copied.entries, copied.size);
+                    row.applied = copied.entries > 0;
+                    context.problems.extend(copied.into_said());
+                }
+                Err(error) => context.problems.push(error),
+            }
+            rows.push(row);
+        }
+        Ok(Outcome {
+            answer: Answered::Rows(rows),
+            is_yes,
+        })
+    }
+
+    /// Copies one version, and says where to.
+    fn one(
+        &self,
+        item: &Item,
+        located: &Located<'_>,
+        name: Option<&[u8]>,
+        way: Way,
+    ) -> (Bytes, Result<Copied>) {
+        let path = Bytes::from(self.path);
+        let (parent, own) = match (&item.below, name) {
+            (Some(below), _) => (below.parent(), below.file_name().to_vec()),
+            (None, Some(name)) => (Bytes::from("/"), name.to_vec()),
+            (None, None) => (Bytes::from("/"), item.name(located)),
+        };
+        let to = path.join_path(&parent);
+        let to = if own.is_empty() { to } else { to.join(&own) };
+        let copied = out::directory(&self.dir, parent.components()).and_then(|dir| {
+            match (&located.place, &located.entry) {
+                (Some((place, from)), entry) => match entry {
+                    Entry::Dir(node) if item.is_content && name.is_none() => {
+                        content(node, &dir, way)
+                    }
+                    _ if own.is_empty() => Err(Error::io(to.clone(), rustix::io::Errno::EXIST)),
+                    _ => out::place(place, from, (&dir, &own), way),
+                },
+                // A view's root has no name of its own.
+                (None, Entry::Dir(node)) if own.is_empty() => content(node, &dir, way),
+                (None, Entry::Dir(node)) => {
+                    let dir = out::directory(&dir, std::iter::once(&own[..]))?;
+                    content(node, &dir, way)
+                }
+                (None, _) => Ok(Copied::default()),
+            }
+        });
+        (to, copied)
+    }
+}
+
+/// Copies what is in a directory.
+fn content(node: &Node<'_>, to: &Dir, way: Way) -> Result<Copied> {
+    let mut all = Copied::default();
+    let node = node.clone().read();
+    for name in node.names()?.to_vec() {
+        all.add(out::place(&node, &name, (to, &name), way)?);
+    }
+    Ok(all)
+}
+
+/// What was copied; or what is to be written as a tar file.
+pub enum Answered {
+    Rows(Vec<Row>),
+    Archive { items: Vec<Item>, follow: Follow },
+}
+
+impl Answer for Answered {
+    type Row = Row;
+
+    fn show(
+        self,
+        look: Look,
+        context: &Context<'_>,
+        out: &mut dyn Write,
+        ended: &mut Ended,
+    ) -> io::Result<()> {
+        let (items, follow) = match self {
+            Answered::Rows(rows) => return rows.show(look, context, out, ended),
+            Answered::Archive { items, follow } => (items, follow),
+        };
+        if look.format != Format::Table {
+            let what = "a tar file has no other form: leave --format, -q and -0 away";
+            ended.problems.push(Error::Usage(what.into()));
+            return Ok(());
+        }
+        if context.is_direct && io::stdout().is_terminal() {
+            let what = "a tar file is nothing for a terminal: redirect standard output";
+            ended.problems.push(Error::Usage(what.into()));
+            return Ok(());
+        }
+        let mut archive = Archive::new(out);
+        for item in &items {
+            match item.locate(follow) {
+                Ok(Ok(located)) => add(&mut archive, item, &located)?,
+                Ok(Err(why)) => {
+                    ended.is_no = true;
+                    let what = format!("{}: {why}", item.asked.words());
+                    ended.notes.push(Error::Usage(what));
+                }
+                Err(error) => ended.problems.push(error),
+            }
+        }
+        ended.problems.extend(archive.finish()?);
+        Ok(())
+    }
+}
+
+/// Adds a version to an archive.
+fn add(archive: &mut Archive<'_>, item: &Item, located: &Located<'_>) -> io::Result<()> {
+    let base = match &item.below {
+        Some(below) => {
+            let parts: Vec<&[u8]> = below.components().collect();
+            Bytes(parts.join(&b"/"[..]))
+        }
+        None => Bytes(item.name(located)),
+    };
+    match (&located.place, &located.entry) {
+        (Some((place, name)), _) => archive.add(place, name, &base),
+        (None, Entry::Dir(node)) => {
+            let node = node.clone().read();
+            let names = match node.names() {
+                Ok(names) => names.to_vec(),
+                Err(error) => {
+                    archive.said.push(error);
+                    return Ok(());
+                }
+            };
+            names
+                .iter()
+                .try_for_each(|name| archive.add(&node, name, &Bytes(name.clone())))
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+impl crate::command::Row for Row {
+    const HEADS_NOTHING: bool = false;
+
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(self.to.as_bytes());
+    }
+
+    fn label(&self) -> Option<&Label> {
+        Some(&self.target)
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            column("COPIED", |row: &Row, _, cell| {
+                cell.word(if row.applied { "yes" } else { "no" });
+            }),
+            column("ENTRIES", |row, _, cell| cell.show(row.entries)),
+            column("SIZE", |row, look, cell| cell.word(&look.size(row.size))),
+            column("PATH", |row, _, cell| {
+                cell.show(Bytes(row.target.word(&row.path).into_owned()));
+            }),
+            column("TO", |row, _, cell| cell.show(&row.to)),
+        ]
+    }
+}

@@ -1,0 +1,450 @@
+//! What a view has, as a tar file: POSIX's pax form (POSIX.1-2024, pax, "pax Interchange Format").
+//!
+//! ```text
+//! [ header 'x' ][ records ]     what a header has no room for: long names, times, attributes
+//! [ header     ][ content ]     of each entry; every part is filled up to 512 bytes
+//! ...
+//! [ 1024 zero bytes ]
+//!
+//! header   name 100, mode 8, uid 8, gid 8, size 12, mtime 12, checksum 8, type 1, link name 100,
+//!          "ustar" NUL "00", user 32, group 32, major 8, minor 8, prefix 155, padding 12
+//! record   LENGTH SPACE KEY = VALUE NEWLINE, where the length counts itself
+//! ```
+//!
+//! Extended attributes are `SCHILY.xattr.NAME`, sparse files GNU's form 1.0: the content begins with a
+//! map of where there are data.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+
+use rustix::fs;
+use rustix::io::Errno;
+
+use super::attributes::{Attributes, Into};
+use super::made::Identity;
+use crate::bytes::Bytes;
+use crate::dir::{Content, Kind, Snapshot, Stat};
+use crate::error::{Error, Result, errno_of};
+use crate::union::{DataAt, Entry, Node};
+use crate::walk::walk;
+
+/// The size of a header, and what everything is filled up to, in bytes.
+const BLOCK: usize = 512;
+/// The longest name that a header has room for, in bytes.
+const NAME_MAX: usize = 100;
+/// The largest number that seven octal digits can say.
+const ID_MAX: u32 = 0o7_777_777;
+/// The largest size that eleven octal digits can say, in bytes.
+const SIZE_MAX: u64 = 0o77_777_777_777;
+
+/// A tar file that is being written.
+pub struct Archive<'o> {
+    out: &'o mut dyn Write,
+    /// Files of which there may be more names, and the first name of each.
+    links: HashMap<Identity, Bytes>,
+    /// What could not be read, or not be kept.
+    pub said: Vec<Error>,
+    /// Why the output takes no more.
+    failed: Option<io::Error>,
+}
+
+/// Something that is to be written, and its name in the archive.
+struct Item<'s> {
+    from: Node<'s>,
+    name: Vec<u8>,
+    path: Bytes,
+}
+
+/// What went wrong: with what is read, or with the output.
+enum Fault {
+    Source(Error),
+    Output(io::Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        Fault::Source(error)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        Fault::Output(error)
+    }
+}
+
+impl<'o> Archive<'o> {
+    pub fn new(out: &'o mut dyn Write) -> Archive<'o> {
+        Archive {
+            out,
+            links: HashMap::new(),
+            said: Vec::new(),
+            failed: None,
+        }
+    }
+
+    /// Adds what a place of a view has under a name, and all that is in it. `path` is its name in
+    /// the archive, without a slash at its beginning.
+    ///
+    /// # Errors
+    /// The output takes no more.
+    pub fn add(&mut self, from: &Node<'_>, name: &[u8], path: &Bytes) -> io::Result<()> {
+        let root = Item {
+            from: from.clone(),
+            name: name.to_vec(),
+            path: path.clone(),
+        };
+        let walked = walk(root, |item, found| {
+            if self.failed.is_some() {
+                return;
+            }
+            match self.entry(&item) {
+                Ok(below) => below.into_iter().for_each(|below| found.directory(below)),
+                Err(Fault::Source(error)) => self.said.push(error),
+                Err(Fault::Output(error)) => {
+                    self.failed = Some(error);
+                    // A row ends the walk.
+                    found.rows().push(());
+                }
+            }
+        });
+        let _ended = { walked }.next();
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the archive, and tells what was not kept.
+    ///
+    /// # Errors
+    /// The output takes no more.
+    pub fn finish(self) -> io::Result<Vec<Error>> {
+        self.out.write_all(&[0; 2 * BLOCK])?;
+        Ok(self.said)
+    }
+
+    /// Writes one entry, and gives what is in it.
+    fn entry<'s>(&mut self, item: &Item<'s>) -> Result<Vec<Item<'s>>, Fault> {
+        let Item { from, name, path } = item;
+        match from.child(name)? {
+            Entry::Dir(node) => self.directory(node.read(), path),
+            Entry::Leaf {
+                from: branch, data, ..
+            } => {
+                self.leaf(item, branch, data.as_deref())?;
+                Ok(Vec::new())
+            }
+            Entry::Broken { errno, .. } => Err(Error::io(from.path_of(name), errno).into()),
+            Entry::Missing | Entry::Deleted { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn directory<'s>(&mut self, node: Node<'s>, path: &Bytes) -> Result<Vec<Item<'s>>, Fault> {
+        let stat = node.stat_self()?;
+        let provider = node.provider().unwrap_or_default();
+        let source = node.dir(provider).ok_or(Errno::NOENT);
+        let attributes = source.and_then(Attributes::of_directory);
+        let fail = |errno| Error::io(node.on_host(provider, b""), errno);
+        let attributes = attributes.map_err(fail)?.seen(&node, provider, Into::View);
+        let mut header = Header::new(&stat, b'5', &[path.as_bytes(), b"/"].concat());
+        header.attributes(&attributes);
+        header.write(self.out)?;
+        let names = node.names()?.to_vec();
+        let below = names.into_iter().map(|name| Item {
+            path: Bytes([path.as_bytes(), b"/", &name].concat()),
+            from: node.clone(),
+            name,
+        });
+        Ok(below.collect())
+    }
+
+    fn leaf(&mut self, item: &Item<'_>, branch: usize, data: Option<&DataAt>) -> Result<(), Fault> {
+        let Item { from, name, path } = item;
+        let fail = |errno| Error::io(from.on_host(branch, name), errno);
+        let stat = from.stat(branch, name)?;
+        if let Some(first) = self.links.get(&stat.identity()) {
+            let mut header = Header::new(&stat, b'1', path.as_bytes());
+            header.link(first.as_bytes());
+            return Ok(header.write(self.out)?);
+        }
+        let dir = from.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
+        let attributes = Attributes::of_entry(dir, name).map_err(fail)?;
+        let attributes = attributes.seen(from, branch, Into::View);
+        let kind = match stat.kind {
+            Kind::File | Kind::Directory => b'0',
+            Kind::Symlink => b'2',
+            Kind::Char => b'3',
+            Kind::Block => b'4',
+            Kind::Fifo => b'6',
+            Kind::Socket => {
+                let what = "is a socket, which a tar file cannot hold: it was left out";
+                return Err(Error::damaged(from.path_of(name), what).into());
+            }
+        };
+        let mut header = Header::new(&stat, kind, path.as_bytes());
+        header.attributes(&attributes);
+        if stat.kind == Kind::Symlink {
+            header.link(&dir.read_link(name).map_err(fail)?);
+        }
+        if stat.kind == Kind::File {
+            let source = from.open_content(branch, name, data)?;
+            self.file(header, source, &from.on_host(branch, name))?;
+        } else {
+            header.write(self.out)?;
+        }
+        if stat.nlink > 1 {
+            self.links.insert(stat.identity(), path.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes a file with its content: as much as it had when it was opened, whatever becomes of it.
+    fn file(&mut self, mut header: Header, mut source: Content, path: &Bytes) -> Result<(), Fault> {
+        let fail = |errno| Error::io(path.clone(), errno);
+        let before = Snapshot::of(&source).map_err(fail)?;
+        let pieces = pieces(&mut source, before.size);
+        let pieces = pieces.map_err(|error| fail(errno_of(&error)))?;
+        let is_sparse = pieces.iter().map(|(_, length)| length).sum::<u64>() < before.size;
+        let map = if is_sparse {
+            header.sparse(before.size);
+            map_of(&pieces, before.size)
+        } else {
+            Vec::new()
+        };
+        let size: u64 = pieces.iter().map(|(_, length)| length).sum();
+        let size = size + map.len() as u64;
+        header.size(size);
+        header.write(self.out)?;
+        self.out.write_all(&map)?;
+        let mut buffer = vec![0; 128 << 10];
+        let mut is_short = false;
+        for (start, length) in pieces {
+            let moved = source.seek(start);
+            is_short |= moved.is_err();
+            let mut left = length;
+            while left > 0 {
+                let most = usize::try_from(left)
+                    .unwrap_or(usize::MAX)
+                    .min(buffer.len());
+                let count = match source.read(&mut buffer[..most]) {
+                    Ok(count @ 1..) if !is_short => count,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    read => {
+                        if let Err(error) = read {
+                            self.said.push(fail(errno_of(&error)));
+                        }
+                        // The header has promised so much.
+                        is_short = true;
+                        buffer[..most].fill(0);
+                        most
+                    }
+                };
+                self.out.write_all(&buffer[..count])?;
+                left -= count as u64;
+            }
+        }
+        fill(self.out, size)?;
+        if let Some(changed) = before.changed_since(&source) {
+            self.said.push(Error::damaged(path.clone(), changed));
+        }
+        Ok(())
+    }
+}
+
+/// Where a file has data: offsets and lengths.
+fn pieces(source: &mut Content, size: u64) -> io::Result<Vec<(u64, u64)>> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let Some((start, end)) = source.next_data(at)? else {
+            break; // a hole to the end
+        };
+        let end = end.clamp(start + 1, size.max(start + 1));
+        pieces.push((start, end - start));
+        at = end;
+    }
+    Ok(pieces)
+}
+
+/// GNU's map of a sparse file, filled up: how many pieces there are, and of each where it begins and
+/// how long it is, every number on a line. An empty piece at the end says how long the file is.
+fn map_of(pieces: &[(u64, u64)], size: u64) -> Vec<u8> {
+    let has_end = pieces
+        .last()
+        .is_some_and(|(start, length)| start + length == size);
+    let end = (!has_end).then_some((size, 0));
+    let all: Vec<(u64, u64)> = pieces.iter().copied().chain(end).collect();
+    let mut map = format!("{}\n", all.len());
+    for (start, length) in all {
+        map.push_str(&format!("{start}\n{length}\n"));
+    }
+    let mut map = map.into_bytes();
+    map.resize(map.len().next_multiple_of(BLOCK), 0);
+    map
+}
+
+/// Fills up to a whole block.
+fn fill(out: &mut dyn Write, size: u64) -> io::Result<()> {
+    let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
+    if over == 0 {
+        return Ok(());
+    }
+    out.write_all(&[0; BLOCK][over..])
+}
+
+/// A header, and the records before it.
+struct Header {
+    block: [u8; BLOCK],
+    records: Vec<u8>,
+}
+
+impl Header {
+    fn new(stat: &Stat, kind: u8, path: &[u8]) -> Header {
+        let mut header = Header {
+            block: [0; BLOCK],
+            records: Vec::new(),
+        };
+        header.name(path);
+        header.octal(100, 8, u64::from(stat.mode));
+        for (at, key, id) in [(108, "uid", stat.uid), (116, "gid", stat.gid)] {
+            header.octal(at, 8, u64::from(id.min(ID_MAX)));
+            if id > ID_MAX {
+                header.record(key, id.to_string().as_bytes());
+            }
+        }
+        header.octal(124, 12, 0);
+        let (seconds, nanoseconds) = stat.mtime;
+        header.octal(136, 12, u64::try_from(seconds).unwrap_or(0).min(SIZE_MAX));
+        if nanoseconds != 0 || !(0..=SIZE_MAX.cast_signed()).contains(&seconds) {
+            header.record("mtime", time(seconds, nanoseconds).as_bytes());
+        }
+        header.block[156] = kind;
+        header.block[257..265].copy_from_slice(b"ustar\x0000");
+        if matches!(stat.kind, Kind::Char | Kind::Block) {
+            header.octal(329, 8, u64::from(fs::major(stat.rdev)));
+            header.octal(337, 8, u64::from(fs::minor(stat.rdev)));
+        }
+        header
+    }
+
+    fn name(&mut self, path: &[u8]) {
+        self.text(0, path);
+        if path.len() > NAME_MAX || !path.is_ascii() {
+            self.record("path", path);
+        }
+    }
+
+    fn link(&mut self, target: &[u8]) {
+        self.text(157, target);
+        if target.len() > NAME_MAX || !target.is_ascii() {
+            self.record("linkpath", target);
+        }
+    }
+
+    fn text(&mut self, at: usize, text: &[u8]) {
+        let length = text.len().min(NAME_MAX);
+        self.block[at..at + NAME_MAX].fill(0);
+        self.block[at..at + length].copy_from_slice(&text[..length]);
+    }
+
+    /// How much content follows, in bytes.
+    fn size(&mut self, size: u64) {
+        self.octal(124, 12, size.min(SIZE_MAX));
+        if size > SIZE_MAX {
+            self.record("size", size.to_string().as_bytes());
+        }
+    }
+
+    /// What follows is a sparse file of so many bytes. Who knows no such files sees another name.
+    fn sparse(&mut self, size: u64) {
+        let end = self.block[..NAME_MAX].iter().position(|&byte| byte == 0);
+        let name = self.block[..end.unwrap_or(NAME_MAX)].to_vec();
+        let name = self.recorded("path").unwrap_or(name);
+        self.record("GNU.sparse.major", b"1");
+        self.record("GNU.sparse.minor", b"0");
+        self.record("GNU.sparse.name", &name);
+        self.record("GNU.sparse.realsize", size.to_string().as_bytes());
+        let base = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        self.text(0, &[b"GNUSparseFile.0/", base].concat());
+    }
+
+    /// The value of a record that was added before.
+    fn recorded(&self, key: &str) -> Option<Vec<u8>> {
+        let mut rest = &self.records[..];
+        while let Some(space) = rest.iter().position(|&byte| byte == b' ') {
+            let length: usize = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
+            let record = &rest[space + 1..length - 1];
+            if let Some(value) = record.strip_prefix(format!("{key}=").as_bytes()) {
+                return Some(value.to_vec());
+            }
+            rest = &rest[length..];
+        }
+        None
+    }
+
+    fn attributes(&mut self, attributes: &Attributes) {
+        for (name, value) in attributes.iter() {
+            if let Ok(name) = std::str::from_utf8(name) {
+                self.record(&format!("SCHILY.xattr.{name}"), value);
+            }
+        }
+    }
+
+    fn record(&mut self, key: &str, value: &[u8]) {
+        let rest = 1 + key.len() + 1 + value.len() + 1;
+        // The length counts its own digits.
+        let mut length = rest + 1;
+        while length != rest + length.to_string().len() {
+            length = rest + length.to_string().len();
+        }
+        self.records
+            .extend_from_slice(format!("{length} {key}=").as_bytes());
+        self.records.extend_from_slice(value);
+        self.records.push(b'\n');
+    }
+
+    fn octal(&mut self, at: usize, width: usize, value: u64) {
+        let digits = format!("{value:0digits$o}", digits = width - 1);
+        self.block[at..at + width - 1].copy_from_slice(digits.as_bytes());
+        self.block[at + width - 1] = 0;
+    }
+
+    fn write(mut self, out: &mut dyn Write) -> io::Result<()> {
+        if !self.records.is_empty() {
+            let mut before = Header {
+                block: [0; BLOCK],
+                records: Vec::new(),
+            };
+            before.text(0, b"././@PaxHeader");
+            for (at, width, value) in [(100, 8, 0o644), (108, 8, 0), (116, 8, 0), (136, 12, 0)] {
+                before.octal(at, width, value);
+            }
+            before.octal(124, 12, self.records.len() as u64);
+            before.block[156] = b'x';
+            before.block[257..265].copy_from_slice(b"ustar\x0000");
+            before.write_block(out)?;
+            out.write_all(&self.records)?;
+            fill(out, self.records.len() as u64)?;
+        }
+        self.write_block(out)
+    }
+
+    fn write_block(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.block[148..156].fill(b' ');
+        let sum: u32 = self.block.iter().map(|&byte| u32::from(byte)).sum();
+        self.block[148..154].copy_from_slice(format!("{sum:06o}").as_bytes());
+        self.block[154] = 0;
+        out.write_all(&self.block)
+    }
+}
+
+/// Seconds since 1970, with their fraction.
+fn time(seconds: i64, nanoseconds: u32) -> String {
+    if seconds < 0 && nanoseconds > 0 {
+        // The fraction counts away from zero as it is written, and up as it is kept.
+        let (seconds, nanoseconds) = (-(seconds + 1), 1_000_000_000 - nanoseconds);
+        return format!("-{seconds}.{nanoseconds:09}");
+    }
+    format!("{seconds}.{nanoseconds:09}")
+}

@@ -1,0 +1,177 @@
+//! How a version leaves its union: into an open directory, under a passing name until it is whole.
+//! `restore --to` and `cp` are both this.
+//!
+//! Nothing that is there is replaced unless that was asked for, and no link is followed: of a
+//! directory that is there, only its own entries are made or replaced, one by one.
+
+use rustix::io::Errno;
+
+use super::attributes::Keep;
+use super::copy::{Copied, How, copy};
+use super::made::{self, sync_dir};
+use super::staging::Staging;
+use crate::dir::{Access, Dir, Kind};
+use crate::error::{Error, Result};
+use crate::union::{Entry, Node};
+
+/// How something is copied out.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    pub how: How,
+    /// What is there may be replaced; a directory is added to.
+    pub may_replace: bool,
+}
+
+/// What is to be copied, and to which name in which directory.
+struct Placing<'s> {
+    from: Node<'s>,
+    name: Vec<u8>,
+    to: Dir,
+    to_name: Vec<u8>,
+}
+
+/// Copies what a place of a view has under a name.
+///
+/// # Errors
+/// `EEXIST` where something is and may not be replaced; what cannot be written, or an interrupt.
+/// Nothing half-made is left then.
+pub fn place(
+    source: &Node<'_>,
+    name: &[u8],
+    (to, to_name): (&Dir, &[u8]),
+    way: Way,
+) -> Result<Copied> {
+    let mut all = Copied::default();
+    let mut pending = vec![Placing {
+        from: source.clone(),
+        name: name.to_vec(),
+        to: to.clone(),
+        to_name: to_name.to_vec(),
+    }];
+    // In a loop: a tree can be deeper than the stack.
+    while let Some(next) = pending.pop() {
+        let Placing {
+            from,
+            name,
+            to,
+            to_name,
+        } = &next;
+        let fail = |errno| Error::io(to.path().join(to_name), errno);
+        let there = to.stat(to_name).map_err(fail)?;
+        let Some(there) = there.filter(|_| way.may_replace) else {
+            all.add(beside(
+                from,
+                std::slice::from_ref(name),
+                (to, to_name),
+                way.how,
+            )?);
+            continue;
+        };
+        match (from.child(name)?, there.kind) {
+            (Entry::Dir(node), Kind::Directory) => {
+                let inner = to.child(to_name, Access::Lookup).map_err(fail)?;
+                let node = node.read();
+                let names = node.names()?.to_vec();
+                pending.extend(names.into_iter().rev().map(|name| Placing {
+                    from: node.clone(),
+                    to_name: name.clone(),
+                    name,
+                    to: inner.clone(),
+                }));
+            }
+            (Entry::Dir(_), _) => return Err(fail(Errno::NOTDIR)),
+            (_, Kind::Directory) => return Err(fail(Errno::ISDIR)),
+            _ => all.add(instead(from, name, (to, to_name), way.how)?),
+        }
+    }
+    Ok(all)
+}
+
+/// Copies under a passing name, so that nothing half-written ever has the real one, which nothing
+/// has.
+///
+/// # Errors
+/// As of [`place`].
+pub fn beside(
+    source: &Node<'_>,
+    chain: &[Vec<u8>],
+    (to, name): (&Dir, &[u8]),
+    how: How,
+) -> Result<Copied> {
+    let fail = |errno| Error::io(to.path().join(name), errno);
+    if to.stat(name).map_err(fail)?.is_some() {
+        return Err(fail(Errno::EXIST));
+    }
+    made_whole(source, chain, (to, name), how, |staging| {
+        staging.place(to, name)
+    })
+}
+
+/// The same over what is there, which is no directory.
+fn instead(
+    source: &Node<'_>,
+    name: &[u8],
+    (to, to_name): (&Dir, &[u8]),
+    how: How,
+) -> Result<Copied> {
+    let chain = [name.to_vec()];
+    made_whole(source, &chain, (to, to_name), how, |staging| {
+        staging.replace(to, to_name)
+    })
+}
+
+fn made_whole(
+    source: &Node<'_>,
+    chain: &[Vec<u8>],
+    (to, name): (&Dir, &[u8]),
+    how: How,
+    put: impl Fn(&Staging) -> Result<(), Errno>,
+) -> Result<Copied> {
+    let fail = |errno| Error::io(to.path().join(name), errno);
+    let staging = Staging::beside(to);
+    let copied = copy(source, chain, &staging, how).inspect_err(|_| staging.discard())?;
+    // What could not be read has no copy.
+    if !staging.is_made() {
+        return Ok(copied);
+    }
+    put(&staging)
+        .map_err(fail)
+        .inspect_err(|_| staging.discard())?;
+    staging.confirm(to, name, copied.directory.as_ref())?;
+    if how.keep == Keep::All {
+        sync_dir(to).map_err(fail)?;
+    }
+    Ok(copied)
+}
+
+/// The directory at a path below another, its parts made where they are missing. No link is
+/// followed.
+///
+/// # Errors
+/// Something else has one of the names; what the system calls say.
+pub fn directory<'n>(from: &Dir, path: impl Iterator<Item = &'n [u8]>) -> Result<Dir> {
+    let mut dir = from.clone();
+    for name in path {
+        let fail = |errno| Error::io(dir.path().join(name), errno);
+        dir = match dir.child(name, Access::Lookup) {
+            Err(Errno::NOENT) => made::directory(&dir, name).map_err(fail)?,
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(no_directory(&dir, name)),
+            found => found.map_err(fail)?,
+        };
+    }
+    Ok(dir)
+}
+
+fn no_directory(dir: &Dir, name: &[u8]) -> Error {
+    let path = dir.path().join(name);
+    match dir.read_link(name) {
+        Ok(target) => Error::Refused {
+            what: format!(
+                "{path} is a symbolic link to {}, and is not followed",
+                crate::bytes::Bytes(target)
+            ),
+            hint: "name another directory".into(),
+        },
+        Err(_) => Error::io(path, Errno::NOTDIR),
+    }
+}

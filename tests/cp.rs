@@ -1,0 +1,611 @@
+//! `cp`: what leaves a union, whole or not at all, and never through a link.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{FileType, makedev};
+
+use crate::lab::deep::Deep;
+use crate::lab::held::{killed_at, under};
+use crate::lab::host::Host;
+use crate::lab::run::{self, Output, layerctl, text};
+use crate::lab::union::{Detail, Facts, Union, assert_same, fact, facts};
+use crate::lab::{is_root, needs};
+
+/// A union with everything that can be copied in `/d`, below two branches.
+fn rich() -> Union {
+    let union = Union::usual();
+    union
+        .file("low/d/one", "content")
+        .hard_link("low/d/one", "low/d/hard")
+        .link("low/d/sym", "one")
+        .link("low/d/out", "/etc/passwd")
+        .node("low/d/fifo", FileType::Fifo, 0)
+        .file("mid/d/upper/f", "merged")
+        .file("low/d/upper/g", "below")
+        .file("low/d/gone", "")
+        .mark("mid/d/.wh.gone")
+        .file("low/d/empty", "")
+        .dir("low/d/dir")
+        .mode("low/d/one", 0o4751)
+        .mode("low/d/dir", 0o2770)
+        .xattr("low/d/one", "user.note", b"kept\xff\0")
+        .file(format!("low/d/{}", "n".repeat(242)), "long")
+        .file("low/d/gr\u{fc}n \x1b", "odd")
+        .time("low/d/one", 1_000_000_000)
+        .time("low/d/sym", 900_000_000)
+        .time("low/d/dir", 5);
+    let sparse = fs::File::create(union.at("low/d/sparse")).expect("our own");
+    sparse.set_len(4 << 20).expect("our own");
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"middle", 1 << 20).expect("our own");
+    if is_root() {
+        union
+            .node("low/d/null", FileType::CharacterDevice, makedev(1, 3))
+            .owner("low/d/one", 1234, 4321)
+            .owner("low/d/sym", 3_000_000, 7);
+    }
+    union
+}
+
+fn command(union: &Union, options: &[&str], paths: &[&str], to: &OsStr) -> Command {
+    let mut command = run::command();
+    command
+        .args(["--format", "jsonl", "cp", "--in"])
+        .arg(union.spelled())
+        .args(options)
+        .arg("--")
+        .args(paths)
+        .arg(to)
+        .current_dir(union.home());
+    command
+}
+
+#[track_caller]
+fn cp(union: &Union, options: &[&str], paths: &[&str], to: impl AsRef<OsStr>) -> Output {
+    run::run(&mut command(union, options, paths, to.as_ref()))
+}
+
+/// What the union shows below `/d`, put together by hand.
+fn expected(union: &Union) -> Facts {
+    let mut all = tree(&union.at("low/d"));
+    all.extend(tree(&union.at("mid/d")));
+    all.retain(|path, _| path != b"gone" && path != b".wh.gone");
+    // What is merged has two directories.
+    without_times(all)
+}
+
+/// The times of directories are not those of the provider alone.
+fn without_times(all: Facts) -> Facts {
+    let all = all.into_iter();
+    let all = all.filter(|(path, _)| !path.starts_with(b"upper") || path.contains(&b'/'));
+    all.collect()
+}
+
+/// A tree as it was copied.
+fn copied(at: &Path) -> Facts {
+    without_times(tree(at))
+}
+
+/// A tree in what a copy can have.
+fn tree(at: &Path) -> Facts {
+    let paths = facts(at).into_keys();
+    let fact = |path: Vec<u8>| {
+        let fact = fact(&at.join(OsStr::from_bytes(&path)), Detail::Copied);
+        (path, fact)
+    };
+    paths.map(fact).collect()
+}
+
+#[apply(test)]
+fn an_archive_copy_has_all_that_belongs_to_it() {
+    needs::root("owners and devices");
+    let union = rich();
+    let row = cp(&union, &["-a"], &["/d"], "new").exits(0).row();
+    assert_same(&expected(&union), &copied(&union.at("new")));
+    assert_eq!(text(&row, "path"), "/d");
+    assert_eq!(text(&row, "to"), union.at("new").to_str().expect("text"));
+    assert_eq!(row["applied"], true);
+    let count = facts(&union.at("new")).len() + 1;
+    assert_eq!(row["entries"], count);
+    let metadata = |name: &str| fs::metadata(union.at(format!("new/{name}"))).expect("it");
+    assert_eq!(metadata("one").ino(), metadata("hard").ino());
+    assert!(
+        metadata("sparse").blocks() * 512 < 1 << 20,
+        "holes are kept"
+    );
+}
+
+#[apply(test)]
+fn a_plain_copy_is_the_person_s_own() {
+    let union = rich();
+    cp(&union, &[], &["/d/one", "/d/sym"], &{
+        union.dir("out");
+        OsString::from("out")
+    })
+    .exits(0);
+    let made = fs::symlink_metadata(union.at("out/one")).expect("it");
+    assert_eq!(made.uid(), rustix::process::geteuid().as_raw());
+    assert_eq!(
+        made.mode() & 0o7777,
+        0o751,
+        "what runs as its owner does not"
+    );
+    assert_eq!(made.mtime(), 1_000_000_000);
+    assert!(union.at("out/sym").is_symlink());
+    cp(&union, &["-L"], &["/d/sym"], "out/followed").exits(0);
+    assert_eq!(fs::read(union.at("out/followed")).expect("it"), b"content");
+    assert!(!union.at("out/followed").is_symlink());
+}
+
+#[apply(test)]
+fn the_destination_is_docker_s() {
+    let union = rich();
+    union.dir("there");
+    cp(&union, &[], &["/d/upper"], "there").exits(0);
+    cp(&union, &[], &["/d/upper"], "as_it").exits(0);
+    cp(&union, &[], &["/d/upper/."], "there").exits(0);
+    for path in ["there/upper/f", "as_it/f", "as_it/g", "there/f"] {
+        assert!(union.at(path).is_file(), "{path}");
+    }
+    cp(&union, &[], &["/d/one"], "no/such")
+        .exits(2)
+        .says("No such file");
+    cp(&union, &[], &["/d/one"], "file/")
+        .exits(2)
+        .says("Not a directory");
+    cp(&union, &[], &["/d/one", "/d/empty"], "new")
+        .exits(2)
+        .says("is no directory");
+    assert!(!union.at("new").exists() && !union.at("file").exists());
+    cp(&union, &[], &["/"], "root").exits(0);
+    assert!(union.at("root/d/upper/f").is_file());
+    let output = cp(&union, &[], &["/nothing"], "new");
+    assert_eq!(output.status, Some(1));
+    assert!(
+        output.stderr.contains("it is not there"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[apply(test)]
+fn nothing_is_overwritten_without_force_and_nothing_written_through_a_link() {
+    let union = rich();
+    union.file("outside/one", "mine").dir("out");
+    union
+        .link("out/one", "../outside/one")
+        .link("out/upper", "../outside")
+        .link("alias", "outside");
+    let before = facts(&union.at("outside"));
+    cp(&union, &[], &["/d/one"], "out").exits(2).says("exists");
+    cp(&union, &[], &["/d/upper"], "out")
+        .exits(2)
+        .says("exists");
+    cp(&union, &[], &["/d/one"], "alias")
+        .exits(2)
+        .says("is not followed");
+    cp(&union, &["--to", "out"], &["/d/upper/f"], "/d/one").exits(0);
+    assert!(union.at("out/d/upper/f").is_file() && union.at("out/d/one").is_file());
+    // A link on the way is no way.
+    union.link("kept/d", "../outside");
+    cp(&union, &["--to", "kept"], &["/d/upper/f"], "/d/one")
+        .exits(2)
+        .says("is not followed");
+    // With force a link is replaced itself, and a directory never is.
+    cp(&union, &["--force"], &["/d/one"], "out").exits(0);
+    assert!(!union.at("out/one").is_symlink());
+    cp(&union, &["--force"], &["/d/upper"], "out")
+        .exits(2)
+        .says("Not a directory");
+    assert_same(&before, &facts(&union.at("outside")));
+    union
+        .dir("out/d2")
+        .file("out/d2/upper/f", "old")
+        .file("out/d2/upper/own", "stays");
+    cp(&union, &["--force"], &["/d/upper"], "out/d2").exits(0);
+    assert_eq!(fs::read(union.at("out/d2/upper/f")).expect("it"), b"merged");
+    assert_eq!(
+        fs::read(union.at("out/d2/upper/own")).expect("it"),
+        b"stays"
+    );
+}
+
+#[apply(test)]
+fn into_its_own_layers_is_refused() {
+    let union = rich();
+    union.link("alias", "up").dir("mid/sub");
+    let before = union.disk();
+    for to in ["up", "up/new", "mid/sub", "low/d", "alias/x", "up/a/b/c"] {
+        let options: &[&str] = &["--to", to];
+        cp(&union, options, &["/d/one"], "/d/empty").exits(2);
+        cp(&union, &[], &["/d/one"], to).exits(2);
+    }
+    assert_same(&before, &union.disk());
+}
+
+#[apply(test)]
+fn hidden_versions_and_all_that_was_deleted() {
+    let union = Union::usual();
+    union
+        .file("low/a/conf", "a")
+        .file("mid/b/conf", "b")
+        .file("low/tree/x", "x")
+        .file("mid/tree/sub/y", "y")
+        .file("low/opaque/old", "old")
+        .file("up/opaque/new", "new")
+        .mark("up/opaque/.wh..wh..opq")
+        .mark("up/a/.wh.conf")
+        .mark("up/b/.wh.conf")
+        .mark("up/.wh.tree")
+        .mark("up/.wh.nothing")
+        .file("low/stays", "");
+    let paths = ["/a/conf", "/b/conf"];
+    let to = ["--hidden", "--to", "kept/new"];
+    cp(&union, &to, &paths[..1], paths[1]).exits(0);
+    for (path, content) in [("a/conf", "a"), ("b/conf", "b")] {
+        let at = union.at(format!("kept/new/{path}"));
+        assert_eq!(fs::read_to_string(at).expect("it"), content);
+    }
+    let output = cp(&union, &["--hidden"], &["/stays"], "out");
+    assert_eq!(output.status, Some(1), "{}", output.stderr);
+    let all = |verb: &str| {
+        let mut command = run::command();
+        command.args([verb, "--all-deleted", "--to", verb, "--"]);
+        command.arg(union.spelled()).current_dir(union.home());
+        run::run(&mut command).exits(0);
+        let files = facts(&union.at(verb));
+        let names: Vec<String> = files
+            .keys()
+            .filter(|path| union.at(verb).join(path_of(path)).is_file())
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect();
+        names
+    };
+    let expected = ["a/conf", "b/conf", "opaque/old", "tree/sub/y", "tree/x"];
+    assert_eq!(all("cp"), expected);
+    assert_eq!(all("restore"), expected);
+    assert_eq!(fs::read(union.at("cp/tree/sub/y")).expect("it"), b"y");
+}
+
+fn path_of(path: &[u8]) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(path).into_owned())
+}
+
+#[apply(test)]
+fn all_that_was_deleted_in_all_containers_is_one_command() {
+    let host = Host::fixture("blog-host");
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let to = out.path().join("rescued");
+    let rows = host
+        .jsonl([
+            "cp".as_ref(),
+            "--all-deleted".as_ref(),
+            "--to".as_ref(),
+            to.as_os_str(),
+        ])
+        .rows();
+    let mut deleted = 0;
+    for row in host.jsonl(["changes"]).rows() {
+        if row["change"] != "deleted" {
+            continue;
+        }
+        deleted += 1;
+        let (target, path) = (text(&row, "target"), text(&row, "path"));
+        let copy = rows
+            .iter()
+            .find(|of| of["target"] == target && of["path"] == path);
+        let copy = copy.unwrap_or_else(|| panic!("{target}:{path} was not copied"));
+        let at = to.join(target).join(&path[1..]);
+        assert_eq!(text(copy, "to"), at.to_str().expect("text"));
+        if at.is_file() {
+            let hidden = host.ask(["cat", "--hidden", &format!("{target}:{path}")]);
+            assert!(fs::read(&at).expect("it") == hidden.stdout, "{path}");
+        }
+    }
+    assert!(
+        deleted > 1 && rows.len() == deleted,
+        "{deleted} {}",
+        rows.len()
+    );
+}
+
+#[apply(test)]
+fn restore_takes_many_paths() {
+    let union = Union::usual();
+    union
+        .file("low/a", "a")
+        .file("mid/b/x", "x")
+        .mark("up/.wh.a")
+        .mark("up/.wh.b");
+    let restore = |options: &[&str], paths: &[&str]| {
+        let mut command = run::command();
+        command.args(["--format", "jsonl", "restore", "--in"]);
+        command
+            .arg(union.spelled())
+            .args(options)
+            .arg("--")
+            .args(paths);
+        run::run(command.current_dir(union.home()))
+    };
+    let rows = restore(&["--dry-run"], &["/a", "/b/x"]).exits(0).rows();
+    assert_eq!(rows.len(), 2);
+    restore(&["--to", "out"], &["/a", "/b/x"]).exits(0);
+    assert!(union.at("out/a").is_file() && union.at("out/b/x").is_file());
+    assert_eq!(restore(&[], &["/a", "/nothing"]).exits(1).rows().len(), 2);
+    union.mark("up/.wh.a");
+    restore(&["--all-deleted"], &[]).exits(0);
+    assert!(!union.at("up/.wh.a").exists() && !union.at("up/.wh.b").exists());
+    let mut command = run::command();
+    run::run(command.args(["restore", "--all-deleted"]))
+        .exits(2)
+        .says("--all-deleted TARGET");
+}
+
+#[apply(test)]
+fn a_tar_file_has_all_that_belongs_to_it() {
+    needs::root("owners and devices");
+    needs::program("tar", "--version");
+    let union = rich();
+    union.file("low/d/large-id", "");
+    let output = cp(&union, &[], &["/d"], "-");
+    assert_eq!(
+        output.status,
+        Some(2),
+        "the form is refused: {}",
+        output.stderr
+    );
+    let mut command = run::command();
+    command
+        .args(["cp", "--in"])
+        .arg(union.spelled())
+        .args(["--", "/d", "-"]);
+    let output = run::run(&mut command).exits(0);
+    assert_eq!(output.stdout.len() % 512, 0);
+    union.dir("unpacked");
+    fs::write(union.at("d.tar"), &output.stdout).expect("our own");
+    let status = Command::new("tar")
+        .args([
+            "--xattrs",
+            "--xattrs-include=*",
+            "--numeric-owner",
+            "-xpf",
+            "d.tar",
+            "-C",
+            "unpacked",
+        ])
+        .current_dir(union.home())
+        .status();
+    assert!(status.expect("tar").success());
+    assert_same(&expected(&union), &copied(&union.at("unpacked/d")));
+    let sparse = fs::metadata(union.at("unpacked/d/sparse")).expect("it");
+    assert!(sparse.blocks() * 512 < 1 << 20, "holes are kept");
+    let hard = |name: &str| {
+        fs::metadata(union.at(format!("unpacked/d/{name}")))
+            .expect("it")
+            .ino()
+    };
+    assert_eq!(hard("one"), hard("hard"));
+    // Another reader than GNU's.
+    let mut archive = tar::Archive::new(&output.stdout[..]);
+    let entries = archive.entries().expect("a tar file");
+    let names: Vec<PathBuf> = entries
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .path()
+                .expect("a path")
+                .into_owned()
+        })
+        .collect();
+    assert!(
+        names.contains(&PathBuf::from("d/gr\u{fc}n \x1b")),
+        "{names:?}"
+    );
+}
+
+#[apply(test)]
+fn what_an_ordinary_user_cannot_make_is_said() {
+    needs::root("another user");
+    let union = rich();
+    union
+        .file("low/d/suid", "runs")
+        .owner("low/d/suid", 1234, 1234)
+        .mode("low/d/suid", 0o4755);
+    let stack = union.spelled();
+    fs::set_permissions(
+        union.home(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .expect("our own");
+    union.dir("theirs").owner("theirs", 1000, 1000);
+    let program = union.at("layerctl");
+    run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &program);
+    let ask = |options: &[&str], to: &str| {
+        let mut command = Command::new(&program);
+        command
+            .args(["cp", "--in"])
+            .arg(&stack)
+            .args(options)
+            .args(["--", "/d"])
+            .arg(union.at(to))
+            .env_clear()
+            .stdin(Stdio::null())
+            .uid(1000)
+            .gid(1000);
+        run::run(&mut command)
+    };
+    let output = ask(&["-a"], "theirs/kept").exits(2);
+    let output = output.says("/d/null").says("only root can make");
+    assert!(
+        output.stderr.contains("owner could not be kept"),
+        "{}",
+        output.stderr
+    );
+    // What may not be read is said, and has no copy.
+    assert!(
+        output.stderr.contains("/d/one: Permission denied"),
+        "{}",
+        output.stderr
+    );
+    assert!(!union.at("theirs/kept/one").exists());
+    assert_eq!(fs::read(union.at("theirs/kept/suid")).expect("it"), b"runs");
+    let mode = fs::metadata(union.at("theirs/kept/suid"))
+        .expect("it")
+        .mode();
+    assert_eq!(mode & 0o7777, 0o755, "not set-user-id of another user");
+    assert!(!union.at("theirs/kept/null").exists());
+}
+
+#[apply(test)]
+fn a_full_disk_leaves_nothing_half_made() {
+    needs::root("a file system of its own");
+    needs::mounts();
+    let union = Union::usual();
+    union
+        .file("low/d/small", "x")
+        .file("low/d/large", vec![7; 3 << 20]);
+    union.dir("full");
+    let script = "mount -t tmpfs -o size=1m tmpfs full && \"$@\"; echo $?; ls -A full";
+    let mut outer = needs::own_mounts();
+    outer.args(["sh", "-c", script, "sh"]);
+    for path in ["/d", "/d/large"] {
+        let inner = command(&union, &[], &[path], "full".as_ref());
+        let mut outer = needs::own_mounts();
+        outer.args(["sh", "-c", script, "sh"]);
+        let output = run::run(&mut under(outer, &inner));
+        let lines: Vec<&str> = output.text().lines().collect();
+        assert_eq!(lines.last(), Some(&"2"), "{path}: {}", output.text());
+        assert!(output.stderr.contains("No space left"), "{}", output.stderr);
+    }
+}
+
+#[apply(test)]
+fn killed_at_any_moment_it_is_whole_or_not_there() {
+    needs::strace();
+    let make = || {
+        let union = Union::usual();
+        union
+            .file("low/d/f", "content")
+            .file("mid/d/g/h", "more")
+            .hard_link("low/d/f", "low/d/hard")
+            .link("low/d/l", "f")
+            .xattr("low/d/f", "user.x", b"y")
+            .dir("out")
+            .time_all(1_000_000_000);
+        union
+    };
+    let union = make();
+    let ask = |union: &Union| command(union, &["-a"], &["/d"], "out".as_ref());
+    run::run(&mut ask(&union)).exits(0);
+    let whole = tree(&union.at("out"));
+    let mut killed = 0;
+    for call in [
+        "renameat",
+        "renameat2",
+        "linkat",
+        "mkdirat",
+        "symlinkat",
+        "write",
+        "ftruncate",
+        "copy_file_range",
+        "ioctl",
+        "fchmod",
+        "fchmodat",
+        "fchown",
+        "fchownat",
+        "fsetxattr",
+        "setxattr",
+        "removexattr",
+        "fremovexattr",
+        "utimensat",
+        "openat",
+    ] {
+        for count in 1.. {
+            let union = make();
+            let output = killed_at(call, count, &ask(&union));
+            if output.status.success() {
+                break;
+            }
+            killed += 1;
+            // What was being made is hidden, and known by its name.
+            let found = || {
+                let mut found = tree(&union.at("out"));
+                found.retain(|path, _| !path.starts_with(b".layerctl-"));
+                found
+            };
+            let then = found();
+            assert!(
+                then.is_empty() || then == whole,
+                "killed before {call} number {count}: {then:#?}"
+            );
+            run::run(&mut ask(&union)).exits(if then.is_empty() { 0 } else { 2 });
+            assert_same(&whole, &found());
+        }
+    }
+    assert!(killed > 20, "only {killed} kills: is strace working?");
+}
+
+#[apply(test)]
+fn ctrl_c_leaves_nothing() {
+    let union = Union::usual();
+    union.dir("out");
+    for number in 0..3000 {
+        union.file(format!("low/d/{number}"), "x");
+    }
+    let mut child = command(&union, &[], &["/d"], "out".as_ref())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it was built");
+    while fs::read_dir(union.at("out"))
+        .expect("our own")
+        .next()
+        .is_none()
+    {
+        assert!(
+            child.try_wait().expect("our child").is_none(),
+            "it was too fast"
+        );
+    }
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("our child");
+    let status = child.wait().expect("our child");
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("piped");
+    stderr.read_to_string(&mut said).expect("text");
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    assert_eq!(fs::read_dir(union.at("out")).expect("our own").count(), 0);
+}
+
+#[apply(test)]
+fn a_fifo_is_copied_and_never_opened_and_depth_has_no_limit() {
+    let union = Union::usual();
+    union.node("low/d/fifo", FileType::Fifo, 0);
+    cp(&union, &[], &["/d"], "out").exits(0);
+    let made = fact(&union.at("out/fifo"), Detail::Copied);
+    assert_eq!(made, fact(&union.at("low/d/fifo"), Detail::Copied));
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let deep = Deep::make(home.path().join("low"), 10_000);
+    // It removes what is in it, however deep.
+    let out = Deep::make(home.path().join("out"), 0);
+    let stack = crate::lab::host::spelled(&[(&home.path().join("low"), "ro")]);
+    let to = home.path().join("out");
+    let words: [&OsStr; 6] = [
+        "cp".as_ref(),
+        "--in".as_ref(),
+        &stack,
+        "--".as_ref(),
+        "/".as_ref(),
+        to.as_os_str(),
+    ];
+    let output = layerctl(words).exits(0);
+    assert!(output.text().contains("10000"), "{}", output.text());
+    drop((deep, out));
+}
