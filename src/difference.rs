@@ -12,6 +12,7 @@
 //! `versions`.
 
 mod versions;
+mod views;
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
@@ -28,6 +29,7 @@ use crate::walk::{Found, Heading, Rest, Rows, walk_all};
 use crate::whiteout::Mark;
 use versions::differ;
 pub use versions::{Compared, Differing, Differs, Measure, differs};
+pub use views::{Between, Criteria, Version, between};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]

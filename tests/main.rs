@@ -39,6 +39,7 @@ mod containerd_2;
 mod containerd_live;
 mod cp;
 mod dependencies;
+mod diff;
 mod docker_drivers;
 mod docker_layouts;
 mod docker_live;

@@ -30,7 +30,7 @@ fn rich_host() -> Host {
 }
 
 /// What each verb is asked, so that its answers differ as much as they can.
-const ASKED: [(&str, &[&[&str]]); 17] = [
+const ASKED: [(&str, &[&[&str]]); 18] = [
     (
         "branches",
         &[
@@ -78,6 +78,20 @@ const ASKED: [(&str, &[&[&str]]); 17] = [
             &["changes"],
             &["changes", "--long", "determined_sammet"],
             &["changes", "old_shell"],
+        ],
+    ),
+    (
+        "diff",
+        &[
+            &["diff", "determined_sammet"],
+            &["diff", "--long", "training/webapp", "determined_sammet"],
+            &[
+                "diff",
+                "-p",
+                "determined_sammet@14:/etc",
+                "determined_sammet:/etc",
+            ],
+            &["diff", "--stat", "training/webapp", "busybox"],
         ],
     ),
     (

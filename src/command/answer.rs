@@ -188,6 +188,48 @@ impl<R> Stream<R> {
     }
 }
 
+impl<R: 'static> Stream<R> {
+    /// All rows at once.
+    pub fn collect(self, context: &Context<'_>, ended: &mut Ended) -> Vec<R> {
+        let how = Find {
+            threads: context.threads.count(),
+            keep: Keep::Rows,
+        };
+        let mut rows = Vec::new();
+        (self.find)(&how, &mut |mut batch| {
+            rows.append(&mut batch.rows);
+            ended.problems.append(&mut batch.problems);
+            ended.is_no |= batch.is_no;
+            ControlFlow::Continue(())
+        });
+        rows
+    }
+
+    /// The same rows as others, of which any makes the answer no.
+    pub fn map<S: 'static>(self, shape: Shape, map: impl Fn(R) -> S + 'static) -> Stream<S> {
+        let find = self.find;
+        Stream::new(shape, move |how: &Find<'_, S>, give| {
+            let inner = Find {
+                threads: how.threads,
+                keep: Keep::Rows,
+            };
+            find(&inner, &mut |batch: Batch<R>| {
+                let mut mapped = Batch {
+                    problems: batch.problems,
+                    is_no: batch.is_no,
+                    has_hidden: batch.has_hidden,
+                    ..Batch::default()
+                };
+                for row in batch.rows {
+                    mapped.keep(how.keep, map(row));
+                    mapped.is_no = true;
+                }
+                give(mapped)
+            });
+        })
+    }
+}
+
 /// How rows are found.
 pub struct Find<'f, R> {
     pub threads: NonZeroUsize,

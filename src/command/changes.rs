@@ -26,15 +26,15 @@ use crate::union::Stack;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Without it every container of the host
-    target: Option<OsString>,
+    pub(super) target: Option<OsString>,
     #[command(flatten)]
-    which: Which,
+    pub(super) which: Which,
     /// Add origin, sizes and what differs
     #[arg(short, long)]
-    long: bool,
+    pub(super) long: bool,
     /// Read files whose size and time are as before
     #[arg(long)]
-    content: bool,
+    pub(super) content: bool,
 }
 
 /// One change.
@@ -209,6 +209,23 @@ impl Subject {
     }
 }
 
+/// Docker's line of a change.
+pub(super) fn write_line(change: Change, path: &Bytes, look: Look, out: &mut Vec<u8>) {
+    let letter = change.letter();
+    // Memory takes whatever is written to it.
+    let _ = if look.colors {
+        let line = format!("{letter} {path}");
+        match change {
+            Change::Added => writeln!(out, "{}", line.green()),
+            Change::Changed => writeln!(out, "{}", line.yellow()),
+            Change::Deleted => writeln!(out, "{}", line.red()),
+        }
+    } else {
+        out.extend([letter as u8, b' ']);
+        look.write_line(path.as_bytes(), out)
+    };
+}
+
 impl crate::command::Row for Row {
     const HEADS_NOTHING: bool = false;
 
@@ -222,19 +239,7 @@ impl crate::command::Row for Row {
 
     /// Docker's line.
     fn line(&self, look: Look, out: &mut Vec<u8>) {
-        let letter = self.change.letter();
-        // Memory takes whatever is written to it.
-        let _ = if look.colors {
-            let line = format!("{letter} {}", self.path);
-            match self.change {
-                Change::Added => writeln!(out, "{}", line.green()),
-                Change::Changed => writeln!(out, "{}", line.yellow()),
-                Change::Deleted => writeln!(out, "{}", line.red()),
-            }
-        } else {
-            out.extend([letter as u8, b' ']);
-            look.write_line(self.path.as_bytes(), out)
-        };
+        write_line(self.change, &self.path, look, out);
     }
 
     fn columns(_look: Look) -> Vec<Column<Row>> {

@@ -10,6 +10,7 @@ pub mod check;
 pub mod containers;
 pub mod copyups;
 pub mod cp;
+pub mod diff;
 pub mod du;
 #[cfg(test)]
 mod example;
@@ -19,6 +20,7 @@ pub mod info;
 mod label;
 pub mod ls;
 pub mod orphans;
+mod patch;
 pub mod restore;
 mod scope;
 pub mod space;
@@ -218,6 +220,7 @@ verbs! {
     Whiteouts(whiteouts),
     Copyups(copyups),
     Changes(changes),
+    Diff(diff),
     Cat(cat),
     Cp(cp),
     #[command(alias = "layers")]

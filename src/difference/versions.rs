@@ -59,6 +59,9 @@ pub enum Differs {
     Owner,
     Time,
     Xattr,
+    Size,
+    Link,
+    Capability,
 }
 
 impl Differs {
@@ -71,6 +74,9 @@ impl Differs {
             Differs::Owner => "owner",
             Differs::Time => "time",
             Differs::Xattr => "xattr",
+            Differs::Size => "size",
+            Differs::Link => "link",
+            Differs::Capability => "capability",
         }
     }
 }
@@ -188,7 +194,7 @@ pub fn differs(difference: &Difference<'_, '_>) -> Result<Differing> {
 
 /// The extended attributes of one version that are compared, with their values. A value that goes
 /// while it is read is none.
-fn attributes(
+pub(super) fn attributes(
     node: &Node<'_>,
     branch: usize,
     name: &[u8],
@@ -208,15 +214,18 @@ fn attributes(
     Ok(found)
 }
 
-fn link(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn link(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Vec<u8>> {
     let fail = |errno| Error::io(node.on_host(branch, name), errno);
     let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
     dir.read_link(name).map_err(fail)
 }
 
 fn is_same_file(old: &Node<'_>, new: &Node<'_>, name: &[u8]) -> Result<bool> {
-    let mut old = Reader::open(old, name)?;
-    let mut new = Reader::open(new, name)?;
+    is_same_content(Reader::open(old, name)?, Reader::open(new, name)?)
+}
+
+/// Whether two files have the same bytes.
+pub(super) fn is_same_content(mut old: Reader, mut new: Reader) -> Result<bool> {
     loop {
         let a = old.fill()?;
         let b = new.fill()?;
@@ -229,7 +238,8 @@ fn is_same_file(old: &Node<'_>, new: &Node<'_>, name: &[u8]) -> Result<bool> {
     }
 }
 
-struct Reader {
+/// A file that is read to be compared.
+pub(super) struct Reader {
     file: Content,
     path: Bytes,
     buffer: Vec<u8>,
@@ -241,11 +251,15 @@ impl Reader {
             return Err(Error::io(node.path_of(name), Errno::NOENT));
         };
         let file = node.open_content(from, name, data.as_deref())?;
-        Ok(Reader {
+        Ok(Reader::new(file, node.on_host(from, name)))
+    }
+
+    pub(super) fn new(file: Content, path: Bytes) -> Reader {
+        Reader {
             file,
-            path: node.on_host(from, name),
+            path,
             buffer: vec![0; 128 * 1024],
-        })
+        }
     }
 
     /// The next 128 KiB, less only at the end.

@@ -53,7 +53,7 @@ pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
         &["orphans"],
         &["du"],
     ];
-    let of_target: [&[&str]; 10] = [
+    let of_target: [&[&str]; 11] = [
         &["branches", "--"],
         &["ls", "-R", "-l", "--in"],
         &["-v", "ls", "-R", "--in"],
@@ -61,6 +61,7 @@ pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
         &["copyups", "--"],
         &["changes", "--"],
         &["changes", "--long", "--"],
+        &["diff", "--patch", "--"],
         &["-v", "history", "--"],
         &["check", "--"],
         &["du", "--"],
