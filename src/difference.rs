@@ -29,7 +29,7 @@ use crate::walk::{Found, Heading, Rest, Rows, walk_all};
 use crate::whiteout::Mark;
 use versions::differ;
 pub use versions::{Compared, Differing, Differs, Measure, differs};
-pub use views::{Between, Criteria, Version, between};
+pub use views::{Between, Criteria, Names as ListedNames, Version, between, listed_by};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -13,6 +13,7 @@
 //! restore/     found out, planned, guarded, applied: how deleted things come back
 //! target/      what a person calls a stack
 //! engine/      who knows stacks: the kernel's mounts, Docker, containers-storage, containerd
+//! forest       many stacks, walked at once: what they share is read once
 //! difference   what one view is, seen from another
 //! walk/        trees in order, however deep, by several threads
 //! host         where we look: --root
@@ -73,6 +74,7 @@ mod dir;
 mod engine;
 mod erofs;
 mod error;
+mod forest;
 mod host;
 mod interrupt;
 mod overlay;

@@ -50,6 +50,7 @@ mod engines_2026;
 mod erofs;
 #[cfg(feature = "internals")]
 mod erofs_images;
+mod find;
 mod fuse;
 mod hosts;
 mod identity;

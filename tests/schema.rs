@@ -30,7 +30,7 @@ fn rich_host() -> Host {
 }
 
 /// What each verb is asked, so that its answers differ as much as they can.
-const ASKED: [(&str, &[&[&str]]); 18] = [
+const ASKED: [(&str, &[&[&str]]); 19] = [
     (
         "branches",
         &[
@@ -92,6 +92,13 @@ const ASKED: [(&str, &[&[&str]]); 18] = [
                 "determined_sammet:/etc",
             ],
             &["diff", "--stat", "training/webapp", "busybox"],
+        ],
+    ),
+    (
+        "find",
+        &[
+            &["find", "--state", "all", "sources.list"],
+            &["find", "determined_sammet", "-t", "l"],
         ],
     ),
     (

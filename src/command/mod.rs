@@ -14,6 +14,7 @@ pub mod diff;
 pub mod du;
 #[cfg(test)]
 mod example;
+pub mod find;
 pub mod history;
 pub mod images;
 pub mod info;
@@ -23,6 +24,7 @@ pub mod orphans;
 mod patch;
 pub mod restore;
 mod scope;
+mod sieve;
 pub mod space;
 mod unseen;
 pub mod which;
@@ -221,6 +223,7 @@ verbs! {
     Copyups(copyups),
     Changes(changes),
     Diff(diff),
+    Find(find),
     Cat(cat),
     Cp(cp),
     #[command(alias = "layers")]

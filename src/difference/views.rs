@@ -121,7 +121,7 @@ struct Pair<'s> {
 }
 
 /// Names, each with whether it may be a directory.
-type Names = Vec<(Vec<u8>, bool)>;
+pub type Names = Vec<(Vec<u8>, bool)>;
 
 /// What is still to be compared.
 enum Place<'s> {
@@ -434,7 +434,10 @@ impl<'s> Pair<'s> {
 }
 
 /// The names that a branch's own listing says something of.
-fn listed_by(node: &Node<'_>, branch: usize, names: &mut Names) -> Result<()> {
+///
+/// # Errors
+/// A directory that cannot be listed.
+pub fn listed_by(node: &Node<'_>, branch: usize, names: &mut Names) -> Result<()> {
     let grammar = node.stack().branches[branch].grammar;
     let Some(listing) = node.listing(branch)? else {
         return Ok(());

@@ -253,6 +253,23 @@ pub fn everything(survey: &mut Survey<'_>, scope: Scope) -> Everything {
     found
 }
 
+/// Every image's union, each image once; and why there is none of some.
+pub fn all_images(survey: &Survey<'_>) -> (Vec<Target>, Vec<Error>) {
+    let mut images = survey.images();
+    named::prefer_drivers_in_use(survey, &mut images);
+    let (mut targets, mut problems) = (Vec::new(), Vec::new());
+    for (engine, image) in images {
+        match engine.union_of_image(&image) {
+            Ok(union) => targets.push(Target {
+                is_layer: true,
+                ..Target::of(union)
+            }),
+            Err(error) => problems.push(error),
+        }
+    }
+    (targets, problems)
+}
+
 /// The unions that are mounted, whoever's.
 ///
 /// # Errors

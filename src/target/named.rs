@@ -144,7 +144,7 @@ pub(super) fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
     candidate.target(survey)
 }
 
-type OfEngines<'s, T> = Vec<(&'s dyn Engine, T)>;
+pub(super) type OfEngines<'s, T> = Vec<(&'s dyn Engine, T)>;
 
 fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
     if let Some(id) = typed.strip_prefix("pid:").and_then(|id| id.parse().ok()) {
@@ -317,7 +317,7 @@ fn container<'s>(
 
 /// A migrated host has the same image under two drivers: the one in use is kept. One that two
 /// namespaces have may have other names in each.
-fn prefer_drivers_in_use(survey: &Survey<'_>, images: &mut OfEngines<'_, Image>) {
+pub(super) fn prefer_drivers_in_use(survey: &Survey<'_>, images: &mut OfEngines<'_, Image>) {
     let in_use: Vec<String> = survey
         .engines_here()
         .map(|engine| engine.driver(&engine.containers()))

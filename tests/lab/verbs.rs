@@ -53,7 +53,7 @@ pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
         &["orphans"],
         &["du"],
     ];
-    let of_target: [&[&str]; 11] = [
+    let of_target: [&[&str]; 12] = [
         &["branches", "--"],
         &["ls", "-R", "-l", "--in"],
         &["-v", "ls", "-R", "--in"],
@@ -62,6 +62,7 @@ pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
         &["changes", "--"],
         &["changes", "--long", "--"],
         &["diff", "--patch", "--"],
+        &["find", "--state", "all"],
         &["-v", "history", "--"],
         &["check", "--"],
         &["du", "--"],
