@@ -99,11 +99,14 @@ struct Level<'s> {
     depth: usize,
 }
 
+/// The classes that list a name, and whether it may be a directory.
+type Listed = (Vec<usize>, bool);
+
 /// What is still to be visited.
 enum Place<'s> {
     Root,
     Name(Arc<Level<'s>>, Vec<u8>, Vec<usize>),
-    Rest(Box<Rest<Arc<Level<'s>>, (Vec<usize>, bool)>>),
+    Rest(Box<Rest<Arc<Level<'s>>, Listed>>),
 }
 
 /// Walks all stacks. `row` is told of each version, and of what cannot be read; it is called by
@@ -169,7 +172,7 @@ impl<V> Forest<'_, V> {
                 classes
             }
         };
-        let mut names: BTreeMap<Vec<u8>, (Vec<usize>, bool)> = BTreeMap::new();
+        let mut names: BTreeMap<Vec<u8>, Listed> = BTreeMap::new();
         for (number, class) in classes.iter_mut().enumerate() {
             let listed = match class.names() {
                 Ok(listed) => listed,

@@ -338,9 +338,10 @@ impl Search {
                 is_found |= !batch.rows.is_empty() || !batch.text.is_empty();
                 give(batch)
             });
-            let mut last = Batch::default();
-            last.is_no = !is_found;
-            let _ = give(last);
+            let _ = give(Batch {
+                is_no: !is_found,
+                ..Batch::default()
+            });
         })
     }
 }
