@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::bytes::{Bytes, escape_content};
 use crate::command::asked::{Asked, asked};
-use crate::command::{Answer, Context, Ended, Label, Outcome, Verb};
+use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb};
 use crate::dir::{self, Content, Kind, Passed, Snapshot};
 use crate::error::{Error, Result, errno_of};
 use crate::render::{Format, Look, json};
@@ -59,6 +59,16 @@ const OBJECT_MAX: u64 = 64 << 20;
 const AT_ONCE: usize = 128 << 10;
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl cat web:/etc/passwd",
+            "layerctl cat web@2:/etc/passwd    as the image has it",
+            "layerctl cat --hidden web:/etc/motd    what was deleted",
+        ],
+        exit: "0 printed; 1 one is not there; 2 could not tell, or no file",
+    };
+
     type Answer = Contents;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Contents>> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::asked::{Asked, Opened, asked, opened};
-use crate::command::{Answer, Context, Ended, Label, Outcome, Verb, Which};
+use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb, Which};
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
 use crate::render::column::{Column, column};
@@ -109,6 +109,16 @@ enum Destination {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl cp web:/etc/passwd .",
+            "layerctl cp -a --hidden web:/srv /tmp/rescued",
+            "layerctl cp web:/etc - | tar -tv",
+        ],
+        exit: "0 copied; 1 one is not there; 2 not all could be copied",
+    };
+
     type Answer = Answered;
 
     fn run(mut self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {

@@ -12,8 +12,8 @@ use crate::bytes::Bytes;
 use crate::command::copyups::differing_words;
 use crate::command::patch::{self, Texts};
 use crate::command::{
-    Answer, Batch, Context, Ended, Find, Label, Outcome, Shape, Stream, Verb, Which, changes,
-    path_in_union,
+    Answer, Batch, Context, Ended, Find, Group, Help, Label, Outcome, Shape, Stream, Verb, Which,
+    changes, path_in_union,
 };
 use crate::difference::{Between, Change, Criteria, Differs, Version, between};
 use crate::dir::Kind;
@@ -94,6 +94,16 @@ pub struct Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Look,
+        examples: &[
+            "layerctl diff web",
+            "layerctl diff app:1 app:2 --stat",
+            "layerctl diff -p web@2:/etc web:/etc",
+        ],
+        exit: "0 the same; 1 different; 2 could not tell",
+    };
+
     type Answer = Answered;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {

@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::bytes::{Bytes, escape};
 use crate::command::sieve::{self, Owner, Pattern, Permissions, Sieve, Size, Syntax};
 use crate::command::{
-    Answer, Batch, Context, Ended, Label, Outcome, Shape, Stream, Verb, Which, path_in_union,
+    Answer, Batch, Context, Ended, Group, Help, Label, Outcome, Shape, Stream, Verb, Which,
+    path_in_union,
 };
 use crate::dir::{Kind, Stat};
 use crate::error::{Error, Result};
@@ -62,6 +63,7 @@ pub struct Args {
     /// Look no deeper: 1 is the root's own names
     #[arg(short = 'd', long, value_name = "DEPTH")]
     max_depth: Option<usize>,
+    /// Where to look; without it every container and image. A lone word that is no TARGET is the pattern
     #[arg(value_name = "TARGET")]
     targets: Vec<OsString>,
     /// Every argument is a TARGET, and this is the pattern
@@ -112,6 +114,16 @@ pub struct Row {
 }
 
 impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Find,
+        examples: &[
+            "layerctl find 'log4j-core*.jar'",
+            "layerctl find web -- --perm /6000 '*'",
+            "layerctl find --state deleted -- /etc/",
+        ],
+        exit: "0 found; 1 nothing found; 2 something could not be read",
+    };
+
     type Answer = Answered;
 
     fn run(mut self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {
