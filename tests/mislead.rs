@@ -239,7 +239,7 @@ const ENGINES_VERBS: [&[&str]; 5] = [
 #[apply(test)]
 fn what_says_where_to_look_and_cannot_be_read_is_said_whatever_is_found() {
     type Spoil = fn(&Host);
-    let spoilt: [(&str, Spoil); 10] = [
+    let spoilt: [(&str, Spoil); 19] = [
         ("/etc/containers/storage.conf", |host| {
             host.file("/etc/containers/storage.conf", "[storage\n");
         }),
@@ -266,6 +266,37 @@ fn what_says_where_to_look_and_cannot_be_read_is_said_whatever_is_found() {
         }),
         ("/etc/docker/daemon.json", |host| {
             host.file("/etc/docker/daemon.json", "{");
+        }),
+        ("/etc/systemd/system/docker.service", |host| {
+            host.dir("/etc/systemd/system/docker.service");
+        }),
+        ("/lib/systemd/system/containerd.service", |host| {
+            host.file(
+                "/lib/systemd/system/containerd.service",
+                "[Service]\nExecStart=/usr/bin/containerd --root '/data\n",
+            );
+        }),
+        ("/etc/systemd/system/docker.service.d/x.conf", |host| {
+            let path = "/etc/systemd/system/docker.service.d/x.conf";
+            host.file(path, b"[Service]\nExecStart=\xff\n");
+        }),
+        ("/run/systemd/system", |host| {
+            host.link("/run/systemd/system", "system");
+        }),
+        ("/etc/default/docker", |host| {
+            host.dir("/etc/default/docker");
+        }),
+        ("/etc/rancher/k3s/config.yaml", |host| {
+            host.file("/etc/rancher/k3s/config.yaml", "data-dir: [/data\n");
+        }),
+        ("/etc/rancher/rke2/config.yaml", |host| {
+            host.dir("/etc/rancher/rke2/config.yaml");
+        }),
+        ("/etc/rancher/k3s/config.yaml.d/1.yaml", |host| {
+            host.file("/etc/rancher/k3s/config.yaml.d/1.yaml", b"data-dir: \xff\n");
+        }),
+        ("/etc/k0s/k0s.yaml", |host| {
+            host.file("/etc/k0s/k0s.yaml", "{\"data-dir\": \n");
         }),
         ("/etc/passwd", |host| {
             host.dir("/etc/passwd");
@@ -301,6 +332,18 @@ fn what_says_where_to_look_and_cannot_be_read_is_said_whatever_is_found() {
     let host = Host::empty();
     host.file("/etc/passwd", "# users\n\n+::::::\nu:x:1000:1000::/:/x\n");
     assert!(!host.ask(["containers"]).stderr.contains("passwd"));
+    // Nor is a unit that is masked, nor a configuration without a data directory.
+    for masked in ["docker.service", "containerd.service", "k3s.service"] {
+        let path = format!("/etc/systemd/system/{masked}");
+        host.link(path, "/dev/null");
+    }
+    let said = "# of ours\ntls-san:\n- a\n  # inner\nkubelet-arg:\n  - \"x=y\"\n";
+    host.file("/etc/rancher/k3s/config.yaml", said);
+    let said = host.ask(["containers"]).exits(0).stderr;
+    assert!(
+        !said.contains("service") && !said.contains("yaml"),
+        "{said}"
+    );
 }
 
 #[apply(test)]

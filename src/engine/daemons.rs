@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::mount_table::{Mount, MountTable};
 use super::namespace::{self, Process};
+use super::problems::Problems;
 use crate::bytes::Bytes;
+use crate::error::Error;
 use crate::host::Host;
 
 /// Where systemd has units, those first that win.
@@ -122,17 +124,18 @@ pub struct Units {
 
 impl Units {
     /// Looks through systemd's directories, once for all units.
-    pub fn of(host: &Host) -> Units {
+    pub fn of(host: &Host, problems: &Problems) -> Units {
         let mut seen: Vec<Bytes> = Vec::new();
         let mut directories = Vec::new();
         for directory in UNIT_DIRECTORIES {
             let directory = Bytes::from(directory);
-            let Ok((_, real)) = host.open_real(&directory) else {
+            let Some((_, real)) = problems.unless_absent(host.open_real(&directory)) else {
                 continue;
             };
             // `/lib` is a link on most hosts.
             if !seen.contains(&real) {
-                let names = host.list(&directory).unwrap_or_default().into_iter();
+                let names = problems.unless_absent(host.list(&directory));
+                let names = names.unwrap_or_default().into_iter();
                 directories.push((directory, names.map(|(name, _)| name).collect()));
                 seen.push(real);
             }
@@ -141,15 +144,26 @@ impl Units {
     }
 
     /// How systemd would start a service, and what the variables say that its scripts read.
-    pub fn commands(&self, host: &Host, unit: &str, environments: &[&str]) -> Vec<Command> {
+    /// What cannot be read of that is noted.
+    pub fn commands(
+        &self,
+        host: &Host,
+        unit: &str,
+        environments: &[&str],
+        problems: &Problems,
+    ) -> Vec<Command> {
         let variables = environments.iter().filter_map(|path| {
             let path = Bytes::from(*path);
-            let text = host.read(&path).ok()?;
-            let values = assignments(&String::from_utf8_lossy(&text));
+            let values = assignments(&problems.text_of(host, &path)?);
             Some((path, values))
         });
         let variables: Vec<(Bytes, BTreeMap<String, String>)> = variables.collect();
-        let started = self.exec_start(host, unit).map(|(source, line)| {
+        let started = self.exec_start(host, unit, problems);
+        let started = started.map(|(source, line)| {
+            if shlex::split(&line).is_none() {
+                let what = "has an ExecStart= with a quote that is not closed";
+                problems.note(Error::damaged(source.clone(), what));
+            }
             let words = split(&line).into_iter().flat_map(|word| {
                 let name = word.trim_start_matches('$');
                 let name = name.trim_start_matches('{').trim_end_matches('}');
@@ -188,12 +202,13 @@ impl Units {
     }
 
     /// The last `ExecStart=` of a unit and its drop-ins, and the file that has it.
-    fn exec_start(&self, host: &Host, unit: &str) -> Option<(Bytes, String)> {
+    fn exec_start(&self, host: &Host, unit: &str, problems: &Problems) -> Option<(Bytes, String)> {
         let unit_file = self.called(unit).next();
         // Of the drop-ins of one name the first directory's counts; all are read in order of name.
         let mut drop_ins: BTreeMap<Vec<u8>, Bytes> = BTreeMap::new();
         for directory in self.called(&format!("{unit}.d")) {
-            for (name, _) in host.list(&directory).unwrap_or_default() {
+            let names = problems.unless_absent(host.list(&directory));
+            for (name, _) in names.unwrap_or_default() {
                 if name.ends_with(b".conf") {
                     let path = directory.join(&name);
                     drop_ins.entry(name).or_insert(path);
@@ -202,8 +217,8 @@ impl Units {
         }
         let mut found = None;
         for path in unit_file.into_iter().chain(drop_ins.into_values()) {
-            let text = host.read(&path).unwrap_or_default();
-            for value in exec_starts(&String::from_utf8_lossy(&text)) {
+            let text = problems.text_of(host, &path).unwrap_or_default();
+            for value in exec_starts(&text) {
                 // An empty one takes back what was said before.
                 found = (!value.is_empty()).then(|| (path.clone(), value));
             }

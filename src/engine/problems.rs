@@ -6,7 +6,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::error::Error;
+use rustix::io::Errno;
+
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::host::Host;
 
 /// A handle of a list of problems. A clone is a handle of the same list.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +31,38 @@ impl Problems {
 
     pub fn note(&self, error: Error) {
         self.noted.borrow_mut().push((self.rank, error));
+    }
+
+    /// What was read, where it is there. That something is not there is no problem.
+    pub fn unless_absent<T>(&self, read: Result<T>) -> Option<T> {
+        match read {
+            Ok(read) => Some(read),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                self.note(error);
+                None
+            }
+        }
+    }
+
+    /// The text of a file that somebody configures something in. One that is not there says
+    /// nothing, nor does one that is masked: a link to `/dev/null`.
+    pub fn text_of(&self, host: &Host, path: &Bytes) -> Option<String> {
+        let read = match host.read(path) {
+            Err(Error::Io { errno, .. })
+                if errno == Errno::INVAL
+                    && host
+                        .resolve(path)
+                        .is_ok_and(|of| of.as_bytes() == b"/dev/null") =>
+            {
+                return None;
+            }
+            read => read,
+        };
+        let text = read.and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| Error::damaged(path.clone(), "is not text"))
+        });
+        self.unless_absent(text)
     }
 
     /// How many problems are on the list.

@@ -117,7 +117,7 @@ impl Search {
 
     /// How systemd would start a service, and what the variables say that its scripts read.
     pub fn configured(&self, host: &Host, unit: &str, environments: &[&str]) -> Vec<Command> {
-        let units = self.units.get_or_init(|| Units::of(host));
-        units.commands(host, unit, environments)
+        let units = self.units.get_or_init(|| Units::of(host, &self.problems));
+        units.commands(host, unit, environments, &self.problems)
     }
 }

@@ -297,32 +297,70 @@ impl Data {
             .iter()
             .flat_map(|unit| search.configured(host, unit, &[]));
         let named = commands.filter_map(|of| Some((of.path(&["--data-dir", "-d"])?, of.source)));
-        named.chain(self.configured(host)).next()
+        named.chain(self.configured(host, &search.problems)).next()
     }
 
     /// The last file that has a line `data-dir:` counts.
-    fn configured(&self, host: &Host) -> Option<(Bytes, Bytes)> {
+    fn configured(&self, host: &Host, problems: &Problems) -> Option<(Bytes, Bytes)> {
         let file = Bytes::from(self.configuration);
         let directory = Bytes::from(format!("{}.d", self.configuration));
-        let more = host.list(&directory).unwrap_or_default().into_iter();
+        let more = problems.unless_absent(host.list(&directory));
+        let more = more.unwrap_or_default().into_iter();
         let more = more.filter(|(name, _)| name.ends_with(b".yaml"));
         let files = std::iter::once(file).chain(more.map(|(name, _)| directory.join(&name)));
-        let named = files.filter_map(|file| Some((data_dir(&host.read(&file).ok()?)?, file)));
+        let named = files.filter_map(|file| {
+            let found = data_dir(&problems.text_of(host, &file)?).unwrap_or_else(|what| {
+                problems.note(Error::damaged(file.clone(), what));
+                None
+            });
+            Some((found?, file))
+        });
         named.last()
     }
 }
 
 /// The value of a top-level `data-dir:`. Of all YAML can say, that is one line: a parser of the
 /// whole language would read no more of it.
-fn data_dir(bytes: &[u8]) -> Option<Bytes> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let mut values = text.lines().filter_map(|line| {
-        let value = line.strip_prefix("data-dir:")?;
-        let value = value.split(" #").next().unwrap_or(value).trim();
-        Some(value.trim_matches(['"', '\'']))
-    });
-    let value = values.next_back()?;
-    value.starts_with('/').then(|| Bytes::from(value))
+///
+/// # Errors
+/// Says why the file is no mapping, or its value no path.
+fn data_dir(text: &str) -> Result<Option<Bytes>, String> {
+    // What is written as JSON is YAML, too.
+    if text.trim_start().starts_with('{') {
+        let read: serde_json::Value =
+            serde_json::from_str(text).map_err(|error| format!("is no YAML: {error}"))?;
+        return path_of(read["data-dir"].as_str().unwrap_or_default());
+    }
+    let mut value = "";
+    for (index, line) in text.lines().enumerate() {
+        let is_inner = line.starts_with([' ', '#', '-', '%', '\r']) || line.is_empty();
+        let is_end = line.starts_with("...");
+        let Some((key, of)) = line.split_once(':').filter(|_| !line.starts_with('\t')) else {
+            if is_inner || is_end {
+                continue;
+            }
+            return Err(format!(
+                "is no YAML that layerctl reads: line {}",
+                index + 1
+            ));
+        };
+        if key.trim_matches(['"', '\'']) == "data-dir" {
+            let of = of.split(" #").next().unwrap_or(of).trim();
+            value = of.trim_matches(['"', '\'']);
+        }
+    }
+    path_of(value)
+}
+
+/// A path that a data directory is given as; none is given by no text.
+fn path_of(value: &str) -> Result<Option<Bytes>, String> {
+    match value {
+        "" => Ok(None),
+        path if path.starts_with('/') => Ok(Some(Bytes::from(path))),
+        other => Err(format!(
+            "has a data-dir that is no absolute path: {other:?}"
+        )),
+    }
 }
 
 /// A user's own, as nerdctl starts it.
@@ -357,17 +395,22 @@ mod tests {
         for text in [
             "data-dir: /data/k3s\n",
             "node-label:\n  - a=b\ndata-dir: \"/data/k3s\" # big disk\n",
-            "data-dir: /old\ndata-dir: '/data/k3s'\n",
+            "---\ntls-san:\n- a\n# b\ndata-dir: /old\n\"data-dir\": '/data/k3s'\n...\n",
+            "{\"data-dir\": \"/data/k3s\"}",
         ] {
-            assert_eq!(data_dir(text.as_bytes()), Some(Bytes::from("/data/k3s")));
+            assert_eq!(data_dir(text), Ok(Some(Bytes::from("/data/k3s"))), "{text}");
+        }
+        for text in ["", "  data-dir: /nested\n", "data-directory: /x\n", "{}"] {
+            assert_eq!(data_dir(text), Ok(None), "{text}");
         }
         for text in [
-            "",
-            "  data-dir: /nested\n",
             "data-dir: relative\n",
-            "data-directory: /x\n",
+            "data-dir: [/a\n",
+            "\tdata-dir: /a\n",
+            "no mapping\n",
+            "{\"data-dir\": ",
         ] {
-            assert_eq!(data_dir(text.as_bytes()), None);
+            assert!(data_dir(text).is_err(), "{text}");
         }
     }
 }
