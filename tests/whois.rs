@@ -1300,3 +1300,33 @@ pub mod bolt {
         Item::Value(value.as_bytes().to_vec())
     }
 }
+
+#[apply(test)]
+fn what_lies_below_a_mount_point_is_in_no_union() {
+    needs::captured_hosts();
+    let store = captured("docker-overlay2");
+    let layer = store.layers.iter().find(|of| of.kind == "container");
+    let merged = format!("{}/merged", layer.expect("one").directory);
+    let lost = format!("{merged}/var/lost");
+    store.host.file(&lost, "x");
+    for path in [format!("{merged}/var"), lost] {
+        let row = store.host.jsonl(["whois", &path]).exits(0).row();
+        assert_eq!(row["kind"], "beneath-mount", "{row}");
+        assert_eq!(row["inside"], Value::Null, "{row}");
+        assert_eq!(row["containers"].as_array().map(Vec::len), Some(1), "{row}");
+        let said = store.host.ask(["whois", &path]).exits(0);
+        assert!(
+            said.text().contains("under the mount point"),
+            "{}",
+            said.text()
+        );
+        assert!(!said.text().contains("visible"), "{}", said.text());
+    }
+    // What is on no disk there may be in the union, or not.
+    for (path, state) in [("/bin", Some("visible")), ("/no/such", None)] {
+        let path = format!("{merged}{path}");
+        let row = store.host.jsonl(["whois", &path]).exits(0).row();
+        assert_eq!(row["kind"], "mount", "{row}");
+        assert_eq!(row["inside"][0]["state"].as_str(), state, "{row}");
+    }
+}

@@ -17,8 +17,8 @@ use crate::engine::mount_table::Superblock;
 use crate::engine::{OwnerKind, Survey, Union};
 use crate::error::{Error, Result};
 use named::named;
-pub use path::seen_at;
 use path::{at_path, mounted_elsewhere};
+pub use path::{beneath_mount, seen_at};
 use spelled::spelled;
 pub use spelled::{is_spelled, mount_if_mounted};
 

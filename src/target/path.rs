@@ -5,6 +5,7 @@ use crate::bytes::Bytes;
 use crate::engine::mount_table::Superblock;
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
+use crate::union::Follow;
 
 /// The stack that a path of the host is in, topmost first: the union that it shows, the layer that
 /// it lies in, the mounted branch that it lies in.
@@ -118,6 +119,28 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
             let union = survey.union_of(engine, &container)?;
             let target = Target::of(union);
             return Ok(Some(Target { inside, ..target }));
+        }
+    }
+    Ok(None)
+}
+
+/// The union of a container below whose mount point something lies on the disk, and not in the
+/// union: it was written while nothing was mounted there.
+///
+/// # Errors
+/// A container whose layers are not known; what cannot be looked at.
+pub fn beneath_mount(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Union>> {
+    if under_mount(survey, path).is_some() {
+        return Ok(None);
+    }
+    for engine in survey.engines() {
+        let below = engine.mount_dir_at(path);
+        if let Some((container, _)) = below.filter(|(_, inside)| inside.as_bytes() != b"/") {
+            let is_there = survey.host.lookup(path.as_bytes(), Follow::NotLast)?;
+            let is_there = is_there.entry.kind().is_some();
+            return is_there
+                .then(|| survey.union_of(engine, &container))
+                .transpose();
         }
     }
     Ok(None)

@@ -134,13 +134,35 @@ fn at_path(
             }
         }
     }
+    for path in [path, &real] {
+        if let Some(union) = target::beneath_mount(&context.survey, path)? {
+            return Ok(Row {
+                kind: Kind::BeneathMount,
+                why: Some("it is in no layer and not in the union that belongs there".to_owned()),
+                ..row_of_union(context, thing, &union, None)
+            });
+        }
+    }
     if let Some(target) = target::seen_at(&context.survey, path)? {
-        return Ok(row_of_union(
-            context,
-            thing,
-            &target.union,
-            shown(&target.inside),
-        ));
+        let mut row = row_of_union(context, thing, &target.union, shown(&target.inside));
+        // What is mounted, the kernel shows; of the others nobody has looked yet.
+        if target.union.superblock.is_none() && !row.inside.is_empty() {
+            let stack = target.union.open(&context.survey);
+            if let Some(error) = stack.lost().next() {
+                return Err(error);
+            }
+            let root = stack.whole(Reading::Nothing);
+            let found = lookup(&root, target.inside.as_bytes(), Follow::NotLast)?;
+            match found.entry {
+                Entry::Missing => {
+                    row.inside.clear();
+                    row.why = Some("there is nothing at this path in the union".to_owned());
+                }
+                Entry::Deleted { .. } => row.inside[0].state = Visibility::Deleted,
+                _ => {}
+            }
+        }
+        return Ok(row);
     }
     for known in known {
         let root = known.engine.root();

@@ -44,6 +44,8 @@ pub enum Kind {
     InUse,
     /// A union's mount.
     Mount,
+    /// Left below a mount point while nothing was mounted there: it is in no union.
+    BeneathMount,
     /// Kept beside a container's layer: configuration, logs.
     ContainerFiles,
     Volumes,
@@ -79,6 +81,7 @@ impl Kind {
             Kind::Unused => "unused layer",
             Kind::InUse => "layer in use",
             Kind::Mount => "mount",
+            Kind::BeneathMount => "leftover under the mount point",
             Kind::ContainerFiles => "container's files",
             Kind::Volumes => "volumes",
             Kind::Records => "records",
