@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 
 use super::driver::Driver;
-use super::layers::LayerId;
+use super::layer::LayerId;
 use super::records::read_json;
 use super::{Docker, NAME};
 use crate::bytes::Bytes;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::driver::{Driver, Stacking};
-use super::layers::LayerId;
+use super::layer::LayerId;
 use super::records::read_json;
 use super::{DRIVERS_READ, Docker, NAME};
 use crate::bytes::Bytes;

@@ -5,43 +5,14 @@ use std::collections::{HashMap, HashSet};
 use rustix::io::Errno;
 
 use super::driver::{Driver, Stacking};
+use super::layer::{LayerBelow, LayerId};
 use super::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, INIT, LayerName, is_id};
-use crate::engine::linked::{self, LINKS, Linked};
+use crate::engine::linked::{LINKS, Linked};
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
 use crate::error::{Error, Result};
-
-/// A layer's directory.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct LayerId {
-    pub driver: Driver,
-    pub id: String,
-}
-
-impl LayerId {
-    fn is_init(&self) -> bool {
-        self.id.ends_with(INIT)
-    }
-
-    /// As all engines name layers.
-    pub fn named(self) -> LayerName {
-        LayerName {
-            driver: self.driver.name().to_owned(),
-            id: self.id,
-            aliases: Vec::new(),
-        }
-    }
-
-    /// Another layer of the same driver.
-    fn beside(&self, id: String) -> LayerId {
-        LayerId {
-            driver: self.driver,
-            id,
-        }
-    }
-}
 
 impl Docker<'_> {
     /// The layers of every driver.
@@ -415,22 +386,5 @@ impl Docker<'_> {
             });
         }
         Ok(union)
-    }
-}
-
-/// A layer below another one.
-#[derive(Debug, Clone)]
-pub(super) enum LayerBelow {
-    Layer(LayerId),
-    /// Nothing tells which one it was. It stays in its place, so that no answer seems sure.
-    Lost(Bytes),
-}
-
-impl LayerBelow {
-    pub fn of_link(driver: Driver, parent: linked::Parent) -> LayerBelow {
-        match parent {
-            linked::Parent::Layer { id, .. } => LayerBelow::Layer(LayerId { driver, id }),
-            linked::Parent::Lost(path) => LayerBelow::Lost(path),
-        }
     }
 }

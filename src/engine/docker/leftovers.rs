@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Docker;
 use super::driver::Driver;
 use super::images::{lost_layer, lost_words};
-use super::layers::LayerId;
+use super::layer::LayerId;
 use super::usage::REMOVING;
 use crate::engine::interface::Engine;
 use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};

@@ -19,6 +19,7 @@ mod config;
 mod containers;
 mod driver;
 mod images;
+mod layer;
 mod layers;
 mod leftovers;
 mod needs;
@@ -34,8 +35,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 
 use self::driver::{Driver, Stacking};
-use self::layers::LayerId;
-use self::paths::DriverHere;
+use self::layer::{DriverHere, LayerId};
 use crate::bytes::Bytes;
 use crate::engine::containerd::Containerd;
 use crate::engine::interface::{Description, Engine};
@@ -235,8 +235,8 @@ impl Engine for Docker<'_> {
         let mut faults = Vec::new();
         for here in self.drivers_here() {
             // The others have no short names.
-            if matches!(here.driver(), Driver::Overlay2 | Driver::FuseOverlayfs) {
-                faults.extend(self.linked(here.driver()).faults(0)?);
+            if matches!(here.driver, Driver::Overlay2 | Driver::FuseOverlayfs) {
+                faults.extend(self.linked(here.driver).faults(0)?);
             }
         }
         Ok(faults)

@@ -2,7 +2,7 @@
 
 use super::Docker;
 use super::driver::Driver;
-use super::layers::LayerId;
+use super::layer::LayerId;
 use crate::engine::interface::Engine;
 use crate::engine::inventory::is_id;
 use crate::engine::usage::Need;
@@ -12,7 +12,7 @@ impl Docker<'_> {
     pub(super) fn find_needs(&self) -> Result<Vec<Need>> {
         let mut needs = Vec::new();
         for here in self.drivers_here() {
-            let driver = here.driver();
+            let driver = here.driver;
             let content = |id: &str| {
                 let id = id.to_owned();
                 self.content_dir(&LayerId { driver, id })

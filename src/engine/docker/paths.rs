@@ -2,26 +2,13 @@
 
 use super::Docker;
 use super::driver::{Driver, Stacking};
-use super::layers::{LayerBelow, LayerId};
+use super::layer::{DriverHere, LayerBelow, LayerId};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, LayerName, is_id};
 use crate::engine::linked::LINKS;
 use crate::engine::recorded::{Named, restack};
 use crate::engine::union::{Union, UnionKind};
 use crate::error::Result;
-
-/// A storage driver with its directories, under every name by which a path can lead there.
-pub(super) struct DriverHere {
-    driver: Driver,
-    content: Vec<Bytes>,
-    mount: Option<Vec<Bytes>>,
-}
-
-impl DriverHere {
-    pub fn driver(&self) -> Driver {
-        self.driver
-    }
-}
 
 impl Docker<'_> {
     /// The container whose mounted union this is, by its topmost branch or its mount point.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Docker;
 use super::driver::{Driver, Stacking};
-use super::layers::LayerId;
+use super::layer::LayerId;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::bolt::{self, Database, Item};
@@ -24,7 +24,7 @@ impl Docker<'_> {
         let images = self.read_images();
         let (cache, in_progress) = (self.build_cache()?, self.in_progress());
         for here in self.drivers_here() {
-            let driver = here.driver();
+            let driver = here.driver;
             let of_images = uses_by_image(&images, driver.name());
             let of_containers = self.containers_of_layers(driver)?;
             let known = self.known_layers(driver)?;
