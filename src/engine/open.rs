@@ -10,7 +10,7 @@ use crate::whiteout::Grammar;
 impl Union {
     /// Opens every branch. Those that cannot be opened are kept with the reason.
     pub fn open(&self, survey: &Survey<'_>) -> Stack {
-        let reach = Reach::new(survey, self);
+        let reach = Reach::new(survey.host, &survey.table, self);
         let merged = match self.kind {
             UnionKind::Overlay { data, .. } => self.branches.len().saturating_sub(data),
             UnionKind::Aufs | UnionKind::FuseOverlay(_) | UnionKind::Copy => self.branches.len(),

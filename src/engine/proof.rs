@@ -17,12 +17,12 @@ use std::collections::VecDeque;
 
 use super::mount_table::{Mount, MountTable, Superblock};
 use super::reach::Reach;
-use super::survey::Survey;
 use super::union::{Union, UnionKind};
 use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind, Stat};
 use crate::error::Error;
+use crate::host::Host;
 use crate::overlay::Rules;
 use crate::union::{Branch, Entry, Node, Reading, Stack};
 use crate::whiteout::Grammar;
@@ -55,7 +55,7 @@ enum Verdict {
 /// Finds out whether the branches of a mounted overlay are the directories that its options name.
 /// One that is not is looked for among the mounts, and if it is not found either, it is in doubt.
 /// Says whether one was found.
-pub fn settle(survey: &Survey<'_>, union: &mut Union) -> bool {
+pub fn settle(host: &Host, table: &MountTable, union: &mut Union) -> bool {
     let UnionKind::Overlay { rules, data } = union.kind else {
         return false;
     };
@@ -63,7 +63,7 @@ pub fn settle(survey: &Survey<'_>, union: &mut Union) -> bool {
         return false;
     }
     let merged = union.branches.len() - data.min(union.branches.len());
-    let mut proof = Proof::new(survey, union, rules);
+    let mut proof = Proof::new(host, table, union, rules);
     for index in 0..merged {
         proof.open(union, index);
     }
@@ -85,8 +85,9 @@ pub fn settle(survey: &Survey<'_>, union: &mut Union) -> bool {
     is_any_found
 }
 
-struct Proof<'s, 'h> {
-    survey: &'s Survey<'h>,
+struct Proof<'h> {
+    host: &'h Host,
+    table: &'h MountTable,
     superblock: Option<Superblock>,
     /// The device of the union.
     device: Option<u64>,
@@ -100,18 +101,18 @@ struct Proof<'s, 'h> {
     doubts: Vec<Option<&'static str>>,
 }
 
-impl<'s, 'h> Proof<'s, 'h> {
-    fn new(survey: &'s Survey<'h>, union: &Union, rules: Rules) -> Proof<'s, 'h> {
+impl<'h> Proof<'h> {
+    fn new(host: &'h Host, table: &'h MountTable, union: &Union, rules: Rules) -> Proof<'h> {
         let device = match union.superblock {
             Some(Superblock::Device(major, minor)) => Some(rustix::fs::makedev(major, minor)),
             _ => None,
         };
-        let is_live = survey.host.is_live();
+        let is_live = host.is_live();
         let whole = |root: &Bytes| root.as_bytes() == b"/";
         let mut mounts = union.mounts.iter().filter(|mount| whole(&mount.root));
         let view = mounts.find_map(|mount| {
             if !is_live {
-                return survey.host.open_dir(&mount.path).ok();
+                return host.open_dir(&mount.path).ok();
             }
             let dir = Dir::open_root(&mount.reach()).ok()?;
             // Something else may be mounted over it.
@@ -128,14 +129,15 @@ impl<'s, 'h> Proof<'s, 'h> {
             rules,
             verdicts: Vec::new(),
             doubts: Vec::new(),
-            survey,
+            host,
+            table,
         }
     }
 
     /// Opens a branch at the path that the options name, and looks at it.
     fn open(&mut self, union: &Union, index: usize) {
         let branch = &union.branches[index];
-        let opened = Reach::new(self.survey, union).open(branch);
+        let opened = Reach::new(self.host, self.table, union).open(branch);
         let is_union = opened
             .as_ref()
             .is_ok_and(|dir| self.is_on_union(&branch.spec.path, dir));
@@ -155,7 +157,7 @@ impl<'s, 'h> Proof<'s, 'h> {
         self.put(index, branch.spec.clone(), dir);
         self.verdicts.push(if is_union || is_absent {
             Verdict::Refuted
-        } else if is_there && self.survey.host.is_live() {
+        } else if is_there && self.host.is_live() {
             self.look(index)
         } else {
             // Of a copy the rest is as good as its mount table.
@@ -177,11 +179,11 @@ impl<'s, 'h> Proof<'s, 'h> {
 
     /// Whether a directory is the union or in it. A lower one never is.
     fn is_on_union(&self, path: &Bytes, dir: &Dir) -> bool {
-        if self.survey.host.is_live() {
+        if self.host.is_live() {
             let device = dir.stat_self().ok().map(|stat| stat.dev);
             return device.is_some() && device == self.device;
         }
-        let covering = self.survey.table.covering(path);
+        let covering = self.table.covering(path);
         let covering = covering.and_then(Mount::superblock);
         covering.is_some() && covering == self.superblock
     }
@@ -196,7 +198,7 @@ impl<'s, 'h> Proof<'s, 'h> {
             return;
         };
         let is_whole = self.stack.branches.iter().all(|of| of.dir.is_ok());
-        if !is_whole || !self.survey.host.is_live() {
+        if !is_whole || !self.host.is_live() {
             return;
         }
         if !self.is_unexplained(view) && !self.lacks_originals() {
@@ -268,13 +270,13 @@ impl<'s, 'h> Proof<'s, 'h> {
         if union.mounts.iter().any(|mount| mount.process.is_some()) {
             return None;
         }
-        let survey = self.survey;
+        let (host, table) = (self.host, self.table);
         let taken = |at: &Bytes| union.branches.iter().any(|of| of.spec.path == *at);
-        for at in candidates(&survey.table, path) {
+        for at in candidates(table, path) {
             if taken(&at) {
                 continue;
             }
-            let Ok(dir) = survey.host.open_dir(&at) else {
+            let Ok(dir) = host.open_dir(&at) else {
                 continue;
             };
             if self.is_on_union(&at, &dir) {
@@ -371,7 +373,7 @@ impl<'s, 'h> Proof<'s, 'h> {
             return Some(Shown::AsAnother);
         }
         // Copies keep no numbers.
-        if !self.survey.host.is_live() || own.ino as u32 == seen.ino as u32 {
+        if !self.host.is_live() || own.ino as u32 == seen.ino as u32 {
             return Some(Shown::AsItself);
         }
         // Something that was copied up keeps the number of what it was copied from.

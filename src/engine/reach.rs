@@ -12,7 +12,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::mount_table::{Mount, MountTable, Superblock};
 use super::namespace::{self, Process};
-use super::{LayeredBranch, Survey, Union};
+use super::union::{LayeredBranch, Union};
 use crate::bytes::Bytes;
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
@@ -44,23 +44,22 @@ struct Around {
 }
 
 impl<'a> Reach<'a> {
-    pub fn new(survey: &'a Survey<'_>, union: &Union) -> Reach<'a> {
-        let is_live = survey.host.is_live();
+    /// Of a union on a host with such a mount table.
+    pub fn new(host: &'a Host, table: &'a MountTable, union: &Union) -> Reach<'a> {
+        let is_live = host.is_live();
         let process = union.mounts.first().and_then(|mount| mount.process);
         let elsewhere = process
             .filter(|_| is_live)
-            .and_then(|id| Process::read(survey.host, id).ok());
-        let table = elsewhere
-            .as_ref()
-            .map_or(&survey.table, |process| &process.table);
+            .and_then(|id| Process::read(host, id).ok());
+        let its_own = elsewhere.as_ref().map_or(table, |process| &process.table);
         let superblock = union.superblock.as_ref().filter(|_| is_live);
         let line = superblock.and_then(|superblock| {
             let is_it = |mount: &Mount| mount.superblock().as_ref() == Some(superblock);
-            table.0.iter().position(is_it)
+            its_own.0.iter().position(is_it)
         });
         Reach {
-            host: survey.host,
-            table: &survey.table,
+            host,
+            table,
             line: line.filter(|_| elsewhere.is_none()),
             superblock: superblock.cloned(),
             elsewhere,

@@ -225,7 +225,7 @@ impl<'h> Survey<'h> {
             if matches!(union.kind, UnionKind::FuseOverlay(_)) && union.branches.is_empty() {
                 fuse::ask_program(self.host, union);
             }
-            if proof::settle(self, union) {
+            if proof::settle(self.host, &self.table, union) {
                 kernel::find_modules(self.host, &self.table, union);
             }
         }

@@ -319,7 +319,7 @@ fn refuse_unsure(survey: &Survey<'_>, union: &Union) -> Result<()> {
             .branches
             .iter()
             .filter(|branch| branch.spec.permission.is_writable());
-        let reach = Reach::new(survey, mounted);
+        let reach = Reach::new(survey.host, &survey.table, mounted);
         // What is closed to an ordinary user is another's: the user has this one open.
         let is_unknown = |branch: &LayeredBranch| match reach.open(branch) {
             Ok(_) => false,

@@ -70,7 +70,7 @@ pub fn mount_if_mounted(survey: &Survey<'_>, union: &mut Union) {
     // As each union reaches its own: in another mount namespace a path may mean something else.
     let mut mounted = Vec::new();
     for of in &survey.mounted {
-        let reach = Reach::new(survey, of);
+        let reach = Reach::new(survey.host, &survey.table, of);
         for branch in &of.branches {
             let stat = reach.open(branch).ok().and_then(|dir| dir.stat_self().ok());
             mounted.push((of, branch, stat.map(|stat| stat.identity())));
