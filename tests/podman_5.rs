@@ -25,6 +25,11 @@ fn hosts() -> Arc<Vec<Captured>> {
     })
 }
 
+/// The one without composefs.
+fn overlay(hosts: &[Captured]) -> impl Iterator<Item = &Captured> {
+    hosts.iter().filter(|host| host.name == HOSTS[0].0)
+}
+
 fn containers(host: &Captured) -> Vec<&str> {
     let mut names = host.named("inspect-", ".json");
     names.retain(|name| !name.starts_with("image-"));

@@ -56,7 +56,6 @@ const START: &str = "  itself    completions  man  schema  help
 Start with:
   layerctl containers                   what is here
   layerctl which web:/etc/passwd        which layer is this file from?
-  layerctl changes web                  what did the container change?
   layerctl du                           who fills the disk?
   du -xd1 /var/lib/docker/overlay2 | layerctl whois -
 ";

@@ -33,8 +33,8 @@ use crate::union::{Entry, Follow, Node};
 /// through a link, and nothing half-made is left.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Every argument but DEST is a path of this union, byte for byte
-    #[arg(long = "in", value_name = "TARGET")]
+    /// Every argument but DEST is a path of this union
+    #[arg(hide_short_help = true, long = "in", value_name = "TARGET")]
     within: Option<OsString>,
     /// Keep owners, and all attributes that can be kept
     #[arg(short, long)]
@@ -43,18 +43,18 @@ pub struct Args {
     #[arg(short = 'L', long)]
     follow_link: bool,
     /// Directories are copied whole in any case
-    #[arg(short, long)]
+    #[arg(hide_short_help = true, short, long)]
     recursive: bool,
-    /// Copy the version that a mark hides; exit status 1 if none does
+    /// Copy the version that a mark hides, else exit 1
     #[arg(long)]
     hidden: bool,
     /// Replace files that exist, and add to directories that do
     #[arg(short, long)]
     force: bool,
-    /// Keep the paths below this directory, which is made; there is no DEST then
+    /// Keep the paths below this directory; there is no DEST then
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     to: Option<PathBuf>,
-    /// Copy everything that was deleted: arguments are TARGETs, without any every container is meant
+    /// Copy all that was deleted; without TARGET of every container
     #[arg(long, conflicts_with = "follow_link")]
     all_deleted: bool,
     /// Print what would be copied, and copy nothing
@@ -63,6 +63,7 @@ pub struct Args {
     /// Permit writing under a --root other than /
     #[arg(long)]
     write: bool,
+    /// What, and where to; - is a tar on stdout
     #[arg(value_name = "[TARGET:]PATH... DEST")]
     arguments: Vec<OsString>,
 }

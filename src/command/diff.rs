@@ -32,22 +32,22 @@ use crate::union::{Entry, Follow, Node, Reading, Stack, lookup};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A and B are paths of this union, byte for byte
-    #[arg(long = "in", value_name = "TARGET")]
+    #[arg(hide_short_help = true, long = "in", value_name = "TARGET")]
     within: Option<OsString>,
     /// Add sizes and what differs: type, mode, owner, time, xattr, capability, link, size, content
     #[arg(short, long)]
     long: bool,
-    /// Do not read files: what differs in content alone is not told
+    /// Do not read files
     #[arg(long)]
     no_content: bool,
-    /// Times count, too. They do where one view is below the other
+    /// Count times, too, where neither view is below the other
     #[arg(long)]
     times: bool,
     /// Print unified diffs of text files
     #[arg(short, long, conflicts_with = "long")]
     patch: bool,
-    /// Compare the lines of files above 1 MiB and of binary ones, too
-    #[arg(long)]
+    /// Compare lines of binary files and of those above 1 MiB
+    #[arg(hide_short_help = true, long)]
     all_text: bool,
     /// Tell how many bytes were added and removed
     #[arg(long, conflicts_with_all = ["patch", "long"])]
@@ -55,8 +55,10 @@ pub struct Args {
     /// The root of B's host
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, requires = "b")]
     root_b: Option<PathBuf>,
+    /// The one view
     #[arg(value_name = "TARGET[:PATH]")]
     a: OsString,
+    /// The other; without it what A changed of what is below
     #[arg(value_name = "TARGET_B[:PATH]")]
     b: Option<OsString>,
 }

@@ -31,12 +31,12 @@ pub struct Args {
     #[arg(long, conflicts_with = "fixed")]
     regex: bool,
     /// PATTERN is a part of the name, as it is
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     fixed: bool,
     /// Upper and lower case are the same
     #[arg(short, long)]
     ignore_case: bool,
-    /// Of this type: f file, d directory, l link, b c device, p fifo, s socket, x executable
+    /// f file, d directory, l link, b c device, p fifo, s socket, x program
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     types: Vec<String>,
     /// At least (+10M), at most (-4k) or exactly so large
@@ -46,27 +46,27 @@ pub struct Args {
     #[arg(long, value_name = "WHEN", value_parser = sieve::newer)]
     newer: Option<i64>,
     /// Of this owner, in numbers
-    #[arg(long, value_name = "UID[:GID]", value_parser = sieve::owner)]
+    #[arg(hide_short_help = true, long, value_name = "UID[:GID]", value_parser = sieve::owner)]
     owner: Option<Owner>,
-    /// With any (/6000), all (-644) or just these (755) permissions
+    /// Any of (/6000), all of (-644) or just these (755)
     #[arg(long, value_name = "MODE", value_parser = sieve::permissions, allow_hyphen_values = true)]
     perm: Option<Permissions>,
     /// With this content
     #[arg(long, value_name = "HEX", value_parser = sieve::sha256)]
     sha256: Option<[u8; 32]>,
-    /// Versions that are shown, those behind others, those behind marks
-    #[arg(long, value_enum, default_value_t = States::Visible)]
+    /// visible (the default), shadowed, deleted or all
+    #[arg(hide_possible_values = true, hide_default_value = true, long, value_enum, default_value_t = States::Visible)]
     state: States,
-    /// Only what the topmost branch of a container itself holds
+    /// Only what a container's own branch holds
     #[arg(long)]
     changed: bool,
     /// Look no deeper: 1 is the root's own names
-    #[arg(short = 'd', long, value_name = "DEPTH")]
+    #[arg(hide_short_help = true, short = 'd', long, value_name = "DEPTH")]
     max_depth: Option<usize>,
-    /// Where to look; without it every container and image. A lone word that is no TARGET is the pattern
+    /// Without it every container and image; a lone word is the PATTERN
     #[arg(value_name = "TARGET")]
     targets: Vec<OsString>,
-    /// Every argument is a TARGET, and this is the pattern
+    /// A glob: of names, with a slash of paths
     #[arg(last = true, value_name = "PATTERN")]
     pattern: Option<OsString>,
 }
@@ -118,7 +118,7 @@ impl Verb for Args {
         group: Group::Find,
         examples: &[
             "layerctl find 'log4j-core*.jar'",
-            "layerctl find web -- --perm /6000 '*'",
+            "layerctl find --perm /6000 web -- '*'",
             "layerctl find --state deleted -- /etc/",
         ],
         exit: "0 found; 1 nothing found; 2 something could not be read",

@@ -36,7 +36,7 @@ pub struct Args {
     /// Without TARGET the one union in which it is deleted
     #[arg(value_name = "[TARGET:]PATH", required_unless_present = "all_deleted")]
     paths: Vec<OsString>,
-    /// Bring back all that was deleted: arguments are TARGETs (with --to, none: every container)
+    /// Bring back all that was deleted; arguments are TARGETs
     #[arg(long, conflicts_with = "revert")]
     all_deleted: bool,
     /// Print the plan and change nothing
@@ -51,7 +51,7 @@ pub struct Args {
     /// Go on although more than the path will reappear
     #[arg(short, long)]
     yes: bool,
-    /// Copy what is hidden out to this directory instead; of several each keeps its path
+    /// Copy out to this directory instead; several keep their paths
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with_all = ["revert", "strategy"])]
     to: Option<PathBuf>,
     /// Put the lower version of a copied-up file back
@@ -81,7 +81,7 @@ impl Verb for Args {
             "layerctl restore web:/etc/motd",
             "layerctl restore --all-deleted --to /tmp/rescued",
         ],
-        exit: "0 done, or planned; 1 nothing to restore; 2 refused, or could not tell",
+        exit: "0 done, or planned; 1 nothing to restore; 2 refused",
     };
 
     type Answer = Rows;
