@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_parser = sieve::size, allow_hyphen_values = true)]
     size: Option<Size>,
     /// Changed since then: 2h, 3d, or a date
-    #[arg(long, value_name = "WHEN", value_parser = sieve::newer)]
+    #[arg(hide_short_help = true, long, value_name = "WHEN", value_parser = sieve::newer)]
     newer: Option<i64>,
     /// Of this owner, in numbers
     #[arg(hide_short_help = true, long, value_name = "UID[:GID]", value_parser = sieve::owner)]
@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(hide_possible_values = true, hide_default_value = true, long, value_enum, default_value_t = States::Visible)]
     state: States,
     /// Only what a container's own branch holds
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     changed: bool,
     /// Look no deeper: 1 is the root's own names
     #[arg(hide_short_help = true, short = 'd', long, value_name = "DEPTH")]
