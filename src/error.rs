@@ -244,6 +244,11 @@ impl Error {
         matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT)
     }
 
+    /// Whether the error says that a name is longer than it can be.
+    pub fn is_too_long(&self) -> bool {
+        matches!(self, Error::Io { errno, .. } if *errno == Errno::NAMETOOLONG)
+    }
+
     /// Whether the error only says that something is not there (any more).
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT || *errno == Errno::NOTDIR)

@@ -314,6 +314,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
     }
     row.steps = plan.steps(&stack, &site)?;
     row.undo = plan.undo(&stack, &site)?;
+    let mut left_out = Vec::new();
     if query.apply == Apply::Now {
         guard::consent(survey, &row.path, &plan, &row.reappears, &site, query)?;
         if let (Plan::CopyOut(copy), Some(outside)) = (&plan, &site.outside) {
@@ -323,7 +324,9 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
         row.applied = true;
         let seen = verify::look_again(survey, union, &row.path, &plan, &site)?;
         row.seen = Some(format!("{seen}{lacks}"));
+        left_out = lacks.left_out;
     }
+    context.problems.extend(left_out);
     Ok((row, true))
 }
 

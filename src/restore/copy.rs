@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::mem::take;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs;
@@ -67,6 +68,7 @@ pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Staging, how: How) -> Resul
         rest,
         to: to.dir.clone(),
         to_name: to.name.clone(),
+        is_inner: false,
     };
     let mut results = walk(root, |transfer, found| match copying.copy(&transfer) {
         Ok(below) => below.into_iter().for_each(|below| found.directory(below)),
@@ -98,7 +100,7 @@ pub struct Copied {
 impl Copied {
     /// Puts what was copied later to it.
     pub fn add(&mut self, later: Copied) {
-        self.lacks = self.lacks.and(later.lacks);
+        self.lacks = take(&mut self.lacks).and(later.lacks);
         self.entries += later.entries;
         self.size += later.size;
         self.said.extend(later.said);
@@ -110,10 +112,10 @@ impl Copied {
 
     /// Notes what a copy does not have.
     fn lacks(&mut self, lacks: Lacks, path: impl Fn() -> Bytes) {
-        self.lacks = self.lacks.and(lacks);
         for what in lacks.missing() {
             self.missing.entry(what).or_insert_with(|| (0, path())).0 += 1;
         }
+        self.lacks = take(&mut self.lacks).and(lacks);
     }
 
     /// All that is to be said: each kind of what is missing once.
@@ -138,6 +140,8 @@ struct Transfer<'s, 'c> {
     rest: &'c [Vec<u8>],
     to: Dir,
     to_name: Vec<u8>,
+    /// It was listed in a directory that is copied whole.
+    is_inner: bool,
 }
 
 /// What is known while a tree is copied.
@@ -163,6 +167,13 @@ impl Copying<'_> {
             Ok(below) => Ok(below),
             Err(Fault::From(error)) if self.how.keep != Keep::All => {
                 self.copied.said.push(error);
+                Ok(Vec::new())
+            }
+            // One name of a tree is no reason to leave the others where they are.
+            Err(Fault::From(error) | Fault::To(error))
+                if transfer.is_inner && error.is_too_long() =>
+            {
+                self.copied.lacks.left_out.push(error);
                 Ok(Vec::new())
             }
             Err(Fault::From(error) | Fault::To(error)) => Err(error),
@@ -225,6 +236,7 @@ impl Copying<'_> {
                 (names, transfer.rest)
             }
         };
+        let is_inner = transfer.rest.is_empty();
         let below = to
             .into_iter()
             .flat_map(|to| names.iter().map(move |name| (name, to.clone())));
@@ -234,6 +246,7 @@ impl Copying<'_> {
             name: name.clone(),
             rest,
             to,
+            is_inner,
         });
         Ok(below.collect())
     }

@@ -152,3 +152,31 @@ fn a_second_one_in_between_breaks_nothing() {
         String::from_utf8_lossy(&quick.stderr)
     );
 }
+
+#[apply(test)]
+fn one_name_that_is_too_long_is_left_out_and_said() {
+    let union = Union::usual();
+    let long = "n".repeat(250);
+    union
+        .file("low/d/a", "a")
+        .file("low/d/e/b", "b")
+        .file(format!("low/d/e/{long}"), "c")
+        .dir(format!("low/d/{long}"))
+        .mark("up/.wh.d");
+    let said = union.restore(&["-r", "--strategy", "copy"], "/d");
+    let said = said.exits(2).says("File name too long");
+    let row = said.row();
+    assert_eq!(row["applied"], true, "{row}");
+    let seen = row["seen"].as_str().unwrap_or_default();
+    assert!(seen.contains("2 names that are too long"), "{row}");
+    for path in ["up/d/a", "up/d/e/b"] {
+        assert!(union.at(path).exists(), "{path}");
+    }
+    assert!(!union.at(format!("up/d/{long}")).exists());
+    // What was asked for is not left out.
+    let union = Union::usual();
+    union.file(format!("low/d/{long}"), "c").mark("up/.wh.d");
+    union
+        .restore(&["--strategy", "copy"], format!("/d/{long}"))
+        .exits(2);
+}

@@ -233,13 +233,16 @@ impl Made {
 }
 
 /// What a copy does not have of what it is a copy of.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub struct Lacks {
     pub capability: bool,
     /// It is of who copied it.
     pub owner: bool,
     /// An access list, or another attribute.
     pub attributes: bool,
+    /// What is not in the copied tree, since its name is too long for where it was copied from or
+    /// to.
+    pub left_out: Vec<Error>,
     /// Its times are cut to whole seconds.
     pub seconds: bool,
 }
@@ -252,13 +255,18 @@ impl std::fmt::Display for Lacks {
         if self.seconds {
             f.write_str("; its times are kept in whole seconds there")?;
         }
+        match self.left_out.len() {
+            0 => {}
+            1 => f.write_str("; a name that is too long was left out")?,
+            count => write!(f, "; {count} names that are too long were left out")?,
+        }
         Ok(())
     }
 }
 
 impl Lacks {
     /// What is missing, as a sentence about the copy goes on.
-    pub fn missing(self) -> impl Iterator<Item = &'static str> {
+    pub fn missing(&self) -> impl Iterator<Item = &'static str> + use<> {
         let all = [
             (self.owner, "the owner could not be kept"),
             (self.capability, "the capabilities could not be kept"),
@@ -273,6 +281,7 @@ impl Lacks {
             owner: self.owner || other.owner,
             attributes: self.attributes || other.attributes,
             seconds: self.seconds || other.seconds,
+            left_out: self.left_out.into_iter().chain(other.left_out).collect(),
         }
     }
 }
