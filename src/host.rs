@@ -93,6 +93,7 @@ impl Host {
             stack: Stack {
                 branches: vec![branch],
                 base: None,
+                is_unwatched: false,
             },
         })
     }

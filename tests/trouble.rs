@@ -1028,3 +1028,23 @@ fn content(path: &Path) -> Vec<u8> {
         Vec::new()
     }
 }
+
+#[apply(test)]
+fn a_name_beside_its_own_whiteout_is_not_there_where_branches_are_not_watched() {
+    // c2
+    for (options, error, status) in [("", "EIO", 1), (",udba=none", "ENOENT", 1)] {
+        let host = Host::empty();
+        let branches: [(&[u8], &str); 2] = [(b"/up", "rw"), (b"/low", "ro")];
+        host.union("a1", &[], &branches);
+        host.mount(&format!("/ /u rw,relatime - aufs none rw,si=a1{options}"));
+        host.file("/up/x", "")
+            .file("/up/.wh.x", "")
+            .file("/low/x", "");
+        let row = host.jsonl(["which", "/u/x"]).exits(status).row();
+        assert_eq!(row["error"], error, "{options} {row}");
+        let found = host.jsonl(["check", "/u"]).exits(1).row();
+        assert_eq!(found["finding"], "beside-whiteout");
+        let said = serde_json::to_string(&found).expect("text");
+        assert!(said.contains(error), "{options} {said}");
+    }
+}

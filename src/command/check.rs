@@ -13,7 +13,7 @@ use crate::command::{Context, Findings, Group, Help, Label, Outcome, Verb, Which
 use crate::dir::{Access, Kind, Names};
 use crate::engine;
 use crate::engine::usage::{FaultKind, LeftoverKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_name};
 use crate::render::Look;
 use crate::render::column::{Column, column};
 use crate::restore::staging::STAGING;
@@ -412,8 +412,10 @@ impl<'s> Directory<'s> {
         match mark {
             Mark::Whiteout(hidden) if hidden != name && self.listing.kind(hidden).is_some() => {
                 let answer = match node.child(hidden)? {
-                    Entry::Broken { .. } => "the name answers EIO",
-                    _ => "the whiteout wins",
+                    Entry::Broken { errno, .. } => {
+                        format!("the name answers {}", errno_name(errno))
+                    }
+                    _ => "the whiteout wins".to_owned(),
                 };
                 let means = format!("the branch has both the name and its whiteout: {answer}");
                 Ok(Some((Finding::BesideWhiteout, marked, means)))

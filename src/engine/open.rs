@@ -39,6 +39,7 @@ impl Union {
         Stack {
             branches,
             base: self.base.as_ref().map(|base| Box::new(base.open(survey))),
+            is_unwatched: self.has_aufs_option(|option| option == b"udba=none"),
         }
     }
 }

@@ -125,6 +125,7 @@ impl<'h> Proof<'h> {
             stack: Stack {
                 branches: Vec::new(),
                 base: None,
+                is_unwatched: false,
             },
             rules,
             verdicts: Vec::new(),

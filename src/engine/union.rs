@@ -296,10 +296,14 @@ impl Union {
     /// Whether an AUFS is mounted with `dirren`: directories that were renamed lie elsewhere in the
     /// branches below, by records that are not read.
     pub fn renames_directories(&self) -> bool {
-        let is_dirren = |option: &[u8]| option == b"dirren" || option.starts_with(b"dirren=");
+        self.has_aufs_option(|option| option == b"dirren" || option.starts_with(b"dirren="))
+    }
+
+    /// Whether an AUFS is mounted with an option of which something is true.
+    pub fn has_aufs_option(&self, is_it: impl Fn(&[u8]) -> bool) -> bool {
         let mut mounts = self.mounts.iter();
         self.kind == UnionKind::Aufs
-            && mounts.any(|mount| mount.options.split(|byte| *byte == b',').any(is_dirren))
+            && mounts.any(|mount| mount.options.split(|byte| *byte == b',').any(&is_it))
     }
 
     /// That the kernel has the union, and its branches are not all that tells what it shows.

@@ -190,7 +190,13 @@ impl<'n, 's> Merge<'n, 's> {
             Answer::Whiteout { is_beside_name } => {
                 says(branch, Says::Whiteout);
                 if is_beside_name && self.node.provider() == Some(branch) {
-                    return broken(Errno::IO, Why::BesideWhiteout { branch });
+                    // docs/facts.md#aufs-c2
+                    let errno = if self.node.stack.is_unwatched {
+                        Errno::NOENT
+                    } else {
+                        Errno::IO
+                    };
+                    return broken(errno, Why::BesideWhiteout { branch });
                 }
                 self.whiteout = Some(whiteout(self.node, branch, self.name));
             }

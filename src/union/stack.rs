@@ -22,6 +22,9 @@ pub struct Stack {
     pub branches: Vec<Branch>,
     /// What the topmost branch is compared with, where that is not the branches below it.
     pub base: Option<Box<Stack>>,
+    /// Whether it is an AUFS that does not look for changes of its branches (`udba=none`): a name
+    /// beside its own whiteout is not there, where others answer an error.
+    pub is_unwatched: bool,
 }
 
 /// How a mount shows the owners of a branch: as others.
@@ -148,6 +151,7 @@ impl Stack {
         Stack {
             branches,
             base: None,
+            is_unwatched: false,
         }
     }
 
