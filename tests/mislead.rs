@@ -975,3 +975,34 @@ fn control_bytes_reach_no_terminal() {
         }
     }
 }
+
+#[apply(test)]
+fn dockers_snapshots_are_where_the_running_containerd_has_its_data() {
+    let mut containerd = Containerd::new();
+    let [image, _] = containerd.image("moby", "docker.io/acme/app:1", &["base"]);
+    let id = "3".repeat(64);
+    let top = chains(&["base"]).pop();
+    containerd.snapshot("moby", &id, top.as_deref());
+    containerd.save();
+    let host = containerd.host;
+    let place = host.at("/data/ctd");
+    std::fs::create_dir_all(host.at("/data")).expect("a temporary directory");
+    std::fs::rename(host.at(ROOT), place).expect("a temporary directory");
+    let record = json!({
+        "ID": id, "Name": "/web", "Driver": "overlayfs", "Created": TIME, "State": {},
+        "Image": image, "Config": {"Image": "acme/app:1"},
+        "ImageManifest": {"digest": image, "size": 1},
+    });
+    let path = format!("/var/lib/docker/containers/{id}/config.v2.json");
+    host.file(path, record.to_string());
+    for process in ["self", "812"] {
+        let mounts = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        host.file(format!("/proc/{process}/mountinfo"), mounts);
+        host.link(format!("/proc/{process}/ns_mnt"), "mnt:[4026531841]");
+    }
+    let words = "/usr/bin/containerd\0--root\0/data/ctd\0";
+    host.file("/proc/812/cmdline", words);
+    let row = host.jsonl(["branches", "docker:web"]).exits(0).row();
+    let first = row["branches"][0]["directory"].as_str().unwrap_or_default();
+    assert!(first.starts_with("/data/ctd/"), "{row}");
+}

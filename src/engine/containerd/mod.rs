@@ -26,7 +26,7 @@ mod roots;
 mod unused;
 mod usage;
 
-pub use self::roots::of_system;
+pub use self::roots::places;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;

@@ -206,11 +206,21 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
     engines
 }
 
-/// Where the machine's own containerd has its data: the root, and the state. What is wrong with the
-/// files that say so is noted where containerd itself is looked for.
-pub fn of_system(host: &Host) -> (Bytes, Bytes) {
-    let Candidate { root, state, .. } = system(host, &Search::new(Vec::new()));
-    (root, state)
+/// Where the containerds have their data that Docker may keep snapshots in: the root, and the
+/// state, of each that runs, and of the machine's own.
+pub fn places(host: &Host, search: &Search) -> Vec<(Bytes, Bytes)> {
+    let mut all = of_processes(host, search);
+    all.push(system(host, search));
+    let places = all.into_iter().map(|of| (of.root, of.state));
+    let mut places: Vec<(Bytes, Bytes)> = places.collect();
+    let mut seen: Vec<Bytes> = Vec::new();
+    places.retain(|(root, _)| {
+        let real = host.resolve(root).unwrap_or_else(|_| root.clone());
+        let is_new = !seen.contains(&real);
+        seen.push(real);
+        is_new
+    });
+    places
 }
 
 fn system(host: &Host, search: &Search) -> Candidate {

@@ -75,6 +75,8 @@ pub struct Docker<'h> {
     configured_driver: Option<String>,
     /// What does not outlive the machine's running.
     exec_root: Bytes,
+    /// Where containerds have their data that are not this daemon's own: the root, and the state.
+    others: Vec<(Bytes, Bytes)>,
     /// What could not be read.
     problems: Problems,
     /// `mount id -> container id`, once it has been asked for.
@@ -102,6 +104,7 @@ impl<'h> Docker<'h> {
             namespace: Namespace::Trusted,
             configured_driver: None,
             exec_root: Bytes::from(roots::EXEC_ROOT),
+            others: Vec::new(),
             problems,
             mounts: OnceCell::new(),
             words: RefCell::default(),

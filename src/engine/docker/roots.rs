@@ -6,6 +6,7 @@ use super::config::{self, Daemon};
 use super::{Docker, NAME};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
+use crate::engine::containerd;
 use crate::engine::daemons::{self, Command};
 use crate::engine::interface::{FoundEngine, InVolumes};
 use crate::engine::problems::Problems;
@@ -131,7 +132,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
             seen.push(real);
         }
         let (why, root) = (candidate.why.clone(), candidate.root.clone());
-        let here = open(host, candidate);
+        let here = open(host, candidate, search);
         let is_found = here.iter().any(|of| of.engine.exists());
         search.looked_at(NAME, &root, why, is_found);
         found.extend(here);
@@ -281,7 +282,7 @@ fn of_user(host: &Host, user: &User, search: &Search) -> Option<Candidate> {
 }
 
 /// A data directory, and those in it that belong to remapped users.
-fn open(host: &Host, candidate: Candidate) -> Vec<FoundEngine<'_>> {
+fn open<'h>(host: &'h Host, candidate: Candidate, search: &Search) -> Vec<FoundEngine<'h>> {
     let problems = Problems::default();
     let root = &candidate.root;
     let is_link = || {
@@ -295,7 +296,8 @@ fn open(host: &Host, candidate: Candidate) -> Vec<FoundEngine<'_>> {
         Ok(None) if candidate.is_named || is_link() => {
             problems.note(Error::io(root.clone(), Errno::NOENT));
         }
-        Ok(None) => {}
+        // One that is not there has nothing to be asked for.
+        Ok(None) => return Vec::new(),
         Err(error) => problems.note(error),
     }
     let names = host.list(root).unwrap_or_default().into_iter();
@@ -308,11 +310,13 @@ fn open(host: &Host, candidate: Candidate) -> Vec<FoundEngine<'_>> {
     all.extend(others);
     let exec_root = candidate.exec_root.clone();
     let exec_root = exec_root.unwrap_or_else(|| Bytes::from(EXEC_ROOT));
+    let containerds = containerd::places(host, search);
     let found = all.into_iter().map(|(root, namespace, problems)| {
         let docker = Docker {
             namespace,
             configured_driver: candidate.driver.clone(),
             exec_root: exec_root.clone(),
+            others: containerds.clone(),
             ..Docker::new(host, root, problems.clone())
         };
         FoundEngine {

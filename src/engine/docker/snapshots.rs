@@ -11,7 +11,7 @@
 use super::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
-use crate::engine::containerd::{self, Containerd, DOCKERS_NAMESPACE};
+use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{Container, Image, LayerName, familiar, is_id};
 use crate::engine::union::{Role, Union};
@@ -22,11 +22,9 @@ impl Docker<'_> {
     fn containerds(&self) -> &[Containerd<'_>] {
         self.containerds.get_or_init(|| {
             let own = |of: &Bytes| of.join(b"containerd").join(b"daemon");
-            let places = [
-                (own(&self.root), own(&self.exec_root)),
-                containerd::of_system(self.host),
-            ];
-            let found = places.into_iter().map(|(root, state)| {
+            let own = std::iter::once((own(&self.root), own(&self.exec_root)));
+            let places = own.chain(self.others.iter().cloned());
+            let found = places.map(|(root, state)| {
                 Containerd::at(self.host, root, state, self.problems.of_inner())
             });
             found.filter(Containerd::is_there).collect()
