@@ -2,7 +2,7 @@
 //! inside that tree, so that a link in it can never lead to the machine that layerctl runs on.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -70,6 +70,10 @@ pub struct Host {
     /// The directories in which something was asked for, each with its path with every link
     /// resolved. An engine's records lie side by side.
     parents: RefCell<HashMap<Bytes, (Dir, Bytes)>>,
+    /// What the links said that do not change while what has them is there.
+    links: RefCell<HashMap<Bytes, Result<Option<Bytes>>>>,
+    /// The directories that are not there, while many places are looked at in a moment.
+    absent: RefCell<Option<HashSet<Bytes>>>,
 }
 
 impl Host {
@@ -89,6 +93,8 @@ impl Host {
         };
         Ok(Host {
             parents: RefCell::default(),
+            links: RefCell::default(),
+            absent: RefCell::default(),
             root: root.to_owned(),
             stack: Stack {
                 branches: vec![branch],
@@ -165,6 +171,15 @@ impl Host {
         Ok(())
     }
 
+    /// Looks at many places: a directory in which several would be is missed once. What was
+    /// missing may be there a moment later, so that it is forgotten afterwards.
+    pub fn missing_once<T>(&self, look: impl FnOnce() -> T) -> T {
+        let before = self.absent.replace(Some(HashSet::new()));
+        let found = look();
+        self.absent.replace(before);
+        found
+    }
+
     fn keep(&self, path: Bytes, opened: (Dir, Bytes)) {
         let mut parents = self.parents.borrow_mut();
         if parents.len() >= PARENTS_MAX {
@@ -215,13 +230,23 @@ impl Host {
         if let Some(known) = self.parents.borrow().get(&parent) {
             return Nearest::Open(known.0.clone(), known.1.clone());
         }
+        let absent = self.absent.borrow();
+        if absent.as_ref().is_some_and(|of| of.contains(&parent)) {
+            return Nearest::Absent;
+        }
+        drop(absent);
         let (dir, real) = match (parent.file_name(), &self.stack.branches[0].dir) {
             (b"", Ok(root)) => (root.clone(), Bytes::from("/")),
             (b"", Err(_)) => return Nearest::Unknown,
             (name, _) => match self.parent_dir(&parent) {
                 Nearest::Open(above, real) => match above.child(name, Access::Lookup) {
                     Ok(child) => (child, real.join(name)),
-                    Err(Errno::NOENT) => return Nearest::Absent,
+                    Err(Errno::NOENT) => {
+                        if let Some(absent) = self.absent.borrow_mut().as_mut() {
+                            absent.insert(parent);
+                        }
+                        return Nearest::Absent;
+                    }
                     // A link leads elsewhere.
                     Err(Errno::NOTDIR | Errno::LOOP) => match self.open_resolved(&parent) {
                         Ok(found) => found,
@@ -301,6 +326,19 @@ impl Host {
         Ok(target.map(|target| Bytes::from(&target[..])))
     }
 
+    /// The same of a link that does not change while what has it is there: it is read once.
+    ///
+    /// # Errors
+    /// As [`Host::read_link`].
+    pub fn read_link_once(&self, path: &Bytes) -> Result<Option<Bytes>> {
+        if let Some(known) = self.links.borrow().get(path) {
+            return known.clone();
+        }
+        let read = self.read_link(path);
+        self.links.borrow_mut().insert(path.clone(), read.clone());
+        read
+    }
+
     /// Reads a small file whole. Kernel files are read to their end, whatever size they claim.
     ///
     /// # Errors
@@ -322,15 +360,17 @@ impl Host {
     }
 
     fn open_file(&self, path: &Bytes) -> Result<File> {
-        if let Some(known) = self.known(path) {
-            let opened = match known {
-                None => Err(Errno::NOENT),
-                Some((_, stat)) if stat.kind == Kind::Directory => Err(Errno::ISDIR),
-                Some((dir, _)) => dir.open_file(path.file_name()),
-            };
-            return opened
-                .map(File::from)
-                .map_err(|errno| Error::io(path.clone(), errno));
+        if is_plain(path) {
+            match self.parent_dir(path) {
+                Nearest::Open(dir, _) => match dir.open_file(path.file_name()) {
+                    Ok(file) => return Ok(File::from(file)),
+                    Err(Errno::NOENT) => return Err(Error::io(path.clone(), Errno::NOENT)),
+                    // It may be a link, or a directory.
+                    Err(_) => {}
+                },
+                Nearest::Absent => return Err(Error::io(path.clone(), Errno::NOENT)),
+                Nearest::Unknown => {}
+            }
         }
         let found = self.lookup(path.as_bytes(), Follow::All)?;
         let fail = |errno| Error::io(path.clone(), errno);
@@ -380,12 +420,17 @@ impl Host {
             Err(error) if error.is_absent() => return Ok(Vec::new()),
             result => result?,
         };
-        let dir = dir
-            .child(b".", Access::List)
-            .map_err(|errno| Error::io(path.clone(), errno))?;
-        let names = dir
-            .names()
-            .map_err(|errno| Error::io(path.clone(), errno))?;
+        Self::list_dir(&dir, path)
+    }
+
+    /// The names in an open directory, sorted. `path` is what messages call it.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub fn list_dir(dir: &Dir, path: &Bytes) -> Result<Vec<(Vec<u8>, Kind)>> {
+        let fail = |errno| Error::io(path.clone(), errno);
+        let dir = dir.child(b".", Access::List).map_err(fail)?;
+        let names = dir.names().map_err(fail)?;
         Ok(names
             .iter()
             .map(|(name, kind)| (name.to_vec(), kind))

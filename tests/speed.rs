@@ -234,3 +234,29 @@ fn a_stack_that_is_spelled_is_no_matter_of_engines() {
         assert_eq!(found, None);
     }
 }
+
+/// System calls of `containers` on a live host on which nothing is: eight users, no engine, one
+/// process beside its own. It is not measured in the tests' own mounts, which others share.
+#[apply(test)]
+fn looking_for_engines_that_are_not_there_is_cheap() {
+    needs::strace();
+    needs::mounts();
+    let script = r#"
+mount -t tmpfs none /mnt && cp "$1" /mnt/program || exit 1
+for directory in /var /run /home /root /etc; do mount -t tmpfs none $directory || exit 1; done
+mkdir -p /etc/systemd/system
+for user in 1 2 3 4 5 6 7 8; do echo "u$user:x:100$user:100$user::/home/u$user:/bin/sh"; done >/etc/passwd
+strace -f -o /mnt/trace /mnt/program containers >/dev/null 2>/mnt/said
+cat /mnt/trace"#;
+    let mut command = needs::own_mounts();
+    // Where libraries are looked for is not the program's to say.
+    command.env_remove("LD_LIBRARY_PATH");
+    command.args(["bash", "-c", script, "bash"]);
+    let output = run::run(command.arg(env!("CARGO_BIN_EXE_layerctl"))).exits(0);
+    let calls = output.text().lines();
+    let calls = calls.filter(|line| !line.contains("F_GETFD")).count();
+    assert!((100..=LOOKING).contains(&calls), "{calls} calls");
+}
+
+/// What it costs to look, with what a program takes to start and to end.
+const LOOKING: usize = 250;

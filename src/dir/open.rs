@@ -164,6 +164,8 @@ impl Dir {
             budget::with_room(|| fs::open(&path[..], flags, Mode::empty()))
         });
         let file = match opened {
+            // It is the very file that was looked at.
+            Ok(file) => return Ok(file),
             // Without /proc there is only the name.
             Err(Errno::NOENT) => {
                 let flags = flags | OFlags::NOFOLLOW;
@@ -171,7 +173,7 @@ impl Dir {
                     budget::with_room(|| fs::openat(&*fd, name, flags, Mode::empty()))
                 })?
             }
-            opened => opened?,
+            Err(errno) => return Err(errno),
         };
         match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
             FileType::RegularFile => Ok(file),

@@ -83,7 +83,7 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
     };
     let command = |process: u32| {
         let directory = namespace::directory(process);
-        let exe = match host.read_link(&directory.join(b"exe")) {
+        let exe = match namespace::program_of(host, process) {
             // A process of somebody else's, whose data are closed to us like it.
             Err(_) => return None,
             Ok(exe) => exe,
@@ -129,12 +129,15 @@ impl Units {
         let mut directories = Vec::new();
         for directory in UNIT_DIRECTORIES {
             let directory = Bytes::from(directory);
-            let Some((_, real)) = problems.unless_absent(host.open_real(&directory)) else {
+            let opened = host.open_and_keep(&directory);
+            let opened = opened.and_then(|()| host.open_real(&directory));
+            let opened = problems.unless_absent(opened);
+            let Some((dir, real)) = opened else {
                 continue;
             };
             // `/lib` is a link on most hosts.
             if !seen.contains(&real) {
-                let names = problems.unless_absent(host.list(&directory));
+                let names = problems.unless_absent(Host::list_dir(&dir, &directory));
                 let names = names.unwrap_or_default().into_iter();
                 directories.push((directory, names.map(|(name, _)| name).collect()));
                 seen.push(real);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::mount_table::{MountTable, parse_mountinfo};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
+use crate::error::Result;
 use crate::host::Host;
 
 /// A process, and what is mounted in its mount namespace.
@@ -17,7 +18,7 @@ pub struct Process {
 impl Process {
     /// # Errors
     /// The process is not there, or its mount table cannot be read.
-    pub fn read(host: &Host, id: u32) -> crate::error::Result<Process> {
+    pub fn read(host: &Host, id: u32) -> Result<Process> {
         let bytes = host.read(&directory(id).join(b"mountinfo"))?;
         Ok(Process {
             id,
@@ -33,6 +34,10 @@ pub fn others(host: &Host) -> Vec<Process> {
         .collect();
     let mut processes = Vec::new();
     for id in processes_of(host) {
+        // A thread of the kernel has no program, and mounts nothing.
+        if host.is_live() && matches!(program_of(host, id), Ok(None)) {
+            continue;
+        }
         let name = name_of(host, &directory(id));
         if name.as_ref().is_some_and(|name| seen.contains(name)) {
             continue;
@@ -66,12 +71,25 @@ pub fn directory(process: u32) -> Bytes {
     Bytes::from(format!("/proc/{process}"))
 }
 
+/// The program that a process runs, as the kernel tells; none where it tells nothing: of a thread
+/// of its own, and on a copied host.
+///
+/// # Errors
+/// A process of somebody else's.
+pub fn program_of(host: &Host, process: u32) -> Result<Option<Bytes>> {
+    let directory = directory(process);
+    if host.is_live() {
+        // It is asked for more than this.
+        host.open_and_keep(&directory)?;
+    }
+    host.read_link_once(&directory.join(b"exe"))
+}
+
 /// What the kernel calls the mount namespace of a process: `mnt:[4026531841]`. A copied host has
 /// it beside the mount table, since it is no link that could be copied.
 pub fn name_of(host: &Host, process: &Bytes) -> Option<Bytes> {
     if host.is_live() {
         // Every process is asked: one call each.
-        host.open_and_keep(process).ok()?;
         let name = host.open_dir(process).ok()?.read_link(b"ns/mnt").ok()?;
         return Some(Bytes(name));
     }

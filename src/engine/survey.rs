@@ -159,7 +159,7 @@ impl<'h> Survey<'h> {
         let search = Search::new(descriptions.flat_map(|of| of.daemons).copied().collect());
         let descriptions = self.descriptions.iter();
         let found = descriptions.flat_map(|of| (of.find)(self.host, roots, &search));
-        let mut all: Vec<FoundEngine<'h>> = found.collect();
+        let mut all: Vec<FoundEngine<'h>> = self.host.missing_once(|| found.collect());
         if !roots.is_limited() {
             self.look_in_volumes(&mut all, &search);
         }
