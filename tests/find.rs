@@ -264,3 +264,46 @@ fn every_container_and_image_is_asked_and_what_they_share_is_one_row() {
     );
     host.ask(["find", "--", "determined_sammet"]).exits(1);
 }
+
+/// How many system calls of one kind it takes to ask so many containers of one image.
+fn calls(union: &Union, containers: usize) -> usize {
+    let names: Vec<String> = (0..containers)
+        .map(|number| format!("up{number}"))
+        .collect();
+    let stacks = names.iter().map(|name| {
+        let (up, image) = (union.at(name), union.at("image"));
+        spelled(&[(&up, "rw"), (&image, "ro+wh")])
+    });
+    let trace = union.at("trace");
+    let mut command = std::process::Command::new("strace");
+    command
+        .args(["-f", "-e", "trace=getdents64", "-o"])
+        .arg(&trace)
+        .arg(env!("CARGO_BIN_EXE_layerctl"))
+        .arg("find")
+        .args(stacks)
+        .args(["--", "f*"])
+        .env_clear();
+    let output = command.output().expect("strace is there");
+    assert_eq!(output.status.code(), Some(0));
+    let trace = fs::read_to_string(trace).expect("our own");
+    trace
+        .lines()
+        .filter(|line| line.contains("getdents64("))
+        .count()
+}
+
+#[apply(test)]
+fn a_layer_is_read_once_however_many_stand_on_it() {
+    crate::lab::needs::strace();
+    let union = Union::of(&[("image", "ro")]);
+    for directory in 0..200 {
+        union.file(format!("image/d{}/e{directory}/f", directory / 20), "");
+    }
+    for container in 0..40 {
+        union.file(format!("up{container}/d3/own{container}"), "");
+    }
+    let (one, many) = (calls(&union, 1), calls(&union, 40));
+    // Each container has three directories of its own.
+    assert!(one > 200 && many < one + 40 * 3 * 2 + 10, "{one} {many}");
+}

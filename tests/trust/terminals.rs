@@ -135,7 +135,7 @@ fn harmed(root: &Path, verbs: &[Words]) {
                 let output = ask(root, &asked);
                 wrong.extend(ill_end(&asked, &output));
                 // These lines are docker's, and raw for other programs.
-                let is_raw = verb[0] == "changes"
+                let is_raw = ["changes", "diff"].iter().any(|of| verb[0] == *of)
                     && verb.iter().all(|word| word != "--long")
                     && !look.contains(&"always");
                 let stdout = if is_raw { Vec::new() } else { output.stdout };
