@@ -609,3 +609,48 @@ fn a_fifo_is_copied_and_never_opened_and_depth_has_no_limit() {
     assert!(output.text().contains("10000"), "{}", output.text());
     drop((deep, out));
 }
+
+#[apply(test)]
+fn restore_brings_back_what_is_missing_in_a_directory_that_is_there() {
+    let union = Union::usual();
+    union
+        .file("low/html/index", "old")
+        .file("low/html/css/a", "a")
+        .file("mid/html/css/b", "b")
+        .file("up/html/new", "new")
+        .mark("up/html/.wh..wh..opq")
+        .file("low/etc/one", "1")
+        .file("low/etc/two", "2")
+        .file("low/etc/stays", "3")
+        .mark("up/etc/.wh.one")
+        .mark("up/etc/.wh.two");
+    let restore = |options: &[&str], path: &str| union.restore(options, path);
+    let row = restore(&[], "/html").exits(1).row();
+    assert!(
+        text(&row, "nothing").contains("2 names below it are deleted"),
+        "{row}"
+    );
+    assert!(text(&row, "nothing").contains("-r"), "{row}");
+    restore(&["-r", "--to", "out"], "/html").exits(0);
+    assert_eq!(fs::read(union.at("out/html/css/b")).expect("it"), b"b");
+    let before = union.disk();
+    assert_eq!(
+        restore(&["-r", "--dry-run"], "/html").exits(0).rows().len(),
+        2
+    );
+    assert_same(&before, &union.disk());
+    assert_eq!(restore(&["-r"], "/html").exits(0).rows().len(), 2);
+    restore(&["-r"], "/etc").exits(0);
+    let view = union.view();
+    for path in [
+        "/html/index",
+        "/html/css/a",
+        "/html/css/b",
+        "/html/new",
+        "/etc/one",
+        "/etc/two",
+    ] {
+        assert!(view.contains_key(path.as_bytes()), "{path}");
+    }
+    restore(&["-r"], "/etc").exits(1);
+}
