@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
 use crate::command::{Answer, Context, Ended, Group, Help, One, Outcome, Verb, Which};
-use crate::dir::Kind;
 use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::restore::choose::choose;
@@ -89,25 +88,25 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Rows>> {
         let goal = self.goal()?;
+        let within = self.within.as_deref().map(OsStr::as_bytes);
         if self.all_deleted {
             return self.all(context, &goal);
         }
         if let [path] = &self.paths[..] {
-            let (mut rows, is_yes) = self.one(context, &goal, path.as_bytes(), None)?;
-            let answer = match rows.len() {
-                1 => Rows::One(One(Box::new(rows.remove(0)))),
-                _ => Rows::Many(rows),
-            };
+            let query = self.query(&goal, within, path.as_bytes(), None);
+            let (row, is_yes) = run(context, &query)?;
+            let answer = Rows::One(One(Box::new(row)));
             return Ok(Outcome { answer, is_yes });
         }
         let mut rows = Vec::new();
         let mut is_yes = true;
         for path in &self.paths {
             let below = Some(Bytes::from("/"));
-            match self.one(context, &goal, path.as_bytes(), below) {
-                Ok((more, is_done)) => {
+            let query = self.query(&goal, within, path.as_bytes(), below);
+            match run(context, &query) {
+                Ok((row, is_done)) => {
                     is_yes &= is_done;
-                    rows.extend(more);
+                    rows.push(row);
                 }
                 Err(error) => context.problems.push(error),
             }
@@ -118,47 +117,6 @@ impl Verb for Args {
 }
 
 impl Args {
-    /// Brings one path back. Of a directory that is there, what is missing in it: whole with
-    /// `-r`, and else it is told how much that is.
-    fn one(
-        &self,
-        context: &mut Context<'_>,
-        goal: &Goal,
-        path: &[u8],
-        below: Option<Bytes>,
-    ) -> Result<(Vec<Row>, bool)> {
-        let within = self.within.as_deref().map(OsStr::as_bytes);
-        let query = self.query(goal, within, path, below);
-        let (mut row, is_yes) = run(context, &query)?;
-        if row.nothing.is_none() {
-            return Ok((vec![row], is_yes));
-        }
-        let (target, missing) = missing_below(context, &query)?;
-        if missing.is_empty() {
-            return Ok((vec![row], is_yes));
-        }
-        if !self.recursive {
-            let count = match missing.len() {
-                1 => "one name below it is deleted".to_owned(),
-                more => format!("{more} names below it are deleted"),
-            };
-            row.nothing = Some(format!(
-                "it is there, a directory; {count}: -r brings back what is missing in it"
-            ));
-            return Ok((vec![row], is_yes));
-        }
-        let mut rows = Vec::new();
-        for path in missing {
-            let within = Some(target.as_bytes());
-            let query = self.query(goal, within, path.as_bytes(), Some(Bytes::from("/")));
-            match run(context, &query) {
-                Ok((row, _)) => rows.push(row),
-                Err(error) => context.problems.push(error),
-            }
-        }
-        Ok((rows, true))
-    }
-
     /// What is to become of the paths.
     fn goal(&self) -> Result<Goal> {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -243,25 +201,6 @@ impl Args {
         }
         Outcome::yes(Rows::Many(rows))
     }
-}
-
-/// What was deleted below a directory that is there, and the union, as it can be named.
-fn missing_below(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Bytes, Vec<Bytes>)> {
-    let (target, path) = choose(&mut context.survey, &context.base, query)?;
-    let label = context.survey.label(&target.union);
-    let (Goal::Undelete(_) | Goal::CopyOut(_), Some(branch)) = (&query.goal, target.subject())
-    else {
-        return Ok((label, Vec::new()));
-    };
-    let stack = target.union.open(&context.survey);
-    let found = diagnose(&stack, &path)?;
-    if !matches!(found.cause, Cause::IsRoot | Cause::IsThere(Kind::Directory)) {
-        return Ok((label, Vec::new()));
-    }
-    let (mut paths, problems) = deleted(&stack, branch, context.threads.count());
-    context.problems.extend(problems);
-    paths.retain(|path| path.lies_in(&found.path));
-    Ok((label, paths))
 }
 
 /// What became of one path, or of several.
