@@ -32,6 +32,7 @@ use crate::walk::{Found, Rest, Rows, walk_all};
 /// Whether a stack shows a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "VersionState")]
 pub enum State {
     Visible,
     Shadowed,

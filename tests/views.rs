@@ -87,7 +87,7 @@ fn an_engine_s_names_have_views_and_a_digest_is_none() {
     assert_eq!(host.branches_of("si_ab487e40195df24f@13"), container[13..]);
     host.ask(["branches", "training/webapp@sha256:12"])
         .exits(2)
-        .says("No such container: training/webapp@sha256:12");
+        .says("No such image: training/webapp@sha256:12");
 }
 
 #[apply(test)]

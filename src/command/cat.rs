@@ -31,6 +31,7 @@ pub struct Args {
     /// Send a terminal the exact bytes, too
     #[arg(long)]
     raw: bool,
+    /// Without TARGET the union whose mount point it lies under
     #[arg(required = true, value_name = "[TARGET:]PATH")]
     paths: Vec<OsString>,
 }
