@@ -541,7 +541,7 @@ fn every_name_of_a_union_means_it(docker: &Docker) {
 
     let row = docker.ask(["branches", &container]).exits(0).row();
     assert_eq!(directories(&row), branches);
-    assert_eq!(row["target"], container.as_str());
+    assert_eq!(row["target"], format!("docker:{container}"));
     assert_eq!(row["state"], "mounted");
     let mounts = row["mounts"].as_array().expect("mounts");
     assert!(mounts.contains(&json!(merged)), "{row}");
@@ -595,7 +595,9 @@ fn every_name_of_a_union_means_it(docker: &Docker) {
     assert_eq!(found, branches.iter().map(real).collect::<Vec<_>>());
 
     let all = docker.ask(["branches"]).exits(0).rows();
-    let found = all.iter().find(|row| row["target"] == container.as_str());
+    let found = all
+        .iter()
+        .find(|row| row["target"] == format!("docker:{container}"));
     assert_eq!(directories(found.expect("all unions")), branches);
 
     docker.stop(&container);

@@ -832,7 +832,7 @@ fn every_name_of_a_union_means_it(podman: &Podman) {
     assert_eq!(row["owner"]["engine"], "podman");
     assert_eq!(row["owner"]["kind"], "container");
     assert_eq!(row["owner"]["id"], id);
-    assert_eq!(row["target"], container.as_str());
+    assert_eq!(row["target"], format!("podman:{container}"));
     let rows = row["branches"].as_array().expect("branches");
     let layers = branches.len() - 1;
     for (index, branch) in rows.iter().enumerate() {
@@ -876,7 +876,9 @@ fn every_name_of_a_union_means_it(podman: &Podman) {
         }
     }
     let all = podman.ask(["branches"]).exits(0).rows();
-    let found = all.iter().find(|row| row["target"] == container.as_str());
+    let found = all
+        .iter()
+        .find(|row| row["target"] == format!("podman:{container}"));
     assert_directories("all unions", found.expect("all unions"), &branches);
 
     let image = podman.ask(["branches", IMAGE]).exits(0).row();

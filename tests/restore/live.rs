@@ -274,7 +274,7 @@ fn a_union_of_another_namespace_counts_as_mounted() {
     );
     // Where a process of that namespace can be reached, its mount is used.
     let output = imitation(&format!(
-        "{hidden}; mkdir /proc/77; ln -s / /proc/77/root; echo \"33 15 0:29 / $H/mnt rw - aufs none rw,si=abc123\" > /proc/77/mountinfo
+        "{hidden}; mkdir /proc/77; ln -s / /proc/77/root; ln -s /bin/sh /proc/77/exe; echo \"33 15 0:29 / $H/mnt rw - aufs none rw,si=abc123\" > /proc/77/mountinfo
          restore si_abc123:/f; echo $?; look"
     ));
     let lines = lines(&output);
