@@ -1,5 +1,5 @@
 //! What the command line says of itself: help that fits a terminal, and man pages. Both are made of
-//! what verbs say of themselves ([`Help`](crate::command::Help)).
+//! what verbs say of themselves ([`Help`]).
 
 use std::fmt::Write as _;
 use std::fs::File;
