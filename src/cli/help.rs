@@ -64,23 +64,20 @@ Start with:
 fn in_groups() -> String {
     let command = Cli::command();
     let mut text = String::new();
+    let list = |text: &mut String, verb: &str| {
+        let of_verb = command.find_subcommand(verb);
+        let about = of_verb.and_then(clap::Command::get_about);
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(text, "  {verb:<12} {about}");
+    };
     for group in Group::ALL {
         let _ = writeln!(text, "{}:", group.heading());
-        for (verb, _) in HELPS.iter().filter(|(_, help)| help.group == group) {
-            let about = command
-                .find_subcommand(verb)
-                .and_then(clap::Command::get_about);
-            let about = about.map(ToString::to_string).unwrap_or_default();
-            let _ = writeln!(text, "  {verb:<12} {about}");
-        }
+        let verbs = HELPS.iter().filter(|(_, help)| help.group == group);
+        verbs.for_each(|(verb, _)| list(&mut text, verb));
     }
     text.push_str("The program itself:\n");
     for verb in ["completions", "man", "schema"] {
-        let about = command
-            .find_subcommand(verb)
-            .and_then(clap::Command::get_about);
-        let about = about.map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(text, "  {verb:<12} {about}");
+        list(&mut text, verb);
     }
     text.push_str("  help         Print help of layerctl or of a verb\n");
     text
@@ -152,19 +149,11 @@ fn endings(help: Option<&Help>) -> Roff {
     );
     roff.text([roman(exit)]);
     roff.control("SH", ["SEE ALSO"]);
-    let see = match help {
-        None => HELPS
-            .iter()
-            .map(|(verb, _)| format!("layerctl-{verb}(1)"))
-            .collect::<Vec<_>>(),
-        Some(help) => {
-            let others = HELPS.iter().filter(|(_, of)| of.group == help.group);
-            let others = others.map(|(verb, _)| format!("layerctl-{verb}(1)"));
-            std::iter::once("layerctl(1)".to_owned())
-                .chain(others)
-                .collect()
-        }
-    };
+    let is_near = |of: &Help| help.is_none_or(|help| help.group == of.group);
+    let near = HELPS.iter().filter(|(_, of)| is_near(of));
+    let near = near.map(|(verb, _)| format!("layerctl-{verb}(1)"));
+    let program = help.map(|_| "layerctl(1)".to_owned());
+    let see: Vec<String> = program.into_iter().chain(near).collect();
     roff.text([roman(see.join(", "))]);
     roff
 }

@@ -43,8 +43,13 @@ pub struct Cli {
 /// # Errors
 /// It cannot be meant. Help that was asked for is an error, too.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // The texts of the help are made only for whoever will read them.
+    if let Ok(typed) = Cli::try_parse_from(&arguments) {
+        return Ok(typed);
+    }
     let mut command = help::command();
-    let matches = command.try_get_matches_from_mut(arguments);
+    let matches = command.try_get_matches_from_mut(&arguments);
     let matches = matches.map_err(|error| with_verb(error).format(&mut command))?;
     Cli::from_arg_matches(&matches)
 }
