@@ -86,9 +86,16 @@ pub fn split(argument: &[u8]) -> (&[u8], Option<&[u8]>) {
 /// # Errors
 /// Nothing has the name, or more than one thing has.
 pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target> {
-    match view::split(name) {
+    let found = match view::split(name) {
         Some((of, from)) => view::find(survey, name, (of, from), base),
         None => find_whole(survey, name, base),
+    };
+    match found {
+        // What is alike is looked for once, and only for a person's own word.
+        Err(Error::NoSuchTarget { name: of, .. }) if name.starts_with(of.as_bytes()) => {
+            Err(named::no_such(survey, &of))
+        }
+        found => found,
     }
 }
 

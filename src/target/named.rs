@@ -206,13 +206,13 @@ fn candidate<'s>(survey: &'s Survey<'_>, typed: &str) -> Result<Candidate<'s>> {
         let begin = containers.into_iter();
         let begin = begin.map(|(engine, of)| Candidate::Container(engine, Box::new(of)));
         let found = only(survey, name, begin.collect())?;
-        return found.ok_or_else(|| no_such(survey, typed));
+        return found.ok_or_else(|| Error::no_such_target(typed));
     }
     let mut found = beginning_with(hex, containers, images, layers);
     let process = name.parse().ok().filter(|_| engine.is_none());
     let process = process.filter(|id| is_process(survey, *id));
     found.extend(process.map(Candidate::Process));
-    only(survey, name, found)?.ok_or_else(|| no_such(survey, typed))
+    only(survey, name, found)?.ok_or_else(|| Error::no_such_target(typed))
 }
 
 /// The engine that was named before a colon, and the name. `podman:web` settles what two engines
@@ -231,7 +231,7 @@ fn of_engine<'n>(survey: &Survey<'_>, typed: &'n str) -> (Option<&'static str>, 
 
 /// That nothing has a name: in docker's words, with what has one that is nearly it, and where no
 /// engine is, with where one was looked for.
-fn no_such(survey: &Survey<'_>, typed: &str) -> Error {
+pub(super) fn no_such(survey: &Survey<'_>, typed: &str) -> Error {
     let labels = survey.labels();
     let containers = survey.containers();
     let containers = containers.iter().filter_map(|(engine, container)| {
