@@ -15,8 +15,9 @@ use crate::command::{
 use crate::dir::Kind;
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result, errno_name};
+use crate::render::Look;
 use crate::render::column::{Column, column, optional};
-use crate::render::{Look, time};
+use crate::render::time::Stamp;
 use crate::target::{self, Target};
 use crate::union::{Entry, Follow, Listed, Node, Reading, Resolution, Stack, lookup};
 use crate::walk::{Found, Rest, walk_all};
@@ -100,7 +101,7 @@ pub struct Long {
     /// Bytes.
     pub size: u64,
     /// RFC 3339.
-    pub mtime: String,
+    pub mtime: Stamp,
     /// What a symbolic link says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<Bytes>,
@@ -437,7 +438,7 @@ fn long(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Long> {
         uid: stat.uid,
         gid: stat.gid,
         size: stat.size,
-        mtime: time::stamp(stat.mtime),
+        mtime: Stamp(stat.mtime.0, stat.mtime.1),
         link,
     })
 }
@@ -535,7 +536,7 @@ impl crate::command::Row for Row {
             }),
             optional("MODIFIED", |row, _, cell| {
                 if let Some(long) = long(row) {
-                    cell.word(&time::whole_second(&long.mtime));
+                    cell.show(long.mtime.whole_second());
                 }
             }),
             column("PATH", |row, _, cell| match (row, long(row)) {

@@ -1,6 +1,10 @@
 //! Ages as docker prints them.
 
+use std::borrow::Cow;
+use std::fmt::{self, Display};
+
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 
 /// Now, or the moment that `SOURCE_DATE_EPOCH` names: output that has to be the same every time,
 /// and ages as of the day an image of a disk was taken.
@@ -31,26 +35,46 @@ pub fn duration(seconds: i64) -> String {
     }
 }
 
-/// A moment, from seconds since 1970 and nanoseconds: RFC 3339. Outside of the calendar it is the
-/// number, as `date` and `touch` take it: file systems keep times that no calendar has.
-pub fn stamp((seconds, nanoseconds): (i64, u32)) -> String {
-    let nanoseconds = i32::try_from(nanoseconds).unwrap_or(0);
-    match Timestamp::new(seconds, nanoseconds) {
-        Ok(moment) => moment.to_string(),
-        Err(_) => format!("@{seconds}"),
+/// A moment as file systems keep it: seconds since 1970, and nanoseconds. It is written as RFC 3339;
+/// outside of the calendar as the number, as `date` and `touch` take it: file systems keep times
+/// that no calendar has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(pub i64, pub u32);
+
+impl Stamp {
+    /// The same without parts of a second.
+    pub fn whole_second(self) -> Stamp {
+        Stamp(self.0, 0)
     }
 }
 
-/// The same without parts of a second.
-pub fn whole_second(stamp: &str) -> String {
-    match stamp.parse::<Timestamp>() {
-        Ok(moment) => {
-            let seconds = moment.as_nanosecond().div_euclid(1_000_000_000);
-            let whole = i64::try_from(seconds).ok();
-            let whole = whole.and_then(|seconds| Timestamp::from_second(seconds).ok());
-            whole.unwrap_or(moment).to_string()
+impl Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanoseconds = i32::try_from(self.1).unwrap_or(0);
+        match Timestamp::new(self.0, nanoseconds) {
+            Ok(moment) => write!(f, "{moment}"),
+            Err(_) => write!(f, "@{}", self.0),
         }
-        Err(_) => stamp.to_owned(),
+    }
+}
+
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl schemars::JsonSchema for Stamp {
+    fn inline_schema() -> bool {
+        String::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        String::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        String::json_schema(generator)
     }
 }
 
@@ -90,7 +114,7 @@ fn is_zero(time: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ago, duration, since, stamp, whole_second};
+    use super::{Stamp, ago, duration, since};
 
     #[test]
     fn what_never_was_or_lies_ahead_is_no_age() {
@@ -100,14 +124,17 @@ mod tests {
         assert_eq!(since("9999-01-01T00:00:00Z"), None);
         assert_eq!(since("0001-01-01T00:00:00Z"), None);
         assert!(ago("2020-01-01T00:00:00Z").ends_with(" years ago"));
-        assert_eq!(stamp((i64::MAX, 0)), "@9223372036854775807");
-        assert_eq!(stamp((0, 0)), "1970-01-01T00:00:00Z");
-        assert_eq!(stamp((-1, 5)), "1969-12-31T23:59:59.000000005Z");
+        assert_eq!(Stamp(i64::MAX, 0).to_string(), "@9223372036854775807");
+        assert_eq!(Stamp(0, 0).to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(Stamp(-1, 5).to_string(), "1969-12-31T23:59:59.000000005Z");
         assert_eq!(
-            whole_second("1969-12-31T23:59:59.5Z"),
+            Stamp(-1, 500_000_000).whole_second().to_string(),
             "1969-12-31T23:59:59Z"
         );
-        assert_eq!(whole_second("@9223372036854775807"), "@9223372036854775807");
+        assert_eq!(
+            Stamp(i64::MAX, 5).whole_second().to_string(),
+            "@9223372036854775807"
+        );
     }
 
     #[test]
