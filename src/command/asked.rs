@@ -32,6 +32,11 @@ impl Asked {
         let target = self.union.target.union.label();
         format!("{}:{}", escape(target.as_bytes()), self.path)
     }
+
+    /// That there is no such version, and why.
+    pub fn absent(&self, why: &str) -> Error {
+        Error::Usage(format!("{}: {why}", self.words()))
+    }
 }
 
 /// The paths that were asked for, each union opened once.

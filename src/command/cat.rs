@@ -73,11 +73,7 @@ impl Verb for Args {
     type Answer = Contents;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Contents>> {
-        let sought = if self.hidden {
-            Sought::Hidden
-        } else {
-            Sought::Shown
-        };
+        let sought = Sought::of(self.hidden);
         let paths = self.paths.iter().map(OsString::as_os_str);
         let asked = asked(context, self.within.as_deref(), paths, sought)?;
         Outcome::yes(Contents {
@@ -111,9 +107,7 @@ impl Answer for Contents {
                 Ok(Ok(file)) => file,
                 Ok(Err(why)) => {
                     ended.is_no = true;
-                    ended
-                        .notes
-                        .push(Error::Usage(format!("{}: {why}", asked.words())));
+                    ended.notes.push(asked.absent(&why));
                     continue;
                 }
                 Err(error) => {

@@ -220,11 +220,7 @@ impl Args {
         if self.all_deleted {
             return self.deleted(context);
         }
-        let sought = if self.hidden {
-            Sought::Hidden
-        } else {
-            Sought::Shown
-        };
+        let sought = Sought::of(self.hidden);
         let arguments = self.arguments.iter().map(OsString::as_os_str);
         let all = asked(context, self.within.as_deref(), arguments, sought)?;
         let keeps_paths = self.to.is_some();
@@ -317,12 +313,6 @@ impl Item {
     }
 }
 
-/// Notes that there is no such version.
-fn not_there(context: &mut Context<'_>, item: &Item, why: &str) {
-    let what = format!("{}: {why}", item.asked.words());
-    context.notes.push(Error::Usage(what));
-}
-
 /// What would be copied.
 fn plan(
     context: &mut Context<'_>,
@@ -345,7 +335,7 @@ fn plan(
             }
             Err(why) => {
                 is_yes = false;
-                not_there(context, item, &why);
+                context.notes.push(item.asked.absent(&why));
             }
         }
     }
@@ -402,7 +392,7 @@ impl<'p> Copying<'p> {
                 Ok(Ok(located)) => located,
                 Ok(Err(why)) => {
                     is_yes = false;
-                    not_there(context, item, &why);
+                    context.notes.push(item.asked.absent(&why));
                     continue;
                 }
                 Err(error) => {
@@ -512,8 +502,7 @@ impl Answer for Answered {
                 Ok(Ok(located)) => add(&mut archive, item, &located)?,
                 Ok(Err(why)) => {
                     ended.is_no = true;
-                    let what = format!("{}: {why}", item.asked.words());
-                    ended.notes.push(Error::Usage(what));
+                    ended.notes.push(item.asked.absent(&why));
                 }
                 Err(error) => ended.problems.push(error),
             }

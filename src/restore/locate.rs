@@ -15,6 +15,17 @@ pub enum Sought {
     Hidden,
 }
 
+impl Sought {
+    /// Of an option that asks for what marks hide.
+    pub fn of(is_hidden: bool) -> Sought {
+        if is_hidden {
+            Sought::Hidden
+        } else {
+            Sought::Shown
+        }
+    }
+}
+
 /// A version that was found.
 pub struct Located<'s> {
     /// Its path in the union, links resolved.
