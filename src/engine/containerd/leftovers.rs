@@ -47,21 +47,16 @@ impl Containerd<'_> {
                 if !directories.contains(&snapshot.id) && !is_bind(snapshotter, snapshot) {
                     let why = format!("it lists the snapshot {name}, whose directory is gone");
                     found.push(Leftover::record(database.clone(), why));
-                } else if !named.contains(name.as_str()) {
-                    // A removal takes the name first: containerd's next collection takes the rest.
+                } else if !named.contains(name.as_str()) && !self.host.is_live() {
+                    // A removal takes the name first, and containerd's next collection the rest:
+                    // on a live host that is under way, which is nobody's fault.
                     let why = format!(
-                        "being removed: no namespace has the snapshot {name} any more, and containerd collects it"
+                        "no namespace has the snapshot {name} any more, and containerd did not collect it"
                     );
                     let path = self.snapshot_dir(snapshotter, &snapshot.id.to_string());
-                    // On a copy of a host nothing is at work.
-                    let kind = if self.host.is_live() {
-                        LeftoverKind::InProgress
-                    } else {
-                        LeftoverKind::Directory
-                    };
                     found.push(Leftover {
                         is_removable: false,
-                        ..Leftover::new(kind, path, why)
+                        ..Leftover::new(LeftoverKind::Directory, path, why)
                     });
                 }
             }

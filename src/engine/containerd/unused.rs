@@ -101,7 +101,7 @@ impl Containerd<'_> {
             Some((namespace, key))
         });
         let Some((namespace, key)) = named else {
-            let why = "no namespace has it";
+            let why = "being removed: no namespace has it any more, and containerd collects it";
             return Leftover::unused(
                 LeftoverKind::InProgress,
                 of.layer.id.clone(),
