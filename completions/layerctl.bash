@@ -1,34 +1,50 @@
+# Completion for bash. What is offered is read from disk; no daemon is asked.
 
-_clap_complete_layerctl() {
-    local IFS=$'\013'
-    local _CLAP_COMPLETE_INDEX=${COMP_CWORD}
-    local _CLAP_COMPLETE_COMP_TYPE=${COMP_TYPE}
-    if compopt +o nospace 2> /dev/null; then
-        local _CLAP_COMPLETE_SPACE=false
-    else
-        local _CLAP_COMPLETE_SPACE=true
+_layerctl() {
+    # bash splits words at ':' and '=': what no blank divides is put together again.
+    local line=${COMP_LINE:0:COMP_POINT} words=() piece rest i
+    rest=$line
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        piece=${COMP_WORDS[i]}
+        local trimmed=${rest#"${rest%%[![:space:]]*}"}
+        ((i == COMP_CWORD && ${#piece} > ${#trimmed})) && piece=$trimmed
+        if ((i > 0)) && [[ $trimmed == "$rest" && -n $piece ]]; then
+            words[-1]+=$piece
+        else
+            words+=("$piece")
+        fi
+        rest=${trimmed#"$piece"}
+    done
+    local current=${words[-1]} quote=
+    case $current in
+        [\'\"]*) quote=${current:0:1} current=${current:1} ;;
+        *) current=${current//\\/} ;;
+    esac
+    words[-1]=$current
+    # bash puts in what is behind the last ':' or '=' only.
+    local before=
+    if [[ -z $quote && $current == *[:=]* && $COMP_WORDBREAKS == *:* ]]; then
+        before=${current%"${current##*[:=]}"}
     fi
-    local words=("${COMP_WORDS[@]}")
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        words[COMP_CWORD]="$2"
-    fi
-    COMPREPLY=( $( \
-        _CLAP_IFS="$IFS" \
-        _CLAP_COMPLETE_INDEX="$_CLAP_COMPLETE_INDEX" \
-        _CLAP_COMPLETE_COMP_TYPE="$_CLAP_COMPLETE_COMP_TYPE" \
-        _CLAP_COMPLETE_SPACE="$_CLAP_COMPLETE_SPACE" \
-        COMPLETE="bash" \
-        "layerctl" -- "${words[@]}" \
-    ) )
-    if [[ $? != 0 ]]; then
-        unset COMPREPLY
-    elif [[ $_CLAP_COMPLETE_SPACE == false ]] && [[ "${COMPREPLY-}" =~ [=/:]$ ]]; then
-        compopt -o nospace
+    COMPREPLY=()
+    local reply
+    while IFS= read -r reply; do
+        if [[ -n $quote ]]; then
+            # Within quotes nothing can be quoted again.
+            [[ $reply == *[^[:alnum:]_./:@%+=,-]* ]] && continue
+        else
+            reply=${reply#"$before"}
+            printf -v reply %q "$reply"
+            [[ $reply == "''" ]] && continue
+        fi
+        COMPREPLY+=("$reply")
+    done < <(
+        COMPLETE=bash _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) \
+            layerctl -- "${words[@]}" 2>/dev/null
+    )
+    if ((${#COMPREPLY[@]} == 1)) && [[ ${COMPREPLY[0]} == *[:/=] ]]; then
+        compopt -o nospace 2>/dev/null
     fi
 }
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -o nospace -o bashdefault -o nosort -F _clap_complete_layerctl layerctl
-else
-    complete -o nospace -o bashdefault -F _clap_complete_layerctl layerctl
-fi
 
+complete -o nosort -F _layerctl layerctl 2>/dev/null || complete -F _layerctl layerctl

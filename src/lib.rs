@@ -108,6 +108,7 @@ use command::{Context, Threads};
 use engine::Survey;
 use error::Error;
 use host::Host;
+use render::template::Lines;
 
 /// How a run ended, as the exit status says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +189,11 @@ impl Failure {
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Status::Yes;
             }
-            Failure::Output(error) => report(&Error::Usage(format!("standard output: {error}"))),
+            Failure::Output(error) => match error.downcast::<Error>() {
+                // A template fits no row.
+                Ok(error) => report(&error),
+                Err(error) => report(&Error::Usage(format!("standard output: {error}"))),
+            },
             Failure::Error(error) => report(&error),
         }
         Status::Unsure
@@ -213,6 +218,11 @@ fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Statu
             return Ok(Status::Yes);
         }
     };
+    let look = typed.global.look()?;
+    let template = typed.global.template();
+    let mut template = template
+        .map(|source| Lines::new(source, command.fields(), look))
+        .transpose()?;
     // The process ends when the answer is given: what is open then, the kernel closes at once.
     let host = ManuallyDrop::new(Host::open(&typed.global.root)?);
     let mut context = Context {
@@ -222,11 +232,18 @@ fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Statu
         notes: Vec::new(),
         threads: Threads(typed.global.threads),
         is_verbose: typed.global.verbose,
-        is_direct,
+        is_direct: is_direct && template.is_none(),
         looked: None,
     };
-    let shown = command.run(&mut context, typed.global.look(), out);
-    let shown = shown.map(|shown| shown.and_then(|is_yes| out.flush().map(|()| is_yes)));
+    let shown = match &mut template {
+        Some(lines) => command.run(&mut context, look, &mut lines.to(out)),
+        None => command.run(&mut context, look, out),
+    };
+    let shown = shown.map(|shown| {
+        let is_yes = shown?;
+        template.map_or(Ok(()), |lines| lines.end(out))?;
+        out.flush().map(|()| is_yes)
+    });
     context.notes.iter().for_each(report);
     let is_incomplete = report_problems(&context);
     // A person wants to know how much an answer is about; a program has counted.

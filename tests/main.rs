@@ -51,6 +51,7 @@ mod erofs;
 #[cfg(feature = "internals")]
 mod erofs_images;
 mod find;
+mod formats;
 mod fuse;
 mod hosts;
 mod identity;
@@ -77,6 +78,7 @@ mod restore_calls;
 mod restore_hostile;
 mod roots;
 mod schema;
+mod shells;
 mod speed;
 #[cfg(feature = "internals")]
 mod spellings;

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 
 use clap::builder::ArgAction;
 use clap::{Arg, ArgMatches, Args, FromArgMatches, ValueEnum, ValueHint, value_parser};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::bytes::Bytes;
 use crate::engine::{self, EngineOption, Roots};
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::render::{self, Look};
 use crate::target::Base;
@@ -22,13 +24,16 @@ pub struct Global {
     pub root: PathBuf,
     #[command(flatten)]
     engines: EngineOptions,
-    /// How to print the answer
+    /// How to print the answer: table, json (one document), jsonl (one object a line), or a template
+    /// as docker has it: '{{.name}}', 'table {{.ID}}\t{{.Names}}'
     #[arg(
         long,
         global = true,
         value_name = "FORMAT",
         default_value = "table",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = format_of,
+        add = ArgValueCandidates::new(formats)
     )]
     pub format: Format,
     /// Print only ids or paths
@@ -115,13 +120,30 @@ impl Args for EngineOptions {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     Table,
-    /// One document
     Json,
-    /// One object a line
     Jsonl,
+    /// A template for each row.
+    Template(String),
+}
+
+fn format_of(typed: &str) -> Result<Format, String> {
+    match typed {
+        "table" => Ok(Format::Table),
+        "json" => Ok(Format::Json),
+        "jsonl" => Ok(Format::Jsonl),
+        // What is in no braces would be the same for every row: a slip of the pen.
+        template if template.contains("{{") => Ok(Format::Template(template.to_owned())),
+        _ => Err("table, json, jsonl, or a template such as '{{.name}}'".to_owned()),
+    }
+}
+
+fn formats() -> Vec<CompletionCandidate> {
+    ["table", "json", "jsonl"]
+        .map(CompletionCandidate::new)
+        .into()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -133,7 +155,15 @@ pub enum ColorWhen {
 
 impl Global {
     /// How the answer is to be shown.
-    pub fn look(&self) -> Look {
+    ///
+    /// # Errors
+    /// It is to be shown in two ways at once.
+    pub fn look(&self) -> Result<Look> {
+        let is_bare = self.quiet || self.null;
+        if is_bare && self.format != Format::Table {
+            let what = "--format says what is printed, and so do -q and -0: leave one of them away";
+            return Err(Error::Usage(what.to_owned()));
+        }
         let stdout = io::stdout();
         let colors = match self.color {
             ColorWhen::Always => true,
@@ -142,20 +172,29 @@ impl Global {
                 anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never
             }
         };
-        let format = match (self.null, self.quiet, self.format) {
+        let format = match (self.null, self.quiet, &self.format) {
             (true, ..) => render::Format::Null,
             (_, true, _) => render::Format::Quiet,
             (.., Format::Table) => render::Format::Table,
             (.., Format::Json) => render::Format::Json,
             (.., Format::Jsonl) => render::Format::Jsonl,
+            (.., Format::Template(_)) => render::Format::Template,
         };
-        Look {
+        Ok(Look {
             format,
             no_trunc: self.no_trunc,
             exact_sizes: self.bytes,
             verbose: self.verbose,
             colors,
             is_terminal: stdout.is_terminal(),
+        })
+    }
+
+    /// The template that rows are to be shown with.
+    pub fn template(&self) -> Option<&str> {
+        match &self.format {
+            Format::Template(source) => Some(source),
+            _ => None,
         }
     }
 

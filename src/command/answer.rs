@@ -11,7 +11,7 @@ use super::{Context, Label};
 use crate::error::Error;
 use crate::render::column::Column;
 use crate::render::grid::{self, Grid};
-use crate::render::{Format, Look, json, table};
+use crate::render::{Format, Look, json, table, template};
 use crate::walk::Rows;
 
 /// A row of an answer: what `layerctl schema` describes, and how it looks.
@@ -39,6 +39,12 @@ pub trait Row: Serialize + schemars::JsonSchema + Sized {
     fn line(&self, look: Look, out: &mut Vec<u8>) {
         // Memory takes whatever is written to it.
         self.words(&mut |word| drop(look.write_line(word, out)));
+    }
+
+    /// What docker shows of it in the fields that [`super::Verb::DOCKER`] names: once for each line
+    /// that docker has of such a row.
+    fn docker(&self, _look: Look) -> Vec<Vec<String>> {
+        vec![Vec::new()]
     }
 
     /// The union that it is of, where it is of one.
@@ -91,6 +97,12 @@ impl<R: Row> Answer for Vec<R> {
         match look.format {
             Format::Json => json::document(&self, out),
             Format::Jsonl => self.iter().try_for_each(|row| json::line(row, out)),
+            Format::Template => self.iter().try_for_each(|row| {
+                let lines = row.docker(look);
+                lines
+                    .iter()
+                    .try_for_each(|shown| template::line(row, shown, out))
+            }),
             Format::Table => R::table(&self, look, out),
             Format::Quiet | Format::Null => write_words(&self, look, out),
         }
@@ -347,7 +359,7 @@ impl<R: Row + Send> Answer for Stream<R> {
         let cells = |row: &R, text: &mut Vec<u8>| grid::write_row(&columns, row, look, text);
         let keep = match (look.format, shape) {
             (Format::Quiet | Format::Null, _) => Keep::Text(&word),
-            (Format::Jsonl, _) => Keep::Text(&json),
+            (Format::Jsonl | Format::Template, _) => Keep::Text(&json),
             (Format::Table, Shape::Lines) => Keep::Text(&line),
             (Format::Table, Shape::Columns) => Keep::Text(&cells),
             (Format::Json, _) | (Format::Table, Shape::Headed) => Keep::Rows,

@@ -122,12 +122,12 @@ impl Answer for Contents {
                     look.write_word(file.on_host.as_bytes(), out)?;
                     continue;
                 }
-                Format::Json | Format::Jsonl => match file.row(asked) {
+                Format::Json | Format::Jsonl | Format::Template => match file.row(asked) {
                     Ok((row, changed)) => {
-                        if look.format == Format::Jsonl {
-                            json::line(&row, out)?;
-                        } else {
+                        if look.format == Format::Json {
                             rows.push(row);
+                        } else {
+                            json::line(&row, out)?;
                         }
                         changed
                     }

@@ -68,6 +68,18 @@ impl Verb for Args {
         exit: "0 listed, be there none; 2 something could not be read",
     };
 
+    const DOCKER: &'static [(&'static str, &'static str)] = &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("RunningFor", "CREATED"),
+        ("State", "STATE"),
+        ("Status", "STATUS"),
+        ("Ports", "PORTS"),
+        ("Names", "NAMES"),
+    ];
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
@@ -150,6 +162,20 @@ impl crate::command::Row for Row {
             column("DRIVER", |row, _, cell| cell.text(&row.driver)),
             column("NAMES", |row, _, cell| cell.text(&row.name)),
         ]
+    }
+
+    fn docker(&self, look: Look) -> Vec<Vec<String>> {
+        vec![vec![
+            look.id(&self.id),
+            self.image.clone(),
+            format!("\"{}\"", look.clip(&self.command, 20)),
+            time::moment(&self.created),
+            time::ago(&self.created),
+            self.state.to_owned(),
+            self.status(),
+            self.ports.clone(),
+            self.name.clone(),
+        ]]
     }
 
     fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {

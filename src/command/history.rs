@@ -59,6 +59,15 @@ impl Verb for Args {
         exit: "0 listed; 2 could not tell",
     };
 
+    const DOCKER: &'static [(&'static str, &'static str)] = &[
+        ("ID", "IMAGE"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedBy", "CREATED BY"),
+        ("Size", "SIZE"),
+        ("Comment", "COMMENT"),
+    ];
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
@@ -133,6 +142,18 @@ fn image_of(context: &Context<'_>, target: &Target) -> Result<Result<Image>> {
 }
 
 impl crate::command::Row for Row {
+    fn docker(&self, look: Look) -> Vec<Vec<String>> {
+        let image = self.image.as_ref();
+        vec![vec![
+            image.map_or_else(|| "<missing>".to_owned(), |id| look.id(id)),
+            time::ago(&self.created),
+            time::moment(&self.created),
+            look.clip(&self.instruction, 45),
+            self.size.map(|size| look.size(size)).unwrap_or_default(),
+            self.comment.clone(),
+        ]]
+    }
+
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
         let id = self.image.as_ref().or(self.layer.as_ref());
         id.into_iter().for_each(|id| give(id.as_bytes()));

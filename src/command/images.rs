@@ -51,6 +51,15 @@ impl Verb for Args {
         exit: "0 listed, be there none; 2 something could not be read",
     };
 
+    const DOCKER: &'static [(&'static str, &'static str)] = &[
+        ("ID", "IMAGE ID"),
+        ("Repository", "REPOSITORY"),
+        ("Tag", "TAG"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("Size", "SIZE"),
+    ];
+
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
@@ -103,6 +112,20 @@ const NONE: &str = "<none>";
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
         give(self.id.as_bytes());
+    }
+
+    fn docker(&self, look: Look) -> Vec<Vec<String>> {
+        let shown = |of: Named<'_>| {
+            vec![
+                look.id(&self.id),
+                of.repository.to_owned(),
+                of.tag.to_owned(),
+                time::ago(&self.created),
+                time::moment(&self.created),
+                look.size(self.size),
+            ]
+        };
+        self.names().into_iter().map(shown).collect()
     }
 
     fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {

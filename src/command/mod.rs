@@ -41,6 +41,7 @@ use crate::dir::{self, Kind, Stat};
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
 use crate::render::Look;
+use crate::render::template::Fields;
 use crate::target::{self, Base, Target};
 use crate::union::Stack;
 pub use answer::{Answer, Batch, Ended, Find, Findings, Keep, One, Row, Shape, Stream};
@@ -52,6 +53,10 @@ pub use scope::{Labelled, Looked, Which};
 pub trait Verb: clap::Args {
     /// What its help says beside its arguments.
     const HELP: Help;
+
+    /// The fields of docker's templates that it has beside the keys of its JSON, each with docker's
+    /// heading.
+    const DOCKER: &'static [(&'static str, &'static str)] = &[];
 
     type Answer: Answer;
 
@@ -169,6 +174,18 @@ macro_rules! verbs {
                 Ok(match self {
                     $(Command::$name(typed) => typed.run(context)?.show(context, look, out),)*
                 })
+            }
+
+            /// What a template can name of a row.
+            pub fn fields(&self) -> Fields {
+                match self {
+                    $(Command::$name(_) => Fields {
+                        schema: schemars::schema_for!(
+                            <<$module::Args as Verb>::Answer as Answer>::Row
+                        ),
+                        docker: <$module::Args as Verb>::DOCKER,
+                    },)*
+                }
             }
         }
 

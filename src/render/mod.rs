@@ -7,6 +7,7 @@ pub mod grid;
 pub mod json;
 mod size;
 pub mod table;
+pub mod template;
 pub mod time;
 
 use std::io::{self, Write};
@@ -22,6 +23,8 @@ pub enum Format {
     Table,
     Json,
     Jsonl,
+    /// Lines of JSON for [`template`], which shows each with a template.
+    Template,
     /// Only ids or paths, one a line.
     Quiet,
     /// Only ids or paths, each ended by a NUL byte.
@@ -107,7 +110,7 @@ impl Look {
                 out.write_all(word)?;
                 out.write_all(b"\0")
             }
-            Format::Table | Format::Json | Format::Jsonl | Format::Quiet => {
+            Format::Table | Format::Json | Format::Jsonl | Format::Template | Format::Quiet => {
                 self.write_line(word, out)
             }
         }

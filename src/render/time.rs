@@ -94,6 +94,14 @@ pub fn ago(text: &str) -> String {
     }
 }
 
+/// A time that an engine wrote, as docker's templates have it. The text itself where it is no time.
+pub fn moment(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 /// The time since one that an engine wrote, without "ago"; none where it is no time, never was, or
 /// lies ahead.
 pub fn since(text: &str) -> Option<String> {

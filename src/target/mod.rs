@@ -296,21 +296,31 @@ pub fn all_mounted(survey: &mut Survey<'_>) -> Result<Vec<Target>> {
     }
 }
 
-/// Names for completion: containers' and images', read from disk.
-pub fn names(survey: &Survey<'_>) -> Vec<(String, String)> {
-    let containers = survey.containers().into_iter().map(|(_, container)| {
-        (
-            container.name,
-            format!("container {}", escape(container.image.as_bytes())),
-        )
+/// What can be named, for completion.
+pub struct Named {
+    /// What it is called, shortest first: alone, and as answers label it.
+    pub names: Vec<String>,
+    pub what: String,
+}
+
+/// Containers and images, read from disk.
+pub fn names(survey: &Survey<'_>) -> Vec<Named> {
+    let labels = survey.labels();
+    let label = |label: Option<&Bytes>| label.map(|label| label.to_text().into_owned());
+    let containers = survey.containers().into_iter().map(|(engine, container)| {
+        let label = label(labels.of_container(engine, &container));
+        Named {
+            what: format!("container {}", escape(container.image.as_bytes())),
+            names: std::iter::once(container.name).chain(label).collect(),
+        }
     });
-    let images = survey.images().into_iter().flat_map(|(_, image)| {
-        image
-            .names
-            .tags
-            .into_iter()
-            .map(|tag| (tag, "image".to_owned()))
-            .collect::<Vec<_>>()
+    let images = survey.images().into_iter().flat_map(|(engine, image)| {
+        let with_engine = |tag: &String| format!("{}:{tag}", engine.name());
+        let tags = image.names.tags.into_iter();
+        tags.map(move |tag| Named {
+            names: vec![tag.clone(), with_engine(&tag)],
+            what: "image".to_owned(),
+        })
     });
     containers.chain(images).collect()
 }

@@ -1,0 +1,172 @@
+//! The words that a command line can go on with.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::builder::StyledStr;
+use clap::{CommandFactory, FromArgMatches};
+use clap_complete::engine::CompletionCandidate;
+
+use crate::bytes::{self, Bytes, needs_escape};
+use crate::cli::Cli;
+use crate::cli::globals::{Global, base};
+use crate::command::HELPS;
+use crate::engine::{ENGINES, Survey};
+use crate::host::Host;
+use crate::target;
+use crate::union::Reading;
+use crate::union::{Entry, Follow, lookup};
+
+/// More names than that nobody reads.
+const MOST: usize = 2000;
+
+/// Whether nothing in it moves a cursor or hides.
+fn is_plain(word: &str) -> bool {
+    !word.chars().any(needs_escape)
+}
+
+/// The verbs that have a page and a schema.
+pub fn verbs(current: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = current.to_string_lossy();
+    let verbs = HELPS.iter().map(|(verb, _)| *verb);
+    verbs
+        .filter(|verb| verb.starts_with(&*typed))
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
+/// What a TARGET can be.
+pub fn targets(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = current.to_str() else {
+        return Vec::new();
+    };
+    on_host(|survey| {
+        let mut words = Vec::new();
+        for of in target::names(survey) {
+            let is_begun = |name: &str| name.starts_with(typed);
+            // With the engine before it, where that was begun.
+            let named = of.names.iter().find(|name| is_begun(name));
+            if let Some(name) = named {
+                words.push((name.clone(), of.what));
+            }
+        }
+        words
+    })
+}
+
+/// A TARGET, and behind its colon what the union has.
+pub fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = current.to_str() else {
+        return Vec::new();
+    };
+    let (name, path) = target::split(typed.as_bytes());
+    let within = within();
+    let Some(path) = path else {
+        if let Some(within) = within {
+            return paths_of(within.as_bytes(), typed, "");
+        }
+        // A name that is whole: what follows is a path of it.
+        if let Some(whole) = typed.strip_suffix(':')
+            && !targets(current).iter().any(|of| of.get_value() != current)
+        {
+            return paths_of(whole.as_bytes(), "/", typed);
+        }
+        return targets(current);
+    };
+    let before = &typed[..=name.len()];
+    paths_of(name, &String::from_utf8_lossy(path), before)
+}
+
+/// The paths of a union that begin with what was typed, with what stands before it.
+fn paths_of(name: &[u8], typed: &str, before: &str) -> Vec<CompletionCandidate> {
+    let (directory, begun) = match typed.rfind('/') {
+        Some(at) => typed.split_at(at + 1),
+        None => ("", typed),
+    };
+    on_host(|survey| {
+        let base = base(survey.host);
+        let Ok(target) = target::find(survey, name, &base) else {
+            return Vec::new();
+        };
+        let stack = target.union.open(survey);
+        let at = target.path(&Bytes::absolute(bytes::components(directory.as_bytes())));
+        let root = stack.whole(Reading::Nothing);
+        let Ok(found) = lookup(&root, at.as_bytes(), Follow::All) else {
+            return Vec::new();
+        };
+        let Entry::Dir(node) = found.entry else {
+            return Vec::new();
+        };
+        let Ok(names) = node.names() else {
+            return Vec::new();
+        };
+        let mut words = Vec::new();
+        for listed in names.iter() {
+            let Ok(name) = std::str::from_utf8(listed.name) else {
+                continue;
+            };
+            // Hidden names are offered to whoever begins one.
+            if !name.starts_with(begun) || (name.starts_with('.') && begun.is_empty()) {
+                continue;
+            }
+            let slash = match node.child(listed.name) {
+                Ok(Entry::Dir(_)) => "/",
+                Ok(Entry::Leaf { .. }) => "",
+                Ok(_) | Err(_) => continue,
+            };
+            words.push((format!("{before}{directory}{name}{slash}"), String::new()));
+            if words.len() == MOST {
+                break;
+            }
+        }
+        words
+    })
+}
+
+/// What is found on the host that the command line names.
+fn on_host(
+    find: impl FnOnce(&mut Survey<'_>) -> Vec<(String, String)>,
+) -> Vec<CompletionCandidate> {
+    let Some(global) = globals() else {
+        return Vec::new();
+    };
+    let Ok(host) = Host::open(&global.root) else {
+        return Vec::new();
+    };
+    let mut survey = Survey::new(&host, ENGINES, global.roots(&host));
+    let found = find(&mut survey).into_iter();
+    // A shell's line has no place for what moves a cursor.
+    let plain = found.filter(|(word, _)| is_plain(word));
+    let words = plain.map(|(word, what)| {
+        let help = (!what.is_empty()).then(|| StyledStr::from(what));
+        CompletionCandidate::new(word).help(help)
+    });
+    words.collect()
+}
+
+/// The words of a command line that need not be whole.
+fn typed() -> impl Iterator<Item = OsString> {
+    let all = std::env::args_os().skip_while(|argument| argument != "--");
+    all.skip(1)
+}
+
+/// The options for every verb.
+fn globals() -> Option<Global> {
+    let command = Cli::command().ignore_errors(true);
+    let matches = command.try_get_matches_from(typed()).ok()?;
+    Global::from_arg_matches(&matches).ok()
+}
+
+/// The union of which all paths are.
+fn within() -> Option<OsString> {
+    let mut words = typed();
+    let mut within = None;
+    while let Some(word) = words.next() {
+        if word == "--in" {
+            within = words.next();
+        } else if let Some(name) = word.as_bytes().strip_prefix(b"--in=") {
+            within = Some(OsStr::from_bytes(name).to_owned());
+        }
+    }
+    within
+}
