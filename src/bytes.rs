@@ -111,6 +111,11 @@ impl Bytes {
         components(&self.0)
     }
 
+    /// Whether one of its components is `..`.
+    pub fn has_parents(&self) -> bool {
+        self.components().any(|name| name == b"..")
+    }
+
     /// The last component; empty for `/`.
     pub fn file_name(&self) -> &[u8] {
         self.components().next_back().unwrap_or_default()

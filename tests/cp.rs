@@ -217,6 +217,113 @@ fn nothing_is_overwritten_without_force_and_nothing_written_through_a_link() {
 }
 
 #[apply(test)]
+fn no_path_leads_out_of_the_destination() {
+    let union = rich();
+    union
+        .file("low/x", "top")
+        .link("low/s", "d/upper")
+        .file("low/gone/y", "y")
+        .mark("up/gone/.wh.y")
+        .dir("a/b/c");
+    let outside = |union: &Union| {
+        let mut all = facts(union.home());
+        all.retain(|path, _| !path.starts_with(b"a/b"));
+        all
+    };
+    let before = outside(&union);
+    let paths = [
+        ("/../../x", "x"),
+        ("/d/../../../x", "x"),
+        ("/d/upper/../../x", "x"),
+        ("/d/upper/..", "d"),
+        ("/d/upper/../../d/upper", "d/upper"),
+        // A link leads to where `..` is another's.
+        ("/s/..", "d"),
+        ("/s/../one", "d/one"),
+    ];
+    for (path, kept) in paths {
+        for options in [&["--to", "a/b/c"][..], &["--force", "--to", "a/b/c"]] {
+            cp(&union, options, &[], path).exits(0);
+            assert!(union.at(format!("a/b/c/{kept}")).exists(), "{path}");
+        }
+        fs::remove_dir_all(union.at("a/b/c")).expect("our own");
+        union.dir("a/b/c");
+        let name = kept.rsplit('/').next().expect("a name");
+        for options in [&[][..], &["--force"]] {
+            cp(&union, options, &[path], "a/b/c").exits(0);
+            assert!(union.at(format!("a/b/c/{name}")).exists(), "{path}");
+        }
+        assert_same(&before, &outside(&union));
+        for to in [&["--to", "-"][..], &[]] {
+            let mut command = run::command();
+            command.args(["cp", "--in"]).arg(union.spelled()).args(to);
+            command.args(["--", path]);
+            if to.is_empty() {
+                command.arg("-");
+            }
+            let output = run::run(&mut command).exits(0);
+            let mut archive = tar::Archive::new(&output.stdout[..]);
+            for entry in archive.entries().expect("a tar file") {
+                let entry = entry.expect("an entry");
+                let name = entry.path_bytes().into_owned();
+                let is_below = name.split(|&byte| byte == b'/').all(|part| part != b"..");
+                assert!(is_below && !name.starts_with(b"/"), "{path}: {name:?}");
+            }
+        }
+    }
+    cp(
+        &union,
+        &["--hidden", "--to", "a/b/c"],
+        &[],
+        "/d/../../../gone/../gone/y",
+    )
+    .exits(0);
+    assert!(union.at("a/b/c/gone/y").exists());
+    let mut restore = run::command();
+    restore.args(["restore", "--to", "a/b/c/r", "--in"]);
+    restore
+        .arg(union.spelled())
+        .args(["--", "/../../d/../gone/y"]);
+    run::run(restore.current_dir(union.home())).exits(0);
+    assert_same(&before, &outside(&union));
+    // What stands for the whole union is what the union is.
+    cp(&union, &[], &["/d/.."], "a/b/c/whole").exits(0);
+    assert!(union.at("a/b/c/whole/d/one").exists());
+}
+
+#[apply(test)]
+fn a_device_is_not_replaced_by_a_file_and_nobody_else_s() {
+    needs::root("devices");
+    let union = rich();
+    let disk = makedev(259, 77);
+    union
+        .dir("out")
+        .node("out/null", FileType::CharacterDevice, makedev(1, 3))
+        .node("out/fifo", FileType::Fifo, 0)
+        .node("low/d/disk", FileType::BlockDevice, disk)
+        .mode("low/d/disk", 0o666);
+    for to in ["out/null", "out/fifo"] {
+        let before = fact(&union.at(to), Detail::Copied);
+        cp(&union, &["--force"], &["/d/one"], to)
+            .exits(2)
+            .says("nothing but another one replaces");
+        assert_eq!(before, fact(&union.at(to), Detail::Copied));
+    }
+    // Another one of its kind replaces it.
+    cp(
+        &union,
+        &["--force"],
+        &["/d/null", "/d/fifo", "/d/disk"],
+        "out",
+    )
+    .exits(0);
+    let mode = |name: &str| fs::symlink_metadata(union.at(name)).expect("it").mode() & 0o7777;
+    assert_eq!(mode("out/disk"), 0o600, "every user could write to a disk");
+    cp(&union, &["-a"], &["/d/disk"], "out/exact").exits(0);
+    assert_eq!(mode("out/exact"), 0o666);
+}
+
+#[apply(test)]
 fn into_its_own_layers_is_refused() {
     let union = rich();
     union.link("alias", "up").dir("mid/sub");

@@ -95,7 +95,7 @@ pub struct Row {
 pub struct Item {
     asked: Asked,
     sought: Sought,
-    /// Its directories below the destination, and its name there; none for the name that it has.
+    /// The directory below the destination below which it keeps its path; none for its name alone.
     below: Option<Bytes>,
     /// Only what is in the directory is meant: `DIR/.`
     is_content: bool,
@@ -228,7 +228,7 @@ impl Args {
             .into_iter()
             .zip(&self.arguments)
             .map(|(asked, typed)| Item {
-                below: keeps_paths.then(|| asked.path.clone()),
+                below: keeps_paths.then(|| Bytes::from("/")),
                 is_content: typed.as_bytes().ends_with(b"/."),
                 sought,
                 asked,
@@ -256,9 +256,9 @@ impl Args {
             let own = label.as_file_name();
             items.extend(paths.into_iter().map(|path| Item {
                 below: Some(if is_one {
-                    path.clone()
+                    Bytes::from("/")
                 } else {
-                    Bytes::from("/").join(&own).join_path(&path)
+                    Bytes::from("/").join(&own)
                 }),
                 asked: Asked {
                     label: label.clone(),
@@ -303,13 +303,29 @@ impl Item {
         }
     }
 
+    /// Its path, as it is kept where it is copied to. A link that was followed keeps its name; `..`
+    /// would lead out of there, so that a path with one is the path that it leads to.
+    fn path<'p>(&'p self, located: &'p Located<'_>) -> &'p Bytes {
+        if self.asked.path.has_parents() {
+            &located.path
+        } else {
+            &self.asked.path
+        }
+    }
+
     /// What it is called where it is copied to, if only its directory is given.
     fn name(&self, located: &Located<'_>) -> Vec<u8> {
         match &located.place {
-            // A link that was followed keeps its name.
-            Some(_) => self.asked.path.file_name().to_vec(),
+            Some(_) => self.path(located).file_name().to_vec(),
             None => Vec::new(),
         }
+    }
+
+    /// Its directory below the destination, and its name there, where it keeps its path.
+    fn kept(&self, located: &Located<'_>) -> Option<(Bytes, Vec<u8>)> {
+        let below = self.below.as_ref()?;
+        let path = below.join_path(self.path(located));
+        Some((path.parent(), path.file_name().to_vec()))
     }
 }
 
@@ -326,8 +342,8 @@ fn plan(
         match item.locate(follow)? {
             Ok(located) => {
                 let to = Bytes::from(path);
-                let to = match &item.below {
-                    Some(below) => to.join_path(below),
+                let to = match item.kept(&located) {
+                    Some((parent, own)) => to.join_path(&parent).join(&own),
                     None if path.is_dir() => to.join(&item.name(&located)),
                     None => to,
                 };
@@ -427,8 +443,8 @@ impl<'p> Copying<'p> {
         way: Way,
     ) -> (Bytes, Result<Copied>) {
         let path = Bytes::from(self.path);
-        let (parent, own) = match (&item.below, name) {
-            (Some(below), _) => (below.parent(), below.file_name().to_vec()),
+        let (parent, own) = match (item.kept(located), name) {
+            (Some(kept), _) => kept,
             (None, Some(name)) => (Bytes::from("/"), name.to_vec()),
             (None, None) => (Bytes::from("/"), item.name(located)),
         };
@@ -514,9 +530,9 @@ impl Answer for Answered {
 
 /// Adds a version to an archive.
 fn add(archive: &mut Archive<'_>, item: &Item, located: &Located<'_>) -> io::Result<()> {
-    let base = match &item.below {
-        Some(below) => {
-            let parts: Vec<&[u8]> = below.components().collect();
+    let base = match item.kept(located) {
+        Some((parent, own)) => {
+            let parts: Vec<&[u8]> = parent.components().chain([&own[..]]).collect();
             Bytes(parts.join(&b"/"[..]))
         }
         None => Bytes(item.name(located)),

@@ -57,6 +57,7 @@ pub fn place(
             to_name,
         } = &next;
         let fail = |errno| Error::io(to.path().join(to_name), errno);
+        check(to, to_name)?;
         let there = to.stat(to_name).map_err(fail)?;
         let Some(there) = there.filter(|_| way.may_replace) else {
             all.add(beside(
@@ -81,10 +82,26 @@ pub fn place(
             }
             (Entry::Dir(_), _) => return Err(fail(Errno::NOTDIR)),
             (_, Kind::Directory) => return Err(fail(Errno::ISDIR)),
+            (entry, there) if !is_replaced(there, entry.kind()) => {
+                return Err(Error::Refused {
+                    what: format!(
+                        "{} is a {}, which nothing but another one replaces",
+                        to.path().join(to_name),
+                        there.word()
+                    ),
+                    hint: "name another file, or remove it first".into(),
+                });
+            }
             _ => all.add(instead(from, name, (to, to_name), way.how)?),
         }
     }
     Ok(all)
+}
+
+/// Whether what is there may be replaced at all. A device's name is the machine's: who types
+/// `/dev/null` means what writes to it do.
+fn is_replaced(there: Kind, by: Option<Kind>) -> bool {
+    matches!(there, Kind::File | Kind::Symlink) || by.is_none_or(|by| by == there)
 }
 
 /// Copies under a passing name, so that nothing half-written ever has the real one, which nothing
@@ -99,6 +116,7 @@ pub fn beside(
     how: How,
 ) -> Result<Copied> {
     let fail = |errno| Error::io(to.path().join(name), errno);
+    check(to, name)?;
     if to.stat(name).map_err(fail)?.is_some() {
         return Err(fail(Errno::EXIST));
     }
@@ -153,6 +171,7 @@ pub fn directory<'n>(from: &Dir, path: impl Iterator<Item = &'n [u8]>) -> Result
     let mut dir = from.clone();
     for name in path {
         let fail = |errno| Error::io(dir.path().join(name), errno);
+        check(&dir, name)?;
         dir = match dir.child(name, Access::Lookup) {
             Err(Errno::NOENT) => made::directory(&dir, name).map_err(fail)?,
             Err(Errno::LOOP | Errno::NOTDIR) => return Err(no_directory(&dir, name)),
@@ -160,6 +179,17 @@ pub fn directory<'n>(from: &Dir, path: impl Iterator<Item = &'n [u8]>) -> Result
         };
     }
     Ok(dir)
+}
+
+/// Sees that a name is one of something in the directory.
+///
+/// # Errors
+/// It leads elsewhere.
+fn check(dir: &Dir, name: &[u8]) -> Result<()> {
+    if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+        return Err(Error::io(dir.path().join(name), Errno::INVAL));
+    }
+    Ok(())
 }
 
 fn no_directory(dir: &Dir, name: &[u8]) -> Error {

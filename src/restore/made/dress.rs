@@ -80,8 +80,13 @@ impl Made {
                     // Nothing but the program that set them misses them.
                     let _ = self.set(name, value);
                 }
-                // What runs as its owner would run as another one.
-                self.permit_and_date(stat, stat.mode & 0o1777)?;
+                // What runs as its owner would run as another one. A device is the machine's own,
+                // whoever could use it in a container.
+                let kept = match stat.kind {
+                    Kind::Char | Kind::Block => 0o600,
+                    _ => 0o1777,
+                };
+                self.permit_and_date(stat, stat.mode & kept)?;
                 Ok(Lacks::default())
             }
         }
