@@ -36,6 +36,7 @@ fn rich() -> Union {
         .mode("low/d/one", 0o4751)
         .mode("low/d/dir", 0o2770)
         .xattr("low/d/one", "user.note", b"kept\xff\0")
+        .xattr("low/d/empty", "user.a=b%3D", b"c=d")
         .file(format!("low/d/{}", "n".repeat(242)), "long")
         .file("low/d/gr\u{fc}n \x1b", "odd")
         .time("low/d/one", 1_000_000_000)
@@ -241,13 +242,17 @@ fn no_path_leads_out_of_the_destination() {
         ("/s/..", "d"),
         ("/s/../one", "d/one"),
     ];
+    let afresh = || {
+        fs::remove_dir_all(union.at("a/b/c")).expect("our own");
+        union.dir("a/b/c");
+    };
     for (path, kept) in paths {
+        afresh();
         for options in [&["--to", "a/b/c"][..], &["--force", "--to", "a/b/c"]] {
             cp(&union, options, &[], path).exits(0);
             assert!(union.at(format!("a/b/c/{kept}")).exists(), "{path}");
         }
-        fs::remove_dir_all(union.at("a/b/c")).expect("our own");
-        union.dir("a/b/c");
+        afresh();
         let name = kept.rsplit('/').next().expect("a name");
         for options in [&[][..], &["--force"]] {
             cp(&union, options, &[path], "a/b/c").exits(0);
@@ -660,12 +665,19 @@ fn killed_at_any_moment_it_is_whole_or_not_there() {
 
 #[apply(test)]
 fn ctrl_c_leaves_nothing() {
+    // A view's root has no name, and is copied as whole as what has one.
+    for (path, to) in [("/d", "out"), ("/", "out/new")] {
+        interrupt(path, to);
+    }
+}
+
+fn interrupt(path: &str, to: &str) {
     let union = Union::usual();
     union.dir("out");
     for number in 0..3000 {
         union.file(format!("low/d/{number}"), "x");
     }
-    let mut child = command(&union, &[], &["/d"], "out".as_ref())
+    let mut child = command(&union, &[], &[path], to.as_ref())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -715,4 +727,162 @@ fn a_fifo_is_copied_and_never_opened_and_depth_has_no_limit() {
     let output = layerctl(words).exits(0);
     assert!(output.text().contains("10000"), "{}", output.text());
     drop((deep, out));
+}
+
+#[apply(test)]
+fn a_view_s_root_is_copied_with_all_that_belongs_to_it() {
+    let union = Union::usual();
+    union
+        .file("low/a/f", "x")
+        .hard_link("low/a/f", "low/a/g")
+        .dir("low/b");
+    fs::hard_link(union.at("low/a/f"), union.at("low/b/h")).expect("our own");
+    union.mode("up", 0o750).xattr("up", "user.of", b"the root");
+    cp(&union, &["-a"], &["/"], "new").exits(0);
+    let ino = |name: &str| fs::metadata(union.at(name)).expect("it").ino();
+    assert_eq!(
+        ino("new/a/f"),
+        ino("new/b/h"),
+        "hard links of two directories"
+    );
+    let [root, copy] = ["up", "new"].map(|name| fact(&union.at(name), Detail::Copied));
+    assert_eq!(root, copy);
+    // Into what is there it is added.
+    cp(&union, &["--force"], &["/"], "new").exits(0);
+    cp(&union, &[], &["/"], "new").exits(2).says("exists");
+}
+
+/// Lets two names change places as long as something runs.
+fn swapping(union: &Union, pairs: &[(&str, &str)], run: impl FnOnce()) {
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let order = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(order) {
+                for (a, b) in pairs {
+                    let (a, b) = (union.at(a), union.at(b));
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    let cwd = rustix::fs::CWD;
+                    rustix::fs::renameat_with(cwd, a, cwd, b, flags).expect("our own");
+                }
+            }
+        });
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        is_done.store(true, order);
+        if let Err(why) = ended {
+            std::panic::resume_unwind(why);
+        }
+    });
+}
+
+#[apply(test)]
+fn what_is_swapped_while_it_is_copied_is_one_or_the_other() {
+    needs::strace();
+    let union = Union::of(&[("up", "rw"), ("aside", "rw"), ("low", "ro+wh")]);
+    let mut pairs = Vec::new();
+    for number in 0..8 {
+        let (a, b) = (format!("up/d/f{number}"), format!("aside/f{number}"));
+        // What everybody may read, and what nobody may.
+        union
+            .file(&a, "open")
+            .mode(&a, 0o644)
+            .xattr(&a, "user.is", b"open");
+        union
+            .file(&b, "secret")
+            .mode(&b, 0o600)
+            .xattr(&b, "user.is", b"secret");
+        pairs.push((a, b));
+        let (a, b) = (format!("up/d/k{number}"), format!("aside/k{number}"));
+        match number % 3 {
+            0 => union.file(&a, "x").node(&b, FileType::Fifo, 0),
+            1 => union.link(&a, "x").dir(&b),
+            // An overlay would have deleted it.
+            _ => union.file(&a, "x").node(&b, FileType::CharacterDevice, 0),
+        };
+        pairs.push((a, b));
+    }
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(a, b)| (&a[..], &b[..])).collect();
+    let mut stack = OsString::from("upperdir=");
+    stack.push(union.at("up"));
+    stack.push(",lowerdir=");
+    stack.push(union.at("low"));
+    swapping(&union, &pairs, || {
+        for round in 0..10 {
+            let to = format!("out{round}");
+            let mut inner = run::command();
+            inner
+                .args(["cp", "-a", "--in"])
+                .arg(&stack)
+                .args(["--", "/d", &to]);
+            inner.current_dir(union.home());
+            // Between two looks there is time.
+            let calls = "newfstatat,openat,llistxattr";
+            crate::lab::held::injected(calls, "delay_exit=1500", "/dev/null".as_ref(), &inner);
+            for entry in fs::read_dir(union.at(&to)).expect("it was copied") {
+                let path = entry.expect("an entry").path();
+                let name = path.file_name().expect("a name").to_owned();
+                let metadata = fs::symlink_metadata(&path).expect("an entry");
+                let fact = fact(&path, Detail::Copied);
+                if name.as_bytes().starts_with(b"f") {
+                    let is_secret = metadata.mode() & 0o7777 == 0o600;
+                    let words = if is_secret { "secret" } else { "open" };
+                    let content = fs::read_to_string(&path).expect("a file");
+                    let has = format!("user.is={:?}", words.as_bytes());
+                    assert!(content == words && fact.contains(&has), "{name:?} {fact}");
+                } else {
+                    let kind = std::os::unix::fs::FileTypeExt::is_char_device;
+                    assert!(!kind(&metadata.file_type()), "the union's own mark: {fact}");
+                    let socket = std::os::unix::fs::FileTypeExt::is_socket;
+                    assert!(!socket(&metadata.file_type()), "nobody made one: {fact}");
+                }
+            }
+        }
+    });
+}
+
+#[apply(test)]
+fn a_file_that_grows_ends_where_it_ended_when_it_was_opened() {
+    use std::io::Write;
+    const SIZE: usize = 1 << 20;
+    let union = Union::usual();
+    let words: [&[&str]; 2] = [&["cat", "--in"], &["cp", "--in"]];
+    for (number, words) in words.into_iter().enumerate() {
+        let name = format!("log{number}");
+        union.file(format!("up/{name}"), vec![b'x'; SIZE]);
+        let mut command = run::command();
+        command
+            .args(words)
+            .arg(union.spelled())
+            .arg("--")
+            .arg(format!("/{name}"));
+        if number == 1 {
+            command.arg("-");
+        }
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it was built");
+        let mut log = fs::File::options()
+            .append(true)
+            .open(union.at(format!("up/{name}")))
+            .expect("our own");
+        let mut stdout = child.stdout.take().expect("piped");
+        let mut buffer = vec![0; 16 << 10];
+        let mut length = 0;
+        loop {
+            let count = stdout.read(&mut buffer).expect("a pipe");
+            length += count;
+            if count == 0 || length > 4 * SIZE {
+                break;
+            }
+            log.write_all(&[b'y'; 32 << 10]).expect("our own");
+        }
+        drop(stdout);
+        let output = child.wait_with_output().expect("our child");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(length < SIZE + 8192, "{words:?}: {length} bytes");
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("was changed while it was read"), "{said}");
+    }
 }

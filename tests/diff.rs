@@ -326,3 +326,33 @@ fn it_is_what_a_comparison_of_both_views_finds() {
     }
     assert!(differing > 200, "{differing}");
 }
+
+#[apply(test)]
+fn what_is_on_no_disk_is_not_read() {
+    let union = Union::of(&[("a", "ro"), ("b", "ro")]);
+    // So much takes minutes to be read, and a layer may have files that take years.
+    for (side, last) in [("a", b"x"), ("b", b"y")] {
+        for name in ["same", "differs"] {
+            let at = union.at(format!("{side}/{name}"));
+            let file = fs::File::create(at).expect("our own");
+            file.set_len(1 << 40).expect("our own");
+            let at = |content: &[u8], offset| {
+                std::os::unix::fs::FileExt::write_all_at(&file, content, offset).expect("our own");
+            };
+            at(b"middle", 1 << 39);
+            if name == "differs" {
+                at(last, (1 << 40) - 1);
+            }
+        }
+    }
+    let (a, b) = (union.at("a"), union.at("b"));
+    let (a, b) = (spelled(&[(&a, "ro")]), spelled(&[(&b, "ro")]));
+    assert_eq!(lines(&diff(&[], &a, &b).exits(1)), ["C /differs"]);
+    let patch = diff(&["-p", "--all-text"], &a, &b).exits(1).row();
+    assert!(
+        text(&patch, "patch").starts_with("Binary files "),
+        "{patch}"
+    );
+    let stat = diff(&["--stat"], &a, &b).exits(1).row();
+    assert_eq!(stat["path"], "/differs");
+}

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::bytes::{Bytes, escape_content};
 use crate::command::asked::{Asked, asked};
 use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb};
-use crate::dir::{self, Content, Kind, Passed, Snapshot};
+use crate::dir::{Content, Kind, Passed};
 use crate::error::{Error, Result, errno_of};
 use crate::render::{Format, Look, json};
 use crate::restore::locate::{Located, Sought, locate};
@@ -150,7 +150,6 @@ struct Opened {
     /// Where the content is.
     on_host: Bytes,
     branch: usize,
-    before: Snapshot,
 }
 
 /// Opens what is meant; none where there is nothing, with the reason.
@@ -172,13 +171,11 @@ fn open(asked: &Asked, sought: Sought) -> Result<Result<Opened, String>> {
         Some(data) => place.stack().on_host(data.branch, &data.path),
         None => place.on_host(*from, &name),
     };
-    let before = Snapshot::of(&file).map_err(|errno| Error::io(on_host.clone(), errno))?;
     Ok(Ok(Opened {
         file,
         path,
         on_host,
         branch: *from,
-        before,
     }))
 }
 
@@ -202,9 +199,9 @@ type Printed = io::Result<Result<()>>;
 impl Opened {
     /// Prints the exact bytes. `is_direct`: to standard output, where the kernel may do it.
     fn exact(mut self, is_direct: bool, out: &mut dyn Write) -> Printed {
-        if let Some(file) = self.file.as_file().filter(|_| is_direct) {
+        if is_direct {
             out.flush()?;
-            match dir::pass(file, io::stdout().as_fd()) {
+            match self.file.pass(io::stdout().as_fd()) {
                 Ok(Passed::All) => return Ok(self.is_as_before()),
                 Ok(Passed::ToBeRead) => {}
                 Err(errno) => return Err(errno.into()),
@@ -291,7 +288,7 @@ impl Opened {
     }
 
     fn is_as_before(&self) -> Result<()> {
-        match self.before.changed_since(&self.file) {
+        match self.file.changed() {
             None => Ok(()),
             Some(what) => Err(Error::damaged(self.on_host.clone(), what)),
         }

@@ -13,6 +13,7 @@ use crate::command::asked::{Asked, Opened, asked, opened};
 use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb, Which};
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
 use crate::restore::Depth;
@@ -24,7 +25,7 @@ use crate::restore::guard::{Outside, permit_copy};
 use crate::restore::locate::{Located, Sought, locate};
 use crate::restore::out::{self, Way};
 use crate::restore::staging::Staging;
-use crate::union::{Entry, Follow, Node};
+use crate::union::{Entry, Follow};
 
 /// Copy files and directories out, of any container, image or layer
 ///
@@ -427,6 +428,9 @@ impl<'p> Copying<'p> {
                 Err(error) => context.problems.push(error),
             }
             rows.push(row);
+            if Interrupt::catch_all().is_pressed() {
+                break;
+            }
         }
         Ok(Outcome {
             answer: Answered::Rows(rows),
@@ -454,32 +458,19 @@ impl<'p> Copying<'p> {
             match (&located.place, &located.entry) {
                 (Some((place, from)), entry) => match entry {
                     Entry::Dir(node) if item.is_content && name.is_none() => {
-                        content(node, &dir, way)
+                        out::content(node, &dir, way)
                     }
                     _ if own.is_empty() => Err(Error::io(to.clone(), rustix::io::Errno::EXIST)),
                     _ => out::place(place, from, (&dir, &own), way),
                 },
                 // A view's root has no name of its own.
-                (None, Entry::Dir(node)) if own.is_empty() => content(node, &dir, way),
-                (None, Entry::Dir(node)) => {
-                    let dir = out::directory(&dir, std::iter::once(&own[..]))?;
-                    content(node, &dir, way)
-                }
+                (None, Entry::Dir(node)) if own.is_empty() => out::content(node, &dir, way),
+                (None, Entry::Dir(node)) => out::itself(node, (&dir, &own), way),
                 (None, _) => Ok(Copied::default()),
             }
         });
         (to, copied)
     }
-}
-
-/// Copies what is in a directory.
-fn content(node: &Node<'_>, to: &Dir, way: Way) -> Result<Copied> {
-    let mut all = Copied::default();
-    let node = node.clone().read();
-    for name in node.names()?.to_vec() {
-        all.add(out::place(&node, &name, (to, &name), way)?);
-    }
-    Ok(all)
 }
 
 /// What was copied; or what is to be written as a tar file.

@@ -13,6 +13,8 @@ use crate::render::Look;
 
 /// The largest file whose lines are compared unasked, in bytes.
 const TEXT_MAX: u64 = 1 << 20;
+/// The largest file whose lines are compared at all, in bytes: both versions are held in memory.
+const ALL_TEXT_MAX: u64 = 256 << 20;
 /// How much of a file's beginning tells whether it is text, in bytes: as git has it.
 const LOOKED_AT: usize = 8000;
 /// How many lines around a change are shown.
@@ -43,10 +45,14 @@ impl Texts {
             let Some(version) = version else {
                 return Ok(None);
             };
-            let most = if all_text { u64::MAX } else { TEXT_MAX };
+            let most = if all_text { ALL_TEXT_MAX } else { TEXT_MAX };
+            if version.stat.size > most {
+                is_text = false;
+                return Ok(Some(Vec::new()));
+            }
             let content = content(version.open()?, most, &version.on_host())?;
             let looked_at = &content[..content.len().min(LOOKED_AT)];
-            is_text &= all_text || (content.len() as u64 <= most && !looked_at.contains(&0));
+            is_text &= content.len() as u64 <= most && (all_text || !looked_at.contains(&0));
             Ok(Some(content))
         };
         Ok(Some(Texts {

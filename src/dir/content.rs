@@ -1,8 +1,10 @@
 //! The content of a regular file, wherever it is: in a file of its own, or in an image.
+//!
+//! It ends where it ended when it was opened: somebody may write to the file as fast as it is read.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs;
@@ -10,19 +12,23 @@ use rustix::io::Errno;
 
 use super::image::Opened;
 use super::open::{Dir, Ground};
+use super::pass::{Passed, pass};
+use super::snapshot::Snapshot;
 use crate::erofs::{Fault, Inode};
 
 /// The content of a regular file, which is read from its beginning on.
-pub struct Content(Kept);
+pub struct Content {
+    kept: Kept,
+    opened: Snapshot,
+    /// Where reading goes on, in bytes.
+    at: u64,
+    /// Where it ends, in bytes.
+    end: u64,
+}
 
 enum Kept {
     File(File),
-    Image {
-        opened: Arc<Opened>,
-        inode: Inode,
-        /// Where reading goes on, in bytes.
-        at: u64,
-    },
+    Image { opened: Arc<Opened>, inode: Inode },
 }
 
 impl Dir {
@@ -32,33 +38,70 @@ impl Dir {
     /// As of [`Dir::open_file`]; `EOPNOTSUPP` for what an image has in a form that is not read.
     pub fn open_content(&self, name: &[u8]) -> Result<Content, Errno> {
         let Ground::Image(place) = &self.0.ground else {
-            return Ok(Content::from(self.open_file(name)?));
+            return Content::of(self.open_file(name)?);
         };
         let (opened, inode) = place.open_file(name)?;
         // Whether it can be read at all is known now.
         let first = opened.image.next_data(&inode, 0);
         first.map_err(Fault::errno)?;
-        Ok(Content(Kept::Image {
-            opened,
-            inode,
+        Ok(Content {
+            opened: Snapshot::in_image(inode.size),
+            end: inode.size,
             at: 0,
-        }))
-    }
-}
-
-impl From<OwnedFd> for Content {
-    fn from(file: OwnedFd) -> Content {
-        Content(Kept::File(File::from(file)))
+            kept: Kept::Image { opened, inode },
+        })
     }
 }
 
 impl Content {
+    fn of(file: OwnedFd) -> Result<Content, Errno> {
+        let file = File::from(file);
+        let opened = Snapshot::of(&file)?;
+        // The kernel's own files have content that their size does not tell of; and its own file
+        // systems have no blocks.
+        let is_untold = opened.size == 0 && fs::fstatfs(&file)?.f_blocks == 0;
+        Ok(Content {
+            kept: Kept::File(file),
+            opened,
+            at: 0,
+            end: if is_untold { u64::MAX } else { opened.size },
+        })
+    }
+
     /// The file that it is in by itself; none for what is in an image.
     pub fn as_file(&self) -> Option<&File> {
-        match &self.0 {
+        match &self.kept {
             Kept::File(file) => Some(file),
             Kept::Image { .. } => None,
         }
+    }
+
+    /// What it was when it was opened.
+    pub fn opened(&self) -> Snapshot {
+        self.opened
+    }
+
+    /// What has become of it since, as a sentence goes on; none where it is as it was.
+    pub fn changed(&self) -> Option<&'static str> {
+        let file = self.as_file()?;
+        match Snapshot::of(file) {
+            Ok(now) => self.opened.became(now),
+            Err(_) => Some("could not be looked at again after it was read"),
+        }
+    }
+
+    /// Lets the kernel pass on what is left of it, as far as it can.
+    ///
+    /// # Errors
+    /// The other side takes no more.
+    pub fn pass(&mut self, to: impl AsFd) -> Result<Passed, Errno> {
+        let Kept::File(file) = &self.kept else {
+            return Ok(Passed::ToBeRead);
+        };
+        let mut left = self.end.saturating_sub(self.at);
+        let passed = pass(file, to, &mut left);
+        self.at = self.end - left;
+        passed
     }
 
     /// Goes on to read at a place.
@@ -66,24 +109,11 @@ impl Content {
     /// # Errors
     /// What the system call says.
     pub fn seek(&mut self, to: u64) -> io::Result<()> {
-        match &mut self.0 {
-            Kept::File(file) => file.seek(SeekFrom::Start(to)).map(|_| ()),
-            Kept::Image { at, .. } => {
-                *at = to;
-                Ok(())
-            }
+        if let Kept::File(file) = &mut self.kept {
+            file.seek(SeekFrom::Start(to))?;
         }
-    }
-
-    /// How long it is, in bytes.
-    ///
-    /// # Errors
-    /// What the system call says.
-    pub fn size(&self) -> io::Result<u64> {
-        match &self.0 {
-            Kept::File(file) => Ok(file.metadata()?.len()),
-            Kept::Image { inode, .. } => Ok(inode.size),
-        }
+        self.at = to;
+        Ok(())
     }
 
     /// The next part from a place on that is no hole, where reading then goes on: its beginning and
@@ -92,40 +122,42 @@ impl Content {
     /// # Errors
     /// What the system calls say.
     pub fn next_data(&mut self, from: u64) -> io::Result<Option<(u64, u64)>> {
-        let size = self.size()?;
-        match &mut self.0 {
+        let next = match &self.kept {
             Kept::File(file) => {
-                let start = match fs::seek(&*file, fs::SeekFrom::Data(from)) {
+                let start = match fs::seek(file, fs::SeekFrom::Data(from)) {
                     Ok(start) => start,
                     Err(Errno::NXIO) => return Ok(None),
                     Err(_) => from,
                 };
-                let end = fs::seek(&*file, fs::SeekFrom::Hole(start)).unwrap_or(size);
-                file.seek(SeekFrom::Start(start))?;
-                Ok(Some((start, end.max(start + 1))))
+                let end = fs::seek(file, fs::SeekFrom::Hole(start)).unwrap_or(self.end);
+                // What came since is no part of it.
+                Some((start, end.min(self.end))).filter(|(start, end)| start < end)
             }
-            Kept::Image { opened, inode, at } => {
+            Kept::Image { opened, inode } => {
                 let next = opened.image.next_data(inode, from);
-                let next = next.map_err(|fault| io::Error::from(fault.errno()))?;
-                if let Some((start, _)) = next {
-                    *at = start;
-                }
-                Ok(next)
+                next.map_err(|fault| io::Error::from(fault.errno()))?
             }
+        };
+        if let Some((start, _)) = next {
+            self.seek(start)?;
         }
+        Ok(next)
     }
 }
 
 impl Read for Content {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match &mut self.0 {
-            Kept::File(file) => file.read(into),
-            Kept::Image { opened, inode, at } => {
-                let count = opened.image.read_content(inode, into, *at);
-                let count = count.map_err(|fault| io::Error::from(fault.errno()))?;
-                *at += count as u64;
-                Ok(count)
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let most = into.len().min(left);
+        let into = &mut into[..most];
+        let count = match &mut self.kept {
+            Kept::File(file) => file.read(into)?,
+            Kept::Image { opened, inode } => {
+                let count = opened.image.read_content(inode, into, self.at);
+                count.map_err(|fault| io::Error::from(fault.errno()))?
             }
-        }
+        };
+        self.at += count as u64;
+        Ok(count)
     }
 }

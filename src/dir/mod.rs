@@ -36,7 +36,6 @@ pub use budget::threads_max;
 pub use content::Content;
 pub use names::Names;
 pub use open::{Access, Dir};
-pub use pass::{Passed, pass};
+pub use pass::Passed;
 pub use rights::{is_in_user_namespace, reads_trusted_attributes};
-pub use snapshot::Snapshot;
 pub use stat::{Kind, Stat};

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, Into};
 use super::made::Identity;
 use crate::bytes::Bytes;
-use crate::dir::{Content, Kind, Snapshot, Stat};
+use crate::dir::{Content, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
 use crate::union::{DataAt, Entry, Node};
 use crate::walk::walk;
@@ -130,9 +130,11 @@ impl<'o> Archive<'o> {
         match from.child(name)? {
             Entry::Dir(node) => self.directory(node.read(), path),
             Entry::Leaf {
-                from: branch, data, ..
+                from: branch,
+                kind,
+                data,
             } => {
-                self.leaf(item, branch, data.as_deref())?;
+                self.leaf(item, (branch, kind), data.as_deref())?;
                 Ok(Vec::new())
             }
             Entry::Broken { errno, .. } => Err(Error::io(from.path_of(name), errno).into()),
@@ -159,19 +161,28 @@ impl<'o> Archive<'o> {
         Ok(below.collect())
     }
 
-    fn leaf(&mut self, item: &Item<'_>, branch: usize, data: Option<&DataAt>) -> Result<(), Fault> {
+    fn leaf(
+        &mut self,
+        item: &Item<'_>,
+        (branch, kind): (usize, Kind),
+        data: Option<&DataAt>,
+    ) -> Result<(), Fault> {
         let Item { from, name, path } = item;
         let fail = |errno| Error::io(from.on_host(branch, name), errno);
-        let stat = from.stat(branch, name)?;
+        let version = from.open_version((branch, kind), name, data)?;
+        let stat = version.stat;
         if let Some(first) = self.links.get(&stat.identity()) {
             let mut header = Header::new(&stat, b'1', path.as_bytes());
             header.link(first.as_bytes());
             return Ok(header.write(self.out)?);
         }
         let dir = from.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
-        let attributes = Attributes::of_entry(dir, name).map_err(fail)?;
-        let attributes = attributes.seen(from, branch, Into::View);
-        let kind = match stat.kind {
+        let attributes = match version.own_file() {
+            Some(file) => Attributes::of(file),
+            None => Attributes::of_entry(dir, name),
+        };
+        let attributes = attributes.map_err(fail)?.seen(from, branch, Into::View);
+        let letter = match kind {
             Kind::File | Kind::Directory => b'0',
             Kind::Symlink => b'2',
             Kind::Char => b'3',
@@ -182,16 +193,14 @@ impl<'o> Archive<'o> {
                 return Err(Error::damaged(from.path_of(name), what).into());
             }
         };
-        let mut header = Header::new(&stat, kind, path.as_bytes());
+        let mut header = Header::new(&stat, letter, path.as_bytes());
         header.attributes(&attributes);
-        if stat.kind == Kind::Symlink {
+        if kind == Kind::Symlink {
             header.link(&dir.read_link(name).map_err(fail)?);
         }
-        if stat.kind == Kind::File {
-            let source = from.open_content(branch, name, data)?;
-            self.file(header, source, &from.on_host(branch, name))?;
-        } else {
-            header.write(self.out)?;
+        match version.content {
+            Some(source) => self.file(header, source, &from.on_host(branch, name))?,
+            None => header.write(self.out)?,
         }
         if stat.nlink > 1 {
             self.links.insert(stat.identity(), path.clone());
@@ -202,7 +211,7 @@ impl<'o> Archive<'o> {
     /// Writes a file with its content: as much as it had when it was opened, whatever becomes of it.
     fn file(&mut self, mut header: Header, mut source: Content, path: &Bytes) -> Result<(), Fault> {
         let fail = |errno| Error::io(path.clone(), errno);
-        let before = Snapshot::of(&source).map_err(fail)?;
+        let before = source.opened();
         let pieces = pieces(&mut source, before.size);
         let pieces = pieces.map_err(|error| fail(errno_of(&error)))?;
         let is_sparse = pieces.iter().map(|(_, length)| length).sum::<u64>() < before.size;
@@ -245,7 +254,7 @@ impl<'o> Archive<'o> {
             }
         }
         fill(self.out, size)?;
-        if let Some(changed) = before.changed_since(&source) {
+        if let Some(changed) = source.changed() {
             self.said.push(Error::damaged(path.clone(), changed));
         }
         Ok(())
@@ -260,7 +269,6 @@ fn pieces(source: &mut Content, size: u64) -> io::Result<Vec<(u64, u64)>> {
         let Some((start, end)) = source.next_data(at)? else {
             break; // a hole to the end
         };
-        let end = end.clamp(start + 1, size.max(start + 1));
         pieces.push((start, end - start));
         at = end;
     }
@@ -385,23 +393,31 @@ impl Header {
 
     fn attributes(&mut self, attributes: &Attributes) {
         for (name, value) in attributes.iter() {
-            if let Ok(name) = std::str::from_utf8(name) {
-                self.record(&format!("SCHILY.xattr.{name}"), value);
+            let mut key = b"SCHILY.xattr.".to_vec();
+            for &byte in name {
+                // A record's value begins after the first `=`: these two are written as GNU tar does.
+                match byte {
+                    b'=' => key.extend_from_slice(b"%3D"),
+                    b'%' => key.extend_from_slice(b"%25"),
+                    byte => key.push(byte),
+                }
             }
+            self.record(key, value);
         }
     }
 
-    fn record(&mut self, key: &str, value: &[u8]) {
+    fn record(&mut self, key: impl AsRef<[u8]>, value: &[u8]) {
+        let key = key.as_ref();
         let rest = 1 + key.len() + 1 + value.len() + 1;
         // The length counts its own digits.
         let mut length = rest + 1;
         while length != rest + length.to_string().len() {
             length = rest + length.to_string().len();
         }
-        self.records
-            .extend_from_slice(format!("{length} {key}=").as_bytes());
-        self.records.extend_from_slice(value);
-        self.records.push(b'\n');
+        let length = length.to_string();
+        for part in [length.as_bytes(), b" ", key, b"=", value, b"\n"] {
+            self.records.extend_from_slice(part);
+        }
     }
 
     fn octal(&mut self, at: usize, width: usize, value: u64) {

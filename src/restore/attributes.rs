@@ -128,7 +128,11 @@ impl Attributes {
         for name in Self::names(list)? {
             let mut value: Vec<u8> = Vec::with_capacity(XATTR_MAX);
             match get(&name, &mut value) {
-                Ok(()) => attributes.push((name, value)),
+                Ok(()) => {
+                    // Those of every directory are kept until all is copied.
+                    value.shrink_to_fit();
+                    attributes.push((name, value));
+                }
                 // Gone meanwhile, or a name that this file system lists and does not give.
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
                 Err(errno) => return Err(errno),

@@ -19,10 +19,10 @@ use super::attributes::{Attributes, Into, Keep};
 use super::made::{self, Identity, Lacks, Made, Named};
 use super::staging::Staging;
 use crate::bytes::Bytes;
-use crate::dir::{Content, Dir, Kind, Snapshot, Stat};
+use crate::dir::{Content, Dir, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
 use crate::interrupt::Interrupt;
-use crate::union::{DataAt, Entry, Node};
+use crate::union::{DataAt, Entry, Node, OpenVersion};
 use crate::walk::walk;
 
 /// How something is copied.
@@ -33,7 +33,7 @@ pub struct How {
     pub keep: Keep,
 }
 
-/// Copies what lies at `chain`, a path below `from`, to where it is staged. Of the directories on
+/// Copies what lies at `chain`, a path below `from` or nothing for itself, to where it is staged. Of the directories on
 /// the way only themselves are copied, with their metadata; the first of them gets the passing
 /// name. What is copied with all that belongs to it has reached the disk when this returns.
 ///
@@ -42,8 +42,9 @@ pub struct How {
 /// something of the source that cannot be read or is broken. What was made until then is left for
 /// the caller to remove.
 pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Staging, how: How) -> Result<Copied> {
-    let [name, rest @ ..] = chain else {
-        return Ok(Copied::default());
+    let (name, rest) = match chain {
+        [name, rest @ ..] => (Some(name.clone()), rest),
+        [] => (None, chain),
     };
     if let (Into::Branch, Some(branch)) = (how.into, from.stack().overridden().next()) {
         return Err(Error::Refused {
@@ -64,7 +65,7 @@ pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Staging, how: How) -> Resul
     };
     let root = Transfer {
         from: from.clone(),
-        name: name.clone(),
+        name,
         rest,
         to: to.dir.clone(),
         to_name: to.name.clone(),
@@ -135,7 +136,8 @@ impl Copied {
 /// Something that is to be copied, and where to.
 struct Transfer<'s, 'c> {
     from: Node<'s>,
-    name: Vec<u8>,
+    /// None for the place itself.
+    name: Option<Vec<u8>>,
     /// What is left of the way to what is copied.
     rest: &'c [Vec<u8>],
     to: Dir,
@@ -187,14 +189,20 @@ impl Copying<'_> {
         let Transfer {
             from, name, rest, ..
         } = transfer;
+        let Some(name) = name else {
+            return self.copy_directory(from.clone(), transfer);
+        };
         match from.child(name).map_err(Fault::From)? {
             Entry::Dir(node) => self.copy_directory(node, transfer),
             Entry::Leaf {
-                from: branch, data, ..
+                from: branch,
+                kind,
+                data,
             } => {
                 let leaf = Leaf {
                     from,
                     branch,
+                    kind,
                     name,
                     data: data.as_deref(),
                     into: self.how.into,
@@ -243,7 +251,7 @@ impl Copying<'_> {
         let below = below.map(|(name, to)| Transfer {
             from: node.clone(),
             to_name: name.clone(),
-            name: name.clone(),
+            name: Some(name.clone()),
             rest,
             to,
             is_inner,
@@ -252,18 +260,16 @@ impl Copying<'_> {
     }
 
     fn copy_leaf(&mut self, leaf: &Leaf<'_, '_>, to: &Dir, to_name: &[u8]) -> Result<(), Fault> {
+        let version = leaf.open().map_err(Fault::From)?;
         // With the owner that the union shows.
-        let stat = leaf
-            .from
-            .stat(leaf.branch, leaf.name)
-            .map_err(Fault::From)?;
+        let stat = version.stat;
         if let Some(first) = self.links.get(&stat.identity()) {
             Made::link(first, to, to_name).map_err(Fault::To)?;
             self.copied.entries += 1;
             return Ok(());
         }
-        let attributes = leaf.attributes().map_err(Fault::From)?;
-        let made = match leaf.make(&stat, to, to_name, self)? {
+        let attributes = leaf.attributes(&version).map_err(Fault::From)?;
+        let made = match leaf.make(version, to, to_name, self)? {
             Some(made) => made,
             None => return Ok(()),
         };
@@ -334,6 +340,7 @@ fn attributes_of_directory(node: &Node<'_>, into: Into) -> Result<Attributes> {
 struct Leaf<'a, 's> {
     from: &'a Node<'s>,
     branch: usize,
+    kind: Kind,
     name: &'a [u8],
     /// Where its content is, if not with its metadata.
     data: Option<&'a DataAt>,
@@ -350,8 +357,16 @@ impl Leaf<'_, '_> {
         dir.ok_or_else(|| self.fail(Errno::NOENT))
     }
 
-    fn attributes(&self) -> Result<Attributes> {
-        let attributes = Attributes::of_entry(self.dir()?, self.name);
+    fn open(&self) -> Result<OpenVersion> {
+        self.from
+            .open_version((self.branch, self.kind), self.name, self.data)
+    }
+
+    fn attributes(&self, version: &OpenVersion) -> Result<Attributes> {
+        let attributes = match version.own_file() {
+            Some(file) => Attributes::of(file),
+            None => Attributes::of_entry(self.dir()?, self.name),
+        };
         let attributes = attributes.map_err(|errno| self.fail(errno))?;
         Ok(attributes.seen(self.from, self.branch, self.into))
     }
@@ -360,37 +375,16 @@ impl Leaf<'_, '_> {
     /// devices: none where that is said instead.
     fn make(
         &self,
-        stat: &Stat,
+        version: OpenVersion,
         to: &Dir,
         to_name: &[u8],
         copying: &mut Copying<'_>,
     ) -> Result<Option<Made>, Fault> {
+        if let Some(source) = version.content {
+            return self.make_file(source, to, to_name, copying).map(Some);
+        }
+        let stat = version.stat;
         match stat.kind {
-            Kind::File => {
-                let source = self.from.open_content(self.branch, self.name, self.data);
-                let source = source.map_err(Fault::From)?;
-                let made = Made::file(to, to_name).map_err(Fault::To)?;
-                copying.staging.note(&made);
-                if let Some(file) = made.as_file() {
-                    match copy_bytes(source, file, &copying.interrupt) {
-                        Ok(None) => {}
-                        Ok(Some(changed)) => {
-                            let path = self.from.on_host(self.branch, self.name);
-                            copying.copied.said.push(Error::damaged(path, changed));
-                        }
-                        Err(CopyError::From(errno)) => {
-                            // Half a file has no name.
-                            let _ = made::remove_tree(to, to_name, made.identity());
-                            return Err(Fault::From(self.fail(errno)));
-                        }
-                        Err(CopyError::To(errno)) => {
-                            return Err(Fault::To(Error::io(to.path().join(to_name), errno)));
-                        }
-                        Err(CopyError::Interrupted) => return Err(Fault::To(interrupted())),
-                    }
-                }
-                Ok(Some(made))
-            }
             Kind::Symlink => {
                 let dir = self.dir().map_err(Fault::From)?;
                 let target = dir.read_link(self.name);
@@ -399,7 +393,8 @@ impl Leaf<'_, '_> {
                 copying.staging.note(&made);
                 Ok(Some(made))
             }
-            Kind::Char | Kind::Block | Kind::Fifo | Kind::Socket | Kind::Directory => {
+            Kind::File | Kind::Directory => Err(Fault::From(self.fail(Errno::STALE))),
+            Kind::Char | Kind::Block | Kind::Fifo | Kind::Socket => {
                 let made = match Made::node(to, to_name, stat.kind, stat.rdev) {
                     Err(Error::Io {
                         errno: Errno::PERM | Errno::ACCESS,
@@ -422,6 +417,37 @@ impl Leaf<'_, '_> {
     }
 }
 
+impl Leaf<'_, '_> {
+    fn make_file(
+        &self,
+        source: Content,
+        to: &Dir,
+        to_name: &[u8],
+        copying: &mut Copying<'_>,
+    ) -> Result<Made, Fault> {
+        let made = Made::file(to, to_name).map_err(Fault::To)?;
+        copying.staging.note(&made);
+        let Some(file) = made.as_file() else {
+            return Ok(made);
+        };
+        match copy_bytes(source, file, &copying.interrupt) {
+            Ok(None) => Ok(made),
+            Ok(Some(changed)) => {
+                let path = self.from.on_host(self.branch, self.name);
+                copying.copied.said.push(Error::damaged(path, changed));
+                Ok(made)
+            }
+            Err(CopyError::From(errno)) => {
+                // Half a file has no name.
+                let _ = made::remove_tree(to, to_name, made.identity());
+                Err(Fault::From(self.fail(errno)))
+            }
+            Err(CopyError::To(errno)) => Err(Fault::To(Error::io(to.path().join(to_name), errno))),
+            Err(CopyError::Interrupted) => Err(Fault::To(interrupted())),
+        }
+    }
+}
+
 enum CopyError {
     From(Errno),
     To(Errno),
@@ -438,10 +464,10 @@ fn copy_bytes(
     made: BorrowedFd<'_>,
     interrupt: &Interrupt,
 ) -> Result<Option<&'static str>, CopyError> {
-    let before = Snapshot::of(&source).map_err(CopyError::From)?;
+    let before = source.opened();
     let is_shared = |file: &File| before.size > 0 && fs::ioctl_ficlone(made, file).is_ok();
     if source.as_file().is_some_and(is_shared) {
-        return Ok(before.changed_since(&source));
+        return Ok(source.changed());
     }
     let from = |error: std::io::Error| CopyError::From(errno_of(&error));
     let to = |error: std::io::Error| CopyError::To(errno_of(&error));
@@ -478,7 +504,7 @@ fn copy_bytes(
         at = end;
     }
     made.set_len(length).map_err(to)?;
-    Ok(before.changed_since(&source))
+    Ok(source.changed())
 }
 
 /// Lets the kernel copy a part of a file, and says how far it came.

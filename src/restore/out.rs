@@ -98,6 +98,37 @@ pub fn place(
     Ok(all)
 }
 
+/// Copies a directory of a view itself, such as its root, which has no name there.
+///
+/// # Errors
+/// As of [`place`].
+pub fn itself(source: &Node<'_>, (to, to_name): (&Dir, &[u8]), way: Way) -> Result<Copied> {
+    let fail = |errno| Error::io(to.path().join(to_name), errno);
+    check(to, to_name)?;
+    let there = to.stat(to_name).map_err(fail)?;
+    match there.filter(|_| way.may_replace).map(|there| there.kind) {
+        None => beside(source, &[], (to, to_name), way.how),
+        Some(Kind::Directory) => {
+            let inner = to.child(to_name, Access::Lookup).map_err(fail)?;
+            content(source, &inner, way)
+        }
+        Some(_) => Err(fail(Errno::NOTDIR)),
+    }
+}
+
+/// Copies what is in a directory of a view.
+///
+/// # Errors
+/// As of [`place`].
+pub fn content(source: &Node<'_>, to: &Dir, way: Way) -> Result<Copied> {
+    let mut all = Copied::default();
+    let node = source.clone().read();
+    for name in node.names()?.to_vec() {
+        all.add(place(&node, &name, (to, &name), way)?);
+    }
+    Ok(all)
+}
+
 /// Whether what is there may be replaced at all. A device's name is the machine's: who types
 /// `/dev/null` means what writes to it do.
 fn is_replaced(there: Kind, by: Option<Kind>) -> bool {

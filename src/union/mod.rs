@@ -34,5 +34,5 @@ pub use cut::Cut;
 pub use entry::{Entry, Says, Why};
 pub use listing::Listed;
 pub use lookup::{Follow, Link, Resolution, lookup};
-pub use node::{DataAt, Node, Reading};
+pub use node::{DataAt, Node, OpenVersion, Reading};
 pub use stack::{Branch, IdMap, IdRange, Stack};

@@ -1,6 +1,7 @@
 //! One place of the merged view: the directories that are merged there.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -9,7 +10,7 @@ use smallvec::SmallVec;
 use super::cut::Cut;
 use super::stack::Stack;
 use crate::bytes::Bytes;
-use crate::dir::{Access, Content, Dir, Names, Stat};
+use crate::dir::{Access, Content, Dir, Kind, Names, Stat};
 use crate::error::{Error, Result};
 use crate::whiteout::{Grammar, Mark, Marks, Source, Validity};
 
@@ -149,6 +150,25 @@ pub struct DataAt {
     /// Whether no branch has it. The kernel looks for it late: the name is there, and opening it is
     /// an error.
     pub is_lost: bool,
+}
+
+/// How often another file may have the name of one that is opened.
+const SWAPS_MAX: usize = 8;
+
+/// One version of an entry, as it is handed over.
+pub struct OpenVersion {
+    pub stat: Stat,
+    /// Of a regular file.
+    pub content: Option<Content>,
+    /// The content lies with the metadata.
+    is_whole: bool,
+}
+
+impl OpenVersion {
+    /// The open file, where it has the metadata, too.
+    pub fn own_file(&self) -> Option<&File> {
+        self.content.as_ref().filter(|_| self.is_whole)?.as_file()
+    }
 }
 
 impl Stack {
@@ -368,6 +388,47 @@ impl<'s> Node<'s> {
                 Error::io(path, errno)
             }
         })
+    }
+
+    /// What the branch `from` provides of a kind here, with the content of a regular file: `data` is
+    /// where that is, if the branch has only the metadata. What `lstat` says is of the very file that
+    /// is open, since its name may be another's a moment later.
+    ///
+    /// # Errors
+    /// It is another kind by now, or another file again and again; what the system calls say.
+    pub fn open_version(
+        &self,
+        (from, kind): (usize, Kind),
+        name: &[u8],
+        data: Option<&DataAt>,
+    ) -> Result<OpenVersion> {
+        for _ in 0..SWAPS_MAX {
+            let stat = self.stat(from, name)?;
+            if stat.kind != kind {
+                break;
+            }
+            if kind != Kind::File {
+                return Ok(OpenVersion {
+                    stat,
+                    content: None,
+                    is_whole: true,
+                });
+            }
+            let content = self.open_content(from, name, data)?;
+            let identity = content.opened().identity;
+            let is_whole = data.is_none();
+            if !is_whole || identity.is_none_or(|of| of == stat.identity()) {
+                return Ok(OpenVersion {
+                    stat,
+                    content: Some(content),
+                    is_whole,
+                });
+            }
+        }
+        Err(Error::damaged(
+            self.on_host(from, name),
+            "was replaced while it was looked at: it was left out",
+        ))
     }
 
     /// Where a name of this place lies on the host, in one branch.
