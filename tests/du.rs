@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,7 +15,8 @@ use walkdir::WalkDir;
 
 use crate::lab::host::Host;
 use crate::lab::run::{self, text};
-use crate::lab::{again, archive, needs, skip, skip_everywhere};
+use crate::lab::store::{DOCKER, docker_container, id, linked_layer};
+use crate::lab::{again, archive, needs, skip, skip_everywhere, terminal};
 use crate::whois::{self, Known, Store, captured, stores};
 
 /// Set where a test runs again with a btrfs mounted: the root of the host that has it.
@@ -204,16 +205,32 @@ fn is_right(store: &Store) {
         "{}",
         store.name
     );
-    for (kind, part) in [("volumes", "volumes"), ("build-cache", "buildkit")] {
-        let at = store.host.at(format!("{}/{part}", store.root));
-        let size = if at.exists() { size(&at) } else { 0 };
-        assert_eq!(
-            number(row(&rows, kind), "disk"),
-            size,
-            "{}: {kind}",
-            store.name
-        );
+    let at = store.host.at(format!("{}/buildkit", store.root));
+    let cache = if at.exists() { size(&at) } else { 0 };
+    assert_eq!(number(row(&rows, "build-cache"), "disk"), cache);
+    let volumes = format!("{}/volumes", store.root);
+    let mut shown = BTreeSet::new();
+    for row in rows.iter().filter(|row| row["kind"] == "volume") {
+        let name = text(row, "name");
+        let at = store.host.at(format!("{volumes}/{name}"));
+        assert_eq!(number(row, "disk"), size(&at), "{}: {row}", store.name);
+        shown.insert(name.to_owned());
     }
+    let of_volumes = if store.host.at(&volumes).is_dir() {
+        store.list(&volumes)
+    } else {
+        Vec::new()
+    };
+    let named = of_volumes.into_iter().filter(|name| {
+        let at = store.host.at(format!("{volumes}/{name}"));
+        at.is_dir()
+    });
+    assert_eq!(shown, named.collect(), "{}", store.name);
+    let disks: Vec<u64> = rows.iter().map(|row| number(row, "disk")).collect();
+    let (total, parts) = disks.split_last().expect("rows");
+    assert!(parts.is_sorted_by(|a, b| a >= b), "{}", store.name);
+    assert!(total >= &parts[0]);
+    assert_eq!(rows.last().expect("rows")["kind"], "total");
 }
 
 #[apply(test)]
@@ -298,11 +315,23 @@ fn the_layers_of_a_target() {
             );
             let mut shown = BTreeSet::new();
             for row in &rows {
-                assert_eq!(row["kind"], "layer", "{row}");
+                if row["kind"] != "layer" {
+                    continue;
+                }
                 let layer = store.layers.iter().find(|of| row["id"] == of.id.as_str());
                 let layer = layer.unwrap_or_else(|| panic!("{}: {row}", store.name));
-                assert_eq!(number(row, "disk"), layer_size(store, layer), "{row}");
+                let is_below = is_container && row["shared"].is_u64();
+                let field = if is_below { "shared" } else { "disk" };
+                assert_eq!(number(row, field), layer_size(store, layer), "{row}");
                 shown.insert(&layer.id);
+            }
+            // All of it is what plain du says of it.
+            let sum = adds_up(&rows);
+            let plain = self::rows(&store.host);
+            let own = plain.iter().find(|row| row["id"] == container.as_str());
+            if is_container {
+                assert_eq!(number(own.expect("its row"), "disk"), sum, "{}", store.name);
+                assert_eq!(rows.iter().filter(|row| row["kind"] == "log").count(), 1);
             }
             if !is_container {
                 let own = store
@@ -318,7 +347,8 @@ fn the_layers_of_a_target() {
                     "{target}"
                 );
             } else {
-                assert_eq!(text(&rows[0], "id"), {
+                let first = rows.iter().find(|row| row["kind"] == "layer");
+                assert_eq!(text(first.expect("one"), "id"), {
                     let own = store
                         .layers
                         .iter()
@@ -349,7 +379,7 @@ fn blocks_are_counted_once() {
         .write_all_at(&[1; 1 << 16], 1 << 29)
         .expect("our own");
     sparse.sync_all().expect("our own");
-    fs::write(at.join("one"), [1; 1 << 15]).expect("our own");
+    fs::write(at.join("one"), vec![1; 1 << 15]).expect("our own");
     File::open(at.join("one"))
         .and_then(|file| file.sync_all())
         .expect("our own");
@@ -515,5 +545,241 @@ fn an_interrupt_leaves_a_part() {
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
-    assert!(adds_up(&rows) < adds_up(&whole), "all was walked");
+    let total = number(row(&rows, "total"), "disk");
+    assert!(total < adds_up(&whole), "all was walked");
+    // What was not reached is not said to be nothing.
+    assert!(rows.iter().any(|row| row["disk"].is_null()), "{rows:?}");
+}
+
+#[apply(test)]
+fn volumes_are_told_by_name_with_who_uses_them() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let rows = rows(&host);
+    let volume = rows.iter().find(|row| row["name"] == "datavol");
+    let volume = volume.expect("its row");
+    assert_eq!(volume["kind"], "volume");
+    assert_eq!(volume["containers"][0]["name"], "web-1", "{volume}");
+    let web = rows.iter().find(|row| row["name"] == "web-1");
+    assert_eq!(web.expect("its row")["target"], "docker:web-1");
+    let output = host.ask(["du"]).exits(0);
+    assert!(output.text().contains("USED BY"), "{}", output.text());
+    // A limit on what is shown leaves the sum as it is.
+    let few = host.jsonl(["du", "-n", "2"]).exits(0).rows();
+    assert_eq!(few.len(), 3, "{few:?}");
+    assert_eq!(few[..2], rows[..2]);
+    assert_eq!(few[2], rows[rows.len() - 1]);
+
+    let podman = Host::captured("podman-5.8-overlay");
+    let rows = self::rows(&podman);
+    let volume = rows.iter().find(|row| row["name"] == "datavol");
+    let users = &volume.expect("its row")["containers"];
+    assert!(users.as_array().is_some_and(|of| of.len() == 1), "{users}");
+}
+
+#[apply(test)]
+fn a_namespace_is_named_before_and_behind_the_verb() {
+    needs::captured_hosts();
+    let host = Host::captured("containerd-overlayfs");
+    let before = ["--namespace", "k8s.io", "du", "--largest", "3"];
+    let before = host.jsonl(before).exits(0).rows();
+    let behind = ["du", "-n", "3", "--namespace", "k8s.io"];
+    assert_eq!(before, host.jsonl(behind).exits(0).rows());
+    assert_eq!(before.len(), 4);
+    let all = host.jsonl(["du"]).exits(0).rows();
+    let containers = |rows: &[Value]| {
+        let containers = rows.iter().filter(|row| row["kind"] == "container");
+        containers.count()
+    };
+    let own = host.jsonl(["du", "--namespace", "k8s.io"]).exits(0).rows();
+    assert!(containers(&own) < containers(&all), "{own:?}");
+}
+
+#[apply(test)]
+fn a_layer_whose_directory_is_missing_is_said() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let branches = host.branches_of("web-1");
+    let lowest = OsStr::from_bytes(branches.last().expect("one"));
+    fs::remove_dir_all(host.at(lowest)).expect("our own");
+    for arguments in [&["du"][..], &["du", "web-1"], &["du", "lab/web:2"]] {
+        host.ask(arguments).exits(2).says("is missing");
+    }
+}
+
+/// A file as `lstat` tells it, and where it is in which layer.
+type Laid = (usize, u64);
+
+/// What layers waste, from the lowest up: each is laid over what is there, as an engine does that
+/// unpacks an image.
+fn wasted(host: &Host, layers: &[Vec<u8>]) -> (BTreeMap<usize, u64>, BTreeMap<PathBuf, u64>) {
+    let (mut seen, mut files) = (BTreeMap::<PathBuf, Laid>::new(), BTreeMap::new());
+    let mut sums = BTreeMap::new();
+    for (layer, directory) in layers.iter().enumerate().rev() {
+        let top = host.at(OsStr::from_bytes(directory));
+        for entry in WalkDir::new(&top).sort_by_file_name() {
+            let entry = entry.expect("our own");
+            let path = entry.path().strip_prefix(&top).expect("below").to_owned();
+            let meta = entry.metadata().expect("our own");
+            let is_whiteout = meta.file_type().is_char_device() && meta.rdev() == 0;
+            let is_opaque = meta.is_dir()
+                && rustix::fs::lgetxattr(entry.path(), "trusted.overlay.opaque", &mut [0; 1])
+                    == Ok(1);
+            let is_over = |of: &Path| match (meta.is_dir(), is_opaque) {
+                (true, false) => of == path,
+                _ => of.starts_with(&path),
+            };
+            let over: Vec<PathBuf> = seen.keys().filter(|of| is_over(of)).cloned().collect();
+            for path in over {
+                let (layer, disk) = seen.remove(&path).expect("it is there");
+                *sums.entry(layer).or_default() += disk;
+                *files.entry(path).or_default() += disk;
+            }
+            if meta.is_file() && !is_whiteout {
+                seen.insert(path, (layer, meta.blocks() * 512));
+            }
+        }
+    }
+    (sums, files)
+}
+
+#[apply(test)]
+fn what_an_image_wastes() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let rows = host.jsonl(["branches", "lab/web:2"]).exits(0).row();
+    let branches = rows["branches"].as_array().expect("branches").clone();
+    let layers = host.branches_of("lab/web:2");
+    let at = |layer: usize, path: &str| {
+        let layer = host.at(OsStr::from_bytes(&layers[layer]));
+        layer.join(path)
+    };
+    let layer_of = |path: &str| {
+        let mut having = (0..layers.len()).filter(|layer| at(*layer, path).exists());
+        (having.next().expect("one"), having.next())
+    };
+    // One that is deleted, one whose mode is changed later, one that is written again.
+    let (deleted, _) = layer_of("data/d3/deep/er/f");
+    fs::write(at(deleted, "data/d3/deep/er/f"), vec![1; 600 << 10]).expect("our own");
+    let (changed, Some(original)) = layer_of("opt/app/7") else {
+        panic!("it was copied")
+    };
+    let time = fs::metadata(at(original, "opt/app/7")).expect("it is there");
+    for layer in [changed, original] {
+        let file = at(layer, "opt/app/7");
+        fs::write(&file, vec![2; 500 << 10]).expect("our own");
+        let file = File::options().write(true).open(file).expect("our own");
+        file.set_modified(time.modified().expect("a time"))
+            .expect("our own");
+    }
+    let (again, Some(written)) = layer_of("data/d1/f9") else {
+        panic!("it was written again")
+    };
+    fs::write(at(written, "data/d1/f9"), vec![3; 400 << 10]).expect("our own");
+    // A file with two names of which one is seen is none.
+    fs::hard_link(at(written, "data/d1/f8"), at(written, "data/d3/deep/er/g")).expect("our own");
+    rustix::fs::sync();
+
+    let rows = host.jsonl(["du", "lab/web:2"]).exits(0).rows();
+    let (mut sums, mut files) = wasted(&host, &layers);
+    let linked = files.remove(Path::new("data/d3/deep/er/g"));
+    *sums.get_mut(&written).expect("it wastes") -= linked.expect("it is deleted");
+    let id = |layer: usize| &branches[layer]["layer"];
+    for (layer, branch) in branches.iter().enumerate() {
+        let row = rows.iter().find(|row| row["id"] == branch["layer"]);
+        let row = row.unwrap_or_else(|| panic!("no {branch}"));
+        let right = sums.get(&layer).copied().unwrap_or_default();
+        assert_eq!(number(row, "wasted"), right, "{row}");
+        assert_eq!(row["instruction"], branch["instruction"], "{row}");
+        assert!(number(row, "disk") >= right, "{row}");
+    }
+    let total = row(&rows, "total");
+    assert_eq!(number(total, "wasted"), sums.values().sum::<u64>());
+    let told = total["wasted_files"].as_array().expect("files");
+    assert_eq!(told.len(), 10);
+    for file in told {
+        let path = PathBuf::from(OsStr::from_bytes(&run::bytes(&file["path"])[1..]));
+        assert_eq!(number(file, "disk"), files[&path], "{file}");
+    }
+    let largest = [
+        ("/data/d3/deep/er/f", "deleted", deleted, None),
+        ("/opt/app/7", "mode-change", original, Some(changed)),
+        ("/data/d1/f9", "overwritten", written, Some(again)),
+    ];
+    for ((path, why, layer, by), file) in largest.into_iter().zip(told) {
+        assert_eq!((text(file, "path"), text(file, "why")), (path, why));
+        assert_eq!(&file["layer"], id(layer), "{file}");
+        if let Some(by) = by {
+            assert_eq!(&file["hidden_by"], id(by), "{file}");
+        }
+    }
+    // Biggest first, and one screen of it for a person.
+    let disks: Vec<u64> = rows.iter().map(|row| number(row, "disk")).collect();
+    assert!(disks[..disks.len() - 1].is_sorted_by(|a, b| a >= b));
+    let shown = host.ask(["du", "-n", "3", "lab/web:2"]).exits(0);
+    assert!(shown.text().lines().count() <= 24, "{}", shown.text());
+    for word in [
+        "WASTED",
+        "INSTRUCTION",
+        "mode change",
+        "deleted",
+        "ADD root.tar",
+    ] {
+        assert!(shown.text().contains(word), "{word}: {}", shown.text());
+    }
+}
+
+#[apply(test)]
+fn a_bar_is_for_a_terminal() {
+    let store = Host::empty();
+    docker_container(&store, "web", '1', '2');
+    store.file(
+        format!("{DOCKER}/overlay2/{}/diff/big", id('2')),
+        vec![1; 1 << 20],
+    );
+    let root = store.root.as_os_str();
+    let words = [OsStr::new("--root"), root, OsStr::new("du")];
+    let (status, shown) = terminal::run(words);
+    assert_eq!(status, Some(0), "{shown}");
+    let bars: Vec<(&str, usize)> = shown
+        .lines()
+        .map(|line| (line, line.matches('\u{2588}').count()))
+        .filter(|(_, bar)| *bar > 0)
+        .collect();
+    assert_eq!(bars.len(), 1, "{shown}");
+    assert!(
+        bars[0].0.contains("container") && bars[0].1 == 10,
+        "{shown}"
+    );
+    let piped = store.ask(["du"]).exits(0);
+    assert!(!piped.text().contains('\u{2588}'));
+}
+
+/// A log of a container that outgrows its layer is the first thing that is seen.
+#[apply(test)]
+fn a_log_is_in_its_containers_size() {
+    let store = Host::empty();
+    docker_container(&store, "web", '1', '2');
+    docker_container(&store, "idle", '3', '4');
+    let home = format!("{DOCKER}/overlay2");
+    linked_layer(&store, &home, 'b', &[]);
+    for own in ['2', '4'] {
+        linked_layer(&store, &home, own, &['b']);
+    }
+    let log = format!("{DOCKER}/containers/{0}/{0}-json.log", id('1'));
+    store.file(&log, vec![b'l'; 1 << 20]);
+    let rows = store.jsonl(["du"]).exits(0).rows();
+    assert_eq!(rows[0]["target"], "docker:web", "{rows:?}");
+    let logs = number(&rows[0], "logs");
+    assert!((1 << 20..2 << 20).contains(&logs), "{logs}");
+    let shown = store.ask(["du"]).exits(0);
+    let line = shown.text().lines().find(|line| line.contains(&log));
+    assert!(
+        line.is_some_and(|line| line.contains("log ")),
+        "{}",
+        shown.text()
+    );
+    let own = store.jsonl(["du", "web"]).exits(0).rows();
+    assert_eq!(number(row(&own, "log"), "disk"), logs);
+    assert_eq!(adds_up(&own), number(&rows[0], "disk"));
 }

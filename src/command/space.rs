@@ -81,6 +81,8 @@ pub struct Walked {
     /// The largest files of each layer, and of what is kept beside one, largest first, by their
     /// paths in the store.
     pub largest: BTreeMap<Space, Vec<(u64, Bytes)>>,
+    /// What was still to be walked when somebody ended the walk; none where it came to its end.
+    pub unreached: Option<HashSet<Space>>,
     /// What could not be read.
     pub problems: Vec<Error>,
 }
@@ -115,6 +117,16 @@ impl Drop for Patience {
 }
 
 impl Walked {
+    /// The bytes on disk of one space; none where somebody ended the walk before all of it was
+    /// reached.
+    pub fn of(&self, space: &Space) -> Option<u64> {
+        match (&self.unreached, self.spaces.get(space)) {
+            (None, size) => Some(size.copied().unwrap_or_default()),
+            (Some(left), Some(size)) if !left.contains(space) => Some(*size),
+            (Some(_), _) => None,
+        }
+    }
+
     /// Walks a store: what belongs to what is for its engine to say.
     ///
     /// # Errors
@@ -154,9 +166,9 @@ impl Walked {
         patience: Option<&Patience>,
     ) -> Result<()> {
         let dir = survey.host.open_dir(root)?;
-        let fail = |path: &Bytes, errno| Error::io(root.join_path(path), errno);
         let start = Bytes::from("/");
-        let own = dir.stat_self().map_err(|errno| fail(&start, errno))?;
+        let own = dir.stat_self();
+        let own = own.map_err(|errno| Error::io(root.clone(), errno))?;
         let mut extent = Extent::around(survey, &dir, &own, root)?;
         let of_start = space(&start);
         self.add(&of_start, &own, &start);
@@ -177,6 +189,8 @@ impl Walked {
             if patience.is_some_and(Patience::is_over) {
                 let what = "was not walked to its end: what is shown is a part";
                 self.problems.push(Error::damaged(root.clone(), what));
+                let left = pending.into_iter().map(|of| of.space);
+                self.unreached = Some(left.chain([of_parent]).collect());
                 return Ok(());
             }
             let dir = dir.child(b".", Access::List);
@@ -184,7 +198,7 @@ impl Walked {
             let (names, dir) = match listed {
                 Ok(listed) => listed,
                 Err(errno) => {
-                    self.problems.push(fail(&path, errno));
+                    self.problems.push(Error::io(root.join_path(&path), errno));
                     continue;
                 }
             };
@@ -198,27 +212,16 @@ impl Walked {
             };
             for (name, _) in names.iter() {
                 let inside = path.join(name);
-                let stat = match dir.stat(name) {
-                    Ok(Some(stat)) => stat,
-                    // It has vanished meanwhile.
-                    Ok(None) => continue,
-                    Err(errno) => {
-                        self.problems.push(fail(&inside, errno));
-                        continue;
-                    }
+                let found = dir.stat(name).and_then(|stat| stat.ok_or(Errno::NOENT));
+                let Some(stat) = self.told(root, &inside, found) else {
+                    continue;
                 };
                 if stat.kind == Kind::Directory {
-                    let below = match dir.child(name, Access::Lookup) {
-                        Ok(below) => below,
-                        Err(Errno::NOENT) => continue,
-                        Err(errno) => {
-                            self.problems.push(fail(&inside, errno));
-                            continue;
-                        }
-                    };
-                    if !extent.has(survey, &below, &stat, &inside) {
+                    let entered = self.told(root, &inside, dir.child(name, Access::Lookup));
+                    let is_here = |below: &Dir| extent.has(survey, below, &stat, &inside);
+                    let Some(below) = entered.filter(is_here) else {
                         continue;
-                    }
+                    };
                     let space = space_of(&inside);
                     self.add(&space, &stat, &inside);
                     // A union that is mounted has another number; without one there is only disk.
@@ -236,6 +239,18 @@ impl Walked {
         Ok(())
     }
 
+    /// What was read of an entry, if it could be. One that has vanished meanwhile is none.
+    fn told<T>(&mut self, root: &Bytes, path: &Bytes, read: Result<T, Errno>) -> Option<T> {
+        match read {
+            Ok(read) => Some(read),
+            Err(Errno::NOENT) => None,
+            Err(errno) => {
+                self.problems.push(Error::io(root.join_path(path), errno));
+                None
+            }
+        }
+    }
+
     fn add(&mut self, space: &Space, stat: &Stat, path: &Bytes) {
         let bytes = stat.blocks * 512;
         self.total += bytes;
@@ -246,7 +261,7 @@ impl Walked {
         }
         let is_told = matches!(
             space,
-            Space::Layer { .. } | Space::Container(_) | Space::Beneath(_)
+            Space::Layer { .. } | Space::Container(_) | Space::Log(_) | Space::Beneath(_)
         );
         if stat.kind == Kind::File && is_told {
             let largest = self.largest.entry(space.clone()).or_default();

@@ -1,5 +1,6 @@
 //! What an engine answers, and what it says of itself.
 
+use super::cover::Cover;
 use super::inventory::{Container, Image, LayerName};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
@@ -208,6 +209,15 @@ pub trait Engine {
     /// # Errors
     /// A record that cannot be read.
     fn faults(&self) -> Result<Vec<Fault>> {
+        Ok(Vec::new())
+    }
+
+    /// What lies over a container's layers, as its record has it.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    fn covers(&self, container: &Container) -> Result<Vec<Cover>> {
+        let _ = container;
         Ok(Vec::new())
     }
 

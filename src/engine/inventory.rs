@@ -59,6 +59,8 @@ impl Pod {
 pub struct ContainerState {
     #[serde(deserialize_with = "null_default")]
     pub running: bool,
+    /// Of the first process; 0, or none, where there is none.
+    pub pid: Option<u32>,
     #[serde(deserialize_with = "null_default")]
     pub paused: bool,
     #[serde(deserialize_with = "null_default")]

@@ -18,6 +18,7 @@
 //! in_use       what is in use, whatever records say: one place decides
 //! survey       all of it together, for the verbs: engines are asked here
 //! label        what unions are called in answers
+//! cover        what lies over a container's layers
 //! open  watch  a union's branches opened; whether they are still there at the end
 //! proof        whether a branch is the directory that the mount's options name
 //! reach        how a branch's directory is reached
@@ -37,6 +38,7 @@
 
 pub mod bolt;
 mod containerd;
+pub mod cover;
 mod daemons;
 mod docker;
 mod faults;
@@ -75,7 +77,7 @@ pub use orphaned::{orphaned, unused};
 pub use roots::{EngineOption, Roots, Value, Variable};
 pub use survey::Survey;
 pub use union::{
-    LayeredBranch, MountPoint, MountState, Owner, OwnerKind, Role, Union, UnionKind, View,
+    LayeredBranch, MountPoint, MountState, Owner, OwnerKind, Role, Store, Union, UnionKind, View,
     spelled_union,
 };
 

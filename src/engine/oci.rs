@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::cover::Cover;
 use super::inventory::{HistoryEntry, ImageLayer, null_default};
 
 /// No image has nearly as many layers; a longer chain of parents is a loop.
@@ -50,6 +51,20 @@ pub struct RuntimeConfig {
     root: RuntimeRoot,
     #[serde(deserialize_with = "null_default")]
     pub annotations: HashMap<String, String>,
+    #[serde(deserialize_with = "null_default")]
+    mounts: Vec<RuntimeMount>,
+}
+
+/// What a runtime mounts in a container.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct RuntimeMount {
+    #[serde(deserialize_with = "null_default")]
+    destination: String,
+    #[serde(rename = "type", deserialize_with = "null_default")]
+    fs_type: String,
+    #[serde(deserialize_with = "null_default")]
+    source: String,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -70,6 +85,17 @@ impl RuntimeConfig {
     /// The directory that the process has as its root; none where nothing says so.
     pub fn root(self) -> Option<String> {
         Some(self.root.path).filter(|path| !path.is_empty())
+    }
+
+    /// What lies over the container's layers.
+    pub fn covers(&self) -> Vec<Cover> {
+        let mounts = self.mounts.iter();
+        let own = mounts.filter(|mount| !mount.destination.is_empty());
+        own.map(|mount| {
+            let destination = mount.destination.as_str();
+            Cover::of_mount(mount.fs_type.as_bytes(), destination, &mount.source)
+        })
+        .collect()
     }
 
     /// The command line of the container's first process.

@@ -276,11 +276,16 @@ pub enum Space {
         driver: String,
         id: String,
     },
-    /// What is kept beside a container's layer: configuration, logs.
+    /// What is kept beside a container's layer but logs: its configuration.
     Container(String),
+    /// A container's logs.
+    Log(String),
     /// In a mount point, whose path in the store it is, and not in the union that belongs there.
     Beneath(Bytes),
     BuildCache,
+    /// The volume of this name.
+    Volume(String),
+    /// What is kept beside volumes.
     Volumes,
     /// Images' and layers' records, content that was downloaded.
     Records,

@@ -192,9 +192,9 @@ fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
         Space::Layer { .. } | Space::Other => Kind::Store,
         Space::Beneath(_) => Kind::Store,
         Space::BuildCache => Kind::BuildCache,
-        Space::Volumes => Kind::Volumes,
+        Space::Volumes | Space::Volume(_) => Kind::Volumes,
         Space::Records => Kind::Records,
-        Space::Container(id) => {
+        Space::Container(id) | Space::Log(id) => {
             let mut containers = known.containers().iter();
             let name = containers.find(|container| container.id == id);
             row.containers.push(ContainerName {

@@ -7,6 +7,7 @@ use super::records::ContainerRecord;
 use super::{Containerd, DOCKERS_NAMESPACE, NAME, TASKS};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
+use crate::engine::cover::Cover;
 use crate::engine::inventory::{
     Container, ContainerState, Pod, command_line, is_id, null_default, sort_newest_first,
 };
@@ -266,6 +267,16 @@ impl Containerd<'_> {
         };
         self.label_container(&mut union, namespace, record);
         Ok(union)
+    }
+
+    /// What lies over a container's layers, as its runtime's configuration has it.
+    pub(super) fn covers_of(&self, container: &Container) -> Vec<Cover> {
+        let namespace = container.namespace.as_deref().unwrap_or_default();
+        let Some((_, record)) = self.record(namespace, &container.id) else {
+            return Vec::new();
+        };
+        let spec: RuntimeConfig = serde_json::from_slice(&record.spec).unwrap_or_default();
+        spec.covers()
     }
 
     /// What a container has that was made of a directory: `ctr run --rootfs DIR`.

@@ -32,6 +32,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use crate::bytes::Bytes;
+use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
@@ -140,6 +141,10 @@ impl Engine for Containerd<'_> {
         self.own().any(|(namespace, _)| self.is_shown(namespace))
             || self.namespaces().any(|(_, of)| !of.images.is_empty())
             || self.is_there() && self.namespace.is_none() && !self.is_dockers_alone()
+    }
+
+    fn covers(&self, container: &Container) -> Result<Vec<Cover>> {
+        Ok(self.covers_of(container))
     }
 
     fn containers(&self) -> Vec<Container> {

@@ -38,6 +38,7 @@ use self::driver::{Driver, Stacking};
 use self::layer::{DriverHere, LayerId};
 use crate::bytes::Bytes;
 use crate::engine::containerd::Containerd;
+use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName, sort_newest_first};
 use crate::engine::problems::Problems;
@@ -141,6 +142,10 @@ impl Engine for Docker<'_> {
         ["containers", "image", "graph", "aufs"]
             .iter()
             .any(|name| self.is_there(&[name]))
+    }
+
+    fn covers(&self, container: &Container) -> Result<Vec<Cover>> {
+        self.covers_of(&container.id)
     }
 
     fn volumes(&self) -> Vec<Bytes> {

@@ -8,8 +8,9 @@ use super::Docker;
 use super::records::read_json;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
+use crate::engine::cover::{Cover, CoverKind, ENGINE_FILES, engines_own};
 use crate::engine::interface::Engine;
-use crate::engine::inventory::{null_default, short};
+use crate::engine::inventory::{is_id, null_default, short};
 use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
 use crate::error::Result;
 
@@ -46,6 +47,52 @@ impl Docker<'_> {
             }
         })
         .collect()
+    }
+
+    /// What lies over a container's layers: what a person asked for comes first.
+    pub(super) fn covers_of(&self, id: &str) -> Result<Vec<Cover>> {
+        let Some(path) = self.config_of(id)? else {
+            return Ok(Vec::new());
+        };
+        let mounts: Mounts = read_json(self.host, &path)?;
+        let points = mounts.points.iter();
+        let mut covers: Vec<Cover> = points
+            .map(|(path, point)| {
+                let cover = point.cover(path);
+                match (&cover.name, point.source.as_str()) {
+                    (Some(name), "") if is_id(name) => {
+                        let source = self.at(&["volumes", name, "_data"]);
+                        Cover {
+                            source: Some(source),
+                            ..cover
+                        }
+                    }
+                    (Some(_), source) => cover.at(source),
+                    (None, _) => cover,
+                }
+            })
+            .collect();
+        let older = mounts.older.iter();
+        covers.extend(older.map(|(path, source)| Cover::of_mount(b"bind", path.as_str(), source)));
+        let asked = match read_json(self.host, &self.at(&["containers", id, "hostconfig.json"])) {
+            Ok(asked) => asked,
+            Err(error) if error.is_absent() => Asked::default(),
+            Err(error) => return Err(error),
+        };
+        let targets = asked.mounts.iter().filter(|mount| mount.r#type == "tmpfs");
+        let targets = targets.map(|mount| &mount.target);
+        let tmpfs = asked.tmpfs.keys().chain(targets);
+        covers.extend(tmpfs.map(|path| Cover::new(CoverKind::Tmpfs, path.as_str())));
+        covers.sort_by(|a, b| a.path.cmp(&b.path));
+        let sources = [
+            &mounts.hosts_path,
+            &mounts.resolv_conf_path,
+            &mounts.hostname_path,
+        ];
+        let files = ENGINE_FILES.into_iter().zip(sources);
+        covers.extend(files.map(|(path, source)| Cover::new(CoverKind::Engine, path).at(source)));
+        covers.extend(engines_own());
+        Ok(covers)
     }
 
     /// The volumes that no container has.
@@ -133,8 +180,14 @@ impl Docker<'_> {
 
 /// What a container's configuration says of its volumes.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "PascalCase", default)]
 struct Mounts {
+    #[serde(deserialize_with = "null_default")]
+    hosts_path: String,
+    #[serde(deserialize_with = "null_default")]
+    resolv_conf_path: String,
+    #[serde(deserialize_with = "null_default")]
+    hostname_path: String,
     #[serde(rename = "MountPoints", deserialize_with = "null_default")]
     points: std::collections::HashMap<String, Point>,
     /// Before 1.8: where each is.
@@ -147,4 +200,39 @@ struct Mounts {
 struct Point {
     #[serde(deserialize_with = "null_default")]
     name: String,
+    #[serde(deserialize_with = "null_default")]
+    source: String,
+    /// Before 1.10 there was none.
+    #[serde(deserialize_with = "null_default")]
+    r#type: String,
+}
+
+impl Point {
+    fn cover(&self, path: &str) -> Cover {
+        match self.r#type.as_str() {
+            "tmpfs" => Cover::new(CoverKind::Tmpfs, path),
+            "bind" => Cover::new(CoverKind::Bind, path).at(&self.source),
+            _ if self.name.is_empty() => Cover::new(CoverKind::Bind, path).at(&self.source),
+            _ => Cover::volume(path, &self.name),
+        }
+    }
+}
+
+/// What was asked for when a container was made.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Asked {
+    #[serde(deserialize_with = "null_default")]
+    tmpfs: std::collections::HashMap<String, String>,
+    #[serde(deserialize_with = "null_default")]
+    mounts: Vec<AskedMount>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct AskedMount {
+    #[serde(deserialize_with = "null_default")]
+    r#type: String,
+    #[serde(deserialize_with = "null_default")]
+    target: String,
 }

@@ -272,8 +272,10 @@ impl Docker<'_> {
             }
         }
         match parts.as_slice() {
+            [b"containers", id, file, ..] if is_log(file) => Space::Log(text(id)),
             [b"containers", id, ..] => Space::Container(text(id)),
-            [b"volumes", ..] => Space::Volumes,
+            [b"volumes"] | [b"volumes", b"metadata.db" | b"backingFsBlockDev"] => Space::Volumes,
+            [b"volumes", name, ..] => Space::Volume(text(name)),
             [b"buildkit", ..] => Space::BuildCache,
             [b"containerd", b"daemon", rest @ ..] => {
                 let inside = Bytes::absolute(rest.iter().copied());
@@ -323,4 +325,10 @@ fn uses_by_image(images: &[Image], driver: &str) -> HashMap<String, Vec<ImageUse
         }
     }
     uses
+}
+
+/// Whether a container's file, or directory, has what it printed.
+pub(super) fn is_log(name: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(name);
+    text.contains("-json.log") || text == "local-logs" || text == "container-cached.log"
 }

@@ -18,6 +18,7 @@ use super::Podman;
 use super::ports::{Exposed, Mapping};
 use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
+use crate::engine::cover::{Cover, engines_own};
 use crate::engine::inventory::{ContainerState, null_default};
 use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
@@ -39,6 +40,8 @@ pub(super) struct LibpodRecord {
     pub volumes: Option<Vec<String>>,
     /// The directory that is its root where no image's layers are.
     pub rootfs: Option<Rootfs>,
+    /// What lies over its layers; of a volume without where that is.
+    pub covers: Vec<Cover>,
 }
 
 /// A directory of the host that a container has as its root.
@@ -75,6 +78,16 @@ pub(super) struct RecordedConfig {
     rootfs: String,
     #[serde(rename = "rootfs_overlay", default)]
     is_rootfs_below: bool,
+    #[serde(default, deserialize_with = "null_default")]
+    named_volumes: Vec<NamedVolume>,
+}
+
+/// A volume, and where it is in the container.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NamedVolume {
+    volume_name: String,
+    dest: String,
 }
 
 impl RecordedConfig {
@@ -84,6 +97,10 @@ impl RecordedConfig {
 
     /// What it tells by itself.
     pub fn record(self) -> LibpodRecord {
+        let volumes = self.named_volumes.iter();
+        let volumes = volumes.map(|of| Cover::volume(of.dest.as_str(), &of.volume_name));
+        let mut covers: Vec<Cover> = volumes.chain(self.spec.covers()).collect();
+        covers.extend(engines_own());
         let args = if self.command.is_empty() {
             self.spec.args()
         } else {
@@ -94,6 +111,7 @@ impl RecordedConfig {
             command: Some(args.join(" ")),
             created: self.created,
             name: self.name,
+            covers,
             rootfs: rootfs.map(|path| Rootfs {
                 directory: Bytes::from(path.as_str()),
                 is_below: self.is_rootfs_below,
@@ -128,6 +146,8 @@ struct RecordedState {
     finished_time: Option<String>,
     #[serde(default)]
     exit_code: i64,
+    #[serde(default)]
+    pid: Option<u32>,
 }
 
 impl RecordedState {
@@ -136,6 +156,7 @@ impl RecordedState {
     fn in_dockers_form(self) -> ContainerState {
         ContainerState {
             running: matches!(self.state, 3 | 5 | 8),
+            pid: self.pid,
             paused: self.state == 5,
             removal_in_progress: self.state == 7,
             is_unknown: self.state == 0,
@@ -213,6 +234,7 @@ impl Podman<'_> {
         };
         if let Ok(spec) = serde_json::from_slice::<RuntimeConfig>(&spec) {
             record.created = spec.annotations.get(CREATED).cloned();
+            record.covers = spec.covers();
             record.command = Some(spec.args().join(" "));
         }
         let pid = self.run_root().and_then(|run| {
@@ -220,6 +242,7 @@ impl Podman<'_> {
             std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
         });
         let is_there = |run: &Bytes| self.host.stat(run).is_ok_and(|stat| stat.is_some());
+        record.state.pid = pid;
         record.state.running = pid.is_some_and(|pid| self.is_root_of(pid, id));
         // The run root does not outlive the machine's running, nor do processes.
         record.state.is_unknown = !self.host.is_live() && !self.run_root().is_some_and(is_there);

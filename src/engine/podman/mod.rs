@@ -32,6 +32,7 @@ use std::cell::OnceCell;
 use rustix::io::Errno;
 
 use crate::bytes::Bytes;
+use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
@@ -151,6 +152,10 @@ impl Engine for Podman<'_> {
 
     fn root(&self) -> &Bytes {
         &self.root
+    }
+
+    fn covers(&self, container: &Container) -> Result<Vec<Cover>> {
+        Ok(self.covers_of(&container.id))
     }
 
     fn containers(&self) -> Vec<Container> {

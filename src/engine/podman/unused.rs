@@ -4,11 +4,25 @@ use std::collections::HashSet;
 
 use super::Podman;
 use crate::dir::Kind;
-use crate::engine::inventory::short;
+use crate::engine::cover::Cover;
+use crate::engine::inventory::{is_id, short};
 use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
 use crate::error::{Error, Result};
 
 impl Podman<'_> {
+    /// What lies over a container's layers.
+    pub(super) fn covers_of(&self, id: &str) -> Vec<Cover> {
+        let mut covers = self.libpod_record(id).covers;
+        for cover in &mut covers {
+            let name = cover.name.as_ref().filter(|_| cover.source.is_none());
+            if let Some(name) = name.filter(|name| is_id(name)) {
+                let volume = self.root.join(b"volumes").join(name.as_bytes());
+                cover.source = Some(volume.join(b"_data"));
+            }
+        }
+        covers
+    }
+
     pub(super) fn find_unused(&self) -> Result<Vec<Leftover>> {
         let mut found = self.unused_images();
         found.extend(self.unused_volumes()?);

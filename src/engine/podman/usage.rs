@@ -121,10 +121,16 @@ impl Podman<'_> {
         }
         let of = |kind: &str| format!("{}-{kind}", self.driver);
         match parts.as_slice() {
+            [first, id, b"userdata", file, ..]
+                if *first == of("containers").as_bytes() && file.starts_with(b"ctr.log") =>
+            {
+                Space::Log(text(id))
+            }
             [first, id, ..] if *first == of("containers").as_bytes() && is_id(&text(id)) => {
                 Space::Container(text(id))
             }
-            [b"volumes", ..] => Space::Volumes,
+            [b"volumes"] => Space::Volumes,
+            [b"volumes", name, ..] => Space::Volume(text(name)),
             [first, ..]
                 if [of("images"), of("layers"), of("containers")]
                     .iter()
