@@ -99,6 +99,7 @@ pub mod internals {
     open! { branch bytes difference dir engine erofs error overlay union whiteout }
 }
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::mem::ManuallyDrop;
@@ -191,19 +192,22 @@ impl Failure {
             }
             Failure::Output(error) => match error.downcast::<Error>() {
                 // A template fits no row.
-                Ok(error) => report(&error),
-                Err(error) => report(&Error::Usage(format!("standard output: {error}"))),
+                Ok(error) => report(&error, 1),
+                Err(error) => report(&Error::Usage(format!("standard output: {error}")), 1),
             },
-            Failure::Error(error) => report(&error),
+            Failure::Error(error) => report(&error, 1),
         }
         Status::Unsure
     }
 }
 
-/// Says on stderr what went wrong and what to do next.
-fn report(error: &Error) {
+/// Says on stderr what went wrong, how often, and what to do next.
+fn report(error: &Error, times: usize) {
     let mut err = io::stderr().lock();
-    let _ = writeln!(err, "layerctl: {error}");
+    let _ = match times {
+        1 => writeln!(err, "layerctl: {error}"),
+        _ => writeln!(err, "layerctl: {error} ({times} times)"),
+    };
     if let Some(hint) = error.hint() {
         let _ = writeln!(err, "  {hint}");
     }
@@ -244,7 +248,7 @@ fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Statu
         template.map_or(Ok(()), |lines| lines.end(out))?;
         out.flush().map(|()| is_yes)
     });
-    context.notes.iter().for_each(report);
+    context.notes.iter().for_each(|note| report(note, 1));
     let is_incomplete = report_problems(&context);
     // A person wants to know how much an answer is about; a program has counted.
     if let Some(looked) = context.looked.filter(|_| io::stderr().is_terminal()) {
@@ -270,11 +274,21 @@ fn report_problems(context: &Context<'_>) -> bool {
         .chain(&of_engines)
         .chain(&vanished)
         .chain(&context.problems);
-    let mut said = std::collections::HashSet::new();
+    // In the order in which they came; one that came again is counted.
+    let mut said: Vec<(String, &Error, usize)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     for problem in problems {
-        if said.insert(problem.to_string()) {
-            report(problem);
+        let words = problem.to_string();
+        match places.get(&words) {
+            Some(&at) => said[at].2 += 1,
+            None => {
+                places.insert(words.clone(), said.len());
+                said.push((words, problem, 1));
+            }
         }
+    }
+    for (_, problem, times) in &said {
+        report(problem, *times);
     }
     !said.is_empty()
 }

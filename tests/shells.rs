@@ -15,7 +15,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::lab::host::Host;
-use crate::lab::needs;
+use crate::lab::{needs, needs_asking};
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
@@ -150,7 +150,7 @@ impl Typed {
 
     /// Reads until nothing has come for a while.
     fn quiet(&mut self) {
-        while let Ok(sent) = self.sent.recv_timeout(Duration::from_millis(1500)) {
+        while let Ok(sent) = self.sent.recv_timeout(Duration::from_millis(800)) {
             self.seen.push_str(&String::from_utf8_lossy(&sent));
         }
     }
@@ -180,6 +180,7 @@ impl Drop for Typed {
 }
 
 fn each_shell(check: impl Fn(&str, &mut Typed)) {
+    needs_asking("shells are waited for");
     for shell in SHELLS {
         needs::program(shell, "--version");
     }

@@ -1,0 +1,329 @@
+//! `check [TARGET]`: what is wrong or surprising in the marks of a union, and without TARGET in
+//! stores and records.
+
+mod marks;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::sync::atomic::AtomicU64;
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{
+    Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, union_column,
+};
+use crate::engine;
+use crate::engine::usage::{FaultKind, LeftoverKind};
+use crate::error::{Error, Result};
+use crate::render::column::{Column, column};
+use crate::render::{Format, Look};
+use marks::{findings, leftovers};
+
+/// Look for what is wrong or surprising: in marks, and without TARGET in stores and records
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Without it every container of the host, and the engines' stores
+    target: Option<OsString>,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// One finding.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// The union, as a TARGET; none where it is a store's.
+    #[serde(skip_serializing_if = "Label::is_none")]
+    pub target: Label,
+    /// The engine whose store it is in, where it is no union's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<&'static str>,
+    pub finding: Finding,
+    /// Index of the branch, 0 is topmost; none in a store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<usize>,
+    /// What it is about, as a path of the union, or of the host in a store.
+    pub path: Bytes,
+    /// The entry on disk, as a path of the branch, or of the host in a store.
+    pub entry: Bytes,
+    /// What it means.
+    pub means: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// A whiteout that hides nothing.
+    StaleWhiteout,
+    /// A name beside its own whiteout.
+    BesideWhiteout,
+    /// A mark that is not a regular file.
+    BadMark,
+    /// A name that the union cannot have.
+    NameTooLong,
+    /// A mark that means nothing where it is.
+    NoEffect,
+    /// Deleted content that the next mount shows again.
+    ComesBack,
+    /// What AUFS left in its own directories.
+    Leftover,
+    /// A store's list of layers, or a layer's short name, that is empty or missing.
+    BadList,
+    /// A short name of a layer without its link, or with one that leads nowhere.
+    LostLink,
+    /// A record of what is gone.
+    LostRecord,
+    /// A layer that its engine has not finished.
+    Incomplete,
+    /// A mount of a layer that nothing runs on.
+    StaleMount,
+    /// Files in a directory that a union would cover.
+    BeneathMount,
+    /// What no record refers to: `orphans` tells its size, and lists what can be removed.
+    Orphan,
+}
+
+impl Finding {
+    pub fn word(self) -> &'static str {
+        match self {
+            Finding::StaleWhiteout => "stale whiteout",
+            Finding::BesideWhiteout => "beside whiteout",
+            Finding::BadMark => "bad mark",
+            Finding::NameTooLong => "name too long",
+            Finding::NoEffect => "no effect",
+            Finding::ComesBack => "comes back",
+            Finding::Leftover => "leftover",
+            Finding::BadList => "bad list",
+            Finding::LostLink => "lost link",
+            Finding::LostRecord => "lost record",
+            Finding::Incomplete => "incomplete",
+            Finding::StaleMount => "stale mount",
+            Finding::BeneathMount => "beneath mount",
+            Finding::Orphan => "orphan",
+        }
+    }
+}
+
+impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Repair,
+        examples: &[
+            "layerctl check",
+            "layerctl check web",
+            "layerctl --root /mnt/disk check",
+        ],
+        exit: "0 nothing found; 1 something found; 2 could not tell",
+    };
+
+    type Answer = Checked;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Checked>> {
+        let mut rows = Vec::new();
+        let names = AtomicU64::new(0);
+        let mut examined = Examined::default();
+        let targets = context.targets(self.target.as_deref(), self.which);
+        let targets = match targets {
+            // There are stores to look at.
+            Err(Error::NothingMounted) if context.survey.engines_here().next().is_some() => {
+                Vec::new()
+            }
+            targets => targets?,
+        };
+        examined.unions = targets.len();
+        if self.target.is_none() {
+            examined.stores = context.survey.engines_here().count();
+            rows.extend(in_stores(context));
+        }
+        for (label, target) in targets {
+            let stack = context.open(&target);
+            let in_use = context.survey.host.is_live() && target.union.is_mounted();
+            for branch in 0..stack.branches.len() {
+                findings(
+                    &stack,
+                    branch,
+                    context.threads.count(),
+                    &names,
+                    |found| match found {
+                        Ok(row) => rows.push(Row {
+                            target: label.clone(),
+                            ..row
+                        }),
+                        Err(error) => context.problems.push(error),
+                    },
+                );
+                // While it is mounted, AUFS is still using them. To overlay they are files like others.
+                let is_aufs = stack.overlay_rules().is_none();
+                if !in_use && is_aufs {
+                    match leftovers(&stack, branch) {
+                        Ok(found) => rows.extend(found.into_iter().map(|row| Row {
+                            target: label.clone(),
+                            ..row
+                        })),
+                        Err(error) => context.problems.push(error),
+                    }
+                }
+            }
+        }
+        context.problems.extend(context.survey.take_vanished());
+        examined.names = names.into_inner();
+        let is_whole = context.problems.is_empty();
+        Ok(Outcome {
+            is_yes: rows.is_empty(),
+            answer: Checked {
+                findings: Findings { rows, is_whole },
+                examined,
+            },
+        })
+    }
+}
+
+/// What was found, and in how much.
+#[derive(Debug)]
+pub struct Checked {
+    findings: Findings<Row>,
+    examined: Examined,
+}
+
+#[derive(Debug, Default)]
+struct Examined {
+    unions: usize,
+    /// Of engines.
+    stores: usize,
+    /// In branches, marks among them.
+    names: u64,
+}
+
+impl Answer for Checked {
+    type Row = Row;
+
+    fn show(
+        self,
+        look: Look,
+        context: &Context<'_>,
+        out: &mut dyn Write,
+        ended: &mut Ended,
+    ) -> io::Result<()> {
+        self.findings.show(look, context, out, ended)?;
+        if look.format != Format::Table {
+            return Ok(());
+        }
+        let Examined {
+            unions,
+            stores,
+            names,
+        } = self.examined;
+        let many = |count: u64, one: &str| match count {
+            1 => format!("1 {one}"),
+            _ => format!("{count} {one}s"),
+        };
+        let (unions, stores) = (unions as u64, stores as u64);
+        write!(
+            out,
+            "examined: {}, {}",
+            many(unions, "union"),
+            many(names, "name")
+        )?;
+        if stores > 0 {
+            write!(out, ", {}", many(stores, "store"))?;
+        }
+        writeln!(out)
+    }
+}
+
+/// What engines stumble over in their stores.
+fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
+    let row = |engine, finding, path: Bytes, means| Row {
+        target: Label::default(),
+        engine: Some(engine),
+        finding,
+        branch: None,
+        entry: path.clone(),
+        path,
+        means,
+    };
+    let mut rows = Vec::new();
+    for engine in context.survey.engines_here() {
+        match engine.faults() {
+            Ok(found) => rows.extend(found.into_iter().map(|of| {
+                let finding = match of.kind {
+                    FaultKind::List => Finding::BadList,
+                    FaultKind::Link => Finding::LostLink,
+                    FaultKind::Incomplete => Finding::Incomplete,
+                };
+                row(engine.name(), finding, of.path, of.means)
+            })),
+            Err(error) => context.problems.push(error),
+        }
+    }
+    for (engine, path) in beneath_mounts(context) {
+        let means = format!(
+            "nothing is mounted here, and there are files: \"replacing mount point \\\"{path}\\\": directory not empty\""
+        );
+        rows.push(row(engine, Finding::BeneathMount, path, means));
+    }
+    let orphaned = engine::orphaned(&mut context.survey);
+    rows.extend(orphaned.found.into_iter().filter_map(|(engine, of)| {
+        let finding = match of.kind {
+            LeftoverKind::Metadata => Finding::LostRecord,
+            LeftoverKind::Mount => Finding::StaleMount,
+            // It is being made or removed.
+            LeftoverKind::InProgress => return None,
+            _ => Finding::Orphan,
+        };
+        Some(row(engine, finding, of.path, of.why))
+    }));
+    context.problems.extend(orphaned.problems);
+    rows
+}
+
+/// The mount points in stores that have files of their own.
+fn beneath_mounts(context: &Context<'_>) -> Vec<(&'static str, Bytes)> {
+    let host = context.survey.host;
+    let mut found = Vec::new();
+    for engine in context.survey.engines_here() {
+        // What cannot be read is told by whoever needs it.
+        for of in engine.layer_uses().unwrap_or_default() {
+            let point = of.directory.parent().join(b"merged");
+            let inside = point.strip_prefix(engine.root());
+            let mut mounts = context
+                .survey
+                .mounted
+                .iter()
+                .flat_map(|union| &union.mounts);
+            let is_shown = host.is_live() && mounts.any(|mount| mount.path == point);
+            if inside.is_some_and(|inside| engine.is_merged(&inside))
+                && !is_shown
+                && host.list(&point).is_ok_and(|names| !names.is_empty())
+            {
+                found.push((engine.name(), point));
+            }
+        }
+    }
+    found
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        give(&self.target.word(&self.path));
+    }
+
+    fn label(&self) -> Option<&Label> {
+        Some(&self.target)
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            union_column(),
+            column("FINDING", |row: &Row, _, cell| {
+                cell.word(row.finding.word())
+            }),
+            column("BRANCH", |row, _, cell| {
+                if let Some(branch) = row.branch {
+                    cell.show(branch);
+                }
+            }),
+            column("PATH", |row, _, cell| cell.show(&row.path)),
+            column("MEANS", |row, _, cell| cell.text(&row.means)),
+        ]
+    }
+}
