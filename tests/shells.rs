@@ -15,7 +15,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::lab::host::Host;
-use crate::lab::{needs, needs_asking};
+use crate::lab::needs;
+use crate::lab::needs_asking;
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 

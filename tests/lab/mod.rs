@@ -24,7 +24,8 @@ use std::sync::Mutex;
 use std::thread;
 
 pub use harness::{
-    again, again_as, in_part, in_part_everywhere, inside, of_many, skip, skip_everywhere,
+    again, again_as, in_part, in_part_everywhere, inside, needs_asking, of_many, skip,
+    skip_everywhere,
 };
 
 /// What comes with the source, and not with the package of the registry.

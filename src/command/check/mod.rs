@@ -20,7 +20,7 @@ use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
 use marks::{findings, leftovers};
 
-/// Look for what is wrong or surprising: in marks, and without TARGET in stores and records
+/// Look for what is wrong or surprising in marks, stores and records
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Without it every container of the host, and the engines' stores
