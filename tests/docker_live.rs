@@ -46,9 +46,10 @@ CMD ["sleep", "3600"]
 "#;
 
 /// They share the daemon, and each has containers of its own.
-const CHECKS: [Check<Docker>; 14] = [
+const CHECKS: [Check<Docker>; 15] = [
     ("a changed container", a_changed_container),
     ("an unchanged container", an_unchanged_container),
+    ("what is handed over", what_docker_hands_over),
     ("names of a union", every_name_of_a_union_means_it),
     ("an image", an_image),
     ("containers, images and info", lists_are_dockers),
@@ -487,6 +488,73 @@ fn a_changed_container(docker: &Docker) {
     live::assert_changes(&container, &stopped, &running);
     assert_view(docker, &container, &seen);
     assert_providers(docker, &container, &contents);
+}
+
+/// One entry of a tar file, its content as a sum: what `docker` and `layerctl` both put into one.
+type Packed = BTreeMap<Vec<u8>, (u8, u32, u64, u64, u64, String, Vec<u8>)>;
+
+/// What is in a tar file. A hard link is the file that it is a link of, whichever name came first.
+fn packed(archive: &[u8]) -> Packed {
+    let mut all = Packed::new();
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries().expect("a tar file") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path_bytes().into_owned();
+        let path = path.strip_suffix(b"/").unwrap_or(&path).to_vec();
+        let link = entry.link_name_bytes().unwrap_or_default().into_owned();
+        let header = entry.header().clone();
+        let kind = header.entry_type();
+        if kind == tar::EntryType::Link {
+            all.insert(path, all[&link].clone());
+            continue;
+        }
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).expect("content");
+        let fact = (
+            kind.as_byte(),
+            header.mode().expect("a mode") & 0o7777,
+            header.uid().expect("an owner"),
+            header.gid().expect("a group"),
+            header.mtime().expect("a time"),
+            sum(&content),
+            link,
+        );
+        all.insert(path, fact);
+    }
+    all
+}
+
+/// `cp` to a tar file is what docker makes of the same.
+fn what_docker_hands_over(docker: &Docker) {
+    let container = docker.run();
+    docker.exec(&container, &change_all());
+    let ours = |path: &str| {
+        let mut command = run::command();
+        command.arg("--docker-root").arg(docker.home.join("data"));
+        command.args(["cp", &format!("{container}:{path}"), "-"]);
+        let output = run::run(&mut command).exits(0);
+        packed(&output.stdout)
+    };
+    let assert_same = |what: &str, ours: Packed, theirs: Packed| {
+        assert!(theirs.len() > 20, "{what}: {}", theirs.len());
+        let paths: BTreeSet<&Vec<u8>> = ours.keys().chain(theirs.keys()).collect();
+        let wrong: Vec<String> = paths
+            .into_iter()
+            .filter(|path| ours.get(*path) != theirs.get(*path))
+            .map(|path| {
+                let (ours, theirs) = (ours.get(path), theirs.get(path));
+                format!("{}: {ours:?}, docker {theirs:?}", path.escape_ascii())
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{what}\n{}", wrong.join("\n"));
+    };
+    let mut command = docker.command(["cp"]);
+    let output = command.arg(format!("{container}:/opt")).arg("-").output();
+    let theirs = packed(&output.expect("docker ran before").stdout);
+    assert_same("docker cp", ours("/opt"), theirs);
+    docker.stop(&container);
+    let theirs = packed(&docker.printed(["export", &container]));
+    assert_same("docker export", ours("/"), theirs);
 }
 
 fn assert_where_links_lead(docker: &Docker, container: &str) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use layerctl::internals::difference::{Criterion, Difference, differences};
 use layerctl::internals::error::{Result, errno_name};
@@ -223,6 +223,34 @@ fn the_command_line_answers_as_the_kernel_did() {
             ));
         }
 
+        // What is refused is said, and has no copy.
+        let copy = home.path().join(format!("copy{}", case.id));
+        let words = ["cp", "-a", "--in", &made.spelled, "--", "/"].map(OsString::from);
+        let output = layerctl(words.into_iter().chain([copy.clone().into()]));
+        let copied: BTreeMap<Vec<u8>, &str> = walkdir::WalkDir::new(&copy)
+            .min_depth(1)
+            .into_iter()
+            .map(|entry| {
+                let entry = entry.expect("our own");
+                let path = entry.path().strip_prefix(&copy).expect("below it");
+                let path = [b"/", path.as_os_str().as_bytes()].concat();
+                (path, kind_of(entry.file_type()))
+            })
+            .collect();
+        let shown: BTreeMap<Vec<u8>, &str> = kernel
+            .iter()
+            .filter_map(|(path, answer)| match answer {
+                Answer::Found(kind, _) => Some((path.clone(), &kind[..])),
+                Answer::Errno(_) => None,
+            })
+            .collect();
+        if copied != shown || !matches!(output.status, Some(0 | 2)) {
+            wrong.push(format!(
+                "stack {}: cp {copied:?}, kernel {shown:?}: {}",
+                case.id, output.stderr
+            ));
+        }
+
         for (follow, option) in [(Follow::NotLast, Some("--no-follow")), (Follow::All, None)] {
             let asked: Vec<(&str, Answer)> = answers(case)
                 .filter(|asked| asked.1 == follow)
@@ -245,6 +273,18 @@ fn the_command_line_answers_as_the_kernel_did() {
         }
         wrong
     });
+}
+
+fn kind_of(kind: std::fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match kind {
+        of if of.is_dir() => "directory",
+        of if of.is_symlink() => "symlink",
+        of if of.is_fifo() => "fifo",
+        of if of.is_char_device() => "char",
+        of if of.is_socket() => "socket",
+        _ => "file",
+    }
 }
 
 fn which<'a>(spelled: &str, option: Option<&str>, paths: impl Iterator<Item = &'a str>) -> Output {

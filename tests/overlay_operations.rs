@@ -23,7 +23,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::Value;
 
 use crate::lab;
-use crate::lab::run::{bytes, layerctl, text};
+use crate::lab::run::{Output, bytes, layerctl, text};
+use crate::lab::union::{Detail, Facts};
 use crate::overlay::{
     Random, Tally, Who, count, escape, inside, join, name, quote, set_time, under,
 };
@@ -382,7 +383,7 @@ impl Sequence {
         }
         self.make(here).expect("entries can be made");
         let mount = Mount::new(here, &self.options(here));
-        let before = view(&mount.place);
+        let (before, facts_before) = (view(&mount.place), facts_of(&mount.place));
         match random {
             None => {
                 for operation in &self.operations {
@@ -402,6 +403,7 @@ impl Sequence {
             mount.again();
         }
         let after = view(&mount.place);
+        let mut wrong = self.handed_over(here, &mount.place, &facts_before);
         if !self.stays_mounted {
             mount.unmount();
         }
@@ -430,7 +432,6 @@ impl Sequence {
         let rows = changes.rows();
         let told: Vec<_> = rows.iter().map(change_of).collect();
         let set: BTreeSet<_> = told.iter().cloned().collect();
-        let mut wrong = Vec::new();
         if changes.status != Some(0) || !changes.stderr.is_empty() {
             wrong.push(format!("exit {:?}: {}", changes.status, changes.stderr));
         }
@@ -451,6 +452,94 @@ impl Sequence {
                 .map(|row| format!("has {}", shown(row))),
         );
         fs::remove_dir_all(here).expect("nothing is mounted there");
+        wrong
+    }
+
+    /// Says where `cp`, `cat` and `diff` disagree with what the mount shows now.
+    fn handed_over(&self, here: &Path, mount: &Path, before: &Facts) -> Vec<String> {
+        let stack = self.options(here);
+        let mut wrong = Vec::new();
+        let now = facts_of(mount);
+        let ask = |words: &[&str], paths: &[OsString]| {
+            let words = words.iter().map(OsStr::new);
+            let paths = paths.iter().map(OsString::as_os_str);
+            layerctl(words.chain([&*stack, "--".as_ref()]).chain(paths))
+        };
+        let mut compare = |what: &str, output: &Output, expected: &Facts, found: &Facts| {
+            // What is said is that a tar file has no sockets.
+            let status = i32::from(expected.len() != now.len()) * 2;
+            if output.status != Some(status) || expected != found {
+                let (said, status) = (&output.stderr, output.status);
+                let difference = lab::union::difference(expected, found);
+                wrong.push(format!("{what}: exit {status:?}: {said}{difference}"));
+            }
+        };
+        let copy = here.join("copy");
+        let output = ask(&["cp", "-a", "--in"], &["/".into(), copy.clone().into()]);
+        compare("cp", &output, &now, &facts_of(&copy));
+        // The same by way of another program.
+        let output = ask(&["cp", "--in"], &["/".into(), "-".into()]);
+        let mut in_a_tar_file = now.clone();
+        in_a_tar_file.retain(|_, fact| !fact.starts_with("140"));
+        let unpacked = unpack(&output.stdout, &here.join("unpacked"));
+        compare("tar", &output, &in_a_tar_file, &unpacked);
+        let is_file = |(_, fact): &(&Vec<u8>, &String)| fact.starts_with("100");
+        let files: Vec<&Vec<u8>> = now.iter().filter(is_file).map(|(path, _)| path).collect();
+        let contents = files
+            .iter()
+            .flat_map(|path| fs::read(under(mount, path)).expect("a file"));
+        let contents: Vec<u8> = contents.collect();
+        let paths = files
+            .iter()
+            .map(|path| OsString::from_vec([b"/", &path[..]].concat()));
+        let output = ask(&["cat", "--in"], &paths.collect::<Vec<_>>());
+        if !files.is_empty() && (output.status != Some(0) || output.stdout != contents) {
+            wrong.push(format!("cat: exit {:?}: {}", output.status, output.stderr));
+        }
+        let mut below = stack.clone();
+        below.push("@1");
+        // Both views at once: what they share is read once.
+        let words = ["--format", "jsonl", "find"].map(OsStr::new);
+        let words = words
+            .into_iter()
+            .chain([&*stack, &*below, "--".as_ref(), "*".as_ref()]);
+        let output = layerctl(words);
+        let (mut here_now, mut there_before) = (BTreeSet::new(), BTreeSet::new());
+        for row in output.rows() {
+            let path = bytes(&row["path"])[1..].to_vec();
+            let is_below = text(&row, "target").ends_with("@1");
+            let set = if is_below {
+                &mut there_before
+            } else {
+                &mut here_now
+            };
+            if !set.insert(path) {
+                wrong.push(format!("find told twice: {row}"));
+            }
+        }
+        for (found, shown) in [(here_now, &now), (there_before, before)] {
+            let shown: BTreeSet<Vec<u8>> = shown.keys().cloned().collect();
+            if found != shown {
+                let said = &output.stderr;
+                let differing: Vec<_> = found.symmetric_difference(&shown).collect();
+                wrong.push(format!("find: {said}{differing:?}"));
+            }
+        }
+        let expected = differing(before, &now);
+        let words = ["--format", "jsonl", "diff", "--"].map(OsStr::new);
+        let output = layerctl(words.into_iter().chain([&*below, &*stack]));
+        let rows: BTreeSet<Change> = output.rows().iter().map(change_of).collect();
+        if output.status != Some(i32::from(!expected.is_empty())) || rows != expected {
+            let of = |(path, _): &Change| format!("{:?} {:?}", before.get(path), now.get(path));
+            let lacks = expected
+                .difference(&rows)
+                .map(|row| format!("lacks {row:?} {}", of(row)));
+            let has = rows
+                .difference(&expected)
+                .map(|row| format!("has {row:?} {}", of(row)));
+            let all: Vec<String> = lacks.chain(has).collect();
+            wrong.push(format!("diff: {}{}", output.stderr, all.join("\n")));
+        }
         wrong
     }
 
@@ -950,6 +1039,67 @@ fn difference(before: &View, after: &View) -> BTreeSet<Change> {
         .into_iter()
         .map(|(path, change)| (path.to_vec(), change.to_owned()))
         .collect()
+}
+
+/// All that a copy shares, but for the root.
+fn facts_of(place: &Path) -> Facts {
+    let fact = |(path, _): (Vec<u8>, fs::Metadata)| {
+        let fact = lab::union::fact(&under(place, &path), Detail::Copied);
+        (path, fact)
+    };
+    found(place).into_iter().map(fact).collect()
+}
+
+/// What a tar file has, as another program sees it.
+fn unpack(archive: &[u8], to: &Path) -> Facts {
+    fs::create_dir(to).expect("a new directory");
+    let mut tar = std::process::Command::new("tar");
+    tar.args([
+        "--xattrs",
+        "--xattrs-include=*",
+        "--numeric-owner",
+        "-xpf",
+        "-",
+        "-C",
+    ]);
+    let mut tar = tar
+        .arg(to)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("tar is installed");
+    let mut stdin = tar.stdin.take().expect("piped");
+    io::Write::write_all(&mut stdin, archive).expect("tar reads it all");
+    drop(stdin);
+    assert!(tar.wait().expect("our child").success());
+    facts_of(to)
+}
+
+/// What `diff` has to tell of two views: of a directory not its time.
+fn differing(before: &Facts, after: &Facts) -> BTreeSet<Change> {
+    let counted = |fact: &String| match fact.split_once(" mtime ") {
+        Some((mode, rest)) if mode.starts_with("4") => {
+            let rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
+            format!("{mode} {rest}")
+        }
+        _ => fact.clone(),
+    };
+    let is_directory = |fact: &String| fact.starts_with('4');
+    let mut changes = BTreeSet::new();
+    for (path, new) in after {
+        match before.get(path).map(counted) {
+            None => drop(changes.insert((path.clone(), "added".to_owned()))),
+            Some(old) if old != counted(new) => {
+                changes.insert((path.clone(), "changed".to_owned()));
+            }
+            Some(_) => {}
+        }
+    }
+    for path in before.keys().filter(|path| !after.contains_key(*path)) {
+        if parent(path).is_none_or(|parent| after.get(parent).is_some_and(is_directory)) {
+            changes.insert((path.clone(), "deleted".to_owned()));
+        }
+    }
+    changes
 }
 
 fn parent(path: &[u8]) -> Option<&[u8]> {

@@ -17,11 +17,13 @@ const CAPABILITY_MAX: usize = 64;
 /// What any attribute can have at most, in bytes.
 const ATTRIBUTE_MAX: usize = 64 * 1024;
 
-/// Attributes that unions and programs that make unions keep for themselves, and those that the
-/// kernel makes for the machine: nobody in a container has changed them.
-const KEPT: [&str; 7] = [
-    "trusted.overlay.",
-    "user.overlay.",
+/// What overlays keep for themselves. A container can have such attributes, too, which its overlay
+/// keeps under other names: [`Grammar::shown_attribute`](crate::whiteout::Grammar::shown_attribute)
+/// tells. No engine's `diff` looks at either.
+const OVERLAY: [&str; 2] = ["trusted.overlay.", "user.overlay."];
+/// Attributes that programs which make unions keep for themselves, and those that the kernel makes
+/// for the machine: nobody in a container has changed them.
+const KEPT: [&str; 5] = [
     "user.fuseoverlayfs.",
     "user.containers.",
     "security.selinux",
@@ -202,13 +204,23 @@ pub(super) fn attributes(
 ) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
     let fail = |errno| Error::io(node.on_host(branch, name), errno);
     let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
+    let grammar = node.stack().branches[branch].grammar;
     let mut found = BTreeMap::new();
     for attribute in dir.attribute_names(name).map_err(fail)? {
-        let is_kept = KEPT.iter().any(|kept| attribute.starts_with(kept));
-        let is_wanted = compared == Compared::All || attribute.starts_with("user.");
-        if is_wanted && !is_kept {
+        let is_one_of = |prefixes: &[&str]| prefixes.iter().any(|kept| attribute.starts_with(kept));
+        if is_one_of(&KEPT) {
+            continue;
+        }
+        let shown = match compared {
+            Compared::All => grammar.shown_attribute(attribute.as_bytes()),
+            Compared::Capabilities | Compared::Users => {
+                let is_wanted = attribute.starts_with("user.") && !is_one_of(&OVERLAY);
+                is_wanted.then_some(attribute.as_bytes().into())
+            }
+        };
+        if let Some(shown) = shown {
             let value = dir.attribute(name, &attribute, ATTRIBUTE_MAX);
-            found.insert(attribute.into_bytes(), value.map_err(fail)?);
+            found.insert(shown.into_owned(), value.map_err(fail)?);
         }
     }
     Ok(found)
