@@ -277,11 +277,7 @@ pub fn differences<'s, B: Rows>(
 
 fn root(stack: &Stack, branch: usize) -> Result<Directory<'_>> {
     let after = stack.whole(Reading::Branch(branch));
-    let before = match &stack.base {
-        Some(base) => base.whole(Reading::Nothing),
-        None => stack.root(|index| index != branch, Reading::Nothing),
-    };
-    Directory::new(after, Some(before), branch)
+    Directory::new(after, Some(stack.without(branch)), branch)
 }
 
 /// A name that may differ.

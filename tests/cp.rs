@@ -14,6 +14,7 @@ use rustix::fs::{FileType, makedev};
 use crate::lab::deep::Deep;
 use crate::lab::held::{killed_at, under};
 use crate::lab::host::Host;
+use crate::lab::laid::laid;
 use crate::lab::run::{self, Output, layerctl, text};
 use crate::lab::union::{Detail, Facts, Union, assert_same, fact, facts};
 use crate::lab::{is_root, needs};
@@ -425,6 +426,46 @@ fn all_that_was_deleted_in_all_containers_is_one_command() {
         "{deleted} {}",
         rows.len()
     );
+}
+
+/// The names and the bytes are those of the layers, laid over each other by hand.
+#[apply(test)]
+fn the_export_of_all_that_was_deleted_is_complete() {
+    needs::captured_hosts();
+    for name in ["docker-28-overlay2", "podman-5.8-overlay"] {
+        let host = Host::captured(name);
+        let out = tempfile::tempdir().expect("a temporary directory");
+        let to = out.path().join("rescued");
+        let words = ["cp", "--all-deleted", "--to"].map(OsStr::new);
+        host.jsonl(words.into_iter().chain([to.as_os_str()]))
+            .exits(0);
+        let mut expected: Vec<PathBuf> = Vec::new();
+        for union in host.jsonl(["containers"]).exits(0).rows() {
+            let target = text(&union, "target");
+            let layers = host.branches_of(target);
+            let (image, union) = (laid(&host, &layers[1..]), laid(&host, &layers));
+            for (path, was) in image.seen {
+                if union.seen.contains_key(&path) {
+                    continue;
+                }
+                let at = to.join(target).join(&path);
+                let kept = fs::symlink_metadata(&at);
+                let kept = kept.unwrap_or_else(|error| panic!("{}: {error}", at.display()));
+                assert_eq!(kept.file_type(), was.meta.file_type(), "{}", at.display());
+                if kept.is_file() {
+                    let same = fs::read(&at).expect("it") == fs::read(&was.at).expect("it");
+                    assert!(same, "{}", at.display());
+                }
+                expected.push(at);
+            }
+        }
+        assert!(expected.len() > 20, "{name}: {expected:?}");
+        for entry in walkdir::WalkDir::new(&to) {
+            let path = entry.expect("our own").into_path();
+            let is_one = expected.iter().any(|of| of.starts_with(&path));
+            assert!(is_one, "{name}: {} was not deleted", path.display());
+        }
+    }
 }
 
 #[apply(test)]

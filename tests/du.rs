@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,6 +14,7 @@ use serde_json::Value;
 use walkdir::WalkDir;
 
 use crate::lab::host::Host;
+use crate::lab::laid::laid;
 use crate::lab::run::{self, text};
 use crate::lab::store::{DOCKER, docker_container, id, linked_layer};
 use crate::lab::{again, archive, needs, skip, skip_everywhere, terminal};
@@ -607,42 +608,6 @@ fn a_layer_whose_directory_is_missing_is_said() {
     }
 }
 
-/// A file as `lstat` tells it, and where it is in which layer.
-type Laid = (usize, u64);
-
-/// What layers waste, from the lowest up: each is laid over what is there, as an engine does that
-/// unpacks an image.
-fn wasted(host: &Host, layers: &[Vec<u8>]) -> (BTreeMap<usize, u64>, BTreeMap<PathBuf, u64>) {
-    let (mut seen, mut files) = (BTreeMap::<PathBuf, Laid>::new(), BTreeMap::new());
-    let mut sums = BTreeMap::new();
-    for (layer, directory) in layers.iter().enumerate().rev() {
-        let top = host.at(OsStr::from_bytes(directory));
-        for entry in WalkDir::new(&top).sort_by_file_name() {
-            let entry = entry.expect("our own");
-            let path = entry.path().strip_prefix(&top).expect("below").to_owned();
-            let meta = entry.metadata().expect("our own");
-            let is_whiteout = meta.file_type().is_char_device() && meta.rdev() == 0;
-            let is_opaque = meta.is_dir()
-                && rustix::fs::lgetxattr(entry.path(), "trusted.overlay.opaque", &mut [0; 1])
-                    == Ok(1);
-            let is_over = |of: &Path| match (meta.is_dir(), is_opaque) {
-                (true, false) => of == path,
-                _ => of.starts_with(&path),
-            };
-            let over: Vec<PathBuf> = seen.keys().filter(|of| is_over(of)).cloned().collect();
-            for path in over {
-                let (layer, disk) = seen.remove(&path).expect("it is there");
-                *sums.entry(layer).or_default() += disk;
-                *files.entry(path).or_default() += disk;
-            }
-            if meta.is_file() && !is_whiteout {
-                seen.insert(path, (layer, meta.blocks() * 512));
-            }
-        }
-    }
-    (sums, files)
-}
-
 #[apply(test)]
 fn what_an_image_wastes() {
     needs::captured_hosts();
@@ -681,9 +646,15 @@ fn what_an_image_wastes() {
     rustix::fs::sync();
 
     let rows = host.jsonl(["du", "lab/web:2"]).exits(0).rows();
-    let (mut sums, mut files) = wasted(&host, &layers);
-    let linked = files.remove(Path::new("data/d3/deep/er/g"));
-    *sums.get_mut(&written).expect("it wastes") -= linked.expect("it is deleted");
+    let mut sums: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut files: BTreeMap<PathBuf, u64> = BTreeMap::new();
+    for of in laid(&host, &layers).hidden {
+        if of.meta.is_file() && !of.path.ends_with("d3/deep/er/g") {
+            let disk = of.meta.blocks() * 512;
+            *sums.entry(of.layer).or_default() += disk;
+            *files.entry(of.path).or_default() += disk;
+        }
+    }
     let id = |layer: usize| &branches[layer]["layer"];
     for (layer, branch) in branches.iter().enumerate() {
         let row = rows.iter().find(|row| row["id"] == branch["layer"]);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::{Context, Label, Which, path_in_union};
 use crate::bytes::{self, Bytes, escape};
 use crate::error::{Error, Result};
+use crate::restore::deleted::{Missing, missing_below};
 use crate::restore::locate::{Sought, locate};
 use crate::target::{self, Target};
 use crate::union::{Follow, Stack};
@@ -31,6 +32,19 @@ impl Asked {
     pub fn words(&self) -> String {
         let target = self.union.target.union.label();
         format!("{}:{}", escape(target.as_bytes()), self.path)
+    }
+
+    /// What was deleted in it, if it is a directory that is there.
+    ///
+    /// # Errors
+    /// A branch that cannot be asked.
+    pub fn missing(&self, context: &mut Context<'_>) -> Result<Missing> {
+        let Opened { target, stack } = &*self.union;
+        let Some(branch) = target.subject() else {
+            return Ok(Missing::default());
+        };
+        let threads = context.threads.count();
+        missing_below(stack, branch, &self.path, threads, &mut context.problems)
     }
 
     /// That there is no such version, and why.
@@ -121,6 +135,13 @@ fn without_target(context: &mut Context<'_>, typed: &[u8], sought: Sought) -> Re
             path: path.clone(),
             union: Rc::new(Opened { target, stack }),
         });
+    }
+    if having.is_empty() && sought == Sought::Hidden {
+        for asked in std::mem::take(&mut others) {
+            let is_there = !asked.missing(context)?.paths.is_empty();
+            let of_it = if is_there { &mut having } else { &mut others };
+            of_it.push(asked);
+        }
     }
     match having.len() {
         1 => Ok(having.remove(0)),

@@ -13,7 +13,7 @@ use crate::command::{Answer, Context, Ended, Group, Help, One, Outcome, Verb, Wh
 use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::restore::choose::choose;
-use crate::restore::deleted::deleted;
+use crate::restore::deleted::{Replaced, count, deleted, missing_below};
 use crate::restore::describe::Step;
 use crate::restore::diagnose::{Cause, diagnose};
 use crate::restore::guard::{self, Lock};
@@ -45,7 +45,7 @@ pub struct Args {
     /// How to bring it back (default: unhide where a whiteout of the very name hides it)
     #[arg(long, hide_short_help = true)]
     strategy: Option<Strategy>,
-    /// Copy directories whole
+    /// Directories whole; of one that is there what is missing in it
     #[arg(short, long)]
     recursive: bool,
     /// Go on although more than the path will reappear
@@ -88,25 +88,27 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Rows>> {
         let goal = self.goal()?;
-        let within = self.within.as_deref().map(OsStr::as_bytes);
         if self.all_deleted {
             return self.all(context, &goal);
         }
         if let [path] = &self.paths[..] {
-            let query = self.query(&goal, within, path.as_bytes(), None);
-            let (row, is_yes) = run(context, &query)?;
-            let answer = Rows::One(One(Box::new(row)));
+            let (mut rows, is_yes) = self.one(context, &goal, path.as_bytes(), None)?;
+            let is_list = rows.len() != 1 || rows[0].is_missing_in_directory;
+            let answer = if is_list {
+                Rows::Many(rows)
+            } else {
+                Rows::One(One(Box::new(rows.remove(0))))
+            };
             return Ok(Outcome { answer, is_yes });
         }
         let mut rows = Vec::new();
         let mut is_yes = true;
         for path in &self.paths {
             let below = Some(Bytes::from("/"));
-            let query = self.query(&goal, within, path.as_bytes(), below);
-            match run(context, &query) {
-                Ok((row, is_done)) => {
+            match self.one(context, &goal, path.as_bytes(), below) {
+                Ok((more, is_done)) => {
                     is_yes &= is_done;
-                    rows.push(row);
+                    rows.extend(more);
                 }
                 Err(error) => context.problems.push(error),
             }
@@ -117,6 +119,53 @@ impl Verb for Args {
 }
 
 impl Args {
+    /// Brings one path back; with `-r` of a directory that is there what is missing in it. Else it is
+    /// told how much that is.
+    fn one(
+        &self,
+        context: &mut Context<'_>,
+        goal: &Goal,
+        path: &[u8],
+        below: Option<Bytes>,
+    ) -> Result<(Vec<Row>, bool)> {
+        let within = self.within.as_deref().map(OsStr::as_bytes);
+        let query = self.query(goal, within, path, below);
+        let (mut row, is_yes) = run(context, &query)?;
+        if row.nothing.is_none() || matches!(goal, Goal::Revert(_)) {
+            return Ok((vec![row], is_yes));
+        }
+        let (target, path) = choose(&mut context.survey, &context.base, &query)?;
+        let Some(branch) = target.subject() else {
+            return Ok((vec![row], is_yes));
+        };
+        let stack = target.union.open(&context.survey);
+        let threads = context.threads.count();
+        let missing = missing_below(&stack, branch, &path, threads, &mut context.problems)?;
+        if missing.paths.is_empty() {
+            return Ok((vec![row], is_yes));
+        }
+        if !self.recursive {
+            let all = count(&stack, branch, &missing.paths)?;
+            row.nothing = Some(is_there_but(&missing.directory, missing.paths.len(), all));
+            row.hidden_count = Some(all);
+            return Ok((vec![row], is_yes));
+        }
+        drop(stack);
+        let label = context.survey.label(&target.union);
+        let mut rows = Vec::new();
+        for path in missing.paths {
+            let (within, below) = (Some(label.as_bytes()), Some(Bytes::from("/")));
+            match run(context, &self.query(goal, within, path.as_bytes(), below)) {
+                Ok((mut row, _)) => {
+                    row.is_missing_in_directory = true;
+                    rows.push(row);
+                }
+                Err(error) => context.problems.push(error),
+            }
+        }
+        Ok((rows, true))
+    }
+
     /// What is to become of the paths.
     fn goal(&self) -> Result<Goal> {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -186,7 +235,8 @@ impl Args {
         let mut rows = Vec::new();
         for (label, target, branch) in subjects {
             let stack = context.open(&target);
-            let (paths, problems) = deleted(&stack, branch, context.threads.count());
+            let threads = context.threads.count();
+            let (paths, problems) = deleted(&stack, branch, Replaced::LeftOut, threads);
             context.problems.extend(problems);
             let own = Bytes::from("/").join(&label.as_file_name());
             let below = if is_one { Bytes::from("/") } else { own };
@@ -201,6 +251,28 @@ impl Args {
         }
         Outcome::yes(Rows::Many(rows))
     }
+}
+
+/// That a directory is there, and how much is missing in it: so many names, or with all that was
+/// in directories among them.
+fn is_there_but(directory: &Bytes, names: usize, all: usize) -> String {
+    let what = if directory.as_bytes() == b"/" {
+        "the root of the union is there"
+    } else {
+        "it is there, a directory"
+    };
+    let names = match names {
+        1 => "1 name below it is hidden".to_owned(),
+        more => format!("{more} names below it are hidden"),
+    };
+    let with = if all == 1 || names.starts_with(&format!("{all} ")) {
+        String::new()
+    } else {
+        format!(" ({all} with what is in them)")
+    };
+    format!(
+        "{what}, and {names}{with}: -r brings back what is missing in it, -r --to DIR copies that out"
+    )
 }
 
 /// What became of one path, or of several.
@@ -243,6 +315,12 @@ pub struct Row {
     /// Why there is nothing to restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nothing: Option<String>,
+    /// Of a directory that is there: how many names below it are hidden.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_count: Option<usize>,
+    /// What was asked for is the directory that it is missing in.
+    #[serde(skip)]
+    pub is_missing_in_directory: bool,
     pub steps: Vec<Step>,
     /// What else comes back.
     pub reappears: Vec<Bytes>,
@@ -283,6 +361,8 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
         },
         applied: false,
         nothing: None,
+        hidden_count: None,
+        is_missing_in_directory: false,
         steps: Vec::new(),
         reappears: proposal.reappears,
         seen: None,

@@ -1,5 +1,8 @@
 //! Which union is meant, and which path of it.
 
+use std::num::NonZeroUsize;
+
+use super::deleted::missing_below;
 use super::diagnose::hidden_by;
 use super::{Goal, Query};
 use crate::bytes::{self, Bytes};
@@ -85,6 +88,13 @@ fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Resul
             fitting.push(target.clone());
         }
     }
+    if fitting.is_empty() && mounted.len() > 1 {
+        for target in &mounted {
+            if has_missing(survey, target, &path, goal)? {
+                fitting.push(target.clone());
+            }
+        }
+    }
     match fitting.len() {
         1 => Ok((fitting.remove(0), path)),
         0 if mounted.len() == 1 => Ok((mounted.remove(0), path)),
@@ -103,6 +113,20 @@ fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Resul
                 .collect(),
         }),
     }
+}
+
+/// Whether it is a directory that something was deleted in.
+fn has_missing(survey: &Survey<'_>, target: &Target, path: &Bytes, goal: &Goal) -> Result<bool> {
+    let Some(branch) = target
+        .subject()
+        .filter(|_| !matches!(goal, Goal::Revert(_)))
+    else {
+        return Ok(false);
+    };
+    let stack = target.union.open(survey);
+    // What cannot be read is told by whoever restores.
+    let missing = missing_below(&stack, branch, path, NonZeroUsize::MIN, &mut Vec::new())?;
+    Ok(!missing.paths.is_empty())
 }
 
 fn has_it(stack: &Stack, path: &Bytes, goal: &Goal) -> Result<bool> {

@@ -13,6 +13,8 @@ pub enum Sought {
     Shown,
     /// The one that a mark hides.
     Hidden,
+    /// The one that the union without a branch shows.
+    Without(usize),
 }
 
 impl Sought {
@@ -51,6 +53,9 @@ pub fn locate<'s>(
             located(lookup(&root, path.as_bytes(), follow)?)
         }
         Sought::Hidden => hidden(stack, path, follow),
+        Sought::Without(branch) => {
+            located(lookup(&stack.without(branch), path.as_bytes(), follow)?)
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! choose       which union is meant, and which path of it
 //! view         where that union is: mounted, and by which directories
 //! mount        a mount of it, opened once and proved
+//! deleted      what was deleted in a union, and below a directory that is there
 //! diagnose     what it says of the path, and what hides it
 //! locate       which version is meant: the one that shows, or the hidden one
 //! plan         what is to be done, as data
@@ -14,7 +15,6 @@
 //! verify       what the union shows then
 //!
 //! out          how a version leaves its union, as a whole
-//! deleted      what was deleted in a union
 //! archive      the same as a tar file
 //! staging      what is being made, until it has its place
 //! mark         how marks are taken away and made

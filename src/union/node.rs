@@ -208,6 +208,14 @@ impl Stack {
         }
     }
 
+    /// The root of what the union would be without a branch: of a copy, what it is a copy of.
+    pub fn without(&self, branch: usize) -> Node<'_> {
+        match &self.base {
+            Some(base) => base.whole(Reading::Nothing),
+            None => self.root(|of| of != branch, Reading::Nothing),
+        }
+    }
+
     /// The whole merged view.
     pub fn whole(&self, reading: Reading) -> Node<'_> {
         self.root(|_| true, reading)

@@ -7,6 +7,7 @@ pub mod deep;
 pub mod harness;
 pub mod held;
 pub mod host;
+pub mod laid;
 pub mod live;
 pub mod needs;
 #[cfg(feature = "internals")]

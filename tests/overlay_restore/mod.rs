@@ -30,6 +30,7 @@ use crate::lab::{inside, needs, skip, skip_everywhere};
 mod copy;
 mod fuse;
 mod kills;
+mod missing;
 mod mounted;
 mod renamed;
 mod revert;

@@ -644,10 +644,11 @@ fn what_is_there_again_is_left_alone() {
         fs::write(mounted.0.join("d/f"), "mine").expect("root may");
         fs::create_dir(mounted.0.join("d/tree")).expect("root may");
         let before = (lab.disk(), shown(&mounted.0));
-        for options in [&[][..], &UNHIDE, &["--strategy", "copy", "-r"]] {
+        for options in [&[][..], &UNHIDE, &["--strategy", "copy"]] {
             lab.restore(options, "/d/f").exits(1);
             lab.restore(options, "/d/tree").exits(1);
         }
+        lab.restore(&["-r"], "/d/f").exits(1);
         fs::write(lab.at("out/file"), "mine").expect("our own");
         let before = (lab.disk(), before.1);
         lab.restore(&["--to", "out"], "/d/tree/file").exits(2);

@@ -24,6 +24,7 @@ mod failures;
 mod host_copies;
 mod kills;
 mod live;
+mod missing;
 mod mounts;
 mod obstacles;
 mod plans;

@@ -1,5 +1,7 @@
 //! `cp [TARGET:]PATH... DEST`: versions of files and trees, copied out or as a tar file.
 
+mod item;
+
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -20,12 +22,13 @@ use crate::restore::Depth;
 use crate::restore::archive::Archive;
 use crate::restore::attributes::{Into, Keep};
 use crate::restore::copy::{Copied, How};
-use crate::restore::deleted::deleted;
+use crate::restore::deleted::{Replaced, deleted};
 use crate::restore::guard::{Outside, permit_copy};
-use crate::restore::locate::{Located, Sought, locate};
+use crate::restore::locate::{Located, Sought};
 use crate::restore::out::{self, Way};
 use crate::restore::staging::Staging;
 use crate::union::{Entry, Follow};
+use item::Item;
 
 /// Copy files and directories out, of any container, image or layer
 ///
@@ -46,7 +49,7 @@ pub struct Args {
     /// Directories are copied whole in any case
     #[arg(hide_short_help = true, short, long)]
     recursive: bool,
-    /// Copy the version that a mark hides, else exit 1
+    /// What a mark hides; in a directory that is there, too
     #[arg(long)]
     hidden: bool,
     /// Replace files that exist, and add to directories that do
@@ -92,18 +95,8 @@ pub struct Row {
     pub applied: bool,
 }
 
-/// A version, and the path below the destination that it gets.
-pub struct Item {
-    asked: Asked,
-    sought: Sought,
-    /// The directory below the destination below which it keeps its path; none for its name alone.
-    below: Option<Bytes>,
-    /// Only what is in the directory is meant: `DIR/.`
-    is_content: bool,
-}
-
 /// Where it goes.
-enum Destination {
+pub enum Destination {
     Archive,
     Directory(PathBuf),
     /// A name that nothing has, or that may be replaced.
@@ -125,8 +118,10 @@ impl Verb for Args {
 
     fn run(mut self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {
         let destination = self.destination()?;
-        let items = self.items(context)?;
-        if let (Destination::Name(path), true) = (&destination, items.len() > 1) {
+        let items = self.items(context, &destination)?;
+        // What is hidden in one directory is several things that have one name together.
+        let is_several = items.len() > 1 && (self.all_deleted || self.arguments.len() > 1);
+        if let (Destination::Name(path), true) = (&destination, is_several) {
             return Err(Error::Refused {
                 what: format!(
                     "{} is no directory, and several things cannot be it",
@@ -152,6 +147,7 @@ impl Verb for Args {
         } else {
             Follow::NotLast
         };
+        let is_name = matches!(destination, Destination::Name(_));
         let path = match destination {
             Destination::Archive => {
                 return Outcome::yes(Answered::Archive { items, follow });
@@ -169,7 +165,7 @@ impl Verb for Args {
                 return into.copy(context, &items, Some(name.as_bytes()), follow, way);
             }
         };
-        plan(context, &items, &path, follow)
+        plan(context, &items, (&path, is_name), follow)
     }
 }
 
@@ -217,7 +213,7 @@ impl Args {
     }
 
     /// What is to be copied.
-    fn items(&self, context: &mut Context<'_>) -> Result<Vec<Item>> {
+    fn items(&self, context: &mut Context<'_>, destination: &Destination) -> Result<Vec<Item>> {
         if self.all_deleted {
             return self.deleted(context);
         }
@@ -225,16 +221,21 @@ impl Args {
         let arguments = self.arguments.iter().map(OsString::as_os_str);
         let all = asked(context, self.within.as_deref(), arguments, sought)?;
         let keeps_paths = self.to.is_some();
-        let items = all
-            .into_iter()
-            .zip(&self.arguments)
-            .map(|(asked, typed)| Item {
+        let mut items = Vec::new();
+        for (asked, typed) in all.into_iter().zip(&self.arguments) {
+            let item = Item {
                 below: keeps_paths.then(|| Bytes::from("/")),
+                within: Bytes::from("/"),
                 is_content: typed.as_bytes().ends_with(b"/."),
                 sought,
                 asked,
-            });
-        Ok(items.collect())
+            };
+            let hidden = self.hidden.then(|| item.hidden_in(context, destination));
+            let hidden = hidden.transpose()?.unwrap_or_default();
+            items.extend(hidden.is_empty().then_some(item));
+            items.extend(hidden);
+        }
+        Ok(items)
     }
 
     /// Everything that was deleted, of each union below a directory of its own if there are several.
@@ -252,7 +253,8 @@ impl Args {
         let mut items = Vec::new();
         for (label, target, branch) in subjects {
             let union: Rc<Opened> = opened(context, target);
-            let (paths, problems) = deleted(&union.stack, branch, context.threads.count());
+            let threads = context.threads.count();
+            let (paths, problems) = deleted(&union.stack, branch, Replaced::Listed, threads);
             context.problems.extend(problems);
             let own = label.as_file_name();
             items.extend(paths.into_iter().map(|path| Item {
@@ -261,12 +263,13 @@ impl Args {
                 } else {
                     Bytes::from("/").join(&own)
                 }),
+                within: Bytes::from("/"),
                 asked: Asked {
                     label: label.clone(),
                     union: Rc::clone(&union),
                     path,
                 },
-                sought: Sought::Hidden,
+                sought: Sought::Without(branch),
                 is_content: false,
             }));
         }
@@ -274,67 +277,11 @@ impl Args {
     }
 }
 
-impl Item {
-    fn locate(&self, follow: Follow) -> Result<Result<Located<'_>, String>> {
-        locate(
-            &self.asked.union.stack,
-            &self.asked.path,
-            follow,
-            self.sought,
-        )
-    }
-
-    fn row(&self, located: &Located<'_>, to: Bytes) -> Row {
-        let union = &self.asked.union.target.union;
-        let branch = match self.sought {
-            Sought::Shown => located.entry.provider(),
-            // It may be one of another stack, that the branch began as a copy of.
-            Sought::Hidden => located.entry.provider().filter(|_| union.base.is_none()),
-        };
-        Row {
-            target: self.asked.label.clone(),
-            path: self.asked.path.clone(),
-            kind: located.entry.kind().unwrap_or(Kind::Directory),
-            layer: branch.and_then(|of| union.layer_id(of)).map(str::to_owned),
-            branch,
-            to,
-            entries: 0,
-            size: 0,
-            applied: false,
-        }
-    }
-
-    /// Its path, as it is kept where it is copied to. A link that was followed keeps its name; `..`
-    /// would lead out of there, so that a path with one is the path that it leads to.
-    fn path<'p>(&'p self, located: &'p Located<'_>) -> &'p Bytes {
-        if self.asked.path.has_parents() {
-            &located.path
-        } else {
-            &self.asked.path
-        }
-    }
-
-    /// What it is called where it is copied to, if only its directory is given.
-    fn name(&self, located: &Located<'_>) -> Vec<u8> {
-        match &located.place {
-            Some(_) => self.path(located).file_name().to_vec(),
-            None => Vec::new(),
-        }
-    }
-
-    /// Its directory below the destination, and its name there, where it keeps its path.
-    fn kept(&self, located: &Located<'_>) -> Option<(Bytes, Vec<u8>)> {
-        let below = self.below.as_ref()?;
-        let path = below.join_path(self.path(located));
-        Some((path.parent(), path.file_name().to_vec()))
-    }
-}
-
 /// What would be copied.
 fn plan(
     context: &mut Context<'_>,
     items: &[Item],
-    path: &Path,
+    (path, is_name): (&Path, bool),
     follow: Follow,
 ) -> Result<Outcome<Answered>> {
     let mut rows = Vec::new();
@@ -342,7 +289,9 @@ fn plan(
     for item in items {
         match item.locate(follow)? {
             Ok(located) => {
-                let to = Bytes::from(path);
+                // What keeps its path below a name does so beside other names.
+                let is_beside = is_name && item.below.is_some();
+                let to = Bytes::from(path.parent().filter(|_| is_beside).unwrap_or(path));
                 let to = match item.kept(&located) {
                     Some((parent, own)) => to.join_path(&parent).join(&own),
                     None if path.is_dir() => to.join(&item.name(&located)),
