@@ -244,8 +244,13 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(bytes.len() + 8);
     for chunk in bytes.utf8_chunks() {
-        for char in chunk.valid().chars() {
+        let mut chars = chunk.valid().chars().peekable();
+        let mut before = None;
+        while let Some(char) = chars.next() {
+            let is_joining = joins(before, char, chars.peek().copied());
+            before = Some(char);
             match char {
+                char if is_joining => out.push(char),
                 '\n' => out.push_str("\\n"),
                 '\t' => out.push_str("\\t"),
                 '\r' => out.push_str("\\r"),
@@ -272,9 +277,14 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
 pub fn escape_content(bytes: &[u8], out: &mut String) -> usize {
     let mut done = 0;
     for chunk in bytes.utf8_chunks() {
-        for char in chunk.valid().chars() {
+        let mut chars = chunk.valid().chars().peekable();
+        let mut before = None;
+        while let Some(char) = chars.next() {
+            let is_joining = joins(before, char, chars.peek().copied());
+            before = Some(char);
             match char {
                 '\n' | '\t' | '\\' => out.push(char),
+                char if is_joining => out.push(char),
                 char if needs_escape(char) => {
                     out.push_str(&escape(char.encode_utf8(&mut [0; 4]).as_bytes()))
                 }
@@ -295,6 +305,40 @@ pub fn escape_content(bytes: &[u8], out: &mut String) -> usize {
     }
     done
 }
+
+/// Whether a joiner does what it is for: makes one sign of two. Elsewhere it only hides that two names
+/// differ.
+///
+/// An emoji may be joined with the next (Unicode 16, UTS #51 2.3), and in scripts of India a sign for
+/// "no vowel" goes before a joiner or a non-joiner (The Unicode Standard, 12.1).
+fn joins(before: Option<char>, char: char, after: Option<char>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else {
+        return false;
+    };
+    match char {
+        '\u{200d}' if is_emoji(after) => is_emoji(before) || is_of_emoji(before),
+        '\u{200c}' | '\u{200d}' => VIRAMAS.contains(&before) && after.is_alphabetic(),
+        _ => false,
+    }
+}
+
+fn is_emoji(char: char) -> bool {
+    use unicode_properties::UnicodeEmoji as _;
+    // Digits are emoji to the standard, for they can become keys.
+    !char.is_ascii() && char.is_emoji_char() && !is_of_emoji(char)
+}
+
+/// What follows an emoji and belongs to it: a form, or a colour of skin.
+fn is_of_emoji(char: char) -> bool {
+    matches!(char, '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
+}
+
+/// The signs that take the vowel from the letter before them (`InSC=Virama` of the scripts whose
+/// letters join).
+const VIRAMAS: [char; 11] = [
+    '\u{94d}', '\u{9cd}', '\u{a4d}', '\u{acd}', '\u{b4d}', '\u{bcd}', '\u{c4d}', '\u{ccd}',
+    '\u{d4d}', '\u{dca}', '\u{1039}',
+];
 
 /// Whether a character could make a terminal do or hide something.
 pub fn needs_escape(char: char) -> bool {
@@ -445,5 +489,33 @@ mod tests {
             Bytes::from("/a").strip_prefix(&Bytes::from("/")),
             Some(Bytes::from("/a"))
         );
+    }
+
+    #[test]
+    fn joiners_that_join_are_shown() {
+        // A family, a flag of a rainbow, a woman with a colour of skin who is an astronaut.
+        for shown in [
+            "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}",
+            "\u{1f3f3}\u{fe0f}\u{200d}\u{1f308}",
+            "\u{1f469}\u{1f3fd}\u{200d}\u{1f680}",
+            // ksha, once with its parts apart; Sri Lanka's own spelling of its name.
+            "\u{915}\u{94d}\u{200d}\u{937}",
+            "\u{915}\u{94d}\u{200c}\u{937}",
+            "\u{dc1}\u{dca}\u{200d}\u{dbb}\u{dd3}",
+        ] {
+            assert_eq!(escape(shown.as_bytes()), shown);
+        }
+        // Elsewhere they hide that two names differ.
+        for hidden in [
+            "a\u{200d}b",
+            "1\u{200d}2",
+            "\u{200d}\u{1f469}",
+            "\u{1f469}\u{200d}",
+            "a\u{200c}b",
+            "\u{94d}\u{200d}",
+            "\u{1f469}\u{200d}a",
+        ] {
+            assert!(escape(hidden.as_bytes()).contains("\\u{200"), "{hidden:?}");
+        }
     }
 }

@@ -78,6 +78,7 @@ mod restore_calls;
 mod restore_hostile;
 mod roots;
 mod schema;
+mod screens;
 mod shells;
 mod speed;
 #[cfg(feature = "internals")]

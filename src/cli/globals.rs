@@ -187,6 +187,7 @@ impl Global {
             verbose: self.verbose,
             colors,
             is_terminal: stdout.is_terminal(),
+            screen: screen(&stdout).filter(|_| !self.no_trunc),
         })
     }
 
@@ -212,6 +213,12 @@ impl Global {
         }
         roots
     }
+}
+
+/// The columns of a terminal; none where it does not tell, or is none.
+fn screen(stdout: &io::Stdout) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stdout).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// Relative directories start at the working directory, or at the root that was given.

@@ -388,7 +388,7 @@ impl<R: Row + Send> Answer for Stream<R> {
         written?;
         match (grid, look.format, shape) {
             (Some(grid), ..) if grid.is_empty() && !R::HEADS_NOTHING => Ok(()),
-            (Some(grid), ..) => grid.write(out),
+            (Some(grid), ..) => grid.write(look.screen, out),
             (None, Format::Json, _) => json::document(&rows, out),
             (None, Format::Table, Shape::Headed) => write_headed(&rows, look, out),
             _ => Ok(()),

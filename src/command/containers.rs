@@ -9,7 +9,7 @@ use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine;
 use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
 use crate::error::Result;
-use crate::render::column::{Column, column, optional};
+use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Look, table, time};
 
 /// List the host's containers
@@ -150,16 +150,16 @@ impl crate::command::Row for Row {
             column("CONTAINER ID", |row, look, cell| {
                 cell.text(&look.id(&row.id))
             }),
-            column("IMAGE", |row, _, cell| cell.text(&row.image)),
-            column("COMMAND", |row, look, cell| {
+            giving("IMAGE", |row, _, cell| cell.text(&row.image)),
+            giving("COMMAND", |row, look, cell| {
                 cell.show(format_args!("\"{}\"", look.clip(&row.command, 20)));
             }),
-            column("CREATED", |row, _, cell| {
+            giving("CREATED", |row, _, cell| {
                 cell.text(&time::ago(&row.created))
             }),
-            column("STATUS", |row, _, cell| cell.text(&row.status())),
-            column("PORTS", |row, _, cell| cell.text(&row.ports)),
-            column("DRIVER", |row, _, cell| cell.text(&row.driver)),
+            giving("STATUS", |row, _, cell| cell.text(&row.status())),
+            giving("PORTS", |row, _, cell| cell.text(&row.ports)),
+            giving("DRIVER", |row, _, cell| cell.text(&row.driver)),
             column("NAMES", |row, _, cell| cell.text(&row.name)),
         ]
     }

@@ -13,7 +13,7 @@ use crate::dir::{Kind, Stat};
 use crate::engine::Union;
 use crate::error::Result;
 use crate::render::Look;
-use crate::render::column::{Column, column};
+use crate::render::column::{Column, column, giving};
 
 /// List files copied up, what differs, and what the copies cost
 #[derive(Debug, clap::Args)]
@@ -171,7 +171,7 @@ impl crate::command::Row for Row {
             column("FROM", |row, look, cell| {
                 cell.text(&row.from.layer_words(look))
             }),
-            column("DIFFERS", |row, look, cell| {
+            giving("DIFFERS", |row, look, cell| {
                 if row.differs.is_empty() {
                     cell.word("nothing");
                 }

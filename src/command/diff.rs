@@ -20,7 +20,7 @@ use crate::dir::Kind;
 use crate::engine::{ENGINES, Roots, Survey};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::render::column::{Column, column};
+use crate::render::column::{Column, column, giving};
 use crate::render::{Format, Look};
 use crate::target::{self, Base};
 use crate::union::{Entry, Follow, Node, Reading, Stack, lookup};
@@ -474,7 +474,7 @@ impl crate::command::Row for Row {
                 let size = row.size.map(|size| look.size(size));
                 cell.word(&size.unwrap_or_default());
             }),
-            column("DIFFERS", |row, look, cell| {
+            giving("DIFFERS", |row, look, cell| {
                 let differs = row.differs.as_deref().unwrap_or_default();
                 cell.word(&differing_words(differs, &row.attributes, look));
             }),

@@ -125,6 +125,7 @@ mod tests {
             verbose: false,
             colors: false,
             is_terminal: false,
+            screen: None,
         };
         let mut out = Vec::new();
         let outcome = typed.args.run(&mut context).unwrap();

@@ -10,7 +10,7 @@ use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::Role;
 use crate::engine::inventory::Image;
 use crate::error::{Error, Result};
-use crate::render::column::{Column, column};
+use crate::render::column::{Column, column, giving};
 use crate::render::{Look, time};
 use crate::target::Target;
 
@@ -165,12 +165,12 @@ impl crate::command::Row for Row {
                 Some(id) => cell.text(&look.id(id)),
                 None => cell.word("<missing>"),
             }),
-            column("CREATED", |row, _, cell| {
+            giving("CREATED", |row, _, cell| {
                 if !row.created.is_empty() {
                     cell.text(&time::ago(&row.created));
                 }
             }),
-            column("CREATED BY", |row, look, cell| {
+            giving("CREATED BY", |row, look, cell| {
                 cell.word(&look.clip(&row.instruction, 45));
             }),
             column("SIZE", |row, look, cell| {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::error::Result;
-use crate::render::column::{column, optional};
+use crate::render::column::{column, giving, optional};
 use crate::render::{Look, table, time};
 
 /// List the host's images
@@ -136,12 +136,12 @@ impl crate::command::Row for Row {
             column("REPOSITORY", |of, _, cell| cell.text(of.repository)),
             column("TAG", |of, _, cell| cell.text(of.tag)),
             column("IMAGE ID", |of, look, cell| cell.text(&look.id(&of.row.id))),
-            column("CREATED", |of, _, cell| {
+            giving("CREATED", |of, _, cell| {
                 cell.text(&time::ago(&of.row.created))
             }),
             column("SIZE", |of, look, cell| cell.text(&look.size(of.row.size))),
-            column("LAYERS", |of, _, cell| cell.show(of.row.layer_count)),
-            column("DRIVER", |of, _, cell| cell.text(&of.row.driver)),
+            giving("LAYERS", |of, _, cell| cell.show(of.row.layer_count)),
+            giving("DRIVER", |of, _, cell| cell.text(&of.row.driver)),
             optional("PROBLEM", |of, _, cell| {
                 cell.text(of.row.problem.as_deref().unwrap_or_default());
             }),

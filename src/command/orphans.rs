@@ -8,7 +8,7 @@ use crate::command::{Context, Findings, Group, Help, Outcome, Verb};
 use crate::engine;
 use crate::engine::usage::LeftoverKind;
 use crate::error::Result;
-use crate::render::column::{Column, column, optional};
+use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Look, time};
 
 /// List what no metadata refers to, and metadata that refers to what is gone
@@ -123,13 +123,13 @@ impl crate::command::Row for Row {
             column("SIZE", |row, look, cell| {
                 cell.word(&row.disk.map(|size| look.size(size)).unwrap_or_default());
             }),
-            column("CHANGED", |row, _, cell| {
+            giving("CHANGED", |row, _, cell| {
                 cell.text(&row.mtime.as_deref().map(time::ago).unwrap_or_default());
             }),
             optional("NAME", |row, _, cell| {
                 cell.text(row.name.as_deref().unwrap_or_default());
             }),
-            column("WHY", |row, _, cell| cell.text(&row.why)),
+            giving("WHY", |row, _, cell| cell.text(&row.why)),
             optional("FREED BY", |row, _, cell| {
                 cell.text(row.command.as_deref().unwrap_or_default());
             }),

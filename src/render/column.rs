@@ -12,6 +12,9 @@ pub struct Column<T: ?Sized> {
     pub heading: &'static str,
     /// Left out where no row has anything in it.
     pub is_optional: bool,
+    /// What a screen that is too narrow has no room for: cut first, and left out then. Nothing that a
+    /// person has to type again is in it.
+    pub gives: bool,
     /// Makes a row's cell.
     pub cell: fn(&T, Look, &mut Cell<'_>),
 }
@@ -21,6 +24,7 @@ pub fn column<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>
     Column {
         heading,
         is_optional: false,
+        gives: false,
         cell,
     }
 }
@@ -29,6 +33,14 @@ pub fn column<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>
 pub fn optional<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>)) -> Column<T> {
     Column {
         is_optional: true,
+        ..column(heading, cell)
+    }
+}
+
+/// A column that gives where a screen is too narrow.
+pub fn giving<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>)) -> Column<T> {
+    Column {
+        gives: true,
         ..column(heading, cell)
     }
 }

@@ -10,6 +10,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::Look;
 use super::column::{Cell, Column};
+use super::fit::{BETWEEN, Width, cut, fit};
 
 /// What ends a cell but the last of a row: a byte that is in no cell, since all are escaped.
 const CELL_END: u8 = 0;
@@ -29,6 +30,7 @@ pub fn write_row<T>(columns: &[Column<T>], row: &T, look: Look, text: &mut Vec<u
 pub struct Grid {
     headings: Vec<&'static str>,
     is_optional: Vec<bool>,
+    gives: Vec<bool>,
     /// Columns on a terminal.
     widths: Vec<usize>,
     parts: Vec<Vec<u8>>,
@@ -39,6 +41,7 @@ impl Grid {
         Grid {
             headings: columns.iter().map(|column| column.heading).collect(),
             is_optional: columns.iter().map(|column| column.is_optional).collect(),
+            gives: columns.iter().map(|column| column.gives).collect(),
             widths: vec![0; columns.len()],
             parts: Vec::new(),
         }
@@ -64,15 +67,24 @@ impl Grid {
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn write(self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    pub fn write(self, screen: Option<usize>, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         let measured = self.widths.iter().zip(&self.headings);
-        // None where the column is left out.
-        let widths: Vec<Option<usize>> = measured
-            .zip(&self.is_optional)
-            .map(|((width, heading), is_optional)| {
-                (*width > 0 || !is_optional).then(|| *width.max(&heading.len()))
-            })
+        let width = |((width, heading), is_optional): ((&usize, &&str), &bool)| {
+            (*width > 0 || !is_optional).then(|| *width.max(&heading.len()))
+        };
+        let columns = measured.zip(&self.is_optional).map(width).zip(&self.gives);
+        let mut widths: Vec<Width> = columns
+            .map(|(columns, &gives)| Width { columns, gives })
             .collect();
+        if let Some(screen) = screen {
+            // Its cells are not measured, for it is never cut.
+            widths.pop();
+            widths.push(Width {
+                columns: Some(screen / 2),
+                gives: false,
+            });
+            fit(&mut widths, screen);
+        }
         let heading = self.headings.join("\0").into_bytes();
         let mut line = Vec::new();
         let rows = self.parts.iter().flat_map(|part| {
@@ -84,9 +96,17 @@ impl Grid {
             let mut rest = row;
             for (cell, width) in cells(row).zip(&widths) {
                 rest = &rest[cell.len() + 1..];
-                let Some(width) = width else { continue };
-                line.extend_from_slice(cell);
-                let end = line.len() + width.saturating_sub(width_of(cell)) + 2;
+                let Some(width) = width.columns else {
+                    continue;
+                };
+                let mut used = width_of(cell);
+                if used > width {
+                    line.extend_from_slice(cut(&String::from_utf8_lossy(cell), width).as_bytes());
+                    used = width;
+                } else {
+                    line.extend_from_slice(cell);
+                }
+                let end = line.len() + width.saturating_sub(used) + BETWEEN;
                 line.resize(end, b' ');
             }
             line.extend_from_slice(rest);

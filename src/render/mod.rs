@@ -3,12 +3,14 @@
 //! escaped.
 
 pub mod column;
+mod fit;
 pub mod grid;
 pub mod json;
 mod size;
 pub mod table;
 pub mod template;
 pub mod time;
+mod type_colors;
 
 use std::io::{self, Write};
 
@@ -16,6 +18,7 @@ use owo_colors::OwoColorize;
 
 use crate::bytes::{Bytes, escape, escape_text};
 use crate::engine::inventory::short;
+pub use type_colors::TypeOf;
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Look {
     pub colors: bool,
     /// Whether a person's terminal reads the answer, which acts on control bytes.
     pub is_terminal: bool,
+    /// The columns of the screen, where tables have to fit one.
+    pub screen: Option<usize>,
 }
 
 impl Look {
@@ -96,6 +101,16 @@ impl Look {
             text.bold().to_string()
         } else {
             text.to_owned()
+        }
+    }
+
+    /// A path of that kind, escaped, in the colour that `LS_COLORS` has for it.
+    pub fn path(self, path: &Bytes, kind: TypeOf) -> String {
+        let text = path.to_string();
+        if self.colors {
+            type_colors::paint(&text, kind)
+        } else {
+            text
         }
     }
 

@@ -3,27 +3,64 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::run;
 
 /// Its exit status, and what the terminal was sent on standard output, with plain line ends and
 /// without colours.
 pub fn run(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> (Option<i32>, String) {
+    run_at(0, &[("NO_COLOR", "1")], words)
+}
+
+/// The same on a terminal that has so many columns, or does not tell, and with variables of its own.
+pub fn run_at(
+    columns: u16,
+    variables: &[(&str, &str)],
+    words: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> (Option<i32>, String) {
+    let to_terminal = |command: &mut Command, terminal: Stdio| {
+        command.stdout(terminal).stderr(Stdio::null());
+    };
+    sent(columns, variables, words, to_terminal)
+}
+
+/// Its exit status, and what the terminal was sent on standard error.
+pub fn said(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> (Option<i32>, String) {
+    let to_terminal = |command: &mut Command, terminal: Stdio| {
+        command.stdout(Stdio::null()).stderr(terminal);
+    };
+    sent(0, &[("NO_COLOR", "1")], words, to_terminal)
+}
+
+fn sent(
+    columns: u16,
+    variables: &[(&str, &str)],
+    words: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    to_terminal: impl Fn(&mut Command, Stdio),
+) -> (Option<i32>, String) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
     grantpt(&master).expect("a pseudo-terminal");
     unlockpt(&master).expect("a pseudo-terminal");
+    let size = Winsize {
+        ws_row: 40,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&master, size).expect("a pseudo-terminal");
     let name = ptsname(&master, Vec::new()).expect("a pseudo-terminal");
     let slave = openat(CWD, &*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
     let mut command = run::command();
     command
         .args(words)
-        .env("NO_COLOR", "1")
-        .stdout(Stdio::from(slave.expect("a pseudo-terminal")))
-        .stderr(Stdio::null());
+        .env("TERM", "xterm")
+        .envs(variables.iter().copied());
+    to_terminal(&mut command, Stdio::from(slave.expect("a pseudo-terminal")));
     let mut child = command.spawn().expect("layerctl was built");
     // The terminal ends with the last who has it open.
     drop(command);

@@ -1,0 +1,141 @@
+//! What a person sees: on screens of 50, 80 and 120 columns, with and without colours.
+
+use crate::lab::host::Host;
+use crate::lab::{needs, terminal};
+
+const PLAIN: &[(&str, &str)] = &[("NO_COLOR", "1"), ("SOURCE_DATE_EPOCH", "1795000000")];
+
+fn screen(host: &Host, columns: u16, words: &[&str]) -> String {
+    let root = host.root.to_str().expect("plain names");
+    let words = ["--root", root].into_iter().chain(words.iter().copied());
+    let (status, seen) = terminal::run_at(columns, PLAIN, words.collect::<Vec<_>>());
+    assert_eq!(status, Some(0), "{seen}");
+    seen
+}
+
+/// On every screen ids and names are whole, and at the widths that people have no line goes on.
+#[apply(test)]
+fn what_is_typed_again_is_whole_on_every_screen() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    let whole = screen(&host, 0, &["containers"]);
+    for columns in [50, 80, 120] {
+        let seen = screen(&host, columns, &["containers"]);
+        for row in &rows {
+            let (id, name) = (
+                row["id"].as_str().expect("one"),
+                row["name"].as_str().expect("one"),
+            );
+            let line = seen.lines().find(|line| line.starts_with(&id[..12]));
+            assert!(
+                line.is_some_and(|line| line.ends_with(name)),
+                "{columns}: {seen}"
+            );
+        }
+        let widest = seen.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(usize::from(columns)), "{columns}:\n{seen}");
+        let heads = seen.lines().next().expect("headings");
+        assert!(
+            heads.starts_with("CONTAINER ID") && heads.ends_with("NAMES"),
+            "{heads}"
+        );
+    }
+    // What does not say how wide it is, is as wide as a pipe.
+    assert_eq!(whole.lines().count(), rows.len() + 1);
+}
+
+#[apply(test)]
+fn a_narrow_screen_cuts_what_says_least() {
+    let host = Host::fixture("blog-host");
+    let narrow = screen(&host, 50, &["history", "determined_sammet"]);
+    assert!(!narrow.contains("CREATED BY"), "{narrow}");
+    // The layers' ids are what is typed again.
+    let rows = host.jsonl(["history", "determined_sammet"]).exits(0).rows();
+    for layer in rows.iter().filter_map(|row| row["layer"].as_str()) {
+        assert!(narrow.contains(&layer[..12]), "{layer}: {narrow}");
+    }
+    let full = screen(&host, 50, &["--no-trunc", "history", "determined_sammet"]);
+    assert!(full.lines().any(|line| line.chars().count() > 50));
+}
+
+/// Drawn by hand.
+const TREE: &str = "\
+br:/a=rw:/b=ro:/
+├── d  [branch 0]
+│   ├── e  [branch 1]
+│   │   └── f  [branch 1]
+│   └── x  [branch 0]
+├── l  [branch 1]
+└── z  [branch 0]
+";
+
+#[apply(test)]
+fn a_tree_is_drawn() {
+    let host = Host::empty();
+    for name in ["/a/d/x", "/a/z", "/b/d/e/f", "/b/d/x"] {
+        host.file(name, "1");
+    }
+    host.link("/b/l", "d");
+    let stack = "br:/a=rw:/b=ro";
+    assert_eq!(host.ask(["ls", "--tree", stack]).exits(0).text(), TREE);
+    let two: String = TREE
+        .lines()
+        .filter(|line| !line.contains(" f "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(
+        host.ask(["ls", "--tree", "--depth", "2", stack])
+            .exits(0)
+            .text(),
+        two
+    );
+    let one = host.ask(["-q", "ls", "-R", "--depth", "1", stack]).exits(0);
+    assert_eq!(one.text(), host.ask(["-q", "ls", stack]).exits(0).text());
+    // The same rows for a program.
+    let drawn = host.jsonl(["ls", "--tree", stack]).exits(0);
+    assert_eq!(
+        drawn.text(),
+        host.jsonl(["ls", "-R", stack]).exits(0).text()
+    );
+}
+
+#[apply(test)]
+fn names_have_the_colours_of_ls() {
+    let host = Host::empty();
+    for name in ["/a/d/x", "/a/y.tar"] {
+        host.file(name, "1");
+    }
+    host.link("/a/l", "d");
+    let root = host.root.to_str().expect("plain names");
+    let words = ["--root", root, "ls", "br:/a=rw"];
+    let colours = [("LS_COLORS", "di=01;34:ln=35:*.tar=32")];
+    let (_, seen) = terminal::run_at(80, &colours, words);
+    for colour in [
+        "\u{1b}[34;1m/d\u{1b}[0m",
+        "\u{1b}[35m/l\u{1b}[0m",
+        "\u{1b}[32m/y.tar\u{1b}[0m",
+    ] {
+        let same = colour.replace("34;1", "1;34");
+        assert!(
+            seen.contains(colour) || seen.contains(&same),
+            "{colour:?}: {seen:?}"
+        );
+    }
+    let (_, plain) = terminal::run_at(80, &[("NO_COLOR", "1")], words);
+    assert!(!plain.contains('\u{1b}'), "{plain:?}");
+}
+
+/// A person is told how much was looked at, and a pipe is not.
+#[apply(test)]
+fn how_much_was_looked_at_is_said_on_a_terminal() {
+    let host = Host::fixture("blog-host");
+    let root = host.root.to_str().expect("plain names");
+    let containers = host.jsonl(["containers"]).exits(0).rows().len();
+    let (_, said) = terminal::said(["--root", root, "changes"]);
+    assert_eq!(said, format!("{containers} containers\n"));
+    assert_eq!(host.ask(["changes"]).stderr, "");
+    // Who names a TARGET knows it.
+    let (_, said) = terminal::said(["--root", root, "changes", "determined_sammet"]);
+    assert_eq!(said, "");
+}
