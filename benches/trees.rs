@@ -24,11 +24,13 @@ const BINARY: &str = env!("CARGO_BIN_EXE_layerctl");
 /// A section of what is measured.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 9] = [
     ("walks", walks),
     ("wide", wide),
     ("which", which),
     ("growth", growth),
+    ("find", find),
+    ("copies", copies),
     ("engines", engines),
     ("stores", stores),
     ("start", start),
@@ -39,6 +41,7 @@ fn main() {
     match arguments.as_slice() {
         [mode, root, verb] if mode == "peak" => return print_peak(Path::new(root), verb),
         [mode, home, engine] if mode == "engine" => return print_engine(Path::new(home), engine),
+        [mode, home] if mode == "copies" => return print_copies(Path::new(home)),
         _ => {}
     }
     let is_wanted = |name: &str| {
@@ -282,6 +285,147 @@ fn growth() {
     }
 }
 
+/// `find` in so many containers of one image of 500,000 files, each with files of its own; beside
+/// find(1) in each of them, mounted one after the other.
+fn find() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let spelled = image(home.path(), 500_000, 0);
+    let at = home.path().display();
+    let own = std::env::current_exe().expect("this program");
+    let layers = spelled.split_once(":").map_or("", |(_, rest)| rest);
+    let layers = layers.split_once(":").map_or("", |(_, rest)| rest);
+    println!("  containers  wall    peak        find(1) in each");
+    for containers in [1, 10, 100] {
+        let mut words = String::from("find");
+        for container in 0..containers {
+            for file in 0..20 {
+                make(
+                    &home
+                        .path()
+                        .join(format!("up{container}/usr/d1/e{file}/own")),
+                );
+            }
+            words.push_str(&format!(" br:{at}/up{container}=rw:{layers}"));
+        }
+        words.push_str(" -- file4999*");
+        let clock = Instant::now();
+        let output = Command::new(&own).args(["peak", "/", &words]).output();
+        let wall = clock.elapsed().as_secs_f64();
+        let peak = String::from_utf8_lossy(&output.expect("this program").stdout).into_owned();
+        let lower: Vec<String> = (0..20).rev().map(|of| format!("{at}/layer{of}")).collect();
+        let script = format!(
+            "mkdir -p {at}/mount && for up in $(seq 0 {}); do
+               mount -t overlay overlay -o lowerdir={at}/up$up:{} {at}/mount &&
+               find {at}/mount -name 'file4999*' && umount {at}/mount || exit 1
+             done",
+            containers - 1,
+            lower.join(":")
+        );
+        // A hundred take minutes.
+        let theirs = if containers > 10 {
+            "not measured".to_owned()
+        } else {
+            let mut command = Command::new("unshare");
+            let clock = Instant::now();
+            let output = command.args(["--mount", "sh", "-c", &script]).output();
+            match output {
+                Ok(output) if output.status.success() => {
+                    format!("{:.2}", clock.elapsed().as_secs_f64())
+                }
+                _ => "cannot be mounted".to_owned(),
+            }
+        };
+        println!(
+            "  {containers:<11} {wall:<7.2} {:<11} {theirs}",
+            peak.trim()
+        );
+    }
+}
+
+/// `cp`, `cat` and `diff` beside what a person would use who had mounted it all.
+fn copies() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let own = std::env::current_exe().expect("this program");
+    let mut command = Command::new("unshare");
+    command
+        .arg("--mount")
+        .arg(own)
+        .arg("copies")
+        .arg(home.path());
+    let output = command.output().expect("unshare");
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        println!("  not measured: {}", why.trim());
+    }
+}
+
+/// Mounts a container of 50,000 files and two images that differ in their topmost layer, and takes
+/// the times of each.
+fn print_copies(home: &Path) {
+    let spelled = image(home, 50_000, 5_000);
+    let at = home.display();
+    fs::write(home.join("container/large"), vec![b'x'; 256 << 20]).expect("a file");
+    for (name, file) in [("one", "a"), ("two", "b")] {
+        make(&home.join(format!("{name}/etc/{file}")));
+        fs::create_dir_all(home.join(format!("mount-{name}"))).expect("a directory");
+    }
+    fs::create_dir_all(home.join("mount")).expect("a directory");
+    let lower: Vec<String> = (0..20).rev().map(|of| format!("{at}/layer{of}")).collect();
+    let lower = lower.join(":");
+    for (top, mount) in [
+        ("container", "mount"),
+        ("one", "mount-one"),
+        ("two", "mount-two"),
+    ] {
+        let options = format!("lowerdir={at}/{top}:{lower}");
+        let mut command = Command::new("mount");
+        command.args(["-t", "overlay", "overlay", "-o", &options]);
+        run(command.arg(home.join(mount)));
+    }
+    let image = |top: &str| {
+        let lower = lower.replace(':', "=ro+wh:");
+        format!("br:{at}/{top}=ro+wh:{lower}=ro+wh")
+    };
+    let (one, two) = (image("one"), image("two"));
+    let own = BINARY;
+    let cases = [
+        (
+            "cp -a, 55,000 files",
+            format!("{own} cp -a --in {spelled} -- / {at}/copy"),
+            format!("cp -a {at}/mount {at}/copy"),
+        ),
+        (
+            "cp -, a tar file of them",
+            format!("{own} cp --in {spelled} -- / - | cat > {at}/copy"),
+            format!("tar -C {at}/mount -cf - . | cat > {at}/copy"),
+        ),
+        (
+            "cat, 256 MiB",
+            format!("{own} cat --in {spelled} -- /large | cat > /dev/null"),
+            format!("cat {at}/mount/large | cat > /dev/null"),
+        ),
+        (
+            "diff, two images",
+            format!("{own} diff {one} {two} > {at}/copy; test $? = 1"),
+            format!("diff -rq {at}/mount-one {at}/mount-two > {at}/copy; test $? = 1"),
+        ),
+    ];
+    println!("  what                       layerctl  mounted (wall, s)");
+    for (what, ours, theirs) in cases {
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..3 {
+            for (script, times) in [&ours, &theirs].into_iter().zip(&mut times) {
+                let (_, time) = run(Command::new("sh").args(["-c", script]));
+                times.push(time);
+                run(Command::new("rm").arg("-rf").arg(home.join("copy")));
+            }
+        }
+        let [ours, theirs] = times.map(median);
+        println!("  {what:<26} {ours:<9.2} {theirs:.2}");
+    }
+}
+
 /// `changes` beside what engines say of the same container, where they are installed: each in
 /// namespaces of its own, which end with it.
 fn engines() {
@@ -457,11 +601,48 @@ fn print_engine(home: &Path, engine: &str) {
     }
     let (theirs, ours) = (median(theirs), median(ours));
     println!("  {:<8} {theirs:<10.2} {ours:.2}", engine.program);
+    print_copies_of_engine(home, &engine);
     if let Some(mut daemon) = engine.daemon {
         daemon
             .kill()
             .and_then(|()| daemon.wait())
             .expect("our own process");
+    }
+}
+
+/// `cat` and `cp` beside the engine's own `cp`.
+fn print_copies_of_engine(home: &Path, engine: &Engine) {
+    let words = |command: &Command| {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<String> = words.map(|word| word.display().to_string()).collect();
+        words.join(" ")
+    };
+    let theirs = words(&engine.command(&["cp"]));
+    let mut ours = Command::new(BINARY);
+    let ours = words(ours.args(&engine.store));
+    let (file, to) = (place(1), home.join("copied"));
+    let to = to.display();
+    for (what, ours, theirs) in [
+        (
+            "cat",
+            format!("{ours} cat changed:/{file}"),
+            format!("{theirs} changed:/{file} - | tar -xO"),
+        ),
+        (
+            "cp -a",
+            format!("{ours} cp -a changed:/usr/d1 {to}"),
+            format!("{theirs} -a changed:/usr/d1 {to}"),
+        ),
+    ] {
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..3 {
+            for (script, times) in [&ours, &theirs].into_iter().zip(&mut times) {
+                times.push(run(Command::new("sh").args(["-c", script])).1);
+                run(Command::new("rm").arg("-rf").arg(home.join("copied")));
+            }
+        }
+        let [ours, theirs] = times.map(median);
+        println!("    {what:<6} {theirs:<10.2} {ours:.2}");
     }
 }
 

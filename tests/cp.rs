@@ -177,6 +177,29 @@ fn the_destination_is_docker_s() {
 }
 
 #[apply(test)]
+fn a_dry_run_says_what_the_copy_would_say() {
+    let union = rich();
+    union.file("there/one", "mine").dir("there/upper");
+    let before = facts(union.home());
+    for (options, path, to, status) in [
+        (&[][..], "/d/one", "there", 2),
+        (&[], "/d/upper", "there", 2),
+        (&["--force"], "/d/one", "there", 0),
+        (&[], "/d/empty", "there", 0),
+        (&[], "/d/upper/.", "there", 0),
+        (&[], "/d/one", "new", 0),
+        (&[], "/d/one", "up", 2),
+        (&[], "/d/one", "mid/d/new", 2),
+        (&[], "/d/nothing", "there", 1),
+    ] {
+        let options = [options, &["--dry-run"]].concat();
+        let output = cp(&union, &options, &[path], to);
+        assert_eq!(output.status, Some(status), "{path} {to} {}", output.stderr);
+    }
+    assert_same(&before, &facts(union.home()));
+}
+
+#[apply(test)]
 fn nothing_is_overwritten_without_force_and_nothing_written_through_a_link() {
     let union = rich();
     union.file("outside/one", "mine").dir("out");

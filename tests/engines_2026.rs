@@ -1,10 +1,11 @@
 //! Captured hosts of today's engines, with what the engines and the kernel said on them: Docker 28
 //! with both of its image stores.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::lab::captured::{Captured, Shared};
 use crate::lab::run::{bytes, text};
@@ -185,4 +186,96 @@ fn views_are_those_of_the_kernel() {
             assert_eq!(ours, said, "{} {name}", of.name);
         }
     }
+}
+
+/// What the engines' own listings of running containers have is beside what is mounted there.
+const MOUNTED: [&str; 8] = [
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/dev",
+    "/proc",
+    "/sys",
+    "/run/secrets",
+    "/run/.containerenv",
+];
+
+#[apply(test)]
+fn every_file_that_is_handed_over_has_the_content_that_the_engine_listed() {
+    needs::captured_hosts();
+    let mut compared = 0;
+    for host in [
+        "docker-28-overlay2",
+        "docker-28-containerd",
+        "docker-overlay2",
+        "docker-vfs",
+        "podman-5.8-overlay",
+        "podman-overlay",
+    ] {
+        let of = Captured::new(host);
+        for name in of.named("merged-", ".jsonl") {
+            if name.starts_with("export-") {
+                continue;
+            }
+            let said = of.jsonl(&format!("merged-{name}.jsonl"));
+            let mut hidden: Vec<Vec<u8>> = MOUNTED.map(|path| path.as_bytes().to_vec()).to_vec();
+            let is_over = |row: &&Value| row["mounted_over"] == true;
+            hidden.extend(
+                said.iter()
+                    .filter(is_over)
+                    .map(|row| decoded(text(row, "path"))),
+            );
+            let is_hidden = |path: &[u8]| {
+                hidden.iter().any(|point| {
+                    path.strip_prefix(&point[..])
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+                })
+            };
+            let output = of.host.ask(["cp", &format!("{name}:/"), "-"]);
+            assert!(matches!(output.status, Some(0 | 2)), "{}", output.stderr);
+            let sums = sums(&output.stdout);
+            for row in &said {
+                let path = decoded(text(row, "path"));
+                // Of larger ones the captured host has holes.
+                let is_kept = row["size"].as_u64().is_some_and(|size| size <= 64 << 10);
+                let Some(sum) = row["sha256"].as_str().filter(|_| is_kept) else {
+                    continue;
+                };
+                if !is_hidden(&path) {
+                    let found = sums.get(path.strip_prefix(b"/").expect("absolute"));
+                    let path = path.escape_ascii();
+                    assert_eq!(
+                        found.map(String::as_str),
+                        Some(sum),
+                        "{host} {name}: {path}"
+                    );
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 500, "{compared}");
+}
+
+/// The sums of all files in a tar file.
+fn sums(archive: &[u8]) -> BTreeMap<Vec<u8>, String> {
+    let mut all = BTreeMap::new();
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries().expect("a tar file") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path_bytes().into_owned();
+        let link = entry.link_name_bytes().unwrap_or_default().into_owned();
+        if entry.header().entry_type() == tar::EntryType::Link {
+            let known: Option<&String> = all.get(&link);
+            let known = known.cloned().unwrap_or_default();
+            all.insert(path, known);
+            continue;
+        }
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).expect("content");
+        let digits = Sha256::digest(&content);
+        let sum = digits.iter().map(|byte| format!("{byte:02x}")).collect();
+        all.insert(path, sum);
+    }
+    all
 }

@@ -227,6 +227,32 @@ fn patterns_and_tests() {
 }
 
 #[apply(test)]
+fn within_a_union_every_argument_is_a_path() {
+    let union = Union::usual();
+    union
+        .file("low/etc/a.conf", "")
+        .file("mid/usr/a.conf", "")
+        .file("up/a.conf", "")
+        .file("low/odd@1:/x/a.conf", "");
+    let stack = union.spelled();
+    let within = |words: &[&str]| {
+        let begin: [&OsStr; 3] = ["find".as_ref(), "--in".as_ref(), &stack];
+        let words: Vec<&OsStr> = begin
+            .into_iter()
+            .chain(words.iter().map(OsStr::new))
+            .collect();
+        paths(&ask(&words))
+    };
+    let all = ["/a.conf", "/etc/a.conf", "/odd@1:/x/a.conf", "/usr/a.conf"];
+    assert_eq!(within(&["--", "*.conf"]), all);
+    assert_eq!(within(&["/etc", "/usr/", "--", "*.conf"]), [all[1], all[3]]);
+    assert_eq!(within(&["/odd@1:", "-t", "f"]), [all[2]]);
+    // Nothing is told twice.
+    assert_eq!(within(&["/", "/etc", "--", "*.conf"]), all);
+    assert_eq!(within(&["/nothing"]), [""; 0]);
+}
+
+#[apply(test)]
 fn every_container_and_image_is_asked_and_what_they_share_is_one_row() {
     let host = Host::fixture("blog-host");
     let rows = host.jsonl(["find", "itsdangerous.py"]).exits(0).rows();

@@ -27,6 +27,9 @@ use crate::union::Stack;
 /// count; -v lists them all.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Every argument is a path of this union, byte for byte; PATTERN stands behind --
+    #[arg(hide_short_help = true, long = "in", value_name = "TARGET")]
+    within: Option<OsString>,
     /// PATTERN is a regular expression
     #[arg(long, conflicts_with = "fixed")]
     regex: bool,
@@ -153,13 +156,9 @@ impl Verb for Args {
         };
         let mut targets = Vec::new();
         let mut stacks = Vec::new();
-        for (label, target, path) in self.find_targets(context)? {
-            stacks.push(context.open(&target));
-            targets.push(Subject {
-                label,
-                target,
-                path,
-            });
+        for subject in self.subjects(context)? {
+            stacks.push(context.open(&subject.target));
+            targets.push(subject);
         }
         let search = Search {
             sieve,
@@ -191,7 +190,7 @@ fn types(typed: &[String]) -> Result<Vec<char>> {
 impl Args {
     /// The pattern: what stands after `--`, or the last argument that is no TARGET's name.
     fn take_pattern(&mut self, context: &mut Context<'_>) -> Option<OsString> {
-        if self.pattern.is_some() {
+        if self.pattern.is_some() || self.within.is_some() {
             return self.pattern.take();
         }
         let last = self.targets.last()?;
@@ -210,9 +209,18 @@ impl Args {
         self.targets.pop()
     }
 
-    /// The unions that are asked, each with the directory that is looked into.
-    fn find_targets(&self, context: &mut Context<'_>) -> Result<Vec<(Label, Target, Bytes)>> {
-        let root = || Bytes::from("/");
+    /// The unions that are asked.
+    fn subjects(&self, context: &mut Context<'_>) -> Result<Vec<Subject>> {
+        if let Some(name) = &self.within {
+            let target = context.find(name.as_bytes())?;
+            let inside = |typed: &OsString| target.path(&path_in_union(typed.as_bytes()));
+            let mut paths: Vec<Bytes> = self.targets.iter().map(inside).collect();
+            if paths.is_empty() {
+                paths.push(target.inside.clone());
+            }
+            let label = Label::named(context.survey.label(&target.union));
+            return Ok(vec![Subject::new(label, target, paths)]);
+        }
         if self.targets.is_empty() {
             let found = context.targets(None, Which::default());
             let images = target::all_images(&context.survey);
@@ -225,10 +233,8 @@ impl Args {
                 let label = Label::found(context.survey.label(&image.union));
                 all.push((label, image));
             }
-            return Ok(all
-                .into_iter()
-                .map(|(label, target)| (label, target, root()))
-                .collect());
+            let whole = |(label, target)| Subject::new(label, target, vec![Bytes::from("/")]);
+            return Ok(all.into_iter().map(whole).collect());
         }
         let is_one = self.targets.len() == 1;
         let mut all = Vec::new();
@@ -245,7 +251,7 @@ impl Args {
             } else {
                 Label::found(label)
             };
-            all.push((label, target, Bytes::absolute(path.components())));
+            all.push(Subject::new(label, target, vec![path]));
         }
         Ok(all)
     }
@@ -256,7 +262,18 @@ struct Subject {
     label: Label,
     target: Target,
     /// What is looked into.
-    path: Bytes,
+    paths: Vec<Bytes>,
+}
+
+impl Subject {
+    fn new(label: Label, target: Target, paths: Vec<Bytes>) -> Subject {
+        let plain = |path: Bytes| Bytes::absolute(path.components());
+        Subject {
+            label,
+            target,
+            paths: paths.into_iter().map(plain).collect(),
+        }
+    }
 }
 
 /// What is looked for, and where.
@@ -279,7 +296,7 @@ impl Search {
                 let own = subject.target.subject();
                 own.is_some_and(|own| self.stacks[number].branches[own].path == *directory)
             };
-            path.lies_in(&subject.path) && (!self.is_changed || is_own())
+            subject.paths.iter().any(|of| path.lies_in(of)) && (!self.is_changed || is_own())
         };
         sight.stacks.iter().copied().filter(is_asked).collect()
     }

@@ -1,7 +1,9 @@
 //! What must not be done, and who else is at it.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -175,6 +177,16 @@ impl Outside {
     pub fn make(&self) -> Result<Dir> {
         out::directory(&self.dir, self.missing.iter().map(Vec::as_slice))
     }
+}
+
+/// Whether anything has a name outside of unions.
+pub fn is_taken(path: &Bytes) -> bool {
+    let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return true;
+    };
+    let dir = Outside::find(parent).and_then(|outside| outside.existing(parent));
+    dir.is_ok_and(|dir| !matches!(dir.stat(name.as_bytes()), Ok(None)))
 }
 
 /// Opens the directory that something is copied or saved to. It must not lie in the union: in a

@@ -23,7 +23,7 @@ use crate::restore::archive::Archive;
 use crate::restore::attributes::{Into, Keep};
 use crate::restore::copy::{Copied, How};
 use crate::restore::deleted::{Replaced, deleted};
-use crate::restore::guard::{Outside, permit_copy};
+use crate::restore::guard::{Outside, is_taken, permit_copy};
 use crate::restore::locate::{Located, Sought};
 use crate::restore::out::{self, Way};
 use crate::restore::staging::Staging;
@@ -147,25 +147,28 @@ impl Verb for Args {
         } else {
             Follow::NotLast
         };
-        let is_name = matches!(destination, Destination::Name(_));
-        let path = match destination {
-            Destination::Archive => {
-                return Outcome::yes(Answered::Archive { items, follow });
+        let is_in = match &destination {
+            Destination::Name(path) => path.parent().map(Path::to_owned),
+            Destination::Archive | Destination::Directory(_) => None,
+        };
+        match destination {
+            Destination::Archive => Outcome::yes(Answered::Archive { items, follow }),
+            Destination::Directory(path) | Destination::Name(path) if self.dry_run => {
+                check(context, &items, is_in.as_deref().unwrap_or(&path))?;
+                plan(context, &items, (&path, is_in.is_some()), follow, way)
             }
-            Destination::Directory(path) | Destination::Name(path) if self.dry_run => path,
             Destination::Directory(path) => {
                 let into = Copying::new(context, &items, &path, self.write)?;
-                return into.copy(context, &items, None, follow, way);
+                into.copy(context, &items, None, follow, way)
             }
             Destination::Name(path) => {
                 let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                     return Err(Error::Usage(format!("{}: is no name", path.display())));
                 };
                 let into = Copying::new(context, &items, parent, self.write)?;
-                return into.copy(context, &items, Some(name.as_bytes()), follow, way);
+                into.copy(context, &items, Some(name.as_bytes()), follow, way)
             }
-        };
-        plan(context, &items, (&path, is_name), follow)
+        }
     }
 }
 
@@ -283,6 +286,7 @@ fn plan(
     items: &[Item],
     (path, is_name): (&Path, bool),
     follow: Follow,
+    way: Way,
 ) -> Result<Outcome<Answered>> {
     let mut rows = Vec::new();
     let mut is_yes = true;
@@ -297,6 +301,11 @@ fn plan(
                     None if path.is_dir() => to.join(&item.name(&located)),
                     None => to,
                 };
+                let is_added = item.is_content || item.name(&located).is_empty();
+                if !way.may_replace && !is_added && is_taken(&to) {
+                    let error = Error::io(to.clone(), rustix::io::Errno::EXIST);
+                    context.problems.push(error);
+                }
                 rows.push(item.row(&located, to));
             }
             Err(why) => {
@@ -309,6 +318,24 @@ fn plan(
         answer: Answered::Rows(rows),
         is_yes,
     })
+}
+
+/// Sees that a destination lies in none of the unions.
+///
+/// # Errors
+/// It does, or cannot be opened.
+fn check(context: &Context<'_>, items: &[Item], path: &Path) -> Result<Outside> {
+    let outside = Outside::find(path)?;
+    let mut checked: Vec<*const Opened> = Vec::new();
+    for item in items {
+        let union = &item.asked.union;
+        let is_new = !checked.contains(&Rc::as_ptr(union));
+        if is_new {
+            checked.push(Rc::as_ptr(union));
+            outside.check(&context.survey, &union.target.union, &union.stack, path)?;
+        }
+    }
+    Ok(outside)
 }
 
 /// A destination that is open.
@@ -326,16 +353,7 @@ impl<'p> Copying<'p> {
         path: &'p Path,
         may_write: bool,
     ) -> Result<Copying<'p>> {
-        let outside = Outside::find(path)?;
-        let mut checked: Vec<*const Opened> = Vec::new();
-        for item in items {
-            let union = &item.asked.union;
-            let is_new = !checked.contains(&Rc::as_ptr(union));
-            if is_new {
-                checked.push(Rc::as_ptr(union));
-                outside.check(&context.survey, &union.target.union, &union.stack, path)?;
-            }
-        }
+        let outside = check(context, items, path)?;
         permit_copy(&context.survey, path, may_write)?;
         let dir = outside.make()?;
         // What runs that were killed have left.
