@@ -105,6 +105,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
+use command::progress::{Progress, Shown};
 use command::{Context, Threads};
 use engine::Survey;
 use error::Error;
@@ -239,15 +240,24 @@ fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Statu
         is_direct: is_direct && template.is_none(),
         looked: None,
     };
-    let shown = match &mut template {
-        Some(lines) => command.run(&mut context, look, &mut lines.to(out)),
-        None => command.run(&mut context, look, out),
+    let mut progress = Progress::of(command.verb());
+    let shown = {
+        let out = &mut Shown {
+            progress: progress.as_mut(),
+            out: &mut *out,
+        };
+        let shown = match &mut template {
+            Some(lines) => command.run(&mut context, look, &mut lines.to(out)),
+            None => command.run(&mut context, look, out),
+        };
+        shown.map(|shown| {
+            let is_yes = shown?;
+            template.map_or(Ok(()), |lines| lines.end(out))?;
+            out.flush().map(|()| is_yes)
+        })
     };
-    let shown = shown.map(|shown| {
-        let is_yes = shown?;
-        template.map_or(Ok(()), |lines| lines.end(out))?;
-        out.flush().map(|()| is_yes)
-    });
+    // Its line would stand among what is said now.
+    drop(progress);
     context.notes.iter().for_each(|note| report(note, 1));
     let is_incomplete = report_problems(&context);
     // A person wants to know how much an answer is about; a program has counted.

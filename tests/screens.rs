@@ -139,3 +139,26 @@ fn how_much_was_looked_at_is_said_on_a_terminal() {
     let (_, said) = terminal::said(["--root", root, "changes", "determined_sammet"]);
     assert_eq!(said, "");
 }
+
+/// What takes long says so, to a terminal: what, how much, how fast. What is quick says nothing, and
+/// neither is anything left of it.
+#[apply(test)]
+fn long_work_shows_itself_on_a_terminal() {
+    needs::strace();
+    let host = Host::empty();
+    for number in 0..40 {
+        host.file(format!("/a/{number}/x"), "1");
+    }
+    let root = host.root.to_str().expect("plain names");
+    let (_, said) = terminal::said(["--root", root, "ls", "-R", "br:/a=rw"]);
+    assert_eq!(said, "");
+    // Each directory takes a while.
+    let slow = terminal::said_slowly(["--root", root, "ls", "-R", "-j1", "br:/a=rw"]);
+    assert!(
+        slow.contains("ls: ") && slow.contains(" names, "),
+        "{slow:?}"
+    );
+    assert!(slow.contains("/s"), "{slow:?}");
+    let last = slow.rsplit('\r').next().unwrap_or_default();
+    assert!(!last.contains("names"), "its line is taken away: {slow:?}");
+}

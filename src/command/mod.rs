@@ -22,6 +22,7 @@ mod label;
 pub mod ls;
 pub mod orphans;
 mod patch;
+pub mod progress;
 pub mod restore;
 mod scope;
 mod sieve;
@@ -174,6 +175,13 @@ macro_rules! verbs {
                 Ok(match self {
                     $(Command::$name(typed) => typed.run(context)?.show(context, look, out),)*
                 })
+            }
+
+            /// The verb's name.
+            pub fn verb(&self) -> &'static str {
+                match self {
+                    $(Command::$name(_) => stringify!($module),)*
+                }
             }
 
             /// What a template can name of a row.

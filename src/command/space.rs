@@ -1,9 +1,7 @@
 //! How much space things take on disk: blocks, hard links once, other file systems not at all.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
-use indicatif::ProgressBar;
 use rustix::io::Errno;
 
 use crate::bytes::Bytes;
@@ -87,32 +85,21 @@ pub struct Walked {
     pub problems: Vec<Error>,
 }
 
-/// A walk that a person may be waiting for.
+/// A walk that a person may be waiting for, and end.
 pub struct Patience {
-    bar: ProgressBar,
     interrupt: Interrupt,
 }
 
 impl Patience {
-    /// Shows on a terminal that something goes on, and lets Ctrl-C end it.
-    pub fn new(what: &'static str) -> Patience {
-        // On anything but a terminal nothing is drawn.
-        let bar = ProgressBar::new_spinner().with_message(what);
-        bar.enable_steady_tick(Duration::from_millis(200));
+    /// Lets Ctrl-C end it.
+    pub fn new() -> Patience {
         Patience {
-            bar,
             interrupt: Interrupt::catch(),
         }
     }
 
     fn is_over(&self) -> bool {
         self.interrupt.is_pressed()
-    }
-}
-
-impl Drop for Patience {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 

@@ -34,7 +34,7 @@ mod stat;
 pub use attribute::entry_path;
 pub use budget::threads_max;
 pub use content::Content;
-pub use names::Names;
+pub use names::{Names, names_listed};
 pub use open::{Access, Dir};
 pub use pass::Passed;
 pub use rights::{is_in_user_namespace, reads_trusted_attributes};

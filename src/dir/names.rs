@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::cmp::Ordering as Order;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs;
 use rustix::io::Errno;
@@ -20,6 +20,14 @@ const ENTRIES: usize = 32 * 1024;
 const KEPT_MAX: usize = 4096;
 /// From how many names on it is worth looking at what they have in common.
 const MANY: usize = 256;
+
+/// How many names were listed until now, for whoever waits.
+static LISTED: AtomicU64 = AtomicU64::new(0);
+
+/// How many names of directories this process has listed.
+pub fn names_listed() -> u64 {
+    LISTED.load(Ordering::Relaxed)
+}
 
 impl Dir {
     /// Every name in the directory but `.` and `..`, sorted by bytes, and its kind as the listing
@@ -62,6 +70,9 @@ impl Dir {
         };
         let names = listed.map(|()| reading.names());
         READING.set(reading.emptied());
+        if let Ok(names) = &names {
+            LISTED.fetch_add(names.count() as u64, Ordering::Relaxed);
+        }
         names
     }
 

@@ -129,6 +129,14 @@ impl Dir {
         Stat::from_raw(&raw).ok_or(Errno::IO)
     }
 
+    /// About how many files and directories its file system has; none where it does not count them.
+    pub fn inodes_used(&self) -> Option<u64> {
+        let said = fs::fstatvfs(&*self.fd().ok()?).ok()?;
+        said.f_files
+            .checked_sub(said.f_ffree)
+            .filter(|used| *used > 0)
+    }
+
     /// Whether the directory is the kernel's own `/proc`.
     pub fn is_proc(&self) -> bool {
         let found = self.fd().and_then(|fd| fs::fstatfs(&*fd));

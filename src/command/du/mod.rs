@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
+use crate::command::progress;
 use crate::command::space::Patience;
 use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::usage::ContainerName;
@@ -205,7 +206,7 @@ impl Verb for Args {
 /// The rows of every store, or of one union in them.
 fn rows(survey: &Survey<'_>, union: Option<&Union>, problems: &mut Vec<Error>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let patience = Patience::new("measuring");
+    let patience = Patience::new();
     let (uses, unread) = engine::layer_uses(survey);
     problems.extend(unread);
     for (engine, uses) in uses {
@@ -216,6 +217,11 @@ fn rows(survey: &Survey<'_>, union: Option<&Union>, problems: &mut Vec<Error>) -
         if !is_wanted {
             continue;
         }
+        let root = survey.host.open_dir(engine.root());
+        root.ok()
+            .and_then(|root| root.inodes_used())
+            .into_iter()
+            .for_each(progress::expect);
         let store = Store::walk(survey, engine, uses, &patience, problems)?;
         match union {
             None => {
