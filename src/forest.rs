@@ -13,11 +13,13 @@
 //!
 //! What a name means is for [`Node::child`] to say, for each class that lists it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::iter::Peekable;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use rustix::io::Errno;
 use serde::Serialize;
@@ -103,6 +105,33 @@ struct Level<'s> {
 /// The classes that list a name, and whether it may be a directory.
 type Listed = (Vec<usize>, bool);
 
+/// Names in order, each once, with the classes that list it. A directory may have a million: who lists
+/// a name is put together when it is its turn.
+struct ByName(Peekable<IntoIter<(Vec<u8>, usize, bool)>>);
+
+impl ByName {
+    fn new(mut names: Vec<(Vec<u8>, usize, bool)>) -> ByName {
+        names.sort_unstable();
+        ByName(names.into_iter().peekable())
+    }
+}
+
+impl Iterator for ByName {
+    type Item = (Vec<u8>, Listed);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, number, mut may_be_directory) = self.0.next()?;
+        let mut who = vec![number];
+        while let Some((_, number, may_be)) = self.0.next_if(|(other, ..)| *other == name) {
+            if who.last() != Some(&number) {
+                who.push(number);
+            }
+            may_be_directory |= may_be;
+        }
+        Some((name, (who, may_be_directory)))
+    }
+}
+
 /// What is still to be visited.
 enum Place<'s> {
     Root,
@@ -173,28 +202,20 @@ impl<V> Forest<'_, V> {
                 classes
             }
         };
-        let mut names: BTreeMap<Vec<u8>, Listed> = BTreeMap::new();
+        let is_wanted =
+            |name: &[u8], may_be_directory| may_be_directory || (self.wanted.name)(name);
+        let mut names = Vec::new();
         for (number, class) in classes.iter_mut().enumerate() {
-            let listed = match class.names() {
-                Ok(listed) => listed,
-                Err(error) => {
-                    (self.row)(Err(error), found.rows());
-                    continue;
+            match class.names(&is_wanted) {
+                Ok(listed) => {
+                    let listed = listed.into_iter();
+                    names.extend(listed.map(|(name, may_be)| (name, number, may_be)));
                 }
-            };
-            for (name, may_be_directory) in listed {
-                if !may_be_directory && !(self.wanted.name)(&name) {
-                    continue;
-                }
-                let (who, may_be) = names.entry(name).or_default();
-                if who.last() != Some(&number) {
-                    who.push(number);
-                }
-                *may_be |= may_be_directory;
+                Err(error) => (self.row)(Err(error), found.rows()),
             }
         }
         let level = Arc::new(Level { classes, depth });
-        let mut names = names.into_iter();
+        let mut names = ByName::new(names);
         found.each(&mut names, |(name, (who, may_be)), found| {
             self.listed(&level, name, who, may_be, found);
         });
@@ -407,29 +428,23 @@ impl<V> Forest<'_, V> {
 }
 
 impl<'s> Class<'s> {
-    /// The names that this class has something to say of.
-    fn names(&mut self) -> Result<ListedNames> {
+    /// The names that this class has something to say of, as far as they are wanted.
+    fn names(&mut self, is_wanted: &impl Fn(&[u8], bool) -> bool) -> Result<ListedNames> {
         let mut names = Vec::new();
         if self.base.is_none() {
             self.node = self.node.clone().read();
             let listed = self.node.names()?;
-            names.extend(
-                listed
-                    .iter()
-                    .map(|of| (of.name.to_vec(), of.could_be_directory)),
-            );
+            let wanted = listed
+                .iter()
+                .filter(|of| is_wanted(of.name, of.could_be_directory));
+            names.extend(wanted.map(|of| (of.name.to_vec(), of.could_be_directory)));
             return Ok(names);
         }
         for branch in self.node.branches().take(self.own_parts) {
             listed_by(&self.node, branch, &mut names)?;
         }
         self.node = self.node.clone().read_for(names.len());
-        names.sort();
-        names.dedup_by(|later, first| {
-            let is_one = later.0 == first.0;
-            first.1 |= is_one && later.1;
-            is_one
-        });
+        names.retain(|(name, may_be_directory)| is_wanted(name, *may_be_directory));
         Ok(names)
     }
 

@@ -40,12 +40,13 @@ impl Item {
         let name = match to {
             Destination::Name(to) => to.file_name().map_or(&b""[..], OsStr::as_bytes),
             _ if self.is_content => b"",
+            _ if self.asked.path.has_parents() => missing.directory.file_name(),
             _ => self.asked.path.file_name(),
         };
-        let named = || Bytes::absolute(bytes::components(name));
+        let named = Bytes::absolute(bytes::components(name));
         let (below, within) = match &self.below {
             Some(below) => (below.clone(), Bytes::from("/")),
-            None => (named(), missing.directory),
+            None => (named, missing.directory),
         };
         let items = missing.paths.into_iter().map(|path| Item {
             below: Some(below.clone()),
