@@ -33,7 +33,7 @@ pub struct Args {
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
     /// The union, as a TARGET; none where it is a store's.
-    #[serde(skip_serializing_if = "Label::is_none")]
+    #[serde(default, skip_serializing_if = "Label::is_none")]
     pub target: Label,
     /// The engine whose store it is in, where it is no union's.
     #[serde(skip_serializing_if = "Option::is_none")]
