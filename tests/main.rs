@@ -37,6 +37,7 @@ mod completions;
 mod containerd;
 mod containerd_2;
 mod containerd_live;
+mod covered;
 mod cp;
 mod dependencies;
 mod diff;

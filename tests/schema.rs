@@ -253,10 +253,12 @@ fn ls_has_the_promised_keys() {
         rows.iter().partition(|row| row.get("error").is_some());
     assert!(!refused.is_empty() && !shown.is_empty());
     for row in refused {
-        assert_keys(row, &["target", "path", "error"], &[]);
+        assert_keys(row, &["target", "path", "error"], &["covered_by"]);
     }
     for row in shown {
-        assert_keys(row, &["target", "path", "type", "branch", "layer"], &[]);
+        let always = ["target", "path", "type", "branch", "layer"];
+        // Every container has the engine's own.
+        assert_keys(row, &always, &["covered_by"]);
         assert!(TYPES.contains(&text(row, "type")));
         assert!(text(row, "path").starts_with('/'));
     }

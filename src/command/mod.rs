@@ -39,6 +39,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::dir::{self, Kind, Stat};
+use crate::engine::covered::Covers;
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
 use crate::render::Look;
@@ -317,6 +318,14 @@ impl Context<'_> {
 
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {
         target::find(&mut self.survey, name, &self.base)
+    }
+
+    /// What lies over a union's layers. Where that cannot be read, the answer is not sure.
+    pub fn covers(&mut self, union: &Union) -> Covers {
+        Covers::of(&self.survey, union).unwrap_or_else(|error| {
+            self.problems.push(error);
+            Covers::default()
+        })
     }
 
     /// Opens a target's branches. One that cannot be opened makes every answer unsure.

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
 use crate::command::{Answer, Context, Ended, Group, Help, One, Outcome, Verb, Which};
+use crate::engine::cover::Cover;
 use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::restore::choose::choose;
@@ -131,7 +132,8 @@ impl Args {
         let within = self.within.as_deref().map(OsStr::as_bytes);
         let query = self.query(goal, within, path, below);
         let (mut row, is_yes) = run(context, &query)?;
-        if row.nothing.is_none() || matches!(goal, Goal::Revert(_)) {
+        let is_covered = row.covered_by.is_some();
+        if row.nothing.is_none() || is_covered || matches!(goal, Goal::Revert(_)) {
             return Ok((vec![row], is_yes));
         }
         let (target, path) = choose(&mut context.survey, &context.base, &query)?;
@@ -310,6 +312,9 @@ pub struct Row {
     pub strategy: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_by: Option<Cut>,
+    /// What lies over the layers there, so that they do not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered_by: Option<Cover>,
     /// False for a dry run, and where there was nothing to do.
     pub applied: bool,
     /// Why there is nothing to restore.
@@ -342,6 +347,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
         context.problems.clear();
         return Err(error);
     }
+    let covers = context.covers(&target.union);
     let (survey, union) = (&context.survey, &target.union);
     let mut site = Site::new(survey, union, &path, query);
     let _lock = match query.apply {
@@ -353,6 +359,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
     let proposal = propose(&stack, &diagnosis, query, site.view.is_some())?;
     let mut row = Row {
         target: survey.label(union),
+        covered_by: covers.at(&diagnosis.path).cloned(),
         path: diagnosis.path,
         strategy: None,
         hidden_by: match (diagnosis.cause, &query.goal) {
@@ -379,7 +386,8 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
         }
         Err(Nothing(why)) => {
             row.strategy = matches!(query.goal, Goal::Revert(_)).then_some("revert");
-            row.nothing = Some(why);
+            let words = row.covered_by.as_ref().map(Cover::words);
+            row.nothing = Some(words.unwrap_or(why));
             return Ok((row, false));
         }
     };
@@ -430,6 +438,9 @@ impl Row {
         let strategy = self.strategy.unwrap_or_default();
         let head = if self.applied { "restored" } else { "plan" };
         writeln!(out, "{path}  {head} ({strategy})")?;
+        if let Some(cover) = &self.covered_by {
+            writeln!(out, "  but {}", cover.words())?;
+        }
         for step in &self.steps {
             writeln!(out, "  {}", step.words)?;
         }

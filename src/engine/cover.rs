@@ -1,7 +1,8 @@
 //! What lies over a container's layers, so that they do not show it: volumes, bind mounts, tmpfs,
 //! and the engine's own files.
 //!
-//! The engine's record tells what a container is started with, and where each thing comes from.
+//! The engine's record tells what a container is started with, and where each thing comes from. What
+//! lies over one union, by its record and by the kernel, is found in `covered`.
 
 use serde::Serialize;
 
@@ -75,10 +76,18 @@ impl Cover {
         }
     }
 
+    /// Whether an absolute path lies on or below it.
+    pub fn is_over(&self, path: &Bytes) -> bool {
+        let (own, path) = (self.path.as_bytes(), path.as_bytes());
+        let rest = path.strip_prefix(own);
+        own == b"/" || rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+    }
+
     /// What is mounted at a place, by the type of the file system and by where it comes from.
     pub fn of_mount(fs_type: &[u8], path: impl Into<Bytes>, source: &str) -> Cover {
         let path: Bytes = path.into();
-        let is_engines = KERNEL_TYPES.contains(&fs_type) || is_engines_place(&path);
+        let is_engines =
+            KERNEL_TYPES.contains(&fs_type) || is_engines_place(&path) || is_engines_file(source);
         if is_engines {
             let source = if fs_type == b"tmpfs" { "" } else { source };
             return Cover::new(CoverKind::Engine, path).at(source);
@@ -91,6 +100,38 @@ impl Cover {
             None => Cover::new(CoverKind::Bind, path).at(source),
         }
     }
+
+    /// In two words: `volume pgdata`.
+    pub fn title(&self) -> String {
+        let kind = match self.kind {
+            CoverKind::Volume => "volume",
+            CoverKind::Bind => "bind",
+            CoverKind::Tmpfs => "tmpfs",
+            CoverKind::Engine => "engine",
+        };
+        match &self.name {
+            Some(name) => format!("{kind} {name}"),
+            None => kind.to_owned(),
+        }
+    }
+
+    /// That the layers do not show what is there.
+    pub fn words(&self) -> String {
+        let path = &self.path;
+        let at = |source: &Bytes| format!(", at {source}");
+        let at = self.source.as_ref().map(at).unwrap_or_default();
+        let what = match (self.kind, &self.name, &self.source) {
+            (CoverKind::Volume, Some(name), _) => {
+                format!("the volume {}{at}", crate::bytes::escape(name.as_bytes()))
+            }
+            (CoverKind::Volume, None, _) => format!("a volume{at}"),
+            (CoverKind::Bind, _, Some(source)) => format!("a bind mount of {source}"),
+            (CoverKind::Bind, _, None) => "a mount of something else".to_owned(),
+            (CoverKind::Tmpfs, ..) => "a tmpfs".to_owned(),
+            (CoverKind::Engine, ..) => format!("the engine's own{at}"),
+        };
+        format!("{path} is {what}; layers do not show it")
+    }
 }
 
 /// Whether a path is what engines give to every container.
@@ -101,13 +142,22 @@ fn is_engines_place(path: &Bytes) -> bool {
         || KERNEL_DIRECTORIES.iter().any(|of| is_below(of))
 }
 
+/// Whether it is one of the files that podman keeps beside a container's layer.
+///
+/// ```text
+/// .../overlay-containers/<id>/userdata/run/.containerenv
+/// ```
+fn is_engines_file(source: &str) -> bool {
+    source.contains("-containers/") && source.contains("/userdata/")
+}
+
 /// The volume that a directory of the host is, by its path.
 ///
 /// ```text
 /// .../volumes/[<namespace>/]<name>/_data                  docker, podman, nerdctl
 /// .../pods/<uid>/volumes/kubernetes.io~<kind>/<name>      the kubelet
 /// ```
-fn volume_name(source: &str) -> Option<&str> {
+pub(super) fn volume_name(source: &str) -> Option<&str> {
     let (_, inside) = source.rsplit_once("/volumes/")?;
     if let Some(of_pod) = inside.strip_prefix("kubernetes.io~") {
         return of_pod.split('/').nth(1);

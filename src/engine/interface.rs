@@ -216,9 +216,15 @@ pub trait Engine {
     ///
     /// # Errors
     /// The record cannot be read.
-    fn covers(&self, container: &Container) -> Result<Vec<Cover>> {
-        let _ = container;
+    fn covers(&self, id: &str, namespace: Option<&str>) -> Result<Vec<Cover>> {
+        let _ = (id, namespace);
         Ok(Vec::new())
+    }
+
+    /// The first process of a container, as its record has it; a number may be another's by now.
+    fn process_of(&self, id: &str, namespace: Option<&str>) -> Option<u32> {
+        let _ = (id, namespace);
+        None
     }
 
     /// The directories of its volumes: an engine in a container may keep its data in one.

@@ -16,9 +16,9 @@
 //!
 //! orphaned     what is nobody's: every engine's leftovers but what is in use
 //! in_use       what is in use, whatever records say: one place decides
+//! covered      what lies over the layers of one union
 //! survey       all of it together, for the verbs: engines are asked here
 //! label        what unions are called in answers
-//! cover        what lies over a container's layers
 //! open  watch  a union's branches opened; whether they are still there at the end
 //! proof        whether a branch is the directory that the mount's options name
 //! reach        how a branch's directory is reached
@@ -31,6 +31,7 @@
 //! union        unions, branches, layers, owners
 //! recorded     a mounted union's branches, as its store has them
 //! linked  faults  oci  bolt  sqlite  forms that several engines keep things in; what is wrong with such
+//! cover        one thing that lies over a container's layers
 //! inventory  usage           what every engine keeps, in words that all share
 //! ```
 //!
@@ -39,6 +40,7 @@
 pub mod bolt;
 mod containerd;
 pub mod cover;
+pub mod covered;
 mod daemons;
 mod docker;
 mod faults;

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::{Kind, Large, Row, is_container};
 use crate::bytes::Bytes;
 use crate::command::space::{LARGEST, Patience, Walked};
-use crate::engine::cover::CoverKind;
-use crate::engine::usage::{ContainerName, LayerUse, Space, UseKind};
+use crate::engine::covered::users_of_volumes;
+use crate::engine::usage::{LayerUse, Space, UseKind};
 use crate::engine::{self, Engine, Owner, OwnerKind, Survey, Union};
 use crate::error::{Error, Result};
 
@@ -320,25 +320,8 @@ impl<'s, 'h> Store<'s, 'h> {
         if names.is_empty() {
             return rows;
         }
-        let mut users: HashMap<String, Vec<ContainerName>> = HashMap::new();
-        for container in &self.engine.containers() {
-            match self.engine.covers(container) {
-                Ok(covers) => {
-                    let mut own: Vec<String> = covers
-                        .into_iter()
-                        .filter(|cover| cover.kind == CoverKind::Volume)
-                        .filter_map(|cover| cover.name)
-                        .collect();
-                    own.sort();
-                    own.dedup();
-                    for name in own {
-                        let users = users.entry(name).or_default();
-                        users.push(ContainerName::of(container));
-                    }
-                }
-                Err(error) => problems.push(error),
-            }
-        }
+        let (mut users, unread) = users_of_volumes(self.engine, &self.engine.containers());
+        problems.extend(unread);
         for name in names {
             let space = Space::Volume(name.clone());
             rows.push(Row {

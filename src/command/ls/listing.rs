@@ -7,6 +7,7 @@ use super::{Depth, Detail, Ghosts, Long, Refused, Row, Shown};
 use crate::bytes::{Bytes, Entries};
 use crate::command::{Batch, Find, Keep, Label};
 use crate::dir::Kind;
+use crate::engine::covered::Covers;
 use crate::error::{Error, Result, errno_name};
 use crate::render::time::Stamp;
 use crate::target::Target;
@@ -18,6 +19,7 @@ pub(super) struct Listing {
     pub label: Label,
     pub target: Arc<Target>,
     pub stack: Stack,
+    pub covers: Covers,
     pub path: Bytes,
     pub depth: Depth,
     pub detail: Detail,
@@ -213,6 +215,7 @@ impl Listing {
         let layer = self.target.union.layer_id(branch).map(str::to_owned);
         let row = Row::Shown(Shown {
             target: self.label.clone(),
+            covered_by: self.covers.at(&path).cloned().map(Box::new),
             path,
             kind,
             branch,
@@ -229,6 +232,7 @@ impl Listing {
         };
         Row::Refused(Refused {
             target: self.label.clone(),
+            covered_by: self.covers.at(&path).cloned().map(Box::new),
             path,
             error,
             is_ghost,

@@ -11,14 +11,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, escape};
 use crate::command::{
     Answer, Context, Ended, Group, Help, Label, Outcome, Shape, Stream, Verb, path_in_union,
     union_column,
 };
 use crate::dir::Kind;
+use crate::engine::cover::{Cover, CoverKind};
+use crate::engine::covered::Covers;
 use crate::engine::{Survey, Union};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::render::column::{Column, column, optional};
 use crate::render::time::Stamp;
@@ -98,6 +100,15 @@ impl Row {
         }
     }
 
+    /// What lies over it and is worth a word: every container has the engine's own.
+    fn cover(&self) -> Option<&Cover> {
+        let cover = match self {
+            Row::Shown(shown) => shown.covered_by.as_deref(),
+            Row::Refused(refused) => refused.covered_by.as_deref(),
+        };
+        cover.filter(|of| of.kind != CoverKind::Engine)
+    }
+
     fn into_path(self) -> Bytes {
         match self {
             Row::Shown(shown) => shown.path,
@@ -117,6 +128,9 @@ pub struct Shown {
     pub branch: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
+    /// What lies over the layers there, so that they do not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered_by: Option<Box<Cover>>,
     #[serde(flatten)]
     pub long: Option<Box<Long>>,
 }
@@ -170,6 +184,9 @@ pub struct Refused {
     pub path: Bytes,
     /// The errno's name.
     pub error: &'static str,
+    /// What lies over the layers there, so that they do not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered_by: Option<Box<Cover>>,
     /// Listed by the kernel's `readdir` all the same.
     #[serde(skip)]
     pub is_ghost: bool,
@@ -205,6 +222,7 @@ impl Verb for Args {
             .into_iter()
             .map(|(target, path)| Listing {
                 stack: context.open(&target),
+                covers: covers_of(context, &target, &path),
                 label: label(&context.survey, &target.union),
                 target,
                 path,
@@ -288,6 +306,17 @@ fn asked(context: &mut Context<'_>, typed: &Args) -> Result<Vec<(Arc<Target>, By
         .collect()
 }
 
+/// What lies over the layers of a union. That it lies over all that is listed is said beside it.
+fn covers_of(context: &mut Context<'_>, target: &Target, path: &Bytes) -> Covers {
+    let covers = context.covers(&target.union);
+    if let Some(cover) = covers.at(path) {
+        let label = context.survey.label(&target.union);
+        let note = format!("{}: {}", escape(label.as_bytes()), cover.words());
+        context.notes.push(Error::Usage(note));
+    }
+    covers
+}
+
 impl crate::command::Row for Row {
     const HEADS_NOTHING: bool = false;
 
@@ -330,6 +359,11 @@ impl crate::command::Row for Row {
                 }) = row
                 {
                     cell.text(&look.id(id));
+                }
+            }),
+            optional("COVERED BY", |row: &Row, _, cell| {
+                if let Some(cover) = row.cover() {
+                    cell.text(&cover.title());
                 }
             }),
             optional("MODE", |row, _, cell| {

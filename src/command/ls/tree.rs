@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::io::{self, Write};
 
 use super::{Row, Shown};
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, escape};
 use crate::command::Label;
 use crate::render::Look;
 
@@ -78,9 +78,13 @@ fn draw(mut rows: Vec<&Row>, start: &Bytes, look: Look, out: &mut dyn Write) -> 
 fn name_of(row: &Row, look: Look) -> String {
     let name = row.path().components().last().unwrap_or_default();
     let name = Bytes::from(name);
-    match row {
+    let named = match row {
         Row::Shown(shown) => named(shown, &name, look),
         Row::Refused(refused) => format!("{name} ({})", refused.error),
+    };
+    match row.cover().filter(|cover| cover.path == *row.path()) {
+        Some(cover) => format!("{named}  covered by {}", escape(cover.title().as_bytes())),
+        None => named,
     }
 }
 

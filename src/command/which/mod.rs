@@ -3,6 +3,7 @@
 
 mod show;
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -15,6 +16,8 @@ use crate::command::{
     Context, Group, Help, Label, Labelled, Outcome, Verb, Version, Which, path_in_union,
 };
 use crate::dir::Kind;
+use crate::engine::cover::Cover;
+use crate::engine::covered::Covers;
 use crate::engine::{Role, Union};
 use crate::error::{Error, Result, errno_name};
 use crate::restore::diagnose::hidden_by;
@@ -63,6 +66,9 @@ pub struct Row {
     /// The path with symbolic links resolved.
     pub path: Bytes,
     pub state: State,
+    /// What lies over the layers there, so that they do not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered_by: Option<Cover>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
     /// Index of the branch that provides it, 0 is topmost.
@@ -145,6 +151,7 @@ impl Verb for Args {
                 Follow::All
             },
             rows: Vec::new(),
+            covers: HashMap::new(),
         };
         let paths = self.paths.iter().map(|path| path.as_bytes());
         if let Some(name) = &self.within {
@@ -244,6 +251,8 @@ fn branch_or_name(typed: &[u8]) -> bool {
 struct Asking {
     follow: Follow,
     rows: Vec<Row>,
+    /// What lies over the unions that were asked, by their labels.
+    covers: HashMap<Bytes, Covers>,
 }
 
 impl Asking {
@@ -257,9 +266,13 @@ impl Asking {
         label: Label,
     ) {
         match lookup(&stack.whole(Reading::Nothing), path.as_bytes(), self.follow) {
-            Ok(found) => self
-                .rows
-                .push(row(context, union, stack, typed, found, label)),
+            Ok(found) => {
+                let known = self.covers.entry(label.target().clone());
+                let covers = known.or_insert_with(|| context.covers(union));
+                let mut row = row(context, union, stack, typed, found, label);
+                row.covered_by = covers.at(&row.path).cloned();
+                self.rows.push(row);
+            }
             Err(error) => context.problems.push(error),
         }
     }
@@ -300,6 +313,7 @@ fn row(
         query: Bytes::from(typed),
         target: label,
         state,
+        covered_by: None,
         kind: resolution.entry.kind(),
         branch,
         layer: branch

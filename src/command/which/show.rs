@@ -55,7 +55,8 @@ impl crate::command::Row for Row {
 impl Row {
     /// Whether one of several unions has nothing at all there.
     fn is_absent(&self) -> bool {
-        let is_plain = self.why.is_none() && self.links.is_empty() && !self.uncertain;
+        let is_seen = self.covered_by.is_none();
+        let is_plain = is_seen && self.why.is_none() && self.links.is_empty() && !self.uncertain;
         let is_empty = self.state == State::Missing && self.versions.is_empty();
         self.target.told().is_some() && is_plain && is_empty
     }
@@ -71,6 +72,9 @@ impl Row {
         writeln!(out, "{}  {verdict}", look.bold(&self.path.to_string()))?;
         if let Some(reason) = reason {
             writeln!(out, "  {reason}")?;
+        }
+        if let Some(cover) = &self.covered_by {
+            writeln!(out, "  {}", cover.words())?;
         }
         if self.uncertain {
             writeln!(

@@ -9,6 +9,8 @@ use std::path::Path;
 use super::{Inside, Kind, Row, Visibility};
 use crate::bytes::Bytes;
 use crate::command::Context;
+use crate::engine::cover::Cover;
+use crate::engine::covered::{Covers, users_of_volumes};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::engine::{self, Engine, OwnerKind, Union};
@@ -23,6 +25,8 @@ pub struct Known<'s> {
     containers: OnceCell<Vec<Container>>,
     images: OnceCell<Vec<Image>>,
     names: OnceCell<Vec<(usize, String)>>,
+    /// Who uses each volume.
+    volumes: OnceCell<HashMap<String, Vec<ContainerName>>>,
 }
 
 impl<'s> Known<'s> {
@@ -33,11 +37,19 @@ impl<'s> Known<'s> {
             containers: OnceCell::new(),
             images: OnceCell::new(),
             names: OnceCell::new(),
+            volumes: OnceCell::new(),
         }
     }
 
     fn containers(&self) -> &[Container] {
         self.containers.get_or_init(|| self.engine.containers())
+    }
+
+    /// The containers that have a volume. Where a record cannot be read, `du` says so.
+    fn users_of(&self, volume: &str) -> Vec<ContainerName> {
+        let known = || users_of_volumes(self.engine, self.containers()).0;
+        let users = self.volumes.get_or_init(known).get(volume);
+        users.cloned().unwrap_or_default()
     }
 
     fn images(&self) -> &[Image] {
@@ -192,7 +204,12 @@ fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
         Space::Layer { .. } | Space::Other => Kind::Store,
         Space::Beneath(_) => Kind::Store,
         Space::BuildCache => Kind::BuildCache,
-        Space::Volumes | Space::Volume(_) => Kind::Volumes,
+        Space::Volumes => Kind::Volumes,
+        Space::Volume(name) => {
+            row.containers.extend(known.users_of(&name));
+            row.why = Some(format!("the volume {name}"));
+            Kind::Volumes
+        }
         Space::Records => Kind::Records,
         Space::Container(id) | Space::Log(id) => {
             let mut containers = known.containers().iter();
@@ -226,6 +243,7 @@ fn row_of_union(context: &Context<'_>, thing: &[u8], union: &Union, inside: Opti
             target: context.survey.label(union),
             path: path.clone(),
             state: Visibility::Visible,
+            covered_by: cover(context, union, path),
         });
     }
     row
@@ -322,7 +340,14 @@ fn seen_in(
         target: context.survey.label(union),
         path: path.clone(),
         state,
+        covered_by: cover(context, union, path),
     }))
+}
+
+/// What lies over a path; what cannot be read is told by whoever asks for that.
+fn cover(context: &Context<'_>, union: &Union, path: &Bytes) -> Option<Cover> {
+    let covers = Covers::of(&context.survey, union).ok()?;
+    covers.at(path).cloned()
 }
 
 /// A hash or the beginning of one, a short name, a number, an engine's name.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::bytes::{Bytes, escape};
 use crate::command::{Answer, Context, Ended, Group, Help, Outcome, Verb};
 use crate::engine;
+use crate::engine::cover::Cover;
 use crate::engine::inventory::short;
 use crate::engine::usage::{ContainerName, ImageUse, UseKind};
 use crate::error::{Error, Result, errno_of};
@@ -130,6 +131,9 @@ pub struct Inside {
     pub target: Bytes,
     pub path: Bytes,
     pub state: Visibility,
+    /// What lies over the layers there, so that they do not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered_by: Option<Cover>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -426,6 +430,9 @@ impl Row {
         for inside in &self.inside {
             let state = inside.state.word();
             writeln!(out, "  {}:{}  {state}", inside.target, inside.path)?;
+            if let Some(cover) = &inside.covered_by {
+                writeln!(out, "    {}", cover.words())?;
+            }
         }
         Ok(())
     }

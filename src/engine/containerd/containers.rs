@@ -270,13 +270,19 @@ impl Containerd<'_> {
     }
 
     /// What lies over a container's layers, as its runtime's configuration has it.
-    pub(super) fn covers_of(&self, container: &Container) -> Vec<Cover> {
-        let namespace = container.namespace.as_deref().unwrap_or_default();
-        let Some((_, record)) = self.record(namespace, &container.id) else {
+    pub(super) fn covers_of(&self, id: &str, namespace: &str) -> Vec<Cover> {
+        let Some((_, record)) = self.record(namespace, id) else {
             return Vec::new();
         };
         let spec: RuntimeConfig = serde_json::from_slice(&record.spec).unwrap_or_default();
         spec.covers()
+    }
+
+    /// The first process of a container's task.
+    pub(super) fn task_process(&self, id: &str, namespace: &str) -> Option<u32> {
+        let path = self.task(namespace, id).join(b"init.pid");
+        let bytes = self.host.read(&path).ok()?;
+        std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
     }
 
     /// What a container has that was made of a directory: `ctr run --rootfs DIR`.

@@ -143,8 +143,12 @@ impl Engine for Containerd<'_> {
             || self.is_there() && self.namespace.is_none() && !self.is_dockers_alone()
     }
 
-    fn covers(&self, container: &Container) -> Result<Vec<Cover>> {
-        Ok(self.covers_of(container))
+    fn covers(&self, id: &str, namespace: Option<&str>) -> Result<Vec<Cover>> {
+        Ok(self.covers_of(id, namespace.unwrap_or_default()))
+    }
+
+    fn process_of(&self, id: &str, namespace: Option<&str>) -> Option<u32> {
+        self.task_process(id, namespace?)
     }
 
     fn containers(&self) -> Vec<Container> {

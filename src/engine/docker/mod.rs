@@ -144,8 +144,13 @@ impl Engine for Docker<'_> {
             .any(|name| self.is_there(&[name]))
     }
 
-    fn covers(&self, container: &Container) -> Result<Vec<Cover>> {
-        self.covers_of(&container.id)
+    fn covers(&self, id: &str, _: Option<&str>) -> Result<Vec<Cover>> {
+        self.covers_of(id)
+    }
+
+    fn process_of(&self, id: &str, _: Option<&str>) -> Option<u32> {
+        let state = self.container(id).ok()?.state;
+        state.pid.filter(|_| state.running)
     }
 
     fn volumes(&self) -> Vec<Bytes> {

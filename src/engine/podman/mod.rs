@@ -154,8 +154,13 @@ impl Engine for Podman<'_> {
         &self.root
     }
 
-    fn covers(&self, container: &Container) -> Result<Vec<Cover>> {
-        Ok(self.covers_of(&container.id))
+    fn covers(&self, id: &str, _: Option<&str>) -> Result<Vec<Cover>> {
+        Ok(self.covers_of(id))
+    }
+
+    fn process_of(&self, id: &str, _: Option<&str>) -> Option<u32> {
+        let state = self.libpod_record(id).state;
+        state.pid.filter(|_| state.running)
     }
 
     fn containers(&self) -> Vec<Container> {
