@@ -498,9 +498,11 @@ fn walks(process: u32, store: &Path) -> bool {
 }
 
 /// What it leaves that is interrupted while it walks `walked`; nothing if it was done before.
-fn interrupted(host: &Host, walked: &Path) -> Option<std::process::Output> {
+fn interrupted(host: &Host, walked: &Path, format: &str) -> Option<std::process::Output> {
     let mut child = run::command()
-        .args(run::jsonl(&host.root, ["du"]))
+        .arg("--root")
+        .arg(&host.root)
+        .args(["--format", format, "du"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -533,8 +535,12 @@ fn an_interrupt_leaves_a_part() {
     }
     let whole = rows(&host);
     // A busy machine may let it end before it was seen at work.
-    let output = (0..100).find_map(|_| interrupted(&host, &host.at(format!("{store}/volumes"))));
-    let output = output.expect("it is seen at work");
+    let walked = host.at(format!("{store}/volumes"));
+    let interrupted = |format| {
+        let output = (0..100).find_map(|_| interrupted(&host, &walked, format));
+        output.expect("it is seen at work")
+    };
+    let output = interrupted("jsonl");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("part"), "{said}");
@@ -548,8 +554,12 @@ fn an_interrupt_leaves_a_part() {
         .collect();
     let total = number(row(&rows, "total"), "disk");
     assert!(total < adds_up(&whole), "all was walked");
-    // What was not reached is not said to be nothing.
+    // What was not reached is not said to be nothing, and the table has a dash for it.
     assert!(rows.iter().any(|row| row["disk"].is_null()), "{rows:?}");
+    let table = String::from_utf8(interrupted("table").stdout).expect("UTF-8");
+    let mut lines = table.lines().map(|line| line.split_whitespace().nth(1));
+    assert!(lines.any(|size| size == Some("-")), "{table}");
+    assert!(!table.contains("unknown"), "{table}");
 }
 
 #[apply(test)]

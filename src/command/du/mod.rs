@@ -103,6 +103,9 @@ pub struct Row {
     /// Bytes on disk of nothing that another row counts, too; none where nobody knows them: what
     /// keeps the layers has them elsewhere, or somebody ended the walk before it came there.
     pub disk: Option<u64>,
+    /// Somebody ended the walk: what is not known was not reached.
+    #[serde(skip)]
+    pub is_part: bool,
     /// Of an image's layer: bytes of content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,

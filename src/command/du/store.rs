@@ -135,6 +135,7 @@ impl<'s, 'h> Store<'s, 'h> {
             id: None,
             name: None,
             disk: size.into(),
+            is_part: self.walked.unreached.is_some(),
             size: None,
             wasted: None,
             instruction: None,

@@ -89,6 +89,7 @@ fn columns<'r>() -> Vec<Column<Line<'r>>> {
             let size = line.disk().map(|size| look.size(size));
             match line.what {
                 What::Wasted(_) => {}
+                What::Row(row) if size.is_none() && !row.is_part => cell.word("unknown"),
                 _ => cell.word(size.as_deref().unwrap_or("-")),
             }
         }),
