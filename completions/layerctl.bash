@@ -34,7 +34,14 @@ _layerctl() {
             [[ $reply == *[^[:alnum:]_./:@%+=,-]* ]] && continue
         else
             reply=${reply#"$before"}
-            printf -v reply %q "$reply"
+            if [[ $reply == "~"*/* ]]; then
+                # The shell has to see whose directory that is.
+                local home=${reply%%/*}
+                printf -v reply %q "${reply#*/}"
+                reply=$home/$reply
+            else
+                printf -v reply %q "$reply"
+            fi
             [[ $reply == "''" ]] && continue
         fi
         COMPREPLY+=("$reply")

@@ -2,11 +2,11 @@
 //! what it found until then may ask to end it itself; whatever it does, the second press ends the
 //! program.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{SigId, flag};
 
 /// What is known of the presses until now.
 struct Presses {
@@ -49,6 +49,7 @@ pub struct Interrupt(&'static Presses);
 impl Interrupt {
     /// Asks for the first press.
     pub fn catch() -> Interrupt {
+        KEPT.fetch_add(1, Ordering::Relaxed);
         let was_pressed = PRESSES.was_pressed.load(Ordering::Relaxed);
         PRESSES.is_next_last.store(was_pressed, Ordering::Relaxed);
         Interrupt(&PRESSES)
@@ -71,5 +72,36 @@ impl Drop for Interrupt {
     /// Nobody looks for a press any more.
     fn drop(&mut self) {
         self.0.is_next_last.store(true, Ordering::Relaxed);
+        KEPT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many ask for the first press.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// Ctrl-C, seen by who has a line on a terminal to take away before the program ends.
+pub struct Watch(Arc<AtomicBool>, Option<SigId>);
+
+impl Watch {
+    pub fn start() -> Watch {
+        let was_pressed = Arc::default();
+        let registered = flag::register(SIGINT, Arc::clone(&was_pressed));
+        Watch(was_pressed, registered.ok())
+    }
+
+    /// Whether it was pressed and nobody else heeds that.
+    pub fn is_pressed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && KEPT.load(Ordering::Relaxed) == 0
+    }
+
+    /// Lets the program end, where it was pressed.
+    pub fn end(self) {
+        if self.is_pressed() {
+            // It ends here; where it cannot be ended, it goes on.
+            let _ = signal_hook::low_level::emulate_default_handler(SIGINT);
+        }
+        if let Some(registered) = self.1 {
+            signal_hook::low_level::unregister(registered);
+        }
     }
 }

@@ -130,7 +130,7 @@ pub enum Format {
 }
 
 fn format_of(typed: &str) -> Result<Format, String> {
-    match typed {
+    match typed.trim() {
         "table" => Ok(Format::Table),
         "json" => Ok(Format::Json),
         "jsonl" => Ok(Format::Jsonl),

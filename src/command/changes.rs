@@ -263,7 +263,7 @@ impl crate::command::Row for Row {
                 let size = row.long.as_ref().and_then(|long| long.size);
                 cell.word(&size.map(|size| look.size(size)).unwrap_or_default());
             }),
-            giving("DIFFERS", |row, look, cell| {
+            giving(1, "DIFFERS", |row, look, cell| {
                 if let Some(long) = &row.long {
                     let differs = long.differs.as_deref().unwrap_or_default();
                     cell.word(&differing_words(differs, &long.attributes, look));

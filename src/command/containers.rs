@@ -150,16 +150,16 @@ impl crate::command::Row for Row {
             column("CONTAINER ID", |row, look, cell| {
                 cell.text(&look.id(&row.id))
             }),
-            giving("IMAGE", |row, _, cell| cell.text(&row.image)),
-            giving("COMMAND", |row, look, cell| {
+            giving(1, "IMAGE", |row, _, cell| cell.text(&row.image)),
+            giving(4, "COMMAND", |row, look, cell| {
                 cell.show(format_args!("\"{}\"", look.clip(&row.command, 20)));
             }),
-            giving("CREATED", |row, _, cell| {
+            giving(2, "CREATED", |row, _, cell| {
                 cell.text(&time::ago(&row.created))
             }),
-            giving("STATUS", |row, _, cell| cell.text(&row.status())),
-            giving("PORTS", |row, _, cell| cell.text(&row.ports)),
-            giving("DRIVER", |row, _, cell| cell.text(&row.driver)),
+            giving(1, "STATUS", |row, _, cell| cell.text(&row.status())),
+            giving(2, "PORTS", |row, _, cell| cell.text(&row.ports)),
+            giving(3, "DRIVER", |row, _, cell| cell.text(&row.driver)),
             column("NAMES", |row, _, cell| cell.text(&row.name)),
         ]
     }

@@ -171,7 +171,7 @@ impl crate::command::Row for Row {
             column("FROM", |row, look, cell| {
                 cell.text(&row.from.layer_words(look))
             }),
-            giving("DIFFERS", |row, look, cell| {
+            giving(1, "DIFFERS", |row, look, cell| {
                 if row.differs.is_empty() {
                     cell.word("nothing");
                 }

@@ -474,7 +474,7 @@ impl crate::command::Row for Row {
                 let size = row.size.map(|size| look.size(size));
                 cell.word(&size.unwrap_or_default());
             }),
-            giving("DIFFERS", |row, look, cell| {
+            giving(1, "DIFFERS", |row, look, cell| {
                 let differs = row.differs.as_deref().unwrap_or_default();
                 cell.word(&differing_words(differs, &row.attributes, look));
             }),

@@ -165,12 +165,12 @@ impl crate::command::Row for Row {
                 Some(id) => cell.text(&look.id(id)),
                 None => cell.word("<missing>"),
             }),
-            giving("CREATED", |row, _, cell| {
+            giving(2, "CREATED", |row, _, cell| {
                 if !row.created.is_empty() {
                     cell.text(&time::ago(&row.created));
                 }
             }),
-            giving("CREATED BY", |row, look, cell| {
+            giving(1, "CREATED BY", |row, look, cell| {
                 cell.word(&look.clip(&row.instruction, 45));
             }),
             column("SIZE", |row, look, cell| {

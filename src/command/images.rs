@@ -136,12 +136,12 @@ impl crate::command::Row for Row {
             column("REPOSITORY", |of, _, cell| cell.text(of.repository)),
             column("TAG", |of, _, cell| cell.text(of.tag)),
             column("IMAGE ID", |of, look, cell| cell.text(&look.id(&of.row.id))),
-            giving("CREATED", |of, _, cell| {
+            giving(1, "CREATED", |of, _, cell| {
                 cell.text(&time::ago(&of.row.created))
             }),
             column("SIZE", |of, look, cell| cell.text(&look.size(of.row.size))),
-            giving("LAYERS", |of, _, cell| cell.show(of.row.layer_count)),
-            giving("DRIVER", |of, _, cell| cell.text(&of.row.driver)),
+            giving(2, "LAYERS", |of, _, cell| cell.show(of.row.layer_count)),
+            giving(3, "DRIVER", |of, _, cell| cell.text(&of.row.driver)),
             optional("PROBLEM", |of, _, cell| {
                 cell.text(of.row.problem.as_deref().unwrap_or_default());
             }),

@@ -123,13 +123,13 @@ impl crate::command::Row for Row {
             column("SIZE", |row, look, cell| {
                 cell.word(&row.disk.map(|size| look.size(size)).unwrap_or_default());
             }),
-            giving("CHANGED", |row, _, cell| {
+            giving(2, "CHANGED", |row, _, cell| {
                 cell.text(&row.mtime.as_deref().map(time::ago).unwrap_or_default());
             }),
             optional("NAME", |row, _, cell| {
                 cell.text(row.name.as_deref().unwrap_or_default());
             }),
-            giving("WHY", |row, _, cell| cell.text(&row.why)),
+            giving(1, "WHY", |row, _, cell| cell.text(&row.why)),
             optional("FREED BY", |row, _, cell| {
                 cell.text(row.command.as_deref().unwrap_or_default());
             }),

@@ -4,11 +4,13 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::fs::FileType;
 
 use crate::dir;
+use crate::interrupt::Watch;
 
 /// Work that is done sooner needs no word.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -26,7 +28,7 @@ pub fn expect(names: u64) {
 pub struct Progress {
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// The answer goes to a terminal, too, which has no place for both.
+    /// The answer goes to a terminal, too, or to what may write there: it has no place for both.
     is_shy: bool,
 }
 
@@ -37,27 +39,32 @@ impl Progress {
             return None;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        bar.set_message(verb);
+        let begun = Instant::now();
         let (end, ended) = mpsc::channel();
         let draw = move || {
-            let mut wait = PATIENCE;
-            while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                if bar.is_hidden() {
-                    let expected = EXPECTED.load(Ordering::Relaxed);
-                    bar.set_style(style(expected > 0));
-                    bar.set_length(expected);
-                    bar.set_draw_target(ProgressDrawTarget::stderr());
-                }
-                bar.set_position(dir::names_listed());
-                wait = TICK;
+            if ended.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+                return;
             }
-            bar.finish_and_clear();
+            let watch = Watch::start();
+            let style = ProgressStyle::with_template("{spinner} {wide_msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            loop {
+                bar.set_message(words(verb, begun.elapsed()));
+                bar.tick();
+                let wait = ended.recv_timeout(TICK);
+                if wait != Err(RecvTimeoutError::Timeout) || watch.is_pressed() {
+                    bar.finish_and_clear();
+                    watch.end();
+                    return;
+                }
+            }
         };
         let thread = thread::Builder::new().name("progress".into()).spawn(draw);
         Some(Progress {
             end: Some(end),
             thread: thread.ok(),
-            is_shy: io::stdout().is_terminal(),
+            is_shy: !goes_to_a_file(),
         })
     }
 
@@ -77,13 +84,27 @@ impl Drop for Progress {
     }
 }
 
-fn style(is_known: bool) -> ProgressStyle {
-    let template = if is_known {
-        "{spinner} {msg}: {human_pos} of about {human_len} names, {per_sec}"
-    } else {
-        "{spinner} {msg}: {human_pos} names, {per_sec}"
+/// What goes on, how much was looked at, and how fast.
+fn words(verb: &str, time: Duration) -> String {
+    let names = dir::names_listed();
+    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let a_second = HumanCount(names.saturating_mul(1000) / milliseconds);
+    let of = match EXPECTED.load(Ordering::Relaxed) {
+        0 => String::new(),
+        expected => format!(" of about {}", HumanCount(expected)),
     };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+    format!("{verb}: {}{of} names, {a_second}/s", HumanCount(names))
+}
+
+/// Whether the answer goes where nobody reads it yet.
+fn goes_to_a_file() -> bool {
+    let stdout = io::stdout();
+    let kind = rustix::fs::fstat(&stdout).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    match kind {
+        Ok(FileType::RegularFile) => true,
+        Ok(FileType::CharacterDevice) => !stdout.is_terminal(),
+        _ => false,
+    }
 }
 
 /// An output before which a line of progress goes away.

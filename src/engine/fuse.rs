@@ -5,6 +5,7 @@
 //! ```
 
 use crate::bytes::Bytes;
+use crate::dir::Kind;
 use crate::engine::namespace;
 use crate::engine::union::{LayeredBranch, Union};
 use crate::host::Host;
@@ -88,7 +89,8 @@ pub fn parse_command_line(bytes: &[u8]) -> Option<(Options, Bytes)> {
     Some((options, point?))
 }
 
-/// What a process has open, by number, as far as it is below `/` and no device.
+/// The directories that a process has open, by number. What it has from whoever started it, a log or a
+/// lock, is none.
 fn open_directories(host: &Host, process: &Bytes) -> Vec<Bytes> {
     let directory = process.join(b"fd");
     let names = host.list(&directory).unwrap_or_default().into_iter();
@@ -100,8 +102,14 @@ fn open_directories(host: &Host, process: &Bytes) -> Vec<Bytes> {
         let path = directory.join(number.to_string().as_bytes());
         host.read_link(&path).ok().flatten()
     });
+    let is_directory = |path: &Bytes| {
+        let found = host.stat(path).ok().flatten();
+        // What is not there here may be there for the process.
+        found.is_none_or(|stat| stat.kind == Kind::Directory)
+    };
     links
         .filter(|path| path.as_bytes().starts_with(b"/") && !path.as_bytes().starts_with(b"/dev/"))
+        .filter(is_directory)
         .collect()
 }
 

@@ -12,9 +12,9 @@ pub struct Column<T: ?Sized> {
     pub heading: &'static str,
     /// Left out where no row has anything in it.
     pub is_optional: bool,
-    /// What a screen that is too narrow has no room for: cut first, and left out then. Nothing that a
-    /// person has to type again is in it.
-    pub gives: bool,
+    /// Its turn to be cut, and left out then, where a screen is too narrow: the largest goes first, and
+    /// what has none never. Nothing that a person has to type again is in it.
+    pub gives: Option<u8>,
     /// Makes a row's cell.
     pub cell: fn(&T, Look, &mut Cell<'_>),
 }
@@ -24,7 +24,7 @@ pub fn column<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>
     Column {
         heading,
         is_optional: false,
-        gives: false,
+        gives: None,
         cell,
     }
 }
@@ -37,11 +37,27 @@ pub fn optional<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'
     }
 }
 
-/// A column that gives where a screen is too narrow.
-pub fn giving<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>)) -> Column<T> {
+/// A column that gives where a screen is too narrow, in its turn.
+pub fn giving<T: ?Sized>(
+    turn: u8,
+    heading: &'static str,
+    cell: fn(&T, Look, &mut Cell<'_>),
+) -> Column<T> {
     Column {
-        gives: true,
+        gives: Some(turn),
         ..column(heading, cell)
+    }
+}
+
+/// The same, left out where no row has anything in it.
+pub fn optional_giving<T: ?Sized>(
+    turn: u8,
+    heading: &'static str,
+    cell: fn(&T, Look, &mut Cell<'_>),
+) -> Column<T> {
+    Column {
+        is_optional: true,
+        ..giving(turn, heading, cell)
     }
 }
 

@@ -14,11 +14,13 @@ const LEAST: usize = 8;
 /// A column as wide as its widest cell; none where it is left out.
 pub struct Width {
     pub columns: Option<usize>,
-    pub gives: bool,
+    /// Its turn to give; none where it never does.
+    pub gives: Option<u8>,
 }
 
-/// Makes columns narrower until they fit, those that give: first the widest of them, then one after
-/// another from the right. A path that is longer than half of the screen goes on in the next line.
+/// Makes columns narrower until they fit. Those whose turn it is are cut, the widest first, and left out
+/// then, from the right, before the next turn. A path that is longer than half of the screen goes on in
+/// the next line.
 pub fn fit(widths: &mut [Width], screen: usize) {
     let total = |widths: &[Width]| {
         let shown = widths.iter().filter_map(|width| width.columns);
@@ -30,7 +32,11 @@ pub fn fit(widths: &mut [Width], screen: usize) {
         total - last + last.min(screen / 2)
     };
     while total(widths) > screen + BETWEEN {
-        let giving = widths.iter_mut().filter(|width| width.gives);
+        let left = widths.iter().filter(|width| width.columns.is_some());
+        let Some(turn) = left.filter_map(|width| width.gives).max() else {
+            return;
+        };
+        let giving = widths.iter_mut().filter(|width| width.gives == Some(turn));
         let widest = giving
             .filter_map(|width| width.columns.as_mut())
             .filter(|columns| **columns > LEAST)
@@ -39,10 +45,8 @@ pub fn fit(widths: &mut [Width], screen: usize) {
             Some(columns) => *columns -= 1,
             None => {
                 let mut giving = widths.iter_mut().rev();
-                match giving.find(|width| width.gives && width.columns.is_some()) {
-                    Some(width) => width.columns = None,
-                    None => return,
-                }
+                let next = giving.find(|of| of.gives == Some(turn) && of.columns.is_some());
+                next.into_iter().for_each(|width| width.columns = None);
             }
         }
     }
@@ -70,8 +74,8 @@ pub fn cut(text: &str, columns: usize) -> Cow<'_, str> {
 mod tests {
     use super::{Width, cut, fit};
 
-    fn fitted(columns: &[(usize, bool)], screen: usize) -> Vec<Option<usize>> {
-        let width = |&(columns, gives): &(usize, bool)| Width {
+    fn fitted(columns: &[(usize, Option<u8>)], screen: usize) -> Vec<Option<usize>> {
+        let width = |&(columns, gives): &(usize, Option<u8>)| Width {
             columns: Some(columns),
             gives,
         };
@@ -82,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_gives_gives_and_the_rest_is_whole() {
-        let columns = [(12, false), (30, true), (20, true), (10, false)];
+        let columns = [(12, None), (30, Some(1)), (20, Some(1)), (10, None)];
         // 12 + 30 + 20 + 10 and three times two blanks.
         assert_eq!(
             fitted(&columns, 78),
@@ -94,10 +98,15 @@ mod tests {
         );
         assert_eq!(fitted(&columns, 44), [Some(12), Some(8), Some(8), Some(10)]);
         assert_eq!(fitted(&columns, 36), [Some(12), Some(8), None, Some(10)]);
-        assert_eq!(fitted(&columns, 20), [Some(12), None, None, Some(10)]);
+        assert_eq!(fitted(&columns, 26), [Some(12), None, None, Some(10)]);
         // One long path does not take the others' room.
-        let long = [(12, false), (10, true), (300, false)];
+        let long = [(12, None), (10, Some(1)), (300, None)];
         assert_eq!(fitted(&long, 80), [Some(12), Some(10), Some(300)]);
+        // What says least is gone before the next is cut.
+        let turns = [(12, None), (20, Some(1)), (20, Some(2)), (10, None)];
+        assert_eq!(fitted(&turns, 56), [Some(12), Some(20), Some(8), Some(10)]);
+        assert_eq!(fitted(&turns, 46), [Some(12), Some(20), None, Some(10)]);
+        assert_eq!(fitted(&turns, 40), [Some(12), Some(14), None, Some(10)]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub fn write_row<T>(columns: &[Column<T>], row: &T, look: Look, text: &mut Vec<u
 pub struct Grid {
     headings: Vec<&'static str>,
     is_optional: Vec<bool>,
-    gives: Vec<bool>,
+    gives: Vec<Option<u8>>,
     /// Columns on a terminal.
     widths: Vec<usize>,
     parts: Vec<Vec<u8>>,
@@ -81,7 +81,7 @@ impl Grid {
             widths.pop();
             widths.push(Width {
                 columns: Some(screen / 2),
-                gives: false,
+                gives: None,
             });
             fit(&mut widths, screen);
         }

@@ -49,7 +49,8 @@ pub struct Lines {
     fields: Fields,
     /// What is there where a row has no such key.
     absent: BTreeMap<Arc<str>, Value>,
-    is_terminal: bool,
+    /// Whoever reads it would take a name for a column, or act on it.
+    is_escaped: bool,
     /// The template asks for JSON.
     has_json: bool,
     /// What is written of a line that is not whole.
@@ -104,7 +105,7 @@ impl Lines {
         });
         Ok(Lines {
             absent: absent.collect(),
-            is_terminal: look.is_terminal,
+            is_escaped: look.is_terminal || is_table,
             has_json: source.contains("json"),
             part: Vec::new(),
             template,
@@ -173,7 +174,7 @@ impl Lines {
                 (None, Some(number)) => Value::Int(number),
                 (None, None) => Value::Float(number.as_f64().unwrap_or_default()),
             },
-            Json::String(text) if self.is_terminal => Value::String(escape_text(text).into()),
+            Json::String(text) if self.is_escaped => Value::String(escape_text(text).into()),
             Json::String(text) => Value::String(text.as_str().into()),
             Json::Array(list) => {
                 let list: Vec<Value> = list.iter().map(|value| self.value(value)).collect();

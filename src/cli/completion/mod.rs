@@ -111,7 +111,9 @@ fn command() -> clap::Command {
         verb.mut_args(|argument| {
             let names = argument.get_value_names().unwrap_or_default();
             let is_named = |part: &str| names.iter().any(|name| name.contains(part));
-            if is_named("PATH") && is_named("TARGET") {
+            if is_named("DEST") {
+                argument.add(ArgValueCompleter::new(words::paths_and_files))
+            } else if is_named("PATH") && is_named("TARGET") {
                 argument.add(ArgValueCompleter::new(words::paths))
             } else if is_named("TARGET") {
                 argument.add(ArgValueCompleter::new(words::targets))

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::builder::StyledStr;
 use clap::{CommandFactory, FromArgMatches};
-use clap_complete::engine::CompletionCandidate;
+use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 
 use crate::bytes::{self, Bytes, needs_escape};
 use crate::cli::Cli;
@@ -75,6 +75,15 @@ pub fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
     };
     let before = &typed[..=name.len()];
     paths_of(name, &String::from_utf8_lossy(path), before)
+}
+
+/// The same, and files of the host: a destination is one.
+pub fn paths_and_files(current: &OsStr) -> Vec<CompletionCandidate> {
+    let mut words = paths(current);
+    if matches!(current.as_bytes().first(), Some(b'/' | b'.' | b'~')) {
+        words.extend(PathCompleter::any().complete(current));
+    }
+    words
 }
 
 /// The paths of a union that begin with what was typed, with what stands before it.

@@ -166,6 +166,8 @@ impl Verb for Args {
         }
         context.problems.extend(context.survey.take_vanished());
         examined.names = names.into_inner();
+        // It is said in the answer.
+        context.looked = None;
         let is_whole = context.problems.is_empty();
         Ok(Outcome {
             is_yes: rows.is_empty(),

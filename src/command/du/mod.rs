@@ -206,6 +206,17 @@ impl Verb for Args {
     }
 }
 
+/// About how many names a store has: as many as its file system, where it has one of its own.
+fn expected(survey: &Survey<'_>, root: &Bytes) -> Option<u64> {
+    let device = |path: &Bytes| {
+        let stat = survey.host.stat(path).ok().flatten();
+        stat.map(|stat| stat.dev)
+    };
+    let is_own = device(root) != device(&root.parent());
+    let root = survey.host.open_dir(root).ok().filter(|_| is_own)?;
+    root.inodes_used()
+}
+
 /// The rows of every store, or of one union in them.
 fn rows(survey: &Survey<'_>, union: Option<&Union>, problems: &mut Vec<Error>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
@@ -220,9 +231,7 @@ fn rows(survey: &Survey<'_>, union: Option<&Union>, problems: &mut Vec<Error>) -
         if !is_wanted {
             continue;
         }
-        let root = survey.host.open_dir(engine.root());
-        root.ok()
-            .and_then(|root| root.inodes_used())
+        expected(survey, engine.root())
             .into_iter()
             .for_each(progress::expect);
         let store = Store::walk(survey, engine, uses, &patience, problems)?;

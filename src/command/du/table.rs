@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::wasted::WastedFile;
 use super::{Kind, Large, Row};
-use crate::render::column::{Column, column, optional};
+use crate::render::column::{Column, column, giving, optional, optional_giving};
 use crate::render::{Look, table};
 
 /// Smaller parts are not shown in the table, in bytes.
@@ -82,7 +82,7 @@ impl crate::command::Row for Row {
 
 fn columns<'r>() -> Vec<Column<Line<'r>>> {
     vec![
-        column("ENGINE", |line: &Line<'_>, _, cell| {
+        giving(4, "ENGINE", |line: &Line<'_>, _, cell| {
             cell.text(line.row().map(|row| row.engine).unwrap_or_default());
         }),
         column("SIZE", |line, look, cell| {
@@ -93,7 +93,7 @@ fn columns<'r>() -> Vec<Column<Line<'r>>> {
                 _ => cell.word(size.as_deref().unwrap_or("-")),
             }
         }),
-        optional("SHARE", |line, look, cell| {
+        optional_giving(2, "SHARE", |line, look, cell| {
             if look.is_terminal {
                 cell.word(&line.bar());
             }
@@ -106,7 +106,7 @@ fn columns<'r>() -> Vec<Column<Line<'r>>> {
             };
             cell.word(&wasted.map(|size| look.size(size)).unwrap_or_default());
         }),
-        column("SHARED", |line, look, cell| {
+        giving(1, "SHARED", |line, look, cell| {
             let shared = line.row().and_then(|row| row.shared);
             cell.word(&shared.map(|size| look.size(size)).unwrap_or_default());
         }),
@@ -116,7 +116,7 @@ fn columns<'r>() -> Vec<Column<Line<'r>>> {
             What::Large(_) => {}
             What::Wasted(file) => cell.word(file.why.word()),
         }),
-        column("ID", |line, look, cell| {
+        giving(3, "ID", |line, look, cell| {
             let id = match line.what {
                 What::Row(row) => row.id.as_deref(),
                 What::Large(_) => None,

@@ -27,6 +27,15 @@ pub(super) struct Listing {
 }
 
 impl Listing {
+    /// The directory that is listed, every link on the way to it followed; none where what was asked
+    /// for is shown itself.
+    pub fn directory(&self) -> Option<Bytes> {
+        match start(&self.stack.whole(Reading::Nothing), &self.path) {
+            Ok(Start::Directory(path)) => Some(path),
+            Ok(Start::Row(_)) | Err(_) => None,
+        }
+    }
+
     pub fn find<'s>(
         &'s self,
         how: &Find<'_, Row>,

@@ -5,7 +5,6 @@ mod tree;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ use crate::engine::covered::Covers;
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
 use crate::render::Look;
-use crate::render::column::{Column, column, optional};
+use crate::render::column::{Column, column, optional, optional_giving};
 use crate::render::time::Stamp;
 use crate::render::{Format, TypeOf};
 use crate::target::{self, Target};
@@ -41,8 +40,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "long")]
     tree: bool,
     /// Of the directories below only so many levels
-    #[arg(long, value_name = "N")]
-    depth: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    depth: Option<u32>,
     /// Show mode, owner, size, time and link target
     #[arg(short, long)]
     long: bool,
@@ -55,7 +54,7 @@ pub struct Args {
 enum Depth {
     OneLevel,
     /// So many levels; all of them without a number.
-    Recursive(Option<NonZeroUsize>),
+    Recursive(Option<u32>),
 }
 
 impl Depth {
@@ -65,7 +64,7 @@ impl Depth {
         match self {
             Depth::OneLevel => false,
             Depth::Recursive(None) => true,
-            Depth::Recursive(Some(most)) => level() < most.get(),
+            Depth::Recursive(Some(most)) => level() < most as usize,
         }
     }
 }
@@ -243,23 +242,25 @@ impl Verb for Args {
                 },
             })
             .collect();
-        let starts = listings.iter();
-        let starts = starts.map(|of| (of.label.clone(), of.path.clone()));
-        let starts = self.tree.then(|| starts.collect());
-        let rows = Stream::new(Shape::Columns, move |how, give| {
-            let _ = listings
-                .iter()
-                .try_for_each(|listing| listing.find(how, &mut *give));
-        });
-        Outcome::yes(Answered { rows, starts })
+        Outcome::yes(Answered {
+            listings,
+            is_tree: self.tree,
+        })
     }
 }
 
 /// What is listed.
 pub struct Answered {
-    rows: Stream<Row>,
-    /// Where each tree begins, if trees are drawn.
-    starts: Option<Vec<(Label, Bytes)>>,
+    listings: Vec<Listing>,
+    is_tree: bool,
+}
+
+fn stream(listings: Vec<Listing>) -> Stream<Row> {
+    Stream::new(Shape::Columns, move |how, give| {
+        let _ = listings
+            .iter()
+            .try_for_each(|listing| listing.find(how, &mut *give));
+    })
 }
 
 impl Answer for Answered {
@@ -272,13 +273,15 @@ impl Answer for Answered {
         out: &mut dyn Write,
         ended: &mut Ended,
     ) -> io::Result<()> {
-        match self.starts.filter(|_| look.format == Format::Table) {
-            Some(starts) => {
-                let rows = self.rows.collect(context, ended);
-                tree::write(&starts, &rows, look, out)
-            }
-            None => self.rows.show(look, context, out, ended),
+        if !self.is_tree || look.format != Format::Table {
+            return stream(self.listings).show(look, context, out, ended);
         }
+        self.listings.into_iter().try_for_each(|listing| {
+            let target = listing.label.target().clone();
+            let start = listing.directory();
+            let rows = stream(vec![listing]).collect(context, ended);
+            tree::write(&target, start.as_ref(), rows, look, out)
+        })
     }
 }
 
@@ -353,7 +356,7 @@ impl crate::command::Row for Row {
                 Row::Shown(shown) => cell.show(shown.branch),
                 Row::Refused(_) => cell.word("-"),
             }),
-            optional("LAYER", |row, look, cell| {
+            optional_giving(1, "LAYER", |row, look, cell| {
                 if let Row::Shown(Shown {
                     layer: Some(id), ..
                 }) = row
@@ -369,7 +372,7 @@ impl crate::command::Row for Row {
             optional("MODE", |row, _, cell| {
                 cell.word(long(row).map(|long| &*long.mode).unwrap_or_default());
             }),
-            optional("OWNER", |row, _, cell| {
+            optional_giving(2, "OWNER", |row, _, cell| {
                 if let Some(long) = long(row) {
                     cell.show(format_args!("{}:{}", long.uid, long.gid));
                 }
@@ -378,7 +381,7 @@ impl crate::command::Row for Row {
                 let size = long(row).map(|long| look.size(long.size));
                 cell.word(&size.unwrap_or_default());
             }),
-            optional("MODIFIED", |row, _, cell| {
+            optional_giving(1, "MODIFIED", |row, _, cell| {
                 if let Some(long) = long(row) {
                     cell.show(long.mtime.whole_second());
                 }

@@ -1,52 +1,34 @@
 //! `ls --tree`: what lies in what, drawn.
 
-use std::cmp::Ordering;
 use std::io::{self, Write};
 
-use super::{Row, Shown};
-use crate::bytes::{Bytes, escape};
-use crate::command::Label;
+use super::Row;
+use crate::bytes::Bytes;
 use crate::render::Look;
 
-/// Draws a tree for each place that was asked for, in which the rows are that lie below it.
+/// Draws what was found in a directory; what is none is a line of its own.
 ///
 /// # Errors
 /// The output cannot be written.
 pub fn write(
-    starts: &[(Label, Bytes)],
-    rows: &[Row],
+    target: &Bytes,
+    directory: Option<&Bytes>,
+    mut rows: Vec<Row>,
     look: Look,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    for (label, start) in starts {
-        let target = label.target();
-        let below: Vec<&Row> = rows
-            .iter()
-            .filter(|row| of(row).target() == target && is_below(row.path(), start))
-            .collect();
-        let head = format!("{target}:{start}");
-        writeln!(out, "{}", look.bold(&head))?;
-        draw(below, start, look, out)?;
-    }
-    Ok(())
+    let Some(start) = directory else {
+        return rows.iter().try_for_each(|row| {
+            let name = named(row, row.path(), look);
+            writeln!(out, "{target}:{name}")
+        });
+    };
+    rows.sort_by(|a, b| a.path().components().cmp(b.path().components()));
+    writeln!(out, "{}", look.bold(&format!("{target}:{start}")))?;
+    draw(&rows, start, look, out)
 }
 
-fn of(row: &Row) -> &Label {
-    match row {
-        Row::Shown(shown) => &shown.target,
-        Row::Refused(refused) => &refused.target,
-    }
-}
-
-fn is_below(path: &Bytes, start: &Bytes) -> bool {
-    let mut path = path.components();
-    start.components().all(|part| path.next() == Some(part))
-}
-
-fn draw(mut rows: Vec<&Row>, start: &Bytes, look: Look, out: &mut dyn Write) -> io::Result<()> {
-    let by_parts =
-        |a: &&Row, b: &&Row| -> Ordering { a.path().components().cmp(b.path().components()) };
-    rows.sort_by(by_parts);
+fn draw(rows: &[Row], start: &Bytes, look: Look, out: &mut dyn Write) -> io::Result<()> {
     let top = start.components().count();
     // From the end it is known of each whether another of its directory follows.
     let mut follows: Vec<bool> = Vec::new();
@@ -66,7 +48,8 @@ fn draw(mut rows: Vec<&Row>, start: &Bytes, look: Look, out: &mut dyn Write) -> 
             "└── "
         });
         follows[level] = true;
-        lines.push(line + &name_of(row, look));
+        let name = row.path().components().last().unwrap_or_default();
+        lines.push(line + &named(row, &Bytes::from(name), look));
     }
     lines
         .iter()
@@ -74,21 +57,12 @@ fn draw(mut rows: Vec<&Row>, start: &Bytes, look: Look, out: &mut dyn Write) -> 
         .try_for_each(|line| writeln!(out, "{line}"))
 }
 
-/// The last part of its path, and the branch that provides it.
-fn name_of(row: &Row, look: Look) -> String {
-    let name = row.path().components().last().unwrap_or_default();
-    let name = Bytes::from(name);
-    let named = match row {
-        Row::Shown(shown) => named(shown, &name, look),
-        Row::Refused(refused) => format!("{name} ({})", refused.error),
+/// A name, and the layer that provides it.
+fn named(row: &Row, name: &Bytes, look: Look) -> String {
+    let shown = match row {
+        Row::Shown(shown) => shown,
+        Row::Refused(refused) => return format!("{name} ({})", refused.error),
     };
-    match row.cover().filter(|cover| cover.path == *row.path()) {
-        Some(cover) => format!("{named}  covered by {}", escape(cover.title().as_bytes())),
-        None => named,
-    }
-}
-
-fn named(shown: &Shown, name: &Bytes, look: Look) -> String {
     let layer = match &shown.layer {
         Some(id) => look.id(id),
         None => format!("branch {}", shown.branch),
