@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::lab::fixture;
 use crate::lab::host::{Host, directories, spelled};
+use crate::lab::needs;
 use crate::lab::run::{self, bytes, text, texts};
 
 const CONTAINER: &str = "6e34f74c1961320c2ea57b073b34ae9ff15a217a7d9f7db46d9ad8cfa62c782f";
@@ -778,5 +779,41 @@ fn a_namespace_without_anything_is_said_with_those_that_there_are() {
         host.ask(["-n", "nope", verb])
             .says("nothing is in the namespace nope")
             .says("default");
+    }
+}
+
+/// What a person has from an engine's store, from `docker inspect`, or from `/proc`, is a path of the
+/// union, in every verb that takes one, with the root before it or without.
+#[apply(test)]
+fn an_engines_own_path_is_a_path_of_the_union() {
+    needs::captured_hosts();
+    for (name, container, path, deleted) in [
+        ("docker-28-overlay2", "web-1", "/etc/passwd", "/etc/group"),
+        ("podman-5.8-overlay", "web-1", "/etc/passwd", "/etc/group"),
+    ] {
+        let host = Host::captured(name);
+        let layer = host.ask(["-q", "branches", container]).exits(0);
+        let layer = layer.text().lines().next().expect("a branch").to_owned();
+        let rooted = format!("{}{layer}", host.root.display());
+        let of_union = |path: &str| {
+            let asked = format!("{container}:{path}");
+            let mut row = host.jsonl(["which", &asked]).row();
+            row.as_object_mut().expect("an object").remove("query");
+            row
+        };
+        for directory in [&layer, &rooted] {
+            for path in [path, deleted] {
+                let mut row = host.jsonl(["which", &format!("{directory}{path}")]).row();
+                row.as_object_mut().expect("an object").remove("query");
+                assert_eq!(row, of_union(path), "{name} {directory}{path}");
+            }
+            let content = host.ask(["cat", &format!("{directory}{path}")]).exits(0);
+            let whole = host.ask(["cat", &format!("{container}:{path}")]).exits(0);
+            assert_eq!(content.stdout, whole.stdout);
+            let plan = host.ask(["restore", "--dry-run", &format!("{directory}{deleted}")]);
+            let same = host.ask(["restore", "--dry-run", &format!("{container}:{deleted}")]);
+            assert_eq!(plan.text(), same.text(), "{name}");
+            assert_eq!(plan.status, Some(0), "{}", plan.stderr);
+        }
     }
 }

@@ -108,13 +108,9 @@ fn without_target(context: &mut Context<'_>, typed: &[u8], sought: Sought) -> Re
             escape(typed)
         )));
     }
-    let path = if typed.starts_with(b"/") {
-        Bytes::from(typed)
-    } else {
-        context.base.0.join(typed)
-    };
+    let path = target::typed_path(&context.survey, typed, &context.base);
     let plain = Bytes::absolute(bytes::components(path.as_bytes()));
-    if let Some(target) = target::seen_at(&context.survey, &plain)? {
+    if let Some(target) = target::pasted(&context.survey, &plain)? {
         let path = target.inside.clone();
         let label = Label::found(context.survey.label(&target.union));
         let union = opened(context, target);

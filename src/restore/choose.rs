@@ -18,7 +18,7 @@ use crate::union::{Follow, Reading, Stack, lookup};
 pub fn choose(survey: &mut Survey<'_>, base: &Base, query: &Query<'_>) -> Result<(Target, Bytes)> {
     let (mut target, path) = match named(survey, base, query)? {
         (Some(target), path) => (target, path),
-        (None, path) => match target::seen_at(survey, &path)? {
+        (None, path) => match target::pasted(survey, &path)? {
             Some(target) => {
                 let inside = target.inside.clone();
                 (target, inside)
@@ -66,11 +66,7 @@ fn named(
             bytes::escape(name)
         )));
     }
-    let path = if name.starts_with(b"/") {
-        plain(name)
-    } else {
-        plain(base.0.join(name).as_bytes())
-    };
+    let path = plain(target::typed_path(survey, name, base).as_bytes());
     Ok((None, path))
 }
 

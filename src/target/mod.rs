@@ -18,7 +18,7 @@ use crate::engine::{OwnerKind, Survey, Union};
 use crate::error::{Error, Result};
 use named::named;
 use path::{at_path, mounted_elsewhere};
-pub use path::{beneath_mount, seen_at};
+pub use path::{beneath_mount, pasted, seen_at};
 use spelled::spelled;
 pub use spelled::{is_spelled, mount_if_mounted};
 

@@ -1,6 +1,6 @@
 //! A path of the host: under a union's mount point, in a layer, or a branch's directory.
 
-use super::{Target, layer_target};
+use super::{Target, find_known, layer_target};
 use crate::bytes::Bytes;
 use crate::engine::mount_table::Superblock;
 use crate::engine::{Survey, Union};
@@ -16,12 +16,8 @@ pub(super) fn at_path(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target
     if let Some(target) = seen_at(survey, path)? {
         return Ok(Some(target));
     }
-    for engine in survey.engines() {
-        if let Some((layer, inside)) = engine.layer_at(path) {
-            let union = engine.union_of_layer(&layer)?;
-            let target = layer_target(survey, union);
-            return Ok(Some(Target { inside, ..target }));
-        }
+    if let Some(target) = in_layer(survey, path)? {
+        return Ok(Some(target));
     }
     let branches = survey.mounted.iter().flat_map(|union| {
         union
@@ -122,6 +118,45 @@ pub fn seen_at(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
         }
     }
     Ok(None)
+}
+
+/// The union that a path of the host is a path of, as a person has it from somewhere: where the union
+/// shows it, below the root of one of its processes, or in a layer where the engine keeps that.
+///
+/// # Errors
+/// A container or a layer whose stack is not known.
+pub fn pasted(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
+    if let Some(target) = seen_at(survey, path)? {
+        return Ok(Some(target));
+    }
+    if let Some((process, inside)) = in_root_of(path)
+        && let Ok(target) = find_known(survey, &process)
+    {
+        let inside = target.path(&inside);
+        return Ok(Some(Target { inside, ..target }));
+    }
+    in_layer(survey, path)
+}
+
+/// The layer of an engine in which a path of the host lies.
+fn in_layer(survey: &Survey<'_>, path: &Bytes) -> Result<Option<Target>> {
+    for engine in survey.engines() {
+        if let Some((layer, inside)) = engine.layer_at(path) {
+            let union = engine.union_of_layer(&layer)?;
+            let target = layer_target(survey, union);
+            return Ok(Some(Target { inside, ..target }));
+        }
+    }
+    Ok(None)
+}
+
+/// The number of a process, and the path below its root: `/proc/PID/root/...`.
+fn in_root_of(path: &Bytes) -> Option<(Vec<u8>, Bytes)> {
+    let mut parts = path.components();
+    let (proc, process, root) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_number = process.iter().all(u8::is_ascii_digit);
+    let is_it = proc == b"proc" && root == b"root" && is_number;
+    is_it.then(|| (process.to_vec(), Bytes::absolute(parts)))
 }
 
 /// The union of a container below whose mount point something lies on the disk, and not in the

@@ -227,12 +227,9 @@ fn everywhere(
             escape(path)
         )));
     }
-    let path = if typed.starts_with(b"/") {
-        path_in_union(typed)
-    } else {
-        path_in_union(context.base.0.join(typed).as_bytes())
-    };
-    match target::seen_at(&context.survey, &path)? {
+    let path = target::typed_path(&context.survey, typed, &context.base);
+    let path = path_in_union(path.as_bytes());
+    match target::pasted(&context.survey, &path)? {
         Some(target) => {
             let inside = target.inside.clone();
             let label = Label::found(context.survey.label(&target.union));
