@@ -355,10 +355,13 @@ fn version<'d, 's: 'd>(
     let (Some(place), Some(branch)) = (node, entry.provider()) else {
         return Ok(None);
     };
-    let data = entry.data();
+    let data = match entry {
+        Entry::Leaf { data, .. } => data.as_deref(),
+        _ => None,
+    };
     let mut stat = match entry {
         Entry::Dir(node) => node.stat_self()?,
-        _ => place.stat_of(branch, name, entry.stat())?,
+        _ => place.stat(branch, name)?,
     };
     if let Some(data) = data {
         // A metacopy has the size of its content, if not its blocks.

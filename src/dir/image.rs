@@ -197,7 +197,6 @@ impl Place {
             size: inode.size,
             mtime: inode.mtime,
             atime: inode.mtime,
-            ctime: inode.mtime,
             ino: inode.number,
             dev: self.opened.device,
             rdev: inode.device.into(),

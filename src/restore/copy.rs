@@ -198,7 +198,6 @@ impl Copying<'_> {
                 from: branch,
                 kind,
                 data,
-                ..
             } => {
                 let leaf = Leaf {
                     from,

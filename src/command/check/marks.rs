@@ -15,7 +15,7 @@ use crate::error::{Error, Result, errno_name};
 use crate::restore::staging::STAGING;
 use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
-use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE, Seen};
+use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE};
 
 /// What is wrong in one branch, in the view of that branch and those below it.
 pub(super) fn findings<'s>(
@@ -158,10 +158,9 @@ impl<'s> Directory<'s> {
         kind: Kind,
         found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
     ) -> Result<()> {
-        let (mark, seen) = self.node.look(self.branch, name)?;
-        let wrong = match mark {
-            Some(mark) => self.of_mark(mark, (name, seen), kind)?,
-            None => self.of_name((name, seen), kind, found)?,
+        let wrong = match self.node.mark(self.branch, name)? {
+            Some(mark) => self.of_mark(mark, name, kind)?,
+            None => self.of_name(name, kind, found)?,
         };
         found
             .rows()
@@ -170,12 +169,7 @@ impl<'s> Directory<'s> {
     }
 
     /// What is wrong with a mark.
-    fn of_mark(
-        &self,
-        mark: Mark<'_>,
-        (name, seen): (&[u8], Option<Seen>),
-        kind: Kind,
-    ) -> Result<Option<Wrong>> {
+    fn of_mark(&self, mark: Mark<'_>, name: &[u8], kind: Kind) -> Result<Option<Wrong>> {
         let (node, grammar) = (&self.node, self.grammar());
         let marked = match mark {
             Mark::Whiteout(hidden) => node.path_of(hidden),
@@ -210,8 +204,7 @@ impl<'s> Directory<'s> {
                 Ok(Some((Finding::BesideWhiteout, marked, means)))
             }
             Mark::Whiteout(hidden) => {
-                let kind = MarkKind::Whiteout;
-                let without = node.child_without_mark(hidden, self.branch, kind, seen)?;
+                let without = node.child_without_mark(hidden, self.branch, MarkKind::Whiteout)?;
                 // Of what was not read nobody knows whether it has the name.
                 let is_stale =
                     without.provider().is_none() && !node.stack().lost_below(self.branch);
@@ -229,7 +222,7 @@ impl<'s> Directory<'s> {
     /// What is wrong with a name that is no mark.
     fn of_name(
         &self,
-        (name, seen): (&[u8], Option<Seen>),
+        name: &[u8],
         kind: Kind,
         found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
     ) -> Result<Option<Wrong>> {
@@ -248,7 +241,7 @@ impl<'s> Directory<'s> {
         }
         if kind == Kind::File
             && node.stack().overlay_rules().is_some()
-            && let Entry::Broken { why, .. } = node.child_seen(name, self.branch, seen)?
+            && let Entry::Broken { why, .. } = node.child(name)?
         {
             let refused = refused_by(node, name, why, self.branch);
             found.rows().extend(refused.map(Ok));
