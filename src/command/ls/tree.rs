@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Row;
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, escape};
 use crate::render::Look;
 
 /// Draws what was found in a directory; what is none is a line of its own.
@@ -20,7 +20,7 @@ pub fn write(
     let Some(start) = directory else {
         return rows.iter().try_for_each(|row| {
             let name = named(row, row.path(), look);
-            writeln!(out, "{target}:{name}")
+            writeln!(out, "{target}:{name}{}", cover_of(row))
         });
     };
     rows.sort_by(|a, b| a.path().components().cmp(b.path().components()));
@@ -49,7 +49,7 @@ fn draw(rows: &[Row], start: &Bytes, look: Look, out: &mut dyn Write) -> io::Res
         });
         follows[level] = true;
         let name = row.path().components().last().unwrap_or_default();
-        lines.push(line + &named(row, &Bytes::from(name), look));
+        lines.push(line + &named(row, &Bytes::from(name), look) + &cover_of(row));
     }
     lines
         .iter()
@@ -68,4 +68,11 @@ fn named(row: &Row, name: &Bytes, look: Look) -> String {
         None => format!("branch {}", shown.branch),
     };
     format!("{}  [{layer}]", look.path(name, shown.type_of()))
+}
+
+/// What lies over a name itself; what lies over all around it is said where that begins.
+fn cover_of(row: &Row) -> String {
+    let cover = row.cover().filter(|cover| cover.path == *row.path());
+    let title = cover.map(|cover| format!("  covered by {}", escape(cover.title().as_bytes())));
+    title.unwrap_or_default()
 }
