@@ -642,6 +642,7 @@ fn every_name_of_a_union_means_it(docker: &Docker) {
         .row();
     for arguments in [
         vec![format!("{pid}:/opt/app/2")],
+        vec![format!("/proc/{pid}/root/opt/app/2")],
         vec![format!("{merged}/opt/app/2")],
         vec!["--in".into(), merged.into(), "/opt/app/2".into()],
         vec!["--in".into(), pid.clone(), "/opt/app/2".into()],

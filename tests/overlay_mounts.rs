@@ -1452,8 +1452,16 @@ fn a_process_in_a_union_of_our_own_namespace() {
         let row = branches(whole.id());
         assert_directories(&row, &[upper, lower]);
         assert_eq!(row["state"], "mounted");
-        let row = jsonl(["which".to_owned(), format!("{}:/only_1", whole.id())]);
-        assert_eq!(row.exits(0).row()["branch"], 1);
+        for path in [
+            format!("{}:/only_1", whole.id()),
+            format!("/proc/{}/root/only_1", whole.id()),
+        ] {
+            let row = jsonl(["which".to_owned(), path]).exits(0).row();
+            assert_eq!(
+                (&row["branch"], &row["path"]),
+                (&1.into(), &"/only_1".into())
+            );
+        }
 
         // A root that is no mount point is not in the process's own table.
         let part = chrooted(&merged.join("sub"));
@@ -1603,6 +1611,28 @@ fn fuse_overlayfs_is_found_by_a_relative_mount_point() {
             assert_same_directories(&branches(&merged), &expected);
             assert_eq!(agrees(&merged, &merged, ""), 4);
         }
+    });
+}
+
+/// A log or a lock that it has from whoever started it is open as well.
+#[apply(test)]
+fn what_fuse_overlayfs_was_started_with_is_no_branch() {
+    needs::program("fuse-overlayfs", "-V");
+    privately(|place| {
+        let layers = fuse_layers(place);
+        fs::write(place.at("lock"), "").expect("our own");
+        let options = "lowerdir=low:with blank,upperdir=up,workdir=work";
+        let started = Command::new("sh")
+            .current_dir(&place.root)
+            .args([
+                "-c",
+                r#"exec 3<lock fuse-overlayfs -o "$0" merged"#,
+                options,
+            ])
+            .status();
+        assert!(started.expect("a shell").success());
+        let expected = [layers[0].clone(), layers[2].clone(), layers[3].clone()];
+        assert_same_directories(&branches(place.at("merged")), &expected);
     });
 }
 
