@@ -244,18 +244,13 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(bytes.len() + 8);
     for chunk in bytes.utf8_chunks() {
-        let mut chars = chunk.valid().chars().peekable();
-        let mut before = None;
-        while let Some(char) = chars.next() {
-            let is_joining = joins(before, char, chars.peek().copied());
-            before = Some(char);
+        for (char, is_shown) in judged(chunk.valid()) {
             match char {
-                char if is_joining => out.push(char),
                 '\n' => out.push_str("\\n"),
                 '\t' => out.push_str("\\t"),
                 '\r' => out.push_str("\\r"),
                 '\\' => out.push_str("\\\\"),
-                char if !needs_escape(char) => out.push(char),
+                char if is_shown => out.push(char),
                 char if char.is_ascii() => {
                     let _ = write!(out, "\\x{:02x}", char as u32);
                 }
@@ -277,18 +272,11 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
 pub fn escape_content(bytes: &[u8], out: &mut String) -> usize {
     let mut done = 0;
     for chunk in bytes.utf8_chunks() {
-        let mut chars = chunk.valid().chars().peekable();
-        let mut before = None;
-        while let Some(char) = chars.next() {
-            let is_joining = joins(before, char, chars.peek().copied());
-            before = Some(char);
+        for (char, is_shown) in judged(chunk.valid()) {
             match char {
                 '\n' | '\t' | '\\' => out.push(char),
-                char if is_joining => out.push(char),
-                char if needs_escape(char) => {
-                    out.push_str(&escape(char.encode_utf8(&mut [0; 4]).as_bytes()))
-                }
-                char => out.push(char),
+                char if is_shown => out.push(char),
+                char => out.push_str(&escape(char.encode_utf8(&mut [0; 4]).as_bytes())),
             }
         }
         done += chunk.valid().len();
@@ -304,6 +292,18 @@ pub fn escape_content(bytes: &[u8], out: &mut String) -> usize {
         done += invalid.len();
     }
     done
+}
+
+/// The characters of a text, each with whether it is shown as it is.
+fn judged(text: &str) -> impl Iterator<Item = (char, bool)> {
+    let mut chars = text.chars().peekable();
+    let mut before = None;
+    std::iter::from_fn(move || {
+        let char = chars.next()?;
+        let is_shown = !needs_escape(char) || joins(before, char, chars.peek().copied());
+        before = Some(char);
+        Some((char, is_shown))
+    })
 }
 
 /// Whether a joiner does what it is for: makes one sign of two. Elsewhere it only hides that two names

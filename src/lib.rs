@@ -105,7 +105,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
-use command::progress::{Progress, Shown};
+use command::progress::{Output, Progress};
 use command::{Context, Threads};
 use engine::Survey;
 use error::Error;
@@ -242,7 +242,7 @@ fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Statu
     };
     let mut progress = Progress::of(command.verb());
     let shown = {
-        let out = &mut Shown {
+        let out = &mut Output {
             progress: progress.as_mut(),
             out: &mut *out,
         };

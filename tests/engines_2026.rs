@@ -20,12 +20,6 @@ fn dockers() -> Arc<Vec<Captured>> {
     })
 }
 
-/// A column of a table, by its heading.
-fn column(text: &str, heading: &str) -> Vec<String> {
-    let rows = table::columns(text, &[heading]).into_iter();
-    rows.flatten().collect()
-}
-
 fn answer(of: &Captured, arguments: &[&str]) -> String {
     of.host.ask(arguments).exits(0).text().to_owned()
 }
@@ -55,8 +49,8 @@ fn images_are_those_of_docker_images() {
     for of in dockers().iter() {
         let (said, ours) = (of.said("images.txt"), answer(of, &["images"]));
         for heading in ["REPOSITORY", "TAG", "SIZE"] {
-            let mut said = column(said, heading);
-            let mut ours = column(&ours, heading);
+            let mut said = table::column(said, heading);
+            let mut ours = table::column(&ours, heading);
             if heading != "SIZE" {
                 // Names of one image, and images of one second, come in an order of their own.
                 said.sort();
@@ -64,9 +58,9 @@ fn images_are_those_of_docker_images() {
             }
             assert_eq!(ours, said, "{} {heading}", of.name);
         }
-        let ids = column(said, "IMAGE ID");
+        let ids = table::column(said, "IMAGE ID");
         let mut ids: Vec<&str> = ids.iter().map(|id| &id["sha256:".len()..][..12]).collect();
-        let mut ours = column(&ours, "IMAGE ID");
+        let mut ours = table::column(&ours, "IMAGE ID");
         ids.sort_unstable();
         ours.sort();
         assert_eq!(ours, ids, "{}", of.name);
@@ -88,15 +82,15 @@ fn histories_are_those_of_docker_history() {
             let said = of.said(&format!("history-{name}.txt"));
             let ours = answer(of, &["history", &image]);
             for heading in ["SIZE", "COMMENT"] {
-                let (said, ours) = (column(said, heading), column(&ours, heading));
+                let (said, ours) = (table::column(said, heading), table::column(&ours, heading));
                 assert_eq!(ours, said, "{} {image} {heading}", of.name);
             }
             let short = |id: &String| match id.strip_prefix("sha256:") {
                 Some(hex) => hex[..12].to_owned(),
                 None => id.clone(),
             };
-            let said: Vec<String> = column(said, "IMAGE").iter().map(short).collect();
-            assert_eq!(column(&ours, "IMAGE"), said, "{} {image}", of.name);
+            let said: Vec<String> = table::column(said, "IMAGE").iter().map(short).collect();
+            assert_eq!(table::column(&ours, "IMAGE"), said, "{} {image}", of.name);
         }
     }
 }

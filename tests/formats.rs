@@ -3,26 +3,7 @@
 use crate::lab::captured::Captured;
 use crate::lab::host::Host;
 use crate::lab::run::layerctl;
-
-/// A table's column, by its heading.
-fn column(table: &str, heading: &str) -> Vec<String> {
-    let mut lines = table.lines();
-    let headings = lines.next().expect("headings");
-    let at = headings
-        .find(heading)
-        .unwrap_or_else(|| panic!("{heading}: {headings}"));
-    let rest = &headings[at + heading.len()..];
-    let end = rest
-        .find(|char| char != ' ')
-        .map(|next| at + heading.len() + next);
-    let cell = |line: &str| {
-        let chars: Vec<char> = line.chars().collect();
-        let to = end.map_or(chars.len(), |end| end.min(chars.len()));
-        let text: String = chars[at.min(to)..to].iter().collect();
-        text.trim_end().to_owned()
-    };
-    lines.map(cell).collect()
-}
+use crate::lab::table;
 
 #[apply(test)]
 fn dockers_fields_are_what_docker_shows_in_its_columns() {
@@ -52,9 +33,9 @@ fn dockers_fields_are_what_docker_shows_in_its_columns() {
         let ours = host.ask(["--format", template, verb]).exits(0);
         let ours = ours.text();
         for heading in headings {
-            let shown = column(table, heading);
+            let shown = table::column(table, heading);
             assert!(shown.len() > 5, "{verb}: {table}");
-            assert_eq!(column(ours, heading), shown, "{verb} {heading}");
+            assert_eq!(table::column(ours, heading), shown, "{verb} {heading}");
         }
     }
 }

@@ -3,20 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
-
 use crate::lab::host::Host;
-use crate::lab::needs;
-use crate::lab::needs_asking;
+use crate::lab::{needs, needs_asking, terminal};
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
@@ -34,19 +28,7 @@ struct Typed {
 impl Typed {
     fn start(shell: &str, home: &Path) -> Typed {
         let completions = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions");
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-        grantpt(&master).expect("a pseudo-terminal");
-        unlockpt(&master).expect("a pseudo-terminal");
-        let size = Winsize {
-            ws_row: 40,
-            ws_col: 200,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&master, size).expect("a pseudo-terminal");
-        let name = ptsname(&master, Vec::new()).expect("a pseudo-terminal");
-        let slave: OwnedFd = openat(CWD, &*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())
-            .expect("a pseudo-terminal");
+        let (master, slave) = terminal::open(200);
         let again = || Stdio::from(slave.try_clone().expect("a descriptor"));
         let directory = Path::new(env!("CARGO_BIN_EXE_layerctl"))
             .parent()
@@ -89,7 +71,6 @@ impl Typed {
             .stderr(again());
         let child = command.spawn().expect("util-linux has setsid");
         drop((command, slave));
-        let master = File::from(master);
         let mut reader = master.try_clone().expect("a descriptor");
         let (give, sent) = mpsc::channel();
         thread::spawn(move || {

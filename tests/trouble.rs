@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -11,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use walkdir::WalkDir;
 
@@ -19,6 +17,7 @@ use crate::lab::deep::Deep;
 use crate::lab::host::Host;
 use crate::lab::is_root;
 use crate::lab::run::{self, Output, bytes, text, texts};
+use crate::lab::terminal;
 use crate::lab::verbs::{Words, reading};
 
 const CONTAINER: &str = "6e34f74c1961320c2ea57b073b34ae9ff15a217a7d9f7db46d9ad8cfa62c782f";
@@ -747,16 +746,7 @@ fn bare_paths_are_raw_for_machines_and_escaped_for_a_terminal() {
 
 /// What a terminal is sent.
 fn on_a_terminal(host: &Host, arguments: &[&str]) -> String {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-    grantpt(&master)
-        .and_then(|()| unlockpt(&master))
-        .expect("a pseudo-terminal");
-    let name = ptsname(&master, Vec::new()).expect("a pseudo-terminal");
-    let slave: OwnedFd = fs::File::options()
-        .write(true)
-        .open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))
-        .expect("a pseudo-terminal")
-        .into();
+    let (mut master, slave) = terminal::open(0);
     let mut command = run::command();
     command
         .env("TERM", "xterm")
@@ -770,7 +760,6 @@ fn on_a_terminal(host: &Host, arguments: &[&str]) -> String {
     drop(command);
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
-    let mut master = fs::File::from(master);
     while let Ok(length @ 1..) = master.read(&mut buffer) {
         seen.extend_from_slice(&buffer[..length]);
     }

@@ -10,7 +10,7 @@ use crate::bytes::{Bytes, escape};
 use crate::command::sieve::{self, Owner, Pattern, Permissions, Sieve, Size, Syntax};
 use crate::command::{
     Answer, Batch, Context, Ended, Group, Help, Label, Outcome, Shape, Stream, Verb, Which,
-    path_in_union,
+    layer_words, path_in_union,
 };
 use crate::dir::{Kind, Stat};
 use crate::error::{Error, Result};
@@ -412,10 +412,7 @@ impl crate::command::Row for Row {
         } else {
             String::new()
         };
-        let layer = match &self.layer {
-            Some(id) => look.id(id),
-            None => format!("branch {}", self.branch),
-        };
+        let layer = layer_words(self.layer.as_deref(), self.branch, look);
         let word = Bytes(self.target.word(&self.path).into_owned());
         let path = look.bold(&word.to_string());
         let others = match self.others {

@@ -377,12 +377,24 @@ impl Version {
         }
     }
 
-    /// A layer's short id, or the branch's number where no engine has given it one.
     fn layer_words(&self, look: Look) -> String {
-        match &self.layer {
-            Some(id) => look.id(id),
-            None => format!("branch {}", self.branch),
-        }
+        layer_words(self.layer.as_deref(), self.branch, look)
+    }
+}
+
+/// A layer's short id, or the branch's number where no engine has given it one.
+fn layer_words(layer: Option<&str>, branch: usize, look: Look) -> String {
+    match layer {
+        Some(id) => look.id(id),
+        None => format!("branch {branch}"),
+    }
+}
+
+/// `1 union`, `2 unions`.
+fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
     }
 }
 

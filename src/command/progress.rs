@@ -108,12 +108,12 @@ fn goes_to_a_file() -> bool {
 }
 
 /// An output before which a line of progress goes away.
-pub struct Shown<'o> {
+pub struct Output<'o> {
     pub progress: Option<&'o mut Progress>,
     pub out: &'o mut dyn Write,
 }
 
-impl Write for Shown<'_> {
+impl Write for Output<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         if let Some(progress) = self.progress.take_if(|progress| progress.is_shy) {
             progress.end();

@@ -263,17 +263,17 @@ fn is_there_but(directory: &Bytes, names: usize, all: usize) -> String {
     } else {
         "it is there, a directory"
     };
-    let names = match names {
+    let hidden = match names {
         1 => "1 name below it is hidden".to_owned(),
         more => format!("{more} names below it are hidden"),
     };
-    let with = if all == 1 || names.starts_with(&format!("{all} ")) {
+    let with = if all == names {
         String::new()
     } else {
         format!(" ({all} with what is in them)")
     };
     format!(
-        "{what}, and {names}{with}: -r brings back what is missing in it, -r --to DIR copies that out"
+        "{what}, and {hidden}{with}: -r brings back what is missing in it, -r --to DIR copies that out"
     )
 }
 

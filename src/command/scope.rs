@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Context, Label};
+use super::{Context, Label, counted};
 use crate::error::{Error, Result};
 use crate::target::{self, Scope, Target};
 
@@ -108,13 +108,9 @@ pub struct Looked {
 
 impl std::fmt::Display for Looked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let counted = |count: usize, what: &str| match count {
-            1 => format!("1 {what}"),
-            _ => format!("{count} {what}s"),
-        };
-        write!(f, "{}", counted(self.containers, "container"))?;
+        write!(f, "{}", counted(self.containers as u64, "container"))?;
         if self.others > 0 {
-            write!(f, ", {}", counted(self.others, "other union"))?;
+            write!(f, ", {}", counted(self.others as u64, "other union"))?;
         }
         if self.unread > 0 {
             write!(f, ", {} could not be read", self.unread)?;

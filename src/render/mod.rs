@@ -14,11 +14,11 @@ mod type_colors;
 
 use std::io::{self, Write};
 
+pub use lscolors::Indicator;
 use owo_colors::OwoColorize;
 
 use crate::bytes::{Bytes, escape, escape_text};
 use crate::engine::inventory::short;
-pub use type_colors::TypeOf;
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,11 +104,11 @@ impl Look {
         }
     }
 
-    /// A path of that kind, escaped, in the colour that `LS_COLORS` has for it.
-    pub fn path(self, path: &Bytes, kind: TypeOf) -> String {
+    /// A path of what has that indicator, escaped, in the colour that `LS_COLORS` has for it.
+    pub fn path(self, path: &Bytes, of: Indicator) -> String {
         let text = path.to_string();
         if self.colors {
-            type_colors::paint(&text, kind)
+            type_colors::paint(&text, of)
         } else {
             text
         }

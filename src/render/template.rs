@@ -116,7 +116,7 @@ impl Lines {
 
     /// Shows whatever lines are written to it.
     pub fn to<'t>(&'t mut self, out: &'t mut dyn Write) -> impl Write + 't {
-        Shown { lines: self, out }
+        Through { lines: self, out }
     }
 
     /// Shows what had to wait for the last row.
@@ -141,9 +141,7 @@ impl Lines {
         };
         let mut map = self.absent.clone();
         for (key, value) in &row {
-            let value = self.value(value);
-            map.insert(go_name(key).into(), value.clone());
-            map.insert(key.as_str().into(), value);
+            insert(&mut map, key, self.value(value));
         }
         let shown: Vec<Json> = match parts.next() {
             Some(shown) => serde_json::from_slice(shown)?,
@@ -186,9 +184,7 @@ impl Lines {
                 }
                 let mut fields: BTreeMap<Arc<str>, Value> = BTreeMap::new();
                 for (key, value) in map {
-                    let value = self.value(value);
-                    fields.insert(go_name(key).into(), value.clone());
-                    fields.insert(key.as_str().into(), value);
+                    insert(&mut fields, key, self.value(value));
                 }
                 if self.has_json {
                     fields.insert(WHOLE.into(), Value::String(text_of(value).into()));
@@ -200,12 +196,12 @@ impl Lines {
 }
 
 /// The way from rows to the output.
-struct Shown<'t> {
+struct Through<'t> {
     lines: &'t mut Lines,
     out: &'t mut dyn Write,
 }
 
-impl Write for Shown<'_> {
+impl Write for Through<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         for part in text.split_inclusive(|&byte| byte == b'\n') {
             self.lines.part.extend_from_slice(part);
@@ -234,6 +230,12 @@ fn text_of(value: &Json) -> String {
     let _ = json::line(value, &mut text);
     text.pop();
     String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Adds a field under its key, and under the name that Go's programs would give it.
+fn insert(fields: &mut BTreeMap<Arc<str>, Value>, key: &str, value: Value) {
+    fields.insert(go_name(key).into(), value.clone());
+    fields.insert(key.into(), value);
 }
 
 /// A key as Go's programs name a field: `image_id` is `ImageID`.
@@ -285,9 +287,7 @@ fn heading(schema: &Json, whole: &Json, name: &str, depth: usize) -> Value {
     if let Some(Json::Object(properties)) = schema.get("properties") {
         let mut map = BTreeMap::new();
         for (key, of_key) in properties {
-            let value = heading(of_key, whole, key, depth + 1);
-            map.insert(go_name(key).into(), value.clone());
-            map.insert(key.as_str().into(), value);
+            insert(&mut map, key, heading(of_key, whole, key, depth + 1));
         }
         return Value::Map(Arc::new(map));
     }

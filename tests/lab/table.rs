@@ -54,3 +54,9 @@ pub fn columns(text: &str, names: &[&str]) -> Vec<Vec<String>> {
         })
         .collect()
 }
+
+/// One column of a table, by its heading.
+pub fn column(text: &str, heading: &str) -> Vec<String> {
+    let rows = columns(text, &[heading]).into_iter();
+    rows.flatten().collect()
+}

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -10,6 +11,24 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::run;
+
+/// A terminal that has so many columns, or does not tell: the end that a person has, and the one that
+/// programs have.
+pub fn open(columns: u16) -> (File, OwnedFd) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+    grantpt(&master).expect("a pseudo-terminal");
+    unlockpt(&master).expect("a pseudo-terminal");
+    let size = Winsize {
+        ws_row: 40,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&master, size).expect("a pseudo-terminal");
+    let name = ptsname(&master, Vec::new()).expect("a pseudo-terminal");
+    let slave = openat(CWD, &*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
+    (File::from(master), slave.expect("a pseudo-terminal"))
+}
 
 /// Its exit status, and what the terminal was sent on standard output, with plain line ends and
 /// without colours.
@@ -62,29 +81,17 @@ fn sent(
     words: impl IntoIterator<Item = impl AsRef<OsStr>>,
     to_terminal: impl Fn(&mut Command, Stdio),
 ) -> (Option<i32>, String) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-    grantpt(&master).expect("a pseudo-terminal");
-    unlockpt(&master).expect("a pseudo-terminal");
-    let size = Winsize {
-        ws_row: 40,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    tcsetwinsize(&master, size).expect("a pseudo-terminal");
-    let name = ptsname(&master, Vec::new()).expect("a pseudo-terminal");
-    let slave = openat(CWD, &*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
+    let (mut terminal, slave) = open(columns);
     let mut command = run::command();
     command
         .args(words)
         .env("TERM", "xterm")
         .envs(variables.iter().copied());
-    to_terminal(&mut command, Stdio::from(slave.expect("a pseudo-terminal")));
+    to_terminal(&mut command, Stdio::from(slave));
     let mut child = command.spawn().expect("layerctl was built");
     // The terminal ends with the last who has it open.
     drop(command);
     let mut sent = Vec::new();
-    let mut terminal = File::from(master);
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = terminal.read(&mut buffer) {
         sent.extend_from_slice(&buffer[..count]);

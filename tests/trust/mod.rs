@@ -23,7 +23,6 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, lgetxattr,
     llistxattr, makedev, mknodat, openat, renameat_with, utimensat,
 };
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -33,7 +32,9 @@ use crate::lab::deep::Deep;
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, bytes, text, texts};
 use crate::lab::verbs::{Words, reading, words};
-use crate::lab::{all_right, in_part, in_part_everywhere, is_root, needs, skip_everywhere};
+use crate::lab::{
+    all_right, in_part, in_part_everywhere, is_root, needs, skip_everywhere, terminal,
+};
 use crate::whois::bolt;
 
 mod churn;

@@ -59,15 +59,7 @@ fn harm(sent: &[u8], may_tab: bool) -> Option<String> {
 /// What a terminal is sent on both outputs, and how it ended. `du` draws there that it is busy;
 /// what else it says is looked at in a pipe.
 fn on_a_terminal(root: &Path, arguments: &[OsString]) -> (Option<i32>, Vec<u8>) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-    grantpt(&master)
-        .and_then(|()| unlockpt(&master))
-        .expect("a pseudo-terminal");
-    let name = ptsname(&master, Vec::new()).expect("a pseudo-terminal");
-    let slave = File::options()
-        .write(true)
-        .open(Path::new(OsStr::from_bytes(name.as_bytes())))
-        .expect("a pseudo-terminal");
+    let (mut master, slave) = terminal::open(0);
     let mut command = run::command();
     command
         .env("TERM", "xterm")
@@ -85,7 +77,6 @@ fn on_a_terminal(root: &Path, arguments: &[OsString]) -> (Option<i32>, Vec<u8>) 
     // Ours are the last hands on the slave: without them, reading ends.
     drop(command);
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
-    let mut master = File::from(master);
     while let Ok(length @ 1..) = master.read(&mut buffer) {
         seen.extend_from_slice(&buffer[..length]);
     }

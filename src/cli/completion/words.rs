@@ -14,8 +14,7 @@ use crate::command::HELPS;
 use crate::engine::{ENGINES, Survey};
 use crate::host::Host;
 use crate::target;
-use crate::union::Reading;
-use crate::union::{Entry, Follow, lookup};
+use crate::union::{Entry, Follow, Reading, lookup};
 
 /// More names than that nobody reads.
 const MOST: usize = 2000;
@@ -41,16 +40,13 @@ pub fn targets(current: &OsStr) -> Vec<CompletionCandidate> {
         return Vec::new();
     };
     on_host(|survey| {
-        let mut words = Vec::new();
-        for of in target::names(survey) {
-            let is_begun = |name: &str| name.starts_with(typed);
+        let begun = target::names(survey).into_iter().filter_map(|of| {
             // With the engine before it, where that was begun.
-            let named = of.names.iter().find(|name| is_begun(name));
-            if let Some(name) = named {
-                words.push((name.clone(), of.what));
-            }
-        }
-        words
+            let mut names = of.names.into_iter();
+            let name = names.find(|name| name.starts_with(typed))?;
+            Some((name, of.what))
+        });
+        begun.collect()
     })
 }
 
@@ -60,18 +56,18 @@ pub fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
         return Vec::new();
     };
     let (name, path) = target::split(typed.as_bytes());
-    let within = within();
     let Some(path) = path else {
-        if let Some(within) = within {
+        if let Some(within) = within() {
             return paths_of(within.as_bytes(), typed, "");
         }
-        // A name that is whole: what follows is a path of it.
-        if let Some(whole) = typed.strip_suffix(':')
-            && !targets(current).iter().any(|of| of.get_value() != current)
-        {
-            return paths_of(whole.as_bytes(), "/", typed);
-        }
-        return targets(current);
+        let names = targets(current);
+        return match typed.strip_suffix(':') {
+            // A name that is whole: what follows is a path of it.
+            Some(whole) if names.iter().all(|of| of.get_value() == current) => {
+                paths_of(whole.as_bytes(), "/", typed)
+            }
+            _ => names,
+        };
     };
     let before = &typed[..=name.len()];
     paths_of(name, &String::from_utf8_lossy(path), before)

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{
-    Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, union_column,
+    Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, counted,
+    union_column,
 };
 use crate::engine;
 use crate::engine::usage::{FaultKind, LeftoverKind};
@@ -214,19 +215,14 @@ impl Answer for Checked {
             stores,
             names,
         } = self.examined;
-        let many = |count: u64, one: &str| match count {
-            1 => format!("1 {one}"),
-            _ => format!("{count} {one}s"),
-        };
-        let (unions, stores) = (unions as u64, stores as u64);
         write!(
             out,
             "examined: {}, {}",
-            many(unions, "union"),
-            many(names, "name")
+            counted(unions as u64, "union"),
+            counted(names, "name")
         )?;
         if stores > 0 {
-            write!(out, ", {}", many(stores, "store"))?;
+            write!(out, ", {}", counted(stores as u64, "store"))?;
         }
         writeln!(out)
     }

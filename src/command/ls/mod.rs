@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::render::column::{Column, column, optional, optional_giving};
 use crate::render::time::Stamp;
-use crate::render::{Format, TypeOf};
+use crate::render::{Format, Indicator};
 use crate::target::{self, Target};
 use listing::Listing;
 
@@ -136,14 +136,14 @@ pub struct Shown {
 
 impl Shown {
     /// What its colour is for.
-    fn type_of(&self) -> TypeOf {
+    fn indicator(&self) -> Indicator {
         match self.kind {
-            Kind::Directory => TypeOf::Directory,
-            Kind::Symlink => TypeOf::Link,
-            Kind::Fifo => TypeOf::Fifo,
-            Kind::Socket => TypeOf::Socket,
-            Kind::Block => TypeOf::Block,
-            Kind::Char => TypeOf::Character,
+            Kind::Directory => Indicator::Directory,
+            Kind::Symlink => Indicator::SymbolicLink,
+            Kind::Fifo => Indicator::FIFO,
+            Kind::Socket => Indicator::Socket,
+            Kind::Block => Indicator::BlockDevice,
+            Kind::Char => Indicator::CharacterDevice,
             Kind::File => {
                 // What mode it has was only looked at for `--long`.
                 let mode = self.long.as_ref().map(|long| long.mode.as_bytes());
@@ -151,9 +151,9 @@ impl Shown {
                 let is_executable =
                     digits.is_some_and(|digits| digits.iter().any(|digit| digit & 1 == 1));
                 if is_executable {
-                    TypeOf::Executable
+                    Indicator::ExecutableFile
                 } else {
-                    TypeOf::File
+                    Indicator::RegularFile
                 }
             }
         }
@@ -396,11 +396,11 @@ impl crate::command::Row for Row {
                         link: Some(link), ..
                     }),
                 ) => {
-                    let path = look.path(&shown.path, shown.type_of());
+                    let path = look.path(&shown.path, shown.indicator());
                     cell.show(format_args!("{path} -> {link}"));
                 }
                 (Row::Shown(shown), _) if look.colors => {
-                    cell.word(&look.path(&shown.path, shown.type_of()));
+                    cell.word(&look.path(&shown.path, shown.indicator()));
                 }
                 (Row::Shown(shown), _) => cell.show(&shown.path),
             }),

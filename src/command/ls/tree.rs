@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::Row;
 use crate::bytes::{Bytes, escape};
+use crate::command::layer_words;
 use crate::render::Look;
 
 /// Draws what was found in a directory; what is none is a line of its own.
@@ -63,11 +64,8 @@ fn named(row: &Row, name: &Bytes, look: Look) -> String {
         Row::Shown(shown) => shown,
         Row::Refused(refused) => return format!("{name} ({})", refused.error),
     };
-    let layer = match &shown.layer {
-        Some(id) => look.id(id),
-        None => format!("branch {}", shown.branch),
-    };
-    format!("{}  [{layer}]", look.path(name, shown.type_of()))
+    let layer = layer_words(shown.layer.as_deref(), shown.branch, look);
+    format!("{}  [{layer}]", look.path(name, shown.indicator()))
 }
 
 /// What lies over a name itself; what lies over all around it is said where that begins.
