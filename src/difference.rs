@@ -15,6 +15,7 @@ mod versions;
 mod views;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use serde::Serialize;
 use crate::bytes::{Bytes, Entries};
 use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
-use crate::union::{Entry, Listed, Node, Reading, Stack};
+use crate::union::{DataAt, Entry, Listed, Node, Reading, Stack};
 use crate::walk::{Found, Heading, Rest, Rows, walk_all};
 use crate::whiteout::Mark;
 use versions::differ;
@@ -57,6 +58,8 @@ pub struct Provided {
     pub branch: usize,
     /// What the entry is.
     pub kind: Kind,
+    /// What `lstat` said of it in its branch, where that was asked.
+    stat: Option<Stat>,
 }
 
 /// One difference between the two views.
@@ -69,6 +72,10 @@ pub struct Difference<'d, 's> {
     pub after: Option<Provided>,
     directory: &'d Directory<'s>,
     name: &'d [u8],
+    /// Where the content of either is, where that is not with its metadata.
+    data: [Option<&'d DataAt>; 2],
+    /// What the union says of the two by `lstat`, where it was asked.
+    stats: [Cell<Option<Stat>>; 2],
     visit: Visit<'d>,
 }
 
@@ -94,7 +101,8 @@ impl Difference<'_, '_> {
     /// # Errors
     /// What the system call says.
     pub fn stat_before(&self) -> Result<Option<Stat>> {
-        stat(self.directory.before.as_deref(), self.name, self.before)
+        let node = self.directory.before.as_deref();
+        self.stat(0, node, self.before)
     }
 
     /// `lstat` of the entry in the view with the branch.
@@ -102,7 +110,28 @@ impl Difference<'_, '_> {
     /// # Errors
     /// What the system call says.
     pub fn stat_after(&self) -> Result<Option<Stat>> {
-        stat(Some(&self.directory.after), self.name, self.after)
+        self.stat(1, Some(&self.directory.after), self.after)
+    }
+
+    /// One of the two, which is asked once.
+    fn stat(
+        &self,
+        side: usize,
+        node: Option<&Node<'_>>,
+        provided: Option<Provided>,
+    ) -> Result<Option<Stat>> {
+        let (Some(node), Some(provided)) = (node, provided) else {
+            return Ok(None);
+        };
+        let known = &self.stats[side];
+        if known.get().is_none() {
+            known.set(Some(node.stat_of(
+                provided.branch,
+                self.name,
+                provided.stat,
+            )?));
+        }
+        Ok(known.get())
     }
 
     /// The two versions, where there are two: the directory and the branch that hold the one
@@ -116,13 +145,6 @@ impl Difference<'_, '_> {
             self.after?.branch,
             self.name,
         ))
-    }
-}
-
-fn stat(node: Option<&Node<'_>>, name: &[u8], provided: Option<Provided>) -> Result<Option<Stat>> {
-    match (node, provided) {
-        (Some(node), Some(provided)) => node.stat(provided.branch, name).map(Some),
-        _ => Ok(None),
     }
 }
 
@@ -262,6 +284,8 @@ pub fn differences<'s, B: Rows>(
                     after: Some(same.after),
                     directory: &same.directory,
                     name: &same.name,
+                    data: [None, None],
+                    stats: Default::default(),
                     visit: Visit::ByItself(&path),
                 };
                 row(Ok(difference), found.rows());
@@ -427,9 +451,12 @@ impl<V> Comparison<'_, V> {
                 after: Some(Provided {
                     branch: self.branch,
                     kind,
+                    stat: None,
                 }),
                 directory,
                 name,
+                data: [None, None],
+                stats: Default::default(),
                 visit: Visit::InListing(&paths),
             };
             (self.row)(Ok(difference), found.rows());
@@ -447,13 +474,17 @@ impl<V> Comparison<'_, V> {
     where
         V: Fn(Result<Difference<'_, '_>>, &mut B),
     {
-        let after = directory.after.child(name)?;
+        let child = |node: &Node<'s>| match visit {
+            Visit::InListing(_) => node.child(name),
+            Visit::ByItself(_) => node.child_directory(name),
+        };
+        let after = child(&directory.after)?;
         if let (Entry::Dir(_), Visit::InListing(_)) = (&after, visit) {
             found.directory(Comparand::Name(Arc::clone(directory), name.to_vec()));
             return Ok(());
         }
         let before = match &directory.before {
-            Some(node) => node.child(name)?,
+            Some(node) => child(node)?,
             None => Entry::Missing,
         };
         self.check_shown(directory, name, [&after, &before])?;
@@ -464,6 +495,8 @@ impl<V> Comparison<'_, V> {
                 after: provided(&after),
                 directory,
                 name,
+                data: [before.data(), after.data()],
+                stats: Default::default(),
                 visit,
             };
             if !self.is_same(&difference)? {
@@ -526,22 +559,10 @@ impl<V> Comparison<'_, V> {
     /// Whether an entry that may have changed is the same in both views. A directory may still
     /// differ in what is in it.
     fn is_same(&self, difference: &Difference<'_, '_>) -> Result<bool> {
-        let before = difference.directory.before.as_deref();
-        let (Change::Changed, Criterion::Differs(measure), Some(before), Some((was, is))) = (
-            difference.change,
-            self.criterion,
-            before,
-            difference.before.zip(difference.after),
-        ) else {
-            return Ok(false);
-        };
-        let after = &difference.directory.after;
-        Ok(!differ(
-            (before, was),
-            (after, is),
-            difference.name,
-            measure,
-        )?)
+        match (difference.change, self.criterion) {
+            (Change::Changed, Criterion::Differs(measure)) => Ok(!differ(difference, measure)?),
+            _ => Ok(false),
+        }
     }
 
     /// Leaves the row of a directory that is changed only if something in it is.
@@ -576,5 +597,6 @@ fn provided(entry: &Entry<'_>) -> Option<Provided> {
     Some(Provided {
         branch: entry.provider()?,
         kind: entry.kind()?,
+        stat: entry.stat(),
     })
 }

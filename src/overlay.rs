@@ -40,12 +40,14 @@ impl Namespace {
                 opaque: "trusted.overlay.opaque",
                 redirect: "trusted.overlay.redirect",
                 metacopy: "trusted.overlay.metacopy",
+                impure: "trusted.overlay.impure",
             },
             Namespace::User => &Attributes {
                 whiteout: "user.overlay.whiteout",
                 opaque: "user.overlay.opaque",
                 redirect: "user.overlay.redirect",
                 metacopy: "user.overlay.metacopy",
+                impure: "user.overlay.impure",
             },
         }
     }
@@ -62,6 +64,8 @@ pub struct Attributes {
     pub redirect: &'static str,
     /// On a file that has its content below.
     pub metacopy: &'static str,
+    /// On a directory in which something may have come from below.
+    pub impure: &'static str,
 }
 
 /// Which marks a union heeds beside whiteouts and opaque directories.

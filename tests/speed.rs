@@ -260,3 +260,203 @@ cat /mnt/trace"#;
 
 /// What it costs to look, with what a program takes to start and to end.
 const LOOKING: usize = 250;
+
+// ---- what overlays, AUFS and copies are asked ----
+
+const BRANCHES: usize = 4;
+const DIRECTORIES: usize = 10;
+/// Of each directory of a branch: enough that it is no small one.
+const FILES: usize = 20;
+const ALL: usize = BRANCHES * DIRECTORIES * FILES;
+const CHANGED: usize = ALL / 4;
+/// What starting and the directories cost at most, of any one call.
+const BESIDE: usize = 40 + 3 * DIRECTORIES;
+
+/// Branches of 10-byte files, each in directories that all have, and on top 11-byte ones of a quarter.
+fn versions(home: &Path) {
+    for number in 0..ALL {
+        let (branch, rest) = (number % BRANCHES, number / BRANCHES);
+        let path = format!("d{}/{branch}-{rest}", rest % DIRECTORIES);
+        let low = home.join(format!("b{branch}")).join(&path);
+        let own = (rest / DIRECTORIES)
+            .is_multiple_of(4)
+            .then(|| home.join("up").join(&path));
+        for (path, content) in [(Some(low), "0123456789"), (own, "0123456789a")] {
+            let Some(path) = path else { continue };
+            fs::create_dir_all(path.parent().expect("a directory")).expect("a new directory");
+            fs::write(path, content).expect("a new file");
+        }
+    }
+}
+
+fn lowers(home: &Path) -> Vec<PathBuf> {
+    (0..BRANCHES)
+        .map(|branch| home.join(format!("b{branch}")))
+        .collect()
+}
+
+/// How often a run of one thread makes a system call.
+fn times(calls: &[String], name: &str) -> usize {
+    let call = format!(" {name}(");
+    calls.iter().filter(|line| line.contains(&call)).count()
+}
+
+/// Each verb with how many `newfstatat`, attributes asked by name and lists of attributes it needs, but
+/// for what is beside.
+fn assert_asked(target: &OsStr, verbs: &[(&str, [usize; 3])]) {
+    for (verb, needed) in verbs {
+        let options = ["-q", "-j1"].into_iter().chain(verb.split(' '));
+        let arguments: Vec<&OsStr> = options.map(OsStr::new).chain([target]).collect();
+        let calls = calls(&words(&arguments));
+        for (call, needed) in ["newfstatat", "lgetxattr", "llistxattr"].iter().zip(needed) {
+            let made = times(&calls, call);
+            assert!(
+                (*needed..=needed + BESIDE).contains(&made),
+                "{verb}: {made} {call}, not {needed}"
+            );
+        }
+    }
+}
+
+#[apply(test)]
+fn an_overlay_is_asked_for_each_version_once() {
+    needs::strace();
+    let home = tempfile::tempdir().expect("a temporary directory");
+    versions(home.path());
+    let lowers: Vec<String> = lowers(home.path())
+        .iter()
+        .map(|of| of.display().to_string())
+        .collect();
+    let up = home.path().join("up");
+    let stack = format!("lowerdir={},upperdir={}", lowers.join(":"), up.display());
+    let both = 2 * CHANGED;
+    assert_asked(
+        OsStr::new(&stack),
+        &[
+            ("ls -R", [ALL, 0, 0]),
+            ("ls -lR", [ALL, 0, 0]),
+            ("check", [ALL + CHANGED, 0, 0]),
+            ("whiteouts", [CHANGED, 0, 0]),
+            ("whiteouts --all-layers", [ALL + CHANGED, 0, 0]),
+            ("changes", [both, 0, 0]),
+            ("changes --long", [both, 0, both]),
+            ("copyups", [both, 0, both]),
+        ],
+    );
+}
+
+#[apply(test)]
+fn aufs_is_asked_what_its_listings_do_not_tell() {
+    needs::strace();
+    let home = tempfile::tempdir().expect("a temporary directory");
+    versions(home.path());
+    let (up, lowers) = (home.path().join("up"), lowers(home.path()));
+    let below = lowers.iter().map(|of| (&**of, "ro+wh"));
+    let stack: Vec<(&Path, &str)> = [(&*up, "rw")].into_iter().chain(below).collect();
+    let both = 2 * CHANGED;
+    // Of the directories that are looked up in the branches below.
+    let marks = DIRECTORIES * BRANCHES;
+    assert_asked(
+        &spelled(&stack),
+        &[
+            ("ls -R", [0, 0, 0]),
+            ("ls -lR", [ALL, 0, 0]),
+            ("check", [(BRANCHES + 1) * marks, 0, 0]),
+            ("whiteouts", [2 * marks, 0, 0]),
+            ("changes", [3 * marks, 0, 0]),
+            ("changes --long", [3 * marks + both, 0, both]),
+            ("copyups", [3 * marks + both, 0, both]),
+        ],
+    );
+}
+
+#[apply(test)]
+fn a_copy_is_asked_for_each_version_once() {
+    needs::strace();
+    if !needs::captured_hosts_in_part() {
+        return;
+    }
+    let host = Host::captured("docker-vfs");
+    let root = host.root.as_os_str();
+    let listed = host.ask(["-q", "ls", "-R", "run-a"]).exits(0);
+    let names = listed.stdout.split(|&byte| byte == b'\n').count();
+    let arguments = ["--root".as_ref(), root, "-q".as_ref(), "-j1".as_ref()];
+    let arguments = arguments
+        .into_iter()
+        .chain(["changes", "run-a"].map(OsStr::new));
+    let calls = calls(&words(&arguments.collect::<Vec<_>>()));
+    let stats = times(&calls, "newfstatat");
+    assert!(
+        (names..=2 * names + 200).contains(&stats),
+        "{stats} of {names}"
+    );
+}
+
+/// Of many files those are asked that show a sign: less on disk than their size, a change after that of
+/// the content, a directory that the kernel calls impure.
+#[apply(test)]
+fn what_has_its_content_elsewhere_is_found_among_many() {
+    needs::root("to set overlay's attributes");
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let at = |path: &str| home.path().join(path);
+    let mark = |path: &str, name: &str, value: &[u8]| {
+        let flags = rustix::fs::XattrFlags::CREATE;
+        rustix::fs::setxattr(at(path), name, value, flags).expect("root may");
+    };
+    for directory in ["up/d", "up/impure"] {
+        fs::create_dir_all(at(directory)).expect("a new directory");
+        (0..20).for_each(|number| {
+            fs::write(at(&format!("{directory}/{number}")), "x").expect("a new file");
+        });
+    }
+    fs::create_dir(at("low")).expect("a new directory");
+    let file = fs::File::create(at("up/d/sparse")).expect("a new file");
+    file.set_len(1000).expect("a size");
+    let file = fs::File::options()
+        .write(true)
+        .open(at("up/d/7"))
+        .expect("a file");
+    file.set_modified(std::time::UNIX_EPOCH).expect("a time");
+    mark("up/impure", "trusted.overlay.impure", b"y");
+    let elsewhere = ["up/d/7", "up/d/sparse", "up/impure/3"];
+    for path in elsewhere {
+        mark(path, "trusted.overlay.metacopy", b"");
+    }
+    let (low, up) = (at("low"), at("up"));
+    let stack = format!("lowerdir={},upperdir={}", low.display(), up.display());
+    let found = layerctl(["--format", "jsonl", "check", &stack])
+        .exits(1)
+        .rows();
+    let found: Vec<&str> = found
+        .iter()
+        .filter_map(|row| row["path"].as_str())
+        .collect();
+    assert_eq!(
+        found,
+        elsewhere.map(|path| path.strip_prefix("up").expect("in the branch"))
+    );
+}
+
+/// A capability is the last thing that two versions are asked for, and it counts.
+#[apply(test)]
+fn a_file_whose_attribute_alone_differs_is_found_among_many() {
+    needs::root("to set a capability");
+    let home = tempfile::tempdir().expect("a temporary directory");
+    for branch in ["low/d", "up/d"] {
+        fs::create_dir_all(home.path().join(branch)).expect("a new directory");
+        for number in 0..20 {
+            let path = home.path().join(branch).join(number.to_string());
+            fs::write(&path, "x").expect("a new file");
+            let file = fs::File::options().write(true).open(&path).expect("a file");
+            file.set_modified(std::time::UNIX_EPOCH).expect("a time");
+        }
+    }
+    let value = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let flags = rustix::fs::XattrFlags::CREATE;
+    let path = home.path().join("up/d/11");
+    rustix::fs::setxattr(path, "security.capability", value, flags).expect("root may");
+    let (low, up) = (home.path().join("low"), home.path().join("up"));
+    let stack = format!("lowerdir={},upperdir={}", low.display(), up.display());
+    let said = layerctl(["changes", &stack]).exits(0);
+    assert_eq!(said.text(), "C /d\nC /d/11\n");
+}

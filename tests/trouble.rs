@@ -629,9 +629,15 @@ fn an_entry_that_cannot_be_asked_leaves_its_neighbours() {
         }
     }
     set_mode(&host, "/", 0o755);
-    // Whether an empty file is a whiteout its attribute says, which only readers are told of.
-    set_mode(&host, "/up/b", 0o000);
-    set_mode(&host, "/up/z/b", 0o000);
+    // Whether an empty file is a whiteout the name of an attribute says, which is told to whoever may
+    // search the directory, whatever the file's own mode.
+    for closed in ["/up/b", "/up/z/b", "/up/w"] {
+        set_mode(&host, closed, 0o000);
+    }
+    for searched in ["/up/h", "/up/z/h"] {
+        host.file(format!("{searched}/b"), "");
+        set_mode(&host, searched, 0o444);
+    }
     let program = Ordinary::program(&host);
     let stack = "lowerdir=/low,upperdir=/up,userxattr";
     for (verb, stack) in [
@@ -646,11 +652,14 @@ fn an_entry_that_cannot_be_asked_leaves_its_neighbours() {
             .args(["--format", "jsonl", verb, stack]);
         let output = run::run(&mut command)
             .exits(2)
-            .says("/up/b: Permission denied")
-            .says("/up/z/b: Permission denied");
+            .says("/up/h/b: Permission denied")
+            .says("/up/z/h/b: Permission denied");
         let rows = output.rows();
         let paths: Vec<&str> = rows.iter().map(|row| text(row, "path")).collect();
         assert_eq!(paths, ["/w", "/z/w"], "{verb}");
+    }
+    for searched in ["/up/h", "/up/z/h"] {
+        set_mode(&host, searched, 0o755);
     }
 }
 

@@ -159,7 +159,13 @@ fn open(asked: &Asked, sought: Sought) -> Result<Result<Opened, String>> {
         Ok(located) => located,
         Err(why) => return Ok(Err(why)),
     };
-    let (Entry::Leaf { from, kind, data }, Some((place, name))) = (&entry, place) else {
+    let (
+        Entry::Leaf {
+            from, kind, data, ..
+        },
+        Some((place, name)),
+    ) = (&entry, place)
+    else {
         return Err(no_file(asked, Kind::Directory));
     };
     if *kind != Kind::File {

@@ -21,7 +21,7 @@ use crate::render::column::{Column, column};
 use crate::target::Target;
 use crate::union::{Entry, Node, Stack};
 use crate::walk::{Above, Found, InBranch, Rest, Rows, walk_all};
-use crate::whiteout::{Mark, MarkKind};
+use crate::whiteout::{Mark, MarkKind, Seen};
 
 /// List whiteouts and opaque marks, and what they hide
 #[derive(Debug, clap::Args)]
@@ -219,6 +219,8 @@ pub struct FoundMark<'s> {
     /// For a whiteout the directory it lies in; for an opaque mark the marked directory's parent.
     parent: Arc<Node<'s>>,
     name: Vec<u8>,
+    /// What the branch's own directory says of the name, where it was asked.
+    seen: Option<Seen>,
 }
 
 impl FoundMark<'_> {
@@ -234,9 +236,9 @@ impl FoundMark<'_> {
         if !stack.branches[self.branch].grammar.honours_marks() {
             return Ok(None);
         }
-        let without = self
-            .parent
-            .child_without_mark(&self.name, self.branch, self.kind)?;
+        let without =
+            self.parent
+                .child_without_mark(&self.name, self.branch, self.kind, self.seen)?;
         let from = match (self.kind, &without) {
             (MarkKind::Whiteout, entry) => entry.provider(),
             (MarkKind::Opaque, Entry::Dir(node)) => {
@@ -251,6 +253,7 @@ impl FoundMark<'_> {
         let Some(branch) = from else { return Ok(None) };
         let stat = match &without {
             Entry::Dir(node) => node.dir(branch).map(Dir::stat_self).transpose(),
+            entry if entry.stat().is_some() => Ok(entry.stat()),
             _ => match self.parent.dir(branch) {
                 Some(dir) => dir.stat(&self.name),
                 None => Ok(None),
@@ -354,6 +357,7 @@ impl<'s> Directory<'s> {
             mark: mark.to_vec(),
             parent,
             name,
+            seen: None,
         }
     }
 
@@ -367,22 +371,23 @@ impl<'s> Directory<'s> {
         let (node, branch) = (&self.node, self.branch);
         let grammar = node.stack().branches[branch].grammar;
         let mark = if grammar.could_be_mark(name, kind) {
-            node.mark(branch, name)
+            node.look(branch, name)
         } else {
-            Ok(None)
+            Ok((None, None))
         };
         let mark = match mark {
             Err(error) => Err(error),
-            Ok(Some(Mark::Whiteout(hidden))) => Ok(FoundMark {
+            Ok((Some(Mark::Whiteout(hidden)), seen)) => Ok(FoundMark {
                 path: node.path_of(hidden),
                 kind: MarkKind::Whiteout,
                 branch,
                 mark: name.to_vec(),
                 parent: Arc::clone(node),
                 name: hidden.to_vec(),
+                seen,
             }),
-            Ok(Some(Mark::Opaque)) => Ok(self.opaque(name)),
-            Ok(None) => {
+            Ok((Some(Mark::Opaque), _)) => Ok(self.opaque(name)),
+            Ok((None, _)) => {
                 if kind == Kind::Directory && !grammar.hides_entry(name) {
                     let entry = InBranch::Name(Arc::clone(node), name.to_vec());
                     found.directory(Place::Entry(entry));

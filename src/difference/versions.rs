@@ -6,11 +6,11 @@ use std::io::Read;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::{Difference, Provided};
+use super::Difference;
 use crate::bytes::Bytes;
-use crate::dir::{Content, Kind, Stat};
+use crate::dir::{Content, Kind};
 use crate::error::{Error, Result, errno_of};
-use crate::union::{Entry, Node};
+use crate::union::{DataAt, Node};
 
 /// What a `security.capability` attribute can have at most, in bytes.
 const CAPABILITY_MAX: usize = 64;
@@ -92,48 +92,48 @@ pub struct Differing {
     pub attributes: Vec<Bytes>,
 }
 
-/// Whether two versions differ as an engine sees it.
-pub(super) fn differ(
-    old: (&Node<'_>, Provided),
-    new: (&Node<'_>, Provided),
-    name: &[u8],
-    measure: Measure,
-) -> Result<bool> {
-    let facts = |(node, provided): (&Node<'_>, Provided)| -> Result<(Stat, Option<Vec<u8>>)> {
-        let stat = node.stat(provided.branch, name)?;
-        let capability = match (stat.kind, node.dir(provided.branch)) {
-            (Kind::File, Some(dir)) => {
-                dir.attribute(name, "security.capability", CAPABILITY_MAX)
-                    .map_err(|errno| Error::io(node.on_host(provided.branch, name), errno))?
-            }
-            _ => None,
-        };
-        Ok((stat, capability))
+/// Whether the two versions of an entry differ as an engine sees it. What costs more is asked only
+/// where nothing else differs.
+pub(super) fn differ(difference: &Difference<'_, '_>, measure: Measure) -> Result<bool> {
+    let (Some(was), Some(is), Some((before, old_branch, after, new_branch, name))) = (
+        difference.stat_before()?,
+        difference.stat_after()?,
+        difference.versions(),
+    ) else {
+        return Ok(true);
     };
-    let ((was, old_capability), (is, new_capability)) = (facts(old)?, facts(new)?);
     let is_directory = is.kind == Kind::Directory;
     if was.kind != is.kind
         || (was.mode, was.uid, was.gid, was.rdev) != (is.mode, is.uid, is.gid, is.rdev)
-        || old_capability != new_capability
         || (!is_directory && (was.size != is.size || !is_same_time(was.mtime, is.mtime)))
     {
         return Ok(true);
     }
-    let ((before, was), (after, now)) = (old, new);
+    let capability = |node, branch| capability(node, branch, name);
+    if is.kind == Kind::File && capability(before, old_branch)? != capability(after, new_branch)? {
+        return Ok(true);
+    }
     if measure.attributes != Compared::Capabilities {
         let attributes = |node, branch| attributes(node, branch, name, measure.attributes);
-        if attributes(before, was.branch)? != attributes(after, now.branch)? {
+        if attributes(before, old_branch)? != attributes(after, new_branch)? {
             return Ok(true);
         }
     }
-    if !measure.content || was.branch == now.branch && before.stack().base.is_none() {
+    if !measure.content || old_branch == new_branch && before.stack().base.is_none() {
         return Ok(false);
     }
     match is.kind {
-        Kind::File => Ok(!is_same_file(before, after, name)?),
-        Kind::Symlink => Ok(link(before, was.branch, name)? != link(after, now.branch, name)?),
+        Kind::File => Ok(!is_same_file(difference)?),
+        Kind::Symlink => Ok(link(before, old_branch, name)? != link(after, new_branch, name)?),
         _ => Ok(false),
     }
+}
+
+fn capability(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    let fail = |errno| Error::io(node.on_host(branch, name), errno);
+    let dir = node.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
+    dir.attribute(name, "security.capability", CAPABILITY_MAX)
+        .map_err(fail)
 }
 
 /// A time without nanoseconds may come from an archive that had none.
@@ -155,9 +155,7 @@ pub fn differs(difference: &Difference<'_, '_>) -> Result<Differing> {
         return Ok(found);
     }
     let is_content = match (old.kind, difference.versions()) {
-        (Kind::File, Some((before, _, after, _, name))) => {
-            old.size != new.size || !is_same_file(before, after, name)?
-        }
+        (Kind::File, Some(_)) => old.size != new.size || !is_same_file(difference)?,
         (Kind::Symlink, Some((before, old_branch, after, new_branch, name))) => {
             link(before, old_branch, name)? != link(after, new_branch, name)?
         }
@@ -232,8 +230,13 @@ pub(super) fn link(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Vec<u8
     dir.read_link(name).map_err(fail)
 }
 
-fn is_same_file(old: &Node<'_>, new: &Node<'_>, name: &[u8]) -> Result<bool> {
-    is_same_content(Reader::open(old, name)?, Reader::open(new, name)?)
+fn is_same_file(difference: &Difference<'_, '_>) -> Result<bool> {
+    let Some((before, old_branch, after, new_branch, name)) = difference.versions() else {
+        return Ok(false);
+    };
+    let [old, new] = difference.data;
+    let old = Reader::open(before, old_branch, name, old)?;
+    is_same_content(old, Reader::open(after, new_branch, name, new)?)
 }
 
 /// Whether two files have the same bytes. What both have not on disk is not read: a file may say that
@@ -274,11 +277,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn open(node: &Node<'_>, name: &[u8]) -> Result<Reader> {
-        let Entry::Leaf { from, data, .. } = node.child(name)? else {
-            return Err(Error::io(node.path_of(name), Errno::NOENT));
-        };
-        let file = node.open_content(from, name, data.as_deref())?;
+    fn open(node: &Node<'_>, from: usize, name: &[u8], data: Option<&DataAt>) -> Result<Reader> {
+        let file = node.open_content(from, name, data)?;
         Ok(Reader::new(file, node.on_host(from, name)))
     }
 

@@ -355,13 +355,10 @@ fn version<'d, 's: 'd>(
     let (Some(place), Some(branch)) = (node, entry.provider()) else {
         return Ok(None);
     };
-    let data = match entry {
-        Entry::Leaf { data, .. } => data.as_deref(),
-        _ => None,
-    };
+    let data = entry.data();
     let mut stat = match entry {
         Entry::Dir(node) => node.stat_self()?,
-        _ => place.stat(branch, name)?,
+        _ => place.stat_of(branch, name, entry.stat())?,
     };
     if let Some(data) = data {
         // A metacopy has the size of its content, if not its blocks.

@@ -48,7 +48,77 @@ impl Dir {
     }
 }
 
+/// Which extended attributes there are, as far as this user is told of them.
+pub struct Listed(Option<Vec<u8>>);
+
+impl Listed {
+    /// Where nothing is told, or the answers cost nothing.
+    const UNTOLD: Listed = Listed(None);
+
+    /// Whether there is an attribute of that name; `None` where nothing is told.
+    pub fn has(&self, name: &str) -> Option<bool> {
+        let mut names = self.names()?;
+        Some(names.any(|of| of == name.as_bytes()))
+    }
+
+    /// Whether there may be one.
+    pub fn may_have(&self, name: &str) -> bool {
+        self.has(name).unwrap_or(true)
+    }
+
+    fn names(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        let names = self.0.as_ref()?.split(|&byte| byte == 0);
+        Some(names.filter(|name| !name.is_empty()))
+    }
+
+    /// Asks for them: `list` is the system call.
+    fn ask(mut list: impl FnMut(&mut Vec<u8>) -> Result<usize, Errno>) -> Result<Listed, Errno> {
+        // Nearly nothing has as many.
+        let mut names: Vec<u8> = Vec::with_capacity(1024);
+        let listed = match list(&mut names) {
+            Err(Errno::RANGE) => {
+                names.reserve(NAMES_MAX);
+                list(&mut names)
+            }
+            listed => listed,
+        };
+        match listed {
+            Ok(_) => Ok(Listed(Some(names))),
+            Err(Errno::OPNOTSUPP | Errno::TOOBIG) => Ok(Listed::UNTOLD),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
 impl Dir {
+    /// Which extended attributes the directory itself has.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn attributes_self(&self) -> Result<Listed, Errno> {
+        if self.is_in_image() {
+            return Ok(Listed::UNTOLD);
+        }
+        let fd = self.fd()?;
+        Listed::ask(|names| match self.0.access {
+            Access::List => fs::flistxattr(&*fd, spare_capacity(names)),
+            Access::Lookup => fs::listxattr(entry_path(&fd, b"."), spare_capacity(names)),
+        })
+    }
+
+    /// The same of an entry, which is not opened.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn attributes(&self, entry: &[u8]) -> Result<Listed, Errno> {
+        if self.is_in_image() {
+            return Ok(Listed::UNTOLD);
+        }
+        let fd = self.fd()?;
+        let path = entry_path(&fd, entry);
+        Listed::ask(|names| fs::llistxattr(&path, spare_capacity(names)))
+    }
+
     /// The names of an entry's extended attributes, as far as this user is told of them. A name that
     /// is not text is none that anybody can give.
     ///
@@ -60,28 +130,13 @@ impl Dir {
             let names = place.attribute_names(entry)?;
             return Ok(names.iter().filter_map(|name| text(name)).collect());
         }
-        let fd = self.fd()?;
-        let path = entry_path(&fd, entry);
-        // Nearly nothing has as many.
-        let mut names: Vec<u8> = Vec::with_capacity(1024);
-        let listed = match fs::llistxattr(&path, spare_capacity(&mut names)) {
-            Err(Errno::RANGE) => {
-                names.reserve(NAMES_MAX);
-                fs::llistxattr(&path, spare_capacity(&mut names))
-            }
-            listed => listed,
-        };
-        match listed {
-            Ok(_) => {
-                let names = names.split(|&byte| byte == 0);
-                Ok(names
-                    .filter(|name| !name.is_empty())
-                    .filter_map(text)
-                    .collect())
-            }
-            Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
-            Err(errno) => Err(errno),
-        }
+        let listed = self.attributes(entry)?;
+        Ok(listed
+            .names()
+            .into_iter()
+            .flatten()
+            .filter_map(text)
+            .collect())
     }
 }
 

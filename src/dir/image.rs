@@ -197,6 +197,7 @@ impl Place {
             size: inode.size,
             mtime: inode.mtime,
             atime: inode.mtime,
+            ctime: inode.mtime,
             ino: inode.number,
             dev: self.opened.device,
             rdev: inode.device.into(),

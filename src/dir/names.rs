@@ -45,7 +45,16 @@ impl Dir {
     /// As of [`Dir::names`].
     pub fn names_up_to(&self, most: usize) -> Result<Option<Names>, Errno> {
         let names = self.read_names(most)?;
-        Ok((names.count() <= most).then_some(names))
+        let is_whole = names.count() <= most;
+        if !is_whole {
+            self.0.is_large.store(true, Ordering::Relaxed);
+        }
+        Ok(is_whole.then_some(names))
+    }
+
+    /// Whether it is known to have more names than somebody wanted to read.
+    pub fn is_large(&self) -> bool {
+        self.0.is_large.load(Ordering::Relaxed)
     }
 
     fn read_names(&self, most: usize) -> Result<Names, Errno> {

@@ -42,6 +42,10 @@ pub(super) struct Inner {
     depth: usize,
     pub(super) access: Access,
     pub(super) ground: Ground,
+    /// What was found of the directory once for all that is in it.
+    noted: OnceLock<bool>,
+    /// Whether a listing was given up, since there are more names than were wanted.
+    pub(super) is_large: AtomicBool,
 }
 
 /// What a directory stands on.
@@ -96,6 +100,8 @@ impl Dir {
             name: SmallVec::from_slice(path.as_bytes()),
             access: Access::Lookup,
             ground: Ground::Kernel(Descriptor::new(fd, true)),
+            noted: OnceLock::new(),
+            is_large: AtomicBool::new(false),
         }))
     }
 
@@ -114,6 +120,12 @@ impl Dir {
         Ok(child)
     }
 
+    /// The answer to the one question that is asked of the directory for each of its entries: `ask`
+    /// is called the first time only.
+    pub fn note(&self, ask: impl FnOnce() -> bool) -> bool {
+        *self.0.noted.get_or_init(ask)
+    }
+
     /// A directory that was opened in this one.
     pub(super) fn below(&self, name: &[u8], access: Access, ground: Ground) -> Dir {
         let depth = self.0.depth + 1;
@@ -127,6 +139,8 @@ impl Dir {
             name: SmallVec::from_slice(name),
             access,
             ground,
+            noted: OnceLock::new(),
+            is_large: AtomicBool::new(false),
         }))
     }
 

@@ -1,5 +1,7 @@
 //! What is known of an entry without opening it.
 
+use std::cell::Cell;
+
 use rustix::fs::{self, AtFlags, FileType};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -65,6 +67,8 @@ pub struct Stat {
     pub mtime: (i64, u32),
     /// When it was read, in the same units.
     pub atime: (i64, u32),
+    /// When anything about it was changed last, in the same units.
+    pub ctime: (i64, u32),
     /// The inode's number.
     pub ino: u64,
     /// The number of the device that it is on.
@@ -87,6 +91,7 @@ impl Stat {
             size: u64::try_from(raw.st_size).unwrap_or(0),
             mtime: (raw.st_mtime, u32::try_from(raw.st_mtime_nsec).unwrap_or(0)),
             atime: (raw.st_atime, u32::try_from(raw.st_atime_nsec).unwrap_or(0)),
+            ctime: (raw.st_ctime, u32::try_from(raw.st_ctime_nsec).unwrap_or(0)),
             ino: raw.st_ino,
             dev: raw.st_dev,
             rdev: raw.st_rdev,
@@ -100,6 +105,9 @@ impl Stat {
         (self.dev, self.ino)
     }
 }
+
+/// The file systems whose files' blocks are told apart: ext4 (and 2, and 3), XFS, btrfs, tmpfs.
+const COUNTING: [fs::FsWord; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
 
 impl Dir {
     /// What `lstat` says of `name`; `None` where there is nothing of that name.
@@ -135,6 +143,24 @@ impl Dir {
         said.f_files
             .checked_sub(said.f_ffree)
             .filter(|used| *used > 0)
+    }
+
+    /// Whether the blocks that `lstat` tells of the files here are those that they take on disk, on a
+    /// file system that has a file's data in none but these (docs/facts.md#engines-73). `device` is the
+    /// number of that which the files are on.
+    pub fn counts_blocks(&self, device: u64) -> bool {
+        thread_local! {
+            static KNOWN: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
+        }
+        match KNOWN.get() {
+            Some((known, counts)) if known == device => counts,
+            _ => {
+                let found = self.fd().and_then(|fd| fs::fstatfs(&*fd));
+                let counts = found.is_ok_and(|found| COUNTING.contains(&found.f_type));
+                KNOWN.set(Some((device, counts)));
+                counts
+            }
+        }
     }
 
     /// Whether the directory is the kernel's own `/proc`.

@@ -133,6 +133,7 @@ impl<'o> Archive<'o> {
                 from: branch,
                 kind,
                 data,
+                ..
             } => {
                 self.leaf(item, (branch, kind), data.as_deref())?;
                 Ok(Vec::new())

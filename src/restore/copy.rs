@@ -198,6 +198,7 @@ impl Copying<'_> {
                 from: branch,
                 kind,
                 data,
+                ..
             } => {
                 let leaf = Leaf {
                     from,

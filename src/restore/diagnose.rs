@@ -140,7 +140,7 @@ pub fn unhidden(stack: &Stack, cut: &Cut, path: &Bytes) -> Result<Option<Vec<Byt
     else {
         return Ok(None);
     };
-    let without = parent.child_without_mark(marked.file_name(), cut.branch, cut.kind)?;
+    let without = parent.child_without_mark(marked.file_name(), cut.branch, cut.kind, None)?;
     let with = parent.child(marked.file_name())?;
     let Some(rest) = path.strip_prefix(marked) else {
         return Ok(None);

@@ -104,7 +104,7 @@ pub fn hiding(place: &Node<'_>, chain: &[Vec<u8>], branch: usize) -> Result<Hidi
     let [first, rest @ ..] = chain else {
         return Ok(Hiding::Nothing);
     };
-    let without = place.child_without_mark(first, branch, MarkKind::Whiteout)?;
+    let without = place.child_without_mark(first, branch, MarkKind::Whiteout, None)?;
     let is_aufs = place.stack().overlay_rules().is_none();
     let Entry::Dir(mut node) = without else {
         return Ok(Hiding::Opaque);

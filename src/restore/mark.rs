@@ -92,7 +92,7 @@ impl<'a> Mark<'a> {
             Form::Attribute(_) | Form::AnyOpaque(_) => stat.kind == Kind::Directory,
             Form::Device(_) | Form::DeviceOrFile => {
                 let found = self.grammar().mark_at(&Source::Disk(&dir), name);
-                found.map_err(&fail)?.is_some()
+                found.map_err(&fail)?.0.is_some()
             }
         };
         if is_mark {

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::cut::{Cut, add_cut};
 use super::entry::{Entry, Question, Says, Why};
 use super::node::{Node, Part, Parts, Reading};
-use crate::dir::{Access, Dir, Kind};
+use crate::dir::{Access, Dir, Kind, Stat};
 use crate::error::{Error, Result};
 use crate::whiteout::{MarkKind, OPAQUE, Validity};
 
@@ -30,7 +30,7 @@ enum Answer {
         is_beside_name: bool,
     },
     /// Anything but a directory.
-    Leaf(Kind),
+    Leaf(Kind, Option<Stat>),
     Directory {
         part: Part,
         is_opaque: bool,
@@ -91,7 +91,7 @@ fn ask(node: &Node<'_>, part: &Part, question: &Question<'_>) -> Result<Answer> 
     match seen.entry {
         None => Ok(Answer::Nothing),
         Some(Kind::Directory) => enter(node, part, question, opened.take()).map_err(fail),
-        Some(kind) => Ok(Answer::Leaf(kind)),
+        Some(kind) => Ok(Answer::Leaf(kind, seen.stat)),
     }
 }
 
@@ -170,15 +170,16 @@ impl<'n, 's> Merge<'n, 's> {
         let broken = |errno, why| Some(Entry::Broken { errno, why });
         match answer {
             Answer::Nothing => says(branch, Says::Nothing),
-            Answer::Leaf(kind) if self.directories.is_empty() => {
+            Answer::Leaf(kind, stat) if self.directories.is_empty() => {
                 says(branch, Says::Provides);
                 return Some(Entry::Leaf {
                     from: branch,
                     kind,
+                    stat,
                     data: None,
                 });
             }
-            Answer::Leaf(_) => says(branch, Says::Skipped),
+            Answer::Leaf(..) => says(branch, Says::Skipped),
             Answer::Directory { part, is_opaque } => {
                 let is_first = self.directories.is_empty();
                 says(branch, Says::of_directory(is_first, is_opaque));

@@ -4,7 +4,7 @@ use super::entry::{Entry, Question, Says};
 use super::node::{Expected, Node};
 use super::{aufs, overlay};
 use crate::error::Result;
-use crate::whiteout::MarkKind;
+use crate::whiteout::{MarkKind, Seen};
 
 impl<'s> Node<'s> {
     /// What `name` means here. This is the one place that decides it.
@@ -15,8 +15,32 @@ impl<'s> Node<'s> {
         self.decide(&Question::new(name), &mut |_, _| ())
     }
 
+    /// The same of a name that is most likely a directory's.
+    ///
+    /// # Errors
+    /// As [`Node::child`].
+    pub fn child_directory(&self, name: &[u8]) -> Result<Entry<'s>> {
+        let question = Question {
+            expected: Expected::Directory,
+            ..Question::new(name)
+        };
+        self.decide(&question, &mut |_, _| ())
+    }
+
+    /// The same of a name that was looked at in a branch's own directory here ([`Node::look`]).
+    ///
+    /// # Errors
+    /// As [`Node::child`].
+    pub fn child_seen(&self, name: &[u8], branch: usize, seen: Option<Seen>) -> Result<Entry<'s>> {
+        let question = Question {
+            seen: seen.map(|seen| (branch, seen)),
+            ..Question::new(name)
+        };
+        self.decide(&question, &mut |_, _| ())
+    }
+
     /// What `name` would mean if one mark on it were removed: the whiteout of it in `branch`, or
-    /// the opaque mark of the directory that it is there.
+    /// the opaque mark of the directory that it is there. `seen` is what was seen there of the name.
     ///
     /// # Errors
     /// As [`Node::child`].
@@ -25,9 +49,11 @@ impl<'s> Node<'s> {
         name: &[u8],
         branch: usize,
         kind: MarkKind,
+        seen: Option<Seen>,
     ) -> Result<Entry<'s>> {
         let question = Question {
             without: Some((branch, kind)),
+            seen: seen.map(|seen| (branch, seen)),
             ..Question::new(name)
         };
         self.decide(&question, &mut |_, _| ())

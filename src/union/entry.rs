@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::cut::Cut;
 use super::node::{DataAt, Expected, Node};
-use crate::dir::Kind;
-use crate::whiteout::MarkKind;
+use crate::dir::{Kind, Stat};
+use crate::whiteout::{MarkKind, Seen};
 
 /// How a name is to be decided.
 pub(super) struct Question<'q> {
@@ -14,6 +14,8 @@ pub(super) struct Question<'q> {
     pub expected: Expected,
     /// A mark that is to be looked past: its branch and kind.
     pub without: Option<(usize, MarkKind)>,
+    /// What a branch's own directory here is known to say of the name.
+    pub seen: Option<(usize, Seen)>,
 }
 
 impl<'q> Question<'q> {
@@ -22,6 +24,7 @@ impl<'q> Question<'q> {
             name,
             expected: Expected::Anything,
             without: None,
+            seen: None,
         }
     }
 
@@ -54,6 +57,8 @@ pub enum Entry<'s> {
         from: usize,
         /// What it is.
         kind: Kind,
+        /// What `lstat` said of it in its branch, where that was asked: [`Node::stat_of`].
+        stat: Option<Stat>,
         /// Where the content is, if only the metadata is in `from`.
         data: Option<Box<DataAt>>,
     },
@@ -80,6 +85,22 @@ impl Entry<'_> {
             Entry::Leaf { kind, .. } => Some(*kind),
             Entry::Dir(_) => Some(Kind::Directory),
             Entry::Missing | Entry::Deleted { .. } | Entry::Broken { .. } => None,
+        }
+    }
+
+    /// What `lstat` said of the entry in its branch, where that was asked.
+    pub fn stat(&self) -> Option<Stat> {
+        match self {
+            Entry::Leaf { stat, .. } => *stat,
+            Entry::Dir(_) | Entry::Missing | Entry::Deleted { .. } | Entry::Broken { .. } => None,
+        }
+    }
+
+    /// Where the content of a file is, if only the metadata is in the branch that provides it.
+    pub fn data(&self) -> Option<&DataAt> {
+        match self {
+            Entry::Leaf { data, .. } => data.as_deref(),
+            Entry::Dir(_) | Entry::Missing | Entry::Deleted { .. } | Entry::Broken { .. } => None,
         }
     }
 

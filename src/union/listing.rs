@@ -8,10 +8,8 @@ use super::entry::Entry;
 use super::node::{Node, Part};
 use crate::dir::{Kind, Names};
 use crate::error::{Error, Result};
-use crate::whiteout::{Grammar, Marks, Source};
+use crate::whiteout::{FEW, Grammar, Marks, Source};
 
-/// Up to how many names a directory is never read whole, but asked for each.
-const ASKED_MIN: usize = 16;
 /// How many names the kernel lists in the time that it takes to look one up.
 const LISTED_FOR_ASKED: usize = 8;
 
@@ -41,7 +39,7 @@ impl<'s> Node<'s> {
     /// The same place, each of its directories read where that is less work than to ask it for so
     /// many names. The work does not grow with what else is in a directory.
     pub fn read_for(self, count: usize) -> Node<'s> {
-        if count < ASKED_MIN {
+        if count <= FEW {
             self
         } else {
             self.read_up_to(count.saturating_mul(LISTED_FOR_ASKED))

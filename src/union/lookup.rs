@@ -155,7 +155,9 @@ impl Resolution<'_> {
     pub fn stat(&self) -> Result<Stat> {
         match (&self.entry, &self.place) {
             (Entry::Dir(node), _) => node.stat_self(),
-            (Entry::Leaf { from, .. }, Some((place, name))) => place.stat(*from, name),
+            (Entry::Leaf { from, stat, .. }, Some((place, name))) => {
+                place.stat_of(*from, name, *stat)
+            }
             _ => Err(Error::io(self.path.clone(), Errno::NOENT)),
         }
     }

@@ -12,7 +12,7 @@ use super::stack::Stack;
 use crate::bytes::Bytes;
 use crate::dir::{Access, Content, Dir, Kind, Names, Stat};
 use crate::error::{Error, Result};
-use crate::whiteout::{Grammar, Mark, Marks, Source, Validity};
+use crate::whiteout::{Grammar, Mark, Marks, Seen, Source, Validity};
 
 /// Which directories are read whole when they are opened: what is read once need not be asked
 /// name by name.
@@ -301,19 +301,24 @@ impl<'s> Node<'s> {
         part.map(|part| self.read_part(part)).transpose()
     }
 
-    /// What an entry of a branch's own listing marks, whether or not that counts. What composefs
-    /// makes for itself marks nothing that anybody deleted.
+    /// What an entry of a branch's own listing marks, whether or not that counts, and what the
+    /// directory says of the name, where it was asked. What composefs makes for itself marks nothing
+    /// that anybody deleted.
     ///
     /// # Errors
     /// An entry that cannot be asked.
-    pub fn mark<'n>(&self, branch: usize, name: &'n [u8]) -> Result<Option<Mark<'n>>> {
+    pub fn look<'n>(
+        &self,
+        branch: usize,
+        name: &'n [u8],
+    ) -> Result<(Option<Mark<'n>>, Option<Seen>)> {
         let grammar = self.stack.branches[branch].grammar;
         match self.part(branch) {
-            Some(part) if self.is_composefs(part) && is_of_objects(name) => Ok(None),
+            Some(part) if self.is_composefs(part) && is_of_objects(name) => Ok((None, None)),
             Some(part) => grammar
                 .mark_at(&part.source(), name)
                 .map_err(|errno| Error::io(self.on_host(branch, name), errno)),
-            None => Ok(grammar.mark(name)),
+            None => Ok((grammar.mark(name), None)),
         }
     }
 
@@ -341,6 +346,17 @@ impl<'s> Node<'s> {
         let dir = self.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
         let stat = dir.stat(name).map_err(fail)?;
         let stat = stat.ok_or_else(|| fail(Errno::NOENT))?;
+        self.stat_of(branch, name, Some(stat))
+    }
+
+    /// The same where the branch's own answer is known: [`Entry::stat`](super::Entry::stat).
+    ///
+    /// # Errors
+    /// As [`Node::stat`].
+    pub fn stat_of(&self, branch: usize, name: &[u8], known: Option<Stat>) -> Result<Stat> {
+        let (Some(stat), Some(dir)) = (known, self.dir(branch)) else {
+            return self.stat(branch, name);
+        };
         let attribute = |attribute: &str, max| dir.attribute(name, attribute, max);
         Ok(self.stack.branches[branch].shown(stat, attribute))
     }

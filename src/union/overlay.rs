@@ -19,10 +19,10 @@ use super::cut::{Cut, add_cut};
 use super::entry::{Entry, Question, Says, Why};
 use super::node::{DataAt, Expected, Node, Part, Parts, Reading};
 use crate::bytes::Bytes;
-use crate::dir::{Dir, Kind};
+use crate::dir::{Dir, Kind, Stat};
 use crate::error::{Error, Result};
 use crate::overlay::Rules;
-use crate::whiteout::{MarkKind, Source, Validity};
+use crate::whiteout::{MarkKind, Seen, Source, Validity};
 
 /// What one branch has of a name.
 enum Answer {
@@ -32,7 +32,7 @@ enum Answer {
     Whiteout(Cut),
     /// Anything but a directory. The path in its branch is given where it is the content of a
     /// metacopy.
-    Leaf(Kind, Option<Bytes>),
+    Leaf(Kind, Option<Stat>, Option<Bytes>),
     Directory {
         dir: Dir,
         is_opaque: bool,
@@ -259,9 +259,12 @@ impl<'n, 's> Search<'n, 's> {
             Expected::Directory
         };
         let source = part.source_for(grammar, expected, &opened);
-        let seen = match grammar.look(&source, name) {
-            Err(Errno::NAMETOOLONG) => return Ok(Answer::Nothing),
-            seen => seen.map_err(|errno| self.error(part, name, errno))?,
+        let seen = match (self.seen(branch), grammar) {
+            (Some(seen), _) => seen,
+            (None, grammar) => match grammar.look(&source, name) {
+                Err(Errno::NAMETOOLONG) => return Ok(Answer::Nothing),
+                seen => seen.map_err(|errno| self.error(part, name, errno))?,
+            },
         };
         self.is_emptied |= seen.whiteout == Validity::TakenBack;
         let is_looked_past = || {
@@ -270,11 +273,10 @@ impl<'n, 's> Search<'n, 's> {
         };
         if seen.whiteout.ends_search() && !is_looked_past() {
             self.stop = true;
-            let mark = grammar.whiteout_name(&source, name);
-            let mark = mark.map_err(|errno| self.error(part, name, errno))?;
+            let mark = grammar.name_of_whiteout(&source, name);
             return Ok(Answer::Whiteout(Cut {
                 branch,
-                mark: self.path_in(part, mark.as_deref().unwrap_or(name)),
+                mark: self.path_in(part, &mark),
                 kind: MarkKind::Whiteout,
                 // A redirect may have asked for another name.
                 of: self.node.path_of(self.question.name),
@@ -288,8 +290,14 @@ impl<'n, 's> Search<'n, 's> {
                 Ok(Answer::Skipped)
             }
             Some(Kind::Directory) => self.directory(part, element, opened.take()),
-            Some(kind) => self.leaf(part, element, kind, &source),
+            Some(kind) => self.leaf(part, element, (kind, &seen), &source),
         }
+    }
+
+    /// What is known already of the name that is wanted, in a branch's directory of this place.
+    fn seen(&self, branch: usize) -> Option<Seen> {
+        let (of, seen) = self.question.seen?;
+        (of == branch && self.redirected.is_none()).then_some(seen)
     }
 
     /// What something is that is no directory.
@@ -297,7 +305,7 @@ impl<'n, 's> Search<'n, 's> {
         &mut self,
         part: &Part,
         element: &Element<'_>,
-        kind: Kind,
+        (kind, seen): (Kind, &Seen),
         source: &Source<'_>,
     ) -> Result<Answer> {
         let branch = part.branch;
@@ -308,7 +316,7 @@ impl<'n, 's> Search<'n, 's> {
         let grammar = self.node.grammar(part);
         let is_content = self.metacopy.is_some();
         let is_metacopy = kind == Kind::File
-            && match grammar.metacopy(source, element.name) {
+            && match grammar.metacopy(source, element.name, seen) {
                 Err(Errno::IO) => {
                     return Ok(Answer::Broken(Errno::IO, Why::BadMetacopy { branch }));
                 }
@@ -326,7 +334,7 @@ impl<'n, 's> Search<'n, 's> {
             }
         }
         let path = is_content.then(|| self.path_in(part, element.name));
-        Ok(Answer::Leaf(kind, path))
+        Ok(Answer::Leaf(kind, seen.stat, path))
     }
 
     /// What a directory is, and what its attributes say. `opened` is the directory where it is
@@ -345,7 +353,9 @@ impl<'n, 's> Search<'n, 's> {
         let mut is_opaque = false;
         if !self.last || grammar.always_reads_opaque() {
             let source = Source::Disk(&dir);
-            let found = match grammar.opaque(&source) {
+            let listed = dir.attributes_self();
+            let listed = listed.map_err(|errno| self.error(part, element.name, errno))?;
+            let found = match grammar.opaque_of(&source, &listed) {
                 Err(Errno::RANGE) => {
                     return Ok(Answer::Broken(Errno::RANGE, Why::BadOpaque { branch }));
                 }
@@ -357,7 +367,12 @@ impl<'n, 's> Search<'n, 's> {
             if is_opaque {
                 self.stop = true;
             } else {
-                match grammar.redirect(&source, None) {
+                let redirect = if grammar.may_redirect(&listed) {
+                    grammar.redirect(&source, None)
+                } else {
+                    Ok(None)
+                };
+                match redirect {
                     Err(Errno::INVAL) => return Ok(bad_redirect(Errno::INVAL, branch)),
                     found => {
                         let found = found.map_err(|errno| self.error(part, element.name, errno))?;
@@ -430,7 +445,7 @@ struct Merge<'n, 's> {
     node: &'n Node<'s>,
     name: &'n [u8],
     /// The branch and the kind of what is no directory.
-    leaf: Option<(usize, Kind)>,
+    leaf: Option<(usize, Kind, Option<Stat>)>,
     /// Where its content is, if that is not there.
     content: Option<DataAt>,
     directories: Parts,
@@ -473,11 +488,11 @@ impl<'n, 's> Merge<'n, 's> {
                 add_cut(&mut self.cuts, branch, cut.kind, || cut.clone());
                 self.whiteout = Some(cut);
             }
-            Answer::Leaf(kind, _) if self.leaf.is_none() => {
+            Answer::Leaf(kind, stat, _) if self.leaf.is_none() => {
                 says(branch, Says::Provides);
-                self.leaf = Some((branch, kind));
+                self.leaf = Some((branch, kind, stat));
             }
-            Answer::Leaf(_, path) => {
+            Answer::Leaf(.., path) => {
                 says(branch, Says::ProvidesData);
                 self.content = path.map(|path| DataAt {
                     branch,
@@ -518,8 +533,10 @@ impl<'n, 's> Merge<'n, 's> {
     ) -> Result<Entry<'s>> {
         let node = self.node;
         // Data-only branches are asked for what a lower branch has the metadata of, not the upper.
-        let is_below =
-            self.content.is_some() || self.leaf.is_some_and(|(branch, _)| !is_upper(node, branch));
+        let is_below = self.content.is_some()
+            || self
+                .leaf
+                .is_some_and(|(branch, ..)| !is_upper(node, branch));
         if search.metacopy.is_some() && search.has_data && search.is_absolute && is_below {
             let content = search.in_data()?;
             if !content.is_lost {
@@ -534,9 +551,13 @@ impl<'n, 's> Merge<'n, 's> {
             let (errno, why) = (Errno::IO, Why::NoData { branch });
             return Ok(Entry::Broken { errno, why });
         }
-        if let Some((from, kind)) = self.leaf {
-            let data = self.content.map(Box::new);
-            return Ok(Entry::Leaf { from, kind, data });
+        if let Some((from, kind, stat)) = self.leaf {
+            return Ok(Entry::Leaf {
+                from,
+                kind,
+                stat,
+                data: self.content.map(Box::new),
+            });
         }
         if self.directories.is_empty() {
             return Ok(match self.whiteout {

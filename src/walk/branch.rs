@@ -35,7 +35,7 @@ impl<'s> InBranch<'s> {
                 let root = stack.root(|index| index >= branch, Reading::Branch(branch));
                 directory(root, None)
             }
-            InBranch::Name(parent, name) => match parent.child(&name)? {
+            InBranch::Name(parent, name) => match parent.child_directory(&name)? {
                 Entry::Dir(node) => directory(node, Some((parent, name))),
                 Entry::Broken { why, .. } => {
                     refused(&parent, &name, why);

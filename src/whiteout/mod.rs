@@ -23,15 +23,15 @@ use std::borrow::Cow;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::dir::{Access, Dir, Kind, Names, Stat};
+use crate::dir::{Access, Dir, Kind, Listed, Names, Stat};
 use crate::overlay::{Namespace, Rules};
 use source::PREFIX;
 use spelling::{
-    ESCAPE, FUSE_OVERRIDES, FUSE_OWN, METACOPY_MIN, PATH_MAX, is_taken_back, look_fuse,
-    look_overlay, named_whiteout, opaque_fuse, opaque_value,
+    ESCAPE, FUSE_OVERRIDES, FUSE_OWN, METACOPY_MIN, PATH_MAX, could_be_metacopy, is_taken_back,
+    look_fuse, look_overlay, named_whiteout, opaque_fuse, opaque_value,
 };
 
-pub use source::{Marks, Seen, Source, Validity};
+pub use source::{FEW, Marks, Seen, Source, Validity};
 pub use spelling::{FUSE_OPAQUE, OPAQUE};
 
 /// The longest name that an AUFS union has: a whiteout and a temporary of it must fit into 255.
@@ -145,8 +145,11 @@ impl Grammar {
             Grammar::Aufs => Validity::of(source.kind_of_mark(name)?),
             Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Validity::Absent,
         };
-        let entry = source.kind(name)?;
-        Ok(Seen { whiteout, entry })
+        let found = source.find(name)?;
+        Ok(Seen {
+            whiteout,
+            ..Seen::entry(found)
+        })
     }
 
     /// What `lstat` says of what a directory has of `name` that is no mark.
@@ -179,6 +182,29 @@ impl Grammar {
             Grammar::FuseOverlay(namespace) => opaque_fuse(namespace, source),
             Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => Ok(Validity::Absent),
         }
+    }
+
+    /// The same of a directory whose attributes are listed, which is remembered.
+    ///
+    /// # Errors
+    /// As [`Grammar::opaque`].
+    pub fn opaque_of(self, source: &Source<'_>, listed: &Listed) -> Result<Validity, Errno> {
+        if let Some(namespace) = self.kernel_namespace() {
+            let impure = namespace.attributes().impure;
+            source.dir().note(|| listed.may_have(impure));
+        }
+        match self.kernel_namespace() {
+            Some(namespace) if !listed.may_have(namespace.attributes().opaque) => {
+                Ok(Validity::Absent)
+            }
+            _ => self.opaque(source),
+        }
+    }
+
+    /// Whether an entry whose attributes are listed may have a redirect.
+    pub fn may_redirect(self, listed: &Listed) -> bool {
+        let namespace = self.kernel_namespace();
+        namespace.is_some_and(|of| listed.may_have(of.attributes().redirect))
     }
 
     /// Whether the mark of every directory is read, and one that cannot be read refuses the
@@ -328,14 +354,17 @@ impl Grammar {
         }
     }
 
-    /// Whether a regular file has its content in a lower branch.
+    /// Whether a regular file, as it was seen, has its content in a lower branch.
     ///
     /// # Errors
     /// `EIO` for an attribute that cannot be one.
-    pub fn metacopy(self, source: &Source<'_>, name: &[u8]) -> Result<bool, Errno> {
+    pub fn metacopy(self, source: &Source<'_>, name: &[u8], seen: &Seen) -> Result<bool, Errno> {
         let Some(namespace) = self.kernel_namespace() else {
             return Ok(false);
         };
+        if seen.is_bare || !could_be_metacopy(namespace, source, seen.stat.as_ref()) {
+            return Ok(false);
+        }
         let attribute = namespace.attributes().metacopy;
         match source.dir().attribute(name, attribute, PATH_MAX)? {
             None => Ok(false),
@@ -393,10 +422,13 @@ impl Grammar {
             Err(Errno::NAMETOOLONG) => return Ok(None),
             looked => looked?,
         };
-        if !looked.whiteout.ends_search() {
-            return Ok(None);
-        }
-        Ok(Some(match self {
+        let is_there = looked.whiteout.ends_search();
+        Ok(is_there.then(|| self.name_of_whiteout(source, name)))
+    }
+
+    /// The same of a whiteout that was seen.
+    pub fn name_of_whiteout(self, source: &Source<'_>, name: &[u8]) -> Vec<u8> {
+        match self {
             Grammar::FuseOverlay(_) => {
                 let mark = [PREFIX, name].concat();
                 if source.kind(&mark).is_ok_and(|kind| kind.is_some()) {
@@ -410,7 +442,7 @@ impl Grammar {
             | Grammar::Plain
             | Grammar::Overlay(_)
             | Grammar::OverlayData => self.whiteout_of(name),
-        }))
+        }
     }
 
     /// The name on disk of the whiteout that the union itself makes of `name`.
@@ -496,7 +528,8 @@ impl Grammar {
         }
     }
 
-    /// What an entry of a directory marks, whether or not the mark counts in this branch.
+    /// What an entry of a directory marks, whether or not the mark counts in this branch; and what
+    /// [`Grammar::look`] says of it, where it had to be looked at.
     ///
     /// # Errors
     /// An entry that cannot be asked.
@@ -504,16 +537,16 @@ impl Grammar {
         self,
         source: &Source<'_>,
         name: &'n [u8],
-    ) -> Result<Option<Mark<'n>>, Errno> {
+    ) -> Result<(Option<Mark<'n>>, Option<Seen>), Errno> {
         match self {
             Grammar::Overlay(_) => self.whiteout_at(source, name),
             Grammar::FuseOverlay(_) => match self.mark(name) {
-                Some(_) if is_taken_back(source, name)? => Ok(None),
+                Some(_) if is_taken_back(source, name)? => Ok((None, None)),
                 None if !self.hides_entry(name) => self.whiteout_at(source, name),
-                mark => Ok(mark),
+                mark => Ok((mark, None)),
             },
             Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => {
-                Ok(self.mark(name))
+                Ok((self.mark(name), None))
             }
         }
     }
@@ -523,9 +556,10 @@ impl Grammar {
         self,
         source: &Source<'_>,
         name: &'n [u8],
-    ) -> Result<Option<Mark<'n>>, Errno> {
-        let is_whiteout = self.look(source, name)?.whiteout.ends_search();
-        Ok(is_whiteout.then_some(Mark::Whiteout(name)))
+    ) -> Result<(Option<Mark<'n>>, Option<Seen>), Errno> {
+        let seen = self.look(source, name)?;
+        let is_whiteout = seen.whiteout.ends_search();
+        Ok((is_whiteout.then_some(Mark::Whiteout(name)), Some(seen)))
     }
 
     /// What the name of an entry alone says that it marks.

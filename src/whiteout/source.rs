@@ -20,6 +20,13 @@ pub enum Marks {
     Hidden,
 }
 
+/// Up to how many names a directory is never read whole to be asked for some, and all that is in it is
+/// asked for everything: it costs little.
+pub const FEW: usize = 8;
+
+/// The kind of an entry, and what `lstat` says of it where it was asked.
+pub(super) type Found = (Kind, Option<Stat>);
+
 /// What a branch's directory says of one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
@@ -27,22 +34,29 @@ pub struct Seen {
     pub whiteout: Validity,
     /// The kind of the entry that has the name and is no mark.
     pub entry: Option<Kind>,
+    /// What `lstat` says of it, where it was asked.
+    pub stat: Option<Stat>,
+    /// It was asked for its attributes, and none of them is a union's.
+    pub is_bare: bool,
 }
 
 impl Seen {
     pub(super) const NOTHING: Seen = Seen {
         whiteout: Validity::Absent,
         entry: None,
+        stat: None,
+        is_bare: false,
     };
 
     pub(super) const WHITEOUT: Seen = Seen {
         whiteout: Validity::Valid,
-        entry: None,
+        ..Seen::NOTHING
     };
 
-    pub(super) fn entry(entry: Option<Kind>) -> Seen {
+    pub(super) fn entry(found: Option<Found>) -> Seen {
         Seen {
-            entry,
+            entry: found.map(|(kind, _)| kind),
+            stat: found.and_then(|(_, stat)| stat),
             ..Seen::NOTHING
         }
     }
@@ -100,16 +114,21 @@ pub enum Source<'a> {
 
 impl Source<'_> {
     pub(super) fn kind(&self, name: &[u8]) -> Result<Option<Kind>, Errno> {
+        Ok(self.find(name)?.map(|(kind, _)| kind))
+    }
+
+    /// The entry of that name.
+    pub(super) fn find(&self, name: &[u8]) -> Result<Option<Found>, Errno> {
         match self {
-            Source::Listing(names, ..) => Ok(names.kind(name)),
-            Source::Disk(dir) => Ok(dir.stat(name)?.map(|stat| stat.kind)),
+            Source::Listing(names, ..) => Ok(names.kind(name).map(|kind| (kind, None))),
+            Source::Disk(dir) => Ok(dir.stat(name)?.map(|stat| (stat.kind, Some(stat)))),
             Source::Opening(dir, access, opened) => match dir.child(name, *access) {
                 Ok(child) => {
                     opened.set(Some(child));
-                    Ok(Some(Kind::Directory))
+                    Ok(Some((Kind::Directory, None)))
                 }
                 Err(Errno::NOENT) => Ok(None),
-                Err(_) => Source::Disk(dir).kind(name),
+                Err(_) => Source::Disk(dir).find(name),
             },
         }
     }
@@ -125,30 +144,26 @@ impl Source<'_> {
         }
     }
 
+    /// Whether the directory may have no more than [`FEW`] names, as far as is known.
+    pub(super) fn has_few(&self) -> bool {
+        match self {
+            Source::Listing(names, ..) => names.count() <= FEW,
+            Source::Disk(dir) | Source::Opening(dir, ..) => !dir.is_large(),
+        }
+    }
+
     pub(super) fn dir(&self) -> &Dir {
         match self {
             Source::Listing(.., dir) | Source::Disk(dir) | Source::Opening(dir, ..) => dir,
         }
     }
 
-    /// The kind of an entry, and what `lstat` says of it where the kind alone does not tell
+    /// The entry of that name, with what `lstat` says of it where the kind alone does not tell
     /// whether it is a mark.
-    pub(super) fn could_be_mark(&self, name: &[u8]) -> Result<Option<(Kind, Option<Stat>)>, Errno> {
-        let listed = match self {
-            Source::Listing(names, ..) => names.kind(name),
-            Source::Disk(_) => Some(Kind::File),
-            Source::Opening(..) => match self.kind(name)? {
-                Some(kind) if kind != Kind::Directory => Some(Kind::File),
-                kind => kind,
-            },
-        };
-        match listed {
-            None => Ok(None),
-            Some(Kind::Char | Kind::File) => {
-                let stat = self.dir().stat(name)?;
-                Ok(stat.map(|stat| (stat.kind, Some(stat))))
-            }
-            Some(kind) => Ok(Some((kind, None))),
+    pub(super) fn could_be_mark(&self, name: &[u8]) -> Result<Option<Found>, Errno> {
+        match self.find(name)? {
+            Some((Kind::Char | Kind::File, None)) => Source::Disk(self.dir()).find(name),
+            found => Ok(found),
         }
     }
 }

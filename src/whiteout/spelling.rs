@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::source::{PREFIX, Seen, Source, Validity};
-use crate::dir::{Dir, Kind};
+use crate::dir::{Dir, Kind, Stat, reads_trusted_attributes};
 use crate::overlay::{Namespace, Rules};
 
 /// What the names of AUFS's housekeeping begin with.
@@ -29,26 +29,85 @@ pub(super) fn named_whiteout(mark: &[u8]) -> Option<&[u8]> {
 
 /// Overlay's whiteout is the entry itself: a device 0:0, or an empty file with an attribute.
 pub(super) fn look_overlay(rules: Rules, source: &Source<'_>, name: &[u8]) -> Result<Seen, Errno> {
-    let Some((kind, stat)) = source.could_be_mark(name)? else {
-        return Ok(Seen::NOTHING);
-    };
-    let is_mark = match stat {
-        Some(stat) if kind == Kind::Char => stat.rdev == 0,
-        Some(stat) if kind == Kind::File && stat.size == 0 => {
-            let attribute = rules.namespace.attributes().whiteout;
-            match source.dir().attribute(name, attribute, PATH_MAX) {
+    let found = source.could_be_mark(name)?;
+    let seen = Seen::entry(found);
+    let is_mark = match found {
+        Some((Kind::Char, Some(stat))) => stat.rdev == 0,
+        Some((Kind::File, Some(stat))) if stat.size == 0 => {
+            match empty(rules.namespace, source.dir(), name) {
                 // It has vanished meanwhile.
                 Err(Errno::NOENT) => return Ok(Seen::NOTHING),
-                value => value?.is_some(),
+                Ok(Empty::Bare) => {
+                    return Ok(Seen {
+                        is_bare: true,
+                        ..seen
+                    });
+                }
+                empty => empty? == Empty::Whiteout,
             }
         }
         _ => false,
     };
-    Ok(if is_mark {
-        Seen::WHITEOUT
+    Ok(if is_mark { Seen::WHITEOUT } else { seen })
+}
+
+/// What an empty file is.
+#[derive(PartialEq, Eq)]
+enum Empty {
+    Whiteout,
+    /// None of the attributes that can stand on a file is on it.
+    Bare,
+    Other,
+}
+
+fn empty(namespace: Namespace, dir: &Dir, name: &[u8]) -> Result<Empty, Errno> {
+    let attributes = namespace.attributes();
+    let listed = dir.attributes(name)?;
+    // Its value is nothing to the kernel, and may be closed to whoever may not read the file.
+    let is_whiteout = match listed.has(attributes.whiteout) {
+        Some(is_there) => is_there,
+        None => dir
+            .attribute(name, attributes.whiteout, PATH_MAX)?
+            .is_some(),
+    };
+    Ok(if is_whiteout {
+        Empty::Whiteout
+    } else if listed.may_have(attributes.metacopy) {
+        Empty::Other
     } else {
-        Seen::entry(Some(kind))
+        Empty::Bare
     })
+}
+
+/// Whether a regular file can have its content in a lower branch, by what is known of it already. The
+/// kernel's own ones have nothing on disk, or no more than a block of attributes, in a directory that
+/// it has marked as impure; and who sets the attribute changes the file later than its content
+/// (docs/facts.md#engines-73).
+pub(super) fn could_be_metacopy(
+    namespace: Namespace,
+    source: &Source<'_>,
+    stat: Option<&Stat>,
+) -> bool {
+    let dir = source.dir();
+    let Some(stat) = stat.filter(|_| !dir.is_in_image()) else {
+        return true;
+    };
+    if namespace == Namespace::Trusted && !reads_trusted_attributes() {
+        return false;
+    }
+    let is_whole = stat.size > 0 && stat.blocks.saturating_mul(512) >= stat.size;
+    let is_as_written = stat.ctime == stat.mtime;
+    let is_impure = || {
+        let listed = dir.attributes_self();
+        listed.map_or(true, |listed| {
+            listed.may_have(namespace.attributes().impure)
+        })
+    };
+    source.has_few()
+        || !is_whole
+        || !is_as_written
+        || !dir.counts_blocks(stat.dev)
+        || dir.note(is_impure)
 }
 
 /// fuse-overlayfs's whiteout is `.wh.NAME`, whatever that is, or a device 0:0 in the name's place.
@@ -61,7 +120,7 @@ pub(super) fn look_fuse(source: &Source<'_>, name: &[u8]) -> Result<Seen, Errno>
     if !has_mark {
         return Ok(match source.could_be_mark(name)? {
             Some((Kind::Char, Some(stat))) if stat.rdev == 0 => Seen::WHITEOUT,
-            found => Seen::entry(found.map(|(kind, _)| kind)),
+            found => Seen::entry(found),
         });
     }
     // What stands beside its mark is deleted all the same.
@@ -70,7 +129,7 @@ pub(super) fn look_fuse(source: &Source<'_>, name: &[u8]) -> Result<Seen, Errno>
     Ok(if is_alone && is_taken_back(source, &mark)? {
         Seen {
             whiteout: Validity::TakenBack,
-            entry: None,
+            ..Seen::NOTHING
         }
     } else {
         Seen::WHITEOUT

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, errno_name};
 use crate::restore::staging::STAGING;
 use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
-use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE};
+use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE, Seen};
 
 /// What is wrong in one branch, in the view of that branch and those below it.
 pub(super) fn findings<'s>(
@@ -158,9 +158,10 @@ impl<'s> Directory<'s> {
         kind: Kind,
         found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
     ) -> Result<()> {
-        let wrong = match self.node.mark(self.branch, name)? {
-            Some(mark) => self.of_mark(mark, name, kind)?,
-            None => self.of_name(name, kind, found)?,
+        let (mark, seen) = self.node.look(self.branch, name)?;
+        let wrong = match mark {
+            Some(mark) => self.of_mark(mark, (name, seen), kind)?,
+            None => self.of_name((name, seen), kind, found)?,
         };
         found
             .rows()
@@ -169,7 +170,12 @@ impl<'s> Directory<'s> {
     }
 
     /// What is wrong with a mark.
-    fn of_mark(&self, mark: Mark<'_>, name: &[u8], kind: Kind) -> Result<Option<Wrong>> {
+    fn of_mark(
+        &self,
+        mark: Mark<'_>,
+        (name, seen): (&[u8], Option<Seen>),
+        kind: Kind,
+    ) -> Result<Option<Wrong>> {
         let (node, grammar) = (&self.node, self.grammar());
         let marked = match mark {
             Mark::Whiteout(hidden) => node.path_of(hidden),
@@ -204,7 +210,8 @@ impl<'s> Directory<'s> {
                 Ok(Some((Finding::BesideWhiteout, marked, means)))
             }
             Mark::Whiteout(hidden) => {
-                let without = node.child_without_mark(hidden, self.branch, MarkKind::Whiteout)?;
+                let kind = MarkKind::Whiteout;
+                let without = node.child_without_mark(hidden, self.branch, kind, seen)?;
                 // Of what was not read nobody knows whether it has the name.
                 let is_stale =
                     without.provider().is_none() && !node.stack().lost_below(self.branch);
@@ -222,7 +229,7 @@ impl<'s> Directory<'s> {
     /// What is wrong with a name that is no mark.
     fn of_name(
         &self,
-        name: &[u8],
+        (name, seen): (&[u8], Option<Seen>),
         kind: Kind,
         found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
     ) -> Result<Option<Wrong>> {
@@ -241,7 +248,7 @@ impl<'s> Directory<'s> {
         }
         if kind == Kind::File
             && node.stack().overlay_rules().is_some()
-            && let Entry::Broken { why, .. } = node.child(name)?
+            && let Entry::Broken { why, .. } = node.child_seen(name, self.branch, seen)?
         {
             let refused = refused_by(node, name, why, self.branch);
             found.rows().extend(refused.map(Ok));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Depth, Detail, Ghosts, Long, Refused, Row, Shown};
 use crate::bytes::{Bytes, Entries};
 use crate::command::{Batch, Find, Keep, Label};
-use crate::dir::Kind;
+use crate::dir::{Kind, Stat};
 use crate::engine::covered::Covers;
 use crate::error::{Error, Result, errno_name};
 use crate::render::time::Stamp;
@@ -112,7 +112,7 @@ impl Listing {
                 Ok(())
             }
             Place::Child(node, name) => {
-                let entry = node.child(&name)?;
+                let entry = node.child_directory(&name)?;
                 // Of one that cannot be shown in full the children are shown all the same.
                 let shown = self.child(&node, &name, &entry, keep, found.rows());
                 let path = shown.unwrap_or_else(|error| {
@@ -170,7 +170,7 @@ impl Listing {
         let rows = found.rows();
         let shown = match node.as_listed(name, listed.kind) {
             Some(branch) => {
-                let (path, provided) = (paths.path(name), (branch, listed.kind));
+                let (path, provided) = (paths.path(name), (branch, listed.kind, None));
                 let used = self.shown(node, name, path, provided, keep, rows);
                 used.map(|used| paths.give_back(used.unwrap_or_default()))
             }
@@ -195,7 +195,8 @@ impl Listing {
     ) -> Result<Option<Bytes>> {
         if let (Some(branch), Some(kind)) = (entry.provider(), entry.kind()) {
             let path = node.path_into(name, Bytes::spare());
-            return self.shown(node, name, path, (branch, kind), keep, batch);
+            let provided = (branch, kind, entry.stat());
+            return self.shown(node, name, path, provided, keep, batch);
         }
         // As `ls` of the kernel's own listing: what is listed and broken is shown broken. What
         // is listed and not there is a ghost.
@@ -213,13 +214,13 @@ impl Listing {
         node: &Node<'_>,
         name: &[u8],
         path: Bytes,
-        (branch, kind): (usize, Kind),
+        (branch, kind, stat): (usize, Kind, Option<Stat>),
         keep: Keep<'_, Row>,
         batch: &mut Batch<Row>,
     ) -> Result<Option<Bytes>> {
         let long = match self.detail {
             Detail::Short => None,
-            Detail::Long => Some(Box::new(long(node, branch, name)?)),
+            Detail::Long => Some(Box::new(long(node, (branch, stat), name)?)),
         };
         let layer = self.target.union.layer_id(branch).map(str::to_owned);
         let row = Row::Shown(Shown {
@@ -249,8 +250,8 @@ impl Listing {
     }
 }
 
-fn long(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Long> {
-    let stat = node.stat(branch, name)?;
+fn long(node: &Node<'_>, (branch, known): (usize, Option<Stat>), name: &[u8]) -> Result<Long> {
+    let stat = node.stat_of(branch, name, known)?;
     let link = match (stat.kind, node.dir(branch)) {
         (Kind::Symlink, Some(dir)) => {
             let link = dir
