@@ -5,6 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
 use crate::lab::host::{Host, spelled};
 use crate::lab::run::{self, Output, layerctl};
 use crate::lab::{all_right, needs};
@@ -459,4 +463,128 @@ fn a_file_whose_attribute_alone_differs_is_found_among_many() {
     let stack = format!("lowerdir={},upperdir={}", low.display(), up.display());
     let said = layerctl(["changes", &stack]).exits(0);
     assert_eq!(said.text(), "C /d\nC /d/11\n");
+}
+
+/// A store of containers that do not say what their images are called.
+fn containers_without_names(count: usize) -> Host {
+    let host = Host::empty();
+    let store = "/var/lib/containers/storage";
+    let id = |kind: &str, number: usize| format!("{kind}{number:0>62}");
+    let mut lists: [Vec<Value>; 3] = Default::default();
+    for number in 0..count {
+        let (image, below, own) = (id("aa", number), id("bb", number), id("cc", number));
+        let container = id("dd", number);
+        lists[0].push(json!({"id": below}));
+        lists[0].push(json!({"id": own, "parent": below}));
+        lists[1].push(json!({"id": image, "layer": below}));
+        lists[2].push(json!({"id": container, "image": image, "layer": own, "metadata": "{}"}));
+        for (kind, layer) in [("LOW", &below), ("OWN", &own)] {
+            let link = format!("{kind}{number:0>23}");
+            host.dir(format!("{store}/overlay/{layer}/diff"));
+            host.file(format!("{store}/overlay/{layer}/link"), &link);
+            host.link(
+                format!("{store}/overlay/l/{link}"),
+                format!("../{layer}/diff"),
+            );
+        }
+        let link = format!("l/LOW{number:0>23}");
+        host.file(format!("{store}/overlay/{own}/lower"), link);
+        let configuration = STANDARD.encode(format!("sha256:{image}"));
+        host.file(
+            format!("{store}/overlay-images/{image}/={configuration}"),
+            json!({"rootfs": {"type": "layers", "diff_ids": ["sha256:0"]}}).to_string(),
+        );
+    }
+    for (kind, list) in ["layers", "images", "containers"].iter().zip(lists) {
+        let path = format!("{store}/overlay-{kind}/{kind}.json");
+        host.file(path, Value::from(list).to_string());
+    }
+    host
+}
+
+#[apply(test)]
+fn a_store_s_lists_are_read_as_often_however_long_they_are() {
+    needs::strace();
+    let reads = |host: &Host, verb: &str| -> Vec<usize> {
+        let root = host.root.as_os_str();
+        let arguments = words(&["--root".as_ref(), root, "-q".as_ref(), verb.as_ref()]);
+        let calls = calls(&arguments);
+        let lists = ["layers.json", "images.json", "containers.json"];
+        let read = lists.map(|name| calls.iter().filter(|line| line.contains(name)).count());
+        read.to_vec()
+    };
+    let (few, many) = (containers_without_names(2), containers_without_names(40));
+    for verb in ["containers", "images", "du", "whiteouts", "orphans"] {
+        let (of_few, of_many) = (reads(&few, verb), reads(&many, verb));
+        assert!(of_few.contains(&0) || of_few[0] > 0, "{verb}: nothing read");
+        assert_eq!(of_few, of_many, "{verb}");
+    }
+}
+
+#[apply(test)]
+fn a_store_s_space_costs_a_look_at_each_name() {
+    needs::strace();
+    let host = containers_without_names(1);
+    let layer = format!("/var/lib/containers/storage/overlay/cc{:0>62}/diff", 0);
+    let asked = |host: &Host| {
+        let root = host.root.as_os_str();
+        let options = ["--root".as_ref(), root, "-j1".as_ref(), "du".as_ref()];
+        let calls = calls(&words(&options));
+        let opened = times(&calls, "openat");
+        (times(&calls, "newfstatat"), opened)
+    };
+    let fill = |name: &str| {
+        for number in 0..100 {
+            host.file(format!("{layer}/a/b/c/d/{name}/{number}"), "x");
+        }
+    };
+    fill("first");
+    let (looks, opened) = asked(&host);
+    fill("second");
+    let (looks_then, opened_then) = asked(&host);
+    assert_eq!(looks_then - looks, 101);
+    assert_eq!(opened_then - opened, 1);
+    // Each level of a deep tree costs as much as the one above.
+    let deep = |depth: usize| {
+        let host = containers_without_names(1);
+        host.dir(format!("{layer}/{}", "d/".repeat(depth)));
+        let root = host.root.as_os_str();
+        calls(&words(&[
+            "--root".as_ref(),
+            root,
+            "-j1".as_ref(),
+            "du".as_ref(),
+        ]))
+        .len()
+    };
+    let (a, b, c) = (deep(200), deep(400), deep(600));
+    assert!(c - b <= (b - a) + 40, "{a}, {b}, {c} calls");
+}
+
+/// On a copied host, since a living one has processes, each of which may have mounts of its own.
+#[apply(test)]
+fn one_file_is_restored_at_the_cost_of_its_path() {
+    needs::strace();
+    let cost = |others: usize| {
+        let host = Host::empty();
+        for path in ["/one/a/b/f", "/two/a/b/other", "/three/x", "/up/a/b/.wh.f"] {
+            host.file(path, "");
+        }
+        for number in 0..others {
+            host.file(format!("/up/a/{number}"), "");
+            host.file(format!("/up/a/b/{number}"), "");
+        }
+        let stack = "br:/up=rw:/one=ro:/two=ro:/three=ro";
+        let root = host.root.as_os_str();
+        let asked = ["restore", "--write", "--in", stack, "/a/b/f"].map(OsStr::new);
+        let arguments: Vec<&OsStr> = ["--root".as_ref(), root].into_iter().chain(asked).collect();
+        let calls = calls(&words(&arguments));
+        assert!(!host.at("/up/a/b/.wh.f").exists(), "the whiteout is gone");
+        calls.len()
+    };
+    let (few, many) = (cost(10), cost(3000));
+    // Three names of the path, in four branches.
+    assert!(few <= 3 * 4 * 4 + 300, "{few} calls");
+    // A large directory takes more calls to list, and that is all.
+    assert!(many <= few + 3000 / 100, "{few}, then {many} calls");
 }

@@ -64,13 +64,14 @@ impl Verb for Args {
         };
         // What could not be read may be somebody's: nobody is accused.
         let is_whole = first.problems.is_empty();
+        let threads = context.threads.count();
         let mut rows = Vec::new();
         for (engine, of) in first.found {
             let stat = context.survey.host.stat(&of.path).ok().flatten();
             let size = match of.kind {
                 LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount => None,
                 _ => {
-                    let walked = Walked::directory(&context.survey, &of.path);
+                    let walked = Walked::directory(&context.survey, &of.path, threads);
                     let walked = walked.map(|walked| walked.total);
                     // A file has no more than its own.
                     walked

@@ -33,6 +33,17 @@ impl Problems {
         self.noted.borrow_mut().push((self.rank, error));
     }
 
+    /// Notes once more what was read once, unless nobody has taken it since.
+    pub fn note_again(&self, error: &Error) {
+        let is_noted = |noted: &[(u8, Error)]| {
+            let words = error.to_string();
+            noted.iter().any(|(_, known)| known.to_string() == words)
+        };
+        if !is_noted(&self.noted.borrow()) {
+            self.note(error.clone());
+        }
+    }
+
     /// What was read, where it is there. That something is not there is no problem.
     pub fn unless_absent<T>(&self, read: Result<T>) -> Option<T> {
         match read {

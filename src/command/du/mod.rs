@@ -6,6 +6,7 @@ mod wasted;
 
 use std::cmp::Reverse;
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
@@ -179,7 +180,8 @@ impl Verb for Args {
         context.survey.look_everywhere();
         let union = target.as_ref().map(|target| &target.union);
         let mut problems = Vec::new();
-        let mut rows = rows(&context.survey, union, &mut problems)?;
+        let threads = context.threads.count();
+        let mut rows = rows(&context.survey, union, threads, &mut problems)?;
         if let Some(target) = &target {
             if rows.is_empty() {
                 return Err(Error::Refused {
@@ -190,7 +192,6 @@ impl Verb for Args {
             problems.extend(store::missing_of(&context.survey, &target.union));
             if !is_container(&target.union) {
                 let stack = context.open(target);
-                let threads = context.threads.count();
                 wasted::add_to(&mut rows, &target.union, &stack, threads, &mut problems);
                 biggest_first(&mut rows);
             }
@@ -218,7 +219,12 @@ fn expected(survey: &Survey<'_>, root: &Bytes) -> Option<u64> {
 }
 
 /// The rows of every store, or of one union in them.
-fn rows(survey: &Survey<'_>, union: Option<&Union>, problems: &mut Vec<Error>) -> Result<Vec<Row>> {
+fn rows(
+    survey: &Survey<'_>,
+    union: Option<&Union>,
+    threads: NonZeroUsize,
+    problems: &mut Vec<Error>,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let patience = Patience::new();
     let (uses, unread) = engine::layer_uses(survey);
@@ -234,7 +240,7 @@ fn rows(survey: &Survey<'_>, union: Option<&Union>, problems: &mut Vec<Error>) -
         expected(survey, engine.root())
             .into_iter()
             .for_each(progress::expect);
-        let store = Store::walk(survey, engine, uses, &patience, problems)?;
+        let store = Store::walk(survey, engine, uses, (threads, &patience), problems)?;
         match union {
             None => {
                 problems.extend(store.unknown());

@@ -1,6 +1,7 @@
 //! The rows of one store.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZeroUsize;
 
 use super::{Kind, Large, Row, is_container};
 use crate::bytes::Bytes;
@@ -48,7 +49,7 @@ impl<'s, 'h> Store<'s, 'h> {
         survey: &'s Survey<'h>,
         engine: &'s dyn Engine,
         uses: Vec<LayerUse>,
-        patience: &Patience,
+        (threads, patience): (NonZeroUsize, &Patience),
         problems: &mut Vec<Error>,
     ) -> Result<Store<'s, 'h>> {
         let is_there = |of: &&LayerUse| {
@@ -56,7 +57,7 @@ impl<'s, 'h> Store<'s, 'h> {
             found.is_ok_and(|stat| stat.is_some())
         };
         let walked_over: Vec<&LayerUse> = uses.iter().filter(is_there).collect();
-        let mut walked = Walked::store(survey, engine, patience)?;
+        let mut walked = Walked::store(survey, engine, (threads, patience))?;
         problems.append(&mut walked.problems);
         let gone = walked_over.into_iter().filter(|of| !is_there(of));
         problems.extend(gone.map(|of| Error::Moved(of.directory.clone())));
@@ -217,11 +218,16 @@ impl<'s, 'h> Store<'s, 'h> {
     /// A container's own layers, and what is kept beside them.
     fn rows_of_containers(&self, counted: &mut HashSet<Space>) -> Vec<Row> {
         let mut rows = Vec::new();
+        let mut of_ids: HashMap<&str, Vec<&LayerUse>> = HashMap::new();
+        let own = |of: &&LayerUse| matches!(of.kind, UseKind::Container | UseKind::Init);
+        for of in self.uses.iter().filter(own) {
+            for user in &of.containers {
+                of_ids.entry(&user.id).or_default().push(of);
+            }
+        }
         for container in &self.engine.containers() {
-            let own = self.uses.iter().filter(|of| {
-                matches!(of.kind, UseKind::Container | UseKind::Init)
-                    && of.containers.iter().any(|user| user.is(container))
-            });
+            let own = of_ids.get(&*container.id).into_iter().flatten();
+            let own = own.filter(|of| of.containers.iter().any(|user| user.is(container)));
             let (mut size, mut largest) = (Some(0), Vec::new());
             for of in own {
                 size = add(size, self.size_of(of));

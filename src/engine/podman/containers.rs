@@ -15,18 +15,13 @@ use crate::union::{IdMap, IdRange};
 impl Podman<'_> {
     /// Every container, newest first.
     pub(super) fn read_containers(&self) -> Vec<Container> {
-        let records = self.container_records().into_iter();
+        let records = self.container_records().iter();
         let mut containers: Vec<Container> = records.map(|record| self.container(record)).collect();
         sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
     }
 
-    pub(super) fn container_record(&self, id: &str) -> Option<ContainerRecord> {
-        let mut records = self.container_records().into_iter();
-        records.find(|container| container.id == id)
-    }
-
-    pub(super) fn container(&self, record: ContainerRecord) -> Container {
+    pub(super) fn container(&self, record: &ContainerRecord) -> Container {
         let metadata = record.metadata();
         let libpod = self.libpod_record(&record.id);
         let name = record
@@ -37,9 +32,8 @@ impl Podman<'_> {
             .or_else(|| metadata.name.clone());
         let image = metadata.image_name.clone().filter(|name| !name.is_empty());
         let image = image.or_else(|| {
-            let mut images = self.image_records().into_iter();
-            let image = images.find(|image| image.id == record.image)?;
-            image.names.into_iter().next()
+            let image = self.image_record(&record.image)?;
+            image.names.first().cloned()
         });
         Container {
             name: name.unwrap_or_else(|| record.id.clone()),
@@ -55,18 +49,13 @@ impl Podman<'_> {
             ports: libpod.ports,
             namespace: None,
             pod: metadata.pod().or_else(|| libpod.pod.map(Pod::named)),
-            id: record.id,
+            id: record.id.clone(),
         }
-    }
-
-    pub(super) fn container_of_layer(&self, layer: &str) -> Option<ContainerRecord> {
-        let mut records = self.container_records().into_iter();
-        records.find(|container| !layer.is_empty() && container.layer == layer)
     }
 
     /// What a container has as its root instead of a layer.
     pub(super) fn rootfs_of(&self, container: &Container) -> Option<Rootfs> {
-        self.container_record(&container.id)?.rootfs
+        self.container_record(&container.id)?.rootfs.clone()
     }
 
     /// Where a container writes that has a directory of the host below.
@@ -106,7 +95,7 @@ impl Podman<'_> {
             Some(rootfs) => self.rootfs_union(&record.id, rootfs)?,
             None => self.stack(&record.layer, Permission::RW)?,
         };
-        self.label_container(&mut union, &record);
+        self.label_container(&mut union, record);
         Ok(union)
     }
 
@@ -129,9 +118,7 @@ impl Podman<'_> {
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
-        let mut images = self.image_records().into_iter();
-        let image = images.find(|image| image.id == container.image);
-        self.label_image(union, image.as_ref());
+        self.label_image(union, self.image_record(&container.image));
     }
 
     /// How the layers below a container's show their owners, where it has users of its own and

@@ -14,7 +14,7 @@ impl Podman<'_> {
     /// Every image, newest first.
     pub(super) fn read_images(&self) -> Vec<Image> {
         let mut images = Vec::new();
-        for record in self.image_records() {
+        for record in self.image_records().iter() {
             let name = record.names.first().unwrap_or(&record.id).clone();
             match self.image(record) {
                 Ok(image) => images.push(image),
@@ -30,7 +30,7 @@ impl Podman<'_> {
         images
     }
 
-    fn image(&self, record: ImageRecord) -> Result<Image> {
+    fn image(&self, record: &ImageRecord) -> Result<Image> {
         let of_layers: u64 = self
             .chain(&record.layer)
             .iter()
@@ -45,7 +45,7 @@ impl Podman<'_> {
             Some(name) => name.clone(),
             None => config,
         };
-        let bytes = self.image_data(&record, &config)?;
+        let bytes = self.image_data(record, &config)?;
         let config = ImageConfig::parse(&bytes).map_err(|what| {
             let what = format!("the configuration of image {} {what}", record.id);
             Error::damaged(self.kind_of(&self.stores[record.home], "images"), what)
@@ -68,8 +68,8 @@ impl Podman<'_> {
         let history = config.history(layers.collect());
         Ok(Image {
             names: record.all_names(),
-            id: record.id,
-            created: config.created.clone().unwrap_or(record.created),
+            id: record.id.clone(),
+            created: config.created.as_ref().unwrap_or(&record.created).clone(),
             driver: self.driver.clone(),
             size: of_layers + of_data,
             parent: None,
@@ -80,11 +80,11 @@ impl Podman<'_> {
     }
 
     /// A list of the images of several platforms: it has no configuration, and no layers.
-    fn list_of_images(&self, record: ImageRecord, size: u64) -> Image {
+    fn list_of_images(&self, record: &ImageRecord, size: u64) -> Image {
         Image {
             names: record.all_names(),
-            id: record.id,
-            created: record.created,
+            id: record.id.clone(),
+            created: record.created.clone(),
             driver: self.driver.clone(),
             size,
             parent: None,
@@ -99,9 +99,8 @@ impl Podman<'_> {
     /// # Errors
     /// An image that the store does not list; a layer that is missing or damaged.
     pub(super) fn image_union(&self, image: &Image) -> Result<Union> {
-        let mut records = self.image_records().into_iter();
-        let record = records
-            .find(|record| record.id == image.id)
+        let record = self
+            .image_record(&image.id)
             .ok_or_else(|| Error::no_such_target(image.id.clone()))?;
         let mut union = if record.layer.is_empty() {
             self.union(self.kind(), Vec::new())
@@ -115,7 +114,7 @@ impl Podman<'_> {
             name: image.names.tags.first().cloned(),
             store: self.as_store(),
         });
-        self.label_image(&mut union, Some(&record));
+        self.label_image(&mut union, Some(record));
         Ok(union)
     }
 
@@ -125,11 +124,9 @@ impl Podman<'_> {
         let id = match owner.kind {
             OwnerKind::Layer => return None,
             OwnerKind::Image => owner.id.clone(),
-            OwnerKind::Container => self.container_record(&owner.id)?.image,
+            OwnerKind::Container => self.container_record(&owner.id)?.image.clone(),
         };
-        let mut records = self.image_records().into_iter();
-        let record = records.find(|record| record.id == id);
-        match (record, owner.kind) {
+        match (self.image_record(&id), owner.kind) {
             // The images of its steps are found among all.
             (Some(record), _) => {
                 let found = self
@@ -149,7 +146,7 @@ impl Podman<'_> {
 
     pub(super) fn label_image(&self, union: &mut Union, image: Option<&ImageRecord>) {
         let image = image.and_then(|image| {
-            let read = self.image(image.clone());
+            let read = self.image(image);
             read.map_err(|error| self.note_unless_absent(error)).ok()
         });
         let steps = image.map(|image| image.steps()).unwrap_or_default();

@@ -236,18 +236,19 @@ impl Podman<'_> {
     pub(super) fn layer_union(&self, layer: &LayerName) -> Result<Union> {
         if let Some(container) = self.container_of_layer(&layer.id) {
             let mut union = self.stack(&layer.id, Permission::RW)?;
-            self.label_container(&mut union, &container);
+            self.label_container(&mut union, container);
             return Ok(union);
         }
         let mut union = self.stack(&layer.id, Permission::RO)?;
         // Number the layers within the smallest image that has this one.
-        let has = |image: &ImageRecord| self.chain(&image.layer).iter().any(|of| of.id == layer.id);
+        let has =
+            |image: &&ImageRecord| self.chain(&image.layer).iter().any(|of| of.id == layer.id);
         let image = self
             .image_records()
-            .into_iter()
+            .iter()
             .filter(has)
             .min_by_key(|image| self.chain(&image.layer).len());
-        self.label_image(&mut union, image.as_ref());
+        self.label_image(&mut union, image);
         union.owner = Some(Owner {
             engine: NAME,
             kind: OwnerKind::Layer,

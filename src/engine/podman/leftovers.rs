@@ -51,7 +51,7 @@ impl Podman<'_> {
             }
         }
         let containers = self.container_records();
-        for container in &containers {
+        for container in containers.iter() {
             let path = self
                 .kind_of(&self.root, "containers")
                 .join(b"containers.json");

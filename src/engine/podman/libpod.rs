@@ -254,7 +254,7 @@ impl Podman<'_> {
     /// Whether a process has the container's mount as its root: a number may have been given to
     /// another one since.
     fn is_root_of(&self, pid: u32, container: &str) -> bool {
-        let layer = self.container_record(container).map(|of| of.layer);
+        let layer = self.container_record(container).map(|of| of.layer.clone());
         let table = namespace::Process::read(self.host, pid).map(|process| process.table);
         let (Some(layer), Ok(table)) = (layer, table) else {
             return false;

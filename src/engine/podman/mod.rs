@@ -41,7 +41,7 @@ use crate::engine::usage::{Fault, FaultKind, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::Rules;
-use records::LayerRecord;
+use records::Lists;
 
 pub static DESCRIPTION: Description = Description {
     name: NAME,
@@ -98,7 +98,7 @@ pub struct Podman<'h> {
     closed: Option<Errno>,
     /// What could not be read.
     problems: Problems,
-    layers: OnceCell<Vec<LayerRecord>>,
+    lists: Lists,
     libpod: OnceCell<libpod::Records>,
 }
 
@@ -115,7 +115,7 @@ impl<'h> Podman<'h> {
             rules: Rules::DEFAULT,
             closed: None,
             problems,
-            layers: OnceCell::new(),
+            lists: Lists::default(),
             libpod: OnceCell::new(),
         }
     }
@@ -175,7 +175,7 @@ impl Engine for Podman<'_> {
     fn images(&self) -> Vec<Image> {
         self.note_closed();
         let mut images = self.read_images();
-        for record in self.image_records() {
+        for record in self.image_records().iter() {
             let Some(lost) = self.lost_layer(&record.layer) else {
                 continue;
             };

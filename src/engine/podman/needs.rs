@@ -45,14 +45,18 @@ impl Podman<'_> {
             });
         }
         // The lists of images and containers name layers, whether or not the list of layers does.
-        let images = self.image_records().into_iter().map(|image| {
+        let images = self.image_records().iter().map(|image| {
             let name = image.names.first().unwrap_or(&image.id).clone();
-            let layers = std::iter::once(image.layer).chain(image.mapped_layers);
-            (format!("the image {name}"), layers.collect::<Vec<String>>())
+            let layers = std::iter::once(&image.layer).chain(&image.mapped_layers);
+            let layers = layers.cloned().collect::<Vec<String>>();
+            (format!("the image {name}"), layers)
         });
-        let containers = self.container_records().into_iter().map(|container| {
+        let containers = self.container_records().iter().map(|container| {
             let name = container.names.first().unwrap_or(&container.id).clone();
-            (format!("the container {name}"), vec![container.layer])
+            (
+                format!("the container {name}"),
+                vec![container.layer.clone()],
+            )
         });
         for (by, layers) in images.chain(containers) {
             let layers = layers.into_iter().filter(|id| !id.is_empty());

@@ -109,13 +109,13 @@ impl Podman<'_> {
     }
 
     /// The container whose mounted union this is, by its mount point or its topmost branch.
-    fn container_of_union(&self, union: &Union) -> Option<ContainerRecord> {
+    fn container_of_union(&self, union: &Union) -> Option<&ContainerRecord> {
         if let Some(layer) = self.layer_of_union(union) {
             return self.container_of_layer(&layer);
         }
         let top = &union.branches.first()?.spec.path;
         let is_rootfs = |of: &ContainerRecord| of.rootfs.as_ref().is_some_and(|of| of.is_below);
-        let mut records = self.container_records().into_iter();
+        let mut records = self.container_records().iter();
         records.find(|of| is_rootfs(of) && *top == self.rootfs_upper(&of.id))
     }
 
@@ -182,7 +182,7 @@ impl Podman<'_> {
                 Err(error) => self.note(error),
             }
         }
-        self.label_owner(union, &container);
+        self.label_owner(union, container);
     }
 
     /// Says what the branches of a mounted union are.
@@ -197,7 +197,7 @@ impl Podman<'_> {
         let container = self.container_of_union(union);
         self.restack(union);
         if let Some(container) = container {
-            self.label_container(union, &container);
+            self.label_container(union, container);
         }
     }
 

@@ -7,7 +7,9 @@
 //! <runroot>/<driver>-{layers,containers}/volatile-*.json      of a transient store
 //! ```
 
-use std::collections::{BTreeMap, HashSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Deref;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +20,53 @@ use super::libpod::Rootfs;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{is_id, null_default};
 use crate::error::{Error, Result};
+
+/// What was read of a store's lists: each is read once, since every container asks for its image.
+#[derive(Default)]
+pub(super) struct Lists {
+    layers: OnceCell<Listed<LayerRecord>>,
+    images: OnceCell<Listed<ImageRecord>>,
+    containers: OnceCell<Listed<ContainerRecord>>,
+    /// The ids of containers by those of their layers.
+    of_layers: OnceCell<HashMap<String, String>>,
+}
+
+/// Records in their store's order, found by their ids.
+pub(super) struct Listed<T> {
+    all: Vec<T>,
+    /// Of several with one id the first counts.
+    numbers: HashMap<String, usize>,
+    problems: Vec<Error>,
+}
+
+/// The records of a list, and what could not be read of it.
+type Read<T> = (Vec<T>, Vec<Error>);
+
+impl<T> Listed<T> {
+    fn new((all, problems): Read<T>, id: impl Fn(&T) -> &String) -> Listed<T> {
+        let mut numbers = HashMap::with_capacity(all.len());
+        for (number, record) in all.iter().enumerate() {
+            numbers.entry(id(record).clone()).or_insert(number);
+        }
+        Listed {
+            all,
+            numbers,
+            problems,
+        }
+    }
+
+    fn get(&self, id: &str) -> Option<&T> {
+        self.all.get(*self.numbers.get(id)?)
+    }
+}
+
+impl<T> Deref for Listed<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.all
+    }
+}
 
 /// A layer, as its store lists it.
 #[derive(Debug, Clone, Deserialize)]
@@ -125,63 +174,113 @@ impl ContainerRecord {
 
 impl Podman<'_> {
     /// The layers of this store, and of those that it may take images from.
-    pub(super) fn layer_records(&self) -> &[LayerRecord] {
-        self.layers.get_or_init(|| self.read_layer_records())
+    pub(super) fn layer_records(&self) -> &Listed<LayerRecord> {
+        let lists = &self.lists.layers;
+        self.told(lists.get_or_init(|| Listed::new(self.read_layer_records(), |layer| &layer.id)))
     }
 
     /// The same as they are now.
-    pub(super) fn read_layer_records(&self) -> Vec<LayerRecord> {
+    pub(super) fn read_layer_records(&self) -> Read<LayerRecord> {
         let mut layers: Vec<LayerRecord> = Vec::new();
+        let mut problems = Vec::new();
         for (home, store) in self.stores.iter().enumerate() {
             let directory = self.kind_of(store, "layers");
             for name in ["layers.json", "volatile-layers.json"] {
-                let read = self.read_list(&directory.join(name.as_bytes()));
+                let path = directory.join(name.as_bytes());
+                let read = self.read_list(&path, &mut problems);
                 layers.extend(read.into_iter().map(|layer| LayerRecord { home, ..layer }));
             }
         }
         if let Some(run) = self.run_root() {
             let path = self.kind_of(run, "layers").join(b"volatile-layers.json");
-            layers.extend(self.read_list(&path));
+            layers.extend(self.read_list(&path, &mut problems));
         }
         layers.retain(|layer: &LayerRecord| is_id(&layer.id));
-        layers
+        (layers, problems)
     }
 
     pub(super) fn layer_record(&self, id: &str) -> Option<&LayerRecord> {
-        self.layer_records().iter().find(|layer| layer.id == id)
+        self.layer_records().get(id)
     }
 
-    pub(super) fn image_records(&self) -> Vec<ImageRecord> {
+    /// The images of the same stores.
+    pub(super) fn image_records(&self) -> &Listed<ImageRecord> {
+        let lists = &self.lists.images;
+        self.told(lists.get_or_init(|| Listed::new(self.read_image_records(), |image| &image.id)))
+    }
+
+    pub(super) fn image_record(&self, id: &str) -> Option<&ImageRecord> {
+        self.image_records().get(id)
+    }
+
+    /// The same as they are now.
+    pub(super) fn read_image_records(&self) -> Read<ImageRecord> {
+        let mut problems = Vec::new();
         let mut images: Vec<ImageRecord> = Vec::new();
+        let mut known: HashSet<String> = HashSet::new();
         for (home, store) in self.stores.iter().enumerate() {
             let path = self.kind_of(store, "images").join(b"images.json");
-            let read: Vec<ImageRecord> = self.read_list(&path);
+            let read: Vec<ImageRecord> = self.read_list(&path, &mut problems);
             for image in read {
-                let is_known = images.iter().any(|known| known.id == image.id);
-                if is_id(&image.id) && !is_known {
+                if is_id(&image.id) && known.insert(image.id.clone()) {
                     images.push(ImageRecord { home, ..image });
                 }
             }
         }
-        images
+        (images, problems)
     }
 
-    pub(super) fn container_records(&self) -> Vec<ContainerRecord> {
+    /// The containers of this store, and those that Podman has without it.
+    pub(super) fn container_records(&self) -> &Listed<ContainerRecord> {
+        let lists = &self.lists.containers;
+        let read = || Listed::new(self.read_container_records(), |container| &container.id);
+        self.told(lists.get_or_init(read))
+    }
+
+    /// What could not be read of a list concerns whoever asks for it, the last as the first.
+    fn told<'l, T>(&self, listed: &'l Listed<T>) -> &'l Listed<T> {
+        for problem in &listed.problems {
+            self.problems.note_again(problem);
+        }
+        listed
+    }
+
+    pub(super) fn container_record(&self, id: &str) -> Option<&ContainerRecord> {
+        self.container_records().get(id)
+    }
+
+    /// The container that a layer was made for.
+    pub(super) fn container_of_layer(&self, layer: &str) -> Option<&ContainerRecord> {
+        let of_layers = self.lists.of_layers.get_or_init(|| {
+            let mut of_layers = HashMap::new();
+            for container in self.container_records().iter() {
+                let id = || container.id.clone();
+                of_layers.entry(container.layer.clone()).or_insert_with(id);
+            }
+            of_layers
+        });
+        let id = of_layers.get(layer).filter(|_| !layer.is_empty())?;
+        self.container_record(id)
+    }
+
+    /// The same as they are now.
+    pub(super) fn read_container_records(&self) -> Read<ContainerRecord> {
+        let mut problems = Vec::new();
         let mut containers: Vec<ContainerRecord> = Vec::new();
+        let mut listed: HashSet<String> = HashSet::new();
         let roots = std::iter::once(&self.root).chain(self.run_root());
         for root in roots {
             let directory = self.kind_of(root, "containers");
             for name in ["containers.json", "volatile-containers.json"] {
-                let read: Vec<ContainerRecord> = self.read_list(&directory.join(name.as_bytes()));
+                let path = directory.join(name.as_bytes());
+                let read: Vec<ContainerRecord> = self.read_list(&path, &mut problems);
                 for container in read {
-                    let is_known = containers.iter().any(|known| known.id == container.id);
-                    if is_id(&container.id) && !is_known {
+                    if is_id(&container.id) && listed.insert(container.id.clone()) {
                         containers.push(container);
                     }
                 }
             }
         }
-        let listed: HashSet<String> = containers.iter().map(|of| of.id.clone()).collect();
         let mut others: Vec<ContainerRecord> = self
             .libpod_records()
             .iter()
@@ -198,7 +297,7 @@ impl Podman<'_> {
             .collect();
         others.sort_by(|a, b| a.id.cmp(&b.id));
         containers.extend(others);
-        containers
+        (containers, problems)
     }
 
     /// `<root>/overlay-layers` and the like.
@@ -206,21 +305,26 @@ impl Podman<'_> {
         root.join(format!("{}-{kind}", self.driver).as_bytes())
     }
 
-    /// A list that may be missing. What is no list is noted.
-    fn read_list<T: for<'de> Deserialize<'de>>(&self, path: &Bytes) -> Vec<T> {
+    /// A list that may be missing.
+    fn read_list<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &Bytes,
+        problems: &mut Vec<Error>,
+    ) -> Vec<T> {
         if self.closed.is_some() {
             return Vec::new();
         }
         let bytes = match self.host.read(path) {
             Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Vec::new(),
             Err(error) => {
-                self.note_unless_absent(error);
+                problems.push(error);
                 return Vec::new();
             }
         };
         let list: Option<Vec<T>> = serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             let what = format!("is not what containers-storage writes: {error}");
-            self.note(Error::damaged(path.clone(), what));
+            problems.push(Error::damaged(path.clone(), what));
             None
         });
         list.unwrap_or_default()

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Podman;
 use crate::engine::union::{Owner, OwnerKind};
+use crate::error::Error;
 
 impl Podman<'_> {
     /// A removal marks a layer before it touches it. A container's layer goes before the
@@ -17,7 +18,9 @@ impl Podman<'_> {
         }
         let noted = self.problems.count();
         let is_live = self.host.is_live();
-        let layers = self.read_layer_records();
+        let note_all = |unread: Vec<Error>| unread.into_iter().for_each(|error| self.note(error));
+        let (layers, unread) = self.read_layer_records();
+        note_all(unread);
         let layers: HashMap<&str, bool> = layers
             .iter()
             .map(|layer| (&*layer.id, layer.flags.incomplete))
@@ -27,12 +30,17 @@ impl Podman<'_> {
         let has_lost = |id: &str| self.layer_record(id).is_some() && !layers.contains_key(id);
         // Each is read if it is asked for.
         let containers = LazyCell::new(|| -> HashMap<String, String> {
-            let records = self.container_records().into_iter();
-            records.map(|record| (record.id, record.layer)).collect()
+            let (records, unread) = self.read_container_records();
+            note_all(unread);
+            records
+                .into_iter()
+                .map(|record| (record.id, record.layer))
+                .collect()
         });
         let images = LazyCell::new(|| -> HashSet<String> {
-            let records = self.image_records().into_iter();
-            records.map(|record| record.id).collect()
+            let (records, unread) = self.read_image_records();
+            note_all(unread);
+            records.into_iter().map(|record| record.id).collect()
         });
         let libpod = LazyCell::new(|| self.read_libpod());
         let is_going = |id: &str| {

@@ -34,13 +34,12 @@ impl Podman<'_> {
         let images = self.read_images();
         let containers = self.container_records();
         let directory = self.kind_of(&self.root, "images");
-        let is_used = |id: &String| {
-            images.iter().any(|of| of.parent.as_ref() == Some(id))
-                || containers.iter().any(|of| of.image == *id)
-        };
+        let parents = images.iter().filter_map(|of| of.parent.as_ref());
+        let used = parents.chain(containers.iter().map(|of| &of.image));
+        let used: HashSet<&String> = used.collect();
         let free = images
             .iter()
-            .filter(|image| image.names.tags.is_empty() && !is_used(&image.id));
+            .filter(|image| image.names.tags.is_empty() && !used.contains(&image.id));
         free.map(|image| {
             let (name, path) = (
                 short(&image.id).to_owned(),
@@ -68,7 +67,7 @@ impl Podman<'_> {
         }
         let mut configurations = Vec::new();
         let mut recorded: HashSet<String> = HashSet::new();
-        for container in self.container_records() {
+        for container in self.container_records().iter() {
             if let Some(volumes) = self.libpod_record(&container.id).volumes {
                 recorded.extend(volumes);
                 continue;

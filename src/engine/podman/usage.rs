@@ -19,7 +19,7 @@ impl Podman<'_> {
             .map(|layer| (layer.id.as_str(), layer))
             .collect();
         let mut of_images: HashMap<String, Vec<ImageUse>> = HashMap::new();
-        for image in self.image_records() {
+        for image in self.image_records().iter() {
             let chain = self.chain(&image.layer);
             for (index, layer) in chain.iter().enumerate() {
                 let tags = image.names.iter().filter(|name| !name.contains('@'));
@@ -46,11 +46,11 @@ impl Podman<'_> {
         }
         let mut of_containers: HashMap<String, ContainerName> = HashMap::new();
         let mut above: HashMap<String, Vec<ContainerName>> = HashMap::new();
-        for container in self.container_records() {
+        for container in self.container_records().iter() {
             let name = container.names.first().cloned();
             let owner = ContainerName {
                 name: name.unwrap_or_else(|| container.id.clone()),
-                id: container.id,
+                id: container.id.clone(),
                 namespace: None,
             };
             for below in self.chain(&container.layer).into_iter().skip(1) {
@@ -59,7 +59,7 @@ impl Podman<'_> {
             }
             // One whose root is a directory of the host has none.
             if !container.layer.is_empty() {
-                of_containers.insert(container.layer, owner);
+                of_containers.insert(container.layer.clone(), owner);
             }
         }
         let mut uses = Vec::new();
