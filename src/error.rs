@@ -234,6 +234,14 @@ impl Error {
         }
     }
 
+    /// What a system call would say: its own number, where it was one that failed.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Error::Io { errno, .. } => *errno,
+            _ => Errno::IO,
+        }
+    }
+
     /// Whether it is closed to who asks.
     pub fn is_denied(&self) -> bool {
         matches!(self, Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM)

@@ -10,6 +10,7 @@
 //! ```text
 //! cli/         what can be typed for every verb; completion, man pages
 //! command/     one verb, one file: what can be typed, what is found, how its rows look
+//! mount/       views as file systems that the kernel mounts: FUSE
 //! restore/     found out, planned, guarded, applied: how deleted things come back
 //! target/      what a person calls a stack
 //! engine/      who knows stacks: the kernel's mounts, Docker, containers-storage, containerd
@@ -77,6 +78,7 @@ mod error;
 mod forest;
 mod host;
 mod interrupt;
+mod mount;
 mod overlay;
 mod render;
 mod restore;

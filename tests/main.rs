@@ -59,6 +59,7 @@ mod identity;
 mod in_use;
 mod lab;
 mod mislead;
+mod mount;
 #[cfg(feature = "internals")]
 mod oracle;
 mod orphans;

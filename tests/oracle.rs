@@ -170,7 +170,7 @@ impl Walked {
 
 /// The names of a directory that some branch has beside their whiteout. Whether `readdir` lists
 /// them depends on which of the two comes first on disk (FACTS-aufs 1.14), on the kernel's disk.
-fn names_beside_their_whiteout(case: &LookupCase, directory: &str) -> BTreeSet<Vec<u8>> {
+pub fn names_beside_their_whiteout(case: &LookupCase, directory: &str) -> BTreeSet<Vec<u8>> {
     let mut names = BTreeSet::new();
     for branch in case.branches.iter().filter(|_| case.dirty) {
         let entries: BTreeSet<&str> = branch

@@ -291,7 +291,7 @@ impl Mix {
 }
 
 #[derive(Debug, Clone)]
-struct Stack {
+pub struct Stack {
     who: Who,
     number: u64,
     mix: Mix,
@@ -305,7 +305,7 @@ struct Stack {
 }
 
 impl Stack {
-    fn random(who: Who, number: u64) -> Stack {
+    pub fn random(who: Who, number: u64) -> Stack {
         let random = &mut Random::new(number);
         let mixes = match who {
             Who::Root => &MIXES[..],
@@ -470,7 +470,7 @@ impl Stack {
     }
 
     /// What both are given, `workdir` aside.
-    fn options(&self, here: &Path) -> OsString {
+    pub fn options(&self, here: &Path) -> OsString {
         let spelled = |index| escape(self.branch(here, index).as_os_str().as_bytes());
         let mut options = b"lowerdir=".to_vec();
         let first = usize::from(self.has_upper);
@@ -509,7 +509,7 @@ impl Stack {
     }
 
     /// Makes everything, and says which inode each entry has.
-    fn make(&self, here: &Path) -> io::Result<BTreeMap<u32, u64>> {
+    pub fn make(&self, here: &Path) -> io::Result<BTreeMap<u32, u64>> {
         let at = |entry: &Entry| self.on_host(here, entry.branch, &entry.path);
         for entry in &self.entries {
             let path = at(entry);
@@ -692,7 +692,7 @@ impl Stack {
     }
 
     /// What the kernel shows.
-    fn seen(&self, here: &Path, options: &OsStr) -> Result<Seen, Errno> {
+    pub fn seen(&self, here: &Path, options: &OsStr) -> Result<Seen, Errno> {
         let (mount, work) = (here.join("mount"), here.join("work"));
         for path in [&mount, &work] {
             fs::create_dir(path).expect("a new directory");
@@ -710,16 +710,22 @@ impl Stack {
             MountFlags::empty(),
             options.as_c_str(),
         )?;
-        let mut seen = Seen::default();
-        seen.walk(&mount, b"", 0);
-        seen.resolve(&mount, &mut Random::new(self.number + 1_000_000));
+        let seen = self.seen_at(&mount);
         // A child that another thread starts has everything open until it is the child that was meant.
         rustix::mount::unmount(&mount, UnmountFlags::DETACH).expect("it was mounted");
         Ok(seen)
     }
 
+    /// What is shown where it is mounted.
+    pub fn seen_at(&self, mount: &Path) -> Seen {
+        let mut seen = Seen::default();
+        seen.walk(mount, b"", 0);
+        seen.resolve(mount, &mut Random::new(self.number + 1_000_000));
+        seen
+    }
+
     /// The same with all removed that the difference does not need.
-    fn shrink(&self, here: &Path) -> Stack {
+    pub fn shrink(&self, here: &Path) -> Stack {
         let differs = |stack: &Stack| !stack.differences(here, &Mutex::default()).is_empty();
         let mut best = self.clone();
         loop {
@@ -758,7 +764,7 @@ impl Stack {
     }
 
     /// The stack as a shell makes it.
-    fn listing(&self) -> String {
+    pub fn listing(&self) -> String {
         let mut out = format!("--- stack {}\n", self.number);
         for entry in &self.entries {
             let path = quote(
@@ -832,15 +838,15 @@ pub fn set_time(path: &Path, (seconds, nanoseconds): (i64, i64)) -> io::Result<(
 
 /// What `lstat` and `readlink` say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Facts {
-    kind: &'static str,
+pub struct Facts {
+    pub kind: &'static str,
     branch: u64,
     size: u64,
     mode: u32,
     owner: u32,
     group: u32,
     time: i64,
-    inode: u64,
+    pub inode: u64,
     target: Option<Vec<u8>>,
 }
 
@@ -876,22 +882,22 @@ enum Refusals {
     MayBeLeftOut,
 }
 
-type Answer = Result<Facts, Errno>;
+pub type Answer = Result<Facts, Errno>;
 
 #[derive(Debug, Default)]
-struct Seen {
+pub struct Seen {
     /// What `readdir` lists.
-    listed: BTreeSet<Vec<u8>>,
+    pub listed: BTreeSet<Vec<u8>>,
     /// What `readdir` refuses.
-    unread: BTreeMap<Vec<u8>, Errno>,
+    pub unread: BTreeMap<Vec<u8>, Errno>,
     /// What `lstat` says of every name that there might be, listed or not.
-    names: BTreeMap<Vec<u8>, Answer>,
+    pub names: BTreeMap<Vec<u8>, Answer>,
     /// What a path leads to.
-    paths: BTreeMap<Vec<u8>, Answer>,
+    pub paths: BTreeMap<Vec<u8>, Answer>,
 }
 
 impl Seen {
-    fn is_stale(&self) -> bool {
+    pub fn is_stale(&self) -> bool {
         let answers = self.names.values().chain(self.paths.values());
         let mut errors = answers.filter_map(|answer| answer.as_ref().err());
         if errors.any(|errno| *errno == Errno::STALE) {

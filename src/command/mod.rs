@@ -20,6 +20,7 @@ pub mod images;
 pub mod info;
 mod label;
 pub mod ls;
+pub mod mount;
 pub mod orphans;
 mod patch;
 pub mod progress;
@@ -27,6 +28,7 @@ pub mod restore;
 mod scope;
 mod sieve;
 pub mod space;
+pub mod umount;
 mod unseen;
 pub mod which;
 pub mod whiteouts;
@@ -252,6 +254,8 @@ verbs! {
     Find(find),
     Cat(cat),
     Cp(cp),
+    Mount(mount),
+    Umount(umount),
     #[command(alias = "layers")]
     History(history),
     #[command(alias = "ps")]

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rustix::fs;
@@ -114,6 +115,21 @@ impl Content {
         }
         self.at = to;
         Ok(())
+    }
+
+    /// Reads at a place, wherever reading goes on, and as far as the file reaches by now. Several may
+    /// do so at once.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        match &self.kept {
+            Kept::File(file) => file.read_at(into, at),
+            Kept::Image { opened, inode } => {
+                let count = opened.image.read_content(inode, into, at);
+                count.map_err(|fault| io::Error::from(fault.errno()))
+            }
+        }
     }
 
     /// The next part from a place on that is no hole, where reading then goes on: its beginning and

@@ -163,6 +163,14 @@ impl Dir {
         }
     }
 
+    /// The space of its file system.
+    ///
+    /// # Errors
+    /// `EROFS` for what is in an image; what the system call says.
+    pub fn space(&self) -> Result<fs::StatVfs, Errno> {
+        fs::fstatvfs(&*self.fd()?)
+    }
+
     /// Whether the directory is the kernel's own `/proc`.
     pub fn is_proc(&self) -> bool {
         let found = self.fd().and_then(|fd| fs::fstatfs(&*fd));

@@ -104,3 +104,16 @@ pub fn own_mounts() -> Command {
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
     command
 }
+
+/// The kernel asks programs for files (FUSE), and this one may be asked in [`own_mounts`].
+#[track_caller]
+pub fn fuse() {
+    mounts();
+    if let Err(error) = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+    {
+        skip(&format!("/dev/fuse: {error}"));
+    }
+}

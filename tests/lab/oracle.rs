@@ -127,7 +127,7 @@ const FILE: &str = "file";
 pub struct Made {
     /// As a person spells it: `br:DIR=PERM:...`.
     pub spelled: String,
-    dir: PathBuf,
+    pub dir: PathBuf,
 }
 
 impl Made {

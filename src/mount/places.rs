@@ -1,0 +1,237 @@
+//! What a name means in a view, that of what marks hide among them.
+//!
+//! The merged view has one place under a path. What marks hide is in the views that begin further
+//! down in the stack: there the marks above them are not. A view with what is hidden therefore has
+//! several places under one path, the merged view's first, and asks the core of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use smallvec::{SmallVec, smallvec};
+
+use crate::dir::Kind;
+use crate::error::Result;
+use crate::union::{DataAt, Entry, Follow, Node, Reading, Says, Stack, lookup};
+
+/// What a view shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shows {
+    /// What the union shows.
+    Merged,
+    /// What its marks hide, too: under its name where that is free, else as `NAME.hidden@N`, where N
+    /// is the branch that has it.
+    Hidden,
+}
+
+/// What is between a name and the branch in the name of something hidden.
+const HIDDEN: &[u8] = b".hidden@";
+
+/// A place of one of the views: the number of the branch that the view begins with, and what is
+/// merged there.
+type Place = (usize, Arc<Node<'static>>);
+
+/// What there is under one path: the places of the views that have a directory there, the one that is
+/// shown first.
+#[derive(Clone)]
+pub struct Places(SmallVec<[Place; 1]>);
+
+/// What a name means.
+pub enum Found {
+    Nothing,
+    /// The union refuses the name.
+    Refused(Errno),
+    Directory(Places),
+    Leaf(FoundLeaf),
+}
+
+/// Something that is no directory.
+pub struct FoundLeaf {
+    /// The view that it was found in.
+    pub view: usize,
+    /// The branch that provides it.
+    pub from: usize,
+    pub kind: Kind,
+    /// Where the content is, if only the metadata is in `from`.
+    pub data: Option<Box<DataAt>>,
+}
+
+impl Places {
+    /// The root of a view.
+    pub fn root(stack: &'static Stack, shows: Shows) -> Places {
+        let views = match shows {
+            Shows::Merged => 0..1,
+            Shows::Hidden => 0..stack.branches.len().max(1),
+        };
+        let place = |from| {
+            let node = stack.root(|branch| branch >= from, Reading::Nothing);
+            (from, Arc::new(node))
+        };
+        Places(views.map(place).collect())
+    }
+
+    /// The place that is shown.
+    pub fn shown(&self) -> &Node<'static> {
+        &self.0[0].1
+    }
+
+    /// The place of the view that begins with a branch; none where that has no such directory any
+    /// more.
+    pub fn of(&self, view: usize) -> Option<&Arc<Node<'static>>> {
+        let mut places = self.0.iter();
+        places.find(|(from, _)| *from == view).map(|(_, node)| node)
+    }
+
+    /// The same places, their directories read.
+    pub fn read(&self) -> Places {
+        let read = |(from, node): &Place| (*from, Arc::new(Node::clone(node).read()));
+        Places(self.0.iter().map(read).collect())
+    }
+
+    /// What a name means here.
+    ///
+    /// # Errors
+    /// A branch that cannot be asked.
+    pub fn child(&self, name: &[u8]) -> Result<Found> {
+        let (view, first) = &self.0[0];
+        let entry = first.child(name)?;
+        if self.0.len() == 1 {
+            return Ok(match entry {
+                Entry::Missing | Entry::Deleted { .. } => Found::Nothing,
+                Entry::Broken { errno, .. } => Found::Refused(errno),
+                Entry::Dir(node) => Found::Directory(Places(smallvec![(*view, Arc::new(node))])),
+                Entry::Leaf { from, kind, data } => Found::Leaf(FoundLeaf {
+                    view: *view,
+                    from,
+                    kind,
+                    data,
+                }),
+            });
+        }
+        let of_name = self.versions(name)?;
+        if let Some(found) = of_name.own {
+            return Ok(found);
+        }
+        let Some((name, branch)) = hidden_name(name) else {
+            return Ok(Found::Nothing);
+        };
+        let mut others = self.versions(name)?.others;
+        Ok(others.remove(&branch).unwrap_or(Found::Nothing))
+    }
+
+    /// All that has a name, in all views.
+    fn versions(&self, name: &[u8]) -> Result<Versions> {
+        let (_, first) = &self.0[0];
+        let verdicts = lookup(first, name, Follow::NotLast)?;
+        let mut own = None;
+        let mut directories = SmallVec::new();
+        let mut others = BTreeMap::new();
+        let mut known: Vec<usize> = Vec::new();
+        for (view, node) in &self.0 {
+            let entry = node.child(name)?;
+            let provider = entry.provider();
+            // What only lies below another version is not behind a mark.
+            let is_hidden = |branch| match verdicts.said(branch) {
+                None | Some(Says::Hidden | Says::Nothing | Says::Unread) => true,
+                Some(_) => false,
+            };
+            if let Some(branch) = provider {
+                if known.contains(&branch) || *view > 0 && !is_hidden(branch) {
+                    continue;
+                }
+                known.push(branch);
+            }
+            let found = match entry {
+                Entry::Missing | Entry::Deleted { .. } => continue,
+                Entry::Broken { errno, .. } if own.is_none() && directories.is_empty() => {
+                    Found::Refused(errno)
+                }
+                Entry::Broken { .. } => continue,
+                Entry::Dir(child) => {
+                    let is_other = own.is_some();
+                    let place = (*view, Arc::new(child));
+                    match (is_other, provider) {
+                        (true, Some(branch)) => {
+                            let places = Places(smallvec![place]);
+                            others.insert(branch, Found::Directory(places));
+                        }
+                        _ => directories.push(place),
+                    }
+                    continue;
+                }
+                Entry::Leaf { from, kind, data } => Found::Leaf(FoundLeaf {
+                    view: *view,
+                    from,
+                    kind,
+                    data,
+                }),
+            };
+            match (own.is_none() && directories.is_empty(), provider) {
+                (true, _) => own = Some(found),
+                (false, Some(branch)) => {
+                    others.insert(branch, found);
+                }
+                (false, None) => {}
+            }
+        }
+        if !directories.is_empty() {
+            own = Some(Found::Directory(Places(directories)));
+        }
+        Ok(Versions { own, others })
+    }
+
+    /// The names that are listed here. What is listed must be read ([`Places::read`]).
+    ///
+    /// # Errors
+    /// A directory that cannot be listed, a name that cannot be asked for.
+    pub fn names(&self) -> Result<Vec<Vec<u8>>> {
+        let (_, first) = &self.0[0];
+        if self.0.len() == 1 {
+            return Ok(first.names()?.to_vec());
+        }
+        let mut all = BTreeSet::new();
+        for (_, node) in &self.0 {
+            all.extend(node.names()?.to_vec());
+        }
+        let mut hidden = Vec::new();
+        for name in &all {
+            let others = self.versions(name)?.others;
+            hidden.extend(others.keys().map(|branch| name_of_hidden(name, *branch)));
+        }
+        all.extend(hidden);
+        Ok(all.into_iter().collect())
+    }
+
+    /// Whether a name that the union refuses is listed all the same, as the kernel does.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed.
+    pub fn lists_refused(&self, name: &[u8]) -> Result<bool> {
+        self.shown().readdir_lists(name)
+    }
+}
+
+/// All that has one name.
+struct Versions {
+    /// What is shown under the name.
+    own: Option<Found>,
+    /// What is hidden beside it, by branch.
+    others: BTreeMap<usize, Found>,
+}
+
+/// The name under which a hidden version is shown where its own is not free.
+fn name_of_hidden(name: &[u8], branch: usize) -> Vec<u8> {
+    [name, HIDDEN, branch.to_string().as_bytes()].concat()
+}
+
+/// The name and the branch in such a name.
+fn hidden_name(name: &[u8]) -> Option<(&[u8], usize)> {
+    let at = name
+        .windows(HIDDEN.len())
+        .rposition(|part| part == HIDDEN)?;
+    let branch = std::str::from_utf8(&name[at + HIDDEN.len()..]).ok()?;
+    let branch: usize = branch.parse().ok()?;
+    let name = &name[..at];
+    (name_of_hidden(name, branch).len() == name.len() + HIDDEN.len() + branch.to_string().len())
+        .then_some((name, branch))
+}

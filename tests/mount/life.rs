@@ -1,0 +1,350 @@
+//! How a mount begins and ends, and what is read in between.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+
+use super::{Ground, listed, mount, privately, server, umount};
+use crate::lab::run::{command, run, text};
+use crate::schema::assert_promised;
+
+/// Waits until something is so, and for no longer than it can take.
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(10), "never {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn small(ground: &Ground) -> String {
+    ground.file("low/etc/passwd", "root\n");
+    ground.file("low/etc/gone", "x");
+    ground.file("up/etc/motd", "hello\n");
+    let device = rustix::fs::makedev(0, 0);
+    let kind = rustix::fs::FileType::CharacterDevice;
+    let at = ground.at("up/etc/gone");
+    rustix::fs::mknodat(rustix::fs::CWD, at, kind, rustix::fs::Mode::empty(), device)
+        .expect("root may");
+    ground.overlay()
+}
+
+#[apply(test)]
+fn it_is_mounted_listed_and_unmounted() {
+    privately(|ground| {
+        let target = small(ground);
+        let at = ground.dir("m");
+        let row = mount(&[], &target, &at).exits(0).row();
+        assert_eq!(text(&row, "target"), target);
+        assert_eq!(text(&row, "path"), at.to_str().expect("text"));
+        assert_eq!(text(&row, "by"), "fuse");
+        assert_promised("mount", &row);
+        assert_eq!(listed(), [row]);
+        assert_eq!(
+            fs::read_to_string(at.join("etc/passwd")).expect("a file"),
+            "root\n"
+        );
+        let mut names: Vec<_> = fs::read_dir(at.join("etc"))
+            .expect("a directory")
+            .map(|entry| entry.expect("listed").file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["motd", "passwd"]);
+        let error = fs::write(at.join("new"), "").expect_err("it is read-only");
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        let again = mount(&[], &target, &at).exits(2);
+        again.says("is mounted on").says("layerctl umount");
+        let arguments = ["--format", "jsonl", "umount"];
+        let row = run(command().args(arguments).arg(&at)).exits(0).row();
+        assert_promised("umount", &row);
+        assert_eq!(text(&row, "target"), target);
+        assert!(listed().is_empty());
+        until("ended", || !is_answered_for());
+        assert_eq!(fs::read_dir(&at).expect("a directory").count(), 0);
+        let nothing = umount(&at);
+        assert_eq!(nothing.status, Some(1));
+        nothing.says("nothing is mounted there");
+    });
+}
+
+fn is_answered_for() -> bool {
+    let mut pgrep = Command::new("pgrep");
+    let found = pgrep
+        .args(["-f", "^layerctl .*mount"])
+        .stdout(Stdio::null());
+    found.status().expect("pgrep is there").success()
+}
+
+#[apply(test)]
+fn what_nobody_answers_for_is_recognised_and_cleared() {
+    privately(|ground| {
+        let target = small(ground);
+        let at = ground.dir("m");
+        mount(&[], &target, &at).exits(0);
+        let killed = Command::new("kill").args(["-9", &server()]).status();
+        assert!(killed.expect("kill is there").success());
+        until("dead", || fs::read_dir(&at).is_err());
+        let rows = listed();
+        assert_eq!(text(&rows[0], "state"), "dead");
+        let again = mount(&[], &target, &at).exits(2);
+        again.says("nobody answers").says("layerctl umount");
+        umount(&at).exits(0);
+        mount(&[], &target, &at).exits(0);
+        umount(&at).exits(0);
+    });
+}
+
+#[apply(test)]
+fn one_in_the_foreground_ends_with_its_process() {
+    privately(|ground| {
+        let target = small(ground);
+        let at = ground.dir("m");
+        let mut command = command();
+        let command = command.args(["mount", "--foreground", &target]).arg(&at);
+        let mut server = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it was built");
+        let mut out = server.stdout.take().expect("it is piped");
+        let mut said = [0; 4];
+        std::io::Read::read_exact(&mut out, &mut said).expect("it says what it has mounted");
+        assert!(at.join("etc/passwd").exists());
+        let number = server.id().to_string();
+        let asked = Command::new("kill").arg(&number).status();
+        assert!(asked.expect("kill is there").success());
+        assert!(server.wait().expect("it was started").success());
+        assert!(!at.join("etc").exists());
+        assert!(listed().is_empty());
+    });
+}
+
+#[apply(test)]
+fn one_in_use_stays_until_it_is_lazily_unmounted() {
+    privately(|ground| {
+        let target = small(ground);
+        let at = ground.dir("m");
+        mount(&[], &target, &at).exits(0);
+        let open = fs::File::open(at.join("etc/passwd")).expect("a file");
+        umount(&at).exits(2).says("is in use");
+        assert_eq!(listed().len(), 1);
+        run(command().args(["umount", "--lazy"]).arg(&at)).exits(0);
+        assert!(listed().is_empty());
+        let mut content = [0; 5];
+        open.read_exact_at(&mut content, 0)
+            .expect("it is open still");
+        assert_eq!(&content, b"root\n");
+        assert!(is_answered_for());
+        drop(open);
+        until("ended", || !is_answered_for());
+    });
+}
+
+#[apply(test)]
+fn what_cannot_be_mounted_is_refused() {
+    privately(|ground| {
+        let target = small(ground);
+        let at = ground.dir("m");
+        mount(&[], &target, &ground.at("nowhere")).exits(2);
+        mount(&[], "nobody", &at).exits(2).says("No such container");
+        let inside = ground.dir("low/etc/m");
+        mount(&[], &target, &inside).exits(2).says("own branch");
+        symlink(&at, ground.at("link")).expect("our own");
+        mount(&[], &target, &ground.at("link"))
+            .exits(2)
+            .says("symbolic link");
+        mount(
+            &[],
+            format!("{target},lowerdir={}", ground.at("none").display()),
+            &at,
+        )
+        .exits(2);
+        run(command().args(["mount", &target]))
+            .exits(2)
+            .says("TARGET DIR");
+        run(command().arg("umount").arg("/proc"))
+            .exits(2)
+            .says("not of layerctl");
+        assert!(listed().is_empty());
+        assert!(!is_answered_for());
+    });
+}
+
+#[apply(test)]
+fn a_change_is_seen_a_second_later() {
+    privately(|ground| {
+        let target = small(ground);
+        let at = ground.dir("m");
+        ground.file("low/sub/old", "old");
+        mount(&[], &target, &at).exits(0);
+        assert_eq!(
+            fs::read_to_string(at.join("sub/old")).expect("a file"),
+            "old"
+        );
+        assert!(!at.join("sub/new").exists());
+        // A directory that gets a part above.
+        ground.file("up/sub/new", "new");
+        ground.file("up/sub/old", "newer");
+        std::thread::sleep(Duration::from_millis(1100));
+        assert_eq!(
+            fs::read_to_string(at.join("sub/new")).expect("a file"),
+            "new"
+        );
+        assert_eq!(
+            fs::read_to_string(at.join("sub/old")).expect("a file"),
+            "newer"
+        );
+        let names = fs::read_dir(at.join("sub")).expect("a directory").count();
+        assert_eq!(names, 2);
+        umount(&at).exits(0);
+    });
+}
+
+#[apply(test)]
+fn what_is_removed_beneath_is_an_error_and_not_empty() {
+    privately(|ground| {
+        let target = small(ground);
+        let at = ground.dir("m");
+        mount(&[], &target, &at).exits(0);
+        assert_eq!(
+            fs::read_dir(at.join("etc")).expect("a directory").count(),
+            2
+        );
+        let open = fs::File::open(at.join("etc/motd")).expect("a file");
+        fs::remove_dir_all(ground.at("up")).expect("our own");
+        std::thread::sleep(Duration::from_millis(1100));
+        let error = fs::read_dir(at.join("etc")).expect_err("it is gone");
+        let errno = error
+            .raw_os_error()
+            .map(rustix::io::Errno::from_raw_os_error);
+        assert!(
+            matches!(
+                errno,
+                Some(rustix::io::Errno::STALE | rustix::io::Errno::IO)
+            ),
+            "{error}"
+        );
+        assert!(fs::read_dir(&at).is_err());
+        let mut content = [0; 6];
+        open.read_exact_at(&mut content, 0)
+            .expect("it is open still");
+        drop(open);
+        run(command().args(["umount", "--lazy"]).arg(&at)).exits(0);
+    });
+}
+
+#[apply(test)]
+fn nothing_of_the_layers_is_changed_or_opened_that_would_act() {
+    privately(|ground| {
+        let target = small(ground);
+        let fifo = ground.at("low/fifo");
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, rustix::fs::Mode::RUSR, 0)
+            .expect("our own");
+        let passwd = ground.at("low/etc/passwd");
+        let of_passwd = "trusted.overlay.origin";
+        lsetxattr(&passwd, of_passwd, b"x", XattrFlags::empty()).expect("root may");
+        lsetxattr(&passwd, "user.own", b"value", XattrFlags::empty()).expect("our own");
+        let old = (1_000_000_000, 0);
+        for path in ["low/etc/passwd", "low/etc", "low", "up/etc", "up"] {
+            crate::overlay::set_time(&ground.at(path), old).expect("our own");
+        }
+        let times = || {
+            ["low/etc/passwd", "low/etc", "low", "up/etc", "up"].map(|path| {
+                let stat = fs::symlink_metadata(ground.at(path)).expect("our own");
+                (stat.atime(), stat.mtime(), stat.ctime())
+            })
+        };
+        let before = times();
+        let at = ground.dir("m");
+        mount(&[], &target, &at).exits(0);
+        let listing = Command::new("find").arg(&at).arg("-ls").output();
+        assert!(listing.expect("find is there").status.success());
+        let passwd = at.join("etc/passwd");
+        assert_eq!(fs::read_to_string(&passwd).expect("a file"), "root\n");
+        let mut value = [0; 16];
+        let own = lgetxattr(&passwd, "user.own", &mut value[..]).expect("it is shown");
+        assert_eq!(&value[..own], b"value");
+        // The union's own is not.
+        assert!(lgetxattr(&passwd, of_passwd, &mut value[..]).is_err());
+        let listed = rustix::fs::llistxattr(&passwd, &mut value[..]).expect("it is there");
+        assert_eq!(&value[..listed], b"user.own\0");
+        let stat = fs::symlink_metadata(at.join("fifo")).expect("it is shown");
+        assert_eq!(stat.mode(), 0o010_400);
+        umount(&at).exits(0);
+        assert_eq!(times(), before);
+    });
+}
+
+/// As distributions have it.
+fn device_for_everybody(ground: &Ground) {
+    use std::os::unix::fs::PermissionsExt;
+    let at = ground.at("fuse");
+    let kind = rustix::fs::FileType::CharacterDevice;
+    let number = fs::metadata("/dev/fuse").expect("it is there").rdev();
+    let mode = rustix::fs::Mode::empty();
+    rustix::fs::mknodat(rustix::fs::CWD, &at, kind, mode, number).expect("root may");
+    fs::set_permissions(&at, fs::Permissions::from_mode(0o666)).expect("our own");
+    rustix::mount::mount_bind(&at, "/dev/fuse").expect("root may");
+}
+
+#[apply(test)]
+fn an_ordinary_user_mounts_what_he_may_read() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const USER: u32 = 65_534;
+    privately(|ground| {
+        crate::lab::needs::program("fusermount3", "-V");
+        device_for_everybody(ground);
+        ground.file("a/etc/passwd", "user\n");
+        ground.file("b/etc/group", "group\n");
+        let home = ground.at("");
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).expect("our own");
+        let at = ground.dir("m");
+        for path in [
+            "a",
+            "a/etc",
+            "a/etc/passwd",
+            "b",
+            "b/etc",
+            "b/etc/group",
+            "m",
+        ] {
+            chown(ground.at(path), Some(USER), Some(USER)).expect("root may");
+        }
+        let program = ground.at("layerctl");
+        crate::lab::run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &program);
+        let (a, b) = (ground.at("a"), ground.at("b"));
+        let target = format!("br:{}=rw:{}=ro", a.display(), b.display());
+        let as_user = |arguments: &[&str]| {
+            let mut command = Command::new("setpriv");
+            let user = USER.to_string();
+            command
+                .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
+                .arg(&program)
+                .args(arguments);
+            run(&mut command)
+        };
+        let point = at.to_str().expect("text");
+        as_user(&["mount", &target, point]).exits(0);
+        let cat = Command::new("setpriv")
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "cat",
+            ])
+            .args([at.join("etc/passwd"), at.join("etc/group")])
+            .output()
+            .expect("setpriv is there");
+        assert_eq!(cat.stdout, b"user\ngroup\n");
+        // It is his alone.
+        assert!(fs::read_dir(&at).is_err());
+        as_user(&["umount", point]).exits(0);
+        assert!(listed().is_empty());
+    });
+}
