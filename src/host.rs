@@ -359,6 +359,17 @@ impl Host {
         Ok(bytes)
     }
 
+    /// Opens a large file to be read piece by piece, and says how large it is, in bytes.
+    ///
+    /// # Errors
+    /// What the system call says; a file that is no regular file.
+    pub fn open_sized(&self, path: &Bytes) -> Result<(File, u64)> {
+        let file = self.open_file(path)?;
+        let size = file.metadata();
+        let size = size.map_err(|error| Error::io(path.clone(), errno_of(&error)))?;
+        Ok((file, size.len()))
+    }
+
     fn open_file(&self, path: &Bytes) -> Result<File> {
         if is_plain(path) {
             match self.parent_dir(path) {

@@ -11,6 +11,7 @@
 //! cli/         what can be typed for every verb; completion, man pages
 //! command/     one verb, one file: what can be typed, what is found, how its rows look
 //! mount/       views as file systems that the kernel mounts: FUSE
+//! rescue/      images and containers written down for other engines; layers held against their digests
 //! restore/     found out, planned, guarded, applied: how deleted things come back
 //! target/      what a person calls a stack
 //! engine/      who knows stacks: the kernel's mounts, Docker, containers-storage, containerd
@@ -81,6 +82,7 @@ mod interrupt;
 mod mount;
 mod overlay;
 mod render;
+mod rescue;
 mod restore;
 mod target;
 mod union;

@@ -51,6 +51,7 @@ mod engines_2026;
 mod erofs;
 #[cfg(feature = "internals")]
 mod erofs_images;
+mod export;
 mod find;
 mod formats;
 mod fuse;

@@ -14,6 +14,7 @@ pub mod diff;
 pub mod du;
 #[cfg(test)]
 mod example;
+pub mod export;
 pub mod find;
 pub mod history;
 pub mod images;
@@ -265,6 +266,7 @@ verbs! {
     Info(info),
     #[command(alias = "undelete")]
     Restore(restore),
+    Export(export),
     Whois(whois),
     Orphans(orphans),
     Du(du),

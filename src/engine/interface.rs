@@ -5,6 +5,7 @@ use super::inventory::{Container, Image, LayerName};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
 use super::search::Search;
+use super::stored::{Settings, Stored};
 use super::union::{Owner, Union};
 use super::usage::{Fault, LayerUse, Leftover, LeftoverKind, Need, Space};
 use crate::bytes::Bytes;
@@ -157,6 +158,31 @@ pub trait Engine {
     fn image_of(&self, union: &Union) -> Option<Result<Image>> {
         let _ = union;
         None
+    }
+
+    /// What it keeps of an image that gives back the bytes which were pulled or built.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged. By default nothing is known.
+    fn stored(&self, image: &Image) -> Result<Stored> {
+        Err(Error::Refused {
+            what: format!(
+                "{} does not tell how {} keeps images",
+                self.name(),
+                image.id
+            ),
+            hint: String::new(),
+        })
+    }
+
+    /// What a container runs as, in the words of an image's configuration (`Env`, `Entrypoint`,
+    /// `Labels`, ...); none where its record does not tell.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    fn settings(&self, union: &Union) -> Result<Option<Settings>> {
+        let _ = union;
+        Ok(None)
     }
 
     /// Every layer that has a directory in this store, and who uses it.

@@ -31,6 +31,7 @@
 //! union        unions, branches, layers, owners
 //! recorded     a mounted union's branches, as its store has them
 //! linked  faults  oci  bolt  sqlite  forms that several engines keep things in; what is wrong with such
+//! stored       an image as it travels: configuration, manifest, recipes of layers
 //! cover        one thing that lies over a container's layers
 //! inventory  usage           what every engine keeps, in words that all share
 //! ```
@@ -64,6 +65,7 @@ mod recorded;
 mod roots;
 mod search;
 mod sqlite;
+pub mod stored;
 mod survey;
 mod union;
 pub mod usage;

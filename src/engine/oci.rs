@@ -10,10 +10,12 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::cover::Cover;
 use super::inventory::{HistoryEntry, ImageLayer, null_default};
+use super::stored::Settings;
 
 /// No image has nearly as many layers; a longer chain of parents is a loop.
 pub const CHAIN_MAX: usize = 1000;
@@ -72,6 +74,21 @@ struct RuntimeMount {
 struct RuntimeProcess {
     #[serde(deserialize_with = "null_default")]
     args: Vec<String>,
+    #[serde(deserialize_with = "null_default")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "null_default")]
+    cwd: String,
+    #[serde(deserialize_with = "null_default")]
+    user: RuntimeUser,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct RuntimeUser {
+    #[serde(deserialize_with = "null_default")]
+    uid: u32,
+    #[serde(deserialize_with = "null_default")]
+    gid: u32,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -96,6 +113,24 @@ impl RuntimeConfig {
             Cover::of_mount(mount.fs_type.as_bytes(), destination, &mount.source)
         })
         .collect()
+    }
+
+    /// What the container runs as, in the words of an image's configuration.
+    pub fn settings(&self) -> Settings {
+        let process = &self.process;
+        let user = match (process.user.uid, process.user.gid) {
+            (0, 0) => String::new(),
+            (uid, gid) => format!("{uid}:{gid}"),
+        };
+        let settings = [
+            ("Cmd", json!(process.args)),
+            ("Entrypoint", Value::Null),
+            ("Env", json!(process.env)),
+            ("User", json!(user)),
+            ("WorkingDir", json!(process.cwd)),
+        ];
+        let named = settings.map(|(key, value)| (key.to_owned(), value));
+        named.into_iter().collect()
     }
 
     /// The command line of the container's first process.
@@ -173,6 +208,15 @@ pub fn chain_ids(diff_ids: &[String]) -> Vec<String> {
         chain.push(id);
     }
     chain
+}
+
+/// This machine's architecture, as images name it.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 /// The SHA-256 of a text, in hexadecimal.

@@ -264,6 +264,12 @@ impl Union {
         }
     }
 
+    /// The container of an engine that it is.
+    pub fn owned_container(&self, engine: &str) -> Option<&Owner> {
+        let owner = self.owner.as_ref();
+        owner.filter(|owner| owner.kind == OwnerKind::Container && owner.engine == engine)
+    }
+
     /// What a sentence calls it: the container's or image's name, or what it is without an owner.
     /// Others can have the same name: [`Survey::label`](super::Survey::label) is what tells them
     /// apart.

@@ -100,7 +100,9 @@ impl Places {
                 Entry::Missing | Entry::Deleted { .. } => Found::Nothing,
                 Entry::Broken { errno, .. } => Found::Refused(errno),
                 Entry::Dir(node) => Found::Directory(Places(smallvec![(*view, Arc::new(node))])),
-                Entry::Leaf { from, kind, data } => Found::Leaf(FoundLeaf {
+                Entry::Leaf {
+                    from, kind, data, ..
+                } => Found::Leaf(FoundLeaf {
                     view: *view,
                     from,
                     kind,
@@ -159,7 +161,9 @@ impl Places {
                     }
                     continue;
                 }
-                Entry::Leaf { from, kind, data } => Found::Leaf(FoundLeaf {
+                Entry::Leaf {
+                    from, kind, data, ..
+                } => Found::Leaf(FoundLeaf {
                     view: *view,
                     from,
                     kind,

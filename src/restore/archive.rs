@@ -37,6 +37,23 @@ const ID_MAX: u32 = 0o7_777_777;
 /// The largest size that eleven octal digits can say, in bytes.
 const SIZE_MAX: u64 = 0o77_777_777_777;
 
+/// What a mark has in an archive: nothing.
+const MARK: Stat = Stat {
+    kind: Kind::File,
+    mode: 0,
+    uid: 0,
+    gid: 0,
+    size: 0,
+    mtime: (0, 0),
+    atime: (0, 0),
+    ctime: (0, 0),
+    ino: 0,
+    dev: 0,
+    rdev: 0,
+    nlink: 1,
+    blocks: 0,
+};
+
 /// A tar file that is being written.
 pub struct Archive<'o> {
     out: &'o mut dyn Write,
@@ -44,6 +61,8 @@ pub struct Archive<'o> {
     links: HashMap<Identity, Bytes>,
     /// What could not be read, or not be kept.
     pub said: Vec<Error>,
+    /// Holes are written as the zeros that they read as.
+    is_dense: bool,
     /// Why the output takes no more.
     failed: Option<io::Error>,
 }
@@ -79,8 +98,61 @@ impl<'o> Archive<'o> {
             out,
             links: HashMap::new(),
             said: Vec::new(),
+            is_dense: false,
             failed: None,
         }
+    }
+
+    /// The same without sparse files: engines that take a layer apart lose the form of those.
+    pub fn dense(self) -> Archive<'o> {
+        Archive {
+            is_dense: true,
+            ..self
+        }
+    }
+
+    /// Adds what is in a directory of a view, by its names there.
+    ///
+    /// # Errors
+    /// The output takes no more.
+    pub fn content(&mut self, node: &Node<'_>) -> io::Result<()> {
+        let names = match node.names() {
+            Ok(names) => names.to_vec(),
+            Err(error) => {
+                self.said.push(error);
+                return Ok(());
+            }
+        };
+        let mut names = names.into_iter();
+        names.try_for_each(|name| self.add(node, &name, &Bytes(name.clone())))
+    }
+
+    /// Adds what a place of a view has under a name, and nothing that is in it.
+    ///
+    /// # Errors
+    /// The output takes no more.
+    pub fn alone(&mut self, from: &Node<'_>, name: &[u8], path: &Bytes) -> io::Result<()> {
+        let item = Item {
+            from: from.clone(),
+            name: name.to_vec(),
+            path: path.clone(),
+        };
+        match self.entry(&item) {
+            Ok(_) => Ok(()),
+            Err(Fault::Source(error)) => {
+                self.said.push(error);
+                Ok(())
+            }
+            Err(Fault::Output(error)) => Err(error),
+        }
+    }
+
+    /// Adds an empty file that is no file of a view: a mark.
+    ///
+    /// # Errors
+    /// The output takes no more.
+    pub fn mark(&mut self, path: &Bytes) -> io::Result<()> {
+        Header::new(&MARK, b'0', path.as_bytes()).write(self.out)
     }
 
     /// Adds what a place of a view has under a name, and all that is in it. `path` is its name in
@@ -213,7 +285,11 @@ impl<'o> Archive<'o> {
     fn file(&mut self, mut header: Header, mut source: Content, path: &Bytes) -> Result<(), Fault> {
         let fail = |errno| Error::io(path.clone(), errno);
         let before = source.opened();
-        let pieces = pieces(&mut source, before.size);
+        let pieces = if self.is_dense {
+            Ok(vec![(0, before.size)])
+        } else {
+            pieces(&mut source, before.size)
+        };
         let pieces = pieces.map_err(|error| fail(errno_of(&error)))?;
         let is_sparse = pieces.iter().map(|(_, length)| length).sum::<u64>() < before.size;
         let map = if is_sparse {

@@ -497,19 +497,7 @@ fn add(archive: &mut Archive<'_>, item: &Item, located: &Located<'_>) -> io::Res
     };
     match (&located.place, &located.entry) {
         (Some((place, name)), _) => archive.add(place, name, &base),
-        (None, Entry::Dir(node)) => {
-            let node = node.clone().read();
-            let names = match node.names() {
-                Ok(names) => names.to_vec(),
-                Err(error) => {
-                    archive.said.push(error);
-                    return Ok(());
-                }
-            };
-            names
-                .iter()
-                .try_for_each(|name| archive.add(&node, name, &Bytes(name.clone())))
-        }
+        (None, Entry::Dir(node)) => archive.content(&node.clone().read()),
         (None, _) => Ok(()),
     }
 }

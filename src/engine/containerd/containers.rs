@@ -13,6 +13,7 @@ use crate::engine::inventory::{
 };
 use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
+use crate::engine::stored::Settings;
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind};
 use crate::error::{Error, Result};
 
@@ -276,6 +277,13 @@ impl Containerd<'_> {
         };
         let spec: RuntimeConfig = serde_json::from_slice(&record.spec).unwrap_or_default();
         spec.covers()
+    }
+
+    /// What a container runs as, as its runtime's configuration has it.
+    pub(super) fn settings_of(&self, owner: &Owner) -> Option<Settings> {
+        let (_, record) = self.record(owner.store.namespace.as_deref()?, &owner.id)?;
+        let spec: RuntimeConfig = serde_json::from_slice(&record.spec).ok()?;
+        Some(spec.settings())
     }
 
     /// The first process of a container's task.

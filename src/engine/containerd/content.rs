@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use super::Containerd;
 use crate::bytes::Bytes;
-use crate::engine::inventory::{is_id, null_default};
-use crate::engine::oci::ImageConfig;
+use crate::engine::inventory::{Image, LayerName, is_id, null_default};
+use crate::engine::oci::{self, ImageConfig};
+use crate::engine::stored::{Blob, Config, Settings, Stored, StoredLayer};
 use crate::error::{Error, Result};
 
 /// An index in an index is as deep as anyone has gone.
@@ -21,6 +22,8 @@ const INDEXES_MAX: usize = 4;
 #[serde(default)]
 struct Descriptor {
     digest: String,
+    #[serde(rename = "mediaType", deserialize_with = "null_default")]
+    media_type: String,
     #[serde(deserialize_with = "null_default")]
     size: u64,
     platform: Option<Platform>,
@@ -49,6 +52,9 @@ pub(super) struct Content {
     pub config: ImageConfig,
     /// Bytes of all that is transferred: index, manifest, configuration and layers.
     pub size: u64,
+    manifest_digest: String,
+    config_digest: String,
+    layers: Vec<Descriptor>,
 }
 
 impl Descriptor {
@@ -62,14 +68,10 @@ impl Descriptor {
     }
 
     fn is_for_this_machine(&self) -> bool {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
         let platform = self.platform.as_ref();
-        platform
-            .is_some_and(|platform| platform.os == "linux" && platform.architecture == architecture)
+        platform.is_some_and(|platform| {
+            platform.os == "linux" && platform.architecture == oci::architecture()
+        })
     }
 }
 
@@ -117,7 +119,13 @@ impl Containerd<'_> {
                 let read = read.map_err(|what| Error::damaged(path, what))?;
                 let layers = document.layers.unwrap_or_default();
                 size += layers.iter().map(|layer| layer.size).sum::<u64>() + config.size;
-                return Ok(Content { config: read, size });
+                return Ok(Content {
+                    config: read,
+                    size,
+                    manifest_digest: at,
+                    config_digest: config.digest,
+                    layers,
+                });
             }
             let mut manifests = document.manifests.unwrap_or_default();
             manifests.retain(Descriptor::is_for_a_platform);
@@ -135,6 +143,54 @@ impl Containerd<'_> {
             format!("{digest} leads to no manifest"),
         ))
     }
+    /// What is kept of an image that gives back the bytes that were pulled: everything, but for what
+    /// of its content has been thrown away.
+    ///
+    /// # Errors
+    /// What is missing or damaged.
+    pub fn stored_image(&self, image: &Image) -> Result<Stored> {
+        let content = self.content(&format!("sha256:{}", image.id), 0)?;
+        let (path, bytes) = self.blob(&content.config_digest)?;
+        let (_, manifest) = self.blob(&content.manifest_digest)?;
+        let layers = image.history.iter().rev();
+        let layers = layers.filter_map(|entry| entry.layer.as_ref());
+        // Where there are as many blobs as layers, one is the other's.
+        let mut blobs = content.layers.iter();
+        let stored = layers.map(|layer| {
+            let blob = blobs.next().filter(|blob| is_digest(&blob.digest));
+            StoredLayer {
+                diff_id: layer.diff_id.clone(),
+                name: layer.cache_id.clone().map(|id| LayerName {
+                    driver: image.driver.clone(),
+                    id,
+                    aliases: Vec::new(),
+                }),
+                recipe: None,
+                blob: blob.map(|blob| Blob {
+                    path: self.blob_path(&blob.digest),
+                    digest: blob.digest.clone(),
+                    media_type: blob.media_type.clone(),
+                }),
+            }
+        });
+        Ok(Stored {
+            config: Some(Config {
+                path,
+                bytes,
+                digest: content
+                    .config_digest
+                    .trim_start_matches("sha256:")
+                    .to_owned(),
+            }),
+            settings: Settings::new(),
+            manifest: Some(manifest),
+            layers: stored.collect(),
+        })
+    }
+}
+
+fn is_digest(digest: &str) -> bool {
+    digest.strip_prefix("sha256:").is_some_and(is_id)
 }
 
 fn damaged(path: Bytes, error: &serde_json::Error) -> Error {

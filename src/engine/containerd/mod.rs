@@ -36,6 +36,7 @@ use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
+use crate::engine::stored::{Settings, Stored};
 use crate::engine::union::{Owner, Store, Union};
 use crate::engine::usage::{LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
@@ -194,6 +195,16 @@ impl Engine for Containerd<'_> {
 
     fn union_of_image(&self, image: &Image) -> Result<Union> {
         self.image_union(image)
+    }
+
+    fn stored(&self, image: &Image) -> Result<Stored> {
+        self.stored_image(image)
+    }
+
+    fn settings(&self, union: &Union) -> Result<Option<Settings>> {
+        let owner = union.owned_container(NAME);
+        let owner = owner.filter(|owner| owner.store.root == self.root);
+        Ok(owner.and_then(|owner| self.settings_of(owner)))
     }
 
     fn union_of_layer(&self, layer: &LayerName) -> Result<Union> {

@@ -12,6 +12,7 @@ use crate::bytes::Bytes;
 use crate::engine::inventory::{
     Container, ContainerState, INIT, command_line, is_id, null_default, sort_newest_first,
 };
+use crate::engine::stored::{Settings, settings_of};
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 
@@ -41,6 +42,23 @@ impl Docker<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// What a container runs as.
+    ///
+    /// # Errors
+    /// A configuration that is damaged.
+    pub(super) fn settings_of(&self, id: &str) -> Result<Option<Settings>> {
+        #[derive(serde::Deserialize)]
+        struct Recorded {
+            #[serde(rename = "Config")]
+            config: Option<Settings>,
+        }
+        let Some(path) = self.config_of(id)? else {
+            return Ok(None);
+        };
+        let recorded: Recorded = read_json(self.host, &path)?;
+        Ok(recorded.config.map(settings_of))
     }
 
     /// A container by its id.

@@ -8,10 +8,11 @@ use super::records::read_json;
 use super::{DRIVERS_READ, Docker, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
-    self, Container, HistoryEntry, Image, ImageLayer, Names, is_id, null_default, short,
+    self, Container, HistoryEntry, Image, ImageLayer, LayerName, Names, is_id, null_default, short,
     sort_newest_first,
 };
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
+use crate::engine::stored::{Config, Settings, Stored, StoredLayer};
 use crate::engine::union::{Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -273,6 +274,63 @@ impl Docker<'_> {
             .collect()
     }
 
+    /// What is kept of an image that gives back the bytes that were pulled or built.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    pub(super) fn stored_image(&self, image: &Image) -> Result<Stored> {
+        if self.is_there(&["graph", &image.id]) {
+            return Ok(Stored {
+                config: None,
+                settings: self.graph_json(&image.id)?.config.unwrap_or_default(),
+                manifest: None,
+                layers: self.stored_layers(image, |layer| {
+                    let id = layer.cache_id.as_deref()?;
+                    Some(self.at(&["graph", id, "tar-data.json.gz"]))
+                }),
+            });
+        }
+        let path = self.image_path(&image.driver, &image.id);
+        if let Some(stored) = self.stored_snapshot_image(image) {
+            return stored;
+        }
+        let recipe = |layer: &ImageLayer| {
+            let hex = layer.chain_id.as_deref()?.trim_start_matches("sha256:");
+            let database = self.at(&["image", &image.driver, "layerdb", "sha256"]);
+            is_id(hex).then(|| database.join(hex.as_bytes()).join(b"tar-split.json.gz"))
+        };
+        Ok(Stored {
+            config: Some(Config {
+                bytes: self.host.read(&path)?,
+                digest: image.id.clone(),
+                path,
+            }),
+            settings: Settings::new(),
+            manifest: None,
+            layers: self.stored_layers(image, recipe),
+        })
+    }
+
+    fn stored_layers(
+        &self,
+        image: &Image,
+        recipe: impl Fn(&ImageLayer) -> Option<Bytes>,
+    ) -> Vec<StoredLayer> {
+        let layers = image.history.iter().rev();
+        let layers = layers.filter_map(|entry| entry.layer.as_ref());
+        let stored = layers.map(|layer| StoredLayer {
+            diff_id: layer.diff_id.clone(),
+            name: layer.cache_id.clone().map(|id| LayerName {
+                driver: image.driver.clone(),
+                id,
+                aliases: Vec::new(),
+            }),
+            recipe: recipe(layer),
+            blob: None,
+        });
+        stored.collect()
+    }
+
     fn graph_json(&self, id: &str) -> Result<GraphImage> {
         let path = self.at(&["graph", id, "json"]);
         if !is_id(id) {
@@ -417,6 +475,8 @@ struct GraphImage {
     created: Option<String>,
     comment: Option<String>,
     container_config: Option<GraphConfig>,
+    /// What its containers run as.
+    config: Option<Settings>,
     #[serde(rename = "Size")]
     size: Option<u64>,
 }

@@ -42,6 +42,7 @@ use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName, sort_newest_first};
 use crate::engine::problems::Problems;
+use crate::engine::stored::{Settings, Stored};
 use crate::engine::union::{Owner, Store, Union};
 use crate::engine::usage::{Fault, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
@@ -215,6 +216,17 @@ impl Engine for Docker<'_> {
         match self.union_of_snapshot_image(image) {
             Some(union) => union,
             None => self.image_union(image),
+        }
+    }
+
+    fn stored(&self, image: &Image) -> Result<Stored> {
+        self.stored_image(image)
+    }
+
+    fn settings(&self, union: &Union) -> Result<Option<Settings>> {
+        match union.owned_container(NAME) {
+            Some(owner) if self.is_there(&["containers", &owner.id]) => self.settings_of(&owner.id),
+            _ => Ok(None),
         }
     }
 

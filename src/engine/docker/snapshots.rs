@@ -14,6 +14,7 @@ use crate::bytes::Bytes;
 use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{Container, Image, LayerName, familiar, is_id};
+use crate::engine::stored::Stored;
 use crate::engine::union::{Role, Union};
 use crate::error::{Error, Result};
 
@@ -183,6 +184,12 @@ impl Docker<'_> {
             }
             union
         }))
+    }
+
+    /// What is kept of an image whose layers are snapshots; none where they are not.
+    pub(super) fn stored_snapshot_image(&self, image: &Image) -> Option<Result<Stored>> {
+        let containerd = self.containerd_of_image(&image.id)?;
+        Some(containerd.stored_image(image))
     }
 
     /// Where a snapshot's content is.

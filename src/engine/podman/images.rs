@@ -5,8 +5,12 @@ use std::collections::HashMap;
 use super::records::ImageRecord;
 use super::{NAME, Podman};
 use crate::branch::Permission;
-use crate::engine::inventory::{HistoryEntry, Image, ImageLayer, Names, sort_newest_first};
+use crate::bytes::Bytes;
+use crate::engine::inventory::{
+    HistoryEntry, Image, ImageLayer, LayerName, Names, sort_newest_first,
+};
 use crate::engine::oci::{self, ImageConfig};
+use crate::engine::stored::{Config, Settings, Stored, StoredLayer};
 use crate::engine::union::{Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
 
@@ -40,12 +44,7 @@ impl Podman<'_> {
         if record.is_list() {
             return Ok(self.list_of_images(record, of_data));
         }
-        let config = format!("sha256:{}", record.id);
-        let config = match record.data_names.iter().find(|name| **name == config) {
-            Some(name) => name.clone(),
-            None => config,
-        };
-        let bytes = self.image_data(record, &config)?;
+        let bytes = self.image_data(record, &record.config_name())?;
         let config = ImageConfig::parse(&bytes).map_err(|what| {
             let what = format!("the configuration of image {} {what}", record.id);
             Error::damaged(self.kind_of(&self.stores[record.home], "images"), what)
@@ -77,6 +76,49 @@ impl Podman<'_> {
             namespace: None,
             problem: None,
         })
+    }
+
+    /// What is kept of an image that gives back the bytes that were pulled or built.
+    ///
+    /// # Errors
+    /// An image that the store does not list, or that has no configuration.
+    pub(super) fn stored_image(&self, image: &Image) -> Result<Stored> {
+        let record = self
+            .image_record(&image.id)
+            .ok_or_else(|| Error::no_such_target(image.id.clone()))?;
+        let name = record.config_name();
+        let bytes = self.image_data(record, &name)?;
+        let layers = image.history.iter().rev();
+        let layers = layers.filter_map(|entry| entry.layer.as_ref());
+        let stored = layers.map(|layer| {
+            let id = layer.cache_id.clone();
+            StoredLayer {
+                diff_id: layer.diff_id.clone(),
+                recipe: id.as_deref().map(|id| self.recipe(id)),
+                name: id.map(|id| LayerName {
+                    driver: self.driver.clone(),
+                    id,
+                    aliases: Vec::new(),
+                }),
+                blob: None,
+            }
+        });
+        Ok(Stored {
+            config: Some(Config {
+                path: self.image_data_path(record, &name),
+                bytes,
+                digest: record.id.clone(),
+            }),
+            settings: Settings::new(),
+            manifest: None,
+            layers: stored.collect(),
+        })
+    }
+
+    /// Where the recipe of a layer's archive is.
+    fn recipe(&self, id: &str) -> Bytes {
+        let layers = self.kind_of(&self.stores[self.home_of(id)], "layers");
+        layers.join(format!("{id}.tar-split.gz").as_bytes())
     }
 
     /// A list of the images of several platforms: it has no configuration, and no layers.
@@ -159,6 +201,11 @@ impl ImageRecord {
     fn is_list(&self) -> bool {
         let has = |name: &str| self.data_names.iter().any(|of| of == name);
         self.layer.is_empty() && has("instances.json") && !has(&format!("sha256:{}", self.id))
+    }
+
+    /// What the store calls the file with the configuration.
+    fn config_name(&self) -> String {
+        format!("sha256:{}", self.id)
     }
 
     fn all_names(&self) -> Names {

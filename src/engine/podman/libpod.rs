@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::Podman;
 use super::ports::{Exposed, Mapping};
@@ -22,6 +23,7 @@ use crate::engine::cover::{Cover, engines_own};
 use crate::engine::inventory::{ContainerState, null_default};
 use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
+use crate::engine::stored::Settings;
 use crate::error::Error;
 
 /// What is recorded of a container.
@@ -42,6 +44,8 @@ pub(super) struct LibpodRecord {
     pub rootfs: Option<Rootfs>,
     /// What lies over its layers; of a volume without where that is.
     pub covers: Vec<Cover>,
+    /// What it runs as; none where nobody says.
+    pub settings: Option<Settings>,
 }
 
 /// A directory of the host that a container has as its root.
@@ -61,6 +65,12 @@ pub(super) struct RecordedConfig {
     spec: RuntimeConfig,
     #[serde(rename = "createdTime")]
     created: Option<String>,
+    #[serde(default, deserialize_with = "null_default")]
+    entrypoint: Vec<String>,
+    #[serde(default)]
+    labels: Value,
+    #[serde(default)]
+    user: Value,
     /// What was asked for; the process may have an init before it.
     #[serde(default, deserialize_with = "null_default")]
     command: Vec<String>,
@@ -101,6 +111,7 @@ impl RecordedConfig {
         let volumes = volumes.map(|of| Cover::volume(of.dest.as_str(), &of.volume_name));
         let mut covers: Vec<Cover> = volumes.chain(self.spec.covers()).collect();
         covers.extend(engines_own());
+        let settings = self.settings();
         let args = if self.command.is_empty() {
             self.spec.args()
         } else {
@@ -112,12 +123,32 @@ impl RecordedConfig {
             created: self.created,
             name: self.name,
             covers,
+            settings: Some(settings),
             rootfs: rootfs.map(|path| Rootfs {
                 directory: Bytes::from(path.as_str()),
                 is_below: self.is_rootfs_below,
             }),
             ..LibpodRecord::default()
         }
+    }
+
+    /// What `podman commit` would put into an image's configuration.
+    fn settings(&self) -> Settings {
+        let list = |words: &[String]| match words {
+            [] => Value::Null,
+            words => json!(words),
+        };
+        let ports = self.exposed().into_iter();
+        let ports = ports.map(|of| (format!("{}/{}", of.port, of.protocol), json!({})));
+        let mut settings = self.spec.settings();
+        settings.extend([
+            ("Cmd".to_owned(), list(&self.command)),
+            ("Entrypoint".to_owned(), list(&self.entrypoint)),
+            ("ExposedPorts".to_owned(), Value::Object(ports.collect())),
+            ("Labels".to_owned(), self.labels.clone()),
+            ("User".to_owned(), self.user.clone()),
+        ]);
+        settings
     }
 
     pub fn exposed(&self) -> Vec<Exposed> {

@@ -36,6 +36,7 @@ use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
+use crate::engine::stored::{Settings, Stored};
 use crate::engine::union::{Owner, Store, Union};
 use crate::engine::usage::{Fault, FaultKind, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
@@ -215,6 +216,16 @@ impl Engine for Podman<'_> {
 
     fn union_of_image(&self, image: &Image) -> Result<Union> {
         self.image_union(image)
+    }
+
+    fn stored(&self, image: &Image) -> Result<Stored> {
+        self.stored_image(image)
+    }
+
+    fn settings(&self, union: &Union) -> Result<Option<Settings>> {
+        let owner = union.owned_container(NAME);
+        let owner = owner.filter(|owner| owner.store == self.as_store());
+        Ok(owner.and_then(|owner| self.libpod_record(&owner.id).settings))
     }
 
     fn union_of_layer(&self, layer: &LayerName) -> Result<Union> {

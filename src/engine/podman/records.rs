@@ -335,11 +335,14 @@ impl Podman<'_> {
     /// # Errors
     /// One that is missing or cannot be read.
     pub(super) fn image_data(&self, image: &ImageRecord, name: &str) -> Result<Vec<u8>> {
+        self.host.read(&self.image_data_path(image, name))
+    }
+
+    /// Where such a file is.
+    pub(super) fn image_data_path(&self, image: &ImageRecord, name: &str) -> Bytes {
         let directory = self.kind_of(&self.stores[image.home], "images");
-        let path = directory
-            .join(image.id.as_bytes())
-            .join(file_of(name).as_bytes());
-        self.host.read(&path)
+        let directory = directory.join(image.id.as_bytes());
+        directory.join(file_of(name).as_bytes())
     }
 }
 

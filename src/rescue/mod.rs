@@ -1,0 +1,70 @@
+//! Images and containers written down in forms that engines load, and layers held against what
+//! their digests say.
+//!
+//! ```text
+//! export       what was asked for, written
+//! image        an image: its layers one by one, its configuration
+//! layout       the form: an OCI layout, as a directory or an archive, for docker as well
+//! layer        one layer's archive, from whatever gives it back
+//! changes      an archive of what a branch changed, in OCI's spelling
+//! config       an image's configuration for layers that it does not have
+//! packed       archives packed, hashed and counted as they are written
+//! assembled    an archive put together from its recipe
+//! tree         a layer's files by the names that archives have for them
+//! recipe       what tar-split wrote
+//! ```
+
+mod assembled;
+mod changes;
+mod config;
+pub mod export;
+pub mod image;
+pub mod layer;
+pub mod layout;
+pub mod packed;
+mod recipe;
+mod tree;
+
+use std::io;
+
+use crate::error::Error;
+
+/// Why something was not written.
+#[derive(Debug)]
+pub enum Failure {
+    /// What is to be written is not there as it has to be.
+    Source(Vec<Error>),
+    /// The output takes no more, or was interrupted.
+    Output(io::Error),
+}
+
+impl Failure {
+    fn of(error: Error) -> Failure {
+        Failure::Source(vec![error])
+    }
+
+    /// What a person is told; `path` is where the output was to be.
+    pub fn errors(self, path: &std::path::Path) -> Vec<Error> {
+        match self {
+            Failure::Source(errors) => errors,
+            Failure::Output(error) => vec![Error::damaged(path, error.to_string())],
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::of(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Output(error)
+    }
+}
+
+/// Bytes in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
