@@ -24,9 +24,10 @@ const BINARY: &str = env!("CARGO_BIN_EXE_layerctl");
 /// A section of what is measured.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     ("walks", walks),
     ("wide", wide),
+    ("facts", facts),
     ("which", which),
     ("growth", growth),
     ("find", find),
@@ -178,6 +179,135 @@ fn wide() {
     fs::create_dir(home.path().join("lo")).expect("a directory");
     let at = home.path().display();
     beside_bare(&up, &format!("br:{at}/up=rw:{at}/lo=ro+wh"));
+}
+
+/// What of a file is looked at.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// Itself.
+    One,
+    /// Itself and the version below it.
+    Both,
+    /// The names of both's attributes, too.
+    Attributes,
+}
+
+/// Lists every directory of a branch and looks at every file once, and nothing else. The file `fN_M`
+/// has its version below in branch N.
+fn bare_facts(home: &Path, branch: &str, wanted: Wanted) -> usize {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOATIME;
+    let open =
+        |path: PathBuf| openat(rustix::fs::CWD, path, flags, Mode::empty()).expect("the tree");
+    let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
+    let mut count = 0;
+    for directory in 0..FACTS_DIRECTORIES {
+        let at = |branch: &str| home.join(branch).join(format!("d{directory}"));
+        let dir = open(at(branch));
+        let lowers: Vec<_> = match wanted {
+            Wanted::One => Vec::new(),
+            _ => (0..FACTS_BRANCHES)
+                .map(|of| open(at(&format!("l{of}"))))
+                .collect(),
+        };
+        let mut entries = RawDir::new(&dir, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name();
+            let text = name.to_bytes();
+            if text.starts_with(b".") {
+                continue;
+            }
+            count += 1;
+            let ask = |dir: &rustix::fd::OwnedFd| {
+                let found = rustix::fs::statat(dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+                assert!(found.expect("a file").st_size > 0);
+                if let Wanted::Attributes = wanted {
+                    let path = layerctl_path(dir, text);
+                    let mut names = [0u8; 64];
+                    assert_eq!(rustix::fs::llistxattr(path, &mut names), Ok(0));
+                }
+            };
+            ask(&dir);
+            if !lowers.is_empty() {
+                let number = text[1..]
+                    .split(|&byte| byte == b'_')
+                    .next()
+                    .unwrap_or_default();
+                let number = std::str::from_utf8(number).expect("a number");
+                ask(&lowers[number.parse::<usize>().expect("a number")]);
+            }
+        }
+    }
+    count
+}
+
+/// A path to a name in an open directory.
+fn layerctl_path(dir: &rustix::fd::OwnedFd, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", std::os::fd::AsRawFd::as_raw_fd(dir)).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
+const FACTS_BRANCHES: usize = 20;
+const FACTS_DIRECTORIES: usize = 200;
+const FACTS_FILES: usize = 100_000;
+
+/// An overlay of 100,000 files in 20 lower branches, a fifth of them changed, beside the bare minimum
+/// that learns the same.
+fn facts() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let branches = (0..FACTS_BRANCHES).map(|of| format!("l{of}"));
+    for (branch, directory) in branches
+        .chain(["up".into()])
+        .flat_map(|branch| (0..FACTS_DIRECTORIES).map(move |directory| (branch.clone(), directory)))
+    {
+        fs::create_dir_all(home.path().join(branch).join(format!("d{directory}")))
+            .expect("a directory");
+    }
+    for file in 0..FACTS_FILES {
+        let (branch, rest) = (file % FACTS_BRANCHES, file / FACTS_BRANCHES);
+        let path = format!("d{}/f{branch}_{rest}", rest % FACTS_DIRECTORIES);
+        let low = home.path().join(format!("l{branch}")).join(&path);
+        fs::write(low, "0123456789").expect("a file");
+        if (rest / FACTS_DIRECTORIES).is_multiple_of(5) {
+            fs::write(home.path().join("up").join(&path), "0123456789a").expect("a file");
+        }
+    }
+    let at = home.path().display();
+    let lowers: Vec<String> = (0..FACTS_BRANCHES)
+        .map(|of| format!("{at}/l{of}"))
+        .collect();
+    let spelled = format!("lowerdir={},upperdir={at}/up", lowers.join(":"));
+    let below = |wanted| {
+        let each = (0..FACTS_BRANCHES).map(|of| bare_facts(home.path(), &format!("l{of}"), wanted));
+        each.sum::<usize>()
+    };
+    let up = |wanted| bare_facts(home.path(), "up", wanted);
+    println!("  verb       threads  cpu    wall   (times the bare minimum's)");
+    for verb in ["changes", "ls -R", "check", "copyups", "whiteouts"] {
+        for threads in [1, 2] {
+            let (mut cpus, mut walls) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                let bare = cost(|| {
+                    let count = match verb {
+                        "changes" => up(Wanted::Both),
+                        "copyups" => up(Wanted::Attributes),
+                        "whiteouts" => up(Wanted::One),
+                        _ => up(Wanted::One) + below(Wanted::One),
+                    };
+                    assert!(count > 0);
+                });
+                let own = cost(|| answer(&spelled, verb, threads));
+                cpus.push(own.cpu.as_secs_f64() / bare.cpu.as_secs_f64());
+                walls.push(own.wall.as_secs_f64() / bare.wall.as_secs_f64());
+            }
+            println!(
+                "  {verb:<10} {threads:<8} {:<6.2} {:.2}",
+                median(cpus),
+                median(walls)
+            );
+        }
+    }
 }
 
 /// One process on 127 branches, and how many system calls it makes.
@@ -667,6 +797,29 @@ fn stores() {
         let peak = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         println!("  {verb:<9} {:<8.2} {peak}", clock.elapsed().as_secs_f64());
     }
+    beside_du(home.path());
+}
+
+/// The space of the store beside du(1) of the same directory, in turn.
+fn beside_du(home: &Path) {
+    let clock = |command: &mut Command| {
+        let clock = Instant::now();
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(status.expect("a program").success());
+        clock.elapsed().as_secs_f64()
+    };
+    let (mut own, mut other) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        own.push(clock(
+            Command::new(BINARY)
+                .arg("--root")
+                .arg(home)
+                .args(["-j2", "du"]),
+        ));
+        other.push(clock(Command::new("du").arg("-sx").arg(home)));
+    }
+    let ratio = median(own) / median(other);
+    println!("  du, two threads, times the wall of du -sx: {ratio:.2}");
 }
 
 /// Answers in this process, and prints what it took at most.

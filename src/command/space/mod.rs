@@ -192,9 +192,15 @@ impl Sums<'_> {
                 self.unreached.insert(space);
             }
             Content::Entries(files) => {
+                // What lies in a layer, or beneath a mount, is of nothing else.
+                let is_same = matches!(space, Space::Layer { .. } | Space::Beneath(_));
                 for file in files {
-                    let of_file = (self.space)(&path.join(&file.name));
-                    self.file(&of_file, &path, file);
+                    if is_same {
+                        self.file(&space, &path, file);
+                    } else {
+                        let of_file = (self.space)(&path.join(&file.name));
+                        self.file(&of_file, &path, file);
+                    }
                 }
             }
             Content::Sum {
@@ -218,10 +224,14 @@ impl Sums<'_> {
         if file.link.is_some_and(|link| !self.links.insert(link)) {
             return;
         }
-        let path = directory.join(&file.name);
-        self.walked.count(space, &path, file.bytes);
+        let path = || directory.join(&file.name);
+        if *space == Space::Other {
+            self.walked.count(space, &path(), file.bytes);
+        } else {
+            self.walked.count(space, directory, file.bytes);
+        }
         if file.is_content {
-            self.walked.tell(space, file.bytes, || path);
+            self.walked.tell(space, file.bytes, path);
         }
     }
 }
