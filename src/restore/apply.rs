@@ -353,6 +353,9 @@ fn put_lower_back(stack: &Stack, revert: &Revert<'_>, site: &Site) -> Result<Lac
         lacks = copy_beside(&revert.place, chain, to, name, Depth::OneEntry)?;
     }
     match &site.view {
+        None if revert.is_hidden => {
+            lacks = lacks.and(replace_in_branch(stack, revert, &path, site)?);
+        }
         None => remove_entry(stack, revert.writable, &path)?,
         Some(view) => {
             let dir = view.open(&path.parent())?;
@@ -367,14 +370,34 @@ fn put_lower_back(stack: &Stack, revert: &Revert<'_>, site: &Site) -> Result<Lac
 /// Puts the lower version in the place of the changed one, through the mount and in one rename.
 fn replace_through(view: &View, path: &Bytes, below: &Node<'_>, name: &[u8]) -> Result<Lacks> {
     let dir = view.open(&path.parent())?;
+    replace(&dir, &Staging::beside(&dir), Into::View, (below, name))
+}
+
+/// The same in the writable branch, where the lower version would not show by itself.
+fn replace_in_branch(
+    stack: &Stack,
+    revert: &Revert<'_>,
+    path: &Bytes,
+    site: &Site,
+) -> Result<Lacks> {
+    let dir = branch_dir(stack, revert.writable, &path.parent())?;
+    let staging = Staging::for_branch(stack, revert.writable, &dir, site.workdir.as_ref());
+    replace(&dir, &staging, Into::Branch, (&revert.below, &revert.name))
+}
+
+fn replace(
+    dir: &Dir,
+    staging: &Staging,
+    into: Into,
+    (below, name): (&Node<'_>, &[u8]),
+) -> Result<Lacks> {
     let fail = |errno| Error::io(dir.path().join(name), errno);
-    let staging = Staging::beside(&dir);
     let chain = [name.to_vec()];
-    let copied = copy(below, &chain, &staging, all(Depth::OneEntry, Into::View))
-        .and_then(|copied| staging.replace(&dir, name).map_err(fail).map(|()| copied))
+    let copied = copy(below, &chain, staging, all(Depth::OneEntry, into))
+        .and_then(|copied| staging.replace(dir, name).map_err(fail).map(|()| copied))
         .inspect_err(|_| staging.discard())?;
-    staging.confirm(&dir, name, copied.directory.as_ref())?;
-    sync_dir(&dir).map_err(fail)?;
+    staging.confirm(dir, name, copied.directory.as_ref())?;
+    sync_dir(dir).map_err(fail)?;
     Ok(copied.lacks)
 }
 

@@ -228,6 +228,11 @@ impl Paths<'_> {
                 let words = format!("replace {at} by the lower version, through the mount");
                 Step::new(Action::Replace, at, words)
             }
+            None if revert.is_hidden => {
+                let at = self.in_branch(revert.writable, &path);
+                let words = format!("replace {at} by a copy of the lower version");
+                Step::new(Action::Replace, at, words)
+            }
             None => {
                 let changed = self.in_branch(revert.writable, &path);
                 let words = format!("remove {changed}");

@@ -1,8 +1,10 @@
 //! Which version of a path is meant: the one that a union shows, or the one that a mark hides.
 
-use super::diagnose::{Cause, diagnose};
+use rustix::io::Errno;
+
+use super::diagnose::{Cause, Diagnosis, diagnose};
 use crate::bytes::Bytes;
-use crate::dir::Kind;
+use crate::dir::{Kind, Stat};
 use crate::error::{Error, Result, errno_name};
 use crate::union::{Entry, Follow, Node, Reading, Resolution, Stack, lookup};
 
@@ -81,9 +83,17 @@ fn hidden<'s>(
     follow: Follow,
 ) -> Result<Result<Located<'s>, String>> {
     let diagnosis = diagnose(stack, path)?;
-    let path = diagnosis.path;
+    let path = diagnosis.path.clone();
     let (below, located) = match &diagnosis.cause {
-        Cause::IsRoot | Cause::IsThere(_) => return Ok(Err("nothing hides it".into())),
+        Cause::IsRoot | Cause::IsThere(_) | Cause::Refused(Errno::NOTDIR) => {
+            let Some(located) = beneath(stack, &diagnosis)? else {
+                return match diagnosis.cause {
+                    Cause::Refused(errno) => Err(Error::io(path, errno)),
+                    _ => Ok(Err("nothing hides it".into())),
+                };
+            };
+            (before(stack), located)
+        }
         Cause::Refused(errno) => return Err(Error::io(path, *errno)),
         Cause::Hidden(hidden) => {
             let Some(version) = hidden.version else {
@@ -114,6 +124,48 @@ fn hidden<'s>(
         return self::located(lookup(&below, located.path.as_bytes(), follow)?);
     }
     Ok(Ok(located))
+}
+
+/// What there was before the writable branch wrote: the layer that this one began as a copy of, or the
+/// union without that branch.
+fn before(stack: &Stack) -> Node<'_> {
+    match (&stack.base, stack.writable()) {
+        (Some(base), _) => base.whole(Reading::Nothing),
+        (None, Some(writable)) => stack.without(writable),
+        (None, None) => stack.whole(Reading::Nothing),
+    }
+}
+
+/// The version beneath something else that the writable branch has under the name, or on the way to
+/// it (`rm -rf d; echo > d`), where that is no directory: no mark tells of it.
+///
+/// # Errors
+/// A branch that cannot be asked.
+pub fn beneath<'s>(stack: &'s Stack, diagnosis: &Diagnosis<'s>) -> Result<Option<Located<'s>>> {
+    let Some(writable) = stack.writable() else {
+        return Ok(None);
+    };
+    let is_replaced = match diagnosis.cause {
+        Cause::IsThere(kind) => {
+            kind != Kind::Directory && diagnosis.found.entry.provider() == Some(writable)
+        }
+        Cause::Refused(errno) => errno == Errno::NOTDIR,
+        Cause::IsRoot | Cause::NotDeleted { .. } | Cause::Hidden(_) => false,
+    };
+    if !is_replaced {
+        return Ok(None);
+    }
+    let root = before(stack);
+    let found = lookup(&root, diagnosis.path.as_bytes(), Follow::NotLast)?;
+    // A layer that began as a copy has all that is still as it was.
+    if stack.base.is_some() && found.entry.kind().is_some() {
+        let (was, is) = (found.stat()?, diagnosis.found.stat().ok());
+        let facts = |of: &Stat| (of.kind, of.mode, of.uid, of.gid, of.size, of.mtime);
+        if is.is_some_and(|is| facts(&is) == facts(&was)) {
+            return Ok(None);
+        }
+    }
+    Ok(located(found)?.ok())
 }
 
 /// The view that has the version, at one of its directories, and the branch that provides it:

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnose::{Cause, Diagnosis, Hidden, Version, is_shown_elsewhere, unhidden};
 use super::foresee::{self, Hiding};
-use super::locate::source_of;
+use super::locate::{beneath, source_of};
 use super::view::View;
 use super::{Changed, Depth, Goal, Query, Strategy};
 use crate::bytes::Bytes;
@@ -80,8 +80,11 @@ pub struct Revert<'s> {
     /// The directory in the whole view.
     pub place: Node<'s>,
     pub name: Vec<u8>,
-    /// The same directory in the view without the writable branch.
+    /// The directory that has the lower version.
     pub below: Node<'s>,
+    /// A copy of it is made, since it would not show by itself: its directory is opaque, or the layer
+    /// began as a copy of another.
+    pub is_hidden: bool,
     pub save: Option<PathBuf>,
 }
 
@@ -169,16 +172,24 @@ pub fn propose<'s>(
     is_mounted: bool,
 ) -> Result<Proposal<'s>> {
     if let Goal::Revert(changed) = &query.goal {
-        return revert(stack, &diagnosis.found, changed);
+        return revert(stack, &diagnosis.found, changed, Mounted(is_mounted));
+    }
+    if let Goal::CopyOut(to) = &query.goal
+        && let Some(plan) = copy_out_beneath(stack, diagnosis, to, query.depth)?
+    {
+        return Proposal::plan(plan);
     }
     match &diagnosis.cause {
         Cause::IsRoot => Proposal::nothing("the root of the union is there"),
         Cause::IsThere(kind) => Proposal::nothing(format!(
-            "it is there, a {}; nothing is deleted",
-            kind.word()
+            "it is there, a {}; nothing is deleted{}",
+            kind.word(),
+            ways_to_beneath(stack, diagnosis)?
         )),
         Cause::Refused(errno) => {
-            Proposal::nothing(format!("the union refuses it ({})", errno_name(*errno)))
+            let ways = ways_to_beneath(stack, diagnosis)?;
+            let errno = errno_name(*errno);
+            Proposal::nothing(format!("the union refuses it ({errno}){ways}"))
         }
         Cause::NotDeleted { place, name } => {
             let plan = match &stack.base {
@@ -505,7 +516,50 @@ fn copy_out<'s>(
     }))
 }
 
-fn revert<'s>(stack: &'s Stack, found: &Resolution<'s>, changed: &Changed) -> Result<Proposal<'s>> {
+/// A copy of what was there before the writable branch had something else under the name.
+fn copy_out_beneath<'s>(
+    stack: &'s Stack,
+    diagnosis: &Diagnosis<'s>,
+    to: &Path,
+    depth: Depth,
+) -> Result<Option<Plan<'s>>> {
+    let Some(located) = beneath(stack, diagnosis)? else {
+        return Ok(None);
+    };
+    let (Some((source, name)), Some(from)) = (located.place, located.entry.provider()) else {
+        return Ok(None);
+    };
+    if located.entry.kind() == Some(Kind::Directory) && depth == Depth::OneEntry {
+        return Err(is_directory(&diagnosis.path));
+    }
+    Ok(Some(Plan::CopyOut(CopyOut {
+        source,
+        from,
+        name,
+        to: to.to_owned(),
+        way: Bytes::from("/"),
+        depth,
+    })))
+}
+
+/// What gets at the version beneath what is there, if there is one.
+fn ways_to_beneath(stack: &Stack, diagnosis: &Diagnosis<'_>) -> Result<&'static str> {
+    let is_there = matches!(diagnosis.cause, Cause::IsThere(_));
+    Ok(match beneath(stack, diagnosis)? {
+        Some(_) if is_there => {
+            "; of the version beneath it --to DIR makes a copy, and --revert puts it in its place"
+        }
+        Some(_) => "; of what was there --to DIR makes a copy",
+        None => "",
+    })
+}
+
+fn revert<'s>(
+    stack: &'s Stack,
+    found: &Resolution<'s>,
+    changed: &Changed,
+    Mounted(is_mounted): Mounted,
+) -> Result<Proposal<'s>> {
     let Some(writable) = stack.writable() else {
         return Proposal::nothing("the union has no writable branch");
     };
@@ -524,33 +578,57 @@ fn revert<'s>(stack: &'s Stack, found: &Resolution<'s>, changed: &Changed) -> Re
         return Proposal::nothing("it was not changed: the writable branch does not have it");
     }
     let root = stack.root(|branch| branch != writable, Reading::Nothing);
-    let below = match stack.overlay_rules() {
+    let directly = match stack.overlay_rules() {
         // The writable branch may lead to other directories.
-        Some(_) => place.narrowed(|branch| branch != writable),
+        Some(_) => Some(place.narrowed(|branch| branch != writable)),
         None => match lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry {
-            Entry::Dir(node) => node,
-            _ => return Proposal::nothing("it was made here: there is no lower version"),
+            Entry::Dir(node) => Some(node),
+            _ => None,
         },
     };
-    let lower = below.child(&name)?;
-    if lower
-        .provider()
-        .is_some_and(|of| !place.branches().any(|branch| branch == of))
-    {
-        return Proposal::nothing("its directory is opaque: the lower version would not show");
+    // The way that the names themselves lead, behind opaque marks.
+    let by_path = || -> Result<Option<Node<'s>>> {
+        let root = match &stack.base {
+            Some(base) => base.whole(Reading::Nothing),
+            None => stack.without(writable),
+        };
+        let entry = lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry;
+        Ok(match entry {
+            Entry::Dir(node) => Some(node),
+            _ => None,
+        })
+    };
+    let lower_in = |node: Option<Node<'s>>| -> Result<Option<(Node<'s>, Kind, Option<usize>)>> {
+        let Some(node) = node else { return Ok(None) };
+        let entry = node.child(&name)?;
+        let found = entry.kind().map(|kind| (kind, entry.provider()));
+        Ok(found.map(|(kind, provider)| (node, kind, provider)))
+    };
+    let lower = match lower_in(directly)? {
+        Some(lower) => Some(lower),
+        None => lower_in(by_path()?)?,
+    };
+    let Some((below, kind, provider)) = lower else {
+        return Proposal::nothing("it was made here: there is no lower version");
+    };
+    let shows = provider.is_some_and(|of| place.branches().any(|branch| branch == of));
+    let is_hidden = stack.base.is_some() || !shows;
+    let is_directory = kind == Kind::Directory;
+    if is_directory && (is_hidden || is_mounted) {
+        return Proposal::nothing(
+            "it has taken the place of a directory: copy that out with --to DIR -r, or stop the container \
+             (unmount the union) and run this again",
+        );
     }
-    match lower.kind() {
-        None => Proposal::nothing("it was made here: there is no lower version"),
-        Some(Kind::Directory) => Proposal::nothing("it replaced a directory and was not copied up"),
-        Some(_) => Proposal::plan(Plan::Revert(Revert {
-            writable,
-            place,
-            name,
-            below,
-            save: match changed {
-                Changed::Save(to) => Some(to.clone()),
-                Changed::Discard => None,
-            },
-        })),
-    }
+    Proposal::plan(Plan::Revert(Revert {
+        writable,
+        place,
+        name,
+        below,
+        is_hidden,
+        save: match changed {
+            Changed::Save(to) => Some(to.clone()),
+            Changed::Discard => None,
+        },
+    }))
 }

@@ -77,19 +77,42 @@ fn of_a_copy_of_metadata() {
 fn of_what_has_no_lower_version_changes_nothing() {
     in_own_mounts(|| {
         let lab = Lab::usual();
-        lab.file("up/new", "")
-            .opaque("up/d")
-            .file("up/d/f", "mine")
-            .file("mid/d/f", "hidden");
-        lab.file("mid/untouched", "");
+        lab.file("up/new", "").file("mid/untouched", "");
         lab.device("mid/w")
             .file("low/w", "below a mark")
             .file("up/w", "mine");
         let before = lab.disk();
-        for path in ["/new", "/d/f", "/untouched", "/w"] {
+        for path in ["/new", "/untouched", "/w"] {
             let row = lab.restore(&["--revert", "--discard"], path).exits(1).row();
             assert!(row["nothing"].is_string(), "{row}");
         }
         assert_same(&before, &lab.disk());
+    });
+}
+
+/// The lower file would not show by itself, mounted or not.
+#[apply(test)]
+fn of_a_file_that_was_made_anew_in_an_opaque_directory() {
+    in_own_mounts(|| {
+        let made = || {
+            let lab = Lab::usual();
+            lab.opaque("up/d")
+                .file("up/d/f", "made anew")
+                .file("mid/d/f", "before")
+                .mode("mid/d/f", 0o640)
+                .file("mid/d/g", "stays hidden");
+            lab
+        };
+        let lab = made();
+        lab.brings_back(&["--revert", "--save", "out"], "/d/f");
+        let now = lab.agrees(&[]);
+        assert_eq!(now[&b"/d/f"[..]], fact(&lab.at("mid/d/f"), Detail::Copied));
+        assert!(!now.contains_key(&b"/d/g"[..]));
+        let lab = made();
+        lab.with_mount(|merged| {
+            lab.restore(&["--revert", "--save", "out"], "/d/f").exits(0);
+            let content = fs::read_to_string(merged.join("d/f")).expect("it is there");
+            assert_eq!(content, "before");
+        });
     });
 }

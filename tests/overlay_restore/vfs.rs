@@ -18,6 +18,54 @@ fn outline(directory: &Path) -> Facts {
     outline
 }
 
+/// What a container changed gives way to what the layer has that it began as a copy of.
+#[apply(test)]
+fn what_a_container_changed_is_reverted_to_the_layer_below() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-vfs");
+    let saved = tempfile::tempdir().expect("a directory");
+    let layers = host.at("/var/lib/docker/vfs/dir");
+    let rows = host.jsonl(["containers", "--no-trunc"]).exits(0).rows();
+    let mut reverted = 0;
+    for row in &rows {
+        let id = text(row, "id");
+        let of_container = |file: &str| {
+            let at = format!("/var/lib/docker/image/vfs/layerdb/mounts/{id}/{file}");
+            layers.join(fs::read_to_string(host.at(at)).expect("plain text"))
+        };
+        let (container, parent) = (of_container("mount-id"), of_container("init-id"));
+        let changes = host.jsonl(["changes", "--long", id]).exits(0).rows();
+        for change in changes {
+            let Some(path) = change["path"].as_str() else {
+                continue;
+            };
+            let (from, to) = (parent.join(&path[1..]), container.join(&path[1..]));
+            let is_file = |at: &Path| at.symlink_metadata().is_ok_and(|meta| meta.is_file());
+            if change["change"] != "changed" || !is_file(&from) || !is_file(&to) {
+                continue;
+            }
+            let changed = fact(&to, Detail::Copied);
+            let target = format!("{id}:{path}");
+            let to_save = saved.path().display().to_string();
+            let words = [
+                "restore", "--write", "--revert", "--save", &to_save, &target,
+            ];
+            let row = host.jsonl(words).exits(0).row();
+            assert_eq!(
+                fact(&from, Detail::Copied),
+                fact(&to, Detail::Copied),
+                "{path}"
+            );
+            take_back(&row);
+            assert_eq!(fact(&to, Detail::Copied), changed, "{path}");
+            let name = Path::new(path).file_name().expect("a file");
+            fs::remove_file(saved.path().join(name)).expect("it was saved");
+            reverted += 1;
+        }
+    }
+    assert!(reverted > 2, "only {reverted} were changed");
+}
+
 /// A container is a copy of the layer below it, and no mark tells what was deleted.
 #[apply(test)]
 fn what_a_container_deleted_is_copied_from_the_layer_below() {

@@ -67,28 +67,98 @@ fn overwrites_nothing_that_was_saved() {
 fn has_nothing_to_do_where_nothing_was_copied_up() {
     let union = changed();
     union.file("up/made", "").file("mid/unchanged", "");
-    union.dir("low/replaced").file("up/replaced", "");
     for (path, words) in [
         ("/made", "made here"),
         ("/unchanged", "not changed"),
-        ("/replaced", "directory"),
         ("/missing", "not there"),
     ] {
         has_nothing_to_do(&union, &["--revert", "--discard"], path, words);
     }
 }
 
-/// What lies in an opaque directory was made there: the lower file of its name is hidden, and
-/// would not come back.
+/// What an image deleted the container never had.
 #[apply(test)]
-fn loses_nothing_in_an_opaque_directory() {
-    for mark in ["up/d/.wh..wh..opq", "mid/.wh.d"] {
-        let union = Union::usual();
-        union
-            .file("low/d/x", "old")
-            .file("up/d/x", "made here")
-            .mark(mark);
-        has_nothing_to_do(&union, &["--revert", "--discard"], "/d/x", "");
+fn brings_nothing_back_that_a_lower_branch_deleted() {
+    let union = Union::usual();
+    union
+        .file("low/d/x", "old")
+        .file("up/d/x", "made here")
+        .mark("mid/.wh.d");
+    let words = "made here";
+    has_nothing_to_do(&union, &["--revert", "--discard"], "/d/x", words);
+}
+
+/// The lower file would not show by itself: a copy of it takes the place of the new one.
+#[apply(test)]
+fn of_a_file_that_was_made_anew_in_an_opaque_directory() {
+    let union = Union::usual();
+    union
+        .file("low/d/x", "old")
+        .mode("low/d/x", 0o640)
+        .time("low/d/x", 1_000_000_000)
+        .file("low/d/y", "stays hidden")
+        .file("up/d/x", "made anew")
+        .mark("up/d/.wh..wh..opq")
+        .dir("saved");
+    let before = union.view();
+    let words = ["--dry-run", "--revert", "--save", "saved"];
+    let disk = union.disk();
+    union.restore(&words, "/d/x").exits(0);
+    assert_same(&disk, &union.disk());
+    let row = union.restore(&words[1..], "/d/x").exits(0).row();
+    let copy = |path: &str| fact(&union.at(path), Detail::Copied);
+    assert_eq!(copy("up/d/x"), copy("low/d/x"));
+    assert!(copy("saved/x").contains("made anew"));
+    assert!(union.view()[&b"/d/x"[..]].contains("old"));
+    assert!(!union.view().contains_key(&b"/d/y"[..]));
+    take_back(&row);
+    assert_same(&before, &union.view());
+}
+
+#[apply(test)]
+fn of_a_file_in_the_place_of_a_directory() {
+    let union = Union::usual();
+    union
+        .file("low/d/x", "old")
+        .file("up/d", "made anew")
+        .dir("saved");
+    let before = union.view();
+    let words = ["--revert", "--save", "saved"];
+    let row = union.restore(&words, "/d").exits(0).row();
+    assert!(union.view()[&b"/d/x"[..]].contains("old"));
+    take_back(&row);
+    assert_same(&before, &union.view());
+}
+
+/// `rm -rf d; echo > d`, and a file that was written anew: no mark tells of what was there.
+#[apply(test)]
+fn what_is_beneath_something_else_is_copied_out() {
+    let union = Union::usual();
+    union
+        .file("low/d/x", "old")
+        .file("up/d", "made anew")
+        .file("low/f", "below")
+        .file("up/f", "above")
+        .dir("out");
+    let disk = || [union.branch("up"), union.branch("mid"), union.branch("low")];
+    let before = disk();
+    for (path, name, content) in [("/d/x", "x", "old"), ("/f", "f", "below")] {
+        let told = union.restore(&[], path).exits(1);
+        assert!(told.text().contains("--to DIR"), "{}", told.text());
+        union.restore(&["--to", "out"], path).exits(0);
+        let copied = fs::read_to_string(union.at("out").join(name)).expect("it was copied out");
+        assert_eq!(copied, content);
+        let read = crate::lab::run::layerctl([
+            OsStr::new("cat"),
+            "--hidden".as_ref(),
+            "--in".as_ref(),
+            &union.spelled(),
+            path.as_ref(),
+        ]);
+        assert_eq!(read.exits(0).stdout, content.as_bytes());
+    }
+    for (before, after) in before.iter().zip(disk()) {
+        assert_same(before, &after);
     }
 }
 
