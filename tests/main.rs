@@ -90,6 +90,7 @@ mod stores;
 mod target;
 mod trouble;
 mod trust;
+mod verify;
 mod views;
 mod whois;
 

@@ -31,6 +31,7 @@ mod sieve;
 pub mod space;
 pub mod umount;
 mod unseen;
+pub mod verify;
 pub mod which;
 pub mod whiteouts;
 pub mod whois;
@@ -266,6 +267,7 @@ verbs! {
     Info(info),
     #[command(alias = "undelete")]
     Restore(restore),
+    Verify(verify),
     Export(export),
     Whois(whois),
     Orphans(orphans),

@@ -5,7 +5,7 @@ use super::inventory::{Container, Image, LayerName};
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
 use super::search::Search;
-use super::stored::{Settings, Stored};
+use super::stored::{RecordFault, Settings, Stored};
 use super::union::{Owner, Union};
 use super::usage::{Fault, LayerUse, Leftover, LeftoverKind, Need, Space};
 use crate::bytes::Bytes;
@@ -173,6 +173,15 @@ pub trait Engine {
             ),
             hint: String::new(),
         })
+    }
+
+    /// What its records of an image and its layers contradict: each other, or digests.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn record_faults(&self, image: &Image) -> Result<Vec<RecordFault>> {
+        let _ = image;
+        Ok(Vec::new())
     }
 
     /// What a container runs as, in the words of an image's configuration (`Env`, `Entrypoint`,

@@ -221,8 +221,13 @@ pub fn architecture() -> &'static str {
 
 /// The SHA-256 of a text, in hexadecimal.
 pub fn digest(text: &str) -> String {
-    let bytes = Sha256::digest(text);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest_of(text.as_bytes())
+}
+
+/// The SHA-256 of bytes, in hexadecimal.
+pub fn digest_of(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

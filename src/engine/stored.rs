@@ -38,6 +38,25 @@ pub struct StoredLayer {
     pub recipe: Option<Bytes>,
     /// The archive itself, as it was transferred.
     pub blob: Option<Blob>,
+    /// How large it is, as records have it.
+    pub sizes: Sizes,
+}
+
+/// Sizes in bytes, each with the record that has it.
+#[derive(Debug, Clone, Default)]
+pub struct Sizes {
+    /// Of the whole archive, unpacked.
+    pub archive: Option<(Bytes, u64)>,
+    /// Of what is in its files.
+    pub content: Option<(Bytes, u64)>,
+}
+
+/// A record that does not say what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFault {
+    /// Where the record is on the host.
+    pub path: Bytes,
+    pub what: String,
 }
 
 /// A layer's archive in a content store.

@@ -9,11 +9,8 @@ use std::ops::ControlFlow;
 use crate::bytes::Bytes;
 use crate::difference::{Change, Criterion, Difference, differences};
 use crate::error::{Error, Result};
-use crate::restore::archive::Archive;
+use crate::restore::archive::{Archive, OCI_WHITEOUT};
 use crate::union::{Follow, Reading, Stack, lookup};
-
-/// What OCI puts before the name of what is deleted.
-const WHITEOUT: &[u8] = b".wh.";
 
 /// A change and its path, or what could not be read.
 type Found = Result<(Change, Bytes)>;
@@ -30,7 +27,7 @@ pub fn write(
     out: &mut dyn Write,
 ) -> io::Result<Vec<Error>> {
     let whole = stack.whole(Reading::Nothing);
-    let mut archive = Archive::new(out).dense();
+    let mut archive = Archive::new(out).for_layer();
     let mut written = Ok(());
     let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Found>| {
         rows.push(found.map(|found| (found.change, found.path())));
@@ -87,7 +84,7 @@ pub fn write_merged(stack: &Stack, is_layer: bool, out: &mut dyn Write) -> io::R
     let root = stack.whole(Reading::Nothing).read();
     let mut archive = Archive::new(out);
     if is_layer {
-        archive = archive.dense();
+        archive = archive.for_layer();
     }
     archive.content(&root)?;
     archive.finish()
@@ -104,6 +101,6 @@ fn inside(path: &Bytes) -> Bytes {
 
 /// The mark in an archive that deletes a path.
 fn whiteout(path: &Bytes) -> Bytes {
-    let name = [WHITEOUT, path.file_name()].concat();
+    let name = [OCI_WHITEOUT, path.file_name()].concat();
     inside(&path.parent().join(&name))
 }

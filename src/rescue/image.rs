@@ -7,7 +7,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::config::{self, Steps};
-use super::layer::{How, Layers, Origin, Place, Written};
+pub use super::layer::Place;
+use super::layer::{How, Layers, Origin, Written};
 use super::layout::{CONFIG, Layout, Parts};
 use super::{Failure, changes};
 use crate::engine::inventory::{Image, LayerName};
@@ -117,7 +118,10 @@ fn whole(
     layout: &mut Layout<'_>,
 ) -> Result<Exported, Failure> {
     let mut faults = faults_of_config(stored, layers.how);
-    let places = places(&layers, image, &stored.layers);
+    let places = match layers.engine {
+        Some(engine) => places(layers.survey, engine, image, &stored.layers),
+        None => Vec::new(),
+    };
     let mut written = Vec::new();
     let mut rows = Vec::new();
     for (layer, place) in stored.layers.iter().zip(&places) {
@@ -270,9 +274,13 @@ fn faults_of_config(stored: &Stored, how: How) -> Vec<Error> {
 }
 
 /// Where each layer's files are; none for one that cannot be told.
-fn places(layers: &Layers<'_, '_>, image: &Image, stored: &[StoredLayer]) -> Vec<Option<Place>> {
-    let Layers { survey, engine, .. } = layers;
-    let whole = engine.and_then(|engine| engine.union_of_image(image).ok());
+pub fn places(
+    survey: &Survey<'_>,
+    engine: &dyn Engine,
+    image: &Image,
+    stored: &[StoredLayer],
+) -> Vec<Option<Place>> {
+    let whole = engine.union_of_image(image).ok();
     let whole = whole.filter(|union| union.kind != UnionKind::Copy);
     let whole = whole.map(|union| (Rc::new(union.open(survey)), union));
     let of_whole = |name: &LayerName| {
@@ -287,7 +295,7 @@ fn places(layers: &Layers<'_, '_>, image: &Image, stored: &[StoredLayer]) -> Vec
     let of_layer = |layer: &StoredLayer| {
         let name = layer.name.as_ref()?;
         of_whole(name).or_else(|| {
-            let union = (*engine)?.union_of_layer(name).ok()?;
+            let union = engine.union_of_layer(name).ok()?;
             Some(Place {
                 stack: Rc::new(union.open(survey)),
                 branches: vec![0],

@@ -68,6 +68,22 @@ pub struct Place {
     pub branches: Vec<usize>,
 }
 
+impl Place {
+    /// Why one of the branches could not be opened.
+    pub fn lost(&self) -> Option<Error> {
+        let mut own = self.branches.iter();
+        own.find_map(|branch| {
+            self.stack
+                .branches
+                .get(*branch)?
+                .dir
+                .as_ref()
+                .err()
+                .cloned()
+        })
+    }
+}
+
 /// What writes the layers of one image.
 pub struct Layers<'c, 'h> {
     pub survey: &'c Survey<'h>,

@@ -8,6 +8,9 @@
 //! layer        one layer's archive, from whatever gives it back
 //! changes      an archive of what a branch changed, in OCI's spelling
 //! config       an image's configuration for layers that it does not have
+//! verify       layers and records proved: each says whether it is what its digest says
+//! proof        a layer's directory held against its archive
+//! expected     what an archive says that there is
 //! packed       archives packed, hashed and counted as they are written
 //! assembled    an archive put together from its recipe
 //! tree         a layer's files by the names that archives have for them
@@ -17,13 +20,16 @@
 mod assembled;
 mod changes;
 mod config;
+mod expected;
 pub mod export;
 pub mod image;
 pub mod layer;
 pub mod layout;
 pub mod packed;
+pub mod proof;
 mod recipe;
 mod tree;
+pub mod verify;
 
 use std::io;
 

@@ -44,6 +44,11 @@ impl<'s> Tree<'s> {
         }
     }
 
+    /// The layer's root.
+    pub fn root(&self) -> Node<'s> {
+        self.root.clone()
+    }
+
     /// Opens the content of a file.
     ///
     /// # Errors

@@ -37,6 +37,9 @@ const ID_MAX: u32 = 0o7_777_777;
 /// The largest size that eleven octal digits can say, in bytes.
 const SIZE_MAX: u64 = 0o77_777_777_777;
 
+/// What OCI puts before the name of what a layer deletes.
+pub const OCI_WHITEOUT: &[u8] = b".wh.";
+
 /// What a mark has in an archive: nothing.
 const MARK: Stat = Stat {
     kind: Kind::File,
@@ -61,8 +64,8 @@ pub struct Archive<'o> {
     links: HashMap<Identity, Bytes>,
     /// What could not be read, or not be kept.
     pub said: Vec<Error>,
-    /// Holes are written as the zeros that they read as.
-    is_dense: bool,
+    /// It is a layer's.
+    is_layer: bool,
     /// Why the output takes no more.
     failed: Option<io::Error>,
 }
@@ -98,15 +101,16 @@ impl<'o> Archive<'o> {
             out,
             links: HashMap::new(),
             said: Vec::new(),
-            is_dense: false,
+            is_layer: false,
             failed: None,
         }
     }
 
-    /// The same without sparse files: engines that take a layer apart lose the form of those.
-    pub fn dense(self) -> Archive<'o> {
+    /// The same for a layer. Holes are written as the zeros that they read as, since engines that take
+    /// a layer apart lose the form of sparse files. A name that would delete another one is left out.
+    pub fn for_layer(self) -> Archive<'o> {
         Archive {
-            is_dense: true,
+            is_layer: true,
             ..self
         }
     }
@@ -199,6 +203,10 @@ impl<'o> Archive<'o> {
     /// Writes one entry, and gives what is in it.
     fn entry<'s>(&mut self, item: &Item<'s>) -> Result<Vec<Item<'s>>, Fault> {
         let Item { from, name, path } = item;
+        if self.is_layer && name.starts_with(OCI_WHITEOUT) {
+            let what = "is called as a layer calls what it deletes: it was left out";
+            return Err(Error::damaged(from.path_of(name), what).into());
+        }
         match from.child(name)? {
             Entry::Dir(node) => self.directory(node.read(), path),
             Entry::Leaf {
@@ -285,7 +293,7 @@ impl<'o> Archive<'o> {
     fn file(&mut self, mut header: Header, mut source: Content, path: &Bytes) -> Result<(), Fault> {
         let fail = |errno| Error::io(path.clone(), errno);
         let before = source.opened();
-        let pieces = if self.is_dense {
+        let pieces = if self.is_layer {
             Ok(vec![(0, before.size)])
         } else {
             pieces(&mut source, before.size)

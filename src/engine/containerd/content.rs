@@ -12,7 +12,7 @@ use super::Containerd;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Image, LayerName, is_id, null_default};
 use crate::engine::oci::{self, ImageConfig};
-use crate::engine::stored::{Blob, Config, Settings, Stored, StoredLayer};
+use crate::engine::stored::{Blob, Config, RecordFault, Settings, Sizes, Stored, StoredLayer};
 use crate::error::{Error, Result};
 
 /// An index in an index is as deep as anyone has gone.
@@ -143,6 +143,27 @@ impl Containerd<'_> {
             format!("{digest} leads to no manifest"),
         ))
     }
+    /// The manifests of an image whose digest is not the one that they are called by.
+    ///
+    /// # Errors
+    /// What is missing or damaged.
+    pub fn blob_faults(&self, image: &Image) -> Result<Vec<RecordFault>> {
+        let id = format!("sha256:{}", image.id);
+        let content = self.content(&id, 0)?;
+        let mut faults = Vec::new();
+        let mut digests = vec![id, content.manifest_digest];
+        digests.dedup();
+        for digest in digests {
+            let (path, bytes) = self.blob(&digest)?;
+            let own = format!("sha256:{}", oci::digest_of(&bytes));
+            if own != digest {
+                let what = format!("has the digest {own}");
+                faults.push(RecordFault { path, what });
+            }
+        }
+        Ok(faults)
+    }
+
     /// What is kept of an image that gives back the bytes that were pulled: everything, but for what
     /// of its content has been thrown away.
     ///
@@ -166,6 +187,7 @@ impl Containerd<'_> {
                     aliases: Vec::new(),
                 }),
                 recipe: None,
+                sizes: Sizes::default(),
                 blob: blob.map(|blob| Blob {
                     path: self.blob_path(&blob.digest),
                     digest: blob.digest.clone(),

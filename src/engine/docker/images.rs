@@ -12,7 +12,7 @@ use crate::engine::inventory::{
     sort_newest_first,
 };
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
-use crate::engine::stored::{Config, Settings, Stored, StoredLayer};
+use crate::engine::stored::{Config, RecordFault, Settings, Sizes, Stored, StoredLayer};
 use crate::engine::union::{Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -311,6 +311,54 @@ impl Docker<'_> {
         })
     }
 
+    /// A file of the layer database.
+    fn layer_record(&self, driver: &str, chain_id: &str, name: &str) -> Bytes {
+        let hex = chain_id.trim_start_matches("sha256:");
+        let database = self.at(&["image", driver, "layerdb", "sha256"]);
+        database.join(hex.as_bytes()).join(name.as_bytes())
+    }
+
+    /// What the layer database contradicts: the digests of an image's configuration.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub(super) fn layer_record_faults(&self, image: &Image) -> Result<Vec<RecordFault>> {
+        let mut faults = Vec::new();
+        let mut below: Option<String> = None;
+        let layers = image.history.iter().rev();
+        for layer in layers.filter_map(|entry| entry.layer.as_ref()) {
+            let (Some(chain_id), Some(diff_id)) = (&layer.chain_id, &layer.diff_id) else {
+                continue;
+            };
+            let hex = chain_id.trim_start_matches("sha256:");
+            if !is_id(hex) || self.has_snapshot_image(image) {
+                return Ok(faults);
+            }
+            let said =
+                |name: &str| self.word(&["image", &image.driver, "layerdb", "sha256", hex, name]);
+            let names = [("diff", Some(diff_id)), ("parent", below.as_ref())];
+            for (name, expected) in names {
+                let own = said(name);
+                if own.as_ref() != expected {
+                    let none = "nothing".to_owned();
+                    let (own, expected) = (own.unwrap_or(none.clone()), expected.unwrap_or(&none));
+                    faults.push(RecordFault {
+                        path: self.layer_record(&image.driver, chain_id, name),
+                        what: format!("says {own}, and the image {expected}"),
+                    });
+                }
+            }
+            if layer.cache_id.is_none() {
+                faults.push(RecordFault {
+                    path: self.layer_record(&image.driver, chain_id, "cache-id"),
+                    what: "does not name the layer's directory".into(),
+                });
+            }
+            below = Some(chain_id.clone());
+        }
+        Ok(faults)
+    }
+
     fn stored_layers(
         &self,
         image: &Image,
@@ -327,6 +375,16 @@ impl Docker<'_> {
             }),
             recipe: recipe(layer),
             blob: None,
+            sizes: Sizes {
+                archive: None,
+                content: layer
+                    .chain_id
+                    .as_deref()
+                    .zip(layer.size)
+                    .map(|(chain_id, size)| {
+                        (self.layer_record(&image.driver, chain_id, "size"), size)
+                    }),
+            },
         });
         stored.collect()
     }

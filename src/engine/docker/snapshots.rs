@@ -186,6 +186,10 @@ impl Docker<'_> {
         }))
     }
 
+    pub(super) fn has_snapshot_image(&self, image: &Image) -> bool {
+        self.containerd_of_image(&image.id).is_some()
+    }
+
     /// What is kept of an image whose layers are snapshots; none where they are not.
     pub(super) fn stored_snapshot_image(&self, image: &Image) -> Option<Result<Stored>> {
         let containerd = self.containerd_of_image(&image.id)?;

@@ -10,7 +10,7 @@ use crate::engine::inventory::{
     HistoryEntry, Image, ImageLayer, LayerName, Names, sort_newest_first,
 };
 use crate::engine::oci::{self, ImageConfig};
-use crate::engine::stored::{Config, Settings, Stored, StoredLayer};
+use crate::engine::stored::{Config, RecordFault, Settings, Sizes, Stored, StoredLayer};
 use crate::engine::union::{Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
 
@@ -101,6 +101,12 @@ impl Podman<'_> {
                     aliases: Vec::new(),
                 }),
                 blob: None,
+                sizes: Sizes {
+                    archive: layer
+                        .size
+                        .map(|size| (self.layer_list(&layer.cache_id), size)),
+                    content: None,
+                },
             }
         });
         Ok(Stored {
@@ -113,6 +119,49 @@ impl Podman<'_> {
             manifest: None,
             layers: stored.collect(),
         })
+    }
+
+    /// The list that has a layer.
+    fn layer_list(&self, id: &Option<String>) -> Bytes {
+        let home = id.as_deref().map_or(0, |id| self.home_of(id));
+        self.kind_of(&self.stores[home], "layers")
+            .join(b"layers.json")
+    }
+
+    /// What the lists contradict: the digests of an image's configuration.
+    pub(super) fn list_faults(&self, image: &Image) -> Vec<RecordFault> {
+        let mut faults = Vec::new();
+        let mut below = String::new();
+        let layers = image.history.iter().rev();
+        for layer in layers.filter_map(|entry| entry.layer.as_ref()) {
+            let path = self.layer_list(&layer.cache_id);
+            let record = layer
+                .cache_id
+                .as_deref()
+                .and_then(|id| self.layer_record(id));
+            let Some(record) = record else {
+                let diff_id = layer.diff_id.as_deref().unwrap_or_default();
+                let what = format!("does not have the layer {diff_id} of image {}", image.id);
+                faults.push(RecordFault { path, what });
+                continue;
+            };
+            if record.diff_digest.is_some() && record.diff_digest != layer.diff_id {
+                let own = record.diff_digest.clone().unwrap_or_default();
+                let said = layer.diff_id.clone().unwrap_or_default();
+                let what = format!(
+                    "says that layer {} is {own}, and the image {said}",
+                    record.id
+                );
+                let path = path.clone();
+                faults.push(RecordFault { path, what });
+            }
+            if record.parent != below {
+                let what = format!("says that layer {} stands on {}", record.id, record.parent);
+                faults.push(RecordFault { path, what });
+            }
+            below.clone_from(&record.id);
+        }
+        faults
     }
 
     /// Where the recipe of a layer's archive is.

@@ -36,7 +36,7 @@ use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
 use crate::engine::problems::Problems;
-use crate::engine::stored::{Settings, Stored};
+use crate::engine::stored::{RecordFault, Settings, Stored};
 use crate::engine::union::{Owner, Store, Union};
 use crate::engine::usage::{Fault, FaultKind, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
@@ -220,6 +220,10 @@ impl Engine for Podman<'_> {
 
     fn stored(&self, image: &Image) -> Result<Stored> {
         self.stored_image(image)
+    }
+
+    fn record_faults(&self, image: &Image) -> Result<Vec<RecordFault>> {
+        Ok(self.list_faults(image))
     }
 
     fn settings(&self, union: &Union) -> Result<Option<Settings>> {

@@ -1,0 +1,364 @@
+//! `verify [TARGET...]`: whether layers are what their digests say.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use serde::Serialize;
+
+use crate::bytes::Bytes;
+use crate::command::{Context, Group, Help, Outcome, Verb, counted};
+use crate::engine::inventory::Image;
+use crate::engine::stored::StoredLayer;
+use crate::engine::{Engine, Survey};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::render::Look;
+use crate::render::column::{Column, column, optional};
+use crate::rescue::proof::{Proof, What};
+use crate::rescue::verify::Kept;
+
+/// Prove that layers are what their digests say
+///
+/// Names, types, owners, modes, times, attributes and contents of every layer are held against the recipe of its
+/// archive or the archive itself, and that against its digest; then the records of each image. A layer is proved,
+/// differs, or cannot be proved, and says so. What engines change themselves is no fault.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only layers whose id or digest begins so
+    #[arg(long, value_name = "ID")]
+    layers: Vec<String>,
+    /// Read no contents: names, sizes, types and metadata
+    #[arg(long)]
+    fast: bool,
+    /// Images, or containers for theirs; without it every image
+    #[arg(value_name = "TARGET")]
+    targets: Vec<OsString>,
+}
+
+/// Whether something is what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Proved,
+    Differs,
+    #[serde(rename = "cannot be proved")]
+    Unproved,
+}
+
+/// A layer that is proved or cannot be; or a fault of a layer or a record.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Row {
+    /// The image, as a TARGET, or the first of those that have the layer.
+    pub target: Bytes,
+    pub engine: &'static str,
+    pub state: State,
+    /// The engine's id of the layer; none for a record of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// The digest of the layer's archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff_id: Option<String>,
+    /// What differs, in the layer; of a record where that is on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Bytes>,
+    /// In what it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what: Option<What>,
+    /// Why it cannot be proved, or what a record says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The containers and images that stand on it.
+    pub users: Vec<Bytes>,
+}
+
+impl Verb for Args {
+    const HELP: Help = Help {
+        group: Group::Repair,
+        examples: &[
+            "layerctl verify",
+            "layerctl verify web:latest",
+            "layerctl --root /mnt/old verify --fast",
+        ],
+        exit: "0 all proved; 1 faults were found; 2 not all could be proved",
+    };
+
+    type Answer = Vec<Row>;
+
+    fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
+        let mut problems = Vec::new();
+        let names = self.targets.iter();
+        let mut targets = Vec::new();
+        for name in names {
+            targets.push(context.find(name.as_bytes())?);
+        }
+        let survey = &context.survey;
+        let images = if self.targets.is_empty() {
+            survey.images()
+        } else {
+            let mut images = Vec::new();
+            for target in &targets {
+                let mut engines = survey.engines();
+                let found =
+                    engines.find_map(|engine| Some((engine, engine.image_of(&target.union)?)));
+                let (engine, image) = found.ok_or_else(|| Error::Refused {
+                    what: format!("{} has no image", target.union.label()),
+                    hint: "name an image or a container, or a layer with --layers".into(),
+                })?;
+                images.push((engine, image?));
+            }
+            images
+        };
+        let mut proving = Proving {
+            survey,
+            only: &self.layers,
+            is_fast: self.fast,
+            users: users(survey, &mut problems),
+            done: HashSet::new(),
+            rows: Vec::new(),
+        };
+        let interrupt = Interrupt::catch_all();
+        for (engine, image) in images {
+            // What it is called as one of all: who reads one image need not know.
+            if image.problem.is_some() || interrupt.is_pressed() {
+                continue;
+            }
+            let label = proving.label(engine, &image);
+            match Kept::new(survey, engine, image) {
+                Ok(kept) => proving.image(&kept, &label, &mut problems),
+                Err(error) => problems.push(error),
+            }
+        }
+        let rows = proving.rows;
+        problems.extend(unsure(&rows, &self.layers));
+        context.problems.extend(problems);
+        context.note_no_engine();
+        Ok(Outcome {
+            is_yes: !rows.iter().any(|row| row.state == State::Differs),
+            answer: rows,
+        })
+    }
+}
+
+/// That not everything was proved, if so: nothing is proved by an answer without a row.
+fn unsure(rows: &[Row], only: &[String]) -> Option<Error> {
+    if rows.is_empty() {
+        let what = match only {
+            [] => "there is no image here: nothing was proved".to_owned(),
+            only => format!(
+                "no image has a layer {}: nothing was proved",
+                only.join(", ")
+            ),
+        };
+        return Some(Error::Usage(what));
+    }
+    let count = rows
+        .iter()
+        .filter(|row| row.state == State::Unproved)
+        .count();
+    (count > 0).then(|| {
+        let what = format!("{} could not be proved", counted(count as u64, "layer"));
+        Error::Usage(what)
+    })
+}
+
+/// The containers and images on each layer, by engine, driver and id.
+type Users = HashMap<(&'static str, String, String), Vec<Bytes>>;
+
+fn users(survey: &Survey<'_>, problems: &mut Vec<Error>) -> Users {
+    let mut users = Users::new();
+    for engine in survey.engines_here() {
+        let uses = engine.layer_uses().unwrap_or_else(|error| {
+            problems.push(error);
+            Vec::new()
+        });
+        for of in uses {
+            let containers = of.containers.iter().map(|of| of.name.clone());
+            let images = of.images.iter().map(|image| match image.tags.first() {
+                Some(tag) => tag.clone(),
+                None => format!("sha256:{}", image.id),
+            });
+            let names = containers.chain(images).map(Bytes::from).collect();
+            let key = (engine.name(), of.layer.driver.clone(), of.layer.id.clone());
+            users.insert(key, names);
+        }
+    }
+    users
+}
+
+/// Layers that are being proved, each once.
+struct Proving<'a, 'h> {
+    survey: &'a Survey<'h>,
+    only: &'a [String],
+    is_fast: bool,
+    users: Users,
+    done: HashSet<(&'static str, Bytes, String)>,
+    rows: Vec<Row>,
+}
+
+impl Proving<'_, '_> {
+    fn label(&self, engine: &dyn Engine, image: &Image) -> Bytes {
+        let label = self.survey.labels().of_image(engine, image).cloned();
+        label.unwrap_or_else(|| Bytes::from(format!("{}:sha256:{}", engine.name(), image.id)))
+    }
+
+    fn image(&mut self, kept: &Kept<'_>, label: &Bytes, problems: &mut Vec<Error>) {
+        let interrupt = Interrupt::catch_all();
+        for (at, layer) in kept.stored.layers.iter().enumerate() {
+            let engine = kept.engine;
+            let key = (
+                engine.name(),
+                engine.root().clone(),
+                layer.label().to_owned(),
+            );
+            let is_meant = self.only.is_empty() || self.only.iter().any(|id| is_called(layer, id));
+            if !is_meant || interrupt.is_pressed() || !self.done.insert(key) {
+                continue;
+            }
+            let proof = kept.prove(self.survey, at, self.is_fast);
+            self.layer(kept, layer, label, proof);
+        }
+        if !self.only.is_empty() {
+            return;
+        }
+        match kept.record_faults() {
+            Ok(faults) => {
+                for fault in faults {
+                    let row = self.row(kept, None, label);
+                    let path = Some(fault.path);
+                    let why = Some(fault.what);
+                    let is_said = |of: &Row| of.path == path && of.why == why;
+                    if !self.rows.iter().any(is_said) {
+                        self.rows.push(Row {
+                            state: State::Differs,
+                            path,
+                            what: Some(What::Record),
+                            why,
+                            users: vec![label.clone()],
+                            ..row
+                        });
+                    }
+                }
+            }
+            Err(error) => problems.push(error),
+        }
+    }
+
+    fn row(&self, kept: &Kept<'_>, layer: Option<&StoredLayer>, label: &Bytes) -> Row {
+        let name = layer.and_then(|layer| layer.name.as_ref());
+        let users = name.and_then(|name| {
+            let key = (kept.engine.name(), name.driver.clone(), name.id.clone());
+            self.users.get(&key).cloned()
+        });
+        Row {
+            target: label.clone(),
+            engine: kept.engine.name(),
+            state: State::Proved,
+            layer: layer.map(|layer| layer.label().to_owned()),
+            diff_id: layer.and_then(|layer| layer.diff_id.clone()),
+            path: None,
+            what: None,
+            why: None,
+            users: users.unwrap_or_else(|| vec![label.clone()]),
+        }
+    }
+
+    /// A row for each fault of a layer, or one that says that there is none.
+    fn layer(&mut self, kept: &Kept<'_>, layer: &StoredLayer, label: &Bytes, proof: Proof) {
+        let row = || self.row(kept, Some(layer), label);
+        let mut rows = Vec::new();
+        for (path, what) in proof.faults {
+            rows.push(Row {
+                state: State::Differs,
+                path: Some(path),
+                what: Some(what),
+                ..row()
+            });
+        }
+        for fault in proof.records {
+            rows.push(Row {
+                state: State::Differs,
+                path: Some(fault.path),
+                what: Some(What::Record),
+                why: Some(fault.what),
+                ..row()
+            });
+        }
+        if proof.more > 0 {
+            rows.push(Row {
+                state: State::Differs,
+                why: Some(format!("{} more faults", proof.more)),
+                ..row()
+            });
+        }
+        if !proof.unproved.is_empty() {
+            rows.push(Row {
+                state: State::Unproved,
+                why: Some(proof.unproved.join("; ")),
+                ..row()
+            });
+        }
+        if rows.is_empty() {
+            let why = "names and metadata: contents were not read";
+            rows.push(Row {
+                why: self.is_fast.then(|| why.to_owned()),
+                ..row()
+            });
+        }
+        self.rows.extend(rows);
+    }
+}
+
+/// Whether a layer's id or digest begins with what was typed.
+fn is_called(layer: &StoredLayer, typed: &str) -> bool {
+    let typed = typed.strip_prefix("sha256:").unwrap_or(typed);
+    let id = layer.name.as_ref().map(|name| name.id.as_str());
+    let diff_id = layer.diff_id.as_deref();
+    let digest = diff_id.map(|id| id.trim_start_matches("sha256:"));
+    let mut names = id.into_iter().chain(digest);
+    !typed.is_empty() && names.any(|name| name.starts_with(typed))
+}
+
+impl crate::command::Row for Row {
+    fn words(&self, give: &mut dyn FnMut(&[u8])) {
+        if self.state != State::Proved {
+            let words = self.layer.as_ref().map(|id| id.as_bytes());
+            give(words.unwrap_or(self.target.as_bytes()));
+        }
+    }
+
+    fn columns(_look: Look) -> Vec<Column<Row>> {
+        vec![
+            column("STATE", |row: &Row, _, cell| {
+                cell.word(match row.state {
+                    State::Proved => "proved",
+                    State::Differs => "differs",
+                    State::Unproved => "cannot be proved",
+                });
+            }),
+            column("LAYER", |row, look, cell| {
+                if let Some(id) = &row.layer {
+                    cell.text(&look.id(id));
+                }
+            }),
+            optional("WHAT", |row, _, cell| {
+                cell.word(row.what.map(What::word).unwrap_or_default());
+            }),
+            column("USED BY", |row, _, cell| match &row.users[..] {
+                [] => {}
+                [user] => cell.show(user),
+                [user, more @ ..] => {
+                    cell.show(format_args!("{user} and {} more", more.len()));
+                }
+            }),
+            optional("PATH", |row, _, cell| {
+                if let Some(path) = &row.path {
+                    cell.show(path);
+                }
+            }),
+            optional("WHY", |row, _, cell| {
+                cell.text(row.why.as_deref().unwrap_or_default());
+            }),
+        ]
+    }
+}

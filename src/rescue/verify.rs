@@ -1,0 +1,213 @@
+//! Layers and records proved: each says whether it is what its digest says.
+
+use std::io;
+
+use super::image::{Place, places};
+use super::packed::{Compression, Hashed, copy};
+use super::proof::{Manner, Proof, Subject, What, by_archive, by_recipe};
+use super::recipe::Recipe;
+use crate::bytes::Bytes;
+use crate::engine::inventory::Image;
+use crate::engine::oci;
+use crate::engine::stored::{Blob, RecordFault, Stored, StoredLayer};
+use crate::engine::{Engine, Survey};
+use crate::error::{Error, Result};
+
+/// An image and what its engine keeps of it.
+pub struct Kept<'c> {
+    pub engine: &'c dyn Engine,
+    pub image: Image,
+    pub stored: Stored,
+    places: Vec<Option<Place>>,
+}
+
+impl<'c> Kept<'c> {
+    /// # Errors
+    /// What the engine keeps of it cannot be read.
+    pub fn new(survey: &Survey<'_>, engine: &'c dyn Engine, image: Image) -> Result<Kept<'c>> {
+        let stored = engine.stored(&image)?;
+        let places = places(survey, engine, &image, &stored.layers);
+        Ok(Kept {
+            engine,
+            image,
+            stored,
+            places,
+        })
+    }
+
+    /// What is wrong with its records.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn record_faults(&self) -> Result<Vec<RecordFault>> {
+        let mut faults = self.engine.record_faults(&self.image)?;
+        if let Some(config) = &self.stored.config {
+            let own = oci::digest_of(&config.bytes);
+            if own != config.digest {
+                faults.push(RecordFault {
+                    path: config.path.clone(),
+                    what: format!(
+                        "has the digest sha256:{own}, and the image is called by another"
+                    ),
+                });
+            }
+        }
+        Ok(faults)
+    }
+
+    /// Proves one of its layers, by its number from the base.
+    pub fn prove(&self, survey: &Survey<'_>, at: usize, is_fast: bool) -> Proof {
+        let layer = &self.stored.layers[at];
+        let place = self.places[at].as_ref();
+        let manner = Manner {
+            is_fast,
+            is_remapped: is_remapped(survey, self.engine),
+            drops_user_attributes: layer.blob.is_none()
+                && !self.engine.description().diff_has_attributes,
+        };
+        let proved = match (&layer.blob, &layer.diff_id) {
+            (Some(blob), Some(diff_id)) => of_blob(survey, (blob, diff_id), place, manner),
+            _ => of_recipe(survey, layer, place, manner),
+        };
+        let mut proof = proved.unwrap_or_else(|error| Proof::unproved(error.to_string()));
+        proof.hold_sizes(layer);
+        proof
+    }
+}
+
+/// Whether a store keeps owners as others: a user's own, or one of a daemon that remaps them.
+fn is_remapped(survey: &Survey<'_>, engine: &dyn Engine) -> bool {
+    let root = engine.root();
+    let name = String::from_utf8_lossy(root.file_name()).into_owned();
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let is_of_docker = name
+        .split_once('.')
+        .is_some_and(|(user, group)| is_number(user) && is_number(group));
+    let stat = survey.host.stat(root).ok().flatten();
+    is_of_docker || stat.is_some_and(|stat| stat.uid != 0)
+}
+
+fn of_recipe(
+    survey: &Survey<'_>,
+    layer: &StoredLayer,
+    place: Option<&Place>,
+    manner: Manner,
+) -> Result<Proof> {
+    let Some(recipe) = &layer.recipe else {
+        return Ok(Proof::unproved("its engine keeps no recipe of its archive"));
+    };
+    let file = match survey.host.open_sized(recipe) {
+        Ok((file, _)) => file,
+        Err(error) if error.is_absent() => {
+            return Ok(Proof::unproved(format!("it has no recipe ({recipe})")));
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(place) = place else {
+        return Ok(Proof::unproved("it has no directory in the store"));
+    };
+    if let Some(error) = place.lost() {
+        return Ok(Proof::gone(&error));
+    }
+    let subject = Subject {
+        stack: &place.stack,
+        branches: &place.branches,
+    };
+    let diff_id = layer.diff_id.as_deref();
+    Ok(by_recipe(Recipe::new(file), diff_id, (&subject, manner)))
+}
+
+fn of_blob(
+    survey: &Survey<'_>,
+    (blob, diff_id): (&Blob, &str),
+    place: Option<&Place>,
+    manner: Manner,
+) -> Result<Proof> {
+    let file = match survey.host.open_sized(&blob.path) {
+        Ok((file, _)) => file,
+        Err(error) if error.is_absent() => {
+            let what = format!("its archive was thrown away ({})", blob.path);
+            return Ok(Proof::unproved(what));
+        }
+        Err(error) => return Err(error),
+    };
+    let fail = |error: io::Error| Error::damaged(blob.path.clone(), error.to_string());
+    let mut packed = Hashed::new(file);
+    let compression = Compression::of(&blob.media_type);
+    let mut proof = match (place, compression) {
+        (Some(place), Some(compression)) => {
+            if let Some(error) = place.lost() {
+                return Ok(Proof::gone(&error));
+            }
+            let subject = Subject {
+                stack: &place.stack,
+                branches: &place.branches,
+            };
+            let unpacked = compression.unpack(&mut packed).map_err(fail)?;
+            let proved = by_archive(unpacked, diff_id, (&subject, manner));
+            proved.unwrap_or_else(|error| {
+                Proof::unproved(format!("its archive cannot be unpacked: {error}"))
+            })
+        }
+        (None, _) => Proof::unproved("it is not unpacked here: its archive alone is proved"),
+        (_, None) => Proof::unproved("its archive is packed in a way that is not known"),
+    };
+    copy(&mut packed, &mut io::sink()).map_err(fail)?;
+    let (_, own, _) = packed.finish();
+    if own != blob.digest {
+        proof.records.push(RecordFault {
+            path: blob.path.clone(),
+            what: format!("has the digest {own}"),
+        });
+        // What was compared with is not what was pulled.
+        proof.faults.clear();
+        proof.unproved.clear();
+    }
+    Ok(proof)
+}
+
+impl Proof {
+    fn unproved(why: impl Into<String>) -> Proof {
+        Proof {
+            unproved: vec![why.into()],
+            ..Proof::default()
+        }
+    }
+
+    /// Of a layer whose directory cannot be opened.
+    fn gone(error: &Error) -> Proof {
+        if !error.is_absent() {
+            return Proof::unproved(error.to_string());
+        }
+        Proof {
+            faults: vec![(Bytes::from("/"), What::Missing)],
+            ..Proof::default()
+        }
+    }
+
+    /// Holds the sizes that records have against those of the archive.
+    fn hold_sizes(&mut self, layer: &StoredLayer) {
+        if self.archive_size == 0 || !self.unproved.is_empty() {
+            return;
+        }
+        let (archive, content) = (self.archive_size, self.content_size);
+        let sizes = [
+            (&layer.sizes.archive, archive, archive),
+            (&layer.sizes.content, content, self.content_and_links),
+        ];
+        for (recorded, own, or) in sizes {
+            if let Some((path, size)) = recorded
+                && *size != own
+                && *size != or
+            {
+                self.records.push(RecordFault {
+                    path: path.clone(),
+                    what: format!(
+                        "says that layer {} has {size} bytes, and it has {own}",
+                        layer.label()
+                    ),
+                });
+            }
+        }
+    }
+}

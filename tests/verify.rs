@@ -1,0 +1,467 @@
+//! `verify`: layers that nobody touched are proved, and each kind of damage is named, and nothing else.
+
+use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use walkdir::WalkDir;
+
+use crate::lab::host::Host;
+use crate::lab::needs;
+use crate::lab::run::{bytes, text, texts};
+
+/// What is not proved of an answer: layer, path and what; a reason for what cannot be proved.
+fn faults(rows: &[Value]) -> Vec<(String, String, String)> {
+    let word = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    rows.iter()
+        .filter(|row| row["state"] != "proved")
+        .map(|row| {
+            let path = row.get("path").map(bytes).unwrap_or_default();
+            let what = match text(row, "state") {
+                "cannot be proved" => word(row, "why"),
+                _ => word(row, "what"),
+            };
+            (
+                word(row, "layer"),
+                String::from_utf8_lossy(&path).into_owned(),
+                what,
+            )
+        })
+        .collect()
+}
+
+#[apply(test)]
+fn hosts_that_nobody_touched_have_no_faults() {
+    needs::captured_hosts();
+    for (name, layers, unproved) in [
+        ("docker-aufs-webapp", 11, &[][..]),
+        ("docker-aufs-leftover", 12, &[]),
+        ("containerd-2.1", 36, &[]),
+        // A file called `.wh.looks` was committed, and every engine takes it for a deletion.
+        (
+            "docker-28-overlay2",
+            17,
+            &["/data/odd/.wh.looks was taken for a deletion"],
+        ),
+        (
+            "docker-28-containerd",
+            18,
+            &["/data/odd/.wh.looks was taken for a deletion"],
+        ),
+        (
+            "podman-5.8-overlay",
+            19,
+            &["/data/odd/.wh.looks was taken for a deletion"],
+        ),
+        ("podman-5.8-composefs", 14, &["composefs has no whiteouts"]),
+    ] {
+        let host = Host::captured(name);
+        for options in [&["verify"][..], &["verify", "--fast"]] {
+            let output = host.jsonl(options);
+            let output = output.exits(if unproved.is_empty() { 0 } else { 2 });
+            let rows = output.rows();
+            let states = texts(&rows, "state");
+            assert!(!states.contains(&"differs"), "{name}: {:#?}", faults(&rows));
+            assert!(states.contains(&"proved"), "{name}");
+            assert!(rows.len() >= layers, "{name}: {}", rows.len());
+            for (_, _, why) in faults(&rows) {
+                assert!(why.contains(unproved[0]), "{name}: {why}");
+            }
+            for row in &rows {
+                let users = row["users"].as_array().expect("users");
+                assert!(!users.is_empty(), "{name}: {row}");
+            }
+        }
+    }
+}
+
+#[apply(test)]
+fn what_has_no_recipe_is_not_proved() {
+    needs::fixtures();
+    for name in ["docker-1.9", "blog-host"] {
+        let rows = Host::fixture(name).jsonl(["verify"]).exits(2).rows();
+        let states = texts(&rows, "state");
+        assert!(!states.contains(&"proved"), "{name}");
+        for (_, _, why) in faults(&rows).iter().filter(|(layer, ..)| !layer.is_empty()) {
+            assert!(why.contains("recipe"), "{name}: {why}");
+        }
+    }
+    // Nothing is no success.
+    let output = Host::empty().ask(["verify"]);
+    output.exits(2).says("nothing was proved");
+}
+
+/// A store with a layer that holds everything that can be spoilt.
+struct Store {
+    name: &'static str,
+    image: &'static str,
+    /// The directory of a layer, by its id.
+    content: fn(&str) -> String,
+    /// What the recipes, or archives, of layers end in.
+    driver: &'static str,
+}
+
+const STORES: [Store; 4] = [
+    Store {
+        name: "docker-aufs-webapp",
+        image: "training/webapp",
+        content: |id| format!("/var/lib/docker/aufs/diff/{id}"),
+        driver: "aufs",
+    },
+    Store {
+        name: "docker-28-overlay2",
+        image: "lab/web:2",
+        content: |id| format!("/var/lib/docker/overlay2/{id}/diff"),
+        driver: "overlay2",
+    },
+    Store {
+        name: "podman-5.8-overlay",
+        image: "localhost/lab/web:2",
+        content: |id| format!("/var/lib/containers/storage/overlay/{id}/diff"),
+        driver: "overlay",
+    },
+    Store {
+        name: "containerd-2.1",
+        image: "containerd:default/docker.io/library/app:1",
+        content: |id| {
+            format!("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/{id}/fs")
+        },
+        driver: "overlayfs",
+    },
+];
+
+/// The first of a kind in any layer: the layer's id, its path there, and where it is.
+fn first(
+    host: &Host,
+    store: &Store,
+    layers: &[String],
+    is_it: impl Fn(&walkdir::DirEntry) -> bool,
+) -> Option<(String, String, PathBuf)> {
+    for id in layers {
+        let root = host.at((store.content)(id));
+        let mut entries = WalkDir::new(&root)
+            .min_depth(1)
+            .sort_by_file_name()
+            .into_iter();
+        let found = entries.find_map(|entry| entry.ok().filter(|entry| is_it(entry)));
+        if let Some(entry) = found {
+            let inside = entry.path().strip_prefix(&root).expect("below it");
+            let inside = format!("/{}", inside.to_str()?);
+            return Some((id.clone(), inside, entry.into_path()));
+        }
+    }
+    None
+}
+
+struct Spoilt<'h> {
+    host: &'h Host,
+    store: &'h Store,
+    layer: String,
+}
+
+impl Spoilt<'_> {
+    /// Demands that this and nothing else is told of the layer, and nothing of it once it is undone.
+    #[track_caller]
+    fn tells(&self, path: &str, what: &[&str], undo: impl FnOnce()) {
+        let ask = || self.host.jsonl(["verify", self.store.image]);
+        let output = ask();
+        let rows = output.rows();
+        let mut told = faults(&rows);
+        told.sort();
+        let mut said: Vec<(String, String, String)> = what
+            .iter()
+            .map(|what| (self.layer.clone(), path.to_owned(), (*what).to_owned()))
+            .collect();
+        said.sort();
+        assert_eq!(told, said, "{} {path}", self.store.name);
+        assert_eq!(output.status, Some(1));
+        undo();
+        let rows = ask().exits(0).rows();
+        assert_eq!(faults(&rows), [], "{}", self.store.name);
+    }
+}
+
+fn times(path: &Path, modified: SystemTime) {
+    let file = File::open(path).expect("ours");
+    file.set_times(FileTimes::new().set_modified(modified))
+        .expect("ours");
+}
+
+#[apply(test)]
+fn each_damage_is_named_and_nothing_else() {
+    needs::captured_hosts();
+    for store in &STORES {
+        let host = Host::captured(store.name);
+        let rows = host.jsonl(["verify", store.image]).exits(0).rows();
+        let layers: Vec<String> = texts(&rows, "layer")
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        files(&host, store, &layers);
+        others(&host, store, &layers);
+        marks(&host, store, &layers);
+        whole(&host, store, &layers);
+    }
+}
+
+/// What can be wrong with a file.
+fn files(host: &Host, store: &Store, layers: &[String]) {
+    let is_file = |entry: &walkdir::DirEntry| {
+        let metadata = entry.metadata().expect("ours");
+        // AUFS's marks have no content.
+        metadata.is_file() && metadata.len() > 8 && metadata.nlink() == 1
+    };
+    let (layer, path, at) = first(host, store, layers, is_file).expect("a file");
+    let spoilt = Spoilt { host, store, layer };
+    let before = fs::metadata(&at).expect("ours");
+    let modified = before.modified().expect("ours");
+    let file = OpenOptions::new().write(true).open(&at).expect("ours");
+    let content = fs::read(&at).expect("ours");
+
+    file.write_all_at(&[content[5] ^ 4], 5).expect("ours");
+    times(&at, modified);
+    spoilt.tells(&path, &["content"], || {
+        file.write_all_at(&content, 0).expect("ours");
+        times(&at, modified);
+    });
+
+    file.set_len(content.len() as u64 - 1).expect("ours");
+    times(&at, modified);
+    spoilt.tells(&path, &["content"], || {
+        file.write_all_at(&content, 0).expect("ours");
+        times(&at, modified);
+    });
+
+    fs::set_permissions(&at, Permissions::from_mode(0o4711)).expect("ours");
+    spoilt.tells(&path, &["mode"], || {
+        fs::set_permissions(&at, before.permissions()).expect("ours");
+    });
+
+    chown(&at, Some(before.uid()), Some(4321)).expect("ours");
+    fs::set_permissions(&at, before.permissions()).expect("ours");
+    spoilt.tells(&path, &["owner"], || {
+        chown(&at, Some(before.uid()), Some(before.gid())).expect("ours");
+        fs::set_permissions(&at, before.permissions()).expect("ours");
+    });
+
+    times(&at, modified + Duration::from_secs(1));
+    spoilt.tells(&path, &["time"], || times(&at, modified));
+
+    let name = c"security.capability";
+    let value = b"\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+    rustix::fs::setxattr(&at, name, value, rustix::fs::XattrFlags::CREATE).expect("ours");
+    spoilt.tells(&path, &["xattr"], || {
+        rustix::fs::removexattr(&at, name).expect("ours");
+    });
+
+    let aside = host.at("/aside");
+    fs::rename(&at, &aside).expect("ours");
+    spoilt.tells(&path, &["missing"], || {
+        fs::rename(&aside, &at).expect("ours");
+    });
+
+    fs::rename(&at, &aside).expect("ours");
+    symlink("elsewhere", &at).expect("ours");
+    spoilt.tells(&path, &["type"], || {
+        fs::rename(&aside, &at).expect("ours");
+    });
+
+    let added = at.with_file_name("added by somebody");
+    fs::write(&added, "new").expect("ours");
+    let parent = path.rsplit_once('/').expect("a path").0;
+    spoilt.tells(
+        &format!("{parent}/added by somebody"),
+        &["not in the layer"],
+        || {
+            fs::remove_file(&added).expect("ours");
+        },
+    );
+}
+
+/// What can be wrong with links and directories.
+fn others(host: &Host, store: &Store, layers: &[String]) {
+    if let Some((layer, path, at)) = first(host, store, layers, |entry| entry.path_is_symlink()) {
+        let spoilt = Spoilt { host, store, layer };
+        let before = fs::symlink_metadata(&at).expect("ours");
+        let said = fs::read_link(&at).expect("ours");
+        let aside = host.at("/aside");
+        fs::rename(&at, &aside).expect("ours");
+        symlink(said.join("elsewhere"), &at).expect("ours");
+        lchown(&at, Some(before.uid()), Some(before.gid())).expect("ours");
+        let time = |seconds| rustix::fs::Timespec {
+            tv_sec: seconds,
+            tv_nsec: before.mtime_nsec(),
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: time(0),
+            last_modification: time(before.mtime()),
+        };
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, &at, &times, flags).expect("ours");
+        spoilt.tells(&path, &["link"], || fs::rename(&aside, &at).expect("ours"));
+    }
+    let is_directory = |entry: &walkdir::DirEntry| entry.file_type().is_dir() && !is_aufs(entry);
+    let (layer, path, at) = first(host, store, layers, is_directory).expect("a directory");
+    let spoilt = Spoilt { host, store, layer };
+    let before = fs::metadata(&at).expect("ours").permissions();
+    fs::set_permissions(&at, Permissions::from_mode(0o700)).expect("ours");
+    spoilt.tells(&path, &["mode"], || {
+        fs::set_permissions(&at, before).expect("ours");
+    });
+}
+
+fn is_aufs(entry: &walkdir::DirEntry) -> bool {
+    let name = entry.file_name().to_string_lossy();
+    name.starts_with(".wh.")
+}
+
+/// Marks that are lost, or that nobody made.
+fn marks(host: &Host, store: &Store, layers: &[String]) {
+    let is_whiteout = |entry: &walkdir::DirEntry| {
+        let metadata = entry.metadata().expect("ours");
+        let name = entry.file_name().to_string_lossy();
+        let is_device = !metadata.is_file()
+            && !metadata.is_dir()
+            && metadata.rdev() == 0
+            && metadata.mode() & 0o170_000 == 0o020_000;
+        is_device || (name.starts_with(".wh.") && !name.starts_with(".wh..wh."))
+    };
+    let (layer, path, at) = first(host, store, layers, is_whiteout).expect("a whiteout");
+    let spoilt = Spoilt { host, store, layer };
+    let hidden = path.replace("/.wh.", "/");
+    let aside = host.at("/aside");
+    fs::rename(&at, &aside).expect("ours");
+    spoilt.tells(&hidden, &["whiteout lost"], || {
+        fs::rename(&aside, &at).expect("ours");
+    });
+    let name = if store.driver == "aufs" {
+        ".wh.another"
+    } else {
+        "another"
+    };
+    let more = at.with_file_name(name);
+    // AUFS's are links of one inode.
+    fs::hard_link(&at, &more).expect("ours");
+    let parent = hidden.rsplit_once('/').expect("a path").0;
+    spoilt.tells(&format!("{parent}/another"), &["not in the layer"], || {
+        fs::remove_file(&more).expect("ours");
+    });
+}
+
+/// A layer's directory, its recipe and records.
+fn whole(host: &Host, store: &Store, layers: &[String]) {
+    let spoilt = Spoilt {
+        host,
+        store,
+        layer: layers[0].clone(),
+    };
+    let content = host.at((store.content)(&layers[0]));
+    let aside = host.at("/aside");
+    fs::rename(&content, &aside).expect("ours");
+    spoilt.tells("/", &["missing"], || {
+        fs::rename(&aside, &content).expect("ours");
+    });
+    let record = |spoil: &dyn Fn(&str) -> Option<String>, file: &Path| {
+        let before = fs::read(file).expect("ours");
+        let text = String::from_utf8_lossy(&before).into_owned();
+        let Some(after) = spoil(&text) else { return };
+        fs::write(file, after).expect("ours");
+        let output = host.jsonl(["verify", store.image]);
+        assert_eq!(output.status, Some(1), "{} {}", store.name, file.display());
+        let rows = output.rows();
+        let told = faults(&rows);
+        assert!(!told.is_empty());
+        for (_, path, what) in told {
+            assert_eq!(what, "record", "{}", store.name);
+            assert!(file.ends_with(path.trim_start_matches('/')), "{path}");
+        }
+        fs::write(file, before).expect("ours");
+    };
+    if store.name.starts_with("docker") {
+        let database = host.at(format!(
+            "/var/lib/docker/image/{}/layerdb/sha256",
+            store.driver
+        ));
+        let mut found = 0;
+        for entry in fs::read_dir(database).expect("ours") {
+            let at = entry.expect("ours").path();
+            let own = fs::read_to_string(at.join("cache-id")).expect("ours");
+            if own != layers[1] {
+                continue;
+            }
+            found += 1;
+            record(&|size| Some(format!("1{size}")), &at.join("size"));
+            let turned =
+                |of: &str| Some(of.chars().rev().collect::<String>().replace(":652ahs", ""));
+            record(
+                &|of| turned(of).map(|of| format!("sha256:{of}")),
+                &at.join("parent"),
+            );
+            record(
+                &|of| turned(of).map(|of| format!("sha256:{of}")),
+                &at.join("diff"),
+            );
+        }
+        assert_eq!(found, 1);
+    }
+    if store.name.starts_with("podman") {
+        let list = host.at("/var/lib/containers/storage/overlay-layers/layers.json");
+        let spoil = |text: &str| {
+            let mut list: Value = serde_json::from_str(text).expect("a list");
+            let of = list
+                .as_array_mut()?
+                .iter_mut()
+                .find(|of| of["id"] == layers[1].as_str())?;
+            of["diff-size"] = 1.into();
+            Some(list.to_string())
+        };
+        record(&spoil, &list);
+    }
+}
+
+/// Bits that turn, in many files of every store: all are found.
+#[apply(test)]
+fn turned_bits_are_found() {
+    needs::captured_hosts();
+    let store = &STORES[2];
+    let host = Host::captured(store.name);
+    let rows = host.jsonl(["verify", store.image]).exits(0).rows();
+    let mut spoilt = Vec::new();
+    for id in texts(&rows, "layer") {
+        let root = host.at((store.content)(id));
+        for entry in WalkDir::new(&root) {
+            let entry = entry.expect("ours");
+            let metadata = entry.metadata().expect("ours");
+            if !metadata.is_file() || metadata.len() == 0 || metadata.nlink() > 1 {
+                continue;
+            }
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(entry.path())
+                .expect("ours");
+            let at = (spoilt.len() as u64 * 7919) % metadata.len();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).expect("ours");
+            file.write_all_at(&[byte[0] ^ (1 << (spoilt.len() % 8))], at)
+                .expect("ours");
+            let times = FileTimes::new().set_modified(metadata.modified().expect("ours"));
+            file.set_times(times).expect("ours");
+            let inside = entry
+                .path()
+                .strip_prefix(&root)
+                .expect("below")
+                .to_string_lossy();
+            spoilt.push((id.to_owned(), format!("/{inside}"), "content".to_owned()));
+        }
+    }
+    assert!(spoilt.len() > 20, "{}", spoilt.len());
+    let mut told = faults(&host.jsonl(["verify", store.image]).exits(1).rows());
+    told.sort();
+    spoilt.sort();
+    assert_eq!(told, spoilt);
+    // Nothing of it is seen by who reads no contents.
+    host.jsonl(["verify", store.image, "--fast"]).exits(0);
+}
