@@ -10,6 +10,7 @@
 //! config       an image's configuration for layers that it does not have
 //! verify       layers and records proved: each says whether it is what its digest says
 //! proof        a layer's directory held against its archive
+//! prover       its entries compared with what is there, one by one
 //! expected     what an archive says that there is
 //! packed       archives packed, hashed and counted as they are written
 //! assembled    an archive put together from its recipe
@@ -27,6 +28,7 @@ pub mod layer;
 pub mod layout;
 pub mod packed;
 pub mod proof;
+mod prover;
 mod recipe;
 mod tree;
 pub mod verify;

@@ -1,0 +1,592 @@
+//! What holds the entries of an archive against a layer's directory, one by one, and then what is there
+//! against the archive.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, ErrorKind, Read};
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+
+use sha2::{Digest, Sha256};
+
+use super::expected::Expected;
+use super::proof::{Manner, Proof, Subject, What};
+use super::recipe::{CRC, Promise};
+use super::tree::{Absent, Tree, path_of};
+use crate::bytes::Bytes;
+use crate::difference::{Change, Compared, Criterion, Difference, Measure, differences};
+use crate::dir::{Content, Dir, Kind, Stat};
+use crate::error::{Error, Result, errno_of};
+use crate::restore::archive::OCI_WHITEOUT;
+use crate::restore::attributes::{Attributes, Into};
+use crate::union::{Entry, Node};
+use crate::whiteout::Mark;
+
+/// How many faults of a layer are named; the others are counted.
+const NAMED_MAX: usize = 10_000;
+/// How much of a file is read at once, in bytes.
+const AT_ONCE: usize = 128 << 10;
+
+/// What owners of an archive are on disk: each one's, and how often.
+type Owners = BTreeMap<u64, BTreeMap<u64, (u64, Bytes)>>;
+
+/// What is known of a layer while its archive is read.
+pub struct Prover<'s> {
+    tree: Tree<'s>,
+    subject: &'s Subject<'s>,
+    manner: Manner,
+    pub proof: Proof,
+    /// The paths that the archive has, by their digests: a layer may have millions.
+    seen: HashSet<[u8; 16]>,
+    /// The directories on the way to them, in the same form.
+    ways: HashSet<[u8; 16]>,
+    owners: [Owners; 2],
+}
+
+/// What an entry's name means in a layer.
+enum Name {
+    Entry,
+    /// This name in the same directory is deleted.
+    Deleted(Vec<u8>),
+    Opaque,
+    /// AUFS's own.
+    Housekeeping,
+}
+
+fn meaning(name: &[u8]) -> Name {
+    let last = name
+        .rsplit(|byte| *byte == b'/')
+        .find(|part| !part.is_empty());
+    match last.unwrap_or_default().strip_prefix(OCI_WHITEOUT) {
+        None | Some(b"") => Name::Entry,
+        Some(b".wh..opq") => Name::Opaque,
+        Some(rest) if rest.starts_with(OCI_WHITEOUT) => Name::Housekeeping,
+        Some(rest) => Name::Deleted(rest.to_vec()),
+    }
+}
+
+impl<'s> Prover<'s> {
+    pub fn new(subject: &'s Subject<'s>, manner: Manner) -> Prover<'s> {
+        Prover {
+            tree: Tree::new(subject.stack, subject.branches),
+            subject,
+            manner,
+            proof: Proof::default(),
+            seen: HashSet::new(),
+            ways: HashSet::new(),
+            owners: [Owners::new(), Owners::new()],
+        }
+    }
+
+    fn fault(&mut self, path: Bytes, what: What) {
+        if self.proof.faults.len() < NAMED_MAX {
+            self.proof.faults.push((path, what));
+        } else {
+            self.proof.more += 1;
+        }
+    }
+
+    /// Remembers that the archive has a path; whether it had it before.
+    fn see(&mut self, path: &Bytes) -> bool {
+        let mut way = path.parent();
+        while way.as_bytes() != b"/" && self.ways.insert(key(&way)) {
+            way = way.parent();
+        }
+        !self.seen.insert(key(path))
+    }
+
+    /// An entry of a recipe: its content is on disk alone.
+    pub fn promised(&mut self, expected: &Expected, promise: &Promise, digest: &mut Sha256) {
+        let found = self.entry(expected);
+        if promise.size == 0 {
+            return;
+        }
+        if let Name::Deleted(_) = meaning(&expected.name) {
+            self.taken_for_whiteout(expected);
+            return;
+        }
+        let path = path_of(&promise.name);
+        match found {
+            Some(_) if self.manner.is_fast => {}
+            Some(mut content) => {
+                match content_of(&mut content, promise.size, |bytes| digest.update(bytes)) {
+                    Ok(crc) if promise.crc.is_none_or(|promised| promised == crc) => {}
+                    Ok(_) => self.fault(path, What::Content),
+                    Err(error) => self.unread(&path, &error.to_string()),
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// An entry of an archive that has its content.
+    pub fn archived(&mut self, expected: &Expected, archive: &mut impl Read) -> io::Result<()> {
+        let found = self.entry(expected);
+        if expected.size == 0 {
+            return Ok(());
+        }
+        if let Name::Deleted(_) = meaning(&expected.name) {
+            self.taken_for_whiteout(expected);
+            return Ok(());
+        }
+        if self.manner.is_fast {
+            return Ok(());
+        }
+        let Some(mut content) = found else {
+            return Ok(());
+        };
+        match is_same(archive, &mut content)? {
+            Ok(true) => {}
+            Ok(false) => self.fault(expected.path(), What::Content),
+            Err(error) => {
+                let what = Error::io(expected.path(), errno_of(&error)).to_string();
+                self.unread(&expected.path(), &what);
+            }
+        }
+        Ok(())
+    }
+
+    /// A file that is called as OCI calls what is deleted: every engine takes it for that, and its
+    /// content is nowhere.
+    fn taken_for_whiteout(&mut self, expected: &Expected) {
+        self.proof.has_unread = true;
+        let what = format!(
+            "{} was taken for a deletion, as engines do",
+            expected.path()
+        );
+        self.proof.unproved.push(what);
+    }
+
+    fn unread(&mut self, path: &Bytes, what: &str) {
+        self.proof.has_unread = true;
+        if self.proof.unproved.len() < 100 {
+            self.proof
+                .unproved
+                .push(format!("{path} cannot be read: {what}"));
+        }
+    }
+
+    /// Holds an entry against what is there; a file whose size is right is given back open.
+    fn entry(&mut self, expected: &Expected) -> Option<Content> {
+        if expected.kind == Some(Kind::Symlink) {
+            self.proof.content_and_links += expected.link.len() as u64;
+        }
+        self.proof.content_and_links += expected.size;
+        let path = expected.path();
+        // A later entry of the same name takes the place of an earlier one.
+        if self.see(&path) {
+            self.proof.faults.retain(|(of, _)| *of != path);
+        }
+        let (place, name) = match self.tree.find(&expected.name) {
+            Ok(found) => found,
+            Err(absent) => {
+                self.absent(path, absent);
+                return None;
+            }
+        };
+        match meaning(&expected.name) {
+            Name::Housekeeping => None,
+            Name::Deleted(hidden) => {
+                if !self.is_deleted(&place, &hidden) {
+                    let hidden = path.parent().join(&hidden);
+                    if self.is_image() {
+                        let what = format!("composefs has no whiteouts, and shows {hidden} again");
+                        self.proof.unproved.push(what);
+                    } else {
+                        self.fault(hidden, What::WhiteoutLost);
+                    }
+                }
+                None
+            }
+            Name::Opaque => {
+                if !self.is_opaque(&place) {
+                    self.fault(path.parent(), What::OpaqueMarkLost);
+                }
+                None
+            }
+            Name::Entry if name.is_empty() => None,
+            Name::Entry => match self.compare(expected, &place, &name) {
+                Ok(content) => content,
+                Err(absent) => {
+                    self.absent(path, absent);
+                    None
+                }
+            },
+        }
+    }
+
+    fn absent(&mut self, path: Bytes, absent: Absent) {
+        match absent {
+            Absent::Missing => self.fault(path, What::Missing),
+            Absent::OtherType => self.fault(path, What::Type),
+            Absent::Outside => {
+                let what = format!("{path} leads out of the layer");
+                self.proof.unproved.push(what);
+            }
+            Absent::Unread(error) => self.unread(&path, &error.to_string()),
+        }
+    }
+
+    /// Of a copy what was deleted is not there; of a layer of differences there is a mark.
+    fn is_deleted(&self, place: &Node<'_>, name: &[u8]) -> bool {
+        let child = place.child(name);
+        if self.is_copy() {
+            return matches!(child, Ok(Entry::Missing | Entry::Deleted { .. }));
+        }
+        let mark = [OCI_WHITEOUT, name].concat();
+        let is_marked = |branch: &usize| {
+            let is_listed = |name: &[u8]| {
+                let names = place.listing(*branch).ok().flatten();
+                names.is_some_and(|names| names.kind(name).is_some())
+                    && matches!(place.mark(*branch, name), Ok(Some(Mark::Whiteout(_))))
+            };
+            is_listed(name) || is_listed(&mark)
+        };
+        // What takes the place of what was deleted needs no other mark.
+        matches!(child, Ok(Entry::Dir(_) | Entry::Leaf { .. }))
+            || self.subject.branches.iter().any(is_marked)
+    }
+
+    fn is_opaque(&self, place: &Node<'_>) -> bool {
+        if self.is_copy() {
+            return true;
+        }
+        let mut branches = self.subject.branches.iter();
+        branches.any(|branch| place.is_opaque(*branch).unwrap_or(false))
+    }
+
+    /// Whether the layer's names are in an image: containers-storage puts no whiteouts into those that
+    /// it makes of zstd:chunked layers.
+    fn is_image(&self) -> bool {
+        let mut branches = self.subject.branches.iter();
+        branches.any(|branch| {
+            let dir = &self.subject.stack.branches[*branch].dir;
+            dir.as_ref().is_ok_and(Dir::is_in_image)
+        })
+    }
+
+    fn is_copy(&self) -> bool {
+        let top = self.subject.stack.branches.get(self.subject.branches[0]);
+        top.is_some_and(|top| !top.grammar.holds_changes_only())
+    }
+
+    /// Compares what is not content.
+    fn compare(
+        &mut self,
+        expected: &Expected,
+        place: &Node<'s>,
+        name: &[u8],
+    ) -> Result<Option<Content>, Absent> {
+        let path = expected.path();
+        let (branch, stat, content) = match place.child(name)? {
+            Entry::Dir(node) => {
+                let provider = node.provider().unwrap_or_default();
+                (provider, node.stat_self()?, None)
+            }
+            Entry::Leaf { from, kind, data } => {
+                let version = place.open_version((from, kind), name, data.as_deref())?;
+                (from, version.stat, version.content)
+            }
+            Entry::Missing | Entry::Deleted { .. } => return Err(Absent::Missing),
+            Entry::Broken { errno, .. } => return Err(Absent::Unread(Error::io(path, errno))),
+        };
+        let Some(kind) = expected.kind else {
+            if !self.is_same_file(&expected.link, &stat) {
+                self.fault(path, What::Link);
+            }
+            return Ok(None);
+        };
+        if kind != stat.kind {
+            return Err(Absent::OtherType);
+        }
+        self.compare_facts(expected, &path, &stat);
+        if kind == Kind::Symlink {
+            let dir = place.dir(branch);
+            let link = dir.and_then(|dir| dir.read_link(name).ok());
+            if link.is_none_or(|link| link != expected.link) {
+                self.fault(path.clone(), What::Link);
+            }
+        }
+        self.compare_attributes(expected, &path, (place, branch, name))?;
+        if kind == Kind::File && stat.size != expected.size {
+            self.fault(path, What::Content);
+            return Ok(None);
+        }
+        Ok(content)
+    }
+
+    fn is_same_file(&mut self, first: &[u8], stat: &Stat) -> bool {
+        let Ok((place, name)) = self.tree.find(first) else {
+            return false;
+        };
+        match place.child(&name) {
+            Ok(Entry::Leaf { from, .. }) => {
+                let first = place.stat(from, &name);
+                first.is_ok_and(|first| first.identity() == stat.identity())
+            }
+            _ => false,
+        }
+    }
+
+    fn compare_facts(&mut self, expected: &Expected, path: &Bytes, stat: &Stat) {
+        if stat.kind != Kind::Symlink && stat.mode != expected.mode {
+            self.fault(path.clone(), What::Mode);
+        }
+        let (seconds, nanoseconds) = expected.mtime;
+        let is_time = stat.mtime.0 == seconds && nanoseconds.is_none_or(|of| of == stat.mtime.1);
+        // Engines touch directories while they work in them.
+        if stat.kind != Kind::Directory && !is_time {
+            self.fault(path.clone(), What::Time);
+        }
+        if matches!(stat.kind, Kind::Char | Kind::Block) && stat.rdev != expected.device {
+            self.fault(path.clone(), What::Type);
+        }
+        let owner = (u64::from(stat.uid), u64::from(stat.gid));
+        if self.manner.is_remapped {
+            let pairs = [(expected.uid, owner.0), (expected.gid, owner.1)];
+            for (owners, (said, own)) in self.owners.iter_mut().zip(pairs) {
+                let of = owners.entry(said).or_default();
+                let (count, _) = of.entry(own).or_insert_with(|| (0, path.clone()));
+                *count += 1;
+            }
+        } else if owner != (expected.uid, expected.gid) {
+            self.fault(path.clone(), What::Owner);
+        }
+    }
+
+    fn compare_attributes(
+        &mut self,
+        expected: &Expected,
+        path: &Bytes,
+        (place, branch, name): (&Node<'_>, usize, &[u8]),
+    ) -> Result<()> {
+        let Some(dir) = place.dir(branch) else {
+            return Ok(());
+        };
+        let own = Attributes::of_entry(dir, name);
+        let own = own.map_err(|errno| Error::io(place.on_host(branch, name), errno))?;
+        let own = own.seen(place, branch, Into::View);
+        let is_of_host = |name: &[u8]| {
+            name == b"security.selinux"
+                || name.starts_with(b"system.")
+                || name.starts_with(b"trusted.")
+        };
+        let keeps = |name: &[u8]| {
+            !self.manner.drops_user_attributes
+                || !name.starts_with(b"user.")
+                || expected.attributes.contains_key(name)
+        };
+        let own = own.iter();
+        let own = own.filter(|(name, _)| !is_of_host(name) && keeps(name));
+        let own: BTreeMap<&[u8], &[u8]> = own.collect();
+        let said = expected.attributes.iter();
+        let said: BTreeMap<&[u8], &[u8]> = said
+            .map(|(name, value)| (&name[..], &value[..]))
+            .filter(|(name, _)| !is_of_host(name))
+            .collect();
+        if own != said {
+            self.fault(path.clone(), What::Xattr);
+        }
+        Ok(())
+    }
+
+    /// What is there and not in the archive.
+    pub fn finish(mut self) -> Proof {
+        if self.is_copy() {
+            self.not_in_the_copy();
+        } else if let Err(error) = self.not_in_the_archive() {
+            self.proof.unproved.push(error.to_string());
+        }
+        if self.manner.is_remapped {
+            self.remapped();
+        }
+        self.proof
+    }
+
+    /// Owners that are mapped are mapped alike: who is not is named.
+    fn remapped(&mut self) {
+        let all = std::mem::take(&mut self.owners);
+        let is_mapped =
+            |(said, own): (&u64, &BTreeMap<u64, (u64, Bytes)>)| own.keys().any(|own| own != said);
+        if !all.iter().flatten().any(is_mapped) {
+            return;
+        }
+        for (_, own) in all.into_iter().flatten() {
+            let usual = own.values().map(|(count, _)| *count).max().unwrap_or(0);
+            for (count, path) in own.into_values() {
+                if count < usual {
+                    self.fault(path, What::Owner);
+                }
+            }
+        }
+        let what = "the store keeps owners as others: they are proved alike, not proved";
+        self.proof.unproved.push(what.into());
+    }
+
+    fn not_in_the_archive(&mut self) -> Result<()> {
+        let root = self.tree.root();
+        // What lies in the archive lies in directories, whether or not it has them.
+        let mut todo = vec![root];
+        while let Some(place) = todo.pop() {
+            for &branch in self.subject.branches {
+                let Some(names) = place.listing(branch)? else {
+                    continue;
+                };
+                for (name, kind) in names.iter() {
+                    if let Some(below) = self.known(&place, branch, (name, kind))? {
+                        todo.push(below);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees that the archive has an entry that is there. A directory comes back.
+    fn known(
+        &mut self,
+        place: &Node<'s>,
+        branch: usize,
+        (name, kind): (&[u8], Kind),
+    ) -> Result<Option<Node<'s>>> {
+        let path = place.path_of(name);
+        let grammar = self.subject.stack.branches[branch].grammar;
+        let (path, mark) = match place.mark(branch, name)? {
+            Some(Mark::Whiteout(hidden)) => {
+                let mark = [OCI_WHITEOUT, hidden].concat();
+                (place.path_of(hidden), Some(place.path_of(&mark)))
+            }
+            Some(Mark::Opaque) => (place.path(), Some(place.path_of(b".wh..wh..opq"))),
+            None if grammar.hides_entry(name) => return Ok(None),
+            None => (path, None),
+        };
+        if let Some(mark) = mark {
+            if !self.seen.contains(&key(&mark)) {
+                self.fault(path, What::NotInTheLayer);
+            }
+            return Ok(None);
+        }
+        let is_known = self.seen.contains(&key(&path));
+        if kind == Kind::Directory {
+            let Entry::Dir(below) = place.child(name)? else {
+                return Ok(None);
+            };
+            // The engine has made the directories on the way to an entry.
+            if !is_known && !self.ways.contains(&key(&path)) {
+                self.fault(path, What::NotInTheLayer);
+            }
+            return Ok(Some(below));
+        }
+        // What composefs makes for itself is no entry.
+        if !is_known && place.child(name)?.kind().is_some() {
+            self.fault(path, What::NotInTheLayer);
+        }
+        Ok(None)
+    }
+
+    /// A copy is proved by what it differs in from what it is a copy of.
+    fn not_in_the_copy(&mut self) {
+        let stack = self.subject.stack;
+        let criterion = Criterion::Differs(Measure {
+            attributes: Compared::All,
+            content: !self.manner.is_fast,
+        });
+        let row = |found: Result<Difference<'_, '_>>,
+                   rows: &mut Vec<Result<(Change, Bytes, bool)>>| {
+            rows.push(found.map(|found| {
+                let kinds = [found.before, found.after].map(|of| of.map(|of| of.kind));
+                let is_directory = kinds == [Some(Kind::Directory); 2];
+                (found.change, found.path(), is_directory)
+            }));
+        };
+        let branch = self.subject.branches[0];
+        let _ = differences(stack, branch, criterion, NonZeroUsize::MIN, &row, |found| {
+            for found in found {
+                match found {
+                    Ok((Change::Deleted, path, _)) => {
+                        let mark = [OCI_WHITEOUT, path.file_name()].concat();
+                        let is_known = self.seen.contains(&key(&path.parent().join(&mark)))
+                            || self.is_below_a_change(&path);
+                        if !is_known {
+                            self.fault(path, What::Missing);
+                        }
+                    }
+                    // It may have changed by what is in it.
+                    Ok((Change::Changed, _, true)) => {}
+                    Ok((_, path, _)) if self.seen.contains(&key(&path)) => {}
+                    Ok((Change::Added, path, _)) => self.fault(path, What::NotInTheLayer),
+                    Ok((Change::Changed, path, _)) => self.fault(path, What::Content),
+                    Err(error) => self.proof.unproved.push(error.to_string()),
+                }
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Whether something that the archive has took the place of a directory on the way to a path.
+    fn is_below_a_change(&self, path: &Bytes) -> bool {
+        let mut here = path.clone();
+        while here.as_bytes() != b"/" {
+            let parent = here.parent();
+            let opaque = parent.join(b".wh..wh..opq");
+            let mark = parent.join(&[OCI_WHITEOUT, here.file_name()].concat());
+            if self.seen.contains(&key(&opaque)) || self.seen.contains(&key(&mark)) {
+                return true;
+            }
+            here = parent;
+        }
+        false
+    }
+}
+
+/// What stands for a path among those that were seen.
+fn key(path: &Bytes) -> [u8; 16] {
+    let digest = Sha256::digest(path.as_bytes());
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+/// Reads a file, and gives its checksum.
+fn content_of(content: &mut Content, size: u64, mut read: impl FnMut(&[u8])) -> Result<u64, Error> {
+    let mut buffer = vec![0; AT_ONCE.min(usize::try_from(size).unwrap_or(AT_ONCE)).max(1)];
+    let mut crc = CRC.digest();
+    let mut left = size;
+    while left > 0 {
+        let most = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        match content.read(&mut buffer[..most]) {
+            Ok(0) => break,
+            Ok(count) => {
+                crc.update(&buffer[..count]);
+                read(&buffer[..count]);
+                left -= count as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("its content", errno_of(&error))),
+        }
+    }
+    Ok(crc.finalize())
+}
+
+/// Whether two readers give the same. Inside: the file cannot be read.
+fn is_same(archive: &mut impl Read, content: &mut Content) -> io::Result<io::Result<bool>> {
+    let mut ours = vec![0; AT_ONCE];
+    let mut theirs = vec![0; AT_ONCE];
+    let mut is_same = true;
+    loop {
+        let count = match archive.read(&mut theirs) {
+            Ok(0) => return Ok(Ok(is_same)),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if is_same {
+            match content.read_exact(&mut ours[..count]) {
+                Ok(()) => is_same = ours[..count] == theirs[..count],
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => is_same = false,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+}
