@@ -282,7 +282,9 @@ impl<'s> Prover<'s> {
                 let provider = node.provider().unwrap_or_default();
                 (provider, node.stat_self()?, None)
             }
-            Entry::Leaf { from, kind, data } => {
+            Entry::Leaf {
+                from, kind, data, ..
+            } => {
                 let version = place.open_version((from, kind), name, data.as_deref())?;
                 (from, version.stat, version.content)
             }

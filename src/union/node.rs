@@ -301,9 +301,16 @@ impl<'s> Node<'s> {
         part.map(|part| self.read_part(part)).transpose()
     }
 
-    /// What an entry of a branch's own listing marks, whether or not that counts, and what the
-    /// directory says of the name, where it was asked. What composefs makes for itself marks nothing
-    /// that anybody deleted.
+    /// What an entry of a branch's own listing marks, whether or not that counts.
+    ///
+    /// # Errors
+    /// An entry that cannot be asked.
+    pub fn mark<'n>(&self, branch: usize, name: &'n [u8]) -> Result<Option<Mark<'n>>> {
+        Ok(self.look(branch, name)?.0)
+    }
+
+    /// The same, and what the directory says of the name, where it was asked. What composefs makes for
+    /// itself marks nothing that anybody deleted.
     ///
     /// # Errors
     /// An entry that cannot be asked.
