@@ -46,12 +46,16 @@ CMD ["sleep", "3600"]
 "#;
 
 /// They share the daemon, and each has containers of its own.
-const CHECKS: [Check<Docker>; 15] = [
+const CHECKS: [Check<Docker>; 16] = [
     ("a changed container", a_changed_container),
     ("an unchanged container", an_unchanged_container),
     ("what is handed over", what_docker_hands_over),
     ("names of a union", every_name_of_a_union_means_it),
     ("an image", an_image),
+    (
+        "images that leave and come back",
+        images_leave_and_come_back,
+    ),
     ("containers, images and info", lists_are_dockers),
     ("restore while it runs", restore_while_it_runs),
     (
@@ -697,6 +701,45 @@ fn an_image(docker: &Docker) {
     let layers = said["RootFS"]["Layers"].as_array().expect("layers");
     assert!(layers.len() > 12);
     assert_eq!(diffs, layers.iter().rev().collect::<Vec<_>>());
+}
+
+/// What is exported, removed and loaded has the id that it had; a container as an image has its files.
+fn images_leave_and_come_back(docker: &Docker) {
+    let container = docker.run();
+    docker.exec(&container, live::CHANGE);
+    docker.said(["commit", &container, "lab/leaving:1"]);
+    let before = docker.inspected("lab/leaving:1");
+    let archive = docker.home.join("leaving.tar");
+    let to = archive.to_str().expect("a plain path");
+    let rows = docker.ask(["verify", "lab/leaving:1"]).exits(0).rows();
+    assert!(rows.iter().all(|row| row["state"] == "proved"));
+    let row = docker.ask(["export", "lab/leaving:1", "-o", to]);
+    let row = row.exits(0).row();
+    assert_eq!(row["image"], before["Id"]);
+    docker.said(["rmi", "lab/leaving:1"]);
+    docker.said(["load", "-i", to]);
+    let after = docker.inspected("lab/leaving:1");
+    assert_eq!(after["Id"], before["Id"]);
+    assert_eq!(after["RootFS"], before["RootFS"]);
+
+    let row = docker.ask(["export", &container, "--as", "docker", "--force", "-o", to]);
+    let row = row.exits(0).row();
+    docker.said(["load", "-i", to]);
+    let again = docker.new_name();
+    let image = text(&row, "image");
+    docker.said(["run", "-d", "--network=none", "--name", &again, image]);
+    let files = "cd / && find . -xdev ! -path './etc/host*' ! -path './etc/resolv.conf' \
+                 ! -path './dev*' ! -path './proc*' ! -path './sys*' \
+                 -exec stat -c '%n %F %a %u %g' {} + | sort; \
+                 find opt srv root new bin etc/passwd -type f -exec md5sum {} + | sort";
+    let (ours, theirs) = (docker.exec(&again, files), docker.exec(&container, files));
+    assert!(theirs.len() > 1000);
+    assert_eq!(
+        String::from_utf8_lossy(&ours),
+        String::from_utf8_lossy(&theirs)
+    );
+    docker.said(["rm", "-f", &again, &container]);
+    docker.said(["rmi", "-f", image, "lab/leaving:1"]);
 }
 
 fn lists_are_dockers(docker: &Docker) {

@@ -33,7 +33,7 @@ pub struct Args {
     /// Where to; - is standard output, FILE.tar an archive
     #[arg(short, long, value_name = "FILE|DIR|-", value_hint = clap::ValueHint::AnyPath)]
     output: OsString,
-    /// The form: OCI's layout, the same for `docker load`, or files
+    /// OCI's layout, docker's archive, or files
     #[arg(long = "as", value_name = "FORM")]
     form: Option<Form>,
     /// All that is shown as one layer
@@ -42,7 +42,7 @@ pub struct Args {
     /// How layers are packed
     #[arg(long, value_name = "HOW")]
     compress: Option<Compression>,
-    /// Write lost or changed layers as they are, under a new id
+    /// Write what is lost or changed as it is, by a new id
     #[arg(long)]
     as_is: bool,
     /// Replace a file that exists

@@ -114,7 +114,7 @@ impl Verb for Args {
             only: &self.layers,
             is_fast: self.fast,
             users: users(survey, &mut problems),
-            done: HashSet::new(),
+            done: HashMap::new(),
             rows: Vec::new(),
         };
         let interrupt = Interrupt::catch_all();
@@ -192,7 +192,8 @@ struct Proving<'a, 'h> {
     only: &'a [String],
     is_fast: bool,
     users: Users,
-    done: HashSet<(&'static str, Bytes, String)>,
+    /// The faults of those that were, by path.
+    done: HashMap<(&'static str, Bytes, String), HashSet<Bytes>>,
     rows: Vec<Row>,
 }
 
@@ -204,6 +205,7 @@ impl Proving<'_, '_> {
 
     fn image(&mut self, kept: &Kept<'_>, label: &Bytes, problems: &mut Vec<Error>) {
         let interrupt = Interrupt::catch_all();
+        let mut below: Option<(&'static str, Bytes, String)> = None;
         for (at, layer) in kept.stored.layers.iter().enumerate() {
             let engine = kept.engine;
             let key = (
@@ -212,10 +214,18 @@ impl Proving<'_, '_> {
                 layer.label().to_owned(),
             );
             let is_meant = self.only.is_empty() || self.only.iter().any(|id| is_called(layer, id));
-            if !is_meant || interrupt.is_pressed() || !self.done.insert(key) {
+            let of_below = below.replace(key.clone());
+            if !is_meant || interrupt.is_pressed() || self.done.contains_key(&key) {
                 continue;
             }
-            let proof = kept.prove(self.survey, at, self.is_fast);
+            let mut proof = kept.prove(self.survey, at, self.is_fast);
+            let own = proof.faults.iter().map(|(path, _)| path.clone()).collect();
+            // A copy of what differs is no other fault.
+            let of_below = of_below.and_then(|key| self.done.get(&key));
+            if let (true, Some(of_below)) = (proof.is_copy, of_below) {
+                proof.faults.retain(|(path, _)| !of_below.contains(path));
+            }
+            self.done.insert(key, own);
             self.layer(kept, layer, label, proof);
         }
         if !self.only.is_empty() {

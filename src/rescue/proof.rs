@@ -68,6 +68,8 @@ pub struct Proof {
     pub records: Vec<RecordFault>,
     /// Why not all of it can be proved.
     pub unproved: Vec<String>,
+    /// The layer's directory has what is below it as well, and was compared with that.
+    pub is_copy: bool,
     /// Some content could not be read, or is nowhere.
     pub has_unread: bool,
     /// How long the archive is, and what is in its files, in bytes.

@@ -394,6 +394,7 @@ impl<'s> Prover<'s> {
     /// What is there and not in the archive.
     pub fn finish(mut self) -> Proof {
         if self.is_copy() {
+            self.proof.is_copy = true;
             self.not_in_the_copy();
         } else if let Err(error) = self.not_in_the_archive() {
             self.proof.unproved.push(error.to_string());
@@ -489,7 +490,12 @@ impl<'s> Prover<'s> {
     fn not_in_the_copy(&mut self) {
         let stack = self.subject.stack;
         let criterion = Criterion::Differs(Measure {
-            attributes: Compared::All,
+            // A driver that copies drops others.
+            attributes: if self.manner.drops_user_attributes {
+                Compared::Capabilities
+            } else {
+                Compared::All
+            },
             content: !self.manner.is_fast,
         });
         let row = |found: Result<Difference<'_, '_>>,
