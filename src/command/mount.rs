@@ -4,22 +4,24 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
-use crate::bytes::{Bytes, escape};
+use crate::bytes::{Bytes, escape, shell_quote};
+use crate::command::asked::Opened;
 use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb};
-use crate::dir::Dir;
+use crate::dir::{Access, Dir};
 use crate::error::{Error, Result};
 use crate::mount::attach::{Allowed, When, detach};
+use crate::mount::catalogue::{Catalogue, Finder};
+use crate::mount::kernel::Overlay;
 use crate::mount::listed::{self, By, Health};
 use crate::mount::serving::{self, Serving};
 use crate::mount::{Server, Shows, View};
-use crate::render::Look;
 use crate::render::column::{Column, column};
+use crate::render::{Format, Look};
 use crate::restore::guard::Outside;
-use crate::union::Stack;
 
 /// Mount a container, an image or a layer, read-only
 ///
@@ -29,18 +31,35 @@ use crate::union::Stack;
 /// arguments, what is mounted so is listed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// All there is, below DIR/ENGINE/containers and DIR/ENGINE/images
+    #[arg(long)]
+    all: bool,
+    /// Have the kernel show it, where it can: overlays, for root
+    #[arg(hide_short_help = true, long, conflicts_with_all = ["all", "hidden", "foreground"])]
+    kernel: bool,
+    /// Print the command that would mount it, and mount nothing
+    #[arg(hide_short_help = true, long)]
+    print: bool,
     /// Stay in the foreground, and unmount when interrupted
     #[arg(short, long)]
     foreground: bool,
-    /// Show what marks hide, too: as NAME, or NAME.hidden@N of branch N
+    /// Show what marks hide, too: as NAME, or NAME.hidden@N
     #[arg(long)]
     hidden: bool,
     /// As of mount(8): allow_other, suid, dev, and their opposites
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        hide_short_help = true,
+        short,
+        long,
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     options: Vec<Opt>,
-    /// The union, and an empty directory that is there
-    #[arg(num_args = 0..=2, value_names = ["TARGET", "DIR"])]
-    arguments: Vec<OsString>,
+    /// The union
+    target: Option<OsString>,
+    /// A directory that is there
+    #[arg(value_hint = clap::ValueHint::DirPath)]
+    dir: Option<OsString>,
 }
 
 /// What can be asked of a mount.
@@ -65,7 +84,12 @@ pub struct Row {
     /// Who answers: this program, or the kernel itself.
     pub by: By,
     /// Whether anybody answers. Of a dead one the process was killed; `layerctl umount` clears it.
-    pub state: Health,
+    /// None where nothing was mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<Health>,
+    /// What would mount it, for a shell, where only that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 impl Verb for Args {
@@ -74,7 +98,7 @@ impl Verb for Args {
         examples: &[
             "layerctl mount web /mnt/web",
             "layerctl mount web@1 /mnt/image    as the image has it",
-            "layerctl mount    what is mounted so",
+            "layerctl mount --all /mnt/all    every container and image",
         ],
         exit: "0 mounted, or listed; 2 not mounted, or could not tell",
     };
@@ -82,31 +106,85 @@ impl Verb for Args {
     type Answer = Answered;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {
-        let (target, dir) = match self.arguments.as_slice() {
-            [] => return list(),
-            [target, dir] => (target, PathBuf::from(dir)),
-            _ => {
-                let what = "say what is to be mounted, and where: TARGET DIR";
-                return Err(Error::Usage(what.into()));
-            }
-        };
+        if self.target.is_none() && !self.all {
+            return list();
+        }
         if !serving::is_server() {
-            return self.mount(context, target, &dir);
+            return self.mount(context);
         }
         serving::leave();
-        let mounted = self.mount(context, target, &dir);
+        let mounted = self.mount(context);
         mounted.inspect_err(serving::tell_failure)
     }
 }
 
+/// What is to be mounted.
+enum What {
+    /// All unions of the host.
+    All(Box<Finder>),
+    One(Box<Opened>),
+}
+
 impl Args {
-    fn mount(
+    fn mount(&self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {
+        let (target, dir) = match (&self.target, &self.dir) {
+            (Some(dir), None) if self.all => (None, dir),
+            (Some(target), Some(dir)) if !self.all => (Some(target), dir),
+            _ => {
+                let what = "say what is to be mounted, and where: TARGET DIR, or --all DIR";
+                return Err(Error::Usage(what.into()));
+            }
+        };
+        let (at, path) = point(Path::new(dir))?;
+        let (label, what) = match target {
+            None => (Bytes::from(ALL), self.everything(context, &at)?),
+            Some(target) => self.one(context, target, &path)?,
+        };
+        let mut row = Row {
+            target: Label::found(label),
+            path,
+            by: if self.kernel { By::Kernel } else { By::Fuse },
+            state: None,
+            command: None,
+        };
+        if let (true, What::One(union)) = (self.kernel, &what) {
+            let overlay = Overlay::of(
+                (&union.target.union, &union.stack),
+                context.survey.host.root(),
+                row.target.target(),
+                self.allowed(),
+            )?;
+            if self.print {
+                return printed(row, overlay.command(&self.typed_path(dir)));
+            }
+            overlay.mount(&at, &row.path)?;
+            row.state = Some(Health::Answers);
+            return Outcome::yes(Answered::Rows(vec![row]));
+        }
+        if self.print {
+            return printed(row, own_command());
+        }
+        row.state = Some(Health::Answers);
+        if self.foreground || serving::is_server() {
+            let serving = self.serve(what, &at, &row)?;
+            return Outcome::yes(Answered::Serving(Box::new(row), serving));
+        }
+        serving::start()?;
+        Outcome::yes(Answered::Rows(vec![row]))
+    }
+
+    /// The directory as it is reached from anywhere.
+    fn typed_path(&self, dir: &OsString) -> Bytes {
+        let path = std::path::absolute(dir);
+        Bytes::from(path.unwrap_or_else(|_| dir.into()).as_path())
+    }
+
+    fn one(
         &self,
         context: &mut Context<'_>,
         target: &OsString,
-        dir: &Path,
-    ) -> Result<Outcome<Answered>> {
-        let (at, path) = point(dir)?;
+        path: &Bytes,
+    ) -> Result<(Bytes, What)> {
         let target = context.find(target.as_bytes())?;
         let label = context.survey.label(&target.union);
         let stack = context.open(&target);
@@ -116,33 +194,40 @@ impl Args {
                 hint: String::new(),
             });
         }
-        Outside::find(&path.to_path())?.check(
-            &context.survey,
-            &target.union,
-            &stack,
-            &path.to_path(),
-        )?;
-        let row = Row {
-            target: Label::found(label),
-            path,
-            by: By::Fuse,
-            state: Health::Answers,
-        };
-        if self.foreground || serving::is_server() {
-            let serving = self.serve(stack, &at, &row)?;
-            return Outcome::yes(Answered::Serving(Box::new(row), serving));
-        }
-        serving::start()?;
-        Outcome::yes(Answered::Rows(vec![row]))
+        let to = path.to_path();
+        Outside::find(&to)?.check(&context.survey, &target.union, &stack, &to)?;
+        let opened = Box::new(Opened { target, stack });
+        Ok((label, What::One(opened)))
     }
 
-    fn serve(&self, stack: Stack, at: &Dir, row: &Row) -> Result<Serving> {
-        let shows = if self.hidden {
+    fn everything(&self, context: &mut Context<'_>, at: &Dir) -> Result<What> {
+        let host = context.survey.host;
+        if let Some(error) = context.survey.no_engine() {
+            return Err(error);
+        }
+        let root = std::path::absolute(host.root()).unwrap_or_else(|_| host.root().to_owned());
+        Ok(What::All(Box::new(Finder {
+            root,
+            roots: context.survey.roots().clone(),
+            base: context.base.clone(),
+            above: above(at)?,
+            shows: self.shows(),
+        })))
+    }
+
+    fn shows(&self) -> Shows {
+        if self.hidden {
             Shows::Hidden
         } else {
             Shows::Merged
+        }
+    }
+
+    fn serve(&self, what: What, at: &Dir, row: &Row) -> Result<Serving> {
+        let server = match what {
+            What::One(union) => Server::new(View::new(union.stack, self.shows(), 0)),
+            What::All(finder) => Server::of_all(Catalogue::new(*finder)),
         };
-        let server = Server::new(View::new(stack, shows, 0));
         let source = row.target.target().as_bytes();
         serving::serve(server, (at, &row.path), source, self.allowed())
     }
@@ -162,6 +247,47 @@ impl Args {
         }
         allowed
     }
+}
+
+/// What all unions together are called.
+const ALL: &str = "--all";
+
+/// Device and inode of a directory, and of those that it is in.
+fn above(dir: &Dir) -> Result<Vec<(u64, u64)>> {
+    let fail = |errno| Error::io(dir.path(), errno);
+    let mut above = Vec::new();
+    let mut here = dir.clone();
+    loop {
+        let identity = here.stat_self().map_err(fail)?.identity();
+        if above.last() == Some(&identity) {
+            return Ok(above);
+        }
+        above.push(identity);
+        here = here.child(b"..", Access::Lookup).map_err(fail)?;
+    }
+}
+
+/// What was typed, without what asks to print it.
+fn own_command() -> String {
+    let mut is_left_out = false;
+    let words = std::env::args_os().skip(1).filter(|word| {
+        let is_it = !is_left_out && word == "--print";
+        is_left_out |= is_it;
+        !is_it
+    });
+    let words = words.map(|word| shell_quote(&Bytes(word.into_encoded_bytes())));
+    ["layerctl".to_owned()]
+        .into_iter()
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn printed(row: Row, command: String) -> Result<Outcome<Answered>> {
+    Outcome::yes(Answered::Printed(Box::new(Row {
+        command: Some(command),
+        ..row
+    })))
 }
 
 /// The directory that something is mounted on, and its path.
@@ -190,7 +316,8 @@ fn point(dir: &Path) -> Result<(Dir, Bytes)> {
 
 fn list() -> Result<Outcome<Answered>> {
     let row = |ours: listed::Ours| Row {
-        state: ours.state(),
+        state: Some(ours.state()),
+        command: None,
         target: Label::found(ours.target),
         path: ours.path,
         by: ours.by,
@@ -203,6 +330,8 @@ fn list() -> Result<Outcome<Answered>> {
 /// What is mounted; one that this very process answers for is shown, and then answered for.
 pub enum Answered {
     Rows(Vec<Row>),
+    /// Only the command is wanted.
+    Printed(Box<Row>),
     Serving(Box<Row>, Serving),
 }
 
@@ -218,6 +347,12 @@ impl Answer for Answered {
     ) -> io::Result<()> {
         let (row, serving) = match self {
             Answered::Rows(rows) => return rows.show(look, context, out, ended),
+            Answered::Printed(row) => {
+                return match (look.format, &row.command) {
+                    (Format::Table | Format::Quiet, Some(command)) => writeln!(out, "{command}"),
+                    _ => vec![*row].show(look, context, out, ended),
+                };
+            }
             Answered::Serving(row, serving) => (row, serving),
         };
         let path = row.path.clone();
@@ -247,7 +382,9 @@ impl crate::command::Row for Row {
 
     fn columns(_look: Look) -> Vec<Column<Row>> {
         vec![
-            column("STATE", |row: &Row, _, cell| cell.word(row.state.word())),
+            column("STATE", |row: &Row, _, cell| {
+                cell.word(row.state.map_or("-", Health::word));
+            }),
             column("BY", |row, _, cell| cell.word(row.by.word())),
             column("TARGET", |row, _, cell| cell.show(row.target.target())),
             column("PATH", |row, _, cell| cell.show(&row.path)),

@@ -121,6 +121,11 @@ impl<'h> Survey<'h> {
         })
     }
 
+    /// Where engines keep their data, as far as the person has said so.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
     /// The data directories that were looked at.
     pub fn places(&self) -> &[Place] {
         &self.search().places

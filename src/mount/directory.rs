@@ -9,7 +9,6 @@ use super::places::{Found, FoundLeaf, Places};
 use super::view::View;
 use crate::dir::{Dir, Stat};
 use crate::error::{Error, Result};
-use crate::restore::attributes::{Attributes, Into};
 use crate::union::{Node, OpenVersion};
 
 /// A directory of a view. Where a branch can be written it is looked for again when a second is over:
@@ -85,21 +84,21 @@ impl Directory {
         places
     }
 
-    /// What a name means here: something that the kernel can be told of.
+    /// What has a name here.
     ///
     /// # Errors
     /// What the union says of the name; `ENOENT` where there is nothing.
-    pub fn item(self: &Arc<Self>, places: &Places, name: &[u8]) -> Result<Item, Errno> {
+    pub fn child(self: &Arc<Self>, places: &Places, name: &[u8]) -> Result<Child, Errno> {
         match places.child(name).map_err(|error| error.errno())? {
             Found::Nothing => Err(Errno::NOENT),
             Found::Refused(errno) => Err(errno),
             Found::Directory(places) => {
                 let below = Directory::below(self, name, places);
-                Ok(Item::Directory(Arc::new(below)))
+                Ok(Child::Directory(Arc::new(below)))
             }
-            Found::Leaf(found) => Ok(Item::Leaf(Arc::new(Leaf {
+            Found::Leaf(found) => Ok(Child::Leaf(Arc::new(Leaf {
                 directory: Arc::clone(self),
-                name: name.into(),
+                name: name[..found.own].into(),
                 found,
                 identity: OnceLock::new(),
             }))),
@@ -160,22 +159,20 @@ impl Drop for Directory {
     }
 }
 
+/// What has a name in a directory.
+pub enum Child {
+    Directory(Arc<Directory>),
+    Leaf(Arc<Leaf>),
+}
+
 /// Anything else of a view.
 pub struct Leaf {
     directory: Arc<Directory>,
+    /// As the branch has it.
     name: Box<[u8]>,
     pub found: FoundLeaf,
     /// Device and inode, when it was first looked at: another one may get its name.
     identity: OnceLock<(u64, u64)>,
-}
-
-/// What the kernel can be told of.
-#[derive(Clone)]
-pub enum Item {
-    Directory(Arc<Directory>),
-    Leaf(Arc<Leaf>),
-    /// A name that is listed and refused.
-    Refused(Errno),
 }
 
 impl Leaf {
@@ -184,7 +181,7 @@ impl Leaf {
     }
 
     /// The place that has it.
-    fn node(&self) -> Result<Arc<Node<'static>>, Errno> {
+    pub fn node(&self) -> Result<Arc<Node<'static>>, Errno> {
         let places = self.directory.places()?;
         places.of(self.found.view).cloned().ok_or(Errno::STALE)
     }
@@ -236,7 +233,7 @@ impl Leaf {
     }
 
     /// Asks the branch for it by its name.
-    fn entry<T>(&self, ask: impl FnOnce(&Dir, &[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
+    pub fn entry<T>(&self, ask: impl FnOnce(&Dir, &[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
         let node = self.node()?;
         let dir = node.dir(self.found.from).ok_or(Errno::STALE)?;
         ask(dir, &self.name)
@@ -248,70 +245,5 @@ fn stale(error: &Error) -> Errno {
     match error.errno() {
         Errno::NOENT => Errno::STALE,
         errno => errno,
-    }
-}
-
-/// The longest value of an attribute, in bytes.
-const VALUE_MAX: usize = 64 * 1024;
-
-impl Item {
-    /// All attributes, as the union shows them.
-    ///
-    /// # Errors
-    /// What the system calls say.
-    pub fn attributes(&self) -> Result<Attributes, Errno> {
-        match self {
-            Item::Refused(errno) => Err(*errno),
-            Item::Directory(directory) => {
-                let places = directory.places()?;
-                let node = places.shown();
-                let provider = node.provider().ok_or(Errno::STALE)?;
-                let dir = node.dir(provider).ok_or(Errno::STALE)?;
-                let attributes = Attributes::of_directory(dir)?;
-                Ok(attributes.seen(node, provider, Into::View))
-            }
-            Item::Leaf(leaf) => {
-                let attributes = leaf.entry(Attributes::of_entry)?;
-                Ok(attributes.seen(&*leaf.node()?, leaf.found.from, Into::View))
-            }
-        }
-    }
-
-    /// One attribute, as the union shows it.
-    ///
-    /// # Errors
-    /// `ENODATA` where there is none; what the system calls say.
-    pub fn attribute(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
-        if !self.has_attribute(name)? {
-            return Err(Errno::NODATA);
-        }
-        let all = self.attributes()?;
-        let mut all = all.iter();
-        let found = all.find(|(of, _)| *of == name);
-        found.map(|(_, value)| value.to_vec()).ok_or(Errno::NODATA)
-    }
-
-    /// Whether the branch has something that may be shown under a name: most entries have no
-    /// attributes, and those of all need not be read to see that.
-    fn has_attribute(&self, name: &[u8]) -> Result<bool, Errno> {
-        let stored = |branch: usize, view: &View| {
-            let stored = view.stack.branches[branch].grammar.stored_attribute(name);
-            String::from_utf8(stored).map_err(|_| Errno::NODATA)
-        };
-        let value = match self {
-            Item::Refused(errno) => return Err(*errno),
-            Item::Directory(directory) => {
-                let places = directory.places()?;
-                let node = places.shown();
-                let provider = node.provider().ok_or(Errno::STALE)?;
-                let dir = node.dir(provider).ok_or(Errno::STALE)?;
-                dir.attribute_self(&stored(provider, &directory.view)?, VALUE_MAX)?
-            }
-            Item::Leaf(leaf) => {
-                let stored = stored(leaf.found.from, leaf.view())?;
-                leaf.entry(|dir, name| dir.attribute(name, &stored, VALUE_MAX))?
-            }
-        };
-        Ok(value.is_some())
     }
 }

@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-use super::directory::Item;
+use super::item::{Item, NOTHING};
 use super::view::{View, mixed};
-use crate::dir::{Kind, Stat};
+use crate::dir::Stat;
 use crate::union::DataAt;
 
 /// The root's number.
@@ -45,6 +45,8 @@ pub enum Key {
         identity: (u64, u64),
         data: Option<Box<DataAt>>,
     },
+    /// A directory of names, or a union, by its path.
+    Room(Vec<Vec<u8>>),
     Refused {
         parent: u64,
         name: Box<[u8]>,
@@ -121,6 +123,12 @@ impl Inodes {
     }
 }
 
+/// A number for a name, the same at all times.
+fn hashed(parent: u64, name: &[u8]) -> u64 {
+    let add = |number, &byte: &u8| mixed(number ^ u64::from(byte));
+    name.iter().fold(mixed(parent), add)
+}
+
 /// What the kernel is told of something under a name of a directory.
 pub struct Told {
     pub item: Item,
@@ -148,6 +156,11 @@ impl Told {
                 };
                 (directory.stat()?, key, view.number_of(identity))
             }
+            Item::Room(room) => {
+                let number = |number, name: &Vec<u8>| hashed(number, name);
+                let wanted = room.path.iter().fold(ROOT, number);
+                (item.stat()?, Key::Room(room.path.clone()), wanted)
+            }
             Item::Leaf(leaf) => {
                 let stat = leaf.stat()?;
                 let view: &View = leaf.view();
@@ -172,17 +185,12 @@ impl Told {
         Told {
             item: Item::Refused(errno),
             stat: NOTHING,
-            wanted: mixed(parent ^ name.len() as u64),
+            wanted: hashed(parent, name),
             key: Key::Refused {
                 parent,
                 name: name.into(),
             },
         }
-    }
-
-    /// Whether it is a name that is refused.
-    pub fn is_refused(&self) -> bool {
-        matches!(self.item, Item::Refused(_))
     }
 
     /// The number that it has, or would have if the kernel were told of it.
@@ -195,20 +203,3 @@ impl Told {
         inodes.tell(self.wanted, self.key, self.item)
     }
 }
-
-/// What is said of what cannot be asked.
-const NOTHING: Stat = Stat {
-    kind: Kind::File,
-    mode: 0,
-    uid: 0,
-    gid: 0,
-    size: 0,
-    mtime: (0, 0),
-    atime: (0, 0),
-    ctime: (0, 0),
-    ino: 0,
-    dev: 0,
-    rdev: 0,
-    nlink: 1,
-    blocks: 0,
-};

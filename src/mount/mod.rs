@@ -3,9 +3,13 @@
 //! ```text
 //! server      what the kernel asks, and how an answer is put
 //! serving     a mount from its beginning to its end: threads, signals, a background
+//! kernel      the same view, shown by the kernel itself
 //! attach      how a file system gets into the tree of directories, and out of it
 //! listed      the mounts that are ours, as the kernel's table has them
+//! open        what is open: files, and directories with their lists
 //! inodes      the numbers by which the kernel knows what it was told of
+//! item        what the kernel can be told of
+//! catalogue   all containers and images as directories
 //! directory   one place of a view while the kernel knows it
 //! places      what a name means in a view, that of what marks hide among them
 //! view        a stack that is looked at for long: how fresh, and whether it is still there
@@ -16,9 +20,13 @@
 //! at most [`FRESH`](view::FRESH) where a branch can be written.
 
 pub mod attach;
+pub mod catalogue;
 mod directory;
 mod inodes;
+mod item;
+pub mod kernel;
 pub mod listed;
+mod open;
 mod places;
 mod server;
 pub mod serving;

@@ -54,6 +54,8 @@ pub struct FoundLeaf {
     pub kind: Kind,
     /// Where the content is, if only the metadata is in `from`.
     pub data: Option<Box<DataAt>>,
+    /// How much of the name that it is shown under is its own, in bytes.
+    pub own: usize,
 }
 
 impl Places {
@@ -107,6 +109,7 @@ impl Places {
                     from,
                     kind,
                     data,
+                    own: name.len(),
                 }),
             });
         }
@@ -129,38 +132,33 @@ impl Places {
         let mut directories = SmallVec::new();
         let mut others = BTreeMap::new();
         let mut known: Vec<usize> = Vec::new();
+        // Where the merged view has something, what it has not looked at only lies below that.
+        let is_shown = verdicts.entry.kind().is_some();
+        let is_hidden = |branch| match verdicts.said(branch) {
+            None => !is_shown || !first.branches().any(|here| here == branch),
+            Some(says) => matches!(says, Says::Hidden | Says::Nothing | Says::Unread),
+        };
         for (view, node) in &self.0 {
             let entry = node.child(name)?;
             let provider = entry.provider();
-            // What only lies below another version is not behind a mark.
-            let is_hidden = |branch| match verdicts.said(branch) {
-                None | Some(Says::Hidden | Says::Nothing | Says::Unread) => true,
-                Some(_) => false,
-            };
+            let is_first = own.is_none() && directories.is_empty();
+            // A directory is one with those of the views above, where there is nothing else of its name.
+            let is_joined = own.is_none() && matches!(entry, Entry::Dir(_));
             if let Some(branch) = provider {
-                if known.contains(&branch) || *view > 0 && !is_hidden(branch) {
+                let is_other = is_first || is_joined || is_hidden(branch);
+                if known.contains(&branch) || !is_other {
                     continue;
                 }
                 known.push(branch);
             }
             let found = match entry {
                 Entry::Missing | Entry::Deleted { .. } => continue,
-                Entry::Broken { errno, .. } if own.is_none() && directories.is_empty() => {
-                    Found::Refused(errno)
-                }
-                Entry::Broken { .. } => continue,
-                Entry::Dir(child) => {
-                    let is_other = own.is_some();
-                    let place = (*view, Arc::new(child));
-                    match (is_other, provider) {
-                        (true, Some(branch)) => {
-                            let places = Places(smallvec![place]);
-                            others.insert(branch, Found::Directory(places));
-                        }
-                        _ => directories.push(place),
-                    }
+                Entry::Broken { errno, .. } => Found::Refused(errno),
+                Entry::Dir(child) if is_joined => {
+                    directories.push((*view, Arc::new(child)));
                     continue;
                 }
+                Entry::Dir(child) => Found::Directory(Places(smallvec![(*view, Arc::new(child))])),
                 Entry::Leaf {
                     from, kind, data, ..
                 } => Found::Leaf(FoundLeaf {
@@ -168,14 +166,13 @@ impl Places {
                     from,
                     kind,
                     data,
+                    own: name.len(),
                 }),
             };
-            match (own.is_none() && directories.is_empty(), provider) {
-                (true, _) => own = Some(found),
-                (false, Some(branch)) => {
-                    others.insert(branch, found);
-                }
-                (false, None) => {}
+            if is_first {
+                own = Some(found);
+            } else if let Some(branch) = provider {
+                others.insert(branch, found);
             }
         }
         if !directories.is_empty() {
@@ -228,14 +225,12 @@ fn name_of_hidden(name: &[u8], branch: usize) -> Vec<u8> {
     [name, HIDDEN, branch.to_string().as_bytes()].concat()
 }
 
-/// The name and the branch in such a name.
+/// The name and the branch in such a name, spelled as it is shown.
 fn hidden_name(name: &[u8]) -> Option<(&[u8], usize)> {
     let at = name
         .windows(HIDDEN.len())
         .rposition(|part| part == HIDDEN)?;
-    let branch = std::str::from_utf8(&name[at + HIDDEN.len()..]).ok()?;
-    let branch: usize = branch.parse().ok()?;
-    let name = &name[..at];
-    (name_of_hidden(name, branch).len() == name.len() + HIDDEN.len() + branch.to_string().len())
-        .then_some((name, branch))
+    let digits = std::str::from_utf8(&name[at + HIDDEN.len()..]).ok()?;
+    let branch: usize = digits.parse().ok()?;
+    (branch.to_string() == digits).then_some((&name[..at], branch))
 }

@@ -1,13 +1,11 @@
 //! What the kernel asks, and how an answer is put.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
@@ -17,67 +15,69 @@ use fuser::{
 use rustix::fs;
 use rustix::io::Errno;
 
-use super::directory::{Directory, Item};
+use super::catalogue::{Catalogue, Room};
+use super::directory::Directory;
 use super::inodes::{Inodes, ROOT, Told};
+use super::item::{Inside, Item, NOTHING};
+use super::open::{File, Handles, Listing};
 use super::places::Places;
-use super::view::View;
-use crate::dir::{Content, Kind, Stat};
-use crate::error::errno_of;
+use super::view::{FRESH, View};
+use crate::dir::{Kind, Stat};
 
 /// A view, as the kernel asks for it.
 pub struct Server {
     inodes: Inodes,
     files: Handles<File>,
     listings: Handles<Listing>,
-    /// How long the kernel may take an answer for what is.
-    lasts: Duration,
+    /// Where links lead stays as it is.
+    keeps_links: bool,
 }
 
 impl Server {
+    /// Of one view.
     pub fn new(view: View) -> Server {
-        let lasts = view.lasts();
+        let keeps_links = !view.is_writable();
         let root = Directory::root(Arc::new(view));
+        Server::of(Item::Directory(Arc::new(root)), keeps_links)
+    }
+
+    /// Of all unions of a host.
+    pub fn of_all(catalogue: Catalogue) -> Server {
+        Server::of(Item::Room(Arc::new(Room::root(catalogue))), false)
+    }
+
+    fn of(root: Item, keeps_links: bool) -> Server {
         Server {
-            inodes: Inodes::new(Item::Directory(Arc::new(root))),
+            inodes: Inodes::new(root),
             files: Handles::default(),
             listings: Handles::default(),
-            lasts,
+            keeps_links,
         }
     }
 
-    fn directory(&self, number: INodeNo) -> Result<Arc<Directory>, Errno> {
-        match self.inodes.get(number.0)? {
-            Item::Directory(directory) => Ok(directory),
-            Item::Refused(errno) => Err(errno),
-            Item::Leaf(_) => Err(Errno::NOTDIR),
-        }
+    fn inside(&self, number: INodeNo) -> Result<Inside, Errno> {
+        self.inodes.get(number.0)?.inside()
     }
 
-    fn found(&self, parent: INodeNo, name: &[u8]) -> Result<FileAttr, Errno> {
-        let directory = self.directory(parent)?;
-        directory.view.check()?;
-        let item = directory.item(&directory.places()?, name)?;
+    /// What has a name: what the kernel is told of it, and for how long.
+    fn found(&self, inside: &Inside, parent: INodeNo, name: &[u8]) -> Result<Found, Errno> {
+        let item = inside.child(None, name)?;
         let told = Told::of(parent.0, name, item)?;
-        let stat = told.stat;
-        Ok(attributes(told.number(&self.inodes), &stat))
+        let (stat, lasts) = (told.stat, told.item.lasts());
+        Ok((attributes(told.number(&self.inodes), &stat), lasts))
     }
 
-    fn stat(&self, number: INodeNo, handle: Option<FileHandle>) -> Result<Stat, Errno> {
-        match self.inodes.get(number.0)? {
-            Item::Directory(directory) => {
-                directory.view.check()?;
-                directory.stat()
+    fn stat(&self, number: INodeNo) -> Result<Found, Errno> {
+        let item = self.inodes.get(number.0)?;
+        let stat = match item.stat() {
+            // What is open is there, whatever has its name.
+            Err(Errno::STALE) => {
+                let open = self.files.find(|file| file.number == number.0);
+                open.ok_or(Errno::STALE)?.stat()?
             }
-            Item::Refused(errno) => Err(errno),
-            Item::Leaf(leaf) => {
-                let open = handle.and_then(|handle| self.files.get(handle).ok());
-                match (leaf.stat(), open) {
-                    // What is open is there, whatever has its name.
-                    (Err(Errno::STALE), Some(file)) => file.stat(),
-                    (stat, _) => stat,
-                }
-            }
-        }
+            stat => stat?,
+        };
+        Ok((attributes(number.0, &stat), item.lasts()))
     }
 
     fn open_file(&self, number: INodeNo) -> Result<(FileHandle, FopenFlags), Errno> {
@@ -87,6 +87,7 @@ impl Server {
         leaf.view().check()?;
         let version = leaf.open()?;
         let file = File {
+            number: number.0,
             stat: version.stat,
             content: version.content.ok_or(Errno::NXIO)?,
         };
@@ -109,18 +110,18 @@ impl Server {
     ) -> Result<(), Errno> {
         let listing = self.listings.get(handle)?;
         let snapshot = listing.snapshot(offset == 0)?;
-        let directory = &listing.directory;
+        let inside = &listing.inside;
         let first = usize::try_from(offset).unwrap_or(usize::MAX);
-        let places = snapshot.places(directory)?;
+        let places = snapshot.places(inside)?;
         for at in first.. {
             let (name, told): (&[u8], _) = match at {
                 0 | 1 => {
-                    let item = Item::Directory(Arc::clone(directory));
+                    let item = inside.item();
                     let name: &[u8] = if at == 0 { b"." } else { b".." };
                     (name, Some(Told::of(number.0, name, item)?))
                 }
                 _ => match snapshot.names.get(at - 2) {
-                    Some(name) => (name, told(directory, &places, number, name)?),
+                    Some(name) => (name, told(inside, places.as_ref(), number, name)?),
                     None => break,
                 },
             };
@@ -134,152 +135,28 @@ impl Server {
     }
 }
 
+/// What the kernel is told of something, and for how long that is so.
+type Found = (FileAttr, Duration);
+
 /// What is known of a name that is listed; none where there is nothing.
 fn told(
-    directory: &Arc<Directory>,
-    places: &Places,
+    inside: &Inside,
+    places: Option<&Places>,
     number: INodeNo,
     name: &[u8],
 ) -> Result<Option<Told>, Errno> {
-    let found = directory
-        .item(places, name)
+    let found = inside
+        .child(places, name)
         .and_then(|item| Told::of(number.0, name, item));
-    match found {
-        Ok(told) => Ok(Some(told)),
+    match (found, places) {
+        (Ok(told), _) => Ok(Some(told)),
         // Listed by a branch and not there; or gone meanwhile.
-        Err(Errno::NOENT | Errno::STALE) => Ok(None),
-        Err(errno) => {
+        (Err(Errno::NOENT | Errno::STALE), _) | (Err(_), None) => Ok(None),
+        (Err(errno), Some(places)) => {
             let lists = places.lists_refused(name);
             let is_listed = lists.map_err(|error| error.errno())?;
             Ok(is_listed.then(|| Told::refused(number.0, name, errno)))
         }
-    }
-}
-
-// ---- what is open ----
-
-/// A file that is open.
-struct File {
-    stat: Stat,
-    content: Content,
-}
-
-impl File {
-    /// What `fstat` says of it now.
-    fn stat(&self) -> Result<Stat, Errno> {
-        let Some(file) = self.content.as_file() else {
-            return Ok(self.stat);
-        };
-        let now = fs::fstat(file)?;
-        Ok(Stat {
-            size: u64::try_from(now.st_size).unwrap_or(0),
-            blocks: u64::try_from(now.st_blocks).unwrap_or(0),
-            mtime: (now.st_mtime, u32::try_from(now.st_mtime_nsec).unwrap_or(0)),
-            ctime: (now.st_ctime, u32::try_from(now.st_ctime_nsec).unwrap_or(0)),
-            nlink: now.st_nlink,
-            ..self.stat
-        })
-    }
-
-    fn seek(&self, offset: i64, whence: i32) -> Result<i64, Errno> {
-        let from = u64::try_from(offset).map_err(|_| Errno::INVAL)?;
-        let whence = match whence {
-            SEEK_DATA => fs::SeekFrom::Data(from),
-            SEEK_HOLE => fs::SeekFrom::Hole(from),
-            _ => return Err(Errno::INVAL),
-        };
-        let found = match (self.content.as_file(), whence) {
-            // Where reading goes on is nothing to who reads at places.
-            (Some(file), whence) => fs::seek(file, whence)?,
-            (None, _) if from >= self.stat.size => return Err(Errno::NXIO),
-            (None, fs::SeekFrom::Hole(_)) => self.stat.size,
-            (None, _) => from,
-        };
-        i64::try_from(found).map_err(|_| Errno::OVERFLOW)
-    }
-}
-
-/// As `lseek` has them, on every machine that Linux runs on.
-const SEEK_DATA: i32 = 3;
-const SEEK_HOLE: i32 = 4;
-
-/// A directory that is open, and its names as they were when they were first asked for: whoever goes
-/// on at an offset goes on in the same list.
-struct Listing {
-    directory: Arc<Directory>,
-    snapshot: Mutex<Option<Arc<Snapshot>>>,
-}
-
-struct Snapshot {
-    names: Vec<Vec<u8>>,
-    /// The places, with their listings.
-    read: Places,
-    when: Instant,
-}
-
-impl Listing {
-    /// The names; those of now, where a list that can have changed is begun again.
-    fn snapshot(&self, is_begun: bool) -> Result<Arc<Snapshot>, Errno> {
-        let mut kept = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |of: &Arc<Snapshot>| is_begun && self.directory.view.is_over(of.when);
-        if let Some(snapshot) = kept.as_ref().filter(|of| !is_over(of)) {
-            return Ok(Arc::clone(snapshot));
-        }
-        let when = Instant::now();
-        let read = self.directory.places()?.read();
-        let names = read.names().map_err(|error| error.errno())?;
-        // What was removed while it was read has no names.
-        self.directory.view.check()?;
-        let snapshot = Arc::new(Snapshot { names, read, when });
-        *kept = Some(Arc::clone(&snapshot));
-        Ok(snapshot)
-    }
-}
-
-impl Snapshot {
-    /// The places that say what the names mean.
-    fn places(&self, directory: &Directory) -> Result<Places, Errno> {
-        if directory.view.is_over(self.when) {
-            directory.places()
-        } else {
-            Ok(self.read.clone())
-        }
-    }
-}
-
-/// What is open, by the numbers that the kernel has for it.
-struct Handles<T> {
-    next: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<T>>>,
-}
-
-impl<T> Default for Handles<T> {
-    fn default() -> Self {
-        Handles {
-            next: AtomicU64::new(1),
-            open: Mutex::default(),
-        }
-    }
-}
-
-impl<T> Handles<T> {
-    fn add(&self, opened: T) -> FileHandle {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(number, Arc::new(opened));
-        FileHandle(number)
-    }
-
-    fn get(&self, handle: FileHandle) -> Result<Arc<T>, Errno> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(&handle.0).cloned().ok_or(Errno::BADF)
-    }
-
-    fn remove(&self, handle: FileHandle) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let closed = open.remove(&handle.0);
-        drop(open);
-        drop(closed);
     }
 }
 
@@ -371,21 +248,26 @@ impl Filesystem for Server {
         ] {
             let _ = config.add_capabilities(wanted);
         }
-        if self.lasts > super::view::FRESH {
+        if self.keeps_links {
             let _ = config.add_capabilities(InitFlags::FUSE_CACHE_SYMLINKS);
         }
         Ok(())
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.found(parent, name.as_bytes()) {
-            Ok(found) => reply.entry(&self.lasts, &found, GENERATION),
-            // That there is nothing lasts as long.
-            Err(Errno::NOENT) if self.lasts > super::view::FRESH => {
-                let nothing = Told::refused(0, b"", Errno::NOENT);
-                reply.entry(&self.lasts, &attributes(0, &nothing.stat), GENERATION);
-            }
-            Err(errno) => reply.error(no(errno)),
+        let inside = match self.inside(parent) {
+            Ok(inside) => inside,
+            Err(errno) => return reply.error(no(errno)),
+        };
+        match self.found(&inside, parent, name.as_bytes()) {
+            Ok((found, lasts)) => reply.entry(&lasts, &found, GENERATION),
+            Err(errno) => match inside.item().lasts() {
+                // That there is nothing lasts as long.
+                lasts if errno == Errno::NOENT && lasts > FRESH => {
+                    reply.entry(&lasts, &attributes(0, &NOTHING), GENERATION);
+                }
+                _ => reply.error(no(errno)),
+            },
         }
     }
 
@@ -393,9 +275,9 @@ impl Filesystem for Server {
         self.inodes.forget(number.0, times);
     }
 
-    fn getattr(&self, _: &Request, number: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
-        match self.stat(number, handle) {
-            Ok(stat) => reply.attr(&self.lasts, &attributes(number.0, &stat)),
+    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.stat(number) {
+            Ok((found, lasts)) => reply.attr(&lasts, &found),
             Err(errno) => reply.error(no(errno)),
         }
     }
@@ -403,7 +285,7 @@ impl Filesystem for Server {
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
         let target = match self.inodes.get(number.0) {
             Ok(Item::Leaf(leaf)) => leaf.read_link(),
-            Ok(Item::Directory(_)) => Err(Errno::INVAL),
+            Ok(Item::Directory(_) | Item::Room(_)) => Err(Errno::INVAL),
             Ok(Item::Refused(errno)) | Err(errno) => Err(errno),
         };
         match target {
@@ -439,7 +321,7 @@ impl Filesystem for Server {
             if buffer.len() < size {
                 buffer.resize(size, 0);
             }
-            match read_whole(&file.content, &mut buffer[..size], offset) {
+            match file.read(&mut buffer[..size], offset) {
                 Ok(count) => reply.data(&buffer[..count]),
                 Err(errno) => reply.error(no(errno)),
             }
@@ -461,19 +343,23 @@ impl Filesystem for Server {
     }
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let directory = self.directory(number);
-        match directory.and_then(|directory| directory.view.check().map(|()| directory)) {
-            Ok(directory) => {
-                let keeps = if directory.view.is_writable() {
-                    FopenFlags::empty()
-                } else {
-                    FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
-                };
-                let listing = Listing {
-                    directory,
-                    snapshot: Mutex::default(),
-                };
-                reply.opened(self.listings.add(listing), keeps);
+        let opened = self.inside(number).and_then(|inside| {
+            let keeps = match &inside {
+                Inside::Room(_) => FopenFlags::empty(),
+                Inside::Directory(directory) => {
+                    directory.view.check()?;
+                    if directory.view.is_writable() {
+                        FopenFlags::empty()
+                    } else {
+                        FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+                    }
+                }
+            };
+            Ok((inside, keeps))
+        });
+        match opened {
+            Ok((inside, keeps)) => {
+                reply.opened(self.listings.add(Listing::new(inside)), keeps);
             }
             Err(errno) => reply.error(no(errno)),
         }
@@ -508,12 +394,7 @@ impl Filesystem for Server {
     ) {
         let listed = self.list(number, handle, offset, |name, next, told| {
             let is_own = matches!(name, b"." | b"..");
-            let lasts = if told.is_refused() {
-                Duration::ZERO
-            } else {
-                self.lasts
-            };
-            let stat = told.stat;
+            let (stat, lasts) = (told.stat, told.item.lasts());
             // The kernel is told of these otherwise.
             let number = if is_own {
                 number.0
@@ -547,7 +428,10 @@ impl Filesystem for Server {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let space = self.directory(INodeNo(ROOT)).and_then(|root| root.space());
+        let space = match self.inodes.get(ROOT) {
+            Ok(Item::Directory(root)) => root.space(),
+            _ => Err(Errno::NOSYS),
+        };
         match space {
             Ok(of) => reply.statfs(
                 of.f_blocks,
@@ -599,18 +483,4 @@ impl Filesystem for Server {
             Err(errno) => reply.error(no(errno)),
         }
     }
-}
-
-/// Reads until the buffer is full or the file ends: the kernel takes less for the end.
-fn read_whole(content: &Content, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match content.read_at(&mut buffer[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(errno_of(&error)),
-        }
-    }
-    Ok(done)
 }

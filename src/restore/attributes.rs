@@ -29,6 +29,7 @@ pub enum Keep {
 }
 
 /// A file's extended attributes.
+#[derive(Default)]
 pub struct Attributes(Vec<(Vec<u8>, Vec<u8>)>);
 
 /// What the largest attribute, and the largest list of them, can have.

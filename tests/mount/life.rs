@@ -13,7 +13,7 @@ use crate::schema::assert_promised;
 
 /// Waits until something is so, and for no longer than it can take.
 #[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < Duration::from_secs(10), "never {what}");
@@ -21,7 +21,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-fn small(ground: &Ground) -> String {
+pub fn small(ground: &Ground) -> String {
     ground.file("low/etc/passwd", "root\n");
     ground.file("low/etc/gone", "x");
     ground.file("up/etc/motd", "hello\n");
@@ -71,7 +71,7 @@ fn it_is_mounted_listed_and_unmounted() {
     });
 }
 
-fn is_answered_for() -> bool {
+pub fn is_answered_for() -> bool {
     let mut pgrep = Command::new("pgrep");
     let found = pgrep
         .args(["-f", "^layerctl .*mount"])

@@ -6,6 +6,8 @@
 #[cfg(feature = "internals")]
 mod kernels;
 mod life;
+mod proofs;
+mod ways;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,0 +1,292 @@
+//! `--all`, `--hidden`, `--kernel`, `--print`: what is mounted, and by whom.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use walkdir::WalkDir;
+
+use super::{listed, mount, privately, umount};
+use crate::docker_drivers::{Entry, View, beside_mounts, kind_of_mode, seen};
+use crate::lab;
+use crate::lab::captured::Captured;
+use crate::lab::run::{command, run, text};
+
+const BLOG_HOST: &str = "blog-host";
+const DELETED: &str = "usr/local/lib/python2.7/dist-packages/itsdangerous.py";
+
+/// Mounts something of a host.
+fn mount_of(host: &Path, arguments: &[&str], at: &Path) {
+    let mut command = command();
+    let command = command.arg("--root").arg(host);
+    let command = command.args(["--format", "jsonl", "mount"]).args(arguments);
+    run(command.arg(at)).exits(0);
+}
+
+/// The paths below a directory.
+fn paths(at: &Path) -> BTreeSet<Vec<u8>> {
+    let all = WalkDir::new(at).min_depth(1).into_iter();
+    let all = all.map(|entry| {
+        let entry = entry.expect("it can be walked");
+        let path = entry.path().strip_prefix(at).expect("below it");
+        path.as_os_str().as_bytes().to_vec()
+    });
+    all.collect()
+}
+
+#[apply(test)]
+fn all_of_a_host_is_entered_by_name() {
+    privately(|ground| {
+        let host = lab::fixture(BLOG_HOST);
+        let at = ground.dir("all");
+        mount_of(&host, &["--all"], &at);
+        let names = |path: &str| -> Vec<String> {
+            let names = fs::read_dir(at.join(path)).expect("a directory");
+            let names = names.map(|entry| entry.expect("listed").file_name());
+            let mut names: Vec<_> = names
+                .map(|name| name.into_string().expect("text"))
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(""), ["docker"]);
+        assert_eq!(names("docker"), ["containers", "images"]);
+        assert_eq!(
+            names("docker/containers"),
+            ["determined_sammet", "old_shell"]
+        );
+        assert_eq!(names("docker/images"), ["<none>", "busybox", "training"]);
+        assert_eq!(names("docker/images/training"), ["webapp"]);
+        assert_eq!(names("docker/images/training/webapp"), ["latest"]);
+        assert!(fs::read_dir(at.join("docker/containers/nobody")).is_err());
+        // Each is what is mounted alone.
+        for (path, target) in [
+            ("docker/containers/determined_sammet", "determined_sammet"),
+            ("docker/containers/old_shell", "old_shell"),
+            ("docker/images/training/webapp/latest", "training/webapp"),
+        ] {
+            let one = ground.dir("one");
+            mount_of(&host, &[target], &one);
+            assert_eq!(paths(&at.join(path)), paths(&one), "{target}");
+            umount(&one).exits(0);
+        }
+        assert!(
+            !at.join("docker/containers/determined_sammet")
+                .join(DELETED)
+                .exists()
+        );
+        assert!(
+            at.join("docker/images/training/webapp/latest")
+                .join(DELETED)
+                .exists()
+        );
+        // Each has its own inodes, though they stand on the same layers.
+        let number = |path: &str| {
+            let path = at.join("docker").join(path).join("bin/bash");
+            fs::symlink_metadata(path).expect("it is in both").ino()
+        };
+        assert_ne!(
+            number("containers/determined_sammet"),
+            number("images/training/webapp/latest")
+        );
+        assert_eq!(text(&listed()[0], "target"), "--all");
+        umount(&at).exits(0);
+    });
+}
+
+#[apply(test)]
+fn what_marks_hide_is_shown_on_request() {
+    privately(|ground| {
+        let host = lab::fixture(BLOG_HOST);
+        let at = ground.dir("m");
+        mount_of(&host, &["determined_sammet"], &at);
+        let shown = paths(&at);
+        umount(&at).exits(0);
+        mount_of(&host, &["--hidden", "determined_sammet"], &at);
+        let with_hidden = paths(&at);
+        let content = fs::read_to_string(at.join(DELETED)).expect("it was deleted");
+        umount(&at).exits(0);
+        // What the article's container had deleted, and nothing else.
+        let hidden: Vec<_> = with_hidden.difference(&shown).collect();
+        assert_eq!(hidden, [DELETED.as_bytes()]);
+        assert!(shown.is_subset(&with_hidden));
+        assert!(content.contains("itsdangerous"));
+    });
+}
+
+#[apply(test)]
+fn what_is_hidden_and_has_no_free_name_tells_its_branch() {
+    privately(|ground| {
+        for branch in ["up", "mid", "low"] {
+            ground.dir(branch);
+        }
+        // Deleted, and deleted again after it was made anew.
+        ground.file("low/twice", "oldest");
+        ground.file("mid/twice", "older");
+        ground.file("up/.wh.twice", "");
+        // A file where a directory was.
+        ground.file("low/tree/leaf", "leaf");
+        ground.file("up/.wh.tree", "");
+        ground.file("mid/.wh.tree", "");
+        // A directory made anew, with a name that it had.
+        ground.file("low/etc/same", "before");
+        ground.file("low/etc/gone", "gone");
+        ground.file("up/etc/.wh..wh..opq", "");
+        ground.file("up/etc/same", "now");
+        // Changed, and nothing was deleted.
+        ground.file("low/changed", "1");
+        ground.file("up/changed", "2");
+        let at = ground.dir("m");
+        let path = |branch: &str| ground.at(branch).display().to_string();
+        let target = format!(
+            "br:{}=rw:{}=ro+wh:{}=ro+wh",
+            path("up"),
+            path("mid"),
+            path("low")
+        );
+        mount(&["--hidden"], &target, &at).exits(0);
+        let content = |path: &str| fs::read_to_string(at.join(path)).expect(path);
+        assert_eq!(content("twice"), "older");
+        assert_eq!(content("twice.hidden@2"), "oldest");
+        assert_eq!(content("tree/leaf"), "leaf");
+        assert_eq!(content("etc/same"), "now");
+        assert_eq!(content("etc/same.hidden@2"), "before");
+        assert_eq!(content("etc/gone"), "gone");
+        assert_eq!(content("changed"), "2");
+        let all: BTreeSet<Vec<u8>> = [
+            "changed",
+            "etc",
+            "etc/gone",
+            "etc/same",
+            "etc/same.hidden@2",
+            "tree",
+            "tree/leaf",
+            "twice",
+            "twice.hidden@2",
+        ]
+        .map(|path| path.as_bytes().to_vec())
+        .into();
+        assert_eq!(paths(&at), all);
+        for nothing in [
+            "changed.hidden@2",
+            "twice.hidden@02",
+            "twice.hidden@1",
+            "no.hidden@0",
+        ] {
+            assert!(!at.join(nothing).exists(), "{nothing}");
+        }
+        umount(&at).exits(0);
+    });
+}
+
+#[apply(test)]
+fn the_kernel_mounts_it_and_the_command_does_the_same() {
+    privately(|ground| {
+        let target = super::life::small(ground);
+        let at = ground.dir("m");
+        mount(&[], &target, &at).exits(0);
+        let ours = paths(&at);
+        umount(&at).exits(0);
+        let row = mount(&["--kernel"], &target, &at).exits(0).row();
+        assert_eq!(text(&row, "by"), "kernel");
+        assert_eq!(listed(), [row]);
+        assert_eq!(paths(&at), ours);
+        assert!(fs::write(at.join("new"), "").is_err(), "it is read-only");
+        umount(&at).exits(0);
+        // As it stands: by the kernel, and by this program.
+        for options in [&["--print", "--kernel"][..], &["--print"]] {
+            let row = mount(options, &target, &at).exits(0).row();
+            assert!(row.get("state").is_none());
+            assert!(listed().is_empty(), "nothing is mounted");
+            let program = Path::new(env!("CARGO_BIN_EXE_layerctl"));
+            let program = program
+                .parent()
+                .expect("a directory")
+                .to_str()
+                .expect("text");
+            let path = format!("{program}:{}", std::env::var("PATH").expect("text"));
+            let mut shell = Command::new("sh");
+            shell.args(["-c", text(&row, "command")]).env("PATH", path);
+            assert!(
+                shell.output().expect("sh is there").status.success(),
+                "{row}"
+            );
+            assert_eq!(listed().len(), 1);
+            assert_eq!(paths(&at), ours);
+            umount(&at).exits(0);
+        }
+        // What the kernel cannot show.
+        let (up, low) = (ground.at("up"), ground.at("low"));
+        let aufs = format!("br:{}=rw:{}=ro", up.display(), low.display());
+        mount(&["--kernel"], &aufs, &at).exits(2).says("no overlay");
+        let one = format!("lowerdir={}", low.display());
+        mount(&["--kernel"], &one, &at)
+            .exits(2)
+            .says("only one branch");
+        assert!(listed().is_empty());
+    });
+}
+
+// ---- what engines showed ----
+
+#[apply(test)]
+fn a_mount_shows_what_docker_showed() {
+    privately(|ground| {
+        lab::needs::captured_hosts();
+        for driver in ["overlay2", "fuse-overlayfs", "vfs"] {
+            let docker = Captured::new(&format!("docker-{driver}"));
+            let names = docker.named("merged-", ".jsonl");
+            assert!(!names.is_empty());
+            for name in names {
+                let (engine, ghosts) = seen(docker.said(&format!("merged-{name}.jsonl")));
+                let container = name.strip_prefix("export-").unwrap_or(name);
+                let at = ground.dir("m");
+                mount_of(&docker.host.at("/"), &[container], &at);
+                let ours = view(&at);
+                umount(&at).exits(0);
+                assert!(ghosts.iter().all(|ghost| !ours.contains_key(ghost)));
+                let (engine, ours) = if container == name {
+                    (beside_mounts(engine), beside_mounts(ours))
+                } else {
+                    (engine, ours)
+                };
+                let wrong: Vec<_> = engine
+                    .keys()
+                    .chain(ours.keys())
+                    .filter(|path| engine.get(*path) != ours.get(*path))
+                    .map(|path| {
+                        (
+                            path.escape_ascii().to_string(),
+                            engine.get(path),
+                            ours.get(path),
+                        )
+                    })
+                    .collect();
+                assert!(wrong.is_empty(), "{driver} {name}: {wrong:#?}");
+            }
+        }
+    });
+}
+
+/// What is seen through a mount, as the captures have it.
+fn view(at: &Path) -> View {
+    let mut view = View::new();
+    for path in paths(at) {
+        let on_host = at.join(OsStr::from_bytes(&path));
+        let stat = fs::symlink_metadata(&on_host).expect("it is listed");
+        let kind = kind_of_mode(stat.mode());
+        let target = fs::read_link(&on_host).ok();
+        let entry = Entry {
+            kind: kind.into(),
+            rights: Some((stat.mode() & 0o7777, stat.uid().into(), stat.gid().into())),
+            size: (kind == "file").then_some(stat.len()),
+            target: target.map(|target| target.into_os_string().into_vec()),
+        };
+        view.insert([b"/", &path[..]].concat(), entry);
+    }
+    view
+}
