@@ -647,15 +647,7 @@ impl Stack {
             let Some((_, number)) = run::seconds(&row["mtime"]).and_then(of_time) else {
                 continue;
             };
-            let entry = self.entries.iter().find(|entry| entry.number == number);
-            // A metacopy of the upper branch has the inode of what it was copied from.
-            let is_copy = entry.is_some_and(|entry| {
-                let mut names = entry.xattrs.iter().map(|(name, _)| name);
-                self.has_upper
-                    && entry.branch == 0
-                    && names.any(|name| name.ends_with("overlay.metacopy"))
-            });
-            if facts.kind == "directory" || is_copy {
+            if facts.kind == "directory" || self.is_metacopy_of_upper(number) {
                 continue;
             }
             match inodes.get(&number) {
@@ -666,6 +658,23 @@ impl Stack {
                 )),
             }
         }
+    }
+
+    /// Whether an entry is a metacopy of the upper branch: that has the inode of what it was copied from.
+    fn is_metacopy_of_upper(&self, number: u32) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.number == number);
+        entry.is_some_and(|entry| {
+            let mut names = entry.xattrs.iter().map(|(name, _)| name);
+            self.has_upper
+                && entry.branch == 0
+                && names.any(|name| name.ends_with("overlay.metacopy"))
+        })
+    }
+
+    /// Whether what is shown has an inode of its own that any view of the stack can show.
+    pub fn has_own_inode(&self, facts: &Facts) -> bool {
+        let number = of_time(facts.time).map(|(_, number)| number);
+        facts.kind != "directory" && !number.is_some_and(|of| self.is_metacopy_of_upper(of))
     }
 
     /// The inode of a metacopy of the upper branch, where a single file below it is all there is.

@@ -17,7 +17,7 @@ use crate::render::{Format, Look};
 use crate::rescue::Failure;
 use crate::rescue::export::{self, Place, Spool, Wanted};
 use crate::rescue::image::{Exported, LayerRow, Subject};
-use crate::rescue::layer::{How, Origin};
+use crate::rescue::layer::{ArchiveOrigin, How};
 use crate::rescue::packed::Compression;
 use crate::restore::guard::{Outside, permit_copy};
 use crate::restore::staging::Staging;
@@ -462,7 +462,12 @@ impl crate::command::Row for Row {
 impl Row {
     /// `4 exact, 1 new`.
     fn layers_in_words(&self) -> String {
-        let counted = [Origin::Exact, Origin::AsIs, Origin::New].map(|origin| {
+        let counted = [
+            ArchiveOrigin::Exact,
+            ArchiveOrigin::AsIs,
+            ArchiveOrigin::New,
+        ]
+        .map(|origin| {
             let layers = self.layers.iter();
             let count = layers.filter(|layer| layer.origin == origin).count();
             (count, origin)

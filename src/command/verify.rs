@@ -36,10 +36,10 @@ pub struct Args {
     targets: Vec<OsString>,
 }
 
-/// Whether something is what it was.
+/// Whether something is what its digest says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum VerifyState {
     Proved,
     Differs,
     #[serde(rename = "cannot be proved")]
@@ -52,7 +52,7 @@ pub struct Row {
     /// The image, as a TARGET, or the first of those that have the layer.
     pub target: Bytes,
     pub engine: &'static str,
-    pub state: State,
+    pub state: VerifyState,
     /// The engine's id of the layer; none for a record of an image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
@@ -134,7 +134,7 @@ impl Verb for Args {
         context.problems.extend(problems);
         context.note_no_engine();
         Ok(Outcome {
-            is_yes: !rows.iter().any(|row| row.state == State::Differs),
+            is_yes: !rows.iter().any(|row| row.state == VerifyState::Differs),
             answer: rows,
         })
     }
@@ -154,7 +154,7 @@ fn unsure(rows: &[Row], only: &[String]) -> Option<Error> {
     }
     let count = rows
         .iter()
-        .filter(|row| row.state == State::Unproved)
+        .filter(|row| row.state == VerifyState::Unproved)
         .count();
     (count > 0).then(|| {
         let what = format!("{} could not be proved", counted(count as u64, "layer"));
@@ -240,7 +240,7 @@ impl Proving<'_, '_> {
                     let is_said = |of: &Row| of.path == path && of.why == why;
                     if !self.rows.iter().any(is_said) {
                         self.rows.push(Row {
-                            state: State::Differs,
+                            state: VerifyState::Differs,
                             path,
                             what: Some(What::Record),
                             why,
@@ -263,7 +263,7 @@ impl Proving<'_, '_> {
         Row {
             target: label.clone(),
             engine: kept.engine.name(),
-            state: State::Proved,
+            state: VerifyState::Proved,
             layer: layer.map(|layer| layer.label().to_owned()),
             diff_id: layer.and_then(|layer| layer.diff_id.clone()),
             path: None,
@@ -279,7 +279,7 @@ impl Proving<'_, '_> {
         let mut rows = Vec::new();
         for (path, what) in proof.faults {
             rows.push(Row {
-                state: State::Differs,
+                state: VerifyState::Differs,
                 path: Some(path),
                 what: Some(what),
                 ..row()
@@ -287,7 +287,7 @@ impl Proving<'_, '_> {
         }
         for fault in proof.records {
             rows.push(Row {
-                state: State::Differs,
+                state: VerifyState::Differs,
                 path: Some(fault.path),
                 what: Some(What::Record),
                 why: Some(fault.what),
@@ -296,14 +296,14 @@ impl Proving<'_, '_> {
         }
         if proof.more > 0 {
             rows.push(Row {
-                state: State::Differs,
+                state: VerifyState::Differs,
                 why: Some(format!("{} more faults", proof.more)),
                 ..row()
             });
         }
         if !proof.unproved.is_empty() {
             rows.push(Row {
-                state: State::Unproved,
+                state: VerifyState::Unproved,
                 why: Some(proof.unproved.join("; ")),
                 ..row()
             });
@@ -331,7 +331,7 @@ fn is_called(layer: &StoredLayer, typed: &str) -> bool {
 
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
-        if self.state != State::Proved {
+        if self.state != VerifyState::Proved {
             let words = self.layer.as_ref().map(|id| id.as_bytes());
             give(words.unwrap_or(self.target.as_bytes()));
         }
@@ -341,9 +341,9 @@ impl crate::command::Row for Row {
         vec![
             column("STATE", |row: &Row, _, cell| {
                 cell.word(match row.state {
-                    State::Proved => "proved",
-                    State::Differs => "differs",
-                    State::Unproved => "cannot be proved",
+                    VerifyState::Proved => "proved",
+                    VerifyState::Differs => "differs",
+                    VerifyState::Unproved => "cannot be proved",
                 });
             }),
             column("LAYER", |row, look, cell| {

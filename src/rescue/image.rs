@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::{self, Steps};
 pub use super::layer::Place;
-use super::layer::{How, Layers, Origin, Written};
+use super::layer::{ArchiveOrigin, How, Layers, Written};
 use super::layout::{CONFIG, Layout, Parts};
 use super::{Failure, changes};
 use crate::engine::inventory::{Image, LayerName};
@@ -35,7 +35,7 @@ pub struct LayerRow {
     pub diff_id: String,
     /// Bytes, as it was written.
     pub size: u64,
-    pub origin: Origin,
+    pub origin: ArchiveOrigin,
     /// Why it is not what it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
@@ -140,13 +140,15 @@ fn whole(
     }
     if let Some(branch) = subject.own {
         let made = subject.union.engine_made;
-        let done = layers.new_layer(layout, Origin::New, |out| {
+        let done = layers.new_layer(layout, ArchiveOrigin::New, |out| {
             changes::write(&subject.stack, branch, made, out)
         })?;
         rows.push(row(None, &done));
         written.push(done);
     }
-    let is_same = written.iter().all(|layer| layer.origin == Origin::Exact);
+    let is_same = written
+        .iter()
+        .all(|layer| layer.origin == ArchiveOrigin::Exact);
     let bytes = match &stored.config {
         Some(own) if is_same && of_container.is_none() => own.bytes.clone(),
         own => {
@@ -198,7 +200,7 @@ fn flat(
         return Err(Failure::Source(lost));
     }
     let mut layers = Layers::new(survey, None, how);
-    let done = layers.new_layer(layout, Origin::New, |out| {
+    let done = layers.new_layer(layout, ArchiveOrigin::New, |out| {
         changes::write_merged(&subject.stack, true, out)
     })?;
     let old = base.map(|(_, image, stored)| match &stored.config {

@@ -22,7 +22,7 @@ use crate::union::Stack;
 /// How a layer's archive came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Origin {
+pub enum ArchiveOrigin {
     /// Bit for bit what was pulled or built.
     Exact,
     /// What is there, where that was lost or changed: its digest is another.
@@ -32,12 +32,12 @@ pub enum Origin {
     New,
 }
 
-impl Origin {
+impl ArchiveOrigin {
     pub fn word(self) -> &'static str {
         match self {
-            Origin::Exact => "exact",
-            Origin::AsIs => "as-is",
-            Origin::New => "new",
+            ArchiveOrigin::Exact => "exact",
+            ArchiveOrigin::AsIs => "as-is",
+            ArchiveOrigin::New => "new",
         }
     }
 }
@@ -48,7 +48,7 @@ pub struct Written {
     pub descriptor: Descriptor,
     /// The digest of the archive, unpacked.
     pub diff_id: String,
-    pub origin: Origin,
+    pub origin: ArchiveOrigin,
     /// Why it is not what it was.
     pub faults: Vec<Error>,
 }
@@ -120,7 +120,7 @@ impl<'c, 'h> Layers<'c, 'h> {
                 (Some(recipe), Some(place)) => self.recipe(layer, recipe, place, layout),
                 // There was no digest that it could have lost.
                 (None, _) if layer.diff_id.is_none() => {
-                    return self.as_it_is(layer, Origin::New, layout);
+                    return self.as_it_is(layer, ArchiveOrigin::New, layout);
                 }
                 (_, None) => Err(Failure::of(named(layer, "has no directory in the store"))),
                 (None, _) => Err(Failure::of(named(
@@ -131,7 +131,7 @@ impl<'c, 'h> Layers<'c, 'h> {
         };
         match found {
             Err(Failure::Source(lost)) if self.how.as_is => {
-                let written = self.as_it_is(layer, Origin::AsIs, layout)?;
+                let written = self.as_it_is(layer, ArchiveOrigin::AsIs, layout)?;
                 Ok(Written {
                     faults: lost,
                     ..written
@@ -162,7 +162,7 @@ impl<'c, 'h> Layers<'c, 'h> {
         let written = |descriptor| Written {
             descriptor,
             diff_id: diff_id.to_owned(),
-            origin: Origin::Exact,
+            origin: ArchiveOrigin::Exact,
             faults: Vec::new(),
         };
         let differs = |what: &str| Failure::of(Error::damaged(blob.path.clone(), what));
@@ -253,7 +253,7 @@ impl<'c, 'h> Layers<'c, 'h> {
         Ok(Written {
             descriptor: written?,
             diff_id: diff_id.unwrap_or_default().to_owned(),
-            origin: Origin::Exact,
+            origin: ArchiveOrigin::Exact,
             faults: Vec::new(),
         })
     }
@@ -276,7 +276,7 @@ impl<'c, 'h> Layers<'c, 'h> {
         Ok(Written {
             descriptor: written?,
             diff_id: digest,
-            origin: Origin::Exact,
+            origin: ArchiveOrigin::Exact,
             faults: Vec::new(),
         })
     }
@@ -285,7 +285,7 @@ impl<'c, 'h> Layers<'c, 'h> {
     fn as_it_is(
         &mut self,
         layer: &StoredLayer,
-        origin: Origin,
+        origin: ArchiveOrigin,
         layout: &mut Layout<'_>,
     ) -> Result<Written, Failure> {
         let (Some(name), Some(engine)) = (&layer.name, self.engine) else {
@@ -307,7 +307,7 @@ impl<'c, 'h> Layers<'c, 'h> {
     pub fn new_layer(
         &mut self,
         layout: &mut Layout<'_>,
-        origin: Origin,
+        origin: ArchiveOrigin,
         make: impl FnOnce(&mut dyn Write) -> io::Result<Vec<Error>>,
     ) -> Result<Written, Failure> {
         let mut diff_id = String::new();

@@ -90,6 +90,19 @@ pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
         all.push(asked);
     }
     all.push(words(["whois".as_ref(), "--".as_ref(), directory]));
+    // Nothing is written over what is there; what a mount would be is told; what is no mount stays.
+    let there = "/proc/self/cmdline";
+    let export = ["export".as_ref(), "-o".as_ref(), there.as_ref()];
+    all.push(words([&export[..], &["--".as_ref(), target]].concat()));
+    all.push(words([
+        "verify".as_ref(),
+        "--fast".as_ref(),
+        "--".as_ref(),
+        target,
+    ]));
+    let print = ["mount".as_ref(), "--print".as_ref(), "--".as_ref()];
+    all.push(words([&print[..], &[target, directory]].concat()));
+    all.push(words(["umount".as_ref(), "--".as_ref(), directory]));
     assert_every_verb(all.iter().flatten().map(OsString::as_os_str));
     all
 }

@@ -213,14 +213,19 @@ fn differences(stack: &Stack, here: &Path, tally: &overlay::Tally) -> Vec<String
         Ok(kernel) if kernel.is_stale() => count(tally, "stale"),
         Ok(kernel) => {
             count(tally, "mounted");
-            compare_seen(&kernel, &shown, tally, &mut wrong);
+            compare_seen(stack, (&kernel, &shown), tally, &mut wrong);
         }
     }
     fs::remove_dir_all(here).expect("nothing is mounted there");
     wrong
 }
 
-fn compare_seen(kernel: &Seen, ours: &Seen, tally: &overlay::Tally, wrong: &mut Vec<String>) {
+fn compare_seen(
+    stack: &Stack,
+    (kernel, ours): (&Seen, &Seen),
+    tally: &overlay::Tally,
+    wrong: &mut Vec<String>,
+) {
     for (what, kernel, ours) in [
         ("lstat", &kernel.names, &ours.names),
         ("open", &kernel.paths, &ours.paths),
@@ -236,8 +241,9 @@ fn compare_seen(kernel: &Seen, ours: &Seen, tally: &overlay::Tally, wrong: &mut 
                 if said.inode == shown.inode {
                     count(tally, "same inode");
                 }
-                // Of a directory the kernel need not pass on any branch's.
-                if said.kind == "directory" {
+                // Of a directory the kernel need not pass on any branch's, and of a metacopy it passes on
+                // another one's.
+                if !stack.has_own_inode(said) {
                     said.inode = shown.inode;
                 }
             }
