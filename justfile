@@ -36,6 +36,11 @@ fuzz SECONDS="60" *TARGET:
 deny:
     cargo deny --locked check bans licenses sources
 
+# The program as it is handed out: one static file, optimised as far as it goes.
+dist:
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist \
+        --target "$(uname -m)-unknown-linux-gnu"
+
 # The crate as a registry would have it: what is in it, and its tests from its own archive.
 package:
     #!/usr/bin/env bash
