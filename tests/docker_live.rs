@@ -705,12 +705,27 @@ fn an_image(docker: &Docker) {
 
 /// What is exported, removed and loaded has the id that it had; a container as an image has its files.
 fn images_leave_and_come_back(docker: &Docker) {
-    let container = docker.run();
+    let archive = docker.home.join("leaving.tar");
+    let to = archive.to_str().expect("a plain path");
+    // An image without the file that every engine takes for a deletion: that is nowhere.
+    let first = docker.run();
+    docker.said(["export", "-o", to, &first]);
+    docker.said(["import", to, "lab/flat:1"]);
+    docker.said(["rm", "-f", &first]);
+    fs::remove_file(&archive).expect("our own");
+    let container = docker.new_name();
+    let run = [
+        "run",
+        "-d",
+        "--network=none",
+        "--name",
+        &container,
+        "lab/flat:1",
+    ];
+    docker.said([&run[..], &["sleep", "100000"]].concat());
     docker.exec(&container, live::CHANGE);
     docker.said(["commit", &container, "lab/leaving:1"]);
     let before = docker.inspected("lab/leaving:1");
-    let archive = docker.home.join("leaving.tar");
-    let to = archive.to_str().expect("a plain path");
     let rows = docker.ask(["verify", "lab/leaving:1"]).exits(0).rows();
     assert!(rows.iter().all(|row| row["state"] == "proved"));
     let row = docker.ask(["export", "lab/leaving:1", "-o", to]);
@@ -739,7 +754,7 @@ fn images_leave_and_come_back(docker: &Docker) {
         String::from_utf8_lossy(&theirs)
     );
     docker.said(["rm", "-f", &again, &container]);
-    docker.said(["rmi", "-f", image, "lab/leaving:1"]);
+    docker.said(["rmi", "-f", image, "lab/leaving:1", "lab/flat:1"]);
 }
 
 fn lists_are_dockers(docker: &Docker) {

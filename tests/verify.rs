@@ -1,11 +1,14 @@
 //! `verify`: layers that nobody touched are proved, and each kind of damage is named, and nothing else.
 
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use walkdir::WalkDir;
 
 use crate::lab::host::Host;
@@ -466,4 +469,148 @@ fn turned_bits_are_found() {
     assert_eq!(told, spoilt);
     // Nothing of it is seen by who reads no contents.
     host.jsonl(["verify", store.image, "--fast"]).exits(0);
+}
+
+/// What an overlay makes of marks that no archive has is not what the archive says.
+#[apply(test)]
+fn marks_that_only_an_overlay_reads_are_not_proved() {
+    needs::captured_hosts();
+    needs::root("to set trusted attributes");
+    let image = "lab/small:edge";
+    let layers = |host: &Host| -> Vec<String> {
+        let rows = host.jsonl(["verify", image]).exits(0).rows();
+        texts(&rows, "layer")
+            .iter()
+            .map(|id| (*id).to_owned())
+            .collect()
+    };
+    let set = |at: &Path, name: &str, value: &[u8]| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(at, name, value, flags).expect("root may");
+    };
+    let state_of = |host: &Host, wanted: &str| -> Vec<String> {
+        let output = host.jsonl(["verify", image]);
+        assert_ne!(output.status, Some(0), "{}", output.stderr);
+        let rows = output.rows();
+        let is_wanted = |row: &&Value| row["layer"] == wanted;
+        let rows = rows.iter().filter(is_wanted);
+        rows.map(|row| text(row, "state").to_owned()).collect()
+    };
+    let directory = |host: &Host, id: &str| host.at(format!("/var/lib/docker/overlay2/{id}/diff"));
+    let fresh = || Host::captured("docker-28-overlay2");
+    let host = fresh();
+    let all = layers(&host);
+    let has_many = |id: &&String| directory(&host, id).join("many").is_dir();
+    let top = all
+        .iter()
+        .find(has_many)
+        .expect("a layer with a directory")
+        .clone();
+    // An added file whose content would be elsewhere, and a directory that is another one.
+    fs::write(directory(&host, &top).join("added"), "evil").expect("ours");
+    set(
+        &directory(&host, &top).join("added"),
+        "trusted.overlay.metacopy",
+        b"",
+    );
+    assert!(state_of(&host, &top).contains(&"differs".to_owned()));
+    let host = fresh();
+    set(
+        &directory(&host, &top).join("many"),
+        "trusted.overlay.redirect",
+        b"/bin",
+    );
+    assert!(state_of(&host, &top).contains(&"cannot be proved".to_owned()));
+    // An opaque mark that hides what a layer below has.
+    let host = fresh();
+    let etc = all
+        .iter()
+        .filter(|id| directory(&host, id).join("etc").is_dir());
+    let above = etc.filter(|id| **id != all[0] && **id != all[all.len() - 1]);
+    let mut marked = 0;
+    let mut tried = 0;
+    for id in above {
+        tried += 1;
+        set(
+            &directory(&host, id).join("etc"),
+            "trusted.overlay.opaque",
+            b"y",
+        );
+        marked += usize::from(state_of(&host, id).contains(&"differs".to_owned()));
+        rustix::fs::lremovexattr(directory(&host, id).join("etc"), "trusted.overlay.opaque")
+            .expect("root may");
+    }
+    assert!(
+        tried > 0 && marked == tried,
+        "{marked} of {tried} opaque directories"
+    );
+}
+
+/// Two records that name one directory are two layers, and only one of them is there.
+#[apply(test)]
+fn a_record_that_names_another_layer_s_directory_is_not_passed_over() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let image = "lab/small:edge";
+    let count = |host: &Host| host.jsonl(["verify", image]).rows().len();
+    let before = count(&host);
+    let rows = host.jsonl(["verify", image]).exits(0).rows();
+    let ids = texts(&rows, "layer");
+    let database = host.at("/var/lib/docker/image/overlay2/layerdb/sha256");
+    let of_id = |id: &str| {
+        let chains = fs::read_dir(&database).expect("a database");
+        let files = chains.map(|chain| chain.expect("a record").path().join("cache-id"));
+        let mut files = files.filter(|file| fs::read_to_string(file).is_ok_and(|own| own == id));
+        files.next().expect("a record of it")
+    };
+    fs::copy(of_id(ids[0]), of_id(ids[1])).expect("ours");
+    let output = host.jsonl(["verify", image]);
+    assert_ne!(output.status, Some(0), "{}", output.text());
+    assert!(count(&host) >= before);
+}
+
+#[apply(test)]
+fn a_recipe_of_a_thousand_levels_and_a_long_name_is_bounded() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let recipe = |name: &str| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        header.set_path("short").expect("short");
+        header.set_cksum();
+        let mut long = tar::Header::new_gnu();
+        long.set_entry_type(tar::EntryType::GNULongName);
+        long.set_size(name.len() as u64 + 1);
+        long.set_path("././@LongLink").expect("short");
+        long.set_cksum();
+        let mut bytes = long.as_bytes().to_vec();
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.resize(
+            bytes.len().next_multiple_of(512) + 512 * usize::from(name.len().is_multiple_of(512)),
+            0,
+        );
+        bytes.extend_from_slice(header.as_bytes());
+        let piece = json!({"type": 2, "payload": STANDARD.encode(&bytes), "position": 0});
+        let file =
+            json!({"type": 1, "name": STANDARD.encode(name), "payload": null, "position": 1});
+        format!("{piece}\n{file}\n")
+    };
+    let database = host.at("/var/lib/docker/image/overlay2/layerdb/sha256");
+    let chain = fs::read_dir(&database).expect("a database").next();
+    let chain = chain.expect("a record").expect("a record").path();
+    for name in ["d/".repeat(200_000), "n".repeat(100_000)] {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(recipe(&name).as_bytes()).expect("memory");
+        let packed = packed.finish().expect("memory");
+        fs::write(chain.join("tar-split.json.gz"), packed).expect("ours");
+        let output = host.jsonl(["verify"]);
+        assert_ne!(output.status, Some(0));
+        assert!(
+            output.stdout.len() < 4 << 20,
+            "{} bytes",
+            output.stdout.len()
+        );
+    }
 }

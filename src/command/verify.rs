@@ -211,7 +211,16 @@ impl Proving<'_, '_> {
             let key = (
                 engine.name(),
                 engine.root().clone(),
-                layer.label().to_owned(),
+                // Records are hostile: two of them may name one directory, and each is proved.
+                format!(
+                    "{:?}",
+                    (
+                        layer.label(),
+                        &kept.image.driver,
+                        &layer.diff_id,
+                        &layer.recipe
+                    )
+                ),
             );
             let is_meant = self.only.is_empty() || self.only.iter().any(|id| is_called(layer, id));
             let of_below = below.replace(key.clone());

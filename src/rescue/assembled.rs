@@ -13,6 +13,8 @@ use crate::interrupt::Interrupt;
 
 /// How many files are named that do not fit; the others are counted.
 const NAMED_MAX: usize = 1000;
+/// How long a path is that is named, in bytes.
+const PATH_MAX: usize = 64 << 10;
 /// How much of a file is read at once, in bytes.
 const AT_ONCE: usize = 128 << 10;
 
@@ -143,7 +145,8 @@ impl<'s> Assembled<'s> {
         let mut buffer = Vec::new();
         loop {
             if let Some(misfit) = next.take() {
-                if self.faults.len() < NAMED_MAX {
+                let is_short = misfit.path.as_bytes().len() <= PATH_MAX;
+                if self.faults.len() < NAMED_MAX && is_short {
                     self.faults.push(misfit);
                 } else {
                     self.more += 1;

@@ -247,6 +247,11 @@ impl<'c, 'h> Layers<'c, 'h> {
             _ => return self.packed_recipe(layer, path, assembled, layout),
         };
         let faults = assembled.faults(label, path, diff_id);
+        // It did fit a moment ago: a part of it is in the output already, and nothing takes its place there.
+        if !faults.is_empty() && self.how.as_is {
+            let what = "a layer was changed while it was read";
+            return Err(Failure::Output(io::Error::other(what)));
+        }
         if !faults.is_empty() {
             return Err(Failure::Source(faults));
         }

@@ -26,6 +26,7 @@ pub mod export;
 pub mod image;
 pub mod layer;
 pub mod layout;
+mod marks;
 pub mod packed;
 pub mod proof;
 mod prover;

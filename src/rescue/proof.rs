@@ -79,6 +79,21 @@ pub struct Proof {
     pub content_and_links: u64,
 }
 
+/// How many reasons are told why something cannot be proved.
+const REASONS_MAX: usize = 100;
+
+impl Proof {
+    /// Notes why not all of it can be proved. Who wrote the layer's records decides how many reasons there
+    /// are, and not how many are kept.
+    pub(super) fn leave(&mut self, why: impl Into<String>) {
+        match self.unproved.len() {
+            len if len < REASONS_MAX => self.unproved.push(why.into()),
+            REASONS_MAX => self.unproved.push("and more".into()),
+            _ => {}
+        }
+    }
+}
+
 /// How a layer is held against its archive.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
@@ -110,7 +125,7 @@ pub fn by_recipe(
     let interrupt = Interrupt::catch_all();
     loop {
         if interrupt.is_pressed() {
-            prover.proof.unproved.push("interrupted".into());
+            prover.proof.leave("interrupted");
             return prover.proof;
         }
         match recipe.next() {
@@ -120,10 +135,7 @@ pub fn by_recipe(
                 digest.update(&bytes);
                 headers.extend_from_slice(&bytes);
                 if headers.len() > HEADERS_MAX {
-                    prover
-                        .proof
-                        .unproved
-                        .push("its recipe has no entries".into());
+                    prover.proof.leave("its recipe has no entries");
                     return prover.proof;
                 }
             }
@@ -139,13 +151,13 @@ pub fn by_recipe(
                     Ok(None) => {}
                     Err(_) => {
                         let what = "its recipe has what is no header of an archive";
-                        prover.proof.unproved.push(what.into());
+                        prover.proof.leave(what);
                         return prover.proof;
                     }
                 }
             }
             Err(what) => {
-                prover.proof.unproved.push(format!("its recipe {what}"));
+                prover.proof.leave(format!("its recipe {what}"));
                 return prover.proof;
             }
         }
@@ -159,7 +171,7 @@ pub fn by_recipe(
         .iter()
         .any(|(_, what)| of_content.contains(what));
     match diff_id {
-        None => proof.unproved.push("it has no digest".into()),
+        None => proof.leave("it has no digest"),
         Some(diff_id) if own != diff_id && is_whole && is_read => {
             proof.faults.push((Bytes::from("/"), What::Digest));
         }
@@ -196,7 +208,7 @@ pub fn by_archive(
     for entry in archive.entries()? {
         let mut entry = entry?;
         if interrupt.is_pressed() {
-            prover.proof.unproved.push("interrupted".into());
+            prover.proof.leave("interrupted");
             return Ok(prover.proof);
         }
         if let Some(expected) = Expected::read(&mut entry)? {

@@ -23,6 +23,10 @@ use crate::whiteout::Mark;
 
 /// How many faults of a layer are named; the others are counted.
 const NAMED_MAX: usize = 10_000;
+/// How long the paths of those are together, in bytes.
+const NAMED_BYTES_MAX: usize = 16 << 20;
+/// The longest name that a directory entry can have, in bytes.
+const NAME_MAX: usize = 255;
 /// How much of a file is read at once, in bytes.
 const AT_ONCE: usize = 128 << 10;
 
@@ -32,13 +36,15 @@ type Owners = BTreeMap<u64, BTreeMap<u64, (u64, Bytes)>>;
 /// What is known of a layer while its archive is read.
 pub struct Prover<'s> {
     tree: Tree<'s>,
-    subject: &'s Subject<'s>,
+    pub(super) subject: &'s Subject<'s>,
     manner: Manner,
     pub proof: Proof,
+    /// How long the paths of its faults are together, in bytes.
+    named: usize,
     /// The paths that the archive has, by their digests: a layer may have millions.
-    seen: HashSet<[u8; 16]>,
+    pub(super) seen: HashSet<[u8; 16]>,
     /// The directories on the way to them, in the same form.
-    ways: HashSet<[u8; 16]>,
+    pub(super) ways: HashSet<[u8; 16]>,
     owners: [Owners; 2],
 }
 
@@ -71,14 +77,17 @@ impl<'s> Prover<'s> {
             subject,
             manner,
             proof: Proof::default(),
+            named: 0,
             seen: HashSet::new(),
             ways: HashSet::new(),
             owners: [Owners::new(), Owners::new()],
         }
     }
 
-    fn fault(&mut self, path: Bytes, what: What) {
-        if self.proof.faults.len() < NAMED_MAX {
+    pub(super) fn fault(&mut self, path: Bytes, what: What) {
+        let size = path.as_bytes().len();
+        if self.proof.faults.len() < NAMED_MAX && self.named + size <= NAMED_BYTES_MAX {
+            self.named += size;
             self.proof.faults.push((path, what));
         } else {
             self.proof.more += 1;
@@ -87,9 +96,15 @@ impl<'s> Prover<'s> {
 
     /// Remembers that the archive has a path; whether it had it before.
     fn see(&mut self, path: &Bytes) -> bool {
-        let mut way = path.parent();
-        while way.as_bytes() != b"/" && self.ways.insert(key(&way)) {
-            way = way.parent();
+        // Each way begins as the one above it: a deep path is read once.
+        let mut digest = Sha256::new();
+        let mut parts = path.components().peekable();
+        while let Some(part) = parts.next() {
+            digest.update(b"/");
+            digest.update(part);
+            if parts.peek().is_some() {
+                self.ways.insert(short(digest.clone()));
+            }
         }
         !self.seen.insert(key(path))
     }
@@ -153,16 +168,12 @@ impl<'s> Prover<'s> {
             "{} was taken for a deletion, as engines do",
             expected.path()
         );
-        self.proof.unproved.push(what);
+        self.proof.leave(what);
     }
 
     fn unread(&mut self, path: &Bytes, what: &str) {
         self.proof.has_unread = true;
-        if self.proof.unproved.len() < 100 {
-            self.proof
-                .unproved
-                .push(format!("{path} cannot be read: {what}"));
-        }
+        self.proof.leave(format!("{path} cannot be read: {what}"));
     }
 
     /// Holds an entry against what is there; a file whose size is right is given back open.
@@ -172,6 +183,11 @@ impl<'s> Prover<'s> {
         }
         self.proof.content_and_links += expected.size;
         let path = expected.path();
+        if path.components().any(|part| part.len() > NAME_MAX) {
+            self.proof
+                .leave("the archive has a name that no disk can have");
+            return None;
+        }
         // A later entry of the same name takes the place of an earlier one.
         if self.see(&path) {
             self.proof.faults.retain(|(of, _)| *of != path);
@@ -190,7 +206,7 @@ impl<'s> Prover<'s> {
                     let hidden = path.parent().join(&hidden);
                     if self.is_image() {
                         let what = format!("composefs has no whiteouts, and shows {hidden} again");
-                        self.proof.unproved.push(what);
+                        self.proof.leave(what);
                     } else {
                         self.fault(hidden, What::WhiteoutLost);
                     }
@@ -203,7 +219,13 @@ impl<'s> Prover<'s> {
                 }
                 None
             }
-            Name::Entry if name.is_empty() => None,
+            Name::Entry if name.is_empty() => {
+                match place.stat_self() {
+                    Ok(stat) => self.compare_facts(expected, &path, &stat),
+                    Err(error) => self.unread(&path, &error.to_string()),
+                }
+                None
+            }
             Name::Entry => match self.compare(expected, &place, &name) {
                 Ok(content) => content,
                 Err(absent) => {
@@ -220,7 +242,7 @@ impl<'s> Prover<'s> {
             Absent::OtherType => self.fault(path, What::Type),
             Absent::Outside => {
                 let what = format!("{path} leads out of the layer");
-                self.proof.unproved.push(what);
+                self.proof.leave(what);
             }
             Absent::Unread(error) => self.unread(&path, &error.to_string()),
         }
@@ -256,7 +278,7 @@ impl<'s> Prover<'s> {
 
     /// Whether the layer's names are in an image: containers-storage puts no whiteouts into those that
     /// it makes of zstd:chunked layers.
-    fn is_image(&self) -> bool {
+    pub(super) fn is_image(&self) -> bool {
         let mut branches = self.subject.branches.iter();
         branches.any(|branch| {
             let dir = &self.subject.stack.branches[*branch].dir;
@@ -397,7 +419,7 @@ impl<'s> Prover<'s> {
             self.proof.is_copy = true;
             self.not_in_the_copy();
         } else if let Err(error) = self.not_in_the_archive() {
-            self.proof.unproved.push(error.to_string());
+            self.proof.leave(error.to_string());
         }
         if self.manner.is_remapped {
             self.remapped();
@@ -422,7 +444,7 @@ impl<'s> Prover<'s> {
             }
         }
         let what = "the store keeps owners as others: they are proved alike, not proved";
-        self.proof.unproved.push(what.into());
+        self.proof.leave(what);
     }
 
     fn not_in_the_archive(&mut self) -> Result<()> {
@@ -442,48 +464,6 @@ impl<'s> Prover<'s> {
             }
         }
         Ok(())
-    }
-
-    /// Sees that the archive has an entry that is there. A directory comes back.
-    fn known(
-        &mut self,
-        place: &Node<'s>,
-        branch: usize,
-        (name, kind): (&[u8], Kind),
-    ) -> Result<Option<Node<'s>>> {
-        let path = place.path_of(name);
-        let grammar = self.subject.stack.branches[branch].grammar;
-        let (path, mark) = match place.mark(branch, name)? {
-            Some(Mark::Whiteout(hidden)) => {
-                let mark = [OCI_WHITEOUT, hidden].concat();
-                (place.path_of(hidden), Some(place.path_of(&mark)))
-            }
-            Some(Mark::Opaque) => (place.path(), Some(place.path_of(b".wh..wh..opq"))),
-            None if grammar.hides_entry(name) => return Ok(None),
-            None => (path, None),
-        };
-        if let Some(mark) = mark {
-            if !self.seen.contains(&key(&mark)) {
-                self.fault(path, What::NotInTheLayer);
-            }
-            return Ok(None);
-        }
-        let is_known = self.seen.contains(&key(&path));
-        if kind == Kind::Directory {
-            let Entry::Dir(below) = place.child(name)? else {
-                return Ok(None);
-            };
-            // The engine has made the directories on the way to an entry.
-            if !is_known && !self.ways.contains(&key(&path)) {
-                self.fault(path, What::NotInTheLayer);
-            }
-            return Ok(Some(below));
-        }
-        // What composefs makes for itself is no entry.
-        if !is_known && place.child(name)?.kind().is_some() {
-            self.fault(path, What::NotInTheLayer);
-        }
-        Ok(None)
     }
 
     /// A copy is proved by what it differs in from what it is a copy of.
@@ -523,7 +503,7 @@ impl<'s> Prover<'s> {
                     Ok((_, path, _)) if self.seen.contains(&key(&path)) => {}
                     Ok((Change::Added, path, _)) => self.fault(path, What::NotInTheLayer),
                     Ok((Change::Changed, path, _)) => self.fault(path, What::Content),
-                    Err(error) => self.proof.unproved.push(error.to_string()),
+                    Err(error) => self.proof.leave(error.to_string()),
                 }
             }
             ControlFlow::Continue(())
@@ -547,8 +527,12 @@ impl<'s> Prover<'s> {
 }
 
 /// What stands for a path among those that were seen.
-fn key(path: &Bytes) -> [u8; 16] {
-    let digest = Sha256::digest(path.as_bytes());
+pub(super) fn key(path: &Bytes) -> [u8; 16] {
+    short(Sha256::new_with_prefix(path.as_bytes()))
+}
+
+fn short(digest: Sha256) -> [u8; 16] {
+    let digest = digest.finalize();
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
     key

@@ -42,6 +42,11 @@ pub fn assert_every_verb<'a>(asked: impl IntoIterator<Item = &'a OsStr>) {
     assert_eq!(asked, verbs, "every verb is asked");
 }
 
+/// Whether what is asked so is refused: an export over what is there, an end of what is not mounted.
+pub fn is_refused(asked: &Words) -> bool {
+    ["export", "umount"].iter().any(|verb| asked[0] == *verb)
+}
+
 /// Every verb, asked of one union, one path in it and one directory of the host, so that it reads only.
 pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
     let plain: [&[&str]; 7] = [

@@ -31,7 +31,7 @@ use walkdir::WalkDir;
 use crate::lab::deep::Deep;
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, bytes, text, texts};
-use crate::lab::verbs::{Words, reading, words};
+use crate::lab::verbs::{Words, is_refused, reading, words};
 use crate::lab::{
     all_right, in_part, in_part_everywhere, is_root, needs, skip_everywhere, terminal,
 };
