@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::foresee::Hiding;
 use super::mark::Mark;
-use super::plan::{CopyIn, CopyOut, Plan, Revert};
+use super::plan::{CopyIn, CopyOut, Plan};
+use super::revert::Revert;
 use super::view::{Site, View};
 use crate::bytes::{Bytes, shell_quote};
 use crate::error::Result;

@@ -4,7 +4,8 @@ use rustix::io::Errno;
 
 use super::diagnose::{Cause, Diagnosis, diagnose};
 use crate::bytes::Bytes;
-use crate::dir::{Kind, Stat};
+use crate::difference::{Between, Criteria, Version};
+use crate::dir::Kind;
 use crate::error::{Error, Result, errno_name};
 use crate::union::{Entry, Follow, Node, Reading, Resolution, Stack, lookup};
 
@@ -158,10 +159,13 @@ pub fn beneath<'s>(stack: &'s Stack, diagnosis: &Diagnosis<'s>) -> Result<Option
     let root = before(stack);
     let found = lookup(&root, diagnosis.path.as_bytes(), Follow::NotLast)?;
     // A layer that began as a copy has all that is still as it was.
-    if stack.base.is_some() && found.entry.kind().is_some() {
-        let (was, is) = (found.stat()?, diagnosis.found.stat().ok());
-        let facts = |of: &Stat| (of.kind, of.mode, of.uid, of.gid, of.size, of.mtime);
-        if is.is_some_and(|is| facts(&is) == facts(&was)) {
+    if stack.base.is_some() {
+        let all = Criteria {
+            times: true,
+            content: true,
+        };
+        let (was, is) = (Version::of(&found)?, Version::of(&diagnosis.found)?);
+        if Between::of(was, is, all)?.is_none() {
             return Ok(None);
         }
     }

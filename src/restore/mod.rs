@@ -7,6 +7,7 @@
 //! deleted      what was deleted in a union, and below a directory that is there
 //! diagnose     what it says of the path, and what hides it
 //! locate       which version is meant: the one that shows, or the hidden one
+//! revert       how a changed file makes room for the lower version
 //! plan         what is to be done, as data
 //! foresee      what else it brings back
 //! guard        what must not be done; who else is at it
@@ -39,6 +40,7 @@ pub mod mark;
 pub mod mount;
 pub mod out;
 pub mod plan;
+pub mod revert;
 pub mod staging;
 pub mod verify;
 pub mod view;

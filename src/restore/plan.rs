@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::diagnose::{Cause, Diagnosis, Hidden, Version, is_shown_elsewhere, unhidden};
 use super::foresee::{self, Hiding};
-use super::locate::{beneath, source_of};
+use super::locate::{Located, beneath, source_of};
+use super::revert::{Revert, revert};
 use super::view::View;
-use super::{Changed, Depth, Goal, Query, Strategy};
+use super::{Depth, Goal, Query, Strategy};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::error::{Error, Result, errno_name};
@@ -61,7 +62,19 @@ pub struct CopyOut<'s> {
     pub depth: Depth,
 }
 
-impl CopyOut<'_> {
+impl<'s> CopyOut<'s> {
+    /// To the directory that was named itself.
+    fn new((source, name): (Node<'s>, Vec<u8>), from: usize, to: &Path, depth: Depth) -> Self {
+        CopyOut {
+            source,
+            from,
+            name,
+            to: to.to_owned(),
+            way: Bytes::from("/"),
+            depth,
+        }
+    }
+
     /// The same, but that what has this path keeps it below a path of the destination.
     pub fn below(self, below: Option<&Bytes>, path: &Bytes) -> Self {
         let Some(below) = below else { return self };
@@ -73,19 +86,6 @@ impl CopyOut<'_> {
             ..self
         }
     }
-}
-
-pub struct Revert<'s> {
-    pub writable: usize,
-    /// The directory in the whole view.
-    pub place: Node<'s>,
-    pub name: Vec<u8>,
-    /// The directory that has the lower version.
-    pub below: Node<'s>,
-    /// A copy of it is made, since it would not show by itself: its directory is opaque, or the layer
-    /// began as a copy of another.
-    pub is_hidden: bool,
-    pub save: Option<PathBuf>,
 }
 
 impl Plan<'_> {
@@ -172,7 +172,10 @@ pub fn propose<'s>(
     is_mounted: bool,
 ) -> Result<Proposal<'s>> {
     if let Goal::Revert(changed) = &query.goal {
-        return revert(stack, &diagnosis.found, changed, Mounted(is_mounted));
+        return match revert(stack, diagnosis, changed, is_mounted)? {
+            Ok(revert) => Proposal::plan(Plan::Revert(revert)),
+            Err(why) => Proposal::nothing(why),
+        };
     }
     if let Goal::CopyOut(to) = &query.goal
         && let Some(plan) = copy_out_beneath(stack, diagnosis, to, query.depth)?
@@ -385,9 +388,7 @@ fn copy_in<'s>(
     let Some(version) = hidden.version else {
         return Proposal::nothing("nothing to do");
     };
-    if version.kind == Kind::Directory && depth == Depth::OneEntry {
-        return Err(is_directory(&found.path));
-    }
+    permit_kind(version.kind, depth, || found.path.clone())?;
     let (source, from) = source_of(stack, found, cut.branch + 1, version.branch, &place.path())?;
     let chain = chain(&hidden.name, found);
     let whiteout = stack.whiteout(writable, &place.path_of(&hidden.name))?;
@@ -439,9 +440,7 @@ fn from_base<'s>(
     let (Some(kind), Some(from)) = (version.kind(), version.provider()) else {
         return Ok(None);
     };
-    if kind == Kind::Directory && query.depth == Depth::OneEntry {
-        return Err(is_directory(&found.path));
-    }
+    permit_kind(kind, query.depth, || found.path.clone())?;
     let directory = |path: &Bytes| match lookup(&root, path.as_bytes(), Follow::NotLast)?.entry {
         Entry::Dir(node) => Ok(Some(node)),
         _ => Ok(None),
@@ -449,14 +448,8 @@ fn from_base<'s>(
     if let Goal::CopyOut(to) = &query.goal {
         let source = directory(&found.path.parent())?;
         return Ok(source.map(|source| {
-            Plan::CopyOut(CopyOut {
-                source,
-                from,
-                name: found.path.file_name().to_vec(),
-                to: to.clone(),
-                way: Bytes::from("/"),
-                depth: query.depth,
-            })
+            let at = (source, found.path.file_name().to_vec());
+            Plan::CopyOut(CopyOut::new(at, from, to, query.depth))
         }));
     }
     let (Some(source), Some(writable)) = (directory(&place.path())?, place.stack().writable())
@@ -478,11 +471,15 @@ fn from_base<'s>(
     })))
 }
 
-fn is_directory(path: &Bytes) -> Error {
-    Error::Refused {
-        what: format!("{path} is a directory"),
-        hint: "copy it whole with -r".into(),
+/// A directory is copied whole, or not at all.
+fn permit_kind(kind: Kind, depth: Depth, path: impl FnOnce() -> Bytes) -> Result<()> {
+    if kind == Kind::Directory && depth == Depth::OneEntry {
+        return Err(Error::Refused {
+            what: format!("{} is a directory", path()),
+            hint: "copy it whole with -r".into(),
+        });
     }
+    Ok(())
 }
 
 fn copy_out<'s>(
@@ -496,9 +493,7 @@ fn copy_out<'s>(
     let Some(version) = hidden.version else {
         return Proposal::nothing("nothing to do");
     };
-    if version.kind == Kind::Directory && depth == Depth::OneEntry {
-        return Err(is_directory(path));
-    }
+    permit_kind(version.kind, depth, || path.clone())?;
     let (source, from) = source_of(
         stack,
         &diagnosis.found,
@@ -506,14 +501,8 @@ fn copy_out<'s>(
         version.branch,
         &path.parent(),
     )?;
-    Proposal::plan(Plan::CopyOut(CopyOut {
-        source,
-        from,
-        name: path.file_name().to_vec(),
-        to: to.to_owned(),
-        way: Bytes::from("/"),
-        depth,
-    }))
+    let at = (source, path.file_name().to_vec());
+    Proposal::plan(Plan::CopyOut(CopyOut::new(at, from, to, depth)))
 }
 
 /// A copy of what was there before the writable branch had something else under the name.
@@ -523,23 +512,14 @@ fn copy_out_beneath<'s>(
     to: &Path,
     depth: Depth,
 ) -> Result<Option<Plan<'s>>> {
-    let Some(located) = beneath(stack, diagnosis)? else {
+    let Some(Located { place, entry, .. }) = beneath(stack, diagnosis)? else {
         return Ok(None);
     };
-    let (Some((source, name)), Some(from)) = (located.place, located.entry.provider()) else {
+    let (Some(at), Some(from), Some(kind)) = (place, entry.provider(), entry.kind()) else {
         return Ok(None);
     };
-    if located.entry.kind() == Some(Kind::Directory) && depth == Depth::OneEntry {
-        return Err(is_directory(&diagnosis.path));
-    }
-    Ok(Some(Plan::CopyOut(CopyOut {
-        source,
-        from,
-        name,
-        to: to.to_owned(),
-        way: Bytes::from("/"),
-        depth,
-    })))
+    permit_kind(kind, depth, || diagnosis.path.clone())?;
+    Ok(Some(Plan::CopyOut(CopyOut::new(at, from, to, depth))))
 }
 
 /// What gets at the version beneath what is there, if there is one.
@@ -552,83 +532,4 @@ fn ways_to_beneath(stack: &Stack, diagnosis: &Diagnosis<'_>) -> Result<&'static 
         Some(_) => "; of what was there --to DIR makes a copy",
         None => "",
     })
-}
-
-fn revert<'s>(
-    stack: &'s Stack,
-    found: &Resolution<'s>,
-    changed: &Changed,
-    Mounted(is_mounted): Mounted,
-) -> Result<Proposal<'s>> {
-    let Some(writable) = stack.writable() else {
-        return Proposal::nothing("the union has no writable branch");
-    };
-    let (Some((place, name)), Some(kind)) = (found.place.clone(), found.entry.kind()) else {
-        return Proposal::nothing(
-            "it is not there; restore brings deleted files back without --revert",
-        );
-    };
-    if kind == Kind::Directory {
-        return Err(Error::Refused {
-            what: format!("{} is a directory", found.path),
-            hint: "revert the files in it one by one; `layerctl changes` lists them".into(),
-        });
-    }
-    if found.entry.provider() != Some(writable) {
-        return Proposal::nothing("it was not changed: the writable branch does not have it");
-    }
-    let root = stack.root(|branch| branch != writable, Reading::Nothing);
-    let directly = match stack.overlay_rules() {
-        // The writable branch may lead to other directories.
-        Some(_) => Some(place.narrowed(|branch| branch != writable)),
-        None => match lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry {
-            Entry::Dir(node) => Some(node),
-            _ => None,
-        },
-    };
-    // The way that the names themselves lead, behind opaque marks.
-    let by_path = || -> Result<Option<Node<'s>>> {
-        let root = match &stack.base {
-            Some(base) => base.whole(Reading::Nothing),
-            None => stack.without(writable),
-        };
-        let entry = lookup(&root, place.path().as_bytes(), Follow::NotLast)?.entry;
-        Ok(match entry {
-            Entry::Dir(node) => Some(node),
-            _ => None,
-        })
-    };
-    let lower_in = |node: Option<Node<'s>>| -> Result<Option<(Node<'s>, Kind, Option<usize>)>> {
-        let Some(node) = node else { return Ok(None) };
-        let entry = node.child(&name)?;
-        let found = entry.kind().map(|kind| (kind, entry.provider()));
-        Ok(found.map(|(kind, provider)| (node, kind, provider)))
-    };
-    let lower = match lower_in(directly)? {
-        Some(lower) => Some(lower),
-        None => lower_in(by_path()?)?,
-    };
-    let Some((below, kind, provider)) = lower else {
-        return Proposal::nothing("it was made here: there is no lower version");
-    };
-    let shows = provider.is_some_and(|of| place.branches().any(|branch| branch == of));
-    let is_hidden = stack.base.is_some() || !shows;
-    let is_directory = kind == Kind::Directory;
-    if is_directory && (is_hidden || is_mounted) {
-        return Proposal::nothing(
-            "it has taken the place of a directory: copy that out with --to DIR -r, or stop the container \
-             (unmount the union) and run this again",
-        );
-    }
-    Proposal::plan(Plan::Revert(Revert {
-        writable,
-        place,
-        name,
-        below,
-        is_hidden,
-        save: match changed {
-            Changed::Save(to) => Some(to.clone()),
-            Changed::Discard => None,
-        },
-    }))
 }
