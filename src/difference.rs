@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::bytes::{Bytes, Entries};
 use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
-use crate::union::{DataAt, Entry, Listed, Node, Reading, Stack};
+use crate::union::{Entry, Listed, Node, Reading, Stack};
 use crate::walk::{Found, Heading, Rest, Rows, walk_all};
 use crate::whiteout::Mark;
 use versions::differ;
@@ -58,8 +58,6 @@ pub struct Provided {
     pub branch: usize,
     /// What the entry is.
     pub kind: Kind,
-    /// What `lstat` said of it in its branch, where that was asked.
-    stat: Option<Stat>,
 }
 
 /// One difference between the two views.
@@ -72,8 +70,8 @@ pub struct Difference<'d, 's> {
     pub after: Option<Provided>,
     directory: &'d Directory<'s>,
     name: &'d [u8],
-    /// Where the content of either is, where that is not with its metadata.
-    data: [Option<&'d DataAt>; 2],
+    /// The two, as the views were asked for them; none where a listing told enough.
+    entries: [Option<&'d Entry<'s>>; 2],
     /// What the union says of the two by `lstat`, where it was asked.
     stats: [Cell<Option<Stat>>; 2],
     visit: Visit<'d>,
@@ -125,11 +123,8 @@ impl Difference<'_, '_> {
         };
         let known = &self.stats[side];
         if known.get().is_none() {
-            known.set(Some(node.stat_of(
-                provided.branch,
-                self.name,
-                provided.stat,
-            )?));
+            let own = self.entries[side].and_then(Entry::stat);
+            known.set(Some(node.stat_of(provided.branch, self.name, own)?));
         }
         Ok(known.get())
     }
@@ -284,7 +279,7 @@ pub fn differences<'s, B: Rows>(
                     after: Some(same.after),
                     directory: &same.directory,
                     name: &same.name,
-                    data: [None, None],
+                    entries: [None; 2],
                     stats: Default::default(),
                     visit: Visit::ByItself(&path),
                 };
@@ -451,11 +446,10 @@ impl<V> Comparison<'_, V> {
                 after: Some(Provided {
                     branch: self.branch,
                     kind,
-                    stat: None,
                 }),
                 directory,
                 name,
-                data: [None, None],
+                entries: [None; 2],
                 stats: Default::default(),
                 visit: Visit::InListing(&paths),
             };
@@ -495,7 +489,7 @@ impl<V> Comparison<'_, V> {
                 after: provided(&after),
                 directory,
                 name,
-                data: [before.data(), after.data()],
+                entries: [Some(&before), Some(&after)],
                 stats: Default::default(),
                 visit,
             };
@@ -597,6 +591,5 @@ fn provided(entry: &Entry<'_>) -> Option<Provided> {
     Some(Provided {
         branch: entry.provider()?,
         kind: entry.kind()?,
-        stat: entry.stat(),
     })
 }

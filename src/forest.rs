@@ -325,10 +325,7 @@ impl<V> Forest<'_, V> {
         let (Some(branch), Some(kind)) = (entry.provider(), entry.kind()) else {
             return;
         };
-        let data = match entry {
-            Entry::Leaf { data, .. } => data.as_deref(),
-            _ => None,
-        };
+        let data = entry.data();
         let sight = Sight {
             state,
             place,

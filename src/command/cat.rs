@@ -159,19 +159,13 @@ fn open(asked: &Asked, sought: Sought) -> Result<Result<Opened, String>> {
         Ok(located) => located,
         Err(why) => return Ok(Err(why)),
     };
-    let (
-        Entry::Leaf {
-            from, kind, data, ..
-        },
-        Some((place, name)),
-    ) = (&entry, place)
-    else {
+    let (Entry::Leaf { from, kind, .. }, Some((place, name))) = (&entry, place) else {
         return Err(no_file(asked, Kind::Directory));
     };
     if *kind != Kind::File {
         return Err(no_file(asked, *kind));
     }
-    let data = data.as_deref();
+    let data = entry.data();
     let file = place.open_content(*from, &name, data)?;
     let on_host = match data {
         Some(data) => place.stack().on_host(data.branch, &data.path),

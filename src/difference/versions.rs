@@ -10,7 +10,7 @@ use super::Difference;
 use crate::bytes::Bytes;
 use crate::dir::{Content, Kind};
 use crate::error::{Error, Result, errno_of};
-use crate::union::{DataAt, Node};
+use crate::union::{DataAt, Entry, Node};
 
 /// What a `security.capability` attribute can have at most, in bytes.
 const CAPABILITY_MAX: usize = 64;
@@ -234,7 +234,7 @@ fn is_same_file(difference: &Difference<'_, '_>) -> Result<bool> {
     let Some((before, old_branch, after, new_branch, name)) = difference.versions() else {
         return Ok(false);
     };
-    let [old, new] = difference.data;
+    let [old, new] = difference.entries.map(|of| of.and_then(Entry::data));
     let old = Reader::open(before, old_branch, name, old)?;
     is_same_content(old, Reader::open(after, new_branch, name, new)?)
 }

@@ -49,11 +49,11 @@ impl Dir {
 }
 
 /// Which extended attributes there are, as far as this user is told of them.
-pub struct Listed(Option<Vec<u8>>);
+pub struct AttributeList(Option<Vec<u8>>);
 
-impl Listed {
+impl AttributeList {
     /// Where nothing is told, or the answers cost nothing.
-    const UNTOLD: Listed = Listed(None);
+    pub const UNTOLD: AttributeList = AttributeList(None);
 
     /// Whether there is an attribute of that name; `None` where nothing is told.
     pub fn has(&self, name: &str) -> Option<bool> {
@@ -72,7 +72,9 @@ impl Listed {
     }
 
     /// Asks for them: `list` is the system call.
-    fn ask(mut list: impl FnMut(&mut Vec<u8>) -> Result<usize, Errno>) -> Result<Listed, Errno> {
+    fn ask(
+        mut list: impl FnMut(&mut Vec<u8>) -> Result<usize, Errno>,
+    ) -> Result<AttributeList, Errno> {
         // Nearly nothing has as many.
         let mut names: Vec<u8> = Vec::with_capacity(1024);
         let listed = match list(&mut names) {
@@ -83,8 +85,8 @@ impl Listed {
             listed => listed,
         };
         match listed {
-            Ok(_) => Ok(Listed(Some(names))),
-            Err(Errno::OPNOTSUPP | Errno::TOOBIG) => Ok(Listed::UNTOLD),
+            Ok(_) => Ok(AttributeList(Some(names))),
+            Err(Errno::OPNOTSUPP | Errno::TOOBIG) => Ok(AttributeList::UNTOLD),
             Err(errno) => Err(errno),
         }
     }
@@ -95,12 +97,12 @@ impl Dir {
     ///
     /// # Errors
     /// What the system call says.
-    pub fn attributes_self(&self) -> Result<Listed, Errno> {
+    pub fn attributes_self(&self) -> Result<AttributeList, Errno> {
         if self.is_in_image() {
-            return Ok(Listed::UNTOLD);
+            return Ok(AttributeList::UNTOLD);
         }
         let fd = self.fd()?;
-        Listed::ask(|names| match self.0.access {
+        AttributeList::ask(|names| match self.0.access {
             Access::List => fs::flistxattr(&*fd, spare_capacity(names)),
             Access::Lookup => fs::listxattr(entry_path(&fd, b"."), spare_capacity(names)),
         })
@@ -110,13 +112,13 @@ impl Dir {
     ///
     /// # Errors
     /// What the system call says.
-    pub fn attributes(&self, entry: &[u8]) -> Result<Listed, Errno> {
+    pub fn attributes(&self, entry: &[u8]) -> Result<AttributeList, Errno> {
         if self.is_in_image() {
-            return Ok(Listed::UNTOLD);
+            return Ok(AttributeList::UNTOLD);
         }
         let fd = self.fd()?;
         let path = entry_path(&fd, entry);
-        Listed::ask(|names| fs::llistxattr(&path, spare_capacity(names)))
+        AttributeList::ask(|names| fs::llistxattr(&path, spare_capacity(names)))
     }
 
     /// The names of an entry's extended attributes, as far as this user is told of them. A name that

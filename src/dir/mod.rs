@@ -31,7 +31,7 @@ mod rights;
 mod snapshot;
 mod stat;
 
-pub use attribute::{Listed, entry_path};
+pub use attribute::{AttributeList, entry_path};
 pub use budget::threads_max;
 pub use content::Content;
 pub use names::{Names, names_listed};

@@ -100,6 +100,11 @@ impl Stat {
         })
     }
 
+    /// What it takes on disk, in bytes.
+    pub fn disk(&self) -> u64 {
+        self.blocks.saturating_mul(512)
+    }
+
     /// What tells a file from all others of the machine: device and inode.
     pub fn identity(&self) -> (u64, u64) {
         (self.dev, self.ino)

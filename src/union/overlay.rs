@@ -259,9 +259,9 @@ impl<'n, 's> Search<'n, 's> {
             Expected::Directory
         };
         let source = part.source_for(grammar, expected, &opened);
-        let seen = match (self.seen(branch), grammar) {
-            (Some(seen), _) => seen,
-            (None, grammar) => match grammar.look(&source, name) {
+        let seen = match self.seen(branch) {
+            Some(seen) => seen,
+            None => match grammar.look(&source, name) {
                 Err(Errno::NAMETOOLONG) => return Ok(Answer::Nothing),
                 seen => seen.map_err(|errno| self.error(part, name, errno))?,
             },
@@ -353,7 +353,7 @@ impl<'n, 's> Search<'n, 's> {
         let mut is_opaque = false;
         if !self.last || grammar.always_reads_opaque() {
             let source = Source::Disk(&dir);
-            let listed = dir.attributes_self();
+            let listed = grammar.attributes_of(&dir);
             let listed = listed.map_err(|errno| self.error(part, element.name, errno))?;
             let found = match grammar.opaque_of(&source, &listed) {
                 Err(Errno::RANGE) => {
@@ -367,12 +367,7 @@ impl<'n, 's> Search<'n, 's> {
             if is_opaque {
                 self.stop = true;
             } else {
-                let redirect = if grammar.may_redirect(&listed) {
-                    grammar.redirect(&source, None)
-                } else {
-                    Ok(None)
-                };
-                match redirect {
+                match grammar.redirect_of(&source, &listed) {
                     Err(Errno::INVAL) => return Ok(bad_redirect(Errno::INVAL, branch)),
                     found => {
                         let found = found.map_err(|errno| self.error(part, element.name, errno))?;

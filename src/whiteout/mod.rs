@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::dir::{Access, Dir, Kind, Listed, Names, Stat};
+use crate::dir::{Access, AttributeList, Dir, Kind, Names, Stat};
 use crate::overlay::{Namespace, Rules};
 use source::PREFIX;
 use spelling::{
@@ -188,7 +188,7 @@ impl Grammar {
     ///
     /// # Errors
     /// As [`Grammar::opaque`].
-    pub fn opaque_of(self, source: &Source<'_>, listed: &Listed) -> Result<Validity, Errno> {
+    pub fn opaque_of(self, source: &Source<'_>, listed: &AttributeList) -> Result<Validity, Errno> {
         if let Some(namespace) = self.kernel_namespace() {
             let impure = namespace.attributes().impure;
             source.dir().note(|| listed.may_have(impure));
@@ -201,10 +201,15 @@ impl Grammar {
         }
     }
 
-    /// Whether an entry whose attributes are listed may have a redirect.
-    pub fn may_redirect(self, listed: &Listed) -> bool {
-        let namespace = self.kernel_namespace();
-        namespace.is_some_and(|of| listed.may_have(of.attributes().redirect))
+    /// The list of a directory's attributes, where that spares asking for each by its name.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn attributes_of(self, dir: &Dir) -> Result<AttributeList, Errno> {
+        match self.kernel_namespace() {
+            Some(_) => dir.attributes_self(),
+            None => Ok(AttributeList::UNTOLD),
+        }
     }
 
     /// Whether the mark of every directory is read, and one that cannot be read refuses the
@@ -370,6 +375,21 @@ impl Grammar {
             None => Ok(false),
             Some(value) if value.is_empty() || value.len() >= METACOPY_MIN => Ok(true),
             Some(_) => Err(Errno::IO),
+        }
+    }
+
+    /// [`Grammar::redirect`] of a directory whose attributes are listed.
+    ///
+    /// # Errors
+    /// As [`Grammar::redirect`].
+    pub fn redirect_of(
+        self,
+        source: &Source<'_>,
+        listed: &AttributeList,
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        match self.kernel_namespace() {
+            Some(of) if listed.may_have(of.attributes().redirect) => self.redirect(source, None),
+            _ => Ok(None),
         }
     }
 

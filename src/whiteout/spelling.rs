@@ -95,7 +95,7 @@ pub(super) fn could_be_metacopy(
     if namespace == Namespace::Trusted && !reads_trusted_attributes() {
         return false;
     }
-    let is_whole = stat.size > 0 && stat.blocks.saturating_mul(512) >= stat.size;
+    let is_whole = stat.size > 0 && stat.disk() >= stat.size;
     let is_as_written = stat.ctime == stat.mtime;
     let is_impure = || {
         let listed = dir.attributes_self();
