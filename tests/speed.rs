@@ -516,7 +516,10 @@ fn a_store_s_lists_are_read_as_often_however_long_they_are() {
     let (few, many) = (containers_without_names(2), containers_without_names(40));
     for verb in ["containers", "images", "du", "whiteouts", "orphans"] {
         let (of_few, of_many) = (reads(&few, verb), reads(&many, verb));
-        assert!(of_few.contains(&0) || of_few[0] > 0, "{verb}: nothing read");
+        assert!(
+            of_few.iter().any(|reads| *reads > 0),
+            "{verb}: nothing read"
+        );
         assert_eq!(of_few, of_many, "{verb}");
     }
 }
@@ -526,12 +529,14 @@ fn a_store_s_space_costs_a_look_at_each_name() {
     needs::strace();
     let host = containers_without_names(1);
     let layer = format!("/var/lib/containers/storage/overlay/cc{:0>62}/diff", 0);
-    let asked = |host: &Host| {
+    let du = |host: &Host| {
         let root = host.root.as_os_str();
         let options = ["--root".as_ref(), root, "-j1".as_ref(), "du".as_ref()];
-        let calls = calls(&words(&options));
-        let opened = times(&calls, "openat");
-        (times(&calls, "newfstatat"), opened)
+        calls(&words(&options))
+    };
+    let asked = |host: &Host| {
+        let calls = du(host);
+        (times(&calls, "newfstatat"), times(&calls, "openat"))
     };
     let fill = |name: &str| {
         for number in 0..100 {
@@ -548,14 +553,7 @@ fn a_store_s_space_costs_a_look_at_each_name() {
     let deep = |depth: usize| {
         let host = containers_without_names(1);
         host.dir(format!("{layer}/{}", "d/".repeat(depth)));
-        let root = host.root.as_os_str();
-        calls(&words(&[
-            "--root".as_ref(),
-            root,
-            "-j1".as_ref(),
-            "du".as_ref(),
-        ]))
-        .len()
+        du(&host).len()
     };
     let (a, b, c) = (deep(200), deep(400), deep(600));
     assert!(c - b <= (b - a) + 40, "{a}, {b}, {c} calls");

@@ -148,7 +148,7 @@ fn copied(union: &Union, found: &Difference<'_, '_>) -> Result<Option<(Row, Stat
         differs,
         attributes,
         disk: match new.kind {
-            Kind::File => new.size.min(new.blocks * 512),
+            Kind::File => new.size.min(new.disk()),
             _ => 0,
         },
     };

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::space::Walked;
 use crate::command::{Context, Findings, Group, Help, Outcome, Verb};
+use crate::dir::Stat;
 use crate::engine;
 use crate::engine::usage::LeftoverKind;
 use crate::error::Result;
@@ -74,9 +75,7 @@ impl Verb for Args {
                     let walked = Walked::directory(&context.survey, &of.path, threads);
                     let walked = walked.map(|walked| walked.total);
                     // A file has no more than its own.
-                    walked
-                        .ok()
-                        .or_else(|| stat.as_ref().map(|stat| stat.blocks * 512))
+                    walked.ok().or_else(|| stat.as_ref().map(Stat::disk))
                 }
             };
             let size = of.size.or(size);

@@ -176,7 +176,7 @@ fn contents(
             if file.is_hidden && known.is_none() {
                 files.push(Hidden {
                     branch: file.branch,
-                    disk: file.stat.blocks * 512,
+                    disk: file.stat.disk(),
                     path: file.path,
                     stat: file.stat,
                 });

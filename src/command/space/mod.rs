@@ -10,7 +10,7 @@ use crate::engine::usage::Space;
 use crate::engine::{Engine, Survey};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use tree::{Content, File, SETTLED, Visited};
+use tree::{FileSize, Files, SETTLED, Visited};
 
 /// How many of the largest files are told of one layer.
 pub const LARGEST: usize = 10;
@@ -177,7 +177,7 @@ struct Sums<'w> {
 
 impl Sums<'_> {
     fn add(&mut self, visited: Visited) {
-        let Visited { path, found, .. } = visited;
+        let Visited { path, files, .. } = visited;
         self.spaces.truncate(visited.depth);
         if visited.depth <= SETTLED {
             self.spaces.push((self.space)(&path));
@@ -187,11 +187,11 @@ impl Sums<'_> {
         };
         self.walked.problems.extend(visited.problems);
         self.walked.count(&space, &path, visited.own);
-        match found {
-            Content::Unreached => {
+        match files {
+            Files::Unreached => {
                 self.unreached.insert(space);
             }
-            Content::Entries(files) => {
+            Files::Each(files) => {
                 // What lies in a layer, or beneath a mount, is of nothing else.
                 let is_same = matches!(space, Space::Layer { .. } | Space::Beneath(_));
                 for file in files {
@@ -203,7 +203,7 @@ impl Sums<'_> {
                     }
                 }
             }
-            Content::Sum {
+            Files::Sum {
                 bytes,
                 largest,
                 links,
@@ -220,7 +220,7 @@ impl Sums<'_> {
     }
 
     /// One file in a directory, if it was not met under another name.
-    fn file(&mut self, space: &Space, directory: &Bytes, file: File) {
+    fn file(&mut self, space: &Space, directory: &Bytes, file: FileSize) {
         if file.link.is_some_and(|link| !self.links.insert(link)) {
             return;
         }

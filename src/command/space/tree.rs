@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::keep_largest;
 use crate::bytes::Bytes;
-use crate::dir::{Access, Dir, Kind, Stat};
+use crate::dir::{Access, Dir, Kind, Names, Stat};
 use crate::engine::Survey;
 use crate::engine::mount_table::MountTable;
 use crate::error::{Error, Result};
@@ -17,8 +17,6 @@ use crate::walk::{Found, Rows, walk_all};
 /// How deep in a store it is settled what a path is for: what lies below is for the same. To look
 /// through the whole path at each level would make deep trees take for ever.
 pub(super) const SETTLED: usize = 8;
-/// The unit in which `lstat` tells how much space there is, in bytes.
-const BLOCK: u64 = 512;
 
 /// What was found in one directory.
 pub(super) struct Visited {
@@ -28,17 +26,17 @@ pub(super) struct Visited {
     pub depth: usize,
     /// What it takes itself, in bytes.
     pub own: u64,
-    pub found: Content,
+    pub files: Files,
     /// What could not be read.
     pub problems: Vec<Error>,
 }
 
-/// What lies in a directory beside further directories.
-pub(super) enum Content {
+/// What is in a directory beside further directories.
+pub(super) enum Files {
     /// Somebody ended the walk before it was read.
     Unreached,
     /// Each entry, since what it is for is asked one by one.
-    Entries(Vec<File>),
+    Each(Vec<FileSize>),
     /// What all is for the same.
     Sum {
         /// On disk, without what has several names.
@@ -46,12 +44,12 @@ pub(super) enum Content {
         /// The largest files of that, with their names.
         largest: Vec<(u64, Vec<u8>)>,
         /// What has several names.
-        links: Vec<File>,
+        links: Vec<FileSize>,
     },
 }
 
 /// What is no directory.
-pub(super) struct File {
+pub(super) struct FileSize {
     pub name: Vec<u8>,
     /// On disk.
     pub bytes: u64,
@@ -61,11 +59,11 @@ pub(super) struct File {
     pub link: Option<(u64, u64)>,
 }
 
-impl File {
-    fn new(name: &[u8], stat: &Stat) -> File {
-        File {
+impl FileSize {
+    fn new(name: &[u8], stat: &Stat) -> FileSize {
+        FileSize {
             name: name.to_vec(),
-            bytes: stat.blocks * BLOCK,
+            bytes: stat.disk(),
             is_content: stat.kind == Kind::File,
             link: (stat.nlink > 1).then(|| stat.identity()),
         }
@@ -74,12 +72,12 @@ impl File {
 
 /// What a visit found, and how much memory that takes.
 #[derive(Default)]
-struct Batch {
+struct Visits {
     visited: Vec<Visited>,
     size: usize,
 }
 
-impl Rows for Batch {
+impl Rows for Visits {
     fn is_empty(&self) -> bool {
         self.visited.is_empty()
     }
@@ -94,22 +92,22 @@ impl Rows for Batch {
     }
 
     fn with_room_for(like: &Self) -> Self {
-        Batch {
+        Visits {
             visited: Vec::with_capacity(like.visited.len()),
             size: 0,
         }
     }
 }
 
-impl Batch {
+impl Visits {
     fn push(&mut self, visited: Visited) {
-        let entries = match &visited.found {
-            Content::Unreached => 0,
-            Content::Entries(files) => files.len(),
-            Content::Sum { largest, links, .. } => largest.len() + links.len(),
+        let entries = match &visited.files {
+            Files::Unreached => 0,
+            Files::Each(files) => files.len(),
+            Files::Sum { largest, links, .. } => largest.len() + links.len(),
         };
         self.size += size_of::<Visited>() + visited.path.as_bytes().len();
-        self.size += entries * 2 * size_of::<File>();
+        self.size += entries * 2 * size_of::<FileSize>();
         self.visited.push(visited);
     }
 }
@@ -194,10 +192,10 @@ pub(super) fn walk(
         depth: 0,
         stat: own,
     };
-    let visit = |pending: Pending, found: &mut Found<'_, Pending, Batch>| {
+    let visit = |pending: Pending, found: &mut Found<'_, Pending, Visits>| {
         walk.visit(&pending, found);
     };
-    let _ = walk_all(threads, start, &visit, |batch: Batch| {
+    let _ = walk_all(threads, start, &visit, |batch: Visits| {
         batch.visited.into_iter().for_each(&mut add);
         ControlFlow::Continue(())
     });
@@ -212,62 +210,45 @@ struct Walk<'w> {
 }
 
 impl Walk<'_> {
-    fn visit(&self, pending: &Pending, found: &mut Found<'_, Pending, Batch>) {
-        let visited = |own: u64, content: Content, problems: Vec<Error>| Visited {
+    fn visit(&self, pending: &Pending, found: &mut Found<'_, Pending, Visits>) {
+        let mut visited = Visited {
             path: pending.path.clone(),
             depth: pending.depth,
-            own,
-            found: content,
-            problems,
+            own: pending.stat.disk(),
+            files: Files::Each(Vec::new()),
+            problems: Vec::new(),
         };
-        let own = pending.stat.blocks * BLOCK;
         if (self.is_over)() {
-            found
-                .rows()
-                .push(visited(own, Content::Unreached, Vec::new()));
-            return;
+            visited.files = Files::Unreached;
+            return found.rows().push(visited);
         }
-        let opened = pending.parent.child(&pending.name, Access::List);
-        let problem = |errno| Error::io(self.root.join_path(&pending.path), errno);
-        let nothing = || Content::Entries(Vec::new());
-        let dir = match opened {
-            Ok(dir) => dir,
-            // It has vanished meanwhile.
-            Err(Errno::NOENT) => return,
+        let (dir, names) = match self.read(pending) {
+            Ok(Some(read)) => read,
+            Ok(None) => return,
             // What may not be read is there all the same.
             Err(errno) => {
-                let visited = visited(own, nothing(), vec![problem(errno)]);
+                let path = self.root.join_path(&pending.path);
+                visited.problems.push(Error::io(path, errno));
                 return found.rows().push(visited);
             }
         };
-        // A union that is mounted has another number; without one there is only disk.
-        if pending.depth > 0 && !self.extent.has(&dir, pending) {
-            return;
-        }
-        let names = match dir.names() {
-            Ok(names) => names,
-            Err(errno) => {
-                let visited = visited(own, nothing(), vec![problem(errno)]);
-                return found.rows().push(visited);
-            }
-        };
-        let mut entries = Entries::new(pending.depth);
+        visited.files = Files::none(pending.depth);
+        let mut directories = Vec::new();
         for (name, _) in names.iter() {
             match dir.stat(name) {
                 Ok(Some(stat)) if stat.kind == Kind::Directory => {
-                    entries.directories.push((name.to_vec(), stat));
+                    directories.push((name.to_vec(), stat));
                 }
-                Ok(Some(stat)) => entries.add(name, &stat),
+                Ok(Some(stat)) => visited.files.add(name, &stat),
                 Ok(None) | Err(Errno::NOENT) => {}
                 Err(errno) => {
                     let path = self.root.join_path(&pending.path.join(name));
-                    entries.problems.push(Error::io(path, errno));
+                    visited.problems.push(Error::io(path, errno));
                 }
             }
         }
-        let row = visited(own, entries.content, entries.problems);
-        found.rows().push(row);
-        for (name, stat) in entries.directories {
+        found.rows().push(visited);
+        for (name, stat) in directories {
             found.directory(Pending {
                 parent: dir.clone(),
                 path: pending.path.join(&name),
@@ -277,40 +258,42 @@ impl Walk<'_> {
             });
         }
     }
-}
 
-/// What a directory has, as it is looked at.
-struct Entries {
-    content: Content,
-    directories: Vec<(Vec<u8>, Stat)>,
-    problems: Vec<Error>,
-}
-
-impl Entries {
-    fn new(depth: usize) -> Entries {
-        let content = if depth < SETTLED {
-            Content::Entries(Vec::new())
-        } else {
-            Content::Sum {
-                bytes: 0,
-                largest: Vec::new(),
-                links: Vec::new(),
-            }
+    /// Opens and lists a directory; none that has vanished meanwhile, or that is on another file system.
+    fn read(&self, pending: &Pending) -> Result<Option<(Dir, Names)>, Errno> {
+        let dir = match pending.parent.child(&pending.name, Access::List) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened?,
         };
-        Entries {
-            content,
-            directories: Vec::new(),
-            problems: Vec::new(),
+        // A union that is mounted has another number; without one there is only disk.
+        if pending.depth > 0 && !self.extent.has(&dir, pending) {
+            return Ok(None);
+        }
+        let names = dir.names()?;
+        Ok(Some((dir, names)))
+    }
+}
+
+impl Files {
+    /// What a directory of no files has, so deep in a store.
+    fn none(depth: usize) -> Files {
+        if depth < SETTLED {
+            return Files::Each(Vec::new());
+        }
+        Files::Sum {
+            bytes: 0,
+            largest: Vec::new(),
+            links: Vec::new(),
         }
     }
 
     fn add(&mut self, name: &[u8], stat: &Stat) {
-        match &mut self.content {
-            Content::Unreached => {}
-            Content::Entries(files) => files.push(File::new(name, stat)),
-            Content::Sum { links, .. } if stat.nlink > 1 => links.push(File::new(name, stat)),
-            Content::Sum { bytes, largest, .. } => {
-                let own = stat.blocks * BLOCK;
+        match self {
+            Files::Unreached => {}
+            Files::Each(files) => files.push(FileSize::new(name, stat)),
+            Files::Sum { links, .. } if stat.nlink > 1 => links.push(FileSize::new(name, stat)),
+            Files::Sum { bytes, largest, .. } => {
+                let own = stat.disk();
                 *bytes += own;
                 if stat.kind == Kind::File {
                     keep_largest(largest, own, || name.to_vec());

@@ -24,15 +24,15 @@ use crate::error::{Error, Result};
 /// What was read of a store's lists: each is read once, since every container asks for its image.
 #[derive(Default)]
 pub(super) struct Lists {
-    layers: OnceCell<Listed<LayerRecord>>,
-    images: OnceCell<Listed<ImageRecord>>,
-    containers: OnceCell<Listed<ContainerRecord>>,
+    layers: OnceCell<RecordList<LayerRecord>>,
+    images: OnceCell<RecordList<ImageRecord>>,
+    containers: OnceCell<RecordList<ContainerRecord>>,
     /// The ids of containers by those of their layers.
     of_layers: OnceCell<HashMap<String, String>>,
 }
 
 /// Records in their store's order, found by their ids.
-pub(super) struct Listed<T> {
+pub(super) struct RecordList<T> {
     all: Vec<T>,
     /// Of several with one id the first counts.
     numbers: HashMap<String, usize>,
@@ -40,15 +40,15 @@ pub(super) struct Listed<T> {
 }
 
 /// The records of a list, and what could not be read of it.
-type Read<T> = (Vec<T>, Vec<Error>);
+type WithProblems<T> = (Vec<T>, Vec<Error>);
 
-impl<T> Listed<T> {
-    fn new((all, problems): Read<T>, id: impl Fn(&T) -> &String) -> Listed<T> {
+impl<T> RecordList<T> {
+    fn new((all, problems): WithProblems<T>, id: impl Fn(&T) -> &String) -> RecordList<T> {
         let mut numbers = HashMap::with_capacity(all.len());
         for (number, record) in all.iter().enumerate() {
             numbers.entry(id(record).clone()).or_insert(number);
         }
-        Listed {
+        RecordList {
             all,
             numbers,
             problems,
@@ -60,7 +60,7 @@ impl<T> Listed<T> {
     }
 }
 
-impl<T> Deref for Listed<T> {
+impl<T> Deref for RecordList<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -174,13 +174,15 @@ impl ContainerRecord {
 
 impl Podman<'_> {
     /// The layers of this store, and of those that it may take images from.
-    pub(super) fn layer_records(&self) -> &Listed<LayerRecord> {
+    pub(super) fn layer_records(&self) -> &RecordList<LayerRecord> {
         let lists = &self.lists.layers;
-        self.told(lists.get_or_init(|| Listed::new(self.read_layer_records(), |layer| &layer.id)))
+        self.told(
+            lists.get_or_init(|| RecordList::new(self.read_layer_records(), |layer| &layer.id)),
+        )
     }
 
     /// The same as they are now.
-    pub(super) fn read_layer_records(&self) -> Read<LayerRecord> {
+    pub(super) fn read_layer_records(&self) -> WithProblems<LayerRecord> {
         let mut layers: Vec<LayerRecord> = Vec::new();
         let mut problems = Vec::new();
         for (home, store) in self.stores.iter().enumerate() {
@@ -204,9 +206,11 @@ impl Podman<'_> {
     }
 
     /// The images of the same stores.
-    pub(super) fn image_records(&self) -> &Listed<ImageRecord> {
+    pub(super) fn image_records(&self) -> &RecordList<ImageRecord> {
         let lists = &self.lists.images;
-        self.told(lists.get_or_init(|| Listed::new(self.read_image_records(), |image| &image.id)))
+        self.told(
+            lists.get_or_init(|| RecordList::new(self.read_image_records(), |image| &image.id)),
+        )
     }
 
     pub(super) fn image_record(&self, id: &str) -> Option<&ImageRecord> {
@@ -214,7 +218,7 @@ impl Podman<'_> {
     }
 
     /// The same as they are now.
-    pub(super) fn read_image_records(&self) -> Read<ImageRecord> {
+    pub(super) fn read_image_records(&self) -> WithProblems<ImageRecord> {
         let mut problems = Vec::new();
         let mut images: Vec<ImageRecord> = Vec::new();
         let mut known: HashSet<String> = HashSet::new();
@@ -231,14 +235,14 @@ impl Podman<'_> {
     }
 
     /// The containers of this store, and those that Podman has without it.
-    pub(super) fn container_records(&self) -> &Listed<ContainerRecord> {
+    pub(super) fn container_records(&self) -> &RecordList<ContainerRecord> {
         let lists = &self.lists.containers;
-        let read = || Listed::new(self.read_container_records(), |container| &container.id);
+        let read = || RecordList::new(self.read_container_records(), |container| &container.id);
         self.told(lists.get_or_init(read))
     }
 
     /// What could not be read of a list concerns whoever asks for it, the last as the first.
-    fn told<'l, T>(&self, listed: &'l Listed<T>) -> &'l Listed<T> {
+    fn told<'l, T>(&self, listed: &'l RecordList<T>) -> &'l RecordList<T> {
         for problem in &listed.problems {
             self.problems.note_again(problem);
         }
@@ -264,7 +268,7 @@ impl Podman<'_> {
     }
 
     /// The same as they are now.
-    pub(super) fn read_container_records(&self) -> Read<ContainerRecord> {
+    pub(super) fn read_container_records(&self) -> WithProblems<ContainerRecord> {
         let mut problems = Vec::new();
         let mut containers: Vec<ContainerRecord> = Vec::new();
         let mut listed: HashSet<String> = HashSet::new();
