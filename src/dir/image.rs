@@ -8,10 +8,8 @@ use rustix::fs::{self, FileType};
 use rustix::io::Errno;
 
 use super::names::Reading;
-use super::open::{Access, Dir, Ground};
 use super::stat::{Kind, Stat};
 use crate::erofs::{self, Entry, Image, Inode};
-use crate::error::{Error, Result};
 
 /// What no device of the kernel's has in its number, so that what is in an image is never taken for
 /// something that is not.
@@ -50,53 +48,8 @@ impl erofs::Source for InFile {
         self.size
     }
 
-    fn read_at(&self, into: &mut [u8], at: u64) -> std::result::Result<usize, Errno> {
+    fn read_at(&self, into: &mut [u8], at: u64) -> Result<usize, Errno> {
         rustix::io::pread(&self.file, into, at)
-    }
-}
-
-impl Dir {
-    /// The root of the EROFS image that a file of this directory is.
-    ///
-    /// # Errors
-    /// What is no regular file, or no image that can be read; what the system calls say.
-    pub fn open_image(&self, name: &[u8]) -> Result<Dir> {
-        let fail = |errno| Error::io(self.path().join(name), errno);
-        let damaged = |fault: erofs::Fault| match fault {
-            erofs::Fault::Io(errno) => fail(errno),
-            fault => Error::damaged(self.path().join(name), fault.to_string()),
-        };
-        let file = self.open_file(name).map_err(fail)?;
-        let stat = fs::fstat(&file).map_err(fail)?;
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let image = Image::open(Box::new(InFile { file, size })).map_err(damaged)?;
-        let inode = image.inode(image.root()).map_err(damaged)?;
-        if !inode.is_directory() {
-            let fault = erofs::Fault::Damaged("its root is no directory");
-            return Err(damaged(fault));
-        }
-        let place = Place {
-            opened: Arc::new(Opened {
-                image,
-                file: (stat.st_dev, stat.st_ino),
-                device: OF_IMAGE | (stat.st_dev.rotate_left(40) ^ stat.st_ino),
-            }),
-            inode,
-            is_root: true,
-        };
-        Ok(self.below(name, Access::List, Ground::Image(place)))
-    }
-}
-
-impl Dir {
-    /// Whether it is in an image, so that the kernel has nothing that could be asked or changed.
-    pub fn is_in_image(&self) -> bool {
-        matches!(self.0.ground, Ground::Image(_))
-    }
-
-    /// Whether it is the root of an image.
-    pub fn is_root_of_image(&self) -> bool {
-        matches!(&self.0.ground, Ground::Image(place) if place.is_root)
     }
 }
 
@@ -105,12 +58,32 @@ fn errno(fault: erofs::Fault) -> Errno {
 }
 
 impl Place {
+    /// The root of the image that a regular file is.
+    pub fn root_of(file: OwnedFd) -> Result<Place, erofs::Fault> {
+        let stat = fs::fstat(&file).map_err(erofs::Fault::Io)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let image = Image::open(Box::new(InFile { file, size }))?;
+        let inode = image.inode(image.root())?;
+        if !inode.is_directory() {
+            return Err(erofs::Fault::Damaged("its root is no directory"));
+        }
+        Ok(Place {
+            opened: Arc::new(Opened {
+                image,
+                file: (stat.st_dev, stat.st_ino),
+                device: OF_IMAGE | (stat.st_dev.rotate_left(40) ^ stat.st_ino),
+            }),
+            inode,
+            is_root: true,
+        })
+    }
+
     fn image(&self) -> &Image {
         &self.opened.image
     }
 
     /// The inode of a name; none where there is nothing of that name.
-    fn find(&self, name: &[u8]) -> std::result::Result<Option<Inode>, Errno> {
+    fn find(&self, name: &[u8]) -> Result<Option<Inode>, Errno> {
         if name == b"." {
             return Ok(Some(self.inode));
         }
@@ -122,11 +95,11 @@ impl Place {
         inode.transpose().map_err(errno)
     }
 
-    fn get(&self, name: &[u8]) -> std::result::Result<Inode, Errno> {
+    fn get(&self, name: &[u8]) -> Result<Inode, Errno> {
         self.find(name)?.ok_or(Errno::NOENT)
     }
 
-    pub fn child(&self, name: &[u8]) -> std::result::Result<Place, Errno> {
+    pub fn child(&self, name: &[u8]) -> Result<Place, Errno> {
         if name == b"." {
             return Ok(self.clone());
         }
@@ -150,7 +123,7 @@ impl Place {
     }
 
     /// Lists the directory, up to one name more than `most`.
-    pub fn list(&self, most: usize, reading: &mut Reading) -> std::result::Result<(), Errno> {
+    pub fn list(&self, most: usize, reading: &mut Reading) -> Result<(), Errno> {
         let mut failed = None;
         let listed = self.image().list(&self.inode, |entry| {
             if reading.count() > most {
@@ -168,7 +141,7 @@ impl Place {
         }
     }
 
-    fn kind_of(&self, entry: &Entry<'_>) -> std::result::Result<Option<Kind>, erofs::Fault> {
+    fn kind_of(&self, entry: &Entry<'_>) -> Result<Option<Kind>, erofs::Fault> {
         Ok(match entry.kind {
             1 => Some(Kind::File),
             2 => Some(Kind::Directory),
@@ -181,14 +154,14 @@ impl Place {
         })
     }
 
-    pub fn stat(&self, name: &[u8]) -> std::result::Result<Option<Stat>, Errno> {
+    pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
         let found = self.find(name)?;
         found.map(|inode| self.stat_of(&inode)).transpose()
     }
 
     /// # Errors
     /// `EUCLEAN` for what is of no type.
-    pub fn stat_of(&self, inode: &Inode) -> std::result::Result<Stat, Errno> {
+    pub fn stat_of(&self, inode: &Inode) -> Result<Stat, Errno> {
         Ok(Stat {
             kind: kind(inode).ok_or(Errno::UCLEAN)?,
             mode: inode.mode & 0o7777,
@@ -206,7 +179,7 @@ impl Place {
         })
     }
 
-    pub fn read_link(&self, name: &[u8]) -> std::result::Result<Vec<u8>, Errno> {
+    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
         let inode = self.get(name)?;
         let target = self.image().target(&inode).map_err(errno)?;
         target.ok_or(Errno::INVAL)
@@ -217,19 +190,19 @@ impl Place {
         entry: &[u8],
         name: &str,
         max: usize,
-    ) -> std::result::Result<Option<Vec<u8>>, Errno> {
+    ) -> Result<Option<Vec<u8>>, Errno> {
         let inode = self.get(entry)?;
         let value = self.image().attribute(&inode, name.as_bytes(), max);
         value.map_err(errno)
     }
 
-    pub fn attribute_names(&self, entry: &[u8]) -> std::result::Result<Vec<Vec<u8>>, Errno> {
+    pub fn attribute_names(&self, entry: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
         let inode = self.get(entry)?;
         self.image().attribute_names(&inode).map_err(errno)
     }
 
     /// The image and the inode of a regular file.
-    pub fn open_file(&self, name: &[u8]) -> std::result::Result<(Arc<Opened>, Inode), Errno> {
+    pub fn open_file(&self, name: &[u8]) -> Result<(Arc<Opened>, Inode), Errno> {
         let inode = self.get(name)?;
         match kind(&inode) {
             Some(Kind::File) => Ok((Arc::clone(&self.opened), inode)),

@@ -4,9 +4,11 @@
 //! ```text
 //! open        directories and regular files, opened from the directory that they are in
 //! path        where an open directory is, as messages and rows say it
-//! stat        what is known of an entry without opening it
+//! facts       what is known of an entry without opening it
+//! stat        what `lstat` says of it
 //! attribute   extended attributes
-//! names       listings
+//! list        directories, listed
+//! names       what a listing has, in order
 //! pass        what is in a file, passed on by the kernel
 //! budget      how many descriptors are open, and which is closed next
 //! rights      what the process may ask the kernel
@@ -22,7 +24,9 @@
 mod attribute;
 mod budget;
 mod content;
+mod facts;
 mod image;
+mod list;
 mod names;
 mod open;
 mod pass;
@@ -34,7 +38,8 @@ mod stat;
 pub use attribute::{AttributeList, entry_path};
 pub use budget::threads_max;
 pub use content::Content;
-pub use names::{Names, names_listed};
+pub use list::names_listed;
+pub use names::Names;
 pub use open::{Access, Dir};
 pub use pass::Passed;
 pub use rights::{is_in_user_namespace, reads_trusted_attributes};

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::budget::{self, Park, Parked};
 use super::image::Place;
 use crate::bytes::Bytes;
+use crate::erofs::Fault;
 use crate::error::{Error, Result};
 
 /// What a directory will be used for.
@@ -193,6 +194,31 @@ impl Dir {
             FileType::RegularFile => Ok(file),
             _ => Err(Errno::INVAL),
         }
+    }
+
+    /// The root of the EROFS image that a file of this directory is.
+    ///
+    /// # Errors
+    /// What is no regular file, or no image that can be read; what the system calls say.
+    pub fn open_image(&self, name: &[u8]) -> Result<Dir> {
+        let path = || self.path().join(name);
+        let file = self.open_file(name);
+        let file = file.map_err(|errno| Error::io(path(), errno))?;
+        let place = Place::root_of(file).map_err(|fault| match fault {
+            Fault::Io(errno) => Error::io(path(), errno),
+            fault => Error::damaged(path(), fault.to_string()),
+        })?;
+        Ok(self.below(name, Access::List, Ground::Image(place)))
+    }
+
+    /// Whether it is in an image, so that the kernel has nothing that could be asked or changed.
+    pub fn is_in_image(&self) -> bool {
+        matches!(self.0.ground, Ground::Image(_))
+    }
+
+    /// Whether it is the root of an image.
+    pub fn is_root_of_image(&self) -> bool {
+        matches!(&self.0.ground, Ground::Image(place) if place.is_root)
     }
 
     /// The open descriptor, opened again where it was parked. While it is held, it stays open.

@@ -9,8 +9,9 @@
 //! changes      an archive of what a branch changed, in OCI's spelling
 //! config       an image's configuration for layers that it does not have
 //! verify       layers and records proved: each says whether it is what its digest says
-//! proof        a layer's directory held against its archive
+//! against      a layer's directory held against its archive
 //! prover       its entries compared with what is there, one by one
+//! proof        what is known of it then
 //! expected     what an archive says that there is
 //! packed       archives packed, hashed and counted as they are written
 //! assembled    an archive put together from its recipe
@@ -18,6 +19,7 @@
 //! recipe       what tar-split wrote
 //! ```
 
+mod against;
 mod assembled;
 mod changes;
 mod config;

@@ -2,9 +2,10 @@
 
 use std::io;
 
+use super::against::{by_archive, by_recipe};
 use super::image::{Place, places};
 use super::packed::{Compression, Hashed, copy};
-use super::proof::{Manner, Proof, Subject, What, by_archive, by_recipe};
+use super::proof::{Manner, Proof, Subject, What};
 use super::recipe::Recipe;
 use crate::bytes::Bytes;
 use crate::engine::inventory::Image;
