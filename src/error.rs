@@ -157,14 +157,22 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM => {
-                Some(if rustix::process::geteuid().is_root() {
-                    "a mount of another user's is not even root's: run layerctl as that user \
-                     (podman unshare layerctl ...), or stop the container first"
-                        .into()
-                } else {
-                    "layers belong to root: run layerctl as root".into()
+                Some(match (rustix::process::geteuid().is_root(), missing_rights()) {
+                    (false, _) => "layers belong to root: run layerctl as root".into(),
+                    (true, Some(missing)) => format!(
+                        "this root lacks {missing}: run layerctl as root on the host, or in a container that \
+                         is given them (--privileged, or --cap-add)"
+                    ),
+                    (true, None) => "a mount of another user's is not even root's: run layerctl as that user \
+                                     (podman unshare layerctl ...), or stop the container first"
+                        .into(),
                 })
             }
+            Error::Io { errno, .. } if *errno == Errno::ROFS => Some(
+                "it is mounted read-only: remount it (`mount -o remount,rw ...`) if it may be written to, \
+                 or copy the file out (`layerctl cp`, `layerctl restore --to DIR`)"
+                    .into(),
+            ),
             Error::MarksUnreadable { .. } => Some("run layerctl as root".into()),
             Error::Io { errno, .. } if *errno == Errno::OVERFLOW => Some(
                 "the container has users of its own, of whom this user is none: run layerctl as the \
@@ -263,6 +271,25 @@ impl Error {
     }
 }
 
+/// The rights over files that root has on a host and this process has not, as capabilities(7) calls
+/// them; none where it has them all.
+fn missing_rights() -> Option<String> {
+    use rustix::thread::CapabilitySet as Set;
+    let wanted = [
+        (Set::CHOWN, "CAP_CHOWN"),
+        (Set::DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+        (Set::FOWNER, "CAP_FOWNER"),
+        (Set::FSETID, "CAP_FSETID"),
+        (Set::MKNOD, "CAP_MKNOD"),
+        (Set::SETFCAP, "CAP_SETFCAP"),
+        (Set::SYS_ADMIN, "CAP_SYS_ADMIN"),
+    ];
+    let own = rustix::thread::capabilities(None).ok()?.effective;
+    let missing = wanted.iter().filter(|(right, _)| !own.contains(*right));
+    let missing: Vec<&str> = missing.map(|(_, name)| *name).collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
+}
+
 /// What a name would be the name of. A container's has no repository and no tag.
 fn kind_of_name(name: &str) -> &'static str {
     let is_reference = name.contains(['/', '@'])
@@ -305,6 +332,7 @@ pub fn errno_name(errno: Errno) -> &'static str {
         Errno::STALE => "ESTALE",
         Errno::INVAL => "EINVAL",
         Errno::RANGE => "ERANGE",
+        Errno::ROFS => "EROFS",
         _ => "EIO",
     }
 }

@@ -1,9 +1,11 @@
 //! Templates, and forms of an answer that exclude each other.
 
+use std::ffi::OsStr;
+
 use crate::lab::captured::Captured;
 use crate::lab::host::Host;
-use crate::lab::run::layerctl;
-use crate::lab::table;
+use crate::lab::run::{self, layerctl};
+use crate::lab::{table, verbs};
 
 #[apply(test)]
 fn dockers_fields_are_what_docker_shows_in_its_columns() {
@@ -183,4 +185,35 @@ fn a_template_shows_any_name() {
     assert_eq!(output.text(), "CHANGE       PATH\nadded        /a\\xff\n");
     let output = layerctl(["--format", "{{.path}}", "cat", "--in", &stack, "/none"]);
     assert_eq!(output.status, Some(1), "{}", output.text());
+}
+
+/// Paths are the host's own in every answer, whatever directory it was copied to. Only what is done
+/// on this machine - a plan, a command - has that before them, and what somebody typed.
+#[apply(test)]
+fn no_answer_has_the_prefix_of_the_root() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/blog-host");
+    let host = root.to_str().expect("UTF-8");
+    let union = OsStr::new("determined_sammet");
+    let deleted = OsStr::new("/usr/local/lib/python2.7/dist-packages/itsdangerous.py");
+    let mut looked = 0;
+    for asked in verbs::reading(union, deleted, OsStr::new("/var/lib/docker")) {
+        let verb = asked
+            .iter()
+            .find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+        let verb = verb.and_then(|verb| verb.to_str()).expect("a verb");
+        if ["restore", "mount", "export"].contains(&verb) {
+            continue;
+        }
+        for format in ["table", "jsonl"] {
+            let output = run::run(
+                run::command()
+                    .args(["--root", host, "--format", format])
+                    .args(&asked),
+            );
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(!text.contains(host), "{asked:?}\n{text}");
+            looked += usize::from(!text.is_empty());
+        }
+    }
+    assert!(looked > 30, "{looked} answers");
 }

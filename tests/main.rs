@@ -56,6 +56,7 @@ mod find;
 mod formats;
 mod fuse;
 mod hosts;
+mod house;
 mod identity;
 mod in_use;
 mod lab;

@@ -871,7 +871,8 @@ fn wait(child: &mut Child) -> std::process::ExitStatus {
         if let Some(status) = child.try_wait().expect("a child") {
             return status;
         }
-        assert!(start.elapsed() < Duration::from_secs(5), "it goes on");
+        // A busy machine is slow to run what was woken.
+        assert!(start.elapsed() < Duration::from_secs(60), "it goes on");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Context, Label};
 use crate::error::Error;
-use crate::render::column::Column;
+use crate::render::column::{Column, optional};
 use crate::render::grid::{self, Grid};
 use crate::render::{Format, Look, json, table, template};
 use crate::walk::Rows;
@@ -412,4 +412,13 @@ fn write_headed<R: Row>(rows: &[R], look: Look, out: &mut dyn Write) -> io::Resu
         out.write_all(&line)?;
     }
     Ok(())
+}
+
+/// The union that rows are of, where they are of several.
+pub fn union_column<R: Row>() -> Column<R> {
+    optional("UNION", |row: &R, _, cell| {
+        if let Some(target) = row.label().and_then(Label::told) {
+            cell.show(target);
+        }
+    })
 }

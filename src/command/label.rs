@@ -6,9 +6,6 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::bytes::Bytes;
-use crate::render::column::{Column, optional};
-
-use super::Row;
 
 /// The longest name of a directory, in bytes.
 const FILE_NAME_MAX: usize = 255;
@@ -90,13 +87,4 @@ impl schemars::JsonSchema for Label {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         Bytes::json_schema(generator)
     }
-}
-
-/// The union that rows are of, where they are of several.
-pub fn union_column<R: Row>() -> Column<R> {
-    optional("UNION", |row: &R, _, cell| {
-        if let Some(target) = row.label().and_then(Label::told) {
-            cell.show(target);
-        }
-    })
 }

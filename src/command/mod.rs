@@ -50,8 +50,10 @@ use crate::render::Look;
 use crate::render::template::Fields;
 use crate::target::{self, Base, Target};
 use crate::union::Stack;
-pub use answer::{Answer, Batch, Ended, Find, Findings, Keep, One, Row, Shape, Stream};
-pub use label::{Label, union_column};
+pub use answer::{
+    Answer, Batch, Ended, Find, Findings, Keep, One, Row, Shape, Stream, union_column,
+};
+pub use label::Label;
 pub use scope::{Labelled, Looked, Which};
 
 /// What a person typed after a verb's name, and what the verb does. The comment on the type is the

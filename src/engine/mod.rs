@@ -81,8 +81,8 @@ pub use orphaned::{orphaned, unused};
 pub use roots::{EngineOption, Roots, Value, Variable};
 pub use survey::Survey;
 pub use union::{
-    LayeredBranch, MountPoint, MountState, Owner, OwnerKind, Role, Store, Union, UnionKind, View,
-    spelled_union,
+    LayeredBranch, MountPoint, MountState, Owner, OwnerKind, ReadOnly, Role, Store, Union,
+    UnionKind, View, spelled_union,
 };
 
 /// Every engine, in the order in which they are asked: whose name for a thing is known first.

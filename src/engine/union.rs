@@ -79,6 +79,18 @@ pub struct MountPoint {
 }
 
 impl MountPoint {
+    /// Whether, and by whose word, nothing can be written through it.
+    pub fn read_only(&self) -> ReadOnly {
+        let says = |words: &str| words.split(',').any(|word| word == "ro");
+        if says(&String::from_utf8_lossy(&self.options)) {
+            ReadOnly::Union
+        } else if says(&self.flags) {
+            ReadOnly::Mount
+        } else {
+            ReadOnly::No
+        }
+    }
+
     /// The path by which this process reaches it.
     pub fn reach(&self) -> std::path::PathBuf {
         match self.process {
@@ -89,6 +101,16 @@ impl MountPoint {
             None => self.path.to_path(),
         }
     }
+}
+
+/// What is read-only of a mounted union.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOnly {
+    No,
+    /// One mount, and others may not be.
+    Mount,
+    /// The union, wherever it is mounted.
+    Union,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]

@@ -8,6 +8,7 @@ use super::plan::{CopyIn, CopyOut, Plan};
 use super::revert::Revert;
 use super::view::{Site, View};
 use crate::bytes::{Bytes, shell_quote};
+use crate::engine::ReadOnly;
 use crate::error::Result;
 use crate::union::{Cut, Stack};
 use crate::whiteout::MarkKind;
@@ -108,6 +109,15 @@ impl Plan<'_> {
 
 fn remove(path: &Bytes) -> String {
     format!("rm -r -- {}", shell_quote(path))
+}
+
+/// Mounts a union anew where it is, in the mount namespace that has it.
+fn remount(view: &View, options: &str) -> String {
+    let mount = shell_quote(&view.mount.path);
+    match view.mount.process {
+        None => format!("mount -o {options} {mount}"),
+        Some(process) => format!("nsenter --target {process} --mount mount -o {options} {mount}"),
+    }
 }
 
 impl Paths<'_> {
@@ -246,12 +256,20 @@ impl Paths<'_> {
     fn undo_unhide(&self, cut: &Cut) -> Result<Vec<String>> {
         match (&self.site.view, cut.kind) {
             // While it is mounted, only the union itself may make the whiteout.
-            (Some(view), MarkKind::Whiteout) => Ok(vec![remove(&view.path(&cut.of)?)]),
+            (Some(view), MarkKind::Whiteout) => {
+                let remove = remove(&view.path(&cut.of)?);
+                let between =
+                    |rw: &str, ro: &str| vec![remount(view, rw), remove.clone(), remount(view, ro)];
+                Ok(match view.mount.read_only() {
+                    ReadOnly::No => vec![remove],
+                    ReadOnly::Mount => between("remount,bind,rw", "remount,bind,ro"),
+                    ReadOnly::Union => between("remount,rw", "remount,ro"),
+                })
+            }
             // An opaque mark can only be put back behind the mount, which then has to look again.
             (Some(view), MarkKind::Opaque) => {
                 let mut commands = self.put_back(cut)?;
-                let mount = shell_quote(&view.mount.path);
-                commands.push(format!("mount -o remount {mount}"));
+                commands.push(remount(view, "remount"));
                 Ok(commands)
             }
             (None, MarkKind::Whiteout | MarkKind::Opaque) => self.put_back(cut),

@@ -9,7 +9,7 @@ use super::mount::OpenMount;
 use crate::bytes::Bytes;
 use crate::dir::{Dir, Kind, Stat};
 use crate::engine::namespace::Process;
-use crate::engine::{MountPoint, MountState, Survey, Union, UnionKind};
+use crate::engine::{MountPoint, MountState, ReadOnly, Survey, Union, UnionKind};
 use crate::error::{Error, Result};
 
 /// Where a union can be seen while it is mounted.
@@ -35,7 +35,7 @@ impl View {
             .filter(|mount| is_seen_through(survey, union, mount, path));
         // The whole union rather than a part of it, and where it can be written to.
         let best = reaching.min_by_key(|mount| {
-            let is_read_only = mount.flags.split(',').any(|flag| flag == "ro");
+            let is_read_only = mount.read_only() != ReadOnly::No;
             (is_read_only, mount.root.components().count())
         });
         best.map(|mount| View {

@@ -15,13 +15,13 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod mark;
 mod source;
 mod spelling;
 
 use std::borrow::Cow;
 
 use rustix::io::Errno;
-use serde::Serialize;
 
 use crate::dir::{Access, AttributeList, Dir, Kind, Names, Stat};
 use crate::overlay::{Namespace, Rules};
@@ -31,6 +31,7 @@ use spelling::{
     look_fuse, look_overlay, named_whiteout, opaque_fuse, opaque_value,
 };
 
+pub use mark::{Mark, MarkKind};
 pub use source::{FEW, Marks, Seen, Source, Validity};
 pub use spelling::{FUSE_OPAQUE, OPAQUE};
 
@@ -59,24 +60,6 @@ pub enum Grammar {
 
 // A further spelling is one more arm above. The compiler then names every question that it must
 // answer: no `match` on a grammar has an arm for the rest, which the lint above sees to.
-
-/// The two kinds of mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MarkKind {
-    Whiteout,
-    Opaque,
-}
-
-impl MarkKind {
-    /// The mark's name in answers.
-    pub fn word(self) -> &'static str {
-        match self {
-            MarkKind::Whiteout => "whiteout",
-            MarkKind::Opaque => "opaque",
-        }
-    }
-}
 
 impl Grammar {
     /// What the union answers to `name` before it looks at any branch, if it refuses the name:
@@ -592,15 +575,6 @@ impl Grammar {
             }
         }
     }
-}
-
-/// What an entry of a directory marks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark<'a> {
-    /// The name that is deleted.
-    Whiteout(&'a [u8]),
-    /// The directory itself hides what is below it.
-    Opaque,
 }
 
 #[cfg(test)]

@@ -52,6 +52,27 @@ fn throws_the_changed_file_away() {
     });
 }
 
+/// The copy that stays is the lower version again, and nobody is told that it differs.
+#[apply(test)]
+fn what_stays_through_the_mount_does_not_differ() {
+    in_own_mounts(|| {
+        let lab = copied_up("");
+        let mounted = lab.mount();
+        let target = mounted.0.display().to_string();
+        let differs = || {
+            let output = run::layerctl(["--format", "jsonl", "copyups", &target]).exits(0);
+            let rows = output.rows();
+            let file = rows.iter().find(|row| row["path"] == "/d/f").cloned();
+            file.expect("a copy-up")["differs"].clone()
+        };
+        assert_ne!(differs(), serde_json::json!([]));
+        lab.brings_back(&["--revert", "--discard"], "/d/f");
+        assert!(lab.at("up/d/f").exists());
+        assert_eq!(differs(), serde_json::json!([]));
+        drop(mounted);
+    });
+}
+
 /// Only the mode was changed: the content that is saved is the lower one's.
 #[apply(test)]
 fn of_a_copy_of_metadata() {

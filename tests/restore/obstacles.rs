@@ -20,6 +20,29 @@ fn a_read_only_file_system() {
         "{}",
         output.stderr
     );
+    let hints = output.stderr.matches("mount -o remount,rw").count();
+    assert_eq!(hints, 2, "{}", output.stderr);
+}
+
+/// "Not permitted" is no help to a root who lacks what root has elsewhere.
+#[apply(test)]
+fn root_without_capabilities() {
+    for (right, words) in [("dac_override", "CAP_DAC_OVERRIDE"), ("mknod", "CAP_MKNOD")] {
+        let lacking = format!("-{right},-dac_read_search");
+        let output = in_own_mounts(&format!(
+            "mount -t tmpfs none \"$1\" && cd \"$1\" && mkdir up low && touch up/.wh.f up/.wh.d && echo x > low/f && mknod low/d c 1 3
+             chown 4242:4242 up && chmod 700 up && [ {right} = mknod ] && chown 0:0 up
+             setpriv --bounding-set {lacking} --inh-caps {lacking} \"$LAYERCTL\" restore --strategy copy --in br:up=rw:low -- /f /d; echo \"exit $?\""
+        ));
+        assert_eq!(
+            output.text().lines().last(),
+            Some("exit 2"),
+            "{}",
+            output.stderr
+        );
+        let said = format!("this root lacks {words}");
+        assert!(output.stderr.contains(&said), "{}", output.stderr);
+    }
 }
 
 #[apply(test)]
