@@ -6,13 +6,15 @@
 //! docker/ podman/ containerd/     one engine each, with equal rooms:
 //!   mod          what it is, its description, and which room answers which question
 //!   roots        finding it: options, the environment, configuration files, default places
-//!   config       what its configuration file says
-//!   records      its own files and databases, read as they are
-//!   containers   images   layers     what it keeps, and the unions that these make
-//!   paths        which layer or container a path, or a mounted union, is
-//!   usage        who uses a layer; what a directory is for
 //!   leftovers    what nobody uses
 //!   removed      what went while it was read
+//!   usage        who uses a layer; what a directory is for
+//!   paths        which layer or container a path, or a mounted union, is
+//!   containers   images   layers     what it keeps, and the unions that these make
+//!   records      its own files and databases, read as they are
+//!   store        one place where it keeps its data: what every room asks of it
+//!   config       what its configuration file says
+//!   record  manifest                 forms of what it records
 //!
 //! orphaned     what is nobody's: every engine's leftovers but what is in use
 //! in_use       what is in use, whatever records say: one place decides

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::called;
 use super::in_use::{InUse, engines};
 use super::interface::Engine;
 use super::survey::Survey;
@@ -51,7 +50,7 @@ fn look(survey: &mut Survey<'_>) -> Orphaned {
         let engine = &*of.engine;
         let found = engine.leftovers();
         let unread = of.problems.take();
-        let is_read = unread.is_empty() && !is_unsure(&in_use, engine);
+        let is_read = unread.is_empty() && !is_unsure(survey, &in_use, engine);
         orphaned.problems.extend(unread);
         match found {
             Ok(found) if is_read => {
@@ -91,7 +90,7 @@ pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
             .layer_uses()
             .and_then(|uses| Ok((uses, engine.unused()?)));
         let unread = of.problems.take();
-        let is_read = unread.is_empty() && !is_unsure(&in_use, engine);
+        let is_read = unread.is_empty() && !is_unsure(survey, &in_use, engine);
         unused.problems.extend(unread);
         match found {
             Ok((uses, found)) if is_read => {
@@ -116,10 +115,10 @@ pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
 
 /// Whether something could not be read that may use an engine's layers: of its own kind, or of an
 /// engine that it shares stores with.
-fn is_unsure(in_use: &InUse, engine: &dyn Engine) -> bool {
+fn is_unsure(survey: &Survey<'_>, in_use: &InUse, engine: &dyn Engine) -> bool {
     let own = engine.description();
     let is_kin = |name: &str| {
-        let stands_on = called(name).and_then(|other| other.stands_on);
+        let stands_on = survey.described(name).and_then(|other| other.stands_on);
         name == own.name || own.stands_on == Some(name) || stands_on == Some(own.name)
     };
     in_use.unread.iter().any(|(name, _)| is_kin(name))

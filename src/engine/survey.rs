@@ -92,6 +92,11 @@ impl<'h> Survey<'h> {
         self.engines.get_or_init(find)
     }
 
+    /// What the engine of this name, which is looked for, says of itself.
+    pub fn described(&self, name: &str) -> Option<&'static Description> {
+        self.descriptions.iter().copied().find(|of| of.name == name)
+    }
+
     /// That there is no engine here, and where it was looked for; none where there is one.
     pub fn no_engine(&self) -> Option<Error> {
         if self.engines_here().next().is_some() {

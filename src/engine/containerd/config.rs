@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::snapshotter::SNAPSHOTTER;
 use crate::bytes::Bytes;
-use crate::engine::containerd::SNAPSHOTTER;
 use crate::engine::problems::Problems;
 use crate::error::{Error, Result};
 use crate::host::Host;

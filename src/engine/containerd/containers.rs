@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::layers::{is_copying, is_view};
-use super::records::ContainerRecord;
-use super::{Containerd, DOCKERS_NAMESPACE, NAME, TASKS};
+use super::record::ContainerRecord;
+use super::snapshotter::{is_copying, is_view};
+use super::store::{Containerd, DOCKERS_NAMESPACE, NAME, TASKS};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::cover::Cover;

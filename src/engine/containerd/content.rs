@@ -6,74 +6,16 @@
 //! manifest  {"config": {"digest", "size"}, "layers": [{"digest", "size"}]}
 //! ```
 
-use serde::Deserialize;
-
-use super::Containerd;
+use super::manifest::{Content, Descriptor, Document};
+use super::store::Containerd;
 use crate::bytes::Bytes;
-use crate::engine::inventory::{Image, LayerName, is_id, null_default};
+use crate::engine::inventory::{Image, LayerName, is_id};
 use crate::engine::oci::{self, ImageConfig};
 use crate::engine::stored::{Blob, Config, RecordFault, Settings, Sizes, Stored, StoredLayer};
 use crate::error::{Error, Result};
 
 /// An index in an index is as deep as anyone has gone.
 const INDEXES_MAX: usize = 4;
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Descriptor {
-    digest: String,
-    #[serde(rename = "mediaType", deserialize_with = "null_default")]
-    media_type: String,
-    #[serde(deserialize_with = "null_default")]
-    size: u64,
-    platform: Option<Platform>,
-    #[serde(deserialize_with = "null_default")]
-    annotations: std::collections::HashMap<String, String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Platform {
-    os: String,
-    architecture: String,
-}
-
-/// An index or a manifest.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Document {
-    manifests: Option<Vec<Descriptor>>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-}
-
-/// What a digest of an image leads to, for one platform.
-pub(super) struct Content {
-    pub config: ImageConfig,
-    /// Bytes of all that is transferred: index, manifest, configuration and layers.
-    pub size: u64,
-    manifest_digest: String,
-    config_digest: String,
-    layers: Vec<Descriptor>,
-}
-
-impl Descriptor {
-    /// Beside the manifests of platforms there can be attestations of them.
-    fn is_for_a_platform(&self) -> bool {
-        !self.annotations.contains_key("vnd.docker.reference.type")
-            && self
-                .platform
-                .as_ref()
-                .is_none_or(|platform| platform.os != "unknown")
-    }
-
-    fn is_for_this_machine(&self) -> bool {
-        let platform = self.platform.as_ref();
-        platform.is_some_and(|platform| {
-            platform.os == "linux" && platform.architecture == oci::architecture()
-        })
-    }
-}
 
 impl Containerd<'_> {
     pub(super) fn content_store(&self) -> Bytes {

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use super::containers::cri_image;
-use super::content::Content;
-use super::layers::{is_copying, key_in};
-use super::records::{ContainerRecord, ImageRecord, NamespaceRecords};
-use super::{Containerd, DOCKERS_NAMESPACE, NAME};
+use super::layers::key_in;
+use super::manifest::Content;
+use super::record::{ContainerRecord, ImageRecord, NamespaceRecords};
+use super::snapshotter::is_copying;
+use super::store::{Containerd, DOCKERS_NAMESPACE, NAME};
 use crate::branch::Permission;
 use crate::engine::inventory::{Image, ImageLayer, Names, sort_newest_first};
 use crate::engine::oci;

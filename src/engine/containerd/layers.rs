@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::records::{NamespaceRecords, Snapshot, SnapshotKind};
-use super::usage::places;
-use super::{Containerd, NAME, SNAPSHOTTER};
+use super::record::{NamespaceRecords, Snapshot, SnapshotKind};
+use super::snapshotter::{SNAPSHOTTER, is_bind, is_copying, is_read, is_stacked, places};
+use super::store::{Containerd, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Image, LayerName};
@@ -353,36 +353,6 @@ fn is_committed(snapshot: &Snapshot) -> bool {
     matches!(snapshot.kind, Some(SnapshotKind::Committed) | None)
 }
 
-pub(super) fn is_view(snapshot: &Snapshot) -> bool {
-    snapshot.kind == Some(SnapshotKind::View)
-}
-
-/// Whether a snapshot has no directory of its own: a view of a whole one is mounted from there.
-pub(super) fn is_bind(snapshotter: &str, snapshot: &Snapshot) -> bool {
-    let is_whole = matches!(snapshotter, "native" | "blockfile");
-    is_view(snapshot) && is_whole && snapshot.parent.is_some()
-}
-
 /// What is said of a branch whose snapshotter keeps something else than directories.
 const UNREAD: &str =
     "is kept by a snapshotter that layerctl does not read: only its records are known";
-
-/// Whether a snapshotter keeps directories, or images of them.
-pub(super) fn is_read(snapshotter: &str) -> bool {
-    is_stacked(snapshotter) || is_copying(snapshotter) || snapshotter == "erofs"
-}
-
-/// Whether a snapshotter keeps directories that can be stacked.
-fn is_stacked(snapshotter: &str) -> bool {
-    matches!(snapshotter, "overlayfs" | "fuse-overlayfs")
-}
-
-/// Whether the content of a snapshot is the whole of its directory, or a file.
-pub(super) fn is_whole_directory(snapshotter: &str) -> bool {
-    !is_stacked(snapshotter) && snapshotter != "erofs"
-}
-
-/// Whether each snapshot is whole.
-pub(super) fn is_copying(snapshotter: &str) -> bool {
-    matches!(snapshotter, "native" | "btrfs")
-}

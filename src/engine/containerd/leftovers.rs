@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::Containerd;
-use super::layers::{is_bind, is_read};
-use super::usage::places;
+use super::snapshotter::{is_bind, is_read, places};
+use super::store::Containerd;
 use crate::bytes::Bytes;
 use crate::engine::usage::{Leftover, LeftoverKind};
 use crate::error::Result;

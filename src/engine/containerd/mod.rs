@@ -18,34 +18,31 @@ mod content;
 mod images;
 mod layers;
 mod leftovers;
+mod manifest;
 mod needs;
 mod paths;
+mod record;
 mod records;
 mod removed;
 mod roots;
+mod snapshotter;
+mod store;
 mod unused;
 mod usage;
 
 pub use self::roots::places;
-use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+pub use self::store::{Containerd, DOCKERS_NAMESPACE};
 
 use crate::bytes::Bytes;
 use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
-use crate::engine::problems::Problems;
 use crate::engine::stored::{RecordFault, Settings, Stored};
-use crate::engine::union::{Owner, Store, Union};
+use crate::engine::union::{Owner, Union};
 use crate::engine::usage::{LayerUse, Leftover, Need, Space};
-use crate::error::{Error, Result};
-use crate::host::Host;
-use crate::overlay;
-use config::SnapshotterSettings;
-use content::Content;
-use layers::{is_copying, is_read};
-use records::{NamespaceRecords, Snapshot};
+use crate::error::Result;
+use snapshotter::{is_copying, is_read};
+use store::NAME;
 
 pub static DESCRIPTION: Description = Description {
     name: NAME,
@@ -60,74 +57,6 @@ pub static DESCRIPTION: Description = Description {
     in_volumes: Some(roots::IN_VOLUMES),
     find: roots::find,
 };
-
-const NAME: &str = "containerd";
-const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
-const TASKS: &[u8] = b"io.containerd.runtime.v2.task";
-/// The namespace in which Docker keeps its own.
-pub const DOCKERS_NAMESPACE: &str = "moby";
-
-/// One containerd.
-pub struct Containerd<'h> {
-    host: &'h Host,
-    root: Bytes,
-    state: Bytes,
-    /// The one namespace that is asked for.
-    namespace: Option<String>,
-    /// What its configuration says of snapshotters.
-    settings: BTreeMap<String, SnapshotterSettings>,
-    marks: overlay::Namespace,
-    /// What could not be read.
-    problems: Problems,
-    meta: OnceCell<BTreeMap<String, NamespaceRecords>>,
-    snapshotters: RefCell<HashMap<String, Rc<HashMap<String, Snapshot>>>>,
-    /// What was read of images, by digest: many names stand for one.
-    contents: RefCell<HashMap<String, Rc<Content>>>,
-    /// The chain ids of images' topmost layers, by the images' digests.
-    tops: RefCell<HashMap<String, Option<String>>>,
-}
-
-impl<'h> Containerd<'h> {
-    /// The one with a certain root.
-    pub fn at(host: &'h Host, root: Bytes, state: Bytes, problems: Problems) -> Containerd<'h> {
-        let owner = host.stat(&root).ok().flatten();
-        Containerd {
-            host,
-            state,
-            namespace: None,
-            settings: BTreeMap::new(),
-            marks: if owner.is_some_and(|stat| stat.uid != 0) {
-                overlay::Namespace::User
-            } else {
-                overlay::Namespace::Trusted
-            },
-            root,
-            problems,
-            meta: OnceCell::new(),
-            snapshotters: RefCell::default(),
-            contents: RefCell::default(),
-            tops: RefCell::default(),
-        }
-    }
-
-    fn note(&self, error: Error) {
-        self.problems.note(error);
-    }
-
-    /// Whether nothing but Docker's own is there, which is Docker's to tell of.
-    fn is_dockers_alone(&self) -> bool {
-        let mut names = self.meta().keys();
-        names.next().is_some_and(|name| name == DOCKERS_NAMESPACE) && names.next().is_none()
-    }
-
-    fn store(&self, snapshotter: &str, namespace: Option<&str>) -> Store {
-        Store {
-            root: self.root.clone(),
-            driver: snapshotter.to_owned(),
-            namespace: namespace.map(str::to_owned),
-        }
-    }
-}
 
 impl Engine for Containerd<'_> {
     fn description(&self) -> &'static Description {

@@ -1,8 +1,8 @@
 //! What snapshots stand on.
 
-use super::Containerd;
-use super::layers::is_read;
-use super::records::SnapshotKind;
+use super::record::SnapshotKind;
+use super::snapshotter::is_read;
+use super::store::Containerd;
 use crate::engine::usage::Need;
 use crate::error::Result;
 

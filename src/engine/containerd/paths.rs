@@ -1,8 +1,8 @@
 //! Which snapshot or container a path of the host, or a mounted union, is.
 
-use super::layers::{is_copying, is_read};
-use super::records::ContainerRecord;
-use super::{Containerd, NAME, SNAPSHOTTER, TASKS};
+use super::record::ContainerRecord;
+use super::snapshotter::{SNAPSHOTTER, is_copying, is_read};
+use super::store::{Containerd, NAME, TASKS};
 use crate::bytes::Bytes;
 use crate::engine::recorded::{Named, restack, top_permission};
 use crate::engine::union::Union;

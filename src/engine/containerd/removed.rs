@@ -1,6 +1,6 @@
 //! What has been removed from containerd's databases since they were read.
 
-use super::Containerd;
+use super::store::Containerd;
 use crate::engine::problems::Problems;
 use crate::engine::union::{Owner, OwnerKind};
 

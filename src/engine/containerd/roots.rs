@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::config::{self, SnapshotterSettings};
-use super::{Containerd, NAME};
+use super::store::{Containerd, NAME};
 use crate::bytes::Bytes;
 use crate::engine::daemons::{self, Command};
 use crate::engine::interface::{FoundEngine, InVolumes};

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::Containerd;
-use super::layers::is_whole_directory;
-use super::records::{Lease, NamespaceRecords};
+use super::record::{Lease, NamespaceRecords};
+use super::snapshotter::is_whole_directory;
+use super::store::Containerd;
 use crate::bytes::Bytes;
 use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
 use crate::error::Result;

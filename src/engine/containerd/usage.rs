@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::layers::{is_read, is_view};
-use super::records::Snapshot;
-use super::{Containerd, DOCKERS_NAMESPACE, SNAPSHOTTER};
+use super::record::Snapshot;
+use super::snapshotter::{SNAPSHOTTER, is_read, is_view, places};
+use super::store::{Containerd, DOCKERS_NAMESPACE};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{INIT, Image, LayerName, short};
 use crate::engine::oci::CHAIN_MAX;
@@ -262,12 +262,4 @@ fn said_by_key(key: &str) -> Option<String> {
         Some(pod) => format!("an image volume of the pod {}", short(pod)),
         None => format!("mounted at {key}, as its key says"),
     })
-}
-
-/// The directories of a snapshotter that have snapshots in them.
-pub(super) fn places(snapshotter: &str) -> &'static [&'static str] {
-    match snapshotter {
-        "btrfs" => &["snapshots", "active", "view"],
-        _ => &["snapshots"],
-    }
 }

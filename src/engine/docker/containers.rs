@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::driver::Driver;
 use super::layer::LayerId;
 use super::records::read_json;
-use super::{Docker, NAME};
+use super::store::{Docker, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
     Container, ContainerState, INIT, command_line, is_id, null_default, sort_newest_first,
@@ -114,7 +114,7 @@ impl Docker<'_> {
                 "{} uses the storage driver {}",
                 container.name, container.driver
             ),
-            hint: super::DRIVERS_READ.into(),
+            hint: super::store::DRIVERS_READ.into(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::driver::{Driver, Stacking};
 use super::layer::LayerId;
 use super::records::read_json;
-use super::{DRIVERS_READ, Docker, NAME};
+use super::store::{DRIVERS_READ, Docker, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
     self, Container, HistoryEntry, Image, ImageLayer, LayerName, Names, is_id, null_default, short,

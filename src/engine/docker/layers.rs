@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::driver::{Driver, Stacking};
 use super::layer::{LayerBelow, LayerId};
-use super::{Docker, NAME};
+use super::store::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, INIT, LayerName, is_id};

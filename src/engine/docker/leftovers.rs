@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::Docker;
 use super::driver::Driver;
 use super::images::{lost_layer, lost_words};
 use super::layer::LayerId;
+use super::store::Docker;
 use super::usage::REMOVING;
 use crate::engine::interface::Engine;
 use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};

@@ -28,26 +28,21 @@ mod records;
 mod removed;
 mod roots;
 mod snapshots;
+mod store;
 mod unused;
 mod usage;
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
-
 use self::driver::{Driver, Stacking};
-use self::layer::{DriverHere, LayerId};
+use self::layer::LayerId;
 use crate::bytes::Bytes;
-use crate::engine::containerd::Containerd;
 use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName, sort_newest_first};
-use crate::engine::problems::Problems;
 use crate::engine::stored::{RecordFault, Settings, Stored};
-use crate::engine::union::{Owner, Store, Union};
+use crate::engine::union::{Owner, Union};
 use crate::engine::usage::{Fault, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
-use crate::host::Host;
-use crate::overlay::Namespace;
+use store::{Docker, NAME};
 
 pub static DESCRIPTION: Description = Description {
     name: NAME,
@@ -62,73 +57,6 @@ pub static DESCRIPTION: Description = Description {
     in_volumes: Some(roots::IN_VOLUMES),
     find: roots::find,
 };
-
-const NAME: &str = "docker";
-const DRIVERS_READ: &str =
-    "layerctl reads Docker's drivers aufs, overlay2, overlay, fuse-overlayfs, vfs and btrfs";
-
-/// One Docker data directory. Nothing is read from it until it is asked.
-pub struct Docker<'h> {
-    host: &'h Host,
-    root: Bytes,
-    /// Where overlay's marks are: a daemon without root's rights has the user's.
-    namespace: Namespace,
-    /// The storage driver that `daemon.json` names.
-    configured_driver: Option<String>,
-    /// What does not outlive the machine's running.
-    exec_root: Bytes,
-    /// Where containerds have their data that are not this daemon's own: the root, and the state.
-    others: Vec<(Bytes, Bytes)>,
-    /// What could not be read.
-    problems: Problems,
-    /// `mount id -> container id`, once it has been asked for.
-    mounts: OnceCell<HashMap<String, String>>,
-    /// The files that hold a word, as far as they were read.
-    words: RefCell<HashMap<Bytes, Vec<u8>>>,
-    /// `(driver, chain id) -> cache id and size`, as far as they were read.
-    records: RefCell<HashMap<(String, String), LayerRecord>>,
-    /// `(driver, image) -> the image it was built on`, as far as they were read.
-    parents: RefCell<HashMap<(String, String), Option<String>>>,
-    /// The drivers that have a directory here, once they have been asked for.
-    drivers: OnceCell<Vec<DriverHere>>,
-    /// The containerds that can have layers of ours, once they have been asked for.
-    containerds: OnceCell<Vec<Containerd<'h>>>,
-}
-
-/// A layer's cache id, and its size in bytes.
-type LayerRecord = (Option<String>, Option<u64>);
-
-impl<'h> Docker<'h> {
-    fn new(host: &'h Host, root: Bytes, problems: Problems) -> Docker<'h> {
-        Docker {
-            host,
-            root,
-            namespace: Namespace::Trusted,
-            configured_driver: None,
-            exec_root: Bytes::from(roots::EXEC_ROOT),
-            others: Vec::new(),
-            problems,
-            mounts: OnceCell::new(),
-            words: RefCell::default(),
-            records: RefCell::default(),
-            parents: RefCell::default(),
-            drivers: OnceCell::new(),
-            containerds: OnceCell::new(),
-        }
-    }
-
-    fn store(&self, driver: &str) -> Store {
-        Store {
-            root: self.root.clone(),
-            driver: driver.to_owned(),
-            namespace: None,
-        }
-    }
-
-    fn note(&self, error: Error) {
-        self.problems.note(error);
-    }
-}
 
 impl Engine for Docker<'_> {
     fn description(&self) -> &'static Description {

@@ -1,8 +1,8 @@
 //! What Docker's layers stand on, as they say it themselves: records can be lost.
 
-use super::Docker;
 use super::driver::Driver;
 use super::layer::LayerId;
+use super::store::Docker;
 use crate::engine::interface::Engine;
 use crate::engine::inventory::is_id;
 use crate::engine::usage::Need;

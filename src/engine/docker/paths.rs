@@ -1,8 +1,8 @@
 //! Which layer or container a path of the host, or a mounted union, is.
 
-use super::Docker;
 use super::driver::{Driver, Stacking};
 use super::layer::{DriverHere, LayerBelow, LayerId};
+use super::store::Docker;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, LayerName, is_id};
 use crate::engine::linked::LINKS;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Docker;
+use super::store::Docker;
 use crate::bytes::Bytes;
 use crate::engine::inventory::is_id;
 use crate::error::{Error, Result};

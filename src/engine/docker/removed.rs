@@ -1,6 +1,6 @@
 //! What has been removed from Docker's records since it was read.
 
-use super::Docker;
+use super::store::Docker;
 use crate::engine::interface::Engine;
 use crate::engine::union::{Owner, OwnerKind};
 

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::config::{self, Daemon};
-use super::{Docker, NAME};
+use super::store::{Docker, EXEC_ROOT, NAME};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::containerd;
@@ -19,8 +19,6 @@ use crate::overlay::Namespace;
 use crate::union::Follow;
 
 const DEFAULT_ROOT: &str = "/var/lib/docker";
-/// Where a daemon has what does not outlive the machine's running.
-pub(super) const EXEC_ROOT: &str = "/run/docker";
 const ROOT: &str = "docker-root";
 /// Of the machine's own daemon.
 const CONFIGURATION: &str = "/etc/docker/daemon.json";

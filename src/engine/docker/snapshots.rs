@@ -8,7 +8,7 @@
 //! rootfs/<snapshotter>/<cid>                  where it is mounted while it runs
 //! ```
 
-use super::{Docker, NAME};
+use super::store::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::Docker;
 use super::records::read_json;
+use super::store::Docker;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::cover::{Cover, CoverKind, ENGINE_FILES, engines_own};

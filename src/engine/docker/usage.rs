@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Docker;
 use super::driver::{Driver, Stacking};
 use super::layer::LayerId;
+use super::store::Docker;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::bolt::{self, Database, Item};

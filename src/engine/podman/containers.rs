@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::libpod::Rootfs;
-use super::records::{ContainerRecord, MappedIds, Metadata};
-use super::{ENGINE_MADE, NAME, Podman};
+use super::record::{ContainerRecord, MappedIds, Metadata, Rootfs};
+use super::store::{ENGINE_MADE, NAME, Podman};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, Pod, sort_newest_first};

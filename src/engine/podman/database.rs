@@ -12,9 +12,10 @@
 
 use std::collections::HashMap;
 
-use super::Podman;
-use super::libpod::{LibpodRecord, RecordedConfig, Records, parse_state};
+use super::libpod::{RecordedConfig, parse_state};
 use super::ports::{Mapping, shown};
+use super::record::{LibpodRecord, Records};
+use super::store::Podman;
 use crate::bytes::Bytes;
 use crate::engine::sqlite::{self, Damage, Database};
 use crate::error::{Error, Result};

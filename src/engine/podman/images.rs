@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::records::ImageRecord;
-use super::{NAME, Podman};
+use super::record::ImageRecord;
+use super::store::{NAME, Podman};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{

@@ -1,7 +1,7 @@
 //! Layers: which there are, where each is, what stands below it, and what they make together.
 
-use super::records::{ImageRecord, LayerRecord};
-use super::{DRIVERS_READ, NAME, Podman};
+use super::record::{ImageRecord, LayerRecord};
+use super::store::{DRIVERS_READ, NAME, Podman};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{LayerName, is_id};

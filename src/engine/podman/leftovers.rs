@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Podman;
+use super::store::Podman;
 use crate::dir::Kind;
 use crate::engine::inventory::is_id;
 use crate::engine::usage::{Leftover, LeftoverKind, UseKind};

@@ -10,13 +10,14 @@
 //! Where there is no record - buildah's and CRI-O's containers have none - the files tell what
 //! they can.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Podman;
 use super::ports::{Exposed, Mapping};
+use super::record::{LibpodRecord, Records, Rootfs};
+use super::store::Podman;
 use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
 use crate::engine::cover::{Cover, engines_own};
@@ -25,38 +26,6 @@ use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
 use crate::engine::stored::Settings;
 use crate::error::Error;
-
-/// What is recorded of a container.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LibpodRecord {
-    pub state: ContainerState,
-    pub command: Option<String>,
-    /// RFC 3339.
-    pub created: Option<String>,
-    /// As it is called now; none where nobody says.
-    pub name: Option<String>,
-    /// The pod's name.
-    pub pod: Option<String>,
-    pub ports: String,
-    /// The names of its volumes; none where they are not recorded.
-    pub volumes: Option<Vec<String>>,
-    /// The directory that is its root where no image's layers are.
-    pub rootfs: Option<Rootfs>,
-    /// What lies over its layers; of a volume without where that is.
-    pub covers: Vec<Cover>,
-    /// What it runs as; none where nobody says.
-    pub settings: Option<Settings>,
-}
-
-/// A directory of the host that a container has as its root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rootfs {
-    pub directory: Bytes,
-    /// It is a lower directory: what the container writes is beside its records.
-    pub is_below: bool,
-}
-
-pub(super) type Records = HashMap<String, LibpodRecord>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

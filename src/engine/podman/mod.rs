@@ -21,28 +21,23 @@ mod libpod;
 mod needs;
 mod paths;
 mod ports;
+mod record;
 mod records;
 mod removed;
 mod roots;
+mod store;
 mod unused;
 mod usage;
-
-use std::cell::OnceCell;
-
-use rustix::io::Errno;
 
 use crate::bytes::Bytes;
 use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
-use crate::engine::problems::Problems;
 use crate::engine::stored::{RecordFault, Settings, Stored};
-use crate::engine::union::{Owner, Store, Union};
+use crate::engine::union::{Owner, Union};
 use crate::engine::usage::{Fault, FaultKind, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
-use crate::host::Host;
-use crate::overlay::Rules;
-use records::Lists;
+use store::{NAME, Podman};
 
 pub static DESCRIPTION: Description = Description {
     name: NAME,
@@ -57,94 +52,6 @@ pub static DESCRIPTION: Description = Description {
     in_volumes: None,
     find: roots::find,
 };
-
-const NAME: &str = "podman";
-const DRIVERS_READ: &str = "layerctl reads the storage drivers overlay, vfs and btrfs";
-
-/// What Podman makes in every container to mount something on, and so leaves out of `podman diff`.
-const ENGINE_MADE: [&str; 13] = [
-    "/dev",
-    "/dev/init",
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/mtab",
-    "/etc/resolv.conf",
-    "/proc",
-    "/run",
-    "/run/.containerenv",
-    "/run/notify",
-    "/run/podman-init",
-    "/run/secrets",
-    "/sys",
-];
-
-/// One store, of one storage driver.
-pub struct Podman<'h> {
-    host: &'h Host,
-    /// The graph root.
-    root: Bytes,
-    /// As a person configured it, or else Podman recorded it.
-    run_root: OnceCell<Option<Bytes>>,
-    /// Where it is if nobody says.
-    usual_run_root: Option<Bytes>,
-    driver: String,
-    /// Where layers and images are looked for: the graph root, then the stores it takes images
-    /// from.
-    stores: Vec<Bytes>,
-    /// A program makes the mounts.
-    has_mount_program: bool,
-    /// Those of its overlays while they are not mounted.
-    rules: Rules,
-    /// Why nothing of it is read: it is closed to who asks. Said once it is asked for what it keeps.
-    closed: Option<Errno>,
-    /// What could not be read.
-    problems: Problems,
-    lists: Lists,
-    libpod: OnceCell<libpod::Records>,
-}
-
-impl<'h> Podman<'h> {
-    fn new(host: &'h Host, root: Bytes, driver: String, problems: Problems) -> Podman<'h> {
-        Podman {
-            host,
-            stores: vec![root.clone()],
-            root,
-            run_root: OnceCell::new(),
-            usual_run_root: None,
-            driver,
-            has_mount_program: false,
-            rules: Rules::DEFAULT,
-            closed: None,
-            problems,
-            lists: Lists::default(),
-            libpod: OnceCell::new(),
-        }
-    }
-
-    fn note(&self, error: Error) {
-        self.problems.note(error);
-    }
-
-    fn note_closed(&self) {
-        if let Some(errno) = self.closed {
-            self.note(Error::io(self.root.clone(), errno));
-        }
-    }
-
-    fn note_unless_absent(&self, error: Error) {
-        if !error.is_not_found() {
-            self.note(error);
-        }
-    }
-
-    fn as_store(&self) -> Store {
-        Store {
-            root: self.root.clone(),
-            driver: self.driver.clone(),
-            namespace: None,
-        }
-    }
-}
 
 impl Engine for Podman<'_> {
     fn description(&self) -> &'static Description {

@@ -1,7 +1,7 @@
 //! What layers of containers-storage stand on, as they and the lists say it: a list can have lost
 //! one in the middle.
 
-use super::Podman;
+use super::store::Podman;
 use crate::engine::linked::Below;
 use crate::engine::usage::Need;
 use crate::error::Result;

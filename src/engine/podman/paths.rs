@@ -1,7 +1,7 @@
 //! Which layer or container a path of the host, or a mounted union, is.
 
-use super::records::ContainerRecord;
-use super::{NAME, Podman};
+use super::record::ContainerRecord;
+use super::store::{NAME, Podman};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{LayerName, is_id};

@@ -7,170 +7,17 @@
 //! <runroot>/<driver>-{layers,containers}/volatile-*.json      of a transient store
 //! ```
 
-use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Deref;
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::Podman;
-use super::libpod::Rootfs;
+use super::record::{ContainerRecord, ImageRecord, LayerRecord, RecordList, WithProblems};
+use super::store::Podman;
 use crate::bytes::Bytes;
-use crate::engine::inventory::{is_id, null_default};
+use crate::engine::inventory::is_id;
 use crate::error::{Error, Result};
-
-/// What was read of a store's lists: each is read once, since every container asks for its image.
-#[derive(Default)]
-pub(super) struct Lists {
-    layers: OnceCell<RecordList<LayerRecord>>,
-    images: OnceCell<RecordList<ImageRecord>>,
-    containers: OnceCell<RecordList<ContainerRecord>>,
-    /// The ids of containers by those of their layers.
-    of_layers: OnceCell<HashMap<String, String>>,
-}
-
-/// Records in their store's order, found by their ids.
-pub(super) struct RecordList<T> {
-    all: Vec<T>,
-    /// Of several with one id the first counts.
-    numbers: HashMap<String, usize>,
-    problems: Vec<Error>,
-}
-
-/// The records of a list, and what could not be read of it.
-type WithProblems<T> = (Vec<T>, Vec<Error>);
-
-impl<T> RecordList<T> {
-    fn new((all, problems): WithProblems<T>, id: impl Fn(&T) -> &String) -> RecordList<T> {
-        let mut numbers = HashMap::with_capacity(all.len());
-        for (number, record) in all.iter().enumerate() {
-            numbers.entry(id(record).clone()).or_insert(number);
-        }
-        RecordList {
-            all,
-            numbers,
-            problems,
-        }
-    }
-
-    fn get(&self, id: &str) -> Option<&T> {
-        self.all.get(*self.numbers.get(id)?)
-    }
-}
-
-impl<T> Deref for RecordList<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        &self.all
-    }
-}
-
-/// A layer, as its store lists it.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct LayerRecord {
-    pub id: String,
-    #[serde(default, deserialize_with = "null_default")]
-    pub parent: String,
-    #[serde(rename = "diff-digest", default)]
-    pub diff_digest: Option<String>,
-    /// Bytes.
-    #[serde(rename = "diff-size", default)]
-    pub diff_size: Option<u64>,
-    /// The ids for which its content was copied, where that is so.
-    #[serde(default, deserialize_with = "null_default")]
-    pub uidmap: Vec<MappedIds>,
-    #[serde(default, deserialize_with = "null_default")]
-    pub flags: LayerFlags,
-    /// The number of the store that has it.
-    #[serde(skip)]
-    pub home: usize,
-}
-
-/// `size` ids of a container from `container_id` on, and what they are outside.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct MappedIds {
-    pub container_id: u32,
-    pub host_id: u32,
-    pub size: u32,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct LayerFlags {
-    /// It is being made or removed, or was when who did so ended.
-    #[serde(deserialize_with = "null_default")]
-    pub incomplete: bool,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct ImageRecord {
-    pub id: String,
-    #[serde(default)]
-    pub digest: Option<String>,
-    #[serde(default, deserialize_with = "null_default")]
-    pub names: Vec<String>,
-    #[serde(default, deserialize_with = "null_default")]
-    pub layer: String,
-    /// The copies of its top layer for other users.
-    #[serde(rename = "mapped-layers", default, deserialize_with = "null_default")]
-    pub mapped_layers: Vec<String>,
-    #[serde(rename = "big-data-names", default, deserialize_with = "null_default")]
-    pub data_names: Vec<String>,
-    /// Bytes.
-    #[serde(rename = "big-data-sizes", default, deserialize_with = "null_default")]
-    pub data_sizes: BTreeMap<String, u64>,
-    #[serde(default, deserialize_with = "null_default")]
-    pub created: String,
-    /// The number of the store that has it.
-    #[serde(skip)]
-    pub home: usize,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct ContainerRecord {
-    pub id: String,
-    #[serde(default, deserialize_with = "null_default")]
-    pub names: Vec<String>,
-    #[serde(default, deserialize_with = "null_default")]
-    pub image: String,
-    #[serde(default, deserialize_with = "null_default")]
-    pub layer: String,
-    /// JSON once more.
-    #[serde(default, deserialize_with = "null_default")]
-    metadata: String,
-    #[serde(default, deserialize_with = "null_default")]
-    pub created: String,
-    /// The ids of its own users, where it has such.
-    #[serde(default, deserialize_with = "null_default")]
-    pub uidmap: Vec<MappedIds>,
-    #[serde(default, deserialize_with = "null_default")]
-    pub gidmap: Vec<MappedIds>,
-    /// What it has instead of a layer. The store does not list such containers, Podman does.
-    #[serde(skip)]
-    pub rootfs: Option<Rootfs>,
-}
-
-/// What the engine that made a container noted beside it.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub(super) struct Metadata {
-    pub image_name: Option<String>,
-    pub name: Option<String>,
-    /// CRI-O's pod, and the container's name in it.
-    pub pod_name: Option<String>,
-    pub metadata_name: Option<String>,
-    pub namespace: Option<String>,
-}
-
-impl ContainerRecord {
-    pub fn metadata(&self) -> Metadata {
-        serde_json::from_str(&self.metadata).unwrap_or_default()
-    }
-}
 
 impl Podman<'_> {
     /// The layers of this store, and of those that it may take images from.

@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 
-use super::Podman;
+use super::store::Podman;
 use crate::engine::union::{Owner, OwnerKind};
 use crate::error::Error;
 

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::config::Storage;
 use super::crio;
-use super::{NAME, Podman};
+use super::store::{NAME, Podman};
 use crate::bytes::Bytes;
 use crate::dir::{self, Kind};
 use crate::engine::interface::FoundEngine;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Podman;
+use super::store::Podman;
 use crate::dir::Kind;
 use crate::engine::cover::Cover;
 use crate::engine::inventory::{is_id, short};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::Podman;
-use super::records::LayerRecord;
+use super::record::LayerRecord;
+use super::store::Podman;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::inventory::{LayerName, is_id};
