@@ -80,6 +80,7 @@ mod restore;
 mod restore_aufs;
 mod restore_calls;
 mod restore_hostile;
+mod restore_swaps;
 mod roots;
 mod schema;
 mod screens;

@@ -126,6 +126,75 @@ fn names_have_the_colours_of_ls() {
     assert!(!plain.contains('\u{1b}'), "{plain:?}");
 }
 
+/// What a terminal was sent, without colours; and the colours that some text has that is not to be
+/// seen on a light ground, or on a dark one: black, yellow, white and all bright ones, where nothing
+/// is said of the ground.
+fn without_colours(sent: &str) -> (String, Vec<String>) {
+    let mut text = String::new();
+    let mut unseen = Vec::new();
+    let mut pieces = sent.split("\u{1b}[");
+    text.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let (codes, rest) = piece.split_once('m').expect("nothing but colours is sent");
+        text.push_str(rest);
+        let numbers: Vec<u32> = codes
+            .split(';')
+            .filter_map(|code| code.parse().ok())
+            .collect();
+        let has_ground = numbers
+            .iter()
+            .any(|code| matches!(code, 40..=49 | 100..=107));
+        let is_unseen = |code: &u32| matches!(code, 30 | 33 | 37 | 90..=97);
+        if !has_ground && numbers.iter().any(is_unseen) {
+            unseen.push(format!("{codes}: {rest}"));
+        }
+    }
+    (text, unseen)
+}
+
+/// Light or dark, the text is the same as without colours, and no colour is one that cannot be seen.
+#[apply(test)]
+fn colours_are_seen_on_light_and_on_dark() {
+    let root = crate::lab::fixture("blog-host");
+    let root = root.to_str().expect("plain names");
+    let web = "determined_sammet";
+    let deleted = "/usr/local/lib/python2.7/dist-packages/itsdangerous.py";
+    let mut coloured = 0;
+    for words in [
+        &["containers"][..],
+        &["branches", web],
+        &["which", "--in", web, "/etc/apt/sources.list"],
+        &["changes", web],
+        &["whiteouts", web],
+        &["copyups", web],
+        &["ls", "-l", "--in", web, "/"],
+        &["ls", "--tree", "--in", web, "/etc"],
+        &[
+            "diff",
+            "-p",
+            "determined_sammet@14:/etc/apt/sources.list",
+            "determined_sammet:/etc/apt/sources.list",
+        ],
+        &["find", "--state", "all", "itsdangerous.py"],
+        &["check", web],
+        &["du"],
+        &["history", "training/webapp"],
+        &["restore", "--dry-run", "--in", web, deleted],
+    ] {
+        for columns in [50, 80, 120] {
+            let words = ["--root", root].into_iter().chain(words.iter().copied());
+            let words: Vec<&str> = words.collect();
+            let (_, plain) = terminal::run_at(columns, PLAIN, &words);
+            let (_, sent) = terminal::run_at(columns, &PLAIN[1..], &words);
+            let (text, unseen) = without_colours(&sent);
+            assert_eq!(text, plain, "{words:?}");
+            assert_eq!(unseen, Vec::<String>::new(), "{words:?}");
+            coloured += usize::from(text != sent);
+        }
+    }
+    assert!(coloured > 10, "{coloured} answers had colours");
+}
+
 /// A person is told how much was looked at, and a pipe is not.
 #[apply(test)]
 fn how_much_was_looked_at_is_said_on_a_terminal() {

@@ -217,7 +217,7 @@ pub(super) fn write_line(change: Change, path: &Bytes, look: Look, out: &mut Vec
         let line = format!("{letter} {path}");
         match change {
             Change::Added => writeln!(out, "{}", line.green()),
-            Change::Changed => writeln!(out, "{}", line.yellow()),
+            Change::Changed => writeln!(out, "{}", line.magenta()),
             Change::Deleted => writeln!(out, "{}", line.red()),
         }
     } else {

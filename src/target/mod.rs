@@ -131,6 +131,22 @@ fn find_whole(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Targe
             let target = path.map(|path| anywhere(survey, &path)).transpose()?;
             target.flatten().ok_or(error)
         }
+        // As for docker, a bare word is no path; but that may be what was meant.
+        Err(Error::NoSuchTarget {
+            name: typed,
+            mut similar,
+            no_engine,
+        }) => {
+            let path = typed_path(survey, name, base);
+            if let Ok(Some(_)) = anywhere(survey, &path) {
+                similar.insert(0, format!("./{typed}"));
+            }
+            Err(Error::NoSuchTarget {
+                name: typed,
+                similar,
+                no_engine,
+            })
+        }
         found => found,
     }
 }

@@ -22,9 +22,16 @@ pub struct Held {
 impl Held {
     /// Runs a command until its first call of that name is done. It needs strace.
     pub fn after(call: &str, inner: &Command) -> Held {
+        let held = Held::after_each(call, 1, inner);
+        held.unwrap_or_else(|ended| panic!("it ended without {call}: {ended}"))
+    }
+
+    /// The same for its call of that number, counted from 1; how it ended if it made no such.
+    pub fn after_each(call: &str, number: usize, inner: &Command) -> Result<Held, ExitStatus> {
         let home = tempfile::tempdir().expect("a temporary directory");
         let log = home.path().join("log");
-        let mut strace = injecting(call, "signal=STOP:when=1", &log, inner)
+        let what = format!("signal=STOP:when={number}");
+        let mut strace = injecting(call, &what, &log, inner)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -33,15 +40,16 @@ impl Held {
             if let Some(held) = stopped(&log) {
                 break held;
             }
-            let ended = strace.try_wait().expect("our child");
-            assert!(ended.is_none(), "it ended without {call}: {ended:?}");
+            if let Some(ended) = strace.try_wait().expect("our child") {
+                return Err(ended);
+            }
             thread::sleep(LOOK);
         };
-        Held {
+        Ok(Held {
             strace,
             held,
             _home: home,
-        }
+        })
     }
 
     /// Lets it go on, to its end.
