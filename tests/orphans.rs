@@ -249,6 +249,9 @@ fn dockers_leftovers_on_links() {
     );
     host.dir(format!("{driver}/{}-removing/diff", id('b')));
     host.file(format!("{image}/mounts/{}/mount-id", id('c')), id('d'));
+    // What Docker 26 leaves of a container that was removed while it ended is no container.
+    host.dir(format!("{root}/containers/{}", id('f')));
+    host.jsonl(["containers"]).exits(0);
     // Nobody's business: a pull, a builder, other roots.
     host.file(format!("{image}/tmp/write-set-1/cache-id"), id('e'));
     host.dir(format!("{driver}/{}/diff", id('e')));
@@ -271,6 +274,7 @@ fn dockers_leftovers_on_links() {
         ("link", format!("{driver}/{link}")),
         ("metadata", format!("{image}/sha256/{chain_id}")),
         ("metadata", format!("{image}/mounts/{}", id('c'))),
+        ("metadata", format!("{root}/containers/{}", id('f'))),
     ];
     // What is printed alone is for rm: a mount is not.
     let removable = planted.iter().filter(|(kind, _)| *kind != "mount");

@@ -1,5 +1,7 @@
 //! `orphans`: what no metadata refers to, and metadata that refers to what is gone.
 
+use std::num::NonZeroUsize;
+
 use serde::Serialize;
 
 use crate::bytes::Bytes;
@@ -7,7 +9,8 @@ use crate::command::space::Walked;
 use crate::command::{Context, Findings, Group, Help, Outcome, Verb};
 use crate::dir::Stat;
 use crate::engine;
-use crate::engine::usage::LeftoverKind;
+use crate::engine::Survey;
+use crate::engine::usage::{Leftover, LeftoverKind};
 use crate::error::Result;
 use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Look, time};
@@ -58,27 +61,19 @@ impl Verb for Args {
     type Answer = Findings<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings<Row>>> {
+        let threads = context.threads.count();
+        let size = |survey: &Survey<'_>, of: &Leftover| size_of(survey, of, threads);
         let first = if self.unused {
             engine::unused(&mut context.survey)
         } else {
-            engine::orphaned(&mut context.survey)
+            engine::orphaned(&mut context.survey, &size)
         };
         // What could not be read may be somebody's: nobody is accused.
         let is_whole = first.problems.is_empty();
-        let threads = context.threads.count();
         let mut rows = Vec::new();
         for (engine, of) in first.found {
             let stat = context.survey.host.stat(&of.path).ok().flatten();
-            let size = match of.kind {
-                LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount => None,
-                _ => {
-                    let walked = Walked::directory(&context.survey, &of.path, threads);
-                    let walked = walked.map(|walked| walked.total);
-                    // A file has no more than its own.
-                    walked.ok().or_else(|| stat.as_ref().map(Stat::disk))
-                }
-            };
-            let size = of.size.or(size);
+            let size = size(&context.survey, &of);
             let modified = stat.and_then(|stat| {
                 jiff::Timestamp::new(stat.mtime.0, i32::try_from(stat.mtime.1).ok()?).ok()
             });
@@ -102,6 +97,23 @@ impl Verb for Args {
             answer: Findings { rows, is_whole },
             is_yes,
         })
+    }
+}
+
+/// What a leftover takes on disk, in bytes; none for a record.
+pub fn size_of(survey: &Survey<'_>, of: &Leftover, threads: NonZeroUsize) -> Option<u64> {
+    if of.size.is_some() {
+        return of.size;
+    }
+    match of.kind {
+        LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount => None,
+        _ => {
+            let walked = Walked::directory(survey, &of.path, threads);
+            // A file has no more than its own.
+            let own = || survey.host.stat(&of.path).ok().flatten();
+            let walked = walked.map(|walked| walked.total);
+            walked.ok().or_else(|| own().as_ref().map(Stat::disk))
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! What is nobody's: what the engines find to be left over, but what is in use.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::in_use::{InUse, engines};
 use super::interface::Engine;
@@ -19,26 +21,109 @@ pub struct Orphaned {
     pub problems: Vec<Error>,
 }
 
-/// How long an engine that is at work is given to finish what it is making.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
+/// How long an engine that is at work is given to finish what it is making, before the next look.
+const NEXT_LOOK: Duration = Duration::from_millis(500);
 
-/// Looks for what is nobody's in the stores that were asked for. Of a live host twice: a layer is
-/// made before it is recorded, and what is still there is left over. Nothing that was read before
-/// counts.
-pub fn orphaned(survey: &mut Survey<'_>) -> Orphaned {
-    let mut first = look(survey);
-    if !survey.host.is_live() || first.found.is_empty() {
+/// No more looks after that: an engine may be at work for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was made or renamed so many seconds ago may be somebody's who has not said so yet.
+const YOUNG: i64 = 5;
+
+/// Looks for what is nobody's in the stores that were asked for. Of a live host until a look finds
+/// what the one before it found, none of it young, and as large as it was: a layer is made before it is
+/// recorded, and its record goes before it does. `size` is what is to be found at a path, in any unit.
+pub fn orphaned(
+    survey: &mut Survey<'_>,
+    size: &dyn Fn(&Survey<'_>, &Leftover) -> Option<u64>,
+) -> Orphaned {
+    let first = look(survey);
+    if !survey.host.is_live() || (first.found.is_empty() && first.problems.is_empty()) {
         return first;
     }
-    std::thread::sleep(SECOND_LOOK);
-    let second = look(&mut survey.again());
-    let is_still = |(engine, of): &(&'static str, Leftover)| {
-        let mut again = second.found.iter();
-        again.any(|(name, other)| (name, other.kind, &other.path) == (engine, of.kind, &of.path))
-    };
-    first.found.retain(is_still);
-    first.problems.extend(second.problems);
-    first
+    let ends = Instant::now() + PATIENCE;
+    let mut last = Looked::new(survey, first, size);
+    // What could not be read may have been removed while it was.
+    while !last.problems.is_empty() || !last.found.is_empty() {
+        std::thread::sleep(NEXT_LOOK);
+        let mut again = survey.again();
+        let next = look(&mut again);
+        let mut next = Looked::new(&again, next, size);
+        let is_calm = next.found.len() == last.found.len()
+            && next.problems.len() == last.problems.len()
+            && next.found.iter().all(|seen| last.has_settled(seen));
+        let is_over = Instant::now() > ends;
+        if is_calm || is_over {
+            next.found.retain(|seen| last.has_settled(seen));
+            return next.into();
+        }
+        // Those that are read only now count from now on.
+        if last.problems.is_empty() {
+            next.found.retain(|seen| last.before(seen).is_some());
+        }
+        last = next;
+    }
+    last.into()
+}
+
+/// What a look found, and what is to be found there.
+struct Looked {
+    found: Vec<Seen>,
+    problems: Vec<Error>,
+}
+
+struct Seen {
+    engine: &'static str,
+    of: Leftover,
+    size: Option<u64>,
+    is_young: bool,
+}
+
+impl Looked {
+    fn new(
+        survey: &Survey<'_>,
+        orphaned: Orphaned,
+        size: &dyn Fn(&Survey<'_>, &Leftover) -> Option<u64>,
+    ) -> Looked {
+        let now = Timestamp::now().as_second();
+        let seen = |(engine, of): (&'static str, Leftover)| {
+            let stat = survey.host.stat(&of.path).ok().flatten();
+            // A time to come is no sign of youth.
+            let is_young = |at: i64| (0..YOUNG).contains(&(now - at));
+            Seen {
+                engine,
+                size: size(survey, &of),
+                is_young: stat.is_some_and(|stat| is_young(stat.mtime.0) || is_young(stat.ctime.0)),
+                of,
+            }
+        };
+        Looked {
+            found: orphaned.found.into_iter().map(seen).collect(),
+            problems: orphaned.problems,
+        }
+    }
+
+    /// The same as this look saw it.
+    fn before(&self, seen: &Seen) -> Option<&Seen> {
+        let key = |of: &Seen| (of.engine, of.of.kind, of.of.path.clone(), of.of.why.clone());
+        self.found.iter().find(|of| key(of) == key(seen))
+    }
+
+    /// Whether something is as it was, and has been for a while.
+    fn has_settled(&self, seen: &Seen) -> bool {
+        let before = self.before(seen);
+        !seen.is_young && before.is_some_and(|before| before.size == seen.size)
+    }
+}
+
+impl From<Looked> for Orphaned {
+    fn from(looked: Looked) -> Orphaned {
+        let found = looked.found.into_iter();
+        Orphaned {
+            found: found.map(|seen| (seen.engine, seen.of)).collect(),
+            problems: looked.problems,
+        }
+    }
 }
 
 fn look(survey: &mut Survey<'_>) -> Orphaned {

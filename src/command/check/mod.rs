@@ -10,12 +10,14 @@ use std::sync::atomic::AtomicU64;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
+use crate::command::orphans::size_of;
 use crate::command::{
     Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, counted,
     union_column,
 };
 use crate::engine;
-use crate::engine::usage::{FaultKind, LeftoverKind};
+use crate::engine::Survey;
+use crate::engine::usage::{FaultKind, Leftover, LeftoverKind};
 use crate::error::{Error, Result};
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
@@ -259,7 +261,9 @@ fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
         );
         rows.push(row(engine, Finding::BeneathMount, path, means));
     }
-    let orphaned = engine::orphaned(&mut context.survey);
+    let threads = context.threads.count();
+    let size = |survey: &Survey<'_>, of: &Leftover| size_of(survey, of, threads);
+    let orphaned = engine::orphaned(&mut context.survey, &size);
     rows.extend(orphaned.found.into_iter().filter_map(|(engine, of)| {
         let finding = match of.kind {
             LeftoverKind::Metadata => Finding::LostRecord,
