@@ -22,6 +22,8 @@ impl Podman<'_> {
             let name = record.names.first().unwrap_or(&record.id).clone();
             match self.image(record) {
                 Ok(image) => images.push(image),
+                // It was removed since the list was read, and what it had went with it.
+                Err(error) if error.is_not_found() && !self.is_still_listed(&record.id) => {}
                 Err(error) if error.is_not_found() => {
                     let list = self.kind_of(&self.root, "images");
                     self.note(Error::damaged(list, format!("the image {name}: {error}")));
@@ -32,6 +34,12 @@ impl Podman<'_> {
         sort_newest_first(&mut images, |of| (&of.created, &of.id));
         find_steps(&mut images);
         images
+    }
+
+    /// Whether the lists of images have one now. What cannot be read may have it.
+    pub(super) fn is_still_listed(&self, id: &str) -> bool {
+        let (records, unread) = self.read_image_records();
+        !unread.is_empty() || records.iter().any(|record| record.id == id)
     }
 
     fn image(&self, record: &ImageRecord) -> Result<Image> {

@@ -87,6 +87,9 @@ impl Engine for Podman<'_> {
             let Some(lost) = self.lost_layer(&record.layer) else {
                 continue;
             };
+            if !self.is_still_listed(&record.id) {
+                continue;
+            }
             let problem = format!("it needs the layer {lost}: \"layer not known\"");
             let name = record.names.first().unwrap_or(&record.id);
             let list = self.kind_of(&self.root, "layers").join(b"layers.json");
