@@ -24,8 +24,14 @@ impl Docker<'_> {
     pub(super) fn read_containers(&self) -> Vec<Container> {
         let mut containers = Vec::new();
         for id in self.ids(&["containers"]) {
-            match self.container(&id) {
-                Ok(container) => containers.push(container),
+            // A directory without a configuration is no container of Docker's either: one is being made,
+            // or was removed while it ended. What is left of it, leftovers name.
+            let container = self.config_of(&id).and_then(|config| match config {
+                Some(_) => self.container(&id).map(Some),
+                None => Ok(None),
+            });
+            match container {
+                Ok(container) => containers.extend(container),
                 Err(error) => self.note(error),
             }
         }

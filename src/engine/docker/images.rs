@@ -24,7 +24,15 @@ impl Docker<'_> {
         for driver in self.ids(&["image"]) {
             let names = self.names(&["image", &driver, "repositories.json"]);
             for id in self.ids(&["image", &driver, "imagedb", "content", "sha256"]) {
-                match self.content_image(&driver, &id) {
+                let image = self.content_image(&driver, &id);
+                let is_lost = image
+                    .as_ref()
+                    .map_or_else(Error::is_not_found, |image| lost_layer(image).is_some());
+                if is_lost && !self.has_image(&driver, &id) {
+                    // It was removed since it was listed, and what it had went with it.
+                    continue;
+                }
+                match image {
                     Ok(mut image) => {
                         image.names = names.get(&id).cloned().unwrap_or_default();
                         images.push(image);
@@ -32,12 +40,14 @@ impl Docker<'_> {
                     Err(error) => self.note(error),
                 }
             }
-            // What is named and not there is missing, not absent.
-            for id in names
-                .keys()
-                .filter(|id| !images.iter().any(|image| image.id == **id))
-            {
-                if let Err(error) = self.content_image(&driver, id) {
+            // What is named and not there is missing, not absent, if it still has its name.
+            let unread = |id: &&String| !images.iter().any(|image| image.id == **id);
+            for id in names.keys().filter(unread) {
+                if let Err(error) = self.content_image(&driver, id)
+                    && self
+                        .names(&["image", &driver, "repositories.json"])
+                        .contains_key(id)
+                {
                     self.note(error);
                 }
             }

@@ -24,8 +24,12 @@ impl Docker<'_> {
     fn is_container_gone(&self, id: &str) -> bool {
         let is_gone = self.config_of(id).and_then(|config| match config {
             None => Ok(true),
-            // What is dead and no more was left so by a removal that failed long ago.
-            Some(_) => Ok(self.container(id)?.state.removal_in_progress && self.host.is_live()),
+            // Newer Dockers write nothing but that it is dead, and so it stays where a removal fails: that
+            // may have taken a part as well.
+            Some(_) => {
+                let state = self.container(id)?.state;
+                Ok((state.removal_in_progress || state.dead) && self.host.is_live())
+            }
         });
         is_gone.unwrap_or_else(|error| {
             self.note(error);
