@@ -738,6 +738,24 @@ fn without_a_target_every_container_is_asked() {
     assert!(one.text().lines().all(|line| line.starts_with('/')));
 }
 
+/// As docker has it, a bare word is a name and no path; whoever meant the directory is told how.
+#[apply(test)]
+fn a_bare_word_that_a_directory_has_is_told_apart() {
+    let host = Host::empty();
+    host.file(
+        "/proc/self/mountinfo",
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / /mnt rw - aufs none rw,si=aa1\n",
+    );
+    host.file("/sys/fs/aufs/si_aa1/br0", "/w/up=rw\n");
+    host.file("/w/up/f", "").file("/plain/f", "");
+    host.ask(["branches", "mnt"])
+        .exits(2)
+        .says("did you mean ./mnt?");
+    host.ask(["branches", "./mnt"]).exits(0);
+    let said = host.ask(["branches", "plain"]).exits(2).stderr;
+    assert!(!said.contains("./plain"), "{said}");
+}
+
 #[apply(test)]
 fn a_slip_of_the_pen_is_told_what_may_have_been_meant() {
     for (typed, meant) in [
