@@ -24,19 +24,27 @@ impl Docker<'_> {
     pub(super) fn read_containers(&self) -> Vec<Container> {
         let mut containers = Vec::new();
         for id in self.ids(&["containers"]) {
-            // A directory without a configuration is no container of Docker's either: one is being made,
-            // or was removed while it ended. What is left of it, leftovers name.
-            let container = self.config_of(&id).and_then(|config| match config {
-                Some(_) => self.container(&id).map(Some),
-                None => Ok(None),
-            });
-            match container {
+            match self.recorded_container(&id) {
                 Ok(container) => containers.extend(container),
                 Err(error) => self.note(error),
             }
         }
         sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
+    }
+
+    /// A container by its id; none where it has no configuration, and so is none of Docker's either: it
+    /// is being made, or was removed while it ended. What is left of it, leftovers name.
+    pub(super) fn recorded_container(&self, id: &str) -> Result<Option<Container>> {
+        if self.config_of(id)?.is_none() {
+            return Ok(None);
+        }
+        match self.container(id) {
+            Ok(container) => Ok(Some(container)),
+            // It was removed meanwhile.
+            Err(_) if self.config_of(id)?.is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where a container's configuration is, in the newer layout or the older one.
@@ -193,7 +201,8 @@ impl Docker<'_> {
             None if self.is_there(&["containers", mount_id]) => mount_id,
             None => return None,
         };
-        self.container(id).map_err(|error| self.note(error)).ok()
+        let container = self.recorded_container(id);
+        container.map_err(|error| self.note(error)).ok().flatten()
     }
 
     /// Whether a layer's record that is as containers have them is, or was, of a step of the

@@ -168,15 +168,8 @@ impl Docker<'_> {
     fn leftover_containers(&self) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
         for id in self.ids(&["containers"]) {
-            let path = self.at(&["containers", &id]);
-            let mut has = false;
-            for name in ["config.v2.json", "config.json"] {
-                has = has || self.host.stat(&path.join(name.as_bytes()))?.is_some();
-            }
-            if has {
-                self.container(&id)?;
-            } else {
-                let why = "it has no configuration";
+            if self.recorded_container(&id)?.is_none() {
+                let (path, why) = (self.at(&["containers", &id]), "it has no configuration");
                 found.push(Leftover::new(LeftoverKind::Metadata, path, why));
             }
         }

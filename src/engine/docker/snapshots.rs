@@ -127,7 +127,8 @@ impl Docker<'_> {
         if !is_id(&id) || !self.is_there(&["containers", &id]) {
             return None;
         }
-        let container = self.container(&id).map_err(|error| self.note(error)).ok()?;
+        let container = self.recorded_container(&id);
+        let container = container.map_err(|error| self.note(error)).ok()??;
         Some((container, rest))
     }
 
