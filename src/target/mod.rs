@@ -93,7 +93,16 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
     match found {
         // What is alike is looked for once, and only for a person's own word.
         Err(Error::NoSuchTarget { name: of, .. }) if name.starts_with(of.as_bytes()) => {
-            Err(named::no_such(survey, &of))
+            let mut error = named::no_such(survey, &of);
+            // As for docker, a bare word is no path; but that may be what was meant.
+            let path = typed_path(survey, of.as_bytes(), base);
+            if let Error::NoSuchTarget { similar, .. } = &mut error
+                && !of.contains('/')
+                && let Ok(Some(_)) = anywhere(survey, &path)
+            {
+                similar.insert(0, format!("./{of}"));
+            }
+            Err(error)
         }
         found => found,
     }
@@ -130,22 +139,6 @@ fn find_whole(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Targe
             let path = survey.host.inside(Path::new(OsStr::from_bytes(name)));
             let target = path.map(|path| anywhere(survey, &path)).transpose()?;
             target.flatten().ok_or(error)
-        }
-        // As for docker, a bare word is no path; but that may be what was meant.
-        Err(Error::NoSuchTarget {
-            name: typed,
-            mut similar,
-            no_engine,
-        }) => {
-            let path = typed_path(survey, name, base);
-            if let Ok(Some(_)) = anywhere(survey, &path) {
-                similar.insert(0, format!("./{typed}"));
-            }
-            Err(Error::NoSuchTarget {
-                name: typed,
-                similar,
-                no_engine,
-            })
         }
         found => found,
     }
