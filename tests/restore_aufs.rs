@@ -149,6 +149,27 @@ fn what_a_refresh_brings_back_is_said_and_asked_for() {
     assert!(lines[2].contains("./.wh.f"), "{lines:?}");
 }
 
+#[apply(test)]
+fn of_many_that_a_refresh_brings_back_ten_are_named() {
+    for (count, more) in [(10, None), (12, Some("and 2 more"))] {
+        let Some(output) = imitation(&format!(
+            "{BOTH_ANEW} for n in $(seq 2 {count}); do touch br1/d/back$n; done; imitate
+             $LAYERCTL restore si_abc123:/f; echo $?; look"
+        )) else {
+            return;
+        };
+        assert!(output.text().starts_with("2\n"), "{}", output.stderr);
+        assert_eq!(
+            output.stderr.matches("/d/back").count(),
+            10,
+            "{}",
+            output.stderr
+        );
+        let said = output.stderr.lines().find(|line| line.ends_with(" more"));
+        assert_eq!(said.map(str::trim), more, "{}", output.stderr);
+    }
+}
+
 /// What is shown already does not come back.
 #[apply(test)]
 fn what_a_refresh_does_not_change_is_not_said() {
@@ -221,6 +242,26 @@ fn nothing_is_copied_to_where_a_hidden_access_list_would_be_inherited() {
     }
     assert_eq!(output.text(), "2\n./d ./d/.wh.f \n", "{}", output.stderr);
     assert!(output.stderr.contains("access list"), "{}", output.stderr);
+}
+
+/// A mount can show other owners than those on disk: which ones it would write is not known then.
+#[apply(test)]
+fn nothing_is_copied_to_where_the_mount_shows_other_owners() {
+    for (owner, expected) in [
+        ("0:0", "0\n./d ./d/f \n"),
+        ("5:0", "2\n\n"),
+        ("0:5", "2\n\n"),
+    ] {
+        let Some(output) = imitation(&format!(
+            "mkdir br1/d br2/d shown/d; echo x > br2/d/f; touch br1/d/.wh.f; chown {owner} shown/d; imitate
+             $LAYERCTL restore si_abc123:/d/f > trace/said; echo $?; look"
+        )) else {
+            return;
+        };
+        assert_eq!(output.text(), expected, "{owner}: {}", output.stderr);
+        let is_said = output.stderr.contains("the owner of a copy could be wrong");
+        assert_eq!(is_said, owner != "0:0", "{owner}: {}", output.stderr);
+    }
 }
 
 // ---- what a file system does not take ----

@@ -6,14 +6,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{FileType, FlockOperation, makedev};
+use rustix::fs::{FileType, FlockOperation, XattrFlags, makedev, setxattr};
+use walkdir::{DirEntryExt, WalkDir};
 
 use crate::lab::held::{ONLY_THESE, injecting, killed_at, traced, until_it_waits_or_ends};
 use crate::lab::union::{Detail, Union, assert_same, fact};
@@ -42,18 +43,21 @@ fn passing(directory: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Runs a command while something else takes the place of whatever it makes in a directory: a
-/// link that leads elsewhere. Gives the command's output, and whether anything was swapped.
-fn run_swapped(mut command: Command, directory: &Path, elsewhere: &Path) -> (Output, bool) {
+/// Runs a command while something else takes the place of whatever it makes in a directory: `put`
+/// has the name then. Gives the command's output, and whether anything was swapped.
+fn run_swapped(
+    mut command: Command,
+    directory: &Path,
+    put: impl FnOnce(&Path) + Send,
+) -> (Output, bool) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let swapper = scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 if let Some(made) = passing(directory)
-                    && !made.is_symlink_to(elsewhere)
                     && fs::rename(&made, directory.join("stolen")).is_ok()
                 {
-                    symlink(elsewhere, &made).expect("the name was free");
+                    put(&made);
                     return true;
                 }
                 thread::sleep(Duration::from_millis(2));
@@ -64,16 +68,6 @@ fn run_swapped(mut command: Command, directory: &Path, elsewhere: &Path) -> (Out
         is_over.store(true, Ordering::Relaxed);
         (output, swapper.join().expect("it does not panic"))
     })
-}
-
-trait IsSymlinkTo {
-    fn is_symlink_to(&self, target: &Path) -> bool;
-}
-
-impl IsSymlinkTo for PathBuf {
-    fn is_symlink_to(&self, target: &Path) -> bool {
-        fs::read_link(self).is_ok_and(|found| found == target)
-    }
 }
 
 /// A kind of file, the call that makes one, and how it is made in a branch.
@@ -148,6 +142,7 @@ fn stage(case: &Case) -> Union {
     union.mark(format!("up/d/.wh.{}", case.name));
     union.dir("out").dir("host/directory");
     union.file("host/file", "secret").mode("host/file", 0o600);
+    make_alike(case, &union);
     union
 }
 
@@ -171,27 +166,37 @@ fn facts_of_host(union: &Union) -> Vec<String> {
         .collect()
 }
 
+/// What takes the place of what was made: for a kind, and in a union that is staged for it.
+type Put = fn(&Case, &Union, &Path);
+
+fn put_link(case: &Case, union: &Union, made: &Path) {
+    symlink(victim(union, case), made).expect("the name was free");
+}
+
 /// For each kind: swapped at once after it was made, and before it is moved into its place.
-fn nothing_outside_is_touched(held: fn(&Case) -> (&'static str, &'static str)) {
+fn nothing_outside_is_touched(held: fn(&Case) -> (&'static str, &'static str), put: Put) {
     needs::strace();
     needs::root("to own what others may write to");
     crate::lab::all_right(&CASES, |case| {
         // On a busy machine the moment may be over before it is seen.
-        let swapped = (0..100).find_map(|_| swapped_once(case, held(case)));
+        let swapped = (0..100).find_map(|_| swapped_once(case, held(case), put));
         swapped.unwrap_or_else(|| vec![format!("{}: nothing was swapped", case.name)])
     });
 }
 
 /// What is wrong when it is swapped; nothing if it was not.
-fn swapped_once(case: &Case, (calls, when): (&str, &str)) -> Option<Vec<String>> {
+fn swapped_once(case: &Case, (calls, when): (&str, &str), put: Put) -> Option<Vec<String>> {
     let mut wrong = Vec::new();
     let union = stage(case);
     let before = facts_of_host(&union);
+    let inode = fs::symlink_metadata(union.at("other/alike")).expect("it was made");
+    let inode = inode.ino();
+    let alike_before = alike(&union, inode);
     let out = union.at("out");
     let options = ["-r", "--to", out.to_str().expect("a plain path")];
     let command = union.command(&options, format!("/d/{}", case.name));
     let command = held_up(calls, when, &command);
-    let (output, was_swapped) = run_swapped(command, &out, &victim(&union, case));
+    let (output, was_swapped) = run_swapped(command, &out, |made| put(case, &union, made));
     if !was_swapped {
         return None;
     }
@@ -201,6 +206,9 @@ fn swapped_once(case: &Case, (calls, when): (&str, &str)) -> Option<Vec<String>>
             case.name,
             facts_of_host(&union)
         ));
+    }
+    if alike(&union, inode) != alike_before {
+        wrong.push(format!("{}: another's was touched", case.name));
     }
     if output.status.code() != Some(2) {
         wrong.push(format!("{}: it is called done: {output:?}", case.name));
@@ -214,12 +222,51 @@ fn swapped_once(case: &Case, (calls, when): (&str, &str)) -> Option<Vec<String>>
 
 #[apply(test)]
 fn what_was_just_made_is_swapped_for_a_link() {
-    nothing_outside_is_touched(|case| case.makes);
+    nothing_outside_is_touched(|case| case.makes, put_link);
+}
+
+/// What is another's is told from what was just made: it has a further name, or other numbers, or
+/// something in it.
+#[apply(test)]
+fn what_was_just_made_is_swapped_for_another_of_its_kind() {
+    nothing_outside_is_touched(|case| case.makes, put_alike);
+}
+
+fn put_alike(case: &Case, union: &Union, made: &Path) {
+    let alike = union.at("other/alike");
+    match case.name {
+        "block" | "directory" => fs::rename(alike, made),
+        _ => fs::hard_link(alike, made),
+    }
+    .expect("the name was free");
+}
+
+/// Another's, which nobody but root may use.
+fn make_alike(case: &Case, union: &Union) {
+    let path = "other/alike";
+    match case.name {
+        "block" => {
+            union.node(path, FileType::BlockDevice, makedev(7, 201));
+        }
+        "symlink" => {
+            union.link(path, "elsewhere");
+            return;
+        }
+        _ => (case.make)(union, path),
+    }
+    union.mode(path, 0o600);
+}
+
+/// Who may do what with it, wherever it is now.
+fn alike(union: &Union, inode: u64) -> Option<(u32, u32, u32)> {
+    let mut found = WalkDir::new(union.home()).into_iter().flatten();
+    let found = found.find(|entry| entry.ino() == inode)?.metadata().ok()?;
+    Some((found.uid(), found.gid(), found.mode()))
 }
 
 #[apply(test)]
 fn what_is_about_to_get_its_name_is_swapped_for_a_link() {
-    nothing_outside_is_touched(|_| ("renameat2", "enter"));
+    nothing_outside_is_touched(|_| ("renameat2", "enter"), put_link);
 }
 
 /// What a run that fails takes away is what it made itself, not what has its name then.
@@ -646,6 +693,36 @@ fn what_a_killed_run_left_in_a_mount_is_taken_away_by_the_next() {
         let theirs = merged.join(".layerctl-4194303-0123456789abcdef");
         fs::create_dir(&theirs).expect("our own");
         fs::write(theirs.join("precious"), "").expect("our own");
+        // One that bears another's note, as a copy of a tree that was being made does.
+        let copied = merged.join(".layerctl-4194303-1123456789abcdef");
+        fs::create_dir(&copied).expect("our own");
+        let note = b".layerctl-4194303-0123456789abcdef";
+        let flags = XattrFlags::CREATE;
+        setxattr(&copied, "trusted.layerctl.staging", note, flags).expect("root may");
+        // No name of ours: too short, no number in the end or before it; or its maker lives.
+        let odd = [
+            ".layerctl-4194303-0123456789abcde",
+            ".layerctl-4194303-0123456789abcdeg",
+            ".layerctl-4194303-0123456789abcdef0",
+            ".layerctl-nobody-0123456789abcdef",
+            ".layerctl-1-0123456789abcdef",
+            "layerctl-4194303-0123456789abcdef",
+        ];
+        // A user's, and one that has a name elsewhere, too.
+        let (users, linked) = (
+            ".layerctl-4194303-2123456789abcdef",
+            ".layerctl-4194303-3123456789abcdef",
+        );
+        let files: Vec<PathBuf> = odd
+            .iter()
+            .chain(&[users, linked])
+            .map(|name| merged.join(name))
+            .collect();
+        for file in &files {
+            fs::write(file, "precious").expect("our own");
+        }
+        lchown(merged.join(users), Some(1234), None).expect("root may");
+        fs::hard_link(merged.join(linked), merged.join("elsewhere")).expect("our own");
         let mut command = overlay.command(&target);
         assert!(
             command
@@ -656,6 +733,9 @@ fn what_a_killed_run_left_in_a_mount_is_taken_away_by_the_next() {
         );
         assert!(!file.exists(), "{}", file.display());
         assert!(theirs.join("precious").exists());
+        for kept in files.iter().chain([&copied]) {
+            assert!(kept.exists(), "{}", kept.display());
+        }
         assert_eq!(
             fs::read_to_string(merged.join("f")).expect("it is back"),
             "before"

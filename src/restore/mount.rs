@@ -201,3 +201,21 @@ pub fn open_outside(path: &Path) -> Result<Dir> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fdinfo_tells_the_number_that_statx_tells() {
+        for path in ["/", "/proc"] {
+            let dir = Dir::open_root(Path::new(path)).expect("it is there");
+            let told = told_id(&dir);
+            // A kernel before 5.8 tells it only so.
+            assert!(told.is_some(), "{path}");
+            assert!([None, told].contains(&dir.mount_id()), "{path}: {told:?}");
+        }
+        let root = |path| told_id(&Dir::open_root(Path::new(path)).expect("it is there"));
+        assert_ne!(root("/"), root("/proc"));
+    }
+}

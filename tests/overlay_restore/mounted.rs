@@ -587,6 +587,53 @@ fn an_upper_directory_with_a_part_below_another_overlay_is_left_alone() {
     });
 }
 
+/// Directories that were given relative to one that nobody remembers: which they are is not known.
+/// A mount's root has the number of the directory that it writes to.
+#[apply(test)]
+fn a_mount_whose_directories_are_not_known_may_be_this_union() {
+    in_own_mounts(|| {
+        let lab = Lab::usual();
+        lab.file("low/d/f", "before").device("up/d/f");
+        // Another upper directory, in which another number is another's.
+        let own = format!("lowerdir={0}/low,upperdir={0}/own/up", lab.home().display());
+        lab.dir("own/work/work").device("own/up/d/f");
+        let away = tempfile::tempdir().expect("a directory");
+        let (whole, part) = (away.path().join("a/whole"), away.path().join("a/part"));
+        for point in [&whole, &part] {
+            fs::create_dir_all(point).expect("our own");
+        }
+        let output = Command::new("mount")
+            .current_dir(lab.home())
+            .env("LIBMOUNT_FORCE_MOUNT2", "always")
+            .args(["-t", "overlay", "overlay", "-o"])
+            .arg("lowerdir=mid:low,upperdir=up,workdir=work")
+            .arg(&whole)
+            .output()
+            .expect("mount(8) is there");
+        assert!(output.status.success(), "{output:?}");
+        let whole = Mounted(whole);
+        let is_refused = || {
+            for options in [&[][..], &UNHIDE, &["--strategy", "copy"]] {
+                lab.refuses_and_changes_nothing(&lab.target(), options, "/d/f")
+                    .says("which directory it writes to cannot be told");
+            }
+        };
+        is_refused();
+        lab.restore_in(&lab.target(), &["--dry-run", "--to", "out"], "/d/f")
+            .exits(0);
+        lab.restore_in(&own, &[], "/d/f").exits(0);
+        assert!(!lab.at("own/up/d/f").exists());
+        // A part of it has another number, and tells nothing.
+        rustix::mount::mount_bind(whole.0.join("d"), &part).expect("root may");
+        let part = Mounted(part);
+        drop(whole);
+        is_refused();
+        drop(part);
+        lab.restore(&[], "/d/f").exits(0);
+        assert!(!lab.at("up/d/f").exists());
+    });
+}
+
 #[apply(test)]
 fn read_only_it_says_so() {
     in_own_mounts(|| {

@@ -115,3 +115,43 @@ fn all_spellings_mean_the_same() {
         );
     }
 }
+
+/// The running machine's own root again, or that of another namespace: what is mounted there is not
+/// known here, and `--write` is leave to write to a copy only.
+#[apply(test)]
+fn the_running_machine_under_another_name_is_no_copy() {
+    let union = deleted_file();
+    union.dir("out");
+    let before = union.disk();
+    let restore = |options: &[&str]| {
+        let mut command = run::command();
+        command
+            .args(["--root", "/proc/self/root", "restore", "--write"])
+            .args(options)
+            .arg("--in")
+            .arg(union.spelled())
+            .args(["--", "/f"])
+            .current_dir(union.home());
+        run(&mut command)
+    };
+    for strategy in ["unhide", "copy"] {
+        restore(&["--strategy", strategy])
+            .exits(2)
+            .says("is the running machine");
+        restore(&["--strategy", strategy, "--dry-run"]).exits(0);
+    }
+    assert_same(&before, &union.disk());
+    restore(&["--to", "out"]).exits(0);
+    assert!(union.at("out/f").exists());
+}
+
+#[apply(test)]
+fn a_root_with_a_living_proc_is_no_copy() {
+    let output = in_own_mounts(
+        "cd \"$1\"; mkdir -p r/proc r/up r/low; echo x > r/low/f; touch r/up/.wh.f
+         mount -t proc proc r/proc
+         restore() { $LAYERCTL --root r restore --write --in br:/up=rw:/low=ro /f > r/said; echo $?; ls -A r/up; }
+         restore; umount r/proc; restore",
+    );
+    assert_eq!(output.text(), "2\n.wh.f\n0\n", "{}", output.stderr);
+}

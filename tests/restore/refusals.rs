@@ -129,6 +129,24 @@ fn what_hides_in_the_writable_branch_is_not_overwritten() {
     }
 }
 
+/// The directory on the way is another branch's: made in the writable one it would take the place
+/// of that one's whiteout, and bring back what it hides.
+#[apply(test)]
+fn no_directory_is_made_over_its_own_whiteout() {
+    let union = Union::of(&[("top", "ro"), ("up", "rw"), ("low", "ro")]);
+    union
+        .dir("top/d")
+        .mark("up/.wh.d")
+        .file("low/d/x", "")
+        .file("low/d/y", "");
+    refuses_and_changes_nothing(
+        &union,
+        &["--strategy", "copy"],
+        "/d/x",
+        "shown by a branch above it",
+    );
+}
+
 #[apply(test)]
 fn a_lost_branch_is_no_answer() {
     let union = deleted_file();

@@ -63,6 +63,20 @@ fn overwrites_nothing_that_was_saved() {
     refuses_and_changes_nothing(&union, &["--revert", "--save", "saved"], "/f", "exists");
 }
 
+/// A name that was mistyped is no place for the only copy.
+#[apply(test)]
+fn saves_only_to_a_directory_that_is_there() {
+    let union = changed();
+    union.file("saved/file", "");
+    for (to, words) in [
+        ("sabed", "No such file"),
+        ("saved/new", "No such file"),
+        ("saved/file", "Not a directory"),
+    ] {
+        refuses_and_changes_nothing(&union, &["--revert", "--save", to], "/f", words);
+    }
+}
+
 #[apply(test)]
 fn has_nothing_to_do_where_nothing_was_copied_up() {
     let union = changed();
