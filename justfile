@@ -32,6 +32,11 @@ fuzz SECONDS="60" *TARGET:
             -max_total_time={{ SECONDS }} -max_len=16384 -timeout=10 -close_fd_mask=3
     done
 
+# Changes what decides and what guards, one place at a time, and sees whether a test fails; all of it
+# takes days: ARGS are cargo-mutants' own, such as `-f src/restore/guard.rs` (docs/mutants.md).
+mutants *ARGS:
+    cargo mutants {{ ARGS }}
+
 # Licences, doubled crates and sources of all that is built on, by deny.toml (cargo install cargo-deny).
 deny:
     cargo deny --locked check bans licenses sources
