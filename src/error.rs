@@ -96,6 +96,15 @@ pub enum Error {
         reappears: Vec<Bytes>,
     },
 
+    /// What a mount was made to forget comes back with what was asked for.
+    #[error("more than {path} comes back when the kernel looks again")]
+    MoreReappearsLater {
+        /// What was asked for.
+        path: Bytes,
+        /// What would come with it.
+        reappears: Vec<Bytes>,
+    },
+
     /// The kernel tells only root of an overlay's marks, and denies to others that there are any.
     #[error(
         "{union}: only root is told which directories are opaque or renamed (trusted.overlay.*), so that what is deleted may be shown here"
@@ -218,15 +227,10 @@ impl Error {
                 "name a TARGET (a container, an image, br:DIR=PERM:DIR...), or a copied host with --root".into(),
             ),
             Error::MoreReappears { reappears, .. } => {
-                let mut hint = String::from("with it would come:");
-                for path in reappears.iter().take(10) {
-                    hint.push_str(&format!("\n  {path}"));
-                }
-                if reappears.len() > 10 {
-                    hint.push_str(&format!("\n  and {} more", reappears.len() - 10));
-                }
-                hint.push_str("\n  add --yes if that is wanted, or use --strategy copy");
-                Some(hint)
+                Some(what_comes_too(reappears, "use --strategy copy"))
+            }
+            Error::MoreReappearsLater { reappears, .. } => {
+                Some(what_comes_too(reappears, "unmount the union first"))
             }
             Error::Refused { hint, .. } if !hint.is_empty() => Some(escape_text(hint).into_owned()),
             _ => None,
@@ -335,4 +339,18 @@ pub fn errno_name(errno: Errno) -> &'static str {
         Errno::ROFS => "EROFS",
         _ => "EIO",
     }
+}
+
+/// The first of what would come back with what was asked for, and what can be done instead.
+fn what_comes_too(reappears: &[Bytes], instead: &str) -> String {
+    const SHOWN: usize = 10;
+    let mut hint = String::from("with it would come:");
+    for path in reappears.iter().take(SHOWN) {
+        hint.push_str(&format!("\n  {path}"));
+    }
+    if reappears.len() > SHOWN {
+        hint.push_str(&format!("\n  and {} more", reappears.len() - SHOWN));
+    }
+    hint.push_str(&format!("\n  add --yes if that is wanted, or {instead}"));
+    hint
 }

@@ -150,23 +150,23 @@ fn what_a_refresh_brings_back_is_said_and_asked_for() {
 }
 
 #[apply(test)]
-fn of_many_that_a_refresh_brings_back_ten_are_named() {
-    for (count, more) in [(10, None), (12, Some("and 2 more"))] {
-        let Some(output) = imitation(&format!(
-            "{BOTH_ANEW} for n in $(seq 2 {count}); do touch br1/d/back$n; done; imitate
-             $LAYERCTL restore si_abc123:/f; echo $?; look"
-        )) else {
-            return;
-        };
-        assert!(output.text().starts_with("2\n"), "{}", output.stderr);
-        assert_eq!(
-            output.stderr.matches("/d/back").count(),
-            10,
-            "{}",
-            output.stderr
-        );
-        let said = output.stderr.lines().find(|line| line.ends_with(" more"));
-        assert_eq!(said.map(str::trim), more, "{}", output.stderr);
+fn of_many_that_come_back_ten_are_named() {
+    const BELOW: &str =
+        "mkdir br1/d br2/d; touch br1/d/.wh..wh..opq br1/d/back br1/d/f br2/d/ghost br0/.wh.d;";
+    for (disk, path) in [(BOTH_ANEW, "/f"), (BELOW, "/d/f")] {
+        for (count, more) in [(10, None), (12, Some("and 2 more"))] {
+            let Some(output) = imitation(&format!(
+                "{disk} for n in $(seq 2 {count}); do touch br1/d/back$n; done; imitate
+                 $LAYERCTL restore si_abc123:{path}; echo $?"
+            )) else {
+                return;
+            };
+            let said = &output.stderr;
+            assert_eq!(output.text(), "2\n", "{path}: {said}");
+            assert_eq!(said.matches("/d/back").count(), 10, "{path}: {said}");
+            let rest = said.lines().find(|line| line.ends_with(" more"));
+            assert_eq!(rest.map(str::trim), more, "{path}: {said}");
+        }
     }
 }
 

@@ -392,25 +392,10 @@ pub fn consent(
     if reappears.is_empty() || query.consent == Consent::Given {
         return Ok(());
     }
+    let (path, reappears) = (path.clone(), reappears.to_vec());
     Err(match plan {
-        Plan::Unhide(_) => Error::MoreReappears {
-            path: path.clone(),
-            reappears: reappears.to_vec(),
-        },
-        _ => {
-            let shown: Vec<String> = reappears.iter().take(10).map(Bytes::to_string).collect();
-            let more = match reappears.len() - shown.len() {
-                0 => String::new(),
-                more => format!("\n  and {more} more"),
-            };
-            Error::Refused {
-                what: format!("more than {path} comes back when the kernel looks again"),
-                hint: format!(
-                    "with it would come:\n  {}{more}\n  add --yes if that is wanted, or unmount the union first",
-                    shown.join("\n  ")
-                ),
-            }
-        }
+        Plan::Unhide(_) => Error::MoreReappears { path, reappears },
+        _ => Error::MoreReappearsLater { path, reappears },
     })
 }
 

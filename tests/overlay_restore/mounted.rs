@@ -634,6 +634,27 @@ fn a_mount_whose_directories_are_not_known_may_be_this_union() {
     });
 }
 
+/// A mount whose directories are known is another union's, even where only a part of it is still to be
+/// seen.
+#[apply(test)]
+fn a_part_of_another_union_is_no_reason_to_refuse() {
+    in_own_mounts(|| {
+        let lab = Lab::usual();
+        lab.file("low/d/f", "before").device("up/d/f");
+        lab.dir("other/up").dir("other/work").dir("part");
+        let home = lab.home().display();
+        let options =
+            format!("lowerdir={home}/low,upperdir={home}/other/up,workdir={home}/other/work");
+        let whole = Mounted::overlay(lab.at("merged"), &options);
+        rustix::mount::mount_bind(whole.0.join("d"), lab.at("part")).expect("root may");
+        let part = Mounted(lab.at("part"));
+        drop(whole);
+        lab.restore(&[], "/d/f").exits(0);
+        assert!(!lab.at("up/d/f").exists());
+        drop(part);
+    });
+}
+
 #[apply(test)]
 fn read_only_it_says_so() {
     in_own_mounts(|| {

@@ -39,12 +39,16 @@ fn takes_the_directories_back_that_it_made() {
 fn copies_nothing_out_into_a_copied_host_unasked() {
     let host = Host::empty();
     host.file("/up/.wh.f", "").file("/low/f", "f").dir("/out");
-    let arguments = ["restore", "--in", "br:/up=rw:/low", "/f", "--to"];
-    let arguments = arguments.iter().map(OsStr::new);
-    let out = host.at("/out");
-    let output = host.ask(arguments.chain([out.as_os_str()]));
-    assert!(!out.join("f").exists());
-    output.exits(2).says("--write");
+    let before = facts(&host.root);
+    for out in ["/out", "/new/deep"] {
+        let arguments = ["restore", "--in", "br:/up=rw:/low", "/f", "--to"];
+        let arguments = arguments.iter().map(OsStr::new);
+        let out = host.at(out);
+        let output = host.ask(arguments.chain([out.as_os_str()]));
+        // Not even the directory is made.
+        assert_same(&before, &facts(&host.root));
+        output.exits(2).says("--write");
+    }
 }
 
 /// Whether exactly one union fits cannot be told while another cannot be read.
