@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::lab::host::Host;
-use crate::lab::run::{layerctl, text};
+use crate::lab::run::{self, layerctl, text};
 use crate::lab::verbs::verbs;
 
 fn schema(verb: &str) -> Value {
@@ -30,7 +30,7 @@ fn rich_host() -> Host {
 }
 
 /// What each verb is asked, so that its answers differ as much as they can.
-const ASKED: [(&str, &[&[&str]]); 20] = [
+const ASKED: [(&str, &[&[&str]]); 22] = [
     (
         "branches",
         &[
@@ -120,6 +120,11 @@ const ASKED: [(&str, &[&[&str]]); 20] = [
     ("images", &[&["images", "--all"]]),
     ("check", &[&["check"], &["check", "determined_sammet"]]),
     ("info", &[&["info"]]),
+    ("report", &[&["report", "--changes"], &["report"]]),
+    (
+        "metrics",
+        &[&["metrics"], &["metrics", "--containers", "1"]],
+    ),
     (
         "restore",
         &[&[
@@ -182,8 +187,15 @@ fn every_verb_prints_what_its_schema_says() {
 fn one_document_holds_the_same_rows() {
     let host = rich_host();
     for (verb, asked) in ASKED {
-        let lines = host.jsonl(asked[0]).rows();
-        let whole = host.ask(["--format", "json"].iter().chain(asked[0]));
+        let ask = |format: &str| {
+            let mut command = run::command();
+            // A report tells its time.
+            command.env("SOURCE_DATE_EPOCH", "1795000000");
+            command.arg("--root").arg(&host.root);
+            run::run(command.args(["--format", format]).args(asked[0]))
+        };
+        let lines = ask("jsonl").rows();
+        let whole = ask("json");
         let whole: Value =
             serde_json::from_slice(&whole.stdout).unwrap_or_else(|error| panic!("{verb}: {error}"));
         match whole {

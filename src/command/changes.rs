@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::ops::ControlFlow;
 
 use owo_colors::OwoColorize;
 use serde::Serialize;
@@ -39,6 +40,7 @@ pub struct Args {
 
 /// One change.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ChangeRow")]
 pub struct Row {
     /// The union, as a TARGET.
     pub target: Label,
@@ -109,34 +111,38 @@ impl Verb for Args {
             })
             .collect();
         Outcome::yes(Stream::new(shape, move |how, give| {
-            let _ = subjects.iter().try_for_each(|subject| {
-                let changed = subject.criterion(is_long, content);
-                let row = |found: Result<Difference<'_, '_>>, batch: &mut Batch<Row>| {
-                    let kept = found.and_then(|found| subject.row(&found, is_long, how, batch));
-                    batch.problems.extend(kept.err());
-                };
-                differences(
-                    &subject.stack,
-                    subject.branch,
-                    changed,
-                    how.threads,
-                    &row,
-                    &mut *give,
-                )
-            });
+            let _ = subjects
+                .iter()
+                .try_for_each(|subject| subject.walk(is_long, content, how, &mut *give));
         }))
     }
 }
 
 /// A union, and the branch whose changes are asked for.
-struct Subject {
-    label: Label,
-    target: Target,
-    stack: Stack,
-    branch: usize,
+pub(super) struct Subject {
+    pub(super) label: Label,
+    pub(super) target: Target,
+    pub(super) stack: Stack,
+    pub(super) branch: usize,
 }
 
 impl Subject {
+    /// Finds its changes.
+    pub(super) fn walk(
+        &self,
+        is_long: bool,
+        content: bool,
+        how: &Find<'_, Row>,
+        give: impl FnMut(Batch<Row>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let changed = self.criterion(is_long, content);
+        let row = |found: Result<Difference<'_, '_>>, batch: &mut Batch<Row>| {
+            let kept = found.and_then(|found| self.row(&found, is_long, how, batch));
+            batch.problems.extend(kept.err());
+        };
+        differences(&self.stack, self.branch, changed, how.threads, &row, give)
+    }
+
     /// What counts as changed: as for the engine's own `diff`, and in the long form whatever
     /// differs.
     fn criterion(&self, is_long: bool, content: bool) -> Criterion {

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Group, Help, Outcome, Verb};
-use crate::engine;
 use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
+use crate::engine::{self, Survey};
 use crate::error::Result;
 use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Look, table, time};
@@ -17,6 +17,7 @@ use crate::render::{Look, table, time};
 pub struct Args {}
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ContainerRow")]
 pub struct Row {
     /// What it is called, as a TARGET.
     pub target: Bytes,
@@ -84,57 +85,60 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
         context.survey.look_everywhere();
-        let survey = &context.survey;
-        let labels = survey.labels();
-        let images = survey.images();
-        let containers = survey.containers();
-        let rows = containers
-            .into_iter()
-            .map(|(engine, container)| {
-                let is_another = images.iter().any(|(_, image)| {
-                    image.id != container.image_id
-                        && image.names.tags.iter().any(|tag| {
-                            *tag == container.image
-                                || tag.strip_suffix(":latest") == Some(&container.image)
-                        })
-                });
-                let time =
-                    |time: &Option<String>| time.clone().filter(|time| !is_zero_time(Some(time)));
-                let label = labels.of_container(engine, &container).cloned();
-                Row {
-                    target: label.unwrap_or_else(|| {
-                        Bytes::from(format!("{}:{}", engine.name(), container.id))
-                    }),
-                    engine: engine.name(),
-                    mounted: (engine.has_union(&container) && !survey.table.0.is_empty())
-                        .then(|| survey.mounted_of(engine, &container).is_some()),
-                    image: if is_another && container.image_id.is_empty() {
-                        "<none>".to_owned()
-                    } else if is_another {
-                        short(&container.image_id).to_owned()
-                    } else {
-                        container.image
-                    },
-                    id: container.id,
-                    name: container.name,
-                    image_id: container.image_id,
-                    command: container.command,
-                    created: container.created,
-                    state: container.state.word(),
-                    exit_code: container.state.exit_code,
-                    started: time(&container.state.started_at),
-                    finished: time(&container.state.finished_at),
-                    ports: container.ports,
-                    driver: container.driver,
-                    namespace: container.namespace,
-                    pod: container.pod,
-                    full_state: container.state,
-                }
-            })
-            .collect();
+        let rows = rows(&context.survey);
         context.note_no_engine();
         Outcome::yes(rows)
     }
+}
+
+/// Every container, of a survey that has looked everywhere.
+pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
+    let labels = survey.labels();
+    let images = survey.images();
+    let containers = survey.containers();
+    containers
+        .into_iter()
+        .map(|(engine, container)| {
+            let is_another = images.iter().any(|(_, image)| {
+                image.id != container.image_id
+                    && image.names.tags.iter().any(|tag| {
+                        *tag == container.image
+                            || tag.strip_suffix(":latest") == Some(&container.image)
+                    })
+            });
+            let time =
+                |time: &Option<String>| time.clone().filter(|time| !is_zero_time(Some(time)));
+            let label = labels.of_container(engine, &container).cloned();
+            Row {
+                target: label
+                    .unwrap_or_else(|| Bytes::from(format!("{}:{}", engine.name(), container.id))),
+                engine: engine.name(),
+                mounted: (engine.has_union(&container) && !survey.table.0.is_empty())
+                    .then(|| survey.mounted_of(engine, &container).is_some()),
+                image: if is_another && container.image_id.is_empty() {
+                    "<none>".to_owned()
+                } else if is_another {
+                    short(&container.image_id).to_owned()
+                } else {
+                    container.image
+                },
+                id: container.id,
+                name: container.name,
+                image_id: container.image_id,
+                command: container.command,
+                created: container.created,
+                state: container.state.word(),
+                exit_code: container.state.exit_code,
+                started: time(&container.state.started_at),
+                finished: time(&container.state.finished_at),
+                ports: container.ports,
+                driver: container.driver,
+                namespace: container.namespace,
+                pod: container.pod,
+                full_state: container.state,
+            }
+        })
+        .collect()
 }
 
 impl crate::command::Row for Row {

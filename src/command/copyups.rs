@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::engine::Union;
 use crate::error::Result;
 use crate::render::Look;
 use crate::render::column::{Column, column, giving};
+use crate::union::Stack;
 
 /// List files copied up, what differs, and what the copies cost
 #[derive(Debug, clap::Args)]
@@ -70,45 +72,48 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
         let mut rows = Vec::new();
+        let threads = context.threads.count();
         for (label, target, branch) in context.subjects(self.target.as_deref(), self.which)? {
             let stack = context.open(&target);
-            let changed = Criterion::of_union(&stack);
-            let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Result<(Row, Stat)>>| {
-                rows.extend(
-                    found
-                        .and_then(|found| copied(&target.union, &found))
-                        .transpose(),
-                );
-            };
-            let mut counted = HashSet::new();
-            let _ = differences(
-                &stack,
-                branch,
-                changed,
-                context.threads.count(),
-                &row,
-                |found| {
-                    for found in found {
-                        match found {
-                            // A further name of a file costs nothing.
-                            Ok((row, stat)) => rows.push(Row {
-                                target: label.clone(),
-                                disk: if counted.insert(stat.identity()) {
-                                    row.disk
-                                } else {
-                                    0
-                                },
-                                ..row
-                            }),
-                            Err(error) => context.problems.push(error),
-                        }
-                    }
-                    ControlFlow::Continue(())
-                },
-            );
+            let copies = (&stack, branch);
+            in_union((&label, &target.union), copies, threads, |found| {
+                match found {
+                    Ok(row) => rows.push(row),
+                    Err(error) => context.problems.push(error),
+                }
+                ControlFlow::Continue(())
+            });
         }
         Outcome::yes(rows)
     }
+}
+
+/// The files that were copied up into one branch of a union.
+pub(super) fn in_union(
+    (label, union): (&Label, &Union),
+    (stack, branch): (&Stack, usize),
+    threads: NonZeroUsize,
+    mut give: impl FnMut(Result<Row>) -> ControlFlow<()>,
+) {
+    let changed = Criterion::of_union(stack);
+    let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Result<(Row, Stat)>>| {
+        rows.extend(found.and_then(|found| copied(union, &found)).transpose());
+    };
+    let mut counted = HashSet::new();
+    let _ = differences(stack, branch, changed, threads, &row, |found| {
+        found.into_iter().try_for_each(|found| {
+            give(found.map(|(row, stat)| Row {
+                target: label.clone(),
+                // A further name of a file costs nothing.
+                disk: if counted.insert(stat.identity()) {
+                    row.disk
+                } else {
+                    0
+                },
+                ..row
+            }))
+        })
+    });
 }
 
 /// What was copied up, if anything was: its row, and what `lstat` says of it.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Group, Help, Outcome, Verb};
+use crate::engine::Survey;
 use crate::error::Result;
 use crate::render::column::{column, giving, optional};
 use crate::render::{Look, table, time};
@@ -19,6 +20,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ImageRow")]
 pub struct Row {
     /// What it is called, as a TARGET.
     pub target: Bytes,
@@ -63,40 +65,44 @@ impl Verb for Args {
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
-        let labels = context.survey.labels();
-        let images = context.survey.images();
-        let parents: std::collections::HashSet<String> = images
-            .iter()
-            .filter_map(|(_, image)| image.parent.clone())
-            .collect();
-        let rows = images
-            .into_iter()
-            // As docker: an untagged image that another was built on is a step, not an image.
-            .filter(|(_, image)| {
-                self.all || !image.names.tags.is_empty() || !parents.contains(&image.id)
-            })
-            .map(|(engine, image)| Row {
-                target: labels.of_image(engine, &image).cloned().unwrap_or_else(|| {
-                    Bytes::from(format!("{}:sha256:{}", engine.name(), image.id))
-                }),
-                engine: engine.name(),
-                layer_count: image
-                    .history
-                    .iter()
-                    .filter(|entry| entry.layer.is_some())
-                    .count(),
-                id: image.id,
-                tags: image.names.tags,
-                created: image.created,
-                size: image.size,
-                driver: image.driver,
-                namespace: image.namespace,
-                problem: image.problem,
-            })
-            .collect();
+        let rows = rows(&context.survey, self.all);
         context.note_no_engine();
         Outcome::yes(rows)
     }
+}
+
+/// The images; with `all` also those that are only steps of others.
+pub(super) fn rows(survey: &Survey<'_>, all: bool) -> Vec<Row> {
+    let labels = survey.labels();
+    let images = survey.images();
+    let parents: std::collections::HashSet<String> = images
+        .iter()
+        .filter_map(|(_, image)| image.parent.clone())
+        .collect();
+    images
+        .into_iter()
+        // As docker: an untagged image that another was built on is a step, not an image.
+        .filter(|(_, image)| all || !image.names.tags.is_empty() || !parents.contains(&image.id))
+        .map(|(engine, image)| Row {
+            target: labels
+                .of_image(engine, &image)
+                .cloned()
+                .unwrap_or_else(|| Bytes::from(format!("{}:sha256:{}", engine.name(), image.id))),
+            engine: engine.name(),
+            layer_count: image
+                .history
+                .iter()
+                .filter(|entry| entry.layer.is_some())
+                .count(),
+            id: image.id,
+            tags: image.names.tags,
+            created: image.created,
+            size: image.size,
+            driver: image.driver,
+            namespace: image.namespace,
+            problem: image.problem,
+        })
+        .collect()
 }
 
 /// An image by one of its names: each is a line, as docker has it.

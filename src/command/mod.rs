@@ -21,10 +21,13 @@ pub mod images;
 pub mod info;
 mod label;
 pub mod ls;
+pub mod metrics;
 pub mod mount;
 pub mod orphans;
+mod output;
 mod patch;
 pub mod progress;
+pub mod report;
 pub mod restore;
 mod scope;
 mod sieve;
@@ -267,6 +270,8 @@ verbs! {
     Images(images),
     Check(check),
     Info(info),
+    Report(report),
+    Metrics(metrics),
     #[command(alias = "undelete")]
     Restore(restore),
     Verify(verify),
@@ -340,15 +345,20 @@ impl Context<'_> {
 
     /// Opens a target's branches. One that cannot be opened makes every answer unsure.
     pub fn open(&mut self, target: &Target) -> Stack {
-        let stack = target.union.open(&self.survey);
-        if stack.has_trusted_marks() && !dir::reads_trusted_attributes() {
-            let union = self.survey.label(&target.union);
-            self.problems.push(Error::MarksUnreadable { union });
-        }
-        self.problems.extend(target.union.unknown());
-        self.problems.extend(stack.lost());
-        stack
+        open(&self.survey, target, &mut self.problems)
     }
+}
+
+/// The same where the context is only looked at.
+fn open(survey: &Survey<'_>, target: &Target, problems: &mut Vec<Error>) -> Stack {
+    let stack = target.union.open(survey);
+    if stack.has_trusted_marks() && !dir::reads_trusted_attributes() {
+        let union = survey.label(&target.union);
+        problems.push(Error::MarksUnreadable { union });
+    }
+    problems.extend(target.union.unknown());
+    problems.extend(stack.lost());
+    stack
 }
 
 /// A version of a path in some branch, as other rows refer to it.

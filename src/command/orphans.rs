@@ -8,9 +8,8 @@ use crate::bytes::Bytes;
 use crate::command::space::Walked;
 use crate::command::{Context, Findings, Group, Help, Outcome, Verb};
 use crate::dir::Stat;
-use crate::engine;
-use crate::engine::Survey;
 use crate::engine::usage::{Leftover, LeftoverKind};
+use crate::engine::{self, Orphaned, Survey};
 use crate::error::Result;
 use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Look, time};
@@ -24,6 +23,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "LeftoverRow")]
 pub struct Row {
     pub engine: &'static str,
     pub kind: LeftoverKind,
@@ -61,35 +61,14 @@ impl Verb for Args {
     type Answer = Findings<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Findings<Row>>> {
-        let threads = context.threads.count();
-        let size = |survey: &Survey<'_>, of: &Leftover| size_of(survey, of, threads);
         let first = if self.unused {
             engine::unused(&mut context.survey)
         } else {
-            engine::orphaned(&mut context.survey, &size)
+            left_over(context)
         };
         // What could not be read may be somebody's: nobody is accused.
         let is_whole = first.problems.is_empty();
-        let mut rows = Vec::new();
-        for (engine, of) in first.found {
-            let stat = context.survey.host.stat(&of.path).ok().flatten();
-            let size = size(&context.survey, &of);
-            let modified = stat.and_then(|stat| {
-                jiff::Timestamp::new(stat.mtime.0, i32::try_from(stat.mtime.1).ok()?).ok()
-            });
-            rows.push(Row {
-                engine,
-                kind: of.kind,
-                path: of.path,
-                disk: size,
-                mtime: modified.map(|time| time.to_string()),
-                why: of.why,
-                name: of.name,
-                command: of.command,
-                is_removable: of.is_removable,
-            });
-        }
-        rows.sort_by(|a, b| (a.engine, a.kind, &a.path).cmp(&(b.engine, b.kind, &b.path)));
+        let rows = rows(context, first.found);
         let is_yes = rows.is_empty();
         context.problems.extend(first.problems);
         context.note_no_engine();
@@ -100,8 +79,41 @@ impl Verb for Args {
     }
 }
 
+/// What is nobody's in the stores of the host.
+pub(super) fn left_over(context: &mut Context<'_>) -> Orphaned {
+    let threads = context.threads.count();
+    let size = |survey: &Survey<'_>, of: &Leftover| size_of(survey, of, threads);
+    engine::orphaned(&mut context.survey, &size)
+}
+
+/// What was found to be left over or unused, each with the engine whose it is, and how large it is.
+pub(super) fn rows(context: &Context<'_>, found: Vec<(&'static str, Leftover)>) -> Vec<Row> {
+    let threads = context.threads.count();
+    let mut rows = Vec::new();
+    for (engine, of) in found {
+        let stat = context.survey.host.stat(&of.path).ok().flatten();
+        let size = size_of(&context.survey, &of, threads);
+        let modified = stat.and_then(|stat| {
+            jiff::Timestamp::new(stat.mtime.0, i32::try_from(stat.mtime.1).ok()?).ok()
+        });
+        rows.push(Row {
+            engine,
+            kind: of.kind,
+            path: of.path,
+            disk: size,
+            mtime: modified.map(|time| time.to_string()),
+            why: of.why,
+            name: of.name,
+            command: of.command,
+            is_removable: of.is_removable,
+        });
+    }
+    rows.sort_by(|a, b| (a.engine, a.kind, &a.path).cmp(&(b.engine, b.kind, &b.path)));
+    rows
+}
+
 /// What a leftover takes on disk, in bytes; none for a record.
-pub fn size_of(survey: &Survey<'_>, of: &Leftover, threads: NonZeroUsize) -> Option<u64> {
+fn size_of(survey: &Survey<'_>, of: &Leftover, threads: NonZeroUsize) -> Option<u64> {
     if of.size.is_some() {
         return of.size;
     }

@@ -79,7 +79,7 @@ mod example;
 
 pub use in_use::layer_uses;
 pub use interface::{Description, Engine};
-pub use orphaned::{orphaned, unused};
+pub use orphaned::{Orphaned, orphaned, unused};
 pub use roots::{EngineOption, Roots, Value, Variable};
 pub use survey::Survey;
 pub use union::{

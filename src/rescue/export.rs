@@ -140,14 +140,34 @@ impl Place<'_> {
         &self,
         write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let fail = |errno| self.fail(errno);
+        self.make(Kind::File, |made| self.filled(made, write))
+    }
+
+    /// Makes a file that everybody can read, and has it written.
+    ///
+    /// # Errors
+    /// As of [`Place::file`].
+    pub fn file_for_all<T>(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         self.make(Kind::File, |made| {
-            let fd = made.as_file().ok_or_else(|| fail(Errno::INVAL))?;
-            let mut out = BufWriter::with_capacity(256 << 10, File::from(fd.try_clone_to_owned()?));
-            let written = write(&mut out)?;
-            out.flush()?;
+            let written = self.filled(made, write)?;
+            made.share()?;
             Ok(written)
         })
+    }
+
+    fn filled<T>(
+        &self,
+        made: &Made,
+        write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let fd = made.as_file().ok_or_else(|| self.fail(Errno::INVAL))?;
+        let mut out = BufWriter::with_capacity(256 << 10, File::from(fd.try_clone_to_owned()?));
+        let written = write(&mut out)?;
+        out.flush()?;
+        Ok(written)
     }
 
     /// Makes a directory that only its owner can enter, and has it filled.

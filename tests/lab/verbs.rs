@@ -49,7 +49,7 @@ pub fn is_refused(asked: &Words) -> bool {
 
 /// Every verb, asked of one union, one path in it and one directory of the host, so that it reads only.
 pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
-    let plain: [&[&str]; 7] = [
+    let plain: [&[&str]; 9] = [
         &["branches"],
         &["containers"],
         &["images", "--all"],
@@ -57,6 +57,8 @@ pub fn reading(target: &OsStr, path: &OsStr, directory: &OsStr) -> Vec<Words> {
         &["info"],
         &["orphans"],
         &["du"],
+        &["report", "--changes"],
+        &["metrics"],
     ];
     let of_target: [&[&str]; 12] = [
         &["branches", "--"],

@@ -5,22 +5,24 @@ mod marks;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU64;
 
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::orphans::size_of;
+use crate::command::orphans::left_over;
 use crate::command::{
     Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, counted,
     union_column,
 };
-use crate::engine;
-use crate::engine::Survey;
 use crate::engine::usage::{FaultKind, Leftover, LeftoverKind};
+use crate::engine::Survey;
 use crate::error::{Error, Result};
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
+use crate::target::Target;
+use crate::union::Stack;
 use marks::{findings, leftovers};
 
 /// Look for what is wrong or surprising in marks, stores and records
@@ -34,6 +36,7 @@ pub struct Args {
 
 /// One finding.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "FindingRow")]
 pub struct Row {
     /// The union, as a TARGET; none where it is a store's.
     #[serde(default, skip_serializing_if = "Label::is_none")]
@@ -87,6 +90,23 @@ pub enum Finding {
 }
 
 impl Finding {
+    pub const ALL: [Finding; 14] = [
+        Finding::StaleWhiteout,
+        Finding::BesideWhiteout,
+        Finding::BadMark,
+        Finding::NameTooLong,
+        Finding::NoEffect,
+        Finding::ComesBack,
+        Finding::Leftover,
+        Finding::BadList,
+        Finding::LostLink,
+        Finding::LostRecord,
+        Finding::Incomplete,
+        Finding::StaleMount,
+        Finding::BeneathMount,
+        Finding::Orphan,
+    ];
+
     pub fn word(self) -> &'static str {
         match self {
             Finding::StaleWhiteout => "stale whiteout",
@@ -135,37 +155,24 @@ impl Verb for Args {
         examined.unions = targets.len();
         if self.target.is_none() {
             examined.stores = context.survey.engines_here().count();
-            rows.extend(in_stores(context));
+            let orphaned = left_over(context);
+            rows.extend(in_stores(context, &orphaned.found));
+            context.problems.extend(orphaned.problems);
         }
+        let threads = context.threads.count();
         for (label, target) in targets {
             let stack = context.open(&target);
-            let in_use = context.survey.host.is_live() && target.union.is_mounted();
-            for branch in 0..stack.branches.len() {
-                findings(
-                    &stack,
-                    branch,
-                    context.threads.count(),
-                    &names,
-                    |found| match found {
-                        Ok(row) => rows.push(Row {
-                            target: label.clone(),
-                            ..row
-                        }),
-                        Err(error) => context.problems.push(error),
-                    },
-                );
-                // While it is mounted, AUFS is still using them. To overlay they are files like others.
-                let is_aufs = stack.overlay_rules().is_none();
-                if !in_use && is_aufs {
-                    match leftovers(&stack, branch) {
-                        Ok(found) => rows.extend(found.into_iter().map(|row| Row {
-                            target: label.clone(),
-                            ..row
-                        })),
-                        Err(error) => context.problems.push(error),
-                    }
-                }
-            }
+            in_union(
+                &context.survey,
+                (&label, &target),
+                &stack,
+                threads,
+                &names,
+                |found| match found {
+                    Ok(row) => rows.push(row),
+                    Err(error) => context.problems.push(error),
+                },
+            );
         }
         context.problems.extend(context.survey.take_vanished());
         examined.names = names.into_inner();
@@ -230,8 +237,41 @@ impl Answer for Checked {
     }
 }
 
-/// What engines stumble over in their stores.
-fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
+/// What is wrong in the marks of one union whose branches are open; `names` counts the names that were
+/// looked at.
+pub(super) fn in_union(
+    survey: &Survey<'_>,
+    (label, target): (&Label, &Target),
+    stack: &Stack,
+    threads: NonZeroUsize,
+    names: &AtomicU64,
+    mut give: impl FnMut(Result<Row>),
+) {
+    let mut labelled = |found: Result<Row>| {
+        give(found.map(|row| Row {
+            target: label.clone(),
+            ..row
+        }));
+    };
+    let in_use = survey.host.is_live() && target.union.is_mounted();
+    for branch in 0..stack.branches.len() {
+        findings(stack, branch, threads, names, &mut labelled);
+        // While it is mounted, AUFS is still using them. To overlay they are files like others.
+        let is_aufs = stack.overlay_rules().is_none();
+        if !in_use && is_aufs {
+            match leftovers(stack, branch) {
+                Ok(found) => found.into_iter().map(Ok).for_each(&mut labelled),
+                Err(error) => labelled(Err(error)),
+            }
+        }
+    }
+}
+
+/// What engines stumble over in their stores, what is left over in them among it.
+pub(super) fn in_stores(
+    context: &mut Context<'_>,
+    orphaned: &[(&'static str, Leftover)],
+) -> Vec<Row> {
     let row = |engine, finding, path: Bytes, means| Row {
         target: Label::default(),
         engine: Some(engine),
@@ -261,10 +301,7 @@ fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
         );
         rows.push(row(engine, Finding::BeneathMount, path, means));
     }
-    let threads = context.threads.count();
-    let size = |survey: &Survey<'_>, of: &Leftover| size_of(survey, of, threads);
-    let orphaned = engine::orphaned(&mut context.survey, &size);
-    rows.extend(orphaned.found.into_iter().filter_map(|(engine, of)| {
+    rows.extend(orphaned.iter().filter_map(|(engine, of)| {
         let finding = match of.kind {
             LeftoverKind::Metadata => Finding::LostRecord,
             LeftoverKind::Mount => Finding::StaleMount,
@@ -272,9 +309,8 @@ fn in_stores(context: &mut Context<'_>) -> Vec<Row> {
             LeftoverKind::InProgress => return None,
             _ => Finding::Orphan,
         };
-        Some(row(engine, finding, of.path, of.why))
+        Some(row(engine, finding, of.path.clone(), of.why.clone()))
     }));
-    context.problems.extend(orphaned.problems);
     rows
 }
 

@@ -16,9 +16,9 @@ use crate::command::progress;
 use crate::command::space::Patience;
 use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::usage::ContainerName;
-use crate::engine::{self, OwnerKind, Survey, Union};
+use crate::engine::{self, Engine, OwnerKind, Survey, Union};
 use crate::error::{Error, Result};
-use store::Store;
+pub(super) use store::Store;
 use wasted::WastedFile;
 
 /// Tell who fills the disk: containers, images, and everything else of a store
@@ -89,6 +89,7 @@ impl Kind {
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "SpaceRow")]
 pub struct Row {
     pub engine: &'static str,
     /// The engine's data directory.
@@ -225,29 +226,18 @@ fn rows(
     threads: NonZeroUsize,
     problems: &mut Vec<Error>,
 ) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    let patience = Patience::new();
-    let (uses, unread) = engine::layer_uses(survey);
-    problems.extend(unread);
-    for (engine, uses) in uses {
-        let is_wanted = union.is_none_or(|union| {
+    let is_wanted = |engine: &dyn Engine| {
+        union.is_none_or(|union| {
             let owner = union.owner.as_ref();
             owner.is_some_and(|owner| owner.engine == engine.name())
-        });
-        if !is_wanted {
-            continue;
-        }
-        expected(survey, engine.root())
-            .into_iter()
-            .for_each(progress::expect);
-        let store = Store::walk(survey, engine, uses, (threads, &patience), problems)?;
+        })
+    };
+    let mut rows = Vec::new();
+    walk(survey, is_wanted, threads, problems, |store, problems| {
         match union {
-            None => {
-                problems.extend(store.unknown());
-                problems.extend(store.missing());
-                rows.extend(store.rows(problems));
-            }
+            None => rows.extend(store?.everything(problems)),
             Some(union) => {
+                let store = store?;
                 let found = store.rows_of(union);
                 if found.iter().any(|row| row.disk.is_none()) {
                     problems.extend(store.unknown());
@@ -255,8 +245,37 @@ fn rows(
                 rows.extend(found);
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(rows)
+}
+
+/// Walks the stores that are wanted, one after the other. `give` is told of one that cannot be opened,
+/// too.
+///
+/// # Errors
+/// What `give` says.
+pub(super) fn walk<E>(
+    survey: &Survey<'_>,
+    is_wanted: impl Fn(&dyn Engine) -> bool,
+    threads: NonZeroUsize,
+    problems: &mut Vec<Error>,
+    mut give: impl FnMut(Result<Store<'_, '_>>, &mut Vec<Error>) -> Result<(), E>,
+) -> Result<(), E> {
+    let patience = Patience::new();
+    let (uses, unread) = engine::layer_uses(survey);
+    problems.extend(unread);
+    for (engine, uses) in uses {
+        if !is_wanted(engine) {
+            continue;
+        }
+        expected(survey, engine.root())
+            .into_iter()
+            .for_each(progress::expect);
+        let store = Store::walk(survey, engine, uses, (threads, &patience), problems);
+        give(store, problems)?;
+    }
+    Ok(())
 }
 
 /// Leaves the first rows; a sum is of all, and stays.

@@ -205,8 +205,25 @@ impl<'s, 'h> Store<'s, 'h> {
         (add(files, logs), logs)
     }
 
+    /// The engine's layers, each with its bytes on disk, where these are known.
+    pub fn layers(&self) -> impl Iterator<Item = (&LayerUse, Option<u64>)> {
+        self.uses.iter().map(|of| (of, self.size_of(of)))
+    }
+
+    /// The engine whose store it is.
+    pub fn engine(&self) -> &'s dyn Engine {
+        self.engine
+    }
+
+    /// Every row, and what is not known of them.
+    pub fn everything(&self, problems: &mut Vec<Error>) -> Vec<Row> {
+        problems.extend(self.unknown());
+        problems.extend(self.missing());
+        self.rows(problems)
+    }
+
     /// Everything, so that the sizes add up.
-    pub fn rows(&self, problems: &mut Vec<Error>) -> Vec<Row> {
+    fn rows(&self, problems: &mut Vec<Error>) -> Vec<Row> {
         let mut counted: HashSet<Space> = HashSet::new();
         let mut rows = self.rows_of_containers(&mut counted);
         rows.extend(self.rows_of_images(&mut counted));

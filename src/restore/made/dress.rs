@@ -193,6 +193,14 @@ impl Made {
         }
     }
 
+    /// Lets everybody read a file, and its owner write it.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn share(&self) -> Result<()> {
+        self.permit(0o644).map_err(self.fail())
+    }
+
     fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         let flags = XattrFlags::empty();
         match &self.held {
