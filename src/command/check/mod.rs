@@ -16,8 +16,8 @@ use crate::command::{
     Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, counted,
     union_column,
 };
-use crate::engine::usage::{FaultKind, Leftover, LeftoverKind};
 use crate::engine::Survey;
+use crate::engine::usage::{FaultKind, Leftover, LeftoverKind};
 use crate::error::{Error, Result};
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
