@@ -43,6 +43,7 @@ fn containerd_agrees() {
     Live {
         engine: "containerd",
         programs: &["containerd", "ctr", "runc"],
+        stores: "overlayfs, native",
     }
     .run(
         Containerd::start,
@@ -299,8 +300,12 @@ impl Containerd {
         fs::write(own("app.tar"), archive).expect("a file of our own");
         for namespace in [DEFAULT, NATIVE] {
             let snapshotter = ["--snapshotter", snapshotter_of(namespace)];
-            let mut command = containerd.ctr(namespace, ["images", "import"]);
-            done(command.args(snapshotter).arg(own("app.tar")))?;
+            // The daemon of containerd 2 unpacks for its own snapshotter only, and its client for any.
+            let import = |words: &[&str]| {
+                let mut command = containerd.ctr(namespace, ["images", "import"]);
+                done(command.args(words).args(snapshotter).arg(own("app.tar")))
+            };
+            import(&[]).or_else(|_| import(&["--local"]))?;
         }
         let mut run = containerd.ctr(
             DEFAULT,
@@ -751,13 +756,12 @@ fn downloads_and_mounted_images_are_nobodys_orphans(containerd: &Containerd) {
     none_accused();
 
     // The same goes on where that one ended, or begins anew.
+    let at = containerd.home.join("ingested");
+    fs::write(&at, content.repeat(2)).expect("a file of our own");
     let mut command = containerd.ctr(DEFAULT, ingest);
-    let mut client = command.stdin(Stdio::piped()).spawn().expect("a client");
-    let mut pipe = client.stdin.take().expect("a pipe");
-    let both = content.repeat(2);
-    pipe.write_all(both.as_bytes()).expect("the client reads");
-    drop(pipe);
-    assert!(client.wait().expect("it is ours").success());
+    // Newer clients seek in what they are given.
+    command.stdin(File::open(at).expect("a file of our own"));
+    assert!(command.status().expect("a client").success());
     let row = named(&unused(), &whole).expect("a blob that no image has");
     assert_eq!(row["kind"], "blob", "{row}");
     assert_eq!(
@@ -1151,7 +1155,7 @@ fn always_an_answer(containerd: &Containerd) {
         let ends = Instant::now() + Duration::from_secs(5);
         let mut asked = 0;
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            while Instant::now() < ends {
+            while Instant::now() < ends || asked <= 5 {
                 look();
                 asked += 1;
             }

@@ -1,4 +1,4 @@
-//! A real Docker on overlay2, started here and changed here: what its daemon says and what its
+//! A real Docker on overlay2 and on containerd's image store, started here and changed here: what its daemon says and what its
 //! containers see is what layerctl has to say, and what layerctl restores has to be seen there.
 //!
 //! Numbers are those of FACTS-engines. All of it runs again in namespaces of its own: whatever
@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ CMD ["sleep", "3600"]
 "#;
 
 /// They share the daemon, and each has containers of its own.
-const CHECKS: [Check<Docker>; 16] = [
+const CHECKS: [Check<Docker>; 17] = [
     ("a changed container", a_changed_container),
     ("an unchanged container", an_unchanged_container),
     ("what is handed over", what_docker_hands_over),
@@ -67,6 +68,7 @@ const CHECKS: [Check<Docker>; 16] = [
     ("restore of changed files", restore_of_changed_files),
     ("restore that changes nothing", restore_that_changes_nothing),
     ("containers that go", containers_that_go),
+    ("while others come and go", nobody_is_accused),
     ("another mount namespace", mounted_only_elsewhere),
     (
         "a mount in a container",
@@ -79,14 +81,80 @@ fn docker_agrees() {
     Live {
         engine: "Docker",
         programs: &["dockerd", "docker"],
+        stores: "overlay2",
     }
-    .run(Docker::start, &CHECKS);
+    .run(|home| Docker::start(home, &OVERLAY2), &CHECKS);
 }
+
+/// What newer Dockers keep layers in by themselves: its own containerd.
+#[apply(test)]
+fn docker_agrees_on_containerds_image_store() {
+    let live = Live {
+        engine: "Docker",
+        programs: &["dockerd", "docker"],
+        stores: "containerd's image store",
+    };
+    let has_it = |version: &str| {
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        major.is_some_and(|major: u32| major >= 26)
+    };
+    live.of_version(has_it, "has no image store of containerd's")
+        .run(
+            |home| Docker::start(home, &CONTAINERDS),
+            &[
+                ("a changed container", a_changed_container),
+                ("an unchanged container", an_unchanged_container),
+                ("what is handed over", what_docker_hands_over),
+                ("restore while it runs", restore_while_it_runs),
+                (
+                    "restore of trees while it runs",
+                    restore_of_a_tree_while_it_runs,
+                ),
+                ("restore of odd names", restore_of_odd_names),
+                ("restore after stop", restore_after_stop),
+                ("restore of changed files", restore_of_changed_files),
+                ("restore that changes nothing", restore_that_changes_nothing),
+                ("containers that go", containers_that_go),
+                ("while others come and go", nobody_is_accused),
+                ("another mount namespace", mounted_only_elsewhere),
+                (
+                    "a mount in a container",
+                    restore_below_a_mount_of_the_container,
+                ),
+            ],
+        );
+}
+
+/// Where Docker keeps layers.
+struct Store {
+    has_snapshotter: bool,
+    driver: &'static str,
+    /// Below the data directory.
+    layers: &'static str,
+}
+
+const OVERLAY2: Store = Store {
+    has_snapshotter: false,
+    driver: "overlay2",
+    layers: "overlay2",
+};
+
+const CONTAINERDS: Store = Store {
+    has_snapshotter: true,
+    driver: "overlayfs",
+    layers: "containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots",
+};
 
 // ---- the daemon ----
 
 struct Docker {
     home: PathBuf,
+    store: &'static Store,
+    /// The directories of containers that were mounted, where only the kernel tells them.
+    mounted: Mutex<BTreeMap<String, Vec<Vec<u8>>>>,
     daemon: Daemon,
     /// How many containers were made.
     made: AtomicUsize,
@@ -109,11 +177,11 @@ impl Drop for Docker {
 
 impl Docker {
     /// Starts the daemon and builds the image; or says why this machine cannot.
-    fn start(home: &Path) -> Result<Docker, String> {
+    fn start(home: &Path, store: &'static Store) -> Result<Docker, String> {
         let own = |name: &str| home.join(name);
         fs::create_dir(own("client")).expect("a directory of our own");
         let config = json!({
-            "features": { "containerd-snapshotter": false },
+            "features": { "containerd-snapshotter": store.has_snapshotter },
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
         });
         fs::write(own("daemon.json"), config.to_string()).expect("a file of our own");
@@ -133,11 +201,14 @@ impl Docker {
             parent,
         ];
         let network = ["--iptables=false", "--ip6tables=false", "--ip-masq=false"];
-        arguments.extend(["--storage-driver=overlay2", "--bridge=none"].map(OsString::from));
+        arguments.push(format!("--storage-driver={}", store.driver).into());
+        arguments.push("--bridge=none".into());
         arguments.extend(network.map(OsString::from));
         let daemon = Daemon::spawn("dockerd", arguments, home)?;
         let docker = Docker {
             home: home.to_owned(),
+            store,
+            mounted: Mutex::default(),
             daemon,
             made: AtomicUsize::new(0),
         };
@@ -151,7 +222,11 @@ impl Docker {
     fn build(&self) -> Result<(), String> {
         let context = self.home.join("context");
         live::busybox(&context.join("root"))?;
-        fs::write(context.join("Dockerfile"), DOCKERFILE).expect("a file of our own");
+        let steps = DOCKERFILE.lines();
+        // What is called as a whiteout cannot be committed to containerd's store.
+        let steps = steps.filter(|step| !self.store.has_snapshotter || !step.contains(".wh."));
+        let steps: Vec<&str> = steps.collect();
+        fs::write(context.join("Dockerfile"), steps.join("\n")).expect("a file of our own");
         self.asked([
             OsStr::new("build"),
             OsStr::new("--quiet"),
@@ -226,6 +301,9 @@ impl Docker {
 
     #[track_caller]
     fn stop(&self, container: &str) {
+        if self.store.has_snapshotter {
+            self.directories(container);
+        }
         self.said(["stop", "--time=0", container]);
     }
 
@@ -254,6 +332,9 @@ impl Docker {
     /// The directories of a container's or an image's layers, topmost first.
     #[track_caller]
     fn directories(&self, what: &str) -> Vec<Vec<u8>> {
+        if self.store.has_snapshotter {
+            return self.mounted_directories(what);
+        }
         let driver = self.inspected(what)["GraphDriver"].clone();
         assert_eq!(driver["Name"], "overlay2");
         let upper = text(&driver["Data"], "UpperDir");
@@ -264,6 +345,37 @@ impl Docker {
             .collect()
     }
 
+    /// The same of a container that is mounted or was when it was asked for last, as the kernel has
+    /// them.
+    #[track_caller]
+    fn mounted_directories(&self, container: &str) -> Vec<Vec<u8>> {
+        let merged = self.merged(container);
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("a mount table");
+        let mut lines = table.lines();
+        let line = lines.find(|line| line.split(' ').nth(4) == Some(&*merged));
+        let mut known = self.mounted.lock().expect("no thread panicked");
+        if let Some(line) = line {
+            let option = |name: &str| line.split(',').find_map(|word| word.strip_prefix(name));
+            let lower = option("lowerdir=").expect("an overlay").split(':');
+            let upper = option("upperdir=").expect("a container");
+            let all = [upper].into_iter().chain(lower);
+            known.insert(container.into(), all.map(Into::into).collect());
+        }
+        known[container].clone()
+    }
+
+    /// Where a container's root is mounted.
+    #[track_caller]
+    fn merged(&self, container: &str) -> String {
+        let said = self.inspected(container);
+        if self.store.has_snapshotter {
+            let roots = self.home.join("data/rootfs").join(self.store.driver);
+            let at = roots.join(text(&said, "Id")).into_os_string();
+            return at.into_string().expect("plain names");
+        }
+        text(&said["GraphDriver"]["Data"], "MergedDir").to_owned()
+    }
+
     #[track_caller]
     fn upper(&self, container: &str) -> PathBuf {
         PathBuf::from(OsString::from_vec(self.directories(container).remove(0)))
@@ -271,7 +383,7 @@ impl Docker {
 
     /// Everything that the daemon keeps of layers, as far as `lstat` can tell a change.
     fn layers(&self) -> Snapshot {
-        live::snapshot(&self.home.join("data/overlay2"))
+        live::snapshot(&self.home.join("data").join(self.store.layers))
     }
 
     /// `layerctl` in a machine's format.
@@ -584,6 +696,9 @@ fn an_unchanged_container(docker: &Docker) {
     );
     assert_view(docker, &container, &view_of(docker, &container));
     assert_providers(docker, &container, &contents_of(docker, &container));
+    if docker.store.has_snapshotter {
+        return;
+    }
     // Docker made a whiteout of that file, and a directory of one layer is not merged (14, 54).
     // `ls` complains of names that it was told and does not find.
     let listed = docker.exec(&container, "ls -A /srv/weird 2>&1 || true");
@@ -775,6 +890,7 @@ fn lists_are_dockers(docker: &Docker) {
 
     let rows = docker.ask(["containers"]).exits(0).rows();
     let said = docker.listed(&["ps", "--all", "--no-trunc"]);
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("a mount table");
     assert_eq!(rows.len(), said.len());
     for said in &said {
         let row = rows
@@ -797,7 +913,13 @@ fn lists_are_dockers(docker: &Docker) {
             format!("sha256:{}", text(row, "image_id")),
             text(&inspected, "Image")
         );
-        assert_eq!(row["mounted"], state["Running"], "{row}");
+        // Docker 26 leaves mounted what it exported.
+        let merged = docker.merged(text(said, "ID"));
+        let is_mounted = table
+            .lines()
+            .any(|line| line.split(' ').nth(4) == Some(&*merged));
+        assert_eq!(row["mounted"], is_mounted, "{row}");
+        assert!(is_mounted || state["Running"] == false, "{row}");
     }
     for (name, state) in [
         (&running, "running"),
@@ -978,10 +1100,19 @@ fn restore_after_stop(docker: &Docker) {
     docker.stop(&container);
     let (upper, other_upper) = (docker.upper(&container), docker.upper(&other));
     let (other_before, other_diff) = (live::snapshot(&other_upper), docker.diff(&other));
+    // containerd's collector removes others meanwhile.
+    let lower: Vec<PathBuf> = docker.directories(&container)[1..]
+        .iter()
+        .map(|path| PathBuf::from(OsStr::from_bytes(path)))
+        .collect();
+    let is_watched = |path: &Path| {
+        !docker.store.has_snapshotter || lower.iter().any(|layer| path.starts_with(layer))
+    };
     let layers = || -> Snapshot {
         let all = docker.layers().into_iter();
         let ours = upper.parent().expect("a layer's directory");
-        all.filter(|(path, _)| !path.starts_with(ours)).collect()
+        let watched = all.filter(|(path, _)| !path.starts_with(ours) && is_watched(path));
+        watched.collect()
     };
     let layers_before = layers();
     assert!(is_whiteout(&upper.join("opt/app/7")));
@@ -1141,6 +1272,89 @@ fn containers_that_go(docker: &Docker) {
     }
 }
 
+/// While all that can be made is made and removed, `orphans` finds nothing.
+fn nobody_is_accused(docker: &Docker) {
+    let archive = docker.home.join("storm.tar");
+    let archive = archive.to_str().expect("plain names");
+    // Without the name that docker cannot save.
+    let first = docker.run();
+    docker.exec(&first, "rm -rf /srv/weird");
+    docker.said(["export", "-o", archive, &first]);
+    docker.said(["rm", "-f", &first]);
+    let saved = docker.home.join("storm-saved.tar");
+    let saved = saved.to_str().expect("plain names");
+    docker.said(["import", archive, "lab/storm:1"]);
+    docker.said(["save", "-o", saved, "lab/storm:1"]);
+    let context = docker.home.join("storm");
+    fs::create_dir(&context).expect("a directory of our own");
+    let steps = format!("FROM {IMAGE}\nRUN echo 1 > /one\nRUN rm -r /opt/tree\n");
+    fs::write(context.join("Dockerfile"), steps).expect("a file of our own");
+    let context = context.to_str().expect("plain names");
+    let out = docker.home.join("storm-out.tar");
+    let archive_out = out.to_str().expect("plain names");
+    let names = [0; 3].map(|_| docker.new_name());
+    let run = |name| ["run", "-d", "--network=none", "--name", name, IMAGE];
+    let build = [
+        "build",
+        "--quiet",
+        "--no-cache",
+        "--network=none",
+        "--tag",
+        "storm:2",
+        context,
+    ];
+    let jobs: [Vec<Vec<&str>>; 4] = [
+        vec![
+            run(&names[0]).into(),
+            vec!["exec", &names[0], "rm", "-r", "/opt/tree"],
+            vec!["rm", "-f", &names[0]],
+        ],
+        vec![
+            run(&names[1]).into(),
+            vec!["commit", &names[1], "storm:1"],
+            vec!["kill", &names[1]],
+            vec!["rm", &names[1]],
+            vec!["rmi", "storm:1"],
+        ],
+        vec![build.into(), vec!["rmi", "storm:2"]],
+        vec![
+            vec!["rmi", "lab/storm:1"],
+            vec!["load", "-i", saved],
+            vec!["import", archive, "storm:3"],
+            vec!["rmi", "storm:3"],
+            // Docker 26 forgets that it mounted this one.
+            vec!["create", "--name", &names[2], IMAGE],
+            vec!["export", "-o", archive_out, &names[2]],
+            vec!["rm", &names[2]],
+        ],
+    ];
+    let socket = docker.home.join("socket");
+    let client = docker.home.join("client");
+    let again = |words: &[&str]| {
+        // All that is shared between threads.
+        let mut command = Command::new("docker");
+        let mut host = OsString::from("unix://");
+        host.push(&socket);
+        command
+            .env("DOCKER_HOST", host)
+            .env("DOCKER_CONFIG", &client);
+        // With the builder that there is: an older one has none but its own.
+        command.env("DOCKER_BUILDKIT", "0").args(words);
+        let _ = live::asked(&mut command);
+    };
+    live::assert_nobody_is_accused(&jobs, &again, |asked| docker.ask(asked));
+    for name in &names {
+        let _ = docker.asked(["rm", "-f", name]);
+    }
+    for image in ["storm:1", "storm:2", "storm:3", "lab/storm:1"] {
+        let _ = docker.asked(["rmi", "-f", image]);
+    }
+    // What it left is in nobody's way.
+    for verb in ["containers", "images"] {
+        docker.ask([verb]).exits(0);
+    }
+}
+
 /// Asks as where a daemon has a mount namespace of its own: only the container's processes have
 /// its union mounted.
 fn elsewhere(docker: &Docker, merged: &str, arguments: &[&str]) -> Output {
@@ -1161,9 +1375,8 @@ fn mounted_only_elsewhere(docker: &Docker) {
     let branches = docker.directories(&container);
     docker.exec(&container, &change_all());
     docker.exec(&container, "ls -l /opt/app/7 || true");
-    let said = docker.inspected(&container);
-    let merged = text(&said["GraphDriver"]["Data"], "MergedDir");
-    let ask = |arguments: &[&str]| elsewhere(docker, merged, arguments);
+    let merged = docker.merged(&container);
+    let ask = |arguments: &[&str]| elsewhere(docker, &merged, arguments);
     let path = format!("{container}:/opt/app/7");
     let row = ask(&["which", &path]).exits(1).row();
     assert_eq!(row["state"], "deleted", "{row}");
@@ -1194,17 +1407,18 @@ fn restore_below_a_mount_of_the_container(docker: &Docker) {
     let container = docker.new_name();
     let options = ["run", "-d", "--network=none", "--tmpfs=/opt/app"];
     docker.said(options.iter().chain(&["--name", &container, IMAGE]));
-    let said = docker.inspected(&container);
-    let merged = text(&said["GraphDriver"]["Data"], "MergedDir");
+    let merged = docker.merged(&container);
+    // What the kernel says of it is gone once it is not mounted here.
+    docker.directories(&container);
     let pid = docker.pid(&container);
-    let at = Path::new(merged).join("opt/app/7");
+    let at = Path::new(&merged).join("opt/app/7");
     let [named, of_process] = [&container, &pid].map(|of| format!("{of}:/opt/app/7"));
     let listed = || docker.exec(&container, "ls -A /opt/app");
     // Where the union itself can be reached, that is the way.
     for ask in [
         &(|| docker.ask(["restore", &named])) as &dyn Fn() -> Output,
         &|| docker.ask(["restore", &of_process]),
-        &|| elsewhere(docker, merged, &["restore", &named]),
+        &|| elsewhere(docker, &merged, &["restore", &named]),
     ] {
         fs::remove_file(&at).expect("it is mounted");
         ask().exits(0);
@@ -1216,7 +1430,7 @@ fn restore_below_a_mount_of_the_container(docker: &Docker) {
     // Where only the container's processes lead there, they see something else.
     fs::remove_file(&at).expect("it is mounted");
     docker.exec(&container, "rm /opt/big");
-    let unmounted = Command::new("umount").arg(merged).status();
+    let unmounted = Command::new("umount").arg(&merged).status();
     assert!(unmounted.expect("umount ran before").success());
     let upper = docker.upper(&container);
     let before = live::snapshot(&upper);

@@ -49,8 +49,9 @@ const SUBORDINATE: u32 = 100_000;
 #[apply(test)]
 fn podman_agrees() {
     Live {
-        engine: "podman",
+        engine: "Podman",
         programs: &["podman", "buildah", "runc", "conmon"],
+        stores: "overlay and vfs, of root",
     }
     .run(
         Machine::of_root,
@@ -92,6 +93,13 @@ fn podman_agrees() {
                 containers_that_go(&machine.podman);
                 containers_that_go(machine.other());
             }),
+            ("sixty layers", |machine| sixty_layers(&machine.podman)),
+            ("a transient store", |machine| {
+                a_changed_container(&machine.podman.transient())
+            }),
+            ("while others come and go", |machine| {
+                nobody_is_accused(&machine.podman)
+            }),
             ("nothing is written", nothing_is_written),
         ],
     );
@@ -100,8 +108,9 @@ fn podman_agrees() {
 #[apply(test)]
 fn a_users_podman_agrees() {
     Live {
-        engine: "podman",
+        engine: "Podman",
         programs: &["podman", "runc", "conmon", "setpriv", "fuse-overlayfs"],
+        stores: "overlay and fuse-overlayfs, of a user",
     }
     .run(Machine::of_user, &USERS_CHECKS);
 }
@@ -163,6 +172,8 @@ struct Podman {
     run: PathBuf,
     /// Those of its directories, where no configuration names them.
     options: Vec<OsString>,
+    /// A configuration of its own.
+    configuration: Option<PathBuf>,
     /// What the image shows.
     image: Tree,
     /// How many containers were made.
@@ -171,8 +182,13 @@ struct Podman {
 
 impl Machine {
     fn of_root(home: &Path) -> Result<Machine, String> {
-        configure(home);
-        let mut podman = Podman::of(home, None, &home.join("graph"), &home.join("run"));
+        let (graph, run) = (home.join("graph"), home.join("run"));
+        let storage = "[storage]\ndriver = \"overlay\"\n";
+        configure(
+            home,
+            format!("{storage}graphroot = {graph:?}\nrunroot = {run:?}\n"),
+        );
+        let mut podman = Podman::of(home, None, &graph, &run);
         podman.build()?;
         podman.try_out()?;
         Ok(Machine {
@@ -183,7 +199,20 @@ impl Machine {
     }
 
     fn of_user(home: &Path) -> Result<Machine, String> {
-        configure(home);
+        let version = asked(Command::new("podman").arg("--version"))?;
+        let is_older = String::from_utf8_lossy(&version).contains(" version 4.");
+        // What is said of directories there holds for users, too, since Podman 5; before, it has to be
+        // said.
+        let (graph, run) = (home.join("graph"), home.join("run"));
+        let directories = if is_older {
+            format!("graphroot = {graph:?}\nrunroot = {run:?}\n")
+        } else {
+            String::new()
+        };
+        configure(
+            home,
+            format!("[storage]\ndriver = \"overlay\"\n{directories}"),
+        );
         add_user(home)?;
         let at_home = home.join("user");
         let graph = at_home.join(".local/share/containers/storage");
@@ -204,17 +233,13 @@ impl Machine {
 }
 
 /// What all Podmans read. Their `/etc` is the test's.
-fn configure(home: &Path) {
+fn configure(home: &Path, storage: String) {
     let containers = Path::new("/etc/containers");
     fs::create_dir_all(containers).expect("a directory of our own");
     let write = |name: &str, text: String| {
         fs::write(containers.join(name), text).expect("a directory of our own");
     };
-    let (graph, run) = (home.join("graph"), home.join("run"));
-    write(
-        "storage.conf",
-        format!("[storage]\ndriver = \"overlay\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n"),
-    );
+    write("storage.conf", storage);
     // 3: even root may not raise limits everywhere.
     write(
         "containers.conf",
@@ -283,6 +308,7 @@ impl Podman {
             graph: graph.to_owned(),
             run: run.to_owned(),
             options: Vec::new(),
+            configuration: None,
             image: Tree::new(),
             made: AtomicUsize::new(0),
         }
@@ -295,11 +321,15 @@ impl Podman {
         all.extend(["--runroot".into(), run.clone().into()]);
         all.extend(["--storage-driver".into(), driver.into()]);
         all.extend(options.iter().map(OsString::from));
-        let mut podman = Podman {
+        self.filled(Podman {
             driver,
             options: all,
             ..Podman::of(&self.home, self.user, &graph, &run)
-        };
+        })
+    }
+
+    /// Another one with the same image.
+    fn filled(&self, mut podman: Podman) -> Podman {
         let archive = self.home.join("tmp/app.tar");
         self.said(["save", "--quiet", "--output", path_of(&archive), IMAGE]);
         podman.said(["load", "--quiet", "--input", path_of(&archive)]);
@@ -310,6 +340,22 @@ impl Podman {
 
     fn on_vfs(&self) -> Podman {
         self.elsewhere("vfs", &self.home.join("vfs"), &[])
+    }
+
+    /// One that forgets its containers with the machine's run.
+    fn transient(&self) -> Podman {
+        let home = self.home.join("transient");
+        fs::create_dir(&home).expect("a directory of our own");
+        let (graph, run, at) = (home.join("graph"), home.join("run"), home.join("conf"));
+        let text = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n\
+             transient_store = true\n"
+        );
+        fs::write(&at, text).expect("a file of our own");
+        self.filled(Podman {
+            configuration: Some(at),
+            ..Podman::of(&self.home, self.user, &graph, &run)
+        })
     }
 
     fn on_fuse(&self) -> Podman {
@@ -346,7 +392,8 @@ impl Podman {
     }
 
     fn is_fuse(&self) -> bool {
-        self.driver == "overlay" && !self.options.is_empty()
+        let is_it = |option: &OsString| option.to_string_lossy().contains("fuse-overlayfs");
+        self.options.iter().any(is_it)
     }
 
     /// A program of the user, in an environment of its own.
@@ -375,9 +422,13 @@ impl Podman {
             )
             .env("HOME", self.home.join(at_home))
             .env("TMPDIR", self.home.join("tmp"))
+            .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
             .current_dir(self.home.join(at_home));
         if let Some(user) = self.user {
             command.env("XDG_RUNTIME_DIR", format!("/run/user/{user}"));
+        }
+        if let Some(configuration) = &self.configuration {
+            command.env("CONTAINERS_STORAGE_CONF", configuration);
         }
         command
     }
@@ -495,13 +546,28 @@ impl Podman {
         root.join(path.strip_prefix("/").expect("absolute"))
     }
 
+    /// Where libpod keeps its state: SQLite since Podman 5, Bolt before.
+    fn database(&self) -> PathBuf {
+        let all = ["db.sql", "libpod/bolt_state.db"].map(|name| self.graph.join(name));
+        let found = all.into_iter().find(|path| path.exists());
+        found.expect("it has run containers")
+    }
+
     /// The id of a container's own layer.
     #[track_caller]
     fn layer(&self, container: &str) -> String {
         let driver = self.driver;
-        let list = self
-            .graph
-            .join(format!("{driver}-containers/containers.json"));
+        // A transient store has it with what the machine forgets.
+        let lists = ["containers.json", "volatile-containers.json"]
+            .map(|name| format!("{driver}-containers/{name}"));
+        let mut lists = [&self.run, &self.graph].into_iter().flat_map(|root| {
+            let lists = lists.iter().map(|list| root.join(list));
+            lists.collect::<Vec<_>>()
+        });
+        let has_it = |list: &PathBuf| {
+            fs::read_to_string(list).is_ok_and(|list| list.contains(&format!("\"{container}\"")))
+        };
+        let list = lists.find(has_it).expect("a list has it");
         let list: Vec<Value> =
             serde_json::from_slice(&fs::read(list).expect("root may read it")).expect("JSON");
         let is_it = |record: &&Value| record["names"] == json!([container]);
@@ -576,6 +642,9 @@ impl Podman {
     ) -> Output {
         if !self.options.is_empty() {
             command.arg("--storage-root").arg(&self.graph);
+        }
+        if let Some(configuration) = &self.configuration {
+            command.env("CONTAINERS_STORAGE_CONF", configuration);
         }
         run::run(command.args(["--format", "jsonl"]).args(arguments))
     }
@@ -801,6 +870,110 @@ fn assert_deleted(podman: &Podman, container: &str) {
     for path in ["/etc/passwd", "/opt/app/6", "/opt/big"] {
         assert!(copied.contains(path.as_bytes()), "{path} of {copied:?}");
     }
+}
+
+/// More layers than the kernel's options have room for: their names are descriptors (B3).
+fn sixty_layers(podman: &Podman) {
+    let context = podman.home.join("tmp/sixty");
+    fs::create_dir(&context).expect("a directory of our own");
+    let steps: Vec<String> = (1..=60)
+        .map(|step| format!("RUN echo {step} > /opt/step; echo {step} > /opt/step-{step}\n"))
+        .collect();
+    let all = format!("FROM {IMAGE}\n{}", steps.concat());
+    fs::write(context.join("Containerfile"), all).expect("a file of our own");
+    let tag = "localhost/lab/sixty:1";
+    podman.said([
+        "build",
+        "--quiet",
+        "--layers",
+        "--isolation=chroot",
+        "--network=host",
+        "--tag",
+        tag,
+        path_of(&context),
+    ]);
+    let container = podman.new_name();
+    let mut command = podman.running(&["--detach", "--name", &container]);
+    done(command.arg(tag)).unwrap_or_else(|why| panic!("{why}"));
+    podman.exec(&container, "rm /opt/step-7; echo more >> /opt/step");
+    let seen = podman.seen(&container);
+    assert!(seen.contains_key(&b"/opt/step-60"[..]));
+    let changed = BTreeSet::from([
+        change(b'C', "/etc"),
+        change(b'C', "/opt"),
+        change(b'C', "/opt/step"),
+        change(b'D', "/opt/step-7"),
+    ]);
+    for is_running in [true, false] {
+        let listed = podman.ask(["ls", "-R", "-l", &format!("{container}:/")]);
+        assert_view(&container, listed, &live::view(&seen));
+        let row = podman.ask(["branches", &container]).exits(0).row();
+        assert_directories(&container, &row, &podman.directories(&container));
+        assert!(directories_of(&row) > 60);
+        podman.assert_changes(&container, &changed);
+        if is_running {
+            podman.restore(&[], &container, "/opt/step-7").exits(0);
+            assert_eq!(podman.cat(&container, "/opt/step-7"), Some(b"7\n".to_vec()));
+            podman.exec(&container, "rm /opt/step-7");
+            podman.stop(&container);
+        }
+    }
+}
+
+fn directories_of(row: &Value) -> usize {
+    row["branches"].as_array().map_or(0, Vec::len)
+}
+
+/// While all that can be made is made and removed, `orphans` finds nothing.
+fn nobody_is_accused(podman: &Podman) {
+    let archive = podman.home.join("tmp/storm.tar");
+    let archive = path_of(&archive);
+    podman.said(["save", "--quiet", "--output", archive, IMAGE]);
+    let context = podman.home.join("tmp/storm");
+    fs::create_dir(&context).expect("a directory of our own");
+    let all = format!("FROM {IMAGE}\nRUN echo 1 > /one\nRUN rm -r /opt/tree\n");
+    fs::write(context.join("Containerfile"), all).expect("a file of our own");
+    let context = path_of(&context);
+    let build = [
+        "build",
+        "--quiet",
+        "--no-cache",
+        "--isolation=chroot",
+        "--network=host",
+        "--tag",
+        "storm:2",
+        context,
+    ];
+    let jobs: [Vec<Vec<&str>>; 4] = [
+        vec![
+            vec!["run", "--detach", "--name", "storm-1", IMAGE],
+            vec!["exec", "storm-1", "rm", "-r", "/opt/tree"],
+            vec!["rm", "--force", "--time=0", "storm-1"],
+        ],
+        vec![
+            vec!["create", "--name", "storm-2", IMAGE],
+            vec!["commit", "--quiet", "storm-2", "storm:1"],
+            vec!["rm", "storm-2"],
+            vec!["rmi", "--force", "storm:1"],
+        ],
+        vec![build.into(), vec!["rmi", "--force", "storm:2"]],
+        vec![
+            vec!["import", "--quiet", archive, "storm:3"],
+            vec!["rmi", "--force", "storm:3"],
+            vec!["load", "--quiet", "--input", archive],
+        ],
+    ];
+    let parent = format!("--cgroup-parent=/{}", live::cgroup(&podman.home).display());
+    let step = |words: &[&str]| {
+        let mut command = podman.command([words[0]]);
+        if words[0] == "run" {
+            command.arg(&parent);
+        }
+        let _ = asked(command.args(&words[1..]));
+    };
+    live::assert_nobody_is_accused(&jobs, &step, |asked| podman.ask(asked));
+    let _ = asked(&mut podman.command(["rm", "--force", "--time=0", "storm-1", "storm-2"]));
+    let _ = asked(&mut podman.command(["rmi", "--force", "storm:1", "storm:2", "storm:3"]));
 }
 
 fn an_unchanged_container(podman: &Podman) {
@@ -1418,11 +1591,15 @@ fn fuse_shows_what_overlay_shows(machine: &Machine) {
     let seen = podman.seen(&container);
     let truth = podman.truth(&seen);
     let mut view = live::view(&seen);
-    // The program's copy of a file loses the set-user-id bit.
-    let said = fuse.exec(&of_fuse, "stat -c %a /opt/app/5");
-    if let Some((mode, ..)) = &mut view.get_mut(&b"/opt/app/5"[..]).expect("a file").rights {
-        let said = std::str::from_utf8(&said).expect("a number").trim();
-        *mode = u32::from_str_radix(said, 8).expect("a mode");
+    // The program's copy of a file loses the set-user-id bit, and newer ones make a FIFO whatever the
+    // umask is.
+    for path in ["/opt/app/5", "/root/fifo"] {
+        let said = fuse.exec(&of_fuse, &format!("stat -c %a {path}"));
+        let entry = view.get_mut(path.as_bytes()).expect("it is there");
+        if let Some((mode, ..)) = &mut entry.rights {
+            let said = std::str::from_utf8(&said).expect("a number").trim();
+            *mode = u32::from_str_radix(said, 8).expect("a mode");
+        }
     }
     for state in ["running", "stopped"] {
         fuse.assert_changes(&of_fuse, &truth);
@@ -1552,7 +1729,7 @@ fn hold_locks(podman: &Podman) -> Vec<File> {
             .graph
             .join(format!("{driver}-containers/containers.lock")),
         podman.run.join(format!("{driver}-layers/mountpoints.lock")),
-        podman.graph.join("libpod/bolt_state.db"),
+        podman.database(),
     ] {
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));

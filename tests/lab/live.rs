@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use walkdir::WalkDir;
 
-use super::harness::{again, attempt, needs_asking, skip};
+use super::harness::{again, attempt, needs_asking, skip, skip_everywhere, wants_all};
 use super::needs;
 use crate::docker_drivers::{Change, Entry, View, entry_of_row, kind_of_mode};
 use crate::lab::host::directories;
@@ -74,8 +74,14 @@ pub type Check<E> = (&'static str, fn(&E));
 pub struct Live {
     /// What the engine is called.
     pub engine: &'static str,
+    /// What it takes; the first is the engine's own.
     pub programs: &'static [&'static str],
+    /// Which of its stores the checks are about.
+    pub stores: &'static str,
 }
+
+/// Begins a line of README's table, which the gate looks for there.
+const TESTED: &str = "tested: ";
 
 /// Set in the namespaces: the test's directory.
 const INSIDE: &str = "LAYERCTL_LIVE_INSIDE";
@@ -87,6 +93,17 @@ impl Live {
             Some(home) => self.inside(Path::new(&home), start, checks),
             None => self.outside(),
         }
+    }
+
+    /// Leaves the test out where the engine's version is one that lacks what is tested.
+    #[must_use]
+    pub fn of_version(self, fits: impl FnOnce(&str) -> bool, lacks: &str) -> Live {
+        let is_asked_for =
+            wants_all() && asked(Command::new(self.programs[0]).arg("--version")).is_ok();
+        if is_asked_for && !fits(&self.version()) {
+            skip_everywhere(&format!("{} {} {lacks}", self.engine, self.version()));
+        }
+        self
     }
 
     fn not_here(&self, why: &str) -> ! {
@@ -112,6 +129,22 @@ impl Live {
         done(Command::new("chmod").arg("711").arg(home.path())).expect("our own directory");
         let _groups = Groups(home.path());
         again(unshared().env(INSIDE, home.path()));
+        eprintln!(
+            "{TESTED}| {} {} | {} |",
+            self.engine,
+            self.version(),
+            self.stores
+        );
+    }
+
+    /// The engine's version, as far as a table of what was tested tells them apart.
+    fn version(&self) -> String {
+        let said = asked(Command::new(self.programs[0]).arg("--version"));
+        let said = String::from_utf8(said.expect("it answered before")).expect("a version");
+        let mut words = said.split(|byte: char| byte.is_whitespace() || byte == ',');
+        let word = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+        let parts: Vec<&str> = word.expect("a version").split('.').take(2).collect();
+        parts.join(".")
     }
 
     fn inside<E>(
@@ -151,6 +184,8 @@ fn unshared() -> Command {
     command.args(["--kill-after=5", "3600", "unshare"]);
     command.args(["--mount", "--propagation", "private", "--net"]);
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    // What mount hands over one by one may not be longer than 255 bytes.
+    command.env("LIBMOUNT_FORCE_MOUNT2", "always");
     command
 }
 
@@ -607,6 +642,52 @@ pub fn assert_goes_whole(
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert!(gone > 0, "{container} is not gone");
     }
+}
+
+/// How long others come and go.
+const STORM: Duration = Duration::from_secs(15);
+
+/// Nothing is accused while others come and go: `jobs`, each of steps that are done over and over, all
+/// at once. What a step complains of counts for nothing.
+#[track_caller]
+pub fn assert_nobody_is_accused(
+    jobs: &[Vec<Vec<&str>>],
+    step: &(impl Fn(&[&str]) + Sync),
+    ask: impl Fn(&[&str]) -> Output,
+) {
+    let is_over = &AtomicBool::new(false);
+    let (mut asked, mut told, mut wrong) = (0, 0, Vec::new());
+    let rounds = thread::scope(|scope| {
+        let jobs = jobs.iter().map(|steps| {
+            scope.spawn(move || {
+                let mut rounds = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    steps.iter().for_each(|words| step(words));
+                    rounds += 1;
+                }
+                rounds
+            })
+        });
+        let jobs: Vec<_> = jobs.collect();
+        let ends = Instant::now() + STORM;
+        while Instant::now() < ends {
+            for verb in ["orphans", "containers", "images"] {
+                let output = ask(&[verb]);
+                asked += 1;
+                told += i32::from(output.status == Some(2));
+                if verb == "orphans" && !output.stdout.is_empty() {
+                    wrong.push(output.text().to_owned());
+                }
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        jobs.into_iter()
+            .map(|job| job.join().expect("it only asks"))
+            .collect::<Vec<i32>>()
+    });
+    eprintln!("a storm of {rounds:?} rounds: {asked} times asked, {told} times told in part");
+    assert!(rounds.iter().all(|rounds| *rounds > 0), "{rounds:?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Whether a row of `branches` has these directories.
