@@ -13,9 +13,10 @@ check:
 test *WORD:
     cargo test --locked -- {{ WORD }}
 
-# The tests that mount and that ask living engines; as root, with the packages that .ci/run installs.
-live *WORD:
-    LAYERCTL_TESTS=gate cargo test --locked -- {{ WORD }}
+# The tests that mount and that ask living engines: this machine's, with the packages that .ci/run installs,
+# or a Debian SUITE's (trixie, forky) in a private machine. As root.
+live SUITE="" WORD="":
+    {{ if SUITE == "" { "LAYERCTL_TESTS=gate cargo test --locked" } else { ".ci/machine " + SUITE + " " + WORD } }}
 
 # What verbs cost, or only the sections that are named (benches/README.md).
 bench *SECTION:
