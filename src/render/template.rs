@@ -284,14 +284,13 @@ fn heading(schema: &Json, whole: &Json, name: &str, depth: usize) -> Value {
         return word();
     }
     let schema = resolved(schema, whole);
-    // A row that is one of several kinds may have what any of them has.
-    let kinds = schema.get("oneOf").and_then(Json::as_array);
-    let kinds = kinds.into_iter().flatten();
-    let kinds = kinds.flat_map(|kind| [kind, resolved(kind, whole)]);
-    let of_kinds = [schema].into_iter().chain(kinds);
-    let properties = of_kinds.filter_map(|of| of.get("properties")?.as_object());
-    let properties: Vec<_> = properties.flatten().collect();
-    if !properties.is_empty() {
+    if let Some(Json::Object(properties)) = schema.get("properties") {
+        // A row that is one of several kinds may have what any of them has.
+        let kinds = schema.get("oneOf").and_then(Json::as_array);
+        let kinds = kinds.into_iter().flatten();
+        let kinds = kinds.flat_map(|kind| [kind, resolved(kind, whole)]);
+        let of_kinds = kinds.filter_map(|of| of.get("properties")?.as_object());
+        let properties = properties.iter().chain(of_kinds.flatten());
         let mut map = BTreeMap::new();
         for (key, of_key) in properties {
             insert(&mut map, key, heading(of_key, whole, key, depth + 1));

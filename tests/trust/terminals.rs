@@ -31,11 +31,36 @@ fn hostile_names() -> Vec<Vec<u8>> {
     names
 }
 
+/// Without the line that long work shows of itself: it has a verb and numbers, and no word of a store.
+fn without_progress(sent: &str) -> String {
+    const GONE: &str = "\r\u{1b}[2K";
+    let mut parts = sent.split(GONE).map(str::to_owned).collect::<Vec<_>>();
+    let last = parts.pop().unwrap_or_default();
+    for part in &mut parts {
+        let start = part.rfind('\n').map_or(0, |at| at + 1);
+        let numbers = part[start..].trim_end().strip_suffix("/s");
+        let numbers = numbers.and_then(|line| Some(line.split_once(": ")?.1));
+        let numbers =
+            numbers.map(|numbers| numbers.replace(" of about ", "").replace(" names, ", ""));
+        let is_own = numbers.is_some_and(|numbers| {
+            numbers
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b',')
+        });
+        if is_own {
+            part.truncate(start);
+        } else {
+            part.push_str(GONE);
+        }
+    }
+    parts.concat() + &last
+}
+
 /// What a terminal must not be sent, if there is such a thing. A line may end, and a
 /// terminal's own driver puts a carriage return before that.
 fn harm(sent: &[u8], may_tab: bool) -> Option<String> {
     let sent = match std::str::from_utf8(sent) {
-        Ok(sent) => sent.replace("\r\n", "\n"),
+        Ok(sent) => without_progress(&sent.replace("\r\n", "\n")),
         Err(_) => return Some(format!("no UTF-8 was sent: {}", sent.escape_ascii())),
     };
     let harms = |char: char| match char {
