@@ -47,8 +47,12 @@ dist:
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist \
         --target "$(uname -m)-unknown-linux-gnu"
 
+# .deb, .rpm and an archive of it, in target/packages (cargo install cargo-deb cargo-generate-rpm).
+package: dist
+    deploy/package "target/$(uname -m)-unknown-linux-gnu/dist/layerctl"
+
 # The crate as a registry would have it: what is in it, and its tests from its own archive.
-package:
+crate:
     #!/usr/bin/env bash
     set -euo pipefail
     cargo package --locked --list

@@ -142,7 +142,13 @@ impl From<Status> for ExitCode {
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     cli::completion::answer();
     let out = &mut BufWriter::new(io::stdout().lock());
-    run_with(arguments, out, true)
+    match cli::plugin::asked(arguments.into_iter().collect()) {
+        cli::plugin::Asked::Words(words) => run_with(words, out, true),
+        cli::plugin::Asked::Metadata(metadata) => match writeln!(out, "{metadata}") {
+            Ok(()) => Status::Yes.into(),
+            Err(error) => Failure::Output(error).report().into(),
+        },
+    }
 }
 
 /// The same, with the answer written to `out`. What a terminal would need is still seen at

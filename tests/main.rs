@@ -72,6 +72,7 @@ mod overlay_mounts;
 mod overlay_operations;
 mod overlay_restore;
 mod pivot;
+mod plugin;
 mod podman;
 mod podman_5;
 mod podman_live;

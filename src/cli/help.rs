@@ -98,7 +98,8 @@ fn ending(help: &Help) -> String {
 /// # Errors
 /// There is no such verb.
 pub fn page(verb: Option<&str>) -> Result<Vec<u8>> {
-    let mut command = Cli::command();
+    // A page is of a version, whatever it was built from.
+    let mut command = Cli::command().version(env!("CARGO_PKG_VERSION"));
     command.build();
     let Some(verb) = verb else {
         return written(&Man::new(command), None);
@@ -166,7 +167,8 @@ fn endings(help: Option<&Help>) -> Roff {
 pub fn write_pages(directory: &Path) -> Result<()> {
     let fail = |path: &Path, error: &io::Error| Error::io(Bytes::from(path), errno_of(error));
     std::fs::create_dir_all(directory).map_err(|error| fail(directory, &error))?;
-    let mut command = Cli::command();
+    // A page is of a version, whatever it was built from.
+    let mut command = Cli::command().version(env!("CARGO_PKG_VERSION"));
     command.build();
     let verbs = command.get_subcommands().map(clap::Command::get_name);
     let verbs = verbs.filter(|verb| *verb != "help").map(Some);

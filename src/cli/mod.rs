@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod globals;
 pub mod help;
+pub mod plugin;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -26,7 +27,7 @@ use globals::Global;
 #[derive(Debug, Parser)]
 #[command(
     name = "layerctl",
-    version,
+    version = env!("LAYERCTL_VERSION"),
     disable_version_flag = true,
     propagate_version = true,
     arg_required_else_help = true
@@ -118,7 +119,7 @@ impl OfProgram {
     pub fn run(&self, out: &mut dyn Write) -> Result<io::Result<()>> {
         Ok(match self {
             OfProgram::Completions { shell } => completion::script(*shell, out),
-            OfProgram::Version => writeln!(out, "layerctl {}", env!("CARGO_PKG_VERSION")),
+            OfProgram::Version => writeln!(out, "layerctl {}", env!("LAYERCTL_VERSION")),
             OfProgram::Man {
                 all: Some(directory),
                 ..

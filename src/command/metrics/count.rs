@@ -74,7 +74,10 @@ const TIME: Metric = (
     "layerctl_report_timestamp_seconds",
     "When these metrics were found, in seconds since 1970.",
 );
-const BUILD: Metric = ("layerctl_build_info", "The version of layerctl; always 1.");
+const BUILD: Metric = (
+    "layerctl_build_info",
+    "The version and the commit of layerctl; always 1.",
+);
 
 /// The order in which metrics are told.
 const ORDER: [Metric; 19] = [
@@ -167,8 +170,9 @@ impl Counts {
         let sums = &mut self.sums;
         match record {
             Record::Host(host) => {
-                let version = labels([("version", host.version)]);
-                sums.add(BUILD, version, Some(1));
+                let commit = host.commit.unwrap_or_default();
+                let build = labels([("version", host.version), ("commit", commit)]);
+                sums.add(BUILD, build, Some(1));
             }
             Record::Engine(of) => {
                 let of = || labels([("engine", of.engine)]);

@@ -67,6 +67,7 @@ impl Gathered {
         context.problems.extend(unused.problems);
         let host = Host {
             version: env!("CARGO_PKG_VERSION"),
+            commit: Some(env!("LAYERCTL_COMMIT")).filter(|commit| !commit.is_empty()),
             root: Bytes::from(context.survey.host.root()),
             live: context.survey.host.is_live() || context.survey.host.is_alias(),
             kernel: first_line(context, "/proc/sys/kernel/osrelease"),

@@ -80,6 +80,9 @@ pub enum Record {
 pub struct Host {
     /// The version of layerctl.
     pub version: &'static str,
+    /// The commit that it was built from, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<&'static str>,
     /// The root that was looked at.
     pub root: Bytes,
     /// Whether that is a running machine's, and not a copy.
