@@ -514,7 +514,70 @@ fn downloads_leases_and_blobs_are_named() {
         ingest.contains("the lease pull-1 holds it until"),
         "{ingest}"
     );
-    assert_eq!(host.ask(["orphans"]).exits(0).text(), "nothing found\n");
+}
+
+/// Nobody's any more, and nobody's fault: listed by itself, and the status is that of no finding.
+#[apply(test)]
+fn what_the_next_collection_takes_is_no_orphan() {
+    let mut small = Small::new();
+    small.image("it:1");
+    let (past, future) = ("2020-01-02T03:04:05Z", "2999-01-02T03:04:05Z");
+    let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+    let lease = |until: &str, letter: &str| {
+        json!({
+            "labels": {"containerd.io/gc.expire": until},
+            "content": {digest(letter): ""},
+            "ingests": {format!("of-{letter}"): ""},
+        })
+    };
+    small.put("leases", "over", lease(past, "e"));
+    small.put("leases", "held", lease(future, "f"));
+    let blobs = ["b", "c", "e", "f"].map(|letter| (digest(letter), json!({"size": 7})));
+    small.put(
+        "content",
+        "blob",
+        Value::Object(blobs.into_iter().collect()),
+    );
+    let store = format!("{ROOT}/io.containerd.content.v1.content");
+    let host = &small.host;
+    let mut ingests = serde_json::Map::new();
+    for (number, name) in ["of-e", "of-f", "of-nobody", "lost"].iter().enumerate() {
+        let reference = format!("default/{number}/{name}");
+        host.file(format!("{store}/ingest/{number}/ref"), &reference);
+        host.file(format!("{store}/ingest/{number}/data"), "part");
+        if *name != "lost" {
+            ingests.insert((*name).to_owned(), json!({"ref": reference}));
+        }
+    }
+    small.put("content", "ingests", ingests.into());
+    for letter in ["e", "f", "a"] {
+        small.host.file(
+            format!("{store}/blobs/sha256/{}", letter.repeat(64)),
+            letter,
+        );
+    }
+    let host = small.save();
+    let rows = host.jsonl(["orphans"]).exits(0).rows();
+    let whys: Vec<&str> = texts(&rows, "why");
+    let has = |part: &str| whys.iter().filter(|why| why.contains(part)).count();
+    assert_eq!(rows.len(), 5, "{rows:#?}");
+    assert!(
+        rows.iter().all(|row| row["kind"] == "collected"),
+        "{rows:#?}"
+    );
+    assert_eq!(
+        has("the lease default/over expired at 2020-01-02T03:04:05Z"),
+        1
+    );
+    assert_eq!(has("default/0/of-e, and its own time is over"), 1);
+    assert_eq!(has("default/2/of-nobody, and its own time is over"), 1);
+    assert_eq!(
+        has("the download default/3/lost is in no namespace's records"),
+        1
+    );
+    assert_eq!(has("no namespace has this content"), 1);
+    // Nobody is to remove what the engine does.
+    assert_eq!(host.ask(["orphans", "-q"]).exits(0).text(), "");
 }
 
 /// What a layer is that mkfs.erofs made (fixtures/erofs/make.py): of a tar file as it is unpacked, or

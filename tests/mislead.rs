@@ -403,7 +403,10 @@ fn a_container_has_the_history_of_its_own_platform() {
     let index = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [platform(&here, if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }), platform(&there, "riscv64")],
+        "manifests": [platform(&here, if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }), platform(&there, "riscv64"),
+            // What was never fetched.
+            json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": format!("sha256:{}", "e".repeat(64)), "size": 1, "platform": {"os": "linux", "architecture": "arm", "variant": "v6"}}),
+        ],
     });
     let index = containerd.blob(&index.to_string());
     containerd.tag("moby", "docker.io/acme/app:1", &index);
@@ -434,6 +437,176 @@ fn a_container_has_the_history_of_its_own_platform() {
     let branches = host.jsonl(["branches", "web"]).exits(0).rows();
     let said = serde_json::to_string(&branches).unwrap();
     assert!(said.contains("RUN there"), "{said}");
+    // A person names the platform, in any of its spellings.
+    let there = "docker:acme/app:1@linux/riscv64";
+    for target in [
+        "acme/app:1@linux/riscv64",
+        "docker:acme/app:1@riscv64",
+        there,
+    ] {
+        assert_eq!(steps(target), ["RUN there"], "{target}");
+    }
+    assert_eq!(
+        steps(&format!("acme/app:1@{}", std::env::consts::ARCH)),
+        ["RUN here"]
+    );
+    let row = host.jsonl(["branches", there]).exits(0).row();
+    assert_eq!(row["target"], there);
+    assert_eq!(row["branches"][0]["instruction"], "RUN there");
+    assert_eq!(
+        host.jsonl(["branches", &format!("{there}@0")])
+            .exits(0)
+            .row()["target"],
+        there
+    );
+    host.ask(["history", "acme/app:1@linux/s390x"])
+        .exits(2)
+        .says("docker:acme/app:1 has nothing for linux/s390x")
+        .says(there);
+    host.ask(["history", "acme/app:1@linux/arm/v6"])
+        .exits(2)
+        .says("docker:acme/app:1@linux/arm/v6  (not here)");
+    host.ask(["history", "web@linux/riscv64"])
+        .exits(2)
+        .says("web is no image");
+    // Of what is for one platform, the configuration says which.
+    host.ask(["history", "acme/there:1@linux/s390x"]).exits(2);
+}
+
+/// A daemon was switched to the newer image store, and both are in its data directory: one tag, one
+/// container's name and one layer are in both.
+#[apply(test)]
+fn what_both_stores_of_one_docker_have_is_neither_of_them() {
+    let docker = "/var/lib/docker";
+    let mut containerd = Containerd::new();
+    let [index, _] = containerd.image("moby", "docker.io/acme/app:1", &["base"]);
+    let newer = "4".repeat(64);
+    let top = chains(&["base"]).pop().unwrap();
+    containerd.snapshot("moby", &newer, Some(&top));
+    containerd.save();
+    let host = &containerd.host;
+    host.dir(format!("{docker}/containerd"));
+    std::fs::rename(
+        host.at(ROOT),
+        host.at(format!("{docker}/containerd/daemon")),
+    )
+    .unwrap();
+    let config = json!({
+        "os": "linux", "architecture": "amd64", "created": TIME,
+        "rootfs": {"type": "layers", "diff_ids": [diff_id("base")]},
+        "history": [{"created": TIME, "created_by": "RUN base"}],
+    })
+    .to_string();
+    let image = sha(&config);
+    let older = "5".repeat(64);
+    let cache = "ab".repeat(32);
+    let mount = "cd".repeat(32);
+    let of = format!("{docker}/image/overlay2");
+    let chain = top.trim_start_matches("sha256:");
+    for (path, text) in [
+        (format!("{of}/imagedb/content/sha256/{image}"), config),
+        (
+            format!("{of}/repositories.json"),
+            json!({"Repositories": {"acme/app": {"acme/app:1": format!("sha256:{image}")}}})
+                .to_string(),
+        ),
+        (
+            format!("{of}/layerdb/sha256/{chain}/cache-id"),
+            cache.clone(),
+        ),
+        (format!("{of}/layerdb/sha256/{chain}/diff"), diff_id("base")),
+        (format!("{of}/layerdb/sha256/{chain}/size"), "0".to_owned()),
+        (
+            format!("{of}/layerdb/mounts/{older}/mount-id"),
+            mount.clone(),
+        ),
+        (format!("{of}/layerdb/mounts/{older}/parent"), top.clone()),
+        (format!("{docker}/overlay2/{cache}/link"), "A".to_owned()),
+        (format!("{docker}/overlay2/{mount}/link"), "B".to_owned()),
+        (format!("{docker}/overlay2/{mount}/lower"), "l/A".to_owned()),
+    ] {
+        host.file(path, text);
+    }
+    for (id, link) in [(&cache, "A"), (&mount, "B")] {
+        host.dir(format!("{docker}/overlay2/{id}/diff"));
+        host.dir(format!("{docker}/overlay2/l"));
+        host.link(
+            format!("{docker}/overlay2/l/{link}"),
+            format!("../{id}/diff"),
+        );
+    }
+    for (id, driver, image) in [
+        (&newer, "overlayfs", &index),
+        (&older, "overlay2", &format!("sha256:{image}")),
+    ] {
+        let record = json!({
+            "ID": id, "Name": "/web", "Driver": driver, "Created": TIME, "State": {},
+            "Image": image, "Config": {"Image": "acme/app:1"},
+        });
+        host.file(
+            format!("{docker}/containers/{id}/config.v2.json"),
+            record.to_string(),
+        );
+    }
+    let newer_image = format!("docker:{index}");
+    let older_image = format!("docker:sha256:{image}");
+    for verb in ["branches", "history"] {
+        host.ask([verb, "acme/app:1"])
+            .exits(2)
+            .says(&format!(
+                "{newer_image}  (image {}, acme/app:1, overlayfs)",
+                &index[7..19]
+            ))
+            .says(&format!(
+                "{older_image}  (image {}, acme/app:1, overlay2)",
+                &image[..12]
+            ));
+        host.ask([verb, "web"])
+            .exits(2)
+            .says(&format!(
+                "docker:{newer}  (container {}, web, overlayfs)",
+                &newer[..12]
+            ))
+            .says(&format!(
+                "docker:{older}  (container {}, web, overlay2)",
+                &older[..12]
+            ));
+    }
+    host.ask(["branches", &top])
+        .exits(2)
+        .says(&format!("docker:{cache}  (layer, overlay2)"))
+        .says("(layer, overlayfs)");
+    // Each is found as it is listed, and called so.
+    for (target, store) in [
+        (&newer_image, "io.containerd.snapshotter.v1.overlayfs"),
+        (&older_image, "/overlay2/"),
+        (
+            &format!("docker:{newer}"),
+            "io.containerd.snapshotter.v1.overlayfs",
+        ),
+        (&format!("docker:{older}"), "/overlay2/"),
+        (&format!("docker:{cache}"), "/overlay2/"),
+    ] {
+        let row = host.jsonl(["branches", target]).exits(0).row();
+        assert_eq!(row["target"], json!(target));
+        assert!(
+            text(&row["branches"][0], "directory").contains(store),
+            "{row}"
+        );
+    }
+    let images = host.jsonl(["images"]).exits(0).rows();
+    assert_eq!(images.len(), 2, "{images:?}");
+    // What the daemon has in use is what its configuration says.
+    let driver = |features: Value| {
+        host.file("/etc/docker/daemon.json", features.to_string());
+        let row = host.jsonl(["info"]).exits(0).row();
+        row["engines"][0]["storage_driver"].clone()
+    };
+    assert_eq!(
+        driver(json!({"features": {"containerd-snapshotter": true}})),
+        "overlayfs"
+    );
+    assert_eq!(driver(json!({"storage-driver": "overlay2"})), "overlay2");
 }
 
 #[apply(test)]
@@ -495,6 +668,68 @@ fn namespaces_are_not_mixed() {
         let of = host.jsonl(["whois", &path]).exits(0).row();
         assert_eq!(names(&of["above"]), [id]);
     }
+}
+
+/// A pod's name is one in its namespace, and what was started anew in it has the old one's name.
+#[apply(test)]
+fn containers_of_pods_that_look_alike_are_told_apart() {
+    let mut containerd = Containerd::new();
+    containerd.image("k8s.io", "img:1", &["a"]);
+    for (id, namespace, pod, attempt) in [
+        ("first", "shop", "web-0", 0),
+        ("second", "shop", "web-0", 1),
+        ("other", "team", "web-0", 0),
+        ("old", "shop", "db-0", 2),
+        ("new", "shop", "db-0", 3),
+        ("single", "shop", "alone-0", 5),
+    ] {
+        containerd.run("k8s.io", id, "img:1", &["a"]);
+        let record = containerd.container("k8s.io", id, "img:1", id);
+        let labels = at(record, &["labels"]);
+        for (label, value) in [
+            ("io.cri-containerd.kind", "container"),
+            ("io.kubernetes.pod.name", pod),
+            ("io.kubernetes.pod.namespace", namespace),
+            ("io.kubernetes.container.name", "app"),
+        ] {
+            put(labels, label, bolt::text(value));
+        }
+        // The first has no number, as the plugin writes it.
+        let metadata = match attempt {
+            0 => json!({"name": "app"}),
+            attempt => json!({"name": "app", "attempt": attempt}),
+        };
+        let noted =
+            json!({"Version": "v1", "Metadata": {"ID": id, "Config": {"metadata": metadata}}});
+        put(
+            at(record, &["extensions"]),
+            "io.cri-containerd.container.metadata",
+            any(&noted.to_string()),
+        );
+    }
+    let host = containerd.save();
+    let output = host.ask(["containers"]).exits(0);
+    let shown = output.text();
+    let mut names: Vec<&str> = shown
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.rsplit("  ").next())
+        .map(str::trim)
+        .collect();
+    names.sort_unstable();
+    let expected = [
+        "alone-0/app",
+        "db-0/app (attempt 2)",
+        "db-0/app (attempt 3)",
+        "shop/web-0/app (attempt 0)",
+        "shop/web-0/app (attempt 1)",
+        "team/web-0/app",
+    ];
+    assert_eq!(names, expected, "{shown}");
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    let second = rows.iter().find(|row| row["id"] == "second").expect("it");
+    assert_eq!(second["pod"]["attempt"], 1);
+    assert_eq!(second["name"], "web-0/app");
 }
 
 // ---- states ----

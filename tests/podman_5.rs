@@ -318,3 +318,53 @@ fn the_view_is_what_the_kernel_showed() {
         }
     }
 }
+
+/// Podman's own sign that it has worked since the machine was started is gone, or of another start:
+/// what ran has exited, as `podman ps -a` says then.
+#[apply(test)]
+fn nothing_runs_after_the_machine_was_started_anew() {
+    needs::captured_hosts();
+    let captured = Captured::new(HOSTS[0].0);
+    let host = &captured.host;
+    let states = || {
+        let rows = host.jsonl(["containers"]).exits(0).rows();
+        let state = |row: &Value| {
+            let told = (text(row, "state").to_owned(), row["exit_code"].clone());
+            (text(row, "name").to_owned(), told)
+        };
+        rows.iter().map(state).collect::<BTreeMap<_, _>>()
+    };
+    let before = states();
+    let ran = |state: &str| matches!(state, "running" | "paused");
+    assert!(before.values().any(|(state, _)| ran(state)), "{before:?}");
+    let sign = host.at("/run/libpod/alive");
+    let noted = std::fs::read(&sign).expect("it was captured");
+    // Processes that are there are better evidence than a file that is not.
+    std::fs::remove_file(&sign).expect("our own");
+    assert_eq!(states(), before);
+    for entry in std::fs::read_dir(host.at("/proc")).expect("it was captured") {
+        let entry = entry.expect("readable");
+        let name = entry.file_name();
+        if name
+            .to_string_lossy()
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+        {
+            std::fs::remove_dir_all(entry.path()).expect("our own");
+        }
+    }
+    let expected: BTreeMap<_, _> = before
+        .iter()
+        .map(|(name, (state, code))| {
+            let state = if ran(state) { "exited" } else { state };
+            (name.clone(), (state.to_owned(), code.clone()))
+        })
+        .collect();
+    assert_eq!(states(), expected);
+    // The same start of the machine, and another.
+    let boot = "/proc/sys/kernel/random/boot_id";
+    host.file("/run/libpod/alive", &noted).file(boot, &noted);
+    assert_eq!(states(), before);
+    host.file(boot, "0f1e2d3c-0000-4000-8000-000000000000\n");
+    assert_eq!(states(), expected);
+}

@@ -374,6 +374,65 @@ fn a_list_of_images_is_an_image_without_a_configuration() {
     assert_eq!(rows[0]["tags"], json!(["localhost/lab/all:1"]));
 }
 
+/// What a list names are images of their own, each by the digest of its manifest.
+#[apply(test)]
+fn a_list_of_images_stands_for_the_one_of_a_platform() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    let digest = |letter: char| format!("sha256:{}", id(letter));
+    let image = |letter: char, layer: char, manifest: char| {
+        json!({
+            "id": id(letter), "digest": digest(manifest), "created": "2026-11-27T21:00:00Z",
+            "layer": id(layer), "big-data-names": [digest(letter), "manifest"],
+        })
+    };
+    let all = json!({
+        "id": id('7'), "digest": digest('0'), "names": ["localhost/lab/all:1"],
+        "created": "2026-11-27T21:00:00Z", "big-data-names": ["manifest", "instances.json"],
+    });
+    let images = json!([image('5', 'a', '1'), image('6', 'b', '2'), all]);
+    list(&host, ROOT, "images", images);
+    for (letter, architecture) in [('5', std::env::consts::ARCH), ('6', "s390x")] {
+        let config = json!({
+            "os": "linux", "architecture": architecture, "rootfs": {"diff_ids": [digest('a')]},
+            "history": [{"created_by": format!("RUN {architecture}")}],
+        });
+        let name = BASE64.encode(digest(letter));
+        host.file(
+            format!("{ROOT}/overlay-images/{}/={name}", id(letter)),
+            config.to_string(),
+        );
+    }
+    let manifest = |letter: char, architecture: &str| json!({"digest": digest(letter), "size": 1, "platform": {"os": "linux", "architecture": architecture}});
+    let index = json!({"manifests": [
+        manifest('2', "s390x"), manifest('1', std::env::consts::ARCH), manifest('3', "ppc64le"),
+    ]});
+    host.file(
+        format!("{ROOT}/overlay-images/{}/manifest", id('7')),
+        index.to_string(),
+    );
+    let steps = |target: &str| {
+        let rows = host.jsonl(["history", target]).exits(0).rows();
+        text(&rows[0], "instruction").to_owned()
+    };
+    assert_eq!(steps("lab/all:1@linux/s390x"), "RUN s390x");
+    // As `podman run` takes it.
+    assert_eq!(
+        steps("lab/all:1"),
+        format!("RUN {}", std::env::consts::ARCH)
+    );
+    assert_eq!(host.branches_of("lab/all:1@linux/s390x").len(), 2);
+    host.ask(["history", "lab/all:1@linux/ppc64le"])
+        .exits(2)
+        .says("is not here")
+        .says("podman:localhost/lab/all:1@linux/s390x");
+    // An image of its own is for what its configuration says.
+    assert_eq!(steps(&format!("{}@s390x", id('6'))), "RUN s390x");
+    host.ask(["branches", &format!("{}@arm64", id('6'))])
+        .exits(2)
+        .says("has nothing for linux/arm64");
+}
+
 #[apply(test)]
 fn a_copy_of_a_layer_for_other_users_is_its_images() {
     let host = Host::empty();

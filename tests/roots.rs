@@ -350,3 +350,62 @@ fn an_engine_is_listed_once_however_many_things_name_it() {
     host.dir("/var/lib/docker/volumes/x/_data/containers");
     assert_eq!(host.jsonl(["containers"]).exits(0).rows().len(), 1);
 }
+
+#[apply(test)]
+fn the_very_file_that_names_a_root_is_said() {
+    all(
+        storage_at,
+        &[(
+            "/srv/graph",
+            &[
+                (
+                    "/etc/containers/storage.conf",
+                    "[storage]\ndriver = \"overlay\"\n",
+                ),
+                (
+                    "/etc/containers/storage.conf.d/10-root.conf",
+                    "[storage]\ngraphroot = \"/srv/graph\"\n",
+                ),
+            ],
+            "/etc/containers/storage.conf.d/10-root.conf",
+        )],
+    );
+    all(
+        containerd_at,
+        &[(
+            "/srv/containerd",
+            &[
+                (
+                    "/etc/containerd/config.toml",
+                    "imports = [\"conf.d/*.toml\"]\n",
+                ),
+                (
+                    "/etc/containerd/conf.d/root.toml",
+                    "root = \"/srv/containerd\"\n",
+                ),
+            ],
+            "/etc/containerd/conf.d/root.toml",
+        )],
+    );
+}
+
+#[apply(test)]
+fn what_says_where_to_look_and_cannot_be_read_is_no_silence() {
+    for path in [
+        "/etc/systemd/system/containerd.service",
+        "/usr/lib/systemd/system/docker.service",
+        "/etc/systemd/system/k3s.service",
+        "/etc/rancher/k3s/config.yaml",
+        "/etc/rancher/rke2/config.yaml",
+        "/etc/k0s/k0s.yaml",
+        "/etc/containerd/config.toml",
+        "/etc/docker/daemon.json",
+        "/etc/containers/storage.conf",
+        "/etc/crio/crio.conf",
+    ] {
+        let host = docker_at("/var/lib/docker");
+        host.dir(path);
+        host.ask(["containers"]).exits(2).says(path);
+        host.ask(["info"]).exits(2).says(path);
+    }
+}

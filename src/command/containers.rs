@@ -1,5 +1,6 @@
 //! `containers`: what the host's engine holds.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -56,6 +57,9 @@ pub struct Row {
     pub mounted: Option<bool>,
     #[serde(skip)]
     pub full_state: ContainerState,
+    /// The name as the table has it: with what tells it from another row's.
+    #[serde(skip)]
+    pub shown_name: String,
 }
 
 impl Verb for Args {
@@ -87,7 +91,7 @@ impl Verb for Args {
         context.survey.look_everywhere();
         let rows = rows(&context.survey);
         context.note_no_engine();
-        Outcome::yes(rows)
+        Outcome::yes(told_apart(rows))
     }
 }
 
@@ -136,9 +140,51 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
                 namespace: container.namespace,
                 pod: container.pod,
                 full_state: container.state,
+                shown_name: String::new(),
             }
         })
         .collect()
+}
+
+/// Rows by names that tell them apart: pods of two namespaces of Kubernetes' can have one name, and
+/// what was started anew in a pod has the name of the one before.
+fn told_apart(mut rows: Vec<Row>) -> Vec<Row> {
+    let mut sharers: HashMap<String, usize> = HashMap::new();
+    let in_pod = |row: &Row| {
+        let namespace = row.pod.as_ref().and_then(|pod| pod.namespace.as_ref());
+        namespace.map_or_else(|| row.name.clone(), |of| format!("{of}/{}", row.name))
+    };
+    // Names of one engine, in one division of its names.
+    let key = |row: &Row, name: &str| {
+        let namespace = row.namespace.as_deref().unwrap_or_default();
+        format!("{}:{namespace}:{name}", row.engine)
+    };
+    for row in &rows {
+        let (plain, whole) = (key(row, &row.name), key(row, &in_pod(row)));
+        *sharers.entry(plain.clone()).or_default() += 1;
+        if whole != plain {
+            *sharers.entry(whole).or_default() += 1;
+        }
+    }
+    let is_shared = |row: &Row, name: &str| sharers.get(&key(row, name)).is_some_and(|of| *of > 1);
+    let names = rows.iter().map(|row| {
+        let (plain, whole) = (row.name.clone(), in_pod(row));
+        let attempt = row.pod.as_ref().and_then(|pod| pod.attempt);
+        match attempt.filter(|_| is_shared(row, &whole)) {
+            _ if !is_shared(row, &plain) => plain,
+            // All of them are of one pod.
+            Some(attempt) if sharers.get(&key(row, &plain)) == sharers.get(&key(row, &whole)) => {
+                format!("{plain} (attempt {attempt})")
+            }
+            Some(attempt) => format!("{whole} (attempt {attempt})"),
+            None => whole,
+        }
+    });
+    let names: Vec<String> = names.collect();
+    for (row, name) in rows.iter_mut().zip(names) {
+        row.shown_name = name;
+    }
+    rows
 }
 
 impl crate::command::Row for Row {
@@ -164,7 +210,7 @@ impl crate::command::Row for Row {
             giving(1, "STATUS", |row, _, cell| cell.text(&row.status())),
             giving(2, "PORTS", |row, _, cell| cell.text(&row.ports)),
             giving(3, "DRIVER", |row, _, cell| cell.text(&row.driver)),
-            column("NAMES", |row, _, cell| cell.text(&row.name)),
+            column("NAMES", |row, _, cell| cell.text(&row.shown_name)),
         ]
     }
 

@@ -55,7 +55,7 @@ impl Verb for Args {
             "layerctl orphans --unused",
             "layerctl orphans -0 -q | xargs -0 -p rm -rf --",
         ],
-        exit: "0 nothing found; 1 something found; 2 could not tell",
+        exit: "0 nothing found, or only what engines collect themselves; 1 something found; 2 could not tell",
     };
 
     type Answer = Findings<Row>;
@@ -69,7 +69,8 @@ impl Verb for Args {
         // What could not be read may be somebody's: nobody is accused.
         let is_whole = first.problems.is_empty();
         let rows = rows(context, first.found);
-        let is_yes = rows.is_empty();
+        // What the engine itself takes away is listed, and is no fault.
+        let is_yes = rows.iter().all(|row| row.kind == LeftoverKind::Collected);
         context.problems.extend(first.problems);
         context.note_no_engine();
         Ok(Outcome {

@@ -2,6 +2,7 @@
 
 use super::cover::Cover;
 use super::inventory::{Container, Image, LayerName};
+use super::platform::ForPlatform;
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
 use super::search::Search;
@@ -158,6 +159,24 @@ pub trait Engine {
     fn image_of(&self, union: &Union) -> Option<Result<Image>> {
         let _ = union;
         None
+    }
+
+    /// The platforms that an image is for, each with what an image of it is made of. By default its
+    /// configuration says the only one.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    fn platforms(&self, image: &Image) -> Result<Vec<ForPlatform>> {
+        Ok(self.stored(image)?.platform().into_iter().collect())
+    }
+
+    /// An image as it is for one of its platforms.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    fn image_for(&self, image: &Image, of: &ForPlatform) -> Result<Image> {
+        let _ = of;
+        Ok(image.clone())
     }
 
     /// What it keeps of an image that gives back the bytes which were pulled or built.

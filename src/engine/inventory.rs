@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
+use super::platform::ForPlatform;
+
 /// A container, as its engine's files have it.
 #[derive(Debug, Clone)]
 pub struct Container {
@@ -40,6 +42,9 @@ pub struct Pod {
     /// The container's name in the pod; none for the pod's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// How often one of this name was made before; none where nobody counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 impl Pod {
@@ -49,6 +54,7 @@ impl Pod {
             name,
             namespace: None,
             container: None,
+            attempt: None,
         }
     }
 }
@@ -126,6 +132,8 @@ pub struct Image {
     pub namespace: Option<String>,
     /// Why it cannot be used: a record or content in the middle is missing.
     pub problem: Option<String>,
+    /// Which of its platforms it is shown for, where that was asked.
+    pub platform: Option<ForPlatform>,
 }
 
 impl Image {

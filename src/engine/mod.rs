@@ -14,7 +14,7 @@
 //!   records      its own files and databases, read as they are
 //!   store        one place where it keeps its data: what every room asks of it
 //!   config       what its configuration file says
-//!   record  manifest                 forms of what it records
+//!   record       forms of what it records
 //!
 //! orphaned     what is nobody's: every engine's leftovers but what is in use
 //! in_use       what is in use, whatever records say: one place decides
@@ -32,6 +32,7 @@
 //! namespace  mount_table     processes, and what each has mounted
 //! union        unions, branches, layers, owners
 //! recorded     a mounted union's branches, as its store has them
+//! manifest     from an image's digest to its layers: platform, oci
 //! linked  faults  oci  bolt  sqlite  forms that several engines keep things in; what is wrong with such
 //! stored       an image as it travels: configuration, manifest, recipes of layers
 //! cover        one thing that lies over a container's layers
@@ -54,11 +55,13 @@ pub mod inventory;
 pub mod kernel;
 mod label;
 mod linked;
+mod manifest;
 pub mod mount_table;
 pub mod namespace;
 pub mod oci;
 mod open;
 mod orphaned;
+pub mod platform;
 mod podman;
 mod problems;
 mod proof;

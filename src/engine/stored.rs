@@ -2,6 +2,7 @@
 //! gives back the very bytes of its archive.
 
 use super::inventory::LayerName;
+use super::platform::{ForPlatform, Platform};
 use crate::bytes::Bytes;
 
 /// What an engine keeps of an image beside the directories of its layers.
@@ -15,6 +16,20 @@ pub struct Stored {
     pub manifest: Option<Vec<u8>>,
     /// Bottom first.
     pub layers: Vec<StoredLayer>,
+}
+
+impl Stored {
+    /// What its configuration says that it is for.
+    pub fn platform(&self) -> Option<ForPlatform> {
+        let config = self.config.as_ref()?;
+        let platform: Platform = serde_json::from_slice(&config.bytes).ok()?;
+        let is_said = !platform.os.is_empty() && !platform.architecture.is_empty();
+        is_said.then_some(ForPlatform {
+            platform,
+            manifest: None,
+            is_here: true,
+        })
+    }
 }
 
 /// An image's configuration.

@@ -359,6 +359,7 @@ impl<'h> Survey<'h> {
             };
         };
         let label = self.labels().of_owner(owner);
+        let label = label.map(|label| union.of_platform(label));
         label.or_else(top).unwrap_or_else(|| union.label())
     }
 

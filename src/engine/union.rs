@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::inventory::Container;
 use super::mount_table::Superblock;
+use super::platform::ForPlatform;
 use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -36,6 +37,8 @@ pub struct Union {
     pub spelled: Option<Bytes>,
     /// What it is a view of, if branches above were left out.
     pub view: Option<View>,
+    /// Of an image for several platforms, the one that was asked for.
+    pub platform: Option<ForPlatform>,
 }
 
 /// That a union is another one without its topmost branches.
@@ -275,6 +278,7 @@ impl Union {
             base: None,
             spelled: None,
             view: None,
+            platform: None,
         }
     }
 
@@ -299,9 +303,18 @@ impl Union {
         match (&self.view, &self.owner) {
             (Some(view), _) => view.label.clone(),
             (None, Some(owner)) => {
-                Bytes::from(owner.name.clone().unwrap_or_else(|| owner.id.clone()))
+                let name = owner.name.clone().unwrap_or_else(|| owner.id.clone());
+                self.of_platform(Bytes::from(name))
             }
             (None, None) => self.place(),
+        }
+    }
+
+    /// A label, and which of an image's platforms was asked for, as both are typed.
+    pub(super) fn of_platform(&self, label: Bytes) -> Bytes {
+        match &self.platform {
+            Some(of) => Bytes([label.as_bytes(), format!("@{}", of.platform).as_bytes()].concat()),
+            None => label,
         }
     }
 

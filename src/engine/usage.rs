@@ -225,6 +225,8 @@ pub enum LeftoverKind {
     Volume,
     BuildCache,
     Log,
+    /// Nobody's any more: the engine itself removes it, and nobody need do anything.
+    Collected,
 }
 
 impl LeftoverKind {
@@ -245,6 +247,7 @@ impl LeftoverKind {
             LeftoverKind::Volume => "volume",
             LeftoverKind::BuildCache => "build-cache",
             LeftoverKind::Log => "log",
+            LeftoverKind::Collected => "collected",
         }
     }
 }

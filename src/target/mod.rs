@@ -1,10 +1,11 @@
 //! What a person calls a stack: a container, an image, a mount point, `si_HEX`, a layer, or the
 //! stack itself, spelled `br:DIR=PERM:DIR=PERM...`, `lowerdir=DIR:DIR,upperdir=DIR`, or that with
 //! `fuse-overlayfs:` before it; and of each of these what it would be without the branches above
-//! one: `TARGET@N`.
+//! one: `TARGET@N`; of an image for several platforms, the one for `IMAGE@OS/ARCHITECTURE`.
 
 mod named;
 mod path;
+mod platform;
 mod spelled;
 mod view;
 

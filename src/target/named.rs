@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{Target, layer_target};
+use super::{Target, layer_target, platform};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, INIT, Image, LayerName, familiar, short};
+use crate::engine::platform::Platform;
 use crate::engine::{self, Engine, Survey, kernel};
 use crate::error::{Error, Result};
 
@@ -16,16 +17,28 @@ enum Candidate<'s> {
     Process(u32),
 }
 
+/// What tells candidates apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    Names,
+    /// Their stores, too.
+    Drivers,
+}
+
 impl Candidate<'_> {
     /// How it must be typed to be told from others, and what it is.
-    fn describe(&self, survey: &Survey<'_>) -> String {
+    fn describe(&self, survey: &Survey<'_>, how: Telling) -> String {
         let labels = survey.labels();
+        let driver = match self.driver().filter(|_| how == Telling::Drivers) {
+            Some(driver) => format!(", {driver}"),
+            None => String::new(),
+        };
         match self {
             Candidate::Container(engine, container) => {
                 let id = short(&container.id);
                 let label = labels.of_container(*engine, container);
                 let label = label.map_or_else(|| container.id.as_str().into(), Bytes::to_text);
-                format!("{label}  (container {id}, {})", container.name)
+                format!("{label}  (container {id}, {}{driver})", container.name)
             }
             Candidate::Image(engine, image) => {
                 let tags = if image.names.tags.is_empty() {
@@ -38,7 +51,10 @@ impl Candidate<'_> {
                 let within = image.namespace.as_ref();
                 let within = within.map(|of| format!(" in namespace {of}"));
                 let within = within.unwrap_or_default();
-                format!("{label}  (image {}, {tags}{within})", short(&image.id))
+                format!(
+                    "{label}  (image {}, {tags}{within}{driver})",
+                    short(&image.id)
+                )
             }
             Candidate::Layer(engine, layer) => {
                 let aliases = if engine.description().numbers_layers {
@@ -46,9 +62,19 @@ impl Candidate<'_> {
                 } else {
                     String::new()
                 };
-                format!("{}:{}  (layer{aliases})", engine.name(), layer.id)
+                format!("{}:{}  (layer{aliases}{driver})", engine.name(), layer.id)
             }
             Candidate::Process(id) => format!("pid:{id}  (process)"),
+        }
+    }
+
+    /// The storage driver that keeps it.
+    fn driver(&self) -> Option<&str> {
+        match self {
+            Candidate::Container(_, container) => Some(&container.driver),
+            Candidate::Image(_, image) => Some(&image.driver),
+            Candidate::Layer(_, layer) => Some(&layer.driver),
+            Candidate::Process(_) => None,
         }
     }
 
@@ -64,6 +90,24 @@ impl Candidate<'_> {
             Candidate::Layer(_, layer) => is_called(layer, hex),
             Candidate::Process(_) => true,
         }
+    }
+
+    /// An image as it is for a platform.
+    ///
+    /// # Errors
+    /// It is no image, or not for this platform; what makes it is not here, or cannot be read.
+    fn for_platform(self, survey: &Survey<'_>, name: &str, asked: &Platform) -> Result<Self> {
+        let Candidate::Image(engine, image) = self else {
+            return Err(Error::Refused {
+                what: format!("{name} is no image, and only images are for platforms"),
+                hint: "leave @OS/ARCHITECTURE away, or name an image".into(),
+            });
+        };
+        let label = survey.labels().of_image(engine, &image);
+        let label = label.map_or_else(|| name.into(), Bytes::to_text);
+        let of = platform::choose(&engine.platforms(&image)?, &label, asked)?;
+        let image = engine.image_for(&image, &of)?;
+        Ok(Candidate::Image(engine, Box::new(image)))
     }
 
     fn target(self, survey: &Survey<'_>) -> Result<Target> {
@@ -135,7 +179,12 @@ fn process_target(survey: &Survey<'_>, id: u32) -> Result<Target> {
 /// # Errors
 /// Nothing has the name, or more than one thing has; or its stack is not known.
 pub(super) fn named(survey: &Survey<'_>, name: &str) -> Result<Target> {
-    let candidate = candidate(survey, name)?;
+    let candidate = match (candidate(survey, name), platform::split(name)) {
+        (Err(Error::NoSuchTarget { .. }), Some((of, asked))) => {
+            candidate(survey, of)?.for_platform(survey, of, &asked)?
+        }
+        (found, _) => found?,
+    };
     // What has the whole name was found: what is broken elsewhere does not matter. That a
     // beginning is the only one nobody knows then.
     if candidate.has_whole_name(name) {
@@ -517,10 +566,19 @@ fn only<'s>(
 ) -> Result<Option<Candidate<'s>>> {
     match found.len() {
         0 | 1 => Ok(found.pop()),
-        _ => Err(Error::Ambiguous {
-            name: name.to_owned(),
-            candidates: found.iter().map(|of| of.describe(survey)).collect(),
-        }),
+        _ => {
+            // One engine may have had both of its stores, the one after the other.
+            let drivers: HashSet<&str> = found.iter().filter_map(Candidate::driver).collect();
+            let how = match drivers.len() {
+                0 | 1 => Telling::Names,
+                _ => Telling::Drivers,
+            };
+            let candidates = found.iter().map(|of| of.describe(survey, how));
+            Err(Error::Ambiguous {
+                name: name.to_owned(),
+                candidates: candidates.collect(),
+            })
+        }
     }
 }
 

@@ -306,7 +306,7 @@ pub(super) fn in_stores(
             LeftoverKind::Metadata => Finding::LostRecord,
             LeftoverKind::Mount => Finding::StaleMount,
             // It is being made or removed.
-            LeftoverKind::InProgress => return None,
+            LeftoverKind::InProgress | LeftoverKind::Collected => return None,
             _ => Finding::Orphan,
         };
         Some(row(engine, finding, of.path.clone(), of.why.clone()))

@@ -24,6 +24,8 @@ const IMPORTS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Configuration {
     pub root: Option<String>,
+    /// The file that says so, which may be one that is imported.
+    pub root_file: Option<Bytes>,
     /// The directory that does not outlive the machine's running.
     pub state: Option<String>,
     pub snapshotters: BTreeMap<String, SnapshotterSettings>,
@@ -83,6 +85,9 @@ fn take(
     let bytes = host.read(path)?;
     let file = parse(&bytes).map_err(|what| Error::damaged(path.clone(), what))?;
     let imports = file.imports.clone();
+    if file.root.is_some() {
+        into.root_file = Some(path.clone());
+    }
     into.take(file)
         .map_err(|what| Error::damaged(path.clone(), what))?;
     for import in imports {
@@ -214,6 +219,8 @@ mod tests {
         let read = read(&host, &Bytes::from(PATH), &problems);
         assert!(problems.take().is_empty());
         assert_eq!(read.root.as_deref(), Some("/c"));
+        let file = Bytes::from("/etc/containerd/conf.d/2.toml");
+        assert_eq!(read.root_file, Some(file));
         assert_eq!(read.state.as_deref(), Some("/s"));
         let overlayfs = SnapshotterSettings {
             root: Some(Bytes::from("/o")),

@@ -95,10 +95,13 @@ impl Containerd<'_> {
             _ => None,
         };
         let own_name = own.config.metadata;
+        // Who noted no name noted no number.
+        let attempt = own_name.name.as_ref().map(|_| own_name.attempt);
         let of_pod = if is_sandbox {
             CriName {
                 name: own_name.name.clone(),
                 namespace: own_name.namespace.clone(),
+                attempt: own_name.attempt,
             }
         } else {
             sandbox.unwrap_or_default().config.metadata
@@ -111,6 +114,7 @@ impl Containerd<'_> {
             } else {
                 label("container.name").or(own_name.name)
             },
+            attempt,
         })
     }
 
@@ -403,6 +407,8 @@ struct CriConfig {
 struct CriName {
     name: Option<String>,
     namespace: Option<String>,
+    /// Left away where it is the first.
+    attempt: u32,
 }
 
 /// The state of a container of the CRI plugin: times in nanoseconds.

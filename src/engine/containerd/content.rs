@@ -2,20 +2,21 @@
 //!
 //! ```text
 //! <root>/io.containerd.content.v1.content/blobs/sha256/<hex>
-//! index     {"manifests": [{"digest", "size", "platform": {"os", "architecture"}, "annotations"}]}
-//! manifest  {"config": {"digest", "size"}, "layers": [{"digest", "size"}]}
 //! ```
 
-use super::manifest::{Content, Descriptor, Document};
 use super::store::Containerd;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Image, LayerName, is_id};
+use crate::engine::manifest::{Content, Descriptor, Document};
 use crate::engine::oci::{self, ImageConfig};
+use crate::engine::platform::{ForPlatform, Platform};
 use crate::engine::stored::{Blob, Config, RecordFault, Settings, Sizes, Stored, StoredLayer};
 use crate::error::{Error, Result};
 
 /// An index in an index is as deep as anyone has gone.
 const INDEXES_MAX: usize = 4;
+/// No image is for nearly as many platforms.
+const PLATFORMS_MAX: usize = 256;
 
 impl Containerd<'_> {
     pub(super) fn content_store(&self) -> Bytes {
@@ -40,7 +41,7 @@ impl Containerd<'_> {
         Ok((path, bytes))
     }
 
-    fn document(&self, digest: &str) -> Result<Document> {
+    pub(super) fn document(&self, digest: &str) -> Result<Document> {
         let (path, bytes) = self.blob(digest)?;
         serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))
     }
@@ -85,12 +86,76 @@ impl Containerd<'_> {
             format!("{digest} leads to no manifest"),
         ))
     }
+
+    /// The platforms that a digest leads to. Of what is no index there is one, and it has no other
+    /// manifest.
+    ///
+    /// # Errors
+    /// What is missing or damaged.
+    pub fn platforms_of(&self, digest: &str) -> Result<Vec<ForPlatform>> {
+        let mut found = Vec::new();
+        let mut left = vec![(digest.to_owned(), 0)];
+        while let Some((at, depth)) = left.pop() {
+            let document = match self.document(&at) {
+                // Of an index in an index no more than its digest may be here.
+                Err(error) if depth > 0 && error.is_not_found() => continue,
+                document => document?,
+            };
+            if let Some(config) = document.config.as_ref().filter(|_| depth == 0) {
+                let platform = self.platform_of_config(&config.digest)?;
+                found.push(ForPlatform {
+                    platform,
+                    manifest: None,
+                    is_here: true,
+                });
+                break;
+            }
+            for manifest in document.manifests.unwrap_or_default() {
+                if manifest.is_index() && depth < INDEXES_MAX {
+                    left.push((manifest.digest, depth + 1));
+                } else if manifest.is_for_a_platform() && found.len() < PLATFORMS_MAX {
+                    found.extend(self.for_platform(manifest));
+                }
+            }
+            if left.len() > PLATFORMS_MAX {
+                let what = format!("{digest} leads to more indexes than an image can have");
+                return Err(Error::damaged(self.content_store(), what));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What an index says of one manifest; none where nothing says for which platform it is.
+    fn for_platform(&self, manifest: Descriptor) -> Option<ForPlatform> {
+        let config = self.document(&manifest.digest).ok();
+        let config = config.and_then(|document| document.config);
+        let read = |of: &Descriptor| self.platform_of_config(&of.digest).ok();
+        let of_config = config.as_ref().and_then(read);
+        Some(ForPlatform {
+            is_here: of_config.is_some(),
+            platform: manifest.platform.or(of_config)?,
+            manifest: Some(manifest.digest),
+        })
+    }
+
+    fn platform_of_config(&self, digest: &str) -> Result<Platform> {
+        let (path, bytes) = self.blob(digest)?;
+        serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))
+    }
+
+    /// What leads to an image's layers: the manifest of the platform that was asked for, or else
+    /// what the image is called by.
+    fn digest_of(image: &Image) -> String {
+        let of_platform = image.platform.as_ref().and_then(|of| of.manifest.clone());
+        of_platform.unwrap_or_else(|| format!("sha256:{}", image.id))
+    }
+
     /// The manifests of an image whose digest is not the one that they are called by.
     ///
     /// # Errors
     /// What is missing or damaged.
     pub fn blob_faults(&self, image: &Image) -> Result<Vec<RecordFault>> {
-        let id = format!("sha256:{}", image.id);
+        let id = Self::digest_of(image);
         let content = self.content(&id, 0)?;
         let mut faults = Vec::new();
         let mut digests = vec![id, content.manifest_digest];
@@ -112,7 +177,7 @@ impl Containerd<'_> {
     /// # Errors
     /// What is missing or damaged.
     pub fn stored_image(&self, image: &Image) -> Result<Stored> {
-        let content = self.content(&format!("sha256:{}", image.id), 0)?;
+        let content = self.content(&Self::digest_of(image), 0)?;
         let (path, bytes) = self.blob(&content.config_digest)?;
         let (_, manifest) = self.blob(&content.manifest_digest)?;
         let layers = image.history.iter().rev();

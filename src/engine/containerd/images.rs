@@ -7,13 +7,14 @@ use rustix::io::Errno;
 
 use super::containers::cri_image;
 use super::layers::key_in;
-use super::manifest::Content;
 use super::record::{ContainerRecord, ImageRecord, NamespaceRecords};
 use super::snapshotter::is_copying;
 use super::store::{Containerd, DOCKERS_NAMESPACE, NAME};
 use crate::branch::Permission;
 use crate::engine::inventory::{Image, ImageLayer, Names, sort_newest_first};
+use crate::engine::manifest::Content;
 use crate::engine::oci;
+use crate::engine::platform::ForPlatform;
 use crate::engine::union::{Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
 
@@ -110,6 +111,7 @@ impl Containerd<'_> {
             history: Vec::new(),
             namespace: Some(namespace.to_owned()),
             problem: Some(problem),
+            platform: None,
         }
     }
 
@@ -257,6 +259,7 @@ impl Containerd<'_> {
             history,
             namespace: Some(namespace.to_owned()),
             problem: None,
+            platform: None,
         })
     }
 
@@ -277,6 +280,28 @@ impl Containerd<'_> {
             id: digest.trim_start_matches("sha256:").to_owned(),
             names: self.names_of(namespace, digest),
             ..image
+        })
+    }
+
+    /// An image as it is for one of its platforms.
+    ///
+    /// # Errors
+    /// Content that is missing or damaged.
+    pub fn image_of_platform(&self, image: &Image, of: &ForPlatform) -> Result<Image> {
+        let Some(manifest) = &of.manifest else {
+            return Ok(image.clone());
+        };
+        let namespace = image.namespace.as_deref().unwrap_or(DOCKERS_NAMESPACE);
+        let digest = format!("sha256:{}", image.id);
+        let usual = &image.driver;
+        let driver = match self.meta().get(namespace) {
+            Some(records) => self.snapshotter_of_image(namespace, records, manifest, usual),
+            None => usual,
+        };
+        let found = self.image_of_manifest(namespace, driver, &digest, manifest)?;
+        Ok(Image {
+            platform: Some(of.clone()),
+            ..found
         })
     }
 
@@ -311,6 +336,7 @@ impl Containerd<'_> {
             },
         };
         union.owner = Some(owner);
+        union.platform.clone_from(&image.platform);
         union.label_image(&image.clone().steps(), !is_copying(&image.driver));
         Ok(union)
     }
@@ -324,7 +350,10 @@ impl Containerd<'_> {
                 .images_in(owner.store.namespace.as_deref()?)
                 .into_iter()
                 .find(|image| image.id == owner.id)
-                .map(Ok),
+                .map(|image| match &union.platform {
+                    Some(of) => self.image_of_platform(&image, of),
+                    None => Ok(image),
+                }),
             OwnerKind::Container => {
                 let namespace = owner.store.namespace.as_deref()?;
                 let (namespace, record) = self.record(namespace, &owner.id)?;

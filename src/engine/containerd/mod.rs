@@ -12,13 +12,13 @@
 //! <state>/io.containerd.runtime.v2.task/<namespace>/<id>/{init.pid,rootfs}
 //! ```
 
+mod collected;
 mod config;
 mod containers;
 mod content;
 mod images;
 mod layers;
 mod leftovers;
-mod manifest;
 mod needs;
 mod paths;
 mod record;
@@ -37,6 +37,7 @@ use crate::bytes::Bytes;
 use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
+use crate::engine::platform::ForPlatform;
 use crate::engine::stored::{RecordFault, Settings, Stored};
 use crate::engine::union::{Owner, Union};
 use crate::engine::usage::{LayerUse, Leftover, Need, Space};
@@ -126,6 +127,14 @@ impl Engine for Containerd<'_> {
         self.image_union(image)
     }
 
+    fn platforms(&self, image: &Image) -> Result<Vec<ForPlatform>> {
+        self.platforms_of(&format!("sha256:{}", image.id))
+    }
+
+    fn image_for(&self, image: &Image, of: &ForPlatform) -> Result<Image> {
+        self.image_of_platform(image, of)
+    }
+
     fn stored(&self, image: &Image) -> Result<Stored> {
         self.stored_image(image)
     }
@@ -157,7 +166,9 @@ impl Engine for Containerd<'_> {
     }
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {
-        self.find_leftovers()
+        let mut found = self.find_leftovers()?;
+        found.extend(self.find_collected()?);
+        Ok(found)
     }
 
     fn unused(&self) -> Result<Vec<Leftover>> {

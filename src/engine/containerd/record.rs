@@ -5,6 +5,7 @@
 //!                            /images/<name>/target/{digest,mediatype,size}
 //!                            /leases/<id>/{labels/,snapshots/<snapshotter>/<key>,content/<digest>,ingests/<ref>}
 //!                            /content/blob/<digest>/{size,createdat,labels/}
+//!                            /content/ingests/<ref>/{ref,expireat}     ref: what the store calls it
 //!                            /snapshots/<snapshotter>/<key>/{name,parent}      name: the key in metadata.db
 //! metadata.db  v1/snapshots/<namespace>/<number>/<key>/{id,kind,parent,size,labels/}   one key, with its slashes
 //! ```
@@ -25,8 +26,19 @@ pub(super) struct NamespaceRecords {
     pub leases: Vec<Lease>,
     /// `digest -> blob`.
     pub blobs: BTreeMap<String, BlobRecord>,
+    /// What is being downloaded, by the names that clients gave.
+    pub ingests: BTreeMap<String, IngestRecord>,
     /// The digests that something keeps beside images and leases: a container, a snapshot, a label.
     pub kept: Vec<String>,
+}
+
+/// A download as its namespace knows it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct IngestRecord {
+    /// What the content store calls it.
+    pub reference: String,
+    /// RFC 3339; empty where a lease was to say.
+    pub expires: String,
 }
 
 /// A blob as its namespace knows it.
@@ -197,6 +209,15 @@ fn read_namespace(bucket: &Bucket<'_>) -> Result<NamespaceRecords, Damage> {
         Ok(())
     })?;
     let content = bucket.bucket(b"content")?;
+    let ingests = content.as_ref().map(|content| content.bucket(b"ingests"));
+    for_each_bucket(ingests.transpose()?.flatten(), |name, record| {
+        let ingest = IngestRecord {
+            reference: text(&record, b"ref")?,
+            expires: time(&record, b"expireat")?,
+        };
+        namespace.ingests.insert(name, ingest);
+        Ok(())
+    })?;
     let blobs = content.map(|content| content.bucket(b"blob")).transpose()?;
     for_each_bucket(blobs.flatten(), |digest, record| {
         let labels = labels(&record)?;

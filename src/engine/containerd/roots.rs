@@ -267,7 +267,10 @@ fn placed(host: &Host, command: Option<&Command>, search: &Search) -> Candidate 
                 },
             )
         }
-        (None, Some(root)) => (Bytes::from(root.as_str()), Why::File(file)),
+        (None, Some(root)) => {
+            let file = configured.root_file.unwrap_or(file);
+            (Bytes::from(root.as_str()), Why::File(file))
+        }
         (None, None) => (Bytes::from(DEFAULT.0), Why::Default),
     };
     let state = configured.state.filter(is_absolute);

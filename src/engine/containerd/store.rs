@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::config::SnapshotterSettings;
-use super::manifest::Content;
 use super::record::{NamespaceRecords, Snapshot};
 use crate::bytes::Bytes;
+use crate::engine::manifest::Content;
 use crate::engine::problems::Problems;
 use crate::engine::union::Store;
 use crate::error::Error;

@@ -1,9 +1,12 @@
 //! What `daemon.json` says that concerns files.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::records::read_json;
 use crate::bytes::Bytes;
+use crate::engine::inventory::null_default;
 use crate::engine::problems::Problems;
 use crate::host::Host;
 
@@ -14,7 +17,9 @@ pub(super) struct Daemon {
     /// The older name of the same.
     graph: Option<String>,
     exec_root: Option<String>,
-    pub storage_driver: Option<String>,
+    storage_driver: Option<String>,
+    #[serde(deserialize_with = "null_default")]
+    features: BTreeMap<String, bool>,
     /// Where it was read; none where there is none.
     #[serde(skip)]
     pub path: Option<Bytes>,
@@ -25,6 +30,15 @@ impl Daemon {
     pub fn root(&self) -> Option<Bytes> {
         let root = self.data_root.as_ref().or(self.graph.as_ref());
         root.map(|root| Bytes::from(root.as_str()))
+    }
+
+    /// The storage driver that it names; of the newer image store that is a snapshotter, and there is
+    /// a usual one.
+    pub fn driver(&self) -> Option<String> {
+        let has_snapshots = self.features.get("containerd-snapshotter") == Some(&true);
+        let usual = has_snapshots.then(|| "overlayfs".to_owned());
+        let named = self.storage_driver.clone().filter(|name| !name.is_empty());
+        named.or(usual)
     }
 
     /// What does not outlive the machine's running, where it names that.

@@ -148,7 +148,17 @@ impl Docker<'_> {
                     snapshot.unwrap_or_else(|| self.image_of_container(&container))
                 }))
             }
-            OwnerKind::Image => self.snapshot_image(driver, &owner.id, None),
+            OwnerKind::Image => {
+                let manifest = union
+                    .platform
+                    .as_ref()
+                    .and_then(|of| of.manifest.as_deref());
+                let image = self.snapshot_image(driver, &owner.id, manifest)?;
+                Some(image.map(|image| Image {
+                    platform: union.platform.clone(),
+                    ..image
+                }))
+            }
             _ => None,
         }
     }
@@ -180,6 +190,7 @@ impl Docker<'_> {
             history,
             namespace: None,
             problem: None,
+            platform: None,
         })
     }
 
@@ -423,6 +434,7 @@ impl Docker<'_> {
             history,
             namespace: None,
             problem: None,
+            platform: None,
         })
     }
 

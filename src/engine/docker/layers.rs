@@ -9,6 +9,7 @@ use super::layer::{LayerBelow, LayerId};
 use super::store::{Docker, NAME};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
+use crate::engine::interface::Engine;
 use crate::engine::inventory::{Container, INIT, LayerName, is_id};
 use crate::engine::linked::{LINKS, Linked};
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union, UnionKind, layer_branch};
@@ -32,6 +33,8 @@ impl Docker<'_> {
                 }
             }));
         }
+        // Both stores can be in use in one data directory, the one after the other.
+        layers.extend(self.own_containerds().flat_map(|of| of.layers()));
         layers
     }
 

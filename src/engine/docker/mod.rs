@@ -38,6 +38,7 @@ use crate::bytes::Bytes;
 use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName, sort_newest_first};
+use crate::engine::platform::ForPlatform;
 use crate::engine::stored::{RecordFault, Settings, Stored};
 use crate::engine::union::{Owner, Union};
 use crate::engine::usage::{Fault, LayerUse, Leftover, Need, Space};
@@ -145,6 +146,18 @@ impl Engine for Docker<'_> {
             Some(union) => union,
             None => self.image_union(image),
         }
+    }
+
+    fn platforms(&self, image: &Image) -> Result<Vec<ForPlatform>> {
+        match self.platforms_of_snapshots(image) {
+            Some(platforms) => platforms,
+            None => Ok(self.stored(image)?.platform().into_iter().collect()),
+        }
+    }
+
+    fn image_for(&self, image: &Image, of: &ForPlatform) -> Result<Image> {
+        let snapshots = self.snapshot_image_for(image, of);
+        snapshots.unwrap_or_else(|| Ok(image.clone()))
     }
 
     fn stored(&self, image: &Image) -> Result<Stored> {

@@ -11,7 +11,10 @@ impl Docker<'_> {
         let is_own = |owner: &&Owner| owner.store.root == self.root;
         let is_gone = |owner: &&Owner| match owner.kind {
             OwnerKind::Container => self.is_container_gone(&owner.id),
-            OwnerKind::Image => !self.has_image(&owner.store.driver, &owner.id),
+            OwnerKind::Image => {
+                !self.has_image(&owner.store.driver, &owner.id)
+                    && self.is_snapshot_image_gone(owner)
+            }
             OwnerKind::Layer => self.is_layer_gone(&owner.store.driver, &owner.id),
         };
         let own = owners.iter().copied().filter(is_own).filter(is_gone);

@@ -111,7 +111,7 @@ impl Candidate {
     fn with(self, daemon: &Daemon) -> Candidate {
         Candidate {
             exec_root: self.exec_root.or_else(|| daemon.exec_root()),
-            driver: daemon.storage_driver.clone(),
+            driver: daemon.driver(),
             ..self
         }
     }

@@ -14,8 +14,9 @@ use crate::bytes::Bytes;
 use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{Container, Image, LayerName, familiar, is_id};
+use crate::engine::platform::ForPlatform;
 use crate::engine::stored::Stored;
-use crate::engine::union::{Role, Union};
+use crate::engine::union::{Owner, Role, Store, Union};
 use crate::error::{Error, Result};
 
 impl Docker<'_> {
@@ -175,6 +176,31 @@ impl Docker<'_> {
         Some(image.map(|image| as_docker_has_it(containerd, image)))
     }
 
+    /// The platforms of an image that is containerd's; none where it is not.
+    pub(super) fn platforms_of_snapshots(&self, image: &Image) -> Option<Result<Vec<ForPlatform>>> {
+        let containerd = self.containerd_of_image(&image.id)?;
+        Some(containerd.platforms_of(&format!("sha256:{}", image.id)))
+    }
+
+    /// Such an image as it is for one of them.
+    pub(super) fn snapshot_image_for(
+        &self,
+        image: &Image,
+        of: &ForPlatform,
+    ) -> Option<Result<Image>> {
+        let containerd = self.containerd_of_image(&image.id)?;
+        let found = containerd.image_of_platform(image, of);
+        Some(found.map(|found| {
+            let names = image.names.clone();
+            let found = Image {
+                namespace: None,
+                names,
+                ..found
+            };
+            as_docker_has_it(containerd, found)
+        }))
+    }
+
     pub(super) fn union_of_snapshot_image(&self, image: &Image) -> Option<Result<Union>> {
         let containerd = self.containerd_of_image(&image.id)?;
         let mut image = image.clone();
@@ -182,9 +208,27 @@ impl Docker<'_> {
         Some(containerd.union_of_image(&image).map(|mut union| {
             if let Some(owner) = &mut union.owner {
                 owner.engine = NAME;
+                owner.name.clone_from(&image.names.tags.first().cloned());
+                owner.store = self.store(&image.driver);
             }
             union
         }))
+    }
+
+    /// Whether an image that containerd had is there no more.
+    pub(super) fn is_snapshot_image_gone(&self, owner: &Owner) -> bool {
+        let Some(containerd) = self.containerd_of_image(&owner.id) else {
+            return true;
+        };
+        let there = Owner {
+            store: Store {
+                root: containerd.root().clone(),
+                driver: owner.store.driver.clone(),
+                namespace: Some(DOCKERS_NAMESPACE.to_owned()),
+            },
+            ..owner.clone()
+        };
+        !containerd.gone(&[&there]).is_empty()
     }
 
     pub(super) fn has_snapshot_image(&self, image: &Image) -> bool {

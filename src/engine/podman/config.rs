@@ -38,6 +38,12 @@ pub(super) struct Storage {
     pub imagestore: Option<String>,
     pub rootless_storage_path: Option<String>,
     pub options: StorageOptions,
+    /// The file that names the graph root.
+    #[serde(skip)]
+    pub graphroot_file: Option<Bytes>,
+    /// The file that names the one of users.
+    #[serde(skip)]
+    pub rootless_file: Option<Bytes>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -98,7 +104,16 @@ impl Storage {
             .read(path)
             .and_then(|bytes| parse(&bytes).map_err(|what| Error::damaged(path.clone(), what)));
         match read {
-            Ok(storage) => self.take(storage),
+            Ok(storage) => {
+                let file = |said: &Option<String>| said.is_some().then(|| path.clone());
+                let (own, rootless) = (
+                    file(&storage.graphroot),
+                    file(&storage.rootless_storage_path),
+                );
+                self.graphroot_file = own.or(self.graphroot_file.take());
+                self.rootless_file = rootless.or(self.rootless_file.take());
+                self.take(storage);
+            }
             Err(error) if error.is_not_found() => {}
             Err(error) => problems.note(error),
         }

@@ -150,6 +150,7 @@ impl Metadata {
             name: self.pod_name.clone()?,
             namespace: self.namespace.clone(),
             container: self.metadata_name.clone(),
+            attempt: None,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Podman's database: what it records of its containers since Podman 5.
 //!
 //! ```text
-//! DBConfig          RunRoot
+//! DBConfig          RunRoot, TmpDir
 //! ContainerConfig   ID, Name, PodID, JSON: command, createdTime, newPortMappings, exposedPorts, rootfs
 //! ContainerState    ID, JSON: state, exitCode, startedTime, finishedTime
 //! ContainerVolume   ContainerID, VolumeName
@@ -37,6 +37,17 @@ impl Podman<'_> {
             path.as_bytes().starts_with(b"/").then_some(path)
         });
         run_root.as_ref().or(self.usual_run_root.as_ref())
+    }
+
+    /// Where Podman notes that it has worked since the machine was started.
+    pub(super) fn tmp_dir(&self) -> Option<Bytes> {
+        let roots = [Some(&self.root), self.run_root()];
+        roots.into_iter().flatten().find_map(|root| {
+            let database = sqlite::read(self.host, &root.join(NAME)).ok()?;
+            let rows = database.rows("DBConfig", &["TmpDir"]).ok()?;
+            let path = Bytes::from(rows.first()?.first()?.as_slice());
+            path.as_bytes().starts_with(b"/").then_some(path)
+        })
     }
 
     /// What the databases have of containers.

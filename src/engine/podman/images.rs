@@ -9,7 +9,9 @@ use crate::bytes::Bytes;
 use crate::engine::inventory::{
     HistoryEntry, Image, ImageLayer, LayerName, Names, sort_newest_first,
 };
+use crate::engine::manifest::{Descriptor, Document};
 use crate::engine::oci::{self, ImageConfig};
+use crate::engine::platform::{ForPlatform, Platform};
 use crate::engine::stored::{Config, RecordFault, Settings, Sizes, Stored, StoredLayer};
 use crate::engine::union::{Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
@@ -83,6 +85,7 @@ impl Podman<'_> {
             history,
             namespace: None,
             problem: None,
+            platform: None,
         })
     }
 
@@ -178,6 +181,82 @@ impl Podman<'_> {
         layers.join(format!("{id}.tar-split.gz").as_bytes())
     }
 
+    /// What a list of images says of each, and the image that is here of it.
+    ///
+    /// # Errors
+    /// A list that is missing or damaged.
+    fn instances(&self, list: &ImageRecord) -> Result<Vec<(ForPlatform, Option<&ImageRecord>)>> {
+        let path = self.image_data_path(list, "manifest");
+        let bytes = self.host.read(&path)?;
+        let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
+            let what = format!("is no list of images: {error}");
+            Error::damaged(path.clone(), what)
+        })?;
+        let manifests = document.manifests.unwrap_or_default().into_iter();
+        let instances = manifests.filter(Descriptor::is_for_a_platform);
+        let instances = instances.filter_map(|of| {
+            let record = self
+                .image_records()
+                .iter()
+                .find(|image| image.is_called(&of.digest));
+            let told = || self.platform_of(record?);
+            let instance = ForPlatform {
+                platform: of.platform.clone().or_else(told)?,
+                is_here: record.is_some(),
+                manifest: Some(of.digest),
+            };
+            Some((instance, record))
+        });
+        Ok(instances.collect())
+    }
+
+    /// What an image's configuration says that it is for.
+    fn platform_of(&self, record: &ImageRecord) -> Option<Platform> {
+        let bytes = self.image_data(record, &record.config_name()).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Of a list of images, the one that the engine would take here, or else the first that is here.
+    ///
+    /// # Errors
+    /// A list that is missing or damaged.
+    fn instance_here(&self, list: &ImageRecord) -> Result<Option<&ImageRecord>> {
+        let instances = self.instances(list)?;
+        let here = Platform::here();
+        let of_here = instances.iter().filter(|(of, _)| of.platform.fits(&here));
+        let others = instances.iter();
+        let mut found = of_here.chain(others).filter_map(|(_, record)| *record);
+        Ok(found.next())
+    }
+
+    /// The platforms of an image: of a list, each that it names.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    pub(super) fn platforms_of(&self, image: &Image) -> Result<Vec<ForPlatform>> {
+        match self.image_record(&image.id).filter(|of| of.is_list()) {
+            Some(list) => {
+                let instances = self.instances(list)?.into_iter();
+                Ok(instances.map(|(of, _)| of).collect())
+            }
+            None => Ok(self.stored_image(image)?.platform().into_iter().collect()),
+        }
+    }
+
+    /// An image as it is for one of its platforms: what a list names is an image of its own.
+    ///
+    /// # Errors
+    /// Metadata that is missing or damaged.
+    pub(super) fn image_of_platform(&self, image: &Image, of: &ForPlatform) -> Result<Image> {
+        let manifest = of.manifest.as_ref();
+        let mut records = self.image_records().iter();
+        let instance = manifest.and_then(|digest| records.find(|of| of.is_called(digest)));
+        match instance {
+            Some(record) => self.image(record),
+            None => Ok(image.clone()),
+        }
+    }
+
     /// A list of the images of several platforms: it has no configuration, and no layers.
     fn list_of_images(&self, record: &ImageRecord, size: u64) -> Image {
         Image {
@@ -190,6 +269,7 @@ impl Podman<'_> {
             history: Vec::new(),
             namespace: None,
             problem: None,
+            platform: None,
         }
     }
 
@@ -201,6 +281,12 @@ impl Podman<'_> {
         let record = self
             .image_record(&image.id)
             .ok_or_else(|| Error::no_such_target(image.id.clone()))?;
+        if record.is_list()
+            && let Some(instance) = self.instance_here(record)?
+            && !instance.is_list()
+        {
+            return self.image_union(&self.image(instance)?);
+        }
         let mut union = if record.layer.is_empty() {
             self.union(self.kind(), Vec::new())
         } else {
@@ -258,6 +344,13 @@ impl ImageRecord {
     fn is_list(&self) -> bool {
         let has = |name: &str| self.data_names.iter().any(|of| of == name);
         self.layer.is_empty() && has("instances.json") && !has(&format!("sha256:{}", self.id))
+    }
+
+    /// Whether a manifest's digest is one of its own.
+    fn is_called(&self, digest: &str) -> bool {
+        let mut names = self.data_names.iter();
+        self.digest.as_deref() == Some(digest)
+            || names.any(|name| name.strip_prefix("manifest-") == Some(digest))
     }
 
     /// What the store calls the file with the configuration.

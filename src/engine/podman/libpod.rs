@@ -168,15 +168,27 @@ impl RecordedState {
     }
 }
 
+/// A number that the kernel makes anew with each start.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// The annotation with the time at which Podman made a container.
 const CREATED: &str = "io.kubernetes.cri-o.Created";
 
 impl Podman<'_> {
     pub(super) fn libpod_record(&self, id: &str) -> LibpodRecord {
-        match self.libpod_records().get(id) {
-            Some(record) => record.clone(),
-            None => self.record_from_files(id),
+        let Some(record) = self.libpod_records().get(id) else {
+            return self.record_from_files(id);
+        };
+        let mut record = record.clone();
+        let pid = record.state.pid;
+        // A process is better evidence than a file that is missing.
+        if record.state.running
+            && self.is_started_anew()
+            && !pid.is_some_and(|pid| self.is_root_of(pid, id))
+        {
+            record.state = exited(record.state);
         }
+        record
     }
 
     pub(super) fn libpod_records(&self) -> &Records {
@@ -192,6 +204,35 @@ impl Podman<'_> {
         let mut records = self.read_bolt();
         records.extend(self.read_database());
         records
+    }
+
+    /// Whether the machine was started since Podman worked last: its own sign is a file in a
+    /// directory that does not outlive the machine's running, with the number of that running in it.
+    /// A disk alone has no sign of either.
+    fn is_started_anew(&self) -> bool {
+        *self.started_anew.get_or_init(|| self.finds_no_sign())
+    }
+
+    fn finds_no_sign(&self) -> bool {
+        let is_there = |path: &str| {
+            let found = self.host.stat(&Bytes::from(path));
+            found.is_ok_and(|stat| stat.is_some())
+        };
+        if !is_there("/proc/self/mountinfo") || !is_there("/run") {
+            return false;
+        }
+        let Some(sign) = self.tmp_dir().map(|directory| directory.join(b"alive")) else {
+            return false;
+        };
+        match self.host.read(&sign) {
+            Ok(noted) => {
+                let now = self.host.read(&Bytes::from(BOOT_ID)).unwrap_or_default();
+                let (noted, now) = (noted.trim_ascii(), now.trim_ascii());
+                // Older ones write nothing.
+                !noted.is_empty() && !now.is_empty() && noted != now
+            }
+            Err(error) => error.is_not_found(),
+        }
     }
 
     fn read_bolt(&self) -> Records {
@@ -267,6 +308,18 @@ impl Podman<'_> {
                     .windows(layer.len())
                     .any(|part| part == layer.as_bytes())
         })
+    }
+}
+
+/// What Podman makes of the state of what ran when it finds that the machine was started anew: it
+/// has exited, with the code that is recorded.
+fn exited(state: ContainerState) -> ContainerState {
+    ContainerState {
+        running: false,
+        paused: false,
+        pid: None,
+        was_started: true,
+        ..state
     }
 }
 

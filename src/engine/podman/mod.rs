@@ -33,6 +33,7 @@ use crate::bytes::Bytes;
 use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName};
+use crate::engine::platform::ForPlatform;
 use crate::engine::stored::{RecordFault, Settings, Stored};
 use crate::engine::union::{Owner, Union};
 use crate::engine::usage::{Fault, FaultKind, LayerUse, Leftover, Need, Space};
@@ -126,6 +127,14 @@ impl Engine for Podman<'_> {
 
     fn union_of_image(&self, image: &Image) -> Result<Union> {
         self.image_union(image)
+    }
+
+    fn platforms(&self, image: &Image) -> Result<Vec<ForPlatform>> {
+        self.platforms_of(image)
+    }
+
+    fn image_for(&self, image: &Image, of: &ForPlatform) -> Result<Image> {
+        self.image_of_platform(image, of)
     }
 
     fn stored(&self, image: &Image) -> Result<Stored> {

@@ -169,12 +169,13 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
     if let Some(root) = users.iter().find(is_root).filter(|_| !is_anothers) {
         take_own(&mut of_system, host, roots, root, problems);
     }
-    let why = match &of_system.graphroot {
-        Some(_) => Why::File(Bytes::from("storage.conf")),
-        None => Why::Default,
+    let named = path(of_system.graphroot.as_ref()).zip(of_system.graphroot_file.clone());
+    let (root, why) = match named {
+        Some((root, file)) => (root, Why::File(file)),
+        None => (Bytes::from(ROOT), Why::Default),
     };
     let mut all = vec![Configured {
-        root: path(of_system.graphroot.as_ref()).unwrap_or_else(|| Bytes::from(ROOT)),
+        root,
         why,
         run_root: path(of_system.runroot.as_ref()),
         usual_run_root: Some(Bytes::from(RUN_ROOT)),
@@ -184,6 +185,7 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
     // The machine's files are read for everybody: what is wrong with them was said.
     let for_users = LazyCell::new(|| Storage {
         graphroot: None,
+        graphroot_file: None,
         runroot: None,
         ..machines(host, roots, &[], &Problems::default())
     });
@@ -203,9 +205,10 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
         let rootless = storage.rootless_storage_path.as_ref();
         let expanded = rootless.map(|path| user.expand(path));
         let graphroot = storage.graphroot.as_ref().map(|path| user.expand(path));
-        let configured = path(graphroot.as_ref()).or_else(|| path(expanded.as_ref()));
-        let (root, why) = match configured {
-            Some(root) => (root, Why::File(Bytes::from("storage.conf"))),
+        let own = path(graphroot.as_ref()).zip(storage.graphroot_file.clone());
+        let own = own.or_else(|| path(expanded.as_ref()).zip(storage.rootless_file.clone()));
+        let (root, why) = match own {
+            Some((root, file)) => (root, Why::File(file)),
             None if user.has_data => {
                 let root = user.below_home(&[".local", "share", "containers", "storage"]);
                 (root, Why::Known("a user"))

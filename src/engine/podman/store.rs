@@ -53,6 +53,8 @@ pub struct Podman<'h> {
     pub(super) closed: Option<Errno>,
     /// What could not be read.
     pub(super) problems: Problems,
+    /// Whether the machine was started since Podman worked last, once that has been asked for.
+    pub(super) started_anew: OnceCell<bool>,
     pub(super) lists: Lists,
     pub(super) libpod: OnceCell<Records>,
 }
@@ -75,6 +77,7 @@ impl<'h> Podman<'h> {
             rules: Rules::DEFAULT,
             closed: None,
             problems,
+            started_anew: OnceCell::new(),
             lists: Lists::default(),
             libpod: OnceCell::new(),
         }

@@ -1,13 +1,19 @@
-//! The forms of what the content store has of an image: indexes and manifests.
+//! What leads from an image's digest to its layers: indexes and manifests.
+//!
+//! ```text
+//! index     {"manifests": [{"digest", "size", "platform": {"os", "architecture"}, "annotations"}]}
+//! manifest  {"config": {"digest", "size"}, "layers": [{"digest", "size"}]}
+//! ```
 
 use serde::Deserialize;
 
-use crate::engine::inventory::null_default;
-use crate::engine::oci::{self, ImageConfig};
+use super::inventory::null_default;
+use super::oci::ImageConfig;
+use super::platform::Platform;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Descriptor {
+pub struct Descriptor {
     pub digest: String,
     #[serde(rename = "mediaType", deserialize_with = "null_default")]
     pub media_type: String,
@@ -18,24 +24,17 @@ pub(super) struct Descriptor {
     pub annotations: std::collections::HashMap<String, String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct Platform {
-    pub os: String,
-    pub architecture: String,
-}
-
 /// An index or a manifest.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Document {
+pub struct Document {
     pub manifests: Option<Vec<Descriptor>>,
     pub config: Option<Descriptor>,
     pub layers: Option<Vec<Descriptor>>,
 }
 
 /// What a digest of an image leads to, for one platform.
-pub(super) struct Content {
+pub struct Content {
     pub config: ImageConfig,
     /// Bytes of all that is transferred: index, manifest, configuration and layers.
     pub size: u64,
@@ -56,8 +55,11 @@ impl Descriptor {
 
     pub fn is_for_this_machine(&self) -> bool {
         let platform = self.platform.as_ref();
-        platform.is_some_and(|platform| {
-            platform.os == "linux" && platform.architecture == oci::architecture()
-        })
+        platform.is_some_and(|platform| platform.fits(&Platform::here()))
+    }
+
+    /// Whether it is an index once more.
+    pub fn is_index(&self) -> bool {
+        self.media_type.contains("index") || self.media_type.contains("manifest.list")
     }
 }
