@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::lab::host::{Host, copy_tree};
 use crate::lab::needs;
 use crate::lab::run::{self, text};
+use crate::lab::store::{linked_layer, podman_lists};
 
 const ROOT: &str = "/var/lib/containers/storage";
 
@@ -431,6 +432,83 @@ fn a_list_of_images_stands_for_the_one_of_a_platform() {
     host.ask(["branches", &format!("{}@arm64", id('6'))])
         .exits(2)
         .says("has nothing for linux/arm64");
+}
+
+/// A store that images are taken from is nobody's own: its layers have names, take space and are in
+/// use all the same.
+#[apply(test)]
+fn what_is_in_a_store_of_images_is_named_and_counted() {
+    let images = "/srv/images";
+    for said in [
+        "imagestore = \"/srv/images\"\n",
+        "[storage.options]\nadditionalimagestores = [\"/srv/images\"]\n",
+    ] {
+        let host = Host::empty();
+        host.file(
+            "/etc/containers/storage.conf",
+            format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{ROOT}\"\n{said}"),
+        );
+        let digest = |letter: char| format!("sha256:{}", id(letter));
+        for layer in ['a', 'e'] {
+            linked_layer(&host, &format!("{images}/overlay"), layer, &[]);
+        }
+        let image = json!({
+            "id": id('7'), "names": ["localhost/lab/app:1"], "created": "2026-11-27T21:00:00Z",
+            "layer": id('a'), "big-data-names": [digest('7')],
+        });
+        podman_lists(
+            &host,
+            images,
+            &json!([{"id": id('a')}]),
+            &json!([image]),
+            &json!([]),
+        );
+        let name = BASE64.encode(digest('7'));
+        let config =
+            json!({"rootfs": {"diff_ids": [digest('a')]}, "history": [{"created_by": "COPY it"}]});
+        host.file(
+            format!("{images}/overlay-images/{}/={name}", id('7')),
+            config.to_string(),
+        );
+        linked_layer(&host, &format!("{ROOT}/overlay"), 'b', &['a']);
+        let layers = json!([{"id": id('b'), "parent": id('a')}]);
+        let container = json!({
+            "id": id('c'), "names": ["web"], "image": id('7'), "layer": id('b'),
+            "created": "2026-11-27T21:00:00Z",
+        });
+        podman_lists(&host, ROOT, &layers, &json!([]), &json!([container]));
+        host.dir(format!("{ROOT}/overlay-containers/{}", id('c')));
+
+        // Each thing is listed once.
+        assert_eq!(host.jsonl(["images"]).exits(0).rows().len(), 1);
+        assert_eq!(host.jsonl(["containers"]).exits(0).rows().len(), 1);
+        assert_eq!(host.branches_of("lab/app:1").len(), 1);
+        let below = format!("{images}/overlay/{}/diff", id('a'));
+        assert_eq!(host.branches_of("web")[1], below.as_bytes());
+        for asked in [below.clone(), id('a'), format!("{below}/file-a")] {
+            let row = host.jsonl(["whois", &asked]).exits(0).row();
+            assert_eq!(row["kind"], "image", "{row}");
+            assert_eq!(
+                row["images"][0]["tags"],
+                json!(["localhost/lab/app:1"]),
+                "{row}"
+            );
+            assert_eq!(row["above"][0]["name"], "web", "{row}");
+        }
+        // Who fills it may be somebody else.
+        host.jsonl(["orphans"]).exits(0);
+        let shown = host.ask(["du"]).exits(0);
+        assert!(shown.text().contains("lab/app:1"), "{}", shown.text());
+        let rows = host.jsonl(["du"]).exits(0).rows();
+        let mut of_images = rows.iter().filter(|row| row["kind"] == "image");
+        let image = of_images.next().expect("one");
+        assert!(image["disk"].as_u64() > Some(0), "{image}");
+        assert!(of_images.next().is_none());
+        let info = host.jsonl(["info"]).exits(0).rows();
+        let roots = info[0]["roots"].as_array().cloned().unwrap_or_default();
+        let own = roots.iter().find(|root| root["path"] == images);
+        assert_eq!(own.expect("it was looked at")["found"], true);
+    }
 }
 
 #[apply(test)]

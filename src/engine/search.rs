@@ -22,6 +22,8 @@ pub enum Why {
     Default,
     /// It is where such an installation has it: `snap`, `Synology`, `a user's own`.
     Known(&'static str),
+    /// Others take images from it.
+    ImageStore,
     /// It is in a volume of another engine, as the nodes of kind and k3d have it.
     Volume,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Why {
             Why::File(path) => write!(f, "{path}"),
             Why::Default => f.write_str("the default"),
             Why::Known(whose) => write!(f, "the place of {whose}"),
+            Why::ImageStore => f.write_str("others take images from it"),
             Why::Volume => f.write_str("a volume"),
         }
     }

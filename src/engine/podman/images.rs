@@ -17,10 +17,11 @@ use crate::engine::union::{Owner, OwnerKind, Union};
 use crate::error::{Error, Result};
 
 impl Podman<'_> {
-    /// Every image, newest first.
+    /// Every image of this store itself, newest first. Those that it takes from others are listed
+    /// there.
     pub(super) fn read_images(&self) -> Vec<Image> {
         let mut images = Vec::new();
-        for record in self.image_records().iter() {
+        for record in self.image_records().iter().filter(|of| of.home == 0) {
             let name = record.names.first().unwrap_or(&record.id).clone();
             match self.image(record) {
                 Ok(image) => images.push(image),

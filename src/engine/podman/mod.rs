@@ -73,6 +73,9 @@ impl Engine for Podman<'_> {
     }
 
     fn containers(&self) -> Vec<Container> {
+        if self.is_of_images() {
+            return Vec::new();
+        }
         self.note_closed();
         self.read_containers()
     }
@@ -103,6 +106,9 @@ impl Engine for Podman<'_> {
     }
 
     fn layers(&self) -> Vec<LayerName> {
+        if self.is_of_images() {
+            return Vec::new();
+        }
         self.read_layers()
     }
 
@@ -168,6 +174,10 @@ impl Engine for Podman<'_> {
     }
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {
+        // Who fills it may be somebody else, and is the one to judge.
+        if self.is_of_images() {
+            return Ok(Vec::new());
+        }
         self.find_leftovers()
     }
 
@@ -193,6 +203,10 @@ impl Engine for Podman<'_> {
     }
 
     fn unused(&self) -> Result<Vec<Leftover>> {
+        // Who has its images is told by those that take them.
+        if self.is_of_images() {
+            return Ok(Vec::new());
+        }
         self.find_unused()
     }
 
@@ -226,6 +240,10 @@ impl Engine for Podman<'_> {
     }
 
     fn layer_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
+        // What lies in a store that images are taken from is that store's to tell of.
+        if !self.is_in_own_home(path) {
+            return None;
+        }
         let (id, inside) = self.layer_inside(path)?;
         Some((self.named(id), inside))
     }

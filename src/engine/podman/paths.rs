@@ -21,6 +21,14 @@ impl Podman<'_> {
         })
     }
 
+    /// Whether a path lies where this store itself keeps its layers.
+    pub(super) fn is_in_own_home(&self, path: &Bytes) -> bool {
+        let home = self.home(&self.root);
+        let real = || self.host.resolve(&home).ok();
+        path.strip_prefix(&home).is_some()
+            || real().is_some_and(|real| path.strip_prefix(&real).is_some())
+    }
+
     /// The layer directory that a path is, or lies in, and what is left of the path.
     pub(super) fn layer_inside(&self, path: &Bytes) -> Option<(String, Bytes)> {
         if !self.is_read() {

@@ -15,7 +15,7 @@ use crate::engine::problems::Problems;
 use crate::engine::roots::{EngineOption, Roots, Value, Variable};
 use crate::engine::search::{Search, Why};
 use crate::engine::users::User;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::overlay::{Namespace, Rules};
 
@@ -84,6 +84,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
     }
     let mut found: Vec<FoundEngine<'h>> = Vec::new();
     let mut closed: Vec<FoundEngine<'h>> = Vec::new();
+    let mut takers: Vec<(Configured, Vec<Bytes>)> = Vec::new();
     for configured in configured(host, roots, search) {
         let is_known = |store: &FoundEngine<'h>| *store.engine.root() == configured.root;
         if found.iter().any(is_known) {
@@ -115,7 +116,11 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
         let stores = stores_of(host, &configured, &image_stores);
         search.looked_at(NAME, &root, why, !stores.is_empty());
         found.extend(stores);
+        if !image_stores.is_empty() {
+            takers.push((configured, image_stores));
+        }
     }
+    found.extend(of_images(host, search, &takers, &found));
     // What was not asked for is missed only where nothing else answers.
     let is_asked_for = roots.variable(CONFIGURATION).is_some() || !roots.is_limited();
     if found.is_empty() && is_asked_for {
@@ -260,12 +265,80 @@ fn path(path: Option<&String>) -> Option<Bytes> {
         .map(|path| Bytes::from(path.as_str()))
 }
 
+/// The stores that others take images from, and that are nobody's own: what is in them has a name,
+/// takes space, and is in use.
+fn of_images<'h>(
+    host: &'h Host,
+    search: &Search,
+    takers: &[(Configured, Vec<Bytes>)],
+    found: &[FoundEngine<'h>],
+) -> Vec<FoundEngine<'h>> {
+    let mut seen: Vec<Bytes> = Vec::new();
+    let real = |path: &Bytes| host.resolve(path).unwrap_or_else(|_| path.clone());
+    seen.extend(found.iter().map(|store| real(store.engine.root())));
+    let mut others = Vec::new();
+    for root in takers.iter().flat_map(|(_, stores)| stores) {
+        if seen.contains(&real(root)) {
+            continue;
+        }
+        seen.push(real(root));
+        let of_it = takers.iter().filter(|(_, stores)| stores.contains(root));
+        let of_it: Vec<&(Configured, Vec<Bytes>)> = of_it.collect();
+        let Some((first, stores)) = of_it.first() else {
+            continue;
+        };
+        let own = Configured {
+            root: root.clone(),
+            why: Why::ImageStore,
+            run_root: None,
+            usual_run_root: None,
+            storage: first.storage.clone(),
+        };
+        let besides: Vec<Bytes> = stores.iter().filter(|of| *of != root).cloned().collect();
+        // What cannot be read is told by who takes images from it.
+        let podmans = podmans_of(host, &own, &besides).unwrap_or_default();
+        search.looked_at(NAME, root, Why::ImageStore, !podmans.is_empty());
+        others.extend(podmans.into_iter().map(|podman| {
+            let of_driver = |(configured, stores): &&(Configured, Vec<Bytes>)| {
+                podmans_of(host, configured, stores).unwrap_or_default()
+            };
+            let takers = of_it.iter().flat_map(of_driver);
+            let takers = takers.filter(|of| of.driver == podman.driver).collect();
+            boxed(Podman { takers, ..podman })
+        }));
+    }
+    others
+}
+
+fn boxed(podman: Podman<'_>) -> FoundEngine<'_> {
+    FoundEngine {
+        problems: podman.problems.clone(),
+        engine: Box::new(podman),
+    }
+}
+
 /// A store for each driver that one graph root has been used with.
 fn stores_of<'h>(
     host: &'h Host,
     configured: &Configured,
     image_stores: &[Bytes],
 ) -> Vec<FoundEngine<'h>> {
+    match podmans_of(host, configured, image_stores) {
+        Ok(podmans) => podmans.into_iter().map(boxed).collect(),
+        // Whether it is one cannot be told.
+        Err(error) => vec![unread(host, &configured.root, error)],
+    }
+}
+
+/// The same, as they are.
+///
+/// # Errors
+/// The graph root cannot be listed.
+fn podmans_of<'h>(
+    host: &'h Host,
+    configured: &Configured,
+    image_stores: &[Bytes],
+) -> Result<Vec<Podman<'h>>> {
     let Configured {
         root,
         run_root,
@@ -273,12 +346,7 @@ fn stores_of<'h>(
         storage,
         ..
     } = configured;
-    let names = match host.list(root) {
-        Ok(names) => names.into_iter(),
-        // Whether it is one cannot be told.
-        Err(error) => return vec![unread(host, root, error)],
-    };
-    let drivers = names.filter_map(|(name, kind)| {
+    let drivers = host.list(root)?.into_iter().filter_map(|(name, kind)| {
         let driver = name
             .strip_suffix(b"-layers")
             .or_else(|| name.strip_suffix(b"-containers"))?;
@@ -301,8 +369,7 @@ fn stores_of<'h>(
             Ok(text) => text.trim_ascii() == b"true",
             Err(_) => storage.has_mount_program(),
         };
-        let problems = Problems::default();
-        let podman = Podman {
+        Podman {
             run_root: match run_root {
                 Some(_) => run_root.clone().into(),
                 None => OnceCell::new(),
@@ -316,14 +383,10 @@ fn stores_of<'h>(
                 Namespace::Trusted
             })
             .with_options(storage.mount_options()),
-            ..Podman::new(host, root.clone(), driver, problems.clone())
-        };
-        FoundEngine {
-            engine: Box::new(podman),
-            problems,
+            ..Podman::new(host, root.clone(), driver, Problems::default())
         }
     });
-    stores.collect()
+    Ok(stores.collect())
 }
 
 /// A directory of which nothing is known but that it should be a graph root.

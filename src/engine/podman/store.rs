@@ -45,6 +45,8 @@ pub struct Podman<'h> {
     /// Where layers and images are looked for: the graph root, then the stores it takes images
     /// from.
     pub(super) stores: Vec<Bytes>,
+    /// Where this is a store that others take images from: those others.
+    pub(super) takers: Vec<Podman<'h>>,
     /// A program makes the mounts.
     pub(super) has_mount_program: bool,
     /// Those of its overlays while they are not mounted.
@@ -73,6 +75,7 @@ impl<'h> Podman<'h> {
             run_root: OnceCell::new(),
             usual_run_root: None,
             driver,
+            takers: Vec::new(),
             has_mount_program: false,
             rules: Rules::DEFAULT,
             closed: None,
@@ -85,6 +88,11 @@ impl<'h> Podman<'h> {
 
     pub(super) fn note(&self, error: Error) {
         self.problems.note(error);
+    }
+
+    /// Whether it is here for others' images alone.
+    pub(super) fn is_of_images(&self) -> bool {
+        !self.takers.is_empty()
     }
 
     pub(super) fn note_closed(&self) {

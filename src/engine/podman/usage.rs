@@ -11,6 +11,56 @@ use crate::engine::linked::LINKS;
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::Result;
 
+/// Who uses layers, by their ids.
+#[derive(Default)]
+struct Users {
+    images: HashMap<String, Vec<ImageUse>>,
+    containers: HashMap<String, ContainerName>,
+    above: HashMap<String, Vec<ContainerName>>,
+}
+
+impl Users {
+    /// Takes what one store's lists say.
+    fn take(&mut self, store: &Podman<'_>) {
+        for image in store.image_records().iter() {
+            let chain = store.chain(&image.layer);
+            let layers = chain.iter().enumerate();
+            let layers = layers.map(|(index, layer)| (&layer.id, chain.len() - index));
+            // Copies of its topmost layer for other users.
+            let mapped = image.mapped_layers.iter().map(|id| (id, chain.len()));
+            for (id, number) in layers.chain(mapped) {
+                let tags = image.names.iter().filter(|name| !name.contains('@'));
+                let of_layer = self.images.entry(id.clone()).or_default();
+                // Several stores can list one image.
+                if !of_layer.iter().any(|of| of.id == image.id) {
+                    of_layer.push(ImageUse {
+                        id: image.id.clone(),
+                        tags: tags.cloned().collect(),
+                        number,
+                        of: chain.len(),
+                    });
+                }
+            }
+        }
+        for container in store.container_records().iter() {
+            let name = container.names.first().cloned();
+            let owner = ContainerName {
+                name: name.unwrap_or_else(|| container.id.clone()),
+                id: container.id.clone(),
+                namespace: None,
+            };
+            for below in store.chain(&container.layer).into_iter().skip(1) {
+                let of_layer = self.above.entry(below.id.clone()).or_default();
+                of_layer.push(owner.clone());
+            }
+            // One whose root is a directory of the host has none.
+            if !container.layer.is_empty() {
+                self.containers.insert(container.layer.clone(), owner);
+            }
+        }
+    }
+}
+
 impl Podman<'_> {
     pub(super) fn read_uses(&self) -> Result<Vec<LayerUse>> {
         let records: HashMap<&str, &LayerRecord> = self
@@ -18,50 +68,15 @@ impl Podman<'_> {
             .iter()
             .map(|layer| (layer.id.as_str(), layer))
             .collect();
-        let mut of_images: HashMap<String, Vec<ImageUse>> = HashMap::new();
-        for image in self.image_records().iter() {
-            let chain = self.chain(&image.layer);
-            for (index, layer) in chain.iter().enumerate() {
-                let tags = image.names.iter().filter(|name| !name.contains('@'));
-                of_images
-                    .entry(layer.id.clone())
-                    .or_default()
-                    .push(ImageUse {
-                        id: image.id.clone(),
-                        tags: tags.cloned().collect(),
-                        number: chain.len() - index,
-                        of: chain.len(),
-                    });
-            }
-            // Copies of its topmost layer for other users.
-            for id in &image.mapped_layers {
-                let tags = image.names.iter().filter(|name| !name.contains('@'));
-                of_images.entry(id.clone()).or_default().push(ImageUse {
-                    id: image.id.clone(),
-                    tags: tags.cloned().collect(),
-                    number: chain.len(),
-                    of: chain.len(),
-                });
-            }
+        let mut users = Users::default();
+        for store in std::iter::once(self).chain(&self.takers) {
+            users.take(store);
         }
-        let mut of_containers: HashMap<String, ContainerName> = HashMap::new();
-        let mut above: HashMap<String, Vec<ContainerName>> = HashMap::new();
-        for container in self.container_records().iter() {
-            let name = container.names.first().cloned();
-            let owner = ContainerName {
-                name: name.unwrap_or_else(|| container.id.clone()),
-                id: container.id.clone(),
-                namespace: None,
-            };
-            for below in self.chain(&container.layer).into_iter().skip(1) {
-                let of_layer = above.entry(below.id.clone()).or_default();
-                of_layer.push(owner.clone());
-            }
-            // One whose root is a directory of the host has none.
-            if !container.layer.is_empty() {
-                of_containers.insert(container.layer.clone(), owner);
-            }
-        }
+        let Users {
+            images: mut of_images,
+            containers: mut of_containers,
+            mut above,
+        } = users;
         let mut uses = Vec::new();
         for id in self.directories()? {
             let images = of_images.remove(&id).unwrap_or_default();
