@@ -614,3 +614,31 @@ fn a_recipe_of_a_thousand_levels_and_a_long_name_is_bounded() {
         );
     }
 }
+
+/// An attribute that the kernel does not tell is not lost: nobody is accused of it.
+#[apply(test)]
+fn what_the_kernel_does_not_tell_is_not_proved() {
+    needs::captured_hosts();
+    needs::program("setpriv", "--version");
+    let host = Host::captured("docker-28-overlay2");
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"])
+        .arg(env!("CARGO_BIN_EXE_layerctl"))
+        .arg("--root")
+        .arg(&host.root)
+        .args(["--format", "jsonl", "verify"]);
+    let output = crate::lab::run::run(&mut command).exits(2);
+    let rows = output.rows();
+    let accused: Vec<_> = rows
+        .iter()
+        .filter(|row| row["state"] == "differs")
+        .collect();
+    assert!(accused.is_empty(), "{accused:?}");
+    let is_said = |row: &Value| text(row, "why").contains("trusted attributes");
+    assert!(
+        rows.iter()
+            .any(|row| row["why"].is_string() && is_said(row)),
+        "{rows:?}"
+    );
+}

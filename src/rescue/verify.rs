@@ -8,6 +8,7 @@ use super::packed::{Compression, Hashed, copy};
 use super::proof::{Manner, Proof, Subject, What};
 use super::recipe::Recipe;
 use crate::bytes::Bytes;
+use crate::dir::reads_trusted_attributes;
 use crate::engine::inventory::Image;
 use crate::engine::oci;
 use crate::engine::stored::{Blob, RecordFault, Stored, StoredLayer};
@@ -115,7 +116,8 @@ fn of_recipe(
         branches: &place.branches,
     };
     let diff_id = layer.diff_id.as_deref();
-    Ok(by_recipe(Recipe::new(file), diff_id, (&subject, manner)))
+    let proof = by_recipe(Recipe::new(file), diff_id, (&subject, manner));
+    Ok(proof.as_far_as_told(place))
 }
 
 fn of_blob(
@@ -146,9 +148,10 @@ fn of_blob(
             };
             let unpacked = compression.unpack(&mut packed).map_err(fail)?;
             let proved = by_archive(unpacked, diff_id, (&subject, manner));
-            proved.unwrap_or_else(|error| {
+            let proof = proved.unwrap_or_else(|error| {
                 Proof::unproved(format!("its archive cannot be unpacked: {error}"))
-            })
+            });
+            proof.as_far_as_told(place)
         }
         (None, _) => Proof::unproved("it is not unpacked here: its archive alone is proved"),
         (_, None) => Proof::unproved("its archive is packed in a way that is not known"),
@@ -173,6 +176,19 @@ impl Proof {
             unproved: vec![why.into()],
             ..Proof::default()
         }
+    }
+
+    /// Without faults in what the kernel does not tell this process: an attribute that is hidden is not
+    /// lost.
+    fn as_far_as_told(mut self, place: &Place) -> Proof {
+        if place.stack.has_trusted_marks() && !reads_trusted_attributes() {
+            let is_told = |what: What| !matches!(what, What::OpaqueMarkLost | What::Xattr);
+            self.faults.retain(|(_, what)| is_told(*what));
+            self.leave(
+                "only root is told of trusted attributes: marks and attributes are not compared",
+            );
+        }
+        self
     }
 
     /// Of a layer whose directory cannot be opened.
