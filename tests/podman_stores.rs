@@ -157,10 +157,10 @@ fn a_closed_store_is_said_only_where_nothing_else_answers() {
     );
     let program = scratch.at("/layerctl");
     run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &program);
-    let ask = |words: &str| {
+    let ask_by = |by: &str, words: &str| {
         let script = format!(
             "mount -t tmpfs none /var/lib && mkdir -p {ROOT}/overlay-layers && chmod 700 /var/lib/containers && \
-             exec setpriv --reuid 65534 --regid 65534 --clear-groups {} {words}",
+             exec setpriv --reuid 65534 --regid 65534 --clear-groups {by} {} {words}",
             program.display()
         );
         run::run(
@@ -170,7 +170,12 @@ fn a_closed_store_is_said_only_where_nothing_else_answers() {
                 .args(["sh", "-ec", &script]),
         )
     };
+    let ask = |words: &str| ask_by("", words);
     let named = format!("--docker-root {}", scratch.at("/saved").display());
+    // As in `podman unshare`: root of a namespace of the user's own is not the machine's.
+    let as_root = "unshare --user --map-root-user";
+    ask_by(as_root, &format!("{named} changes old_shell")).exits(0);
+    ask_by(as_root, "containers").exits(2).says(ROOT);
     assert_eq!(
         ask(&format!("{named} changes old_shell"))
             .exits(0)

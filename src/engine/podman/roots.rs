@@ -97,7 +97,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
         let image_stores: Vec<Bytes> = own.chain(additional).collect();
         let (root, why) = (configured.root.clone(), configured.why.clone());
         // To an ordinary user the machine's store is closed.
-        if roots.caller.is_some()
+        if is_anothers(host, roots)
             && let Err(error) = host.list(&root)
             && error.is_denied()
         {
@@ -162,16 +162,21 @@ fn take_own(storage: &mut Storage, host: &Host, roots: &Roots, home: &User, prob
     }
 }
 
+/// Whether root's files are another's: to an ordinary user, also to one who is root in a namespace of the
+/// user's own (`podman unshare`).
+fn is_anothers(host: &Host, roots: &Roots) -> bool {
+    roots.caller.is_some() || host.is_live() && dir::is_in_user_namespace()
+}
+
 /// The graph roots that the machine and its users have, by configuration or by default.
 fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
     let problems = &search.problems;
     let rootful = ["storage.rootful.conf.d".to_owned()];
     let mut of_system = machines(host, roots, &rootful, problems);
     let users = search.users(host);
-    // To a user who is root in a namespace of the user's own, root's files are another's.
-    let is_anothers = roots.caller.is_some() || host.is_live() && dir::is_in_user_namespace();
     let is_root = |user: &&User| user.id == 0;
-    if let Some(root) = users.iter().find(is_root).filter(|_| !is_anothers) {
+    let root = users.iter().find(is_root);
+    if let Some(root) = root.filter(|_| !is_anothers(host, roots)) {
         take_own(&mut of_system, host, roots, root, problems);
     }
     let named = path(of_system.graphroot.as_ref()).zip(of_system.graphroot_file.clone());
