@@ -64,7 +64,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "# HELP layerctl_containers Containers.\n# TYPE layerctl_containers gauge\n\
-             layerctl_containers{container=\"a\\\"b\\\\\\\\c\\\\nd\\\\u{202e}\"} 3\n# EOF\n"
+             layerctl_containers{container=\"a\\\"b\\\\c\\\\nd\\\\u{202e}\"} 3\n# EOF\n"
         );
     }
 }
