@@ -153,7 +153,11 @@ fn house() -> BTreeMap<Module, File> {
             continue;
         }
         let text = fs::read_to_string(path).expect("source is text");
-        let code = text.split("#[cfg(test)]").next().unwrap_or(&text);
+        // A module of tests ends a file; its attributes may stand between.
+        let tests = text
+            .rfind("\n#[cfg(test)]\n")
+            .filter(|at| text[*at..].contains("\nmod tests"));
+        let code = &text[..tests.unwrap_or(text.len())];
         let parsed = syn::parse_file(&text).expect("Rust");
         let mut paths = Paths {
             own: &own,

@@ -29,18 +29,28 @@ enum Mark {
 
 use Mark::{Attribute, Device, Named, OpaqueAttribute, OpaqueNamed};
 
-const MARKS: [Mark; 5] = [Named, Device, Attribute, OpaqueNamed, OpaqueAttribute];
+/// All marks, from one to the next: a further one is not built before it has its place here.
+fn marks() -> impl Iterator<Item = Mark> {
+    std::iter::successors(Some(Named), |mark| match mark {
+        Named => Some(Device),
+        Device => Some(Attribute),
+        Attribute => Some(OpaqueNamed),
+        OpaqueNamed => Some(OpaqueAttribute),
+        OpaqueAttribute => None,
+    })
+}
 
-/// The spellings, one of each arm.
-fn grammars() -> [Grammar; 6] {
-    [
-        Grammar::Aufs,
-        Grammar::AufsIgnored,
-        Grammar::Plain,
-        Grammar::Overlay(Rules::of(Namespace::Trusted)),
-        Grammar::OverlayData,
-        Grammar::FuseOverlay(Namespace::Trusted),
-    ]
+/// All spellings, one of each arm, from one to the next: a further one is not built before it has its
+/// place here.
+fn grammars() -> impl Iterator<Item = Grammar> {
+    std::iter::successors(Some(Grammar::Aufs), |grammar| match grammar {
+        Grammar::Aufs => Some(Grammar::AufsIgnored),
+        Grammar::AufsIgnored => Some(Grammar::Plain),
+        Grammar::Plain => Some(Grammar::Overlay(Rules::of(Namespace::Trusted))),
+        Grammar::Overlay(_) => Some(Grammar::OverlayData),
+        Grammar::OverlayData => Some(Grammar::FuseOverlay(Namespace::Trusted)),
+        Grammar::FuseOverlay(_) => None,
+    })
 }
 
 /// The marks that count.
@@ -85,7 +95,7 @@ fn make(mark: Mark, directory: &Path) {
 fn every_spelling_counts_its_own_marks_and_no_others() {
     needs::root("to make marks that are devices or trusted attributes");
     let home = tempfile::tempdir().expect("a temporary directory");
-    for mark in MARKS {
+    for mark in marks() {
         let at = home.path().join(format!("{mark:?}"));
         fs::create_dir(&at).expect("a directory of our own");
         make(mark, &at);

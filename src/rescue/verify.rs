@@ -117,7 +117,7 @@ fn of_recipe(
     };
     let diff_id = layer.diff_id.as_deref();
     let proof = by_recipe(Recipe::new(file), diff_id, (&subject, manner));
-    Ok(proof.as_far_as_told(place))
+    Ok(proof.without_untold(place))
 }
 
 fn of_blob(
@@ -151,7 +151,7 @@ fn of_blob(
             let proof = proved.unwrap_or_else(|error| {
                 Proof::unproved(format!("its archive cannot be unpacked: {error}"))
             });
-            proof.as_far_as_told(place)
+            proof.without_untold(place)
         }
         (None, _) => Proof::unproved("it is not unpacked here: its archive alone is proved"),
         (_, None) => Proof::unproved("its archive is packed in a way that is not known"),
@@ -180,7 +180,7 @@ impl Proof {
 
     /// Without faults in what the kernel does not tell this process: an attribute that is hidden is not
     /// lost.
-    fn as_far_as_told(mut self, place: &Place) -> Proof {
+    fn without_untold(mut self, place: &Place) -> Proof {
         if place.stack.has_trusted_marks() && !reads_trusted_attributes() {
             let is_told = |what: What| !matches!(what, What::OpaqueMarkLost | What::Xattr);
             self.faults.retain(|(_, what)| is_told(*what));

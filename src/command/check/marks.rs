@@ -271,7 +271,7 @@ impl<'s> Directory<'s> {
 }
 
 /// What an opaque directory shows of lower branches after all, because a lower opaque directory
-/// of the same name is merged at the next mount (FACTS 3.4b: the lowest opaque one counts).
+/// of the same name is merged at the next mount (docs/facts.md#aufs-3.4b: the lowest opaque one counts).
 fn coming_back(node: &Node<'_>, branch: usize) -> Result<Vec<Vec<u8>>> {
     if node.branches().all(|of| of == branch) {
         return Ok(Vec::new());
