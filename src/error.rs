@@ -87,6 +87,15 @@ pub enum Error {
         hint: String,
     },
 
+    /// An image has nothing for a platform, or nothing that is here.
+    #[error("{}", escape_text(.what))]
+    NoPlatform {
+        /// Which image lacks what.
+        what: String,
+        /// What it is for, each as it must be typed.
+        there: Vec<String>,
+    },
+
     /// Removing a mark would bring back more than was asked for.
     #[error("removing the mark brings back more than {path}")]
     MoreReappears {
@@ -202,14 +211,11 @@ impl Error {
                  `layerctl containers` and `layerctl branches` list what is here"
                     .into(),
             ),
-            Error::Ambiguous { candidates, .. } => {
-                let mut hint = String::from("it could be:");
-                for candidate in candidates {
-                    hint.push_str("\n  ");
-                    hint.push_str(&escape(candidate.as_bytes()));
-                }
-                Some(hint)
+            Error::Ambiguous { candidates, .. } => Some(a_line_each("it could be:", candidates)),
+            Error::NoPlatform { there, .. } if there.is_empty() => {
+                Some("nothing says what it is for".into())
             }
+            Error::NoPlatform { there, .. } => Some(a_line_each("it is for:", there)),
             Error::NoEngine { options, .. } => {
                 let options = options.iter().map(|option| format!("--{option} DIR"));
                 let options: Vec<String> = options.collect();
@@ -292,6 +298,16 @@ fn missing_rights() -> Option<String> {
     let missing = wanted.iter().filter(|(right, _)| !own.contains(*right));
     let missing: Vec<&str> = missing.map(|(_, name)| *name).collect();
     (!missing.is_empty()).then(|| missing.join(", "))
+}
+
+/// What can be typed, below words that say what it is.
+fn a_line_each(words: &str, typed: &[String]) -> String {
+    let mut lines = words.to_owned();
+    for line in typed {
+        lines.push_str("\n  ");
+        lines.push_str(&escape(line.as_bytes()));
+    }
+    lines
 }
 
 /// What a name would be the name of. A container's has no repository and no tag.

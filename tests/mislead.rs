@@ -462,6 +462,8 @@ fn a_container_has_the_history_of_its_own_platform() {
     host.ask(["history", "acme/app:1@linux/s390x"])
         .exits(2)
         .says("docker:acme/app:1 has nothing for linux/s390x")
+        // A line each, to be typed.
+        .says("\n  docker:acme/app:1@linux/")
         .says(there);
     host.ask(["history", "acme/app:1@linux/arm/v6"])
         .exits(2)

@@ -18,32 +18,28 @@ pub(super) fn split(name: &str) -> Option<(&str, Platform)> {
 pub(super) fn choose(all: &[ForPlatform], label: &str, asked: &Platform) -> Result<ForPlatform> {
     match ForPlatform::choose(all, asked) {
         Some(of) if of.is_here => Ok(of.clone()),
-        Some(of) => Err(Error::Refused {
+        Some(of) => Err(Error::NoPlatform {
             what: format!(
                 "what {label} has for {} is not here: {}",
                 of.platform,
                 of.manifest.as_deref().unwrap_or("it has no manifest")
             ),
-            hint: listed(all, label),
+            there: listed(all, label),
         }),
-        None => Err(Error::Refused {
+        None => Err(Error::NoPlatform {
             what: format!("{label} has nothing for {asked}"),
-            hint: listed(all, label),
+            there: listed(all, label),
         }),
     }
 }
 
 /// Every platform of an image, as it must be typed.
-fn listed(all: &[ForPlatform], label: &str) -> String {
-    if all.is_empty() {
-        return "nothing says what it is for".into();
-    }
-    let mut words = String::from("it is for:");
-    for of in all {
+fn listed(all: &[ForPlatform], label: &str) -> Vec<String> {
+    let typed = all.iter().map(|of| {
         let place = if of.is_here { "" } else { "  (not here)" };
-        words.push_str(&format!("\n  {label}@{}{place}", of.platform));
-    }
-    words
+        format!("{label}@{}{place}", of.platform)
+    });
+    typed.collect()
 }
 
 #[cfg(test)]
