@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -959,13 +959,7 @@ struct Lines {
 
 impl Lines {
     fn of(host: &Host, format: &[&str]) -> Lines {
-        // Who runs the tests in the background may have had interrupts ignored: a program that is
-        // started so ignores them, too.
-        let mut child = Command::new("env")
-            .arg("--default-signal=INT")
-            .arg(run::command().get_program())
-            .env_clear()
-            .env("TZ", "UTC")
+        let mut child = run::command()
             .arg("--root")
             .arg(&host.root)
             .args(format)

@@ -57,6 +57,29 @@ enum Wanted {
     Gate,
 }
 
+/// What a shell starts in the background has interrupts ignored, and so has all that it starts: tests that
+/// interrupt the program would wait for ever. They are started anew without that.
+fn with_interrupts() {
+    use std::os::unix::process::CommandExt;
+    const INTERRUPT: u64 = 1 << 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+    let again = std::env::var_os(INTERRUPTED).is_some();
+    if again || ignored.is_none_or(|signals| signals & INTERRUPT == 0) {
+        return;
+    }
+    let mut own = std::env::args_os();
+    let program = own.next().unwrap_or_default();
+    let mut anew = std::process::Command::new("env");
+    anew.env(INTERRUPTED, "1").arg("--default-signal=INT");
+    let error = anew.arg(program).args(own).exec();
+    eprintln!("interrupts stay ignored: {error}");
+}
+
+/// Set where the tests were started anew.
+const INTERRUPTED: &str = "LAYERCTL_TESTS_INTERRUPTED";
+
 fn wanted() -> Wanted {
     match std::env::var("LAYERCTL_TESTS").as_deref() {
         Err(_) | Ok("") => Wanted::Usual,
@@ -191,6 +214,7 @@ pub fn attempt(part: impl FnOnce()) -> Result<(), String> {
 
 /// Runs every test that the arguments select, as `cargo test` does.
 pub fn main() -> ExitCode {
+    with_interrupts();
     let reasons = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
     let mut tests: Vec<&Test> = inventory::iter::<Test>.into_iter().collect();
     tests.sort_by_key(|test| test.name);
