@@ -671,6 +671,7 @@ impl Stack {
         })
     }
 
+    #[cfg(feature = "internals")]
     /// Whether what is shown has an inode of its own that any view of the stack can show.
     pub fn has_own_inode(&self, facts: &Facts) -> bool {
         let number = of_time(facts.time).map(|(_, number)| number);
