@@ -191,7 +191,7 @@ fn a_template_shows_any_name() {
 /// on this machine - a plan, a command - has that before them, and what somebody typed.
 #[apply(test)]
 fn no_answer_has_the_prefix_of_the_root() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/blog-host");
+    let root = crate::lab::fixture("blog-host");
     let host = root.to_str().expect("UTF-8");
     let union = OsStr::new("determined_sammet");
     let deleted = OsStr::new("/usr/local/lib/python2.7/dist-packages/itsdangerous.py");
