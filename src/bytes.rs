@@ -412,9 +412,9 @@ pub fn shell_quote(path: &Bytes) -> String {
     let mut quoted = String::from("$'");
     for &byte in bytes {
         match byte {
+            // A shell that does not know `$'...'` takes a backslash for itself: a quote would end the word.
             b'\'' | b'\\' => {
-                quoted.push('\\');
-                quoted.push(byte as char);
+                let _ = write!(quoted, "\\x{byte:02x}");
             }
             0x20..=0x7e => quoted.push(byte as char),
             _ => {
@@ -437,7 +437,7 @@ mod tests {
             (b"/a b", "'/a b'"),
             (b"/it's", "'/it'\\''s'"),
             (b"/back\\slash", "'/back\\slash'"),
-            (b"/new\nline'\xff", "$'/new\\x0aline\\'\\xff'"),
+            (b"/new\nline'\xff", "$'/new\\x0aline\\x27\\xff'"),
             (b"/$(rm)", "'/$(rm)'"),
             (b"", "''"),
         ] {

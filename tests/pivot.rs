@@ -143,52 +143,6 @@ fn the_root_that_was_is_a_branch() {
     });
 }
 
-/// As Podman mounts a volume `:O`: in the container's mount namespace, of directories of the host that the
-/// container does not have.
-#[apply(test)]
-fn what_an_engine_mounted_for_a_container_has_branches_of_the_host() {
-    privately(|place| {
-        let [volume, upper, work, root] =
-            ["volume", "upper", "work", "root"].map(|of| make(place.join(of)));
-        write(&volume.join("d/file"), "of the host");
-        write(&volume.join("d/kept"), "of the host, too");
-        make(root.join("data"));
-        // It does nothing, by the name that is at hand.
-        install(Path::new("/bin/sleep"), &root);
-        let script = "mount -t overlay overlay -o \"lowerdir=$1,upperdir=$2,workdir=$3\" \"$4/data\" \
-                      && rm \"$4/data/d/file\" && touch \"$4/ready\" && exec chroot \"$4\" /layerctl 600";
-        let mut container = Command::new("unshare")
-            .args([
-                "--mount",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                script,
-                "sh",
-            ])
-            .args([&volume, &upper, &work, &root])
-            .spawn()
-            .expect("unshare");
-        let executable = format!("/proc/{}/root", container.id());
-        let is_inside = || fs::read_link(&executable).is_ok_and(|at| at == root);
-        while !is_inside() {
-            assert!(container.try_wait().expect("our child").is_none());
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        let branches = jsonl(&[OsStr::new("branches"), upper.as_os_str()])
-            .exits(0)
-            .row();
-        let expected = [&upper, &volume].map(|path| path.to_str().expect("text"));
-        assert_eq!(directories(&branches), expected);
-        let changes = run(command().arg("changes").arg(&upper)).exits(0);
-        assert_eq!(changes.text(), "C /d\nD /d/file\n");
-        run(command().arg("check").arg(&upper)).exits(0);
-        container.kill().expect("our child");
-        container.wait().expect("our child");
-    });
-}
-
 /// What was moved since is found where it is now, whether or not something is left in its place.
 #[apply(test)]
 fn a_branch_that_was_moved_is_found() {

@@ -385,17 +385,18 @@ fn what_is_no_report_of_this_host_is_refused() {
 fn a_file_is_replaced_whole_and_no_link_is_followed() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let host = Host::fixture("blog-host");
-    for verb in ["report", "metrics"] {
+    // A report has what is closed to others; metrics are another program's to read.
+    for (verb, readable) in [("report", 0o600), ("metrics", 0o644)] {
         let file = home.path().join(verb);
         let ask = || host.ask([verb, "-o", file.to_str().expect("UTF-8")]);
         assert_eq!(ask().exits(0).text(), "");
         let mode = || fs::metadata(&file).expect("made").permissions().mode() & 0o7777;
-        assert_eq!(mode(), 0o644);
+        assert_eq!(mode(), readable);
         fs::write(&file, "before").expect("our own");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("our own");
         ask().exits(0);
         assert!(fs::read_to_string(&file).expect("made").lines().count() > 10);
-        assert_eq!(mode(), 0o644);
+        assert_eq!(mode(), readable);
 
         let kept = home.path().join("kept");
         fs::write(&kept, "kept").expect("our own");

@@ -23,6 +23,14 @@ pub enum Target {
     },
 }
 
+/// Who may read what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Who had it written: there are command lines in it, and names of what is closed to others.
+    Owner,
+    All,
+}
+
 impl Target {
     /// Finds out where that is, before anything is looked at.
     ///
@@ -44,7 +52,7 @@ impl Target {
         })
     }
 
-    /// Has the answer written, by everybody to be read. A file takes the place of the one before when
+    /// Has the answer written, for `readers`. A file takes the place of the one before when
     /// all is written; what is there and no file stays, a link among it.
     ///
     /// # Errors
@@ -52,6 +60,7 @@ impl Target {
     pub fn write(
         &self,
         out: &mut dyn Write,
+        readers: Readers,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
         let Target::File { path, dir, name } = self else {
@@ -63,7 +72,10 @@ impl Target {
             name: name.as_bytes(),
             may_replace: true,
         };
-        let written = place.file_for_all(|out| Ok(write(out)?));
+        let written = match readers {
+            Readers::Owner => place.file(|out| Ok(write(out)?)),
+            Readers::All => place.file_for_all(|out| Ok(write(out)?)),
+        };
         written.map_err(|failure: Failure| {
             let mut errors = failure.errors(path).into_iter();
             errors

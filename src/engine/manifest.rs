@@ -5,7 +5,8 @@
 //! manifest  {"config": {"digest", "size"}, "layers": [{"digest", "size"}]}
 //! ```
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::inventory::null_default;
 use super::oci::ImageConfig;
@@ -28,9 +29,42 @@ pub struct Descriptor {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Document {
+    #[serde(deserialize_with = "few")]
     pub manifests: Option<Vec<Descriptor>>,
     pub config: Option<Descriptor>,
+    #[serde(deserialize_with = "few")]
     pub layers: Option<Vec<Descriptor>>,
+}
+
+/// No image has as many layers, nor is for as many platforms: who wrote the document decides how long a
+/// list is, and not how much memory that takes.
+const DESCRIPTORS_MAX: usize = 10_000;
+
+fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Descriptor>>, D::Error> {
+    struct Few;
+    impl<'de> Visitor<'de> for Few {
+        type Value = Option<Vec<Descriptor>>;
+
+        fn expecting(&self, words: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(words, "a list of at most {DESCRIPTORS_MAX}")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(next) = list.next_element()? {
+                if all.len() == DESCRIPTORS_MAX {
+                    return Err(serde::de::Error::invalid_length(all.len() + 1, &self));
+                }
+                all.push(next);
+            }
+            Ok(Some(all))
+        }
+    }
+    from.deserialize_any(Few)
 }
 
 /// What a digest of an image leads to, for one platform.

@@ -130,12 +130,7 @@ impl<'a> Reach<'a> {
         {
             // No link is followed: there it would lead into our own namespace.
             let root = namespace::directory(process.id).join(b"root");
-            let there = Dir::open_root(&root.to_path())?.descend(path);
-            // An engine can have mounted it for a container, of directories that the container has not:
-            // whether one of ours is the branch is for the proof to tell (`proof`).
-            if !matches!(&there, Err(error) if error.is_not_found()) || !self.has_directory(path) {
-                return there;
-            }
+            return Dir::open_root(&root.to_path())?.descend(path);
         }
         let opened = host.open_real(path);
         let real = match &opened {
@@ -161,11 +156,6 @@ impl<'a> Reach<'a> {
         } else {
             without_mounts(&dir, &real)
         }
-    }
-
-    fn has_directory(&self, path: &Bytes) -> bool {
-        let found = self.host.stat(path);
-        matches!(found, Ok(Some(stat)) if stat.kind == Kind::Directory)
     }
 
     /// What a mount has at a path that something was mounted over later.

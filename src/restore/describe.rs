@@ -111,13 +111,30 @@ fn remove(path: &Bytes) -> String {
     format!("rm -r -- {}", shell_quote(path))
 }
 
-/// Mounts a union anew where it is, in the mount namespace that has it.
-fn remount(view: &View, options: &str) -> String {
-    let mount = shell_quote(&view.mount.path);
-    match view.mount.process {
-        None => format!("mount -o {options} {mount}"),
-        Some(process) => format!("nsenter --target {process} --mount mount -o {options} {mount}"),
+/// The command that mounts a union anew where it is, with what else its mount says. None for a mount of
+/// another namespace: the program `mount` there is somebody else's, and who enters runs it as root.
+fn remount(view: &View, change: &str) -> Option<String> {
+    if view.mount.process.is_some() {
+        return None;
     }
+    let own = view
+        .mount
+        .flags
+        .split(',')
+        .filter(|word| !["ro", "rw", ""].contains(word));
+    let changed = change.split(',').filter(|word| !word.is_empty());
+    let keeps: Vec<&str> = if change.is_empty() {
+        Vec::new()
+    } else {
+        own.collect()
+    };
+    let options: Vec<&str> = ["remount"]
+        .into_iter()
+        .chain(changed)
+        .chain(keeps)
+        .collect();
+    let mount = shell_quote(&view.mount.path);
+    Some(format!("mount -o {} {mount}", options.join(",")))
 }
 
 impl Paths<'_> {
@@ -258,18 +275,25 @@ impl Paths<'_> {
             // While it is mounted, only the union itself may make the whiteout.
             (Some(view), MarkKind::Whiteout) => {
                 let remove = remove(&view.path(&cut.of)?);
-                let between =
-                    |rw: &str, ro: &str| vec![remount(view, rw), remove.clone(), remount(view, ro)];
-                Ok(match view.mount.read_only() {
-                    ReadOnly::No => vec![remove],
-                    ReadOnly::Mount => between("remount,bind,rw", "remount,bind,ro"),
-                    ReadOnly::Union => between("remount,rw", "remount,ro"),
-                })
+                let (rw, ro) = match view.mount.read_only() {
+                    ReadOnly::No => return Ok(vec![remove]),
+                    ReadOnly::Mount => (remount(view, "bind,rw"), remount(view, "bind,ro")),
+                    ReadOnly::Union => (remount(view, "rw"), remount(view, "ro")),
+                };
+                // One command: whatever becomes of the removal, nothing is left writable.
+                Ok(rw
+                    .zip(ro)
+                    .into_iter()
+                    .map(|(rw, ro)| format!("{rw} && {{ {remove}; {ro}; }}"))
+                    .collect())
             }
             // An opaque mark can only be put back behind the mount, which then has to look again.
             (Some(view), MarkKind::Opaque) => {
+                let Some(remount) = remount(view, "") else {
+                    return Ok(Vec::new());
+                };
                 let mut commands = self.put_back(cut)?;
-                commands.push(remount(view, "remount"));
+                commands.push(remount);
                 Ok(commands)
             }
             (None, MarkKind::Whiteout | MarkKind::Opaque) => self.put_back(cut),

@@ -87,10 +87,11 @@ impl Answer for Metrics {
             Ok(())
         })?;
         let rows = counts.rows(self.containers);
-        self.output.write(out, |out| match look.format {
-            Format::Table => text::write(&rows, out),
-            _ => rows.show(look, context, out, ended),
-        })
+        self.output
+            .write(out, output::Readers::All, |out| match look.format {
+                Format::Table => text::write(&rows, out),
+                _ => rows.show(look, context, out, ended),
+            })
     }
 }
 

@@ -106,7 +106,9 @@ impl Answer for Report {
             time: &time,
             earlier,
         };
-        output.write(out, |out| lines.write(gathered, look, context, out, ended))
+        output.write(out, output::Readers::Owner, |out| {
+            lines.write(gathered, look, context, out, ended)
+        })
     }
 }
 
