@@ -32,7 +32,8 @@ const YOUNG: i64 = 5;
 
 /// Looks for what is nobody's in the stores that were asked for. Of a live host until a look finds
 /// what the one before it found, none of it young, and as large as it was: a layer is made before it is
-/// recorded, and its record goes before it does. `size` is what is to be found at a path, in any unit.
+/// recorded, and its record goes before it does. `size` tells what a leftover takes on disk, in bytes; what is
+/// found on a live host has it.
 pub fn orphaned(
     survey: &mut Survey<'_>,
     size: &dyn Fn(&Survey<'_>, &Leftover) -> Option<u64>,
@@ -42,86 +43,94 @@ pub fn orphaned(
         return first;
     }
     let ends = Instant::now() + PATIENCE;
-    let mut last = Looked::new(survey, first, size);
+    let mut last = Round::new(survey, first, size);
     // What could not be read may have been removed while it was.
-    while !last.problems.is_empty() || !last.found.is_empty() {
+    while !last.problems.is_empty() || !last.suspects.is_empty() {
         std::thread::sleep(NEXT_LOOK);
         let mut again = survey.again();
         let next = look(&mut again);
-        let mut next = Looked::new(&again, next, size);
-        let is_calm = next.found.len() == last.found.len()
+        let mut next = Round::new(&again, next, size);
+        let is_calm = next.suspects.len() == last.suspects.len()
             && next.problems.len() == last.problems.len()
-            && next.found.iter().all(|seen| last.has_settled(seen));
+            && next.suspects.iter().all(|of| last.has_settled(of));
         let is_over = Instant::now() > ends;
         if is_calm || is_over {
-            next.found.retain(|seen| last.has_settled(seen));
+            next.suspects.retain(|of| last.has_settled(of));
             return next.into();
         }
         // Those that are read only now count from now on.
         if last.problems.is_empty() {
-            next.found.retain(|seen| last.before(seen).is_some());
+            next.suspects.retain(|of| last.before(of).is_some());
         }
         last = next;
     }
     last.into()
 }
 
-/// What a look found, and what is to be found there.
-struct Looked {
-    found: Vec<Seen>,
+/// What one look at a live host found: nobody's so far.
+struct Round {
+    suspects: Vec<Suspect>,
     problems: Vec<Error>,
 }
 
-struct Seen {
+struct Suspect {
     engine: &'static str,
+    /// With its size.
     of: Leftover,
-    size: Option<u64>,
     is_young: bool,
 }
 
-impl Looked {
+impl Suspect {
+    /// What it is, in every look.
+    fn key(&self) -> (&str, LeftoverKind, &Bytes, &str) {
+        (self.engine, self.of.kind, &self.of.path, &self.of.why)
+    }
+}
+
+impl Round {
     fn new(
         survey: &Survey<'_>,
         orphaned: Orphaned,
         size: &dyn Fn(&Survey<'_>, &Leftover) -> Option<u64>,
-    ) -> Looked {
+    ) -> Round {
         let now = Timestamp::now().as_second();
-        let seen = |(engine, of): (&'static str, Leftover)| {
+        let suspect = |(engine, of): (&'static str, Leftover)| {
             let stat = survey.host.stat(&of.path).ok().flatten();
             // A time to come is no sign of youth.
             let is_young = |at: i64| (0..YOUNG).contains(&(now - at));
-            Seen {
+            Suspect {
                 engine,
-                size: size(survey, &of),
                 is_young: stat.is_some_and(|stat| is_young(stat.mtime.0) || is_young(stat.ctime.0)),
-                of,
+                of: Leftover {
+                    size: size(survey, &of),
+                    ..of
+                },
             }
         };
-        Looked {
-            found: orphaned.found.into_iter().map(seen).collect(),
+        Round {
+            suspects: orphaned.found.into_iter().map(suspect).collect(),
             problems: orphaned.problems,
         }
     }
 
-    /// The same as this look saw it.
-    fn before(&self, seen: &Seen) -> Option<&Seen> {
-        let key = |of: &Seen| (of.engine, of.of.kind, of.of.path.clone(), of.of.why.clone());
-        self.found.iter().find(|of| key(of) == key(seen))
+    /// The same as this look found it.
+    fn before(&self, suspect: &Suspect) -> Option<&Suspect> {
+        self.suspects.iter().find(|of| of.key() == suspect.key())
     }
 
     /// Whether something is as it was, and has been for a while.
-    fn has_settled(&self, seen: &Seen) -> bool {
-        let before = self.before(seen);
-        !seen.is_young && before.is_some_and(|before| before.size == seen.size)
+    fn has_settled(&self, suspect: &Suspect) -> bool {
+        let before = self.before(suspect);
+        !suspect.is_young && before.is_some_and(|before| before.of.size == suspect.of.size)
     }
 }
 
-impl From<Looked> for Orphaned {
-    fn from(looked: Looked) -> Orphaned {
-        let found = looked.found.into_iter();
+impl From<Round> for Orphaned {
+    fn from(round: Round) -> Orphaned {
+        let found = round.suspects.into_iter();
         Orphaned {
-            found: found.map(|seen| (seen.engine, seen.of)).collect(),
-            problems: looked.problems,
+            found: found.map(|suspect| (suspect.engine, suspect.of)).collect(),
+            problems: round.problems,
         }
     }
 }

@@ -140,7 +140,7 @@ pub struct Leftover {
     pub name: Option<String>,
     /// The engine's own command to free it.
     pub command: Option<String>,
-    /// Bytes, where they are not those of its path.
+    /// Bytes, where they are known without a look at its path.
     pub size: Option<u64>,
 }
 
