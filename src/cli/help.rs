@@ -93,14 +93,19 @@ fn ending(help: &Help) -> String {
     text
 }
 
+/// The command line that pages are about. A page is of a version, whatever that was built from.
+fn documented() -> clap::Command {
+    let mut command = Cli::command().version(env!("CARGO_PKG_VERSION"));
+    command.build();
+    command
+}
+
 /// The verb's own page, or that of the program.
 ///
 /// # Errors
 /// There is no such verb.
 pub fn page(verb: Option<&str>) -> Result<Vec<u8>> {
-    // A page is of a version, whatever it was built from.
-    let mut command = Cli::command().version(env!("CARGO_PKG_VERSION"));
-    command.build();
+    let command = documented();
     let Some(verb) = verb else {
         return written(&Man::new(command), None);
     };
@@ -167,9 +172,7 @@ fn endings(help: Option<&Help>) -> Roff {
 pub fn write_pages(directory: &Path) -> Result<()> {
     let fail = |path: &Path, error: &io::Error| Error::io(Bytes::from(path), errno_of(error));
     std::fs::create_dir_all(directory).map_err(|error| fail(directory, &error))?;
-    // A page is of a version, whatever it was built from.
-    let mut command = Cli::command().version(env!("CARGO_PKG_VERSION"));
-    command.build();
+    let command = documented();
     let verbs = command.get_subcommands().map(clap::Command::get_name);
     let verbs = verbs.filter(|verb| *verb != "help").map(Some);
     for verb in std::iter::once(None).chain(verbs) {

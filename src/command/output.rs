@@ -14,7 +14,7 @@ use crate::rescue::export::Place;
 use crate::restore::staging::Staging;
 
 /// Where an answer goes.
-pub enum Target {
+pub enum Output {
     Standard,
     File {
         path: PathBuf,
@@ -31,21 +31,21 @@ pub enum Readers {
     All,
 }
 
-impl Target {
+impl Output {
     /// Finds out where that is, before anything is looked at.
     ///
     /// # Errors
     /// The directory cannot be opened, or is one of those that are looked at.
-    pub fn find(survey: &Survey<'_>, typed: Option<PathBuf>) -> Result<Target> {
+    pub fn find(survey: &Survey<'_>, typed: Option<PathBuf>) -> Result<Output> {
         let Some(typed) = typed.filter(|typed| typed.as_os_str() != "-") else {
-            return Ok(Target::Standard);
+            return Ok(Output::Standard);
         };
         let path = std::path::absolute(&typed).unwrap_or(typed);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::Usage(format!("{}: is no name", path.display())));
         };
         check(survey, parent)?;
-        Ok(Target::File {
+        Ok(Output::File {
             dir: Dir::open_root(parent)?,
             name: name.to_owned(),
             path,
@@ -63,7 +63,7 @@ impl Target {
         readers: Readers,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
-        let Target::File { path, dir, name } = self else {
+        let Output::File { path, dir, name } = self else {
             return write(out);
         };
         Staging::clear(dir);

@@ -55,7 +55,7 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Metrics>> {
         Outcome::yes(Metrics {
-            output: output::Target::find(&context.survey, self.output)?,
+            output: output::Output::find(&context.survey, self.output)?,
             time: time::now(),
             gathered: Gathered::of(context, false)?,
             containers: self.containers,
@@ -65,7 +65,7 @@ impl Verb for Args {
 
 /// Metrics that are to be written.
 pub struct Metrics {
-    output: output::Target,
+    output: output::Output,
     time: jiff::Timestamp,
     gathered: Gathered,
     containers: usize,

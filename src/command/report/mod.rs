@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Answer, Context, Ended, Group, Help, Outcome, Verb, output};
+use super::output::{Output, Readers};
+use super::{Answer, Context, Ended, Group, Help, Outcome, Verb};
 use crate::error::Result;
 use crate::render::{Format, Look, json, time};
 use gather::Gathered;
 use record::{Drift, Record, Row, SCHEMA_VERSION};
-use since::{Earlier, Told};
+use since::{Comparison, Earlier};
 
 /// Tell all that is known of the host, a JSON object a line
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,7 @@ impl Verb for Args {
     type Answer = Report;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Report>> {
-        let output = output::Target::find(&context.survey, self.output)?;
+        let output = Output::find(&context.survey, self.output)?;
         let time = time::now();
         let time = time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
         let (host_id, host) = gather::names(context, self.host_id);
@@ -62,24 +63,23 @@ impl Verb for Args {
         let mut gathered = Gathered::of(context, self.changes)?;
         gathered.host.since = earlier.as_ref().map(|earlier| earlier.time.clone());
         Outcome::yes(Report {
-            gathered,
-            earlier,
             output,
-            host_id,
-            host,
-            time,
+            gathered,
+            lines: Lines {
+                host_id,
+                host,
+                time,
+                earlier,
+            },
         })
     }
 }
 
 /// A report that is to be written.
 pub struct Report {
+    output: Output,
     gathered: Gathered,
-    earlier: Option<Earlier>,
-    output: output::Target,
-    host_id: String,
-    host: Option<String>,
-    time: String,
+    lines: Lines,
 }
 
 impl Answer for Report {
@@ -93,30 +93,21 @@ impl Answer for Report {
         ended: &mut Ended,
     ) -> io::Result<()> {
         let Report {
-            gathered,
-            earlier,
             output,
-            host_id,
-            host,
-            time,
+            gathered,
+            lines,
         } = self;
-        let lines = Lines {
-            host_id: &host_id,
-            host: host.as_deref(),
-            time: &time,
-            earlier,
-        };
-        output.write(out, output::Readers::Owner, |out| {
+        output.write(out, Readers::Owner, |out| {
             lines.write(gathered, look, context, out, ended)
         })
     }
 }
 
-/// What every line of a report has.
-struct Lines<'l> {
-    host_id: &'l str,
-    host: Option<&'l str>,
-    time: &'l str,
+/// What every line of a report has, and what it is held against.
+struct Lines {
+    host_id: String,
+    host: Option<String>,
+    time: String,
     earlier: Option<Earlier>,
 }
 
@@ -128,7 +119,7 @@ enum Line<'l> {
     Then(Map<String, Value>),
 }
 
-impl Lines<'_> {
+impl Lines {
     fn write(
         self,
         gathered: Gathered,
@@ -154,35 +145,41 @@ impl Lines<'_> {
     }
 
     fn tell(
-        mut self,
+        self,
         gathered: Gathered,
         context: &Context<'_>,
         ended: &mut Ended,
         put: &mut dyn FnMut(&Line<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
+        let Lines {
+            host_id,
+            host,
+            time,
+            mut earlier,
+        } = self;
         gathered.tell(context, ended, &mut |record| {
             let mut row = Row {
                 schema_version: SCHEMA_VERSION,
-                host_id: self.host_id,
-                host: self.host,
-                time: self.time,
+                host_id: &host_id,
+                host: host.as_deref(),
+                time: &time,
                 drift: None,
                 record,
             };
-            let Some(earlier) = &mut self.earlier else {
+            let Some(earlier) = &mut earlier else {
                 return put(&Line::Now(row));
             };
             match earlier.drift(&as_object(&row)?) {
-                Told::Not => return Ok(()),
-                Told::Always => {}
-                Told::As(drift) => row.drift = Some(drift),
+                Comparison::Unchanged => return Ok(()),
+                Comparison::NotCompared => {}
+                Comparison::Drifted(drift) => row.drift = Some(drift),
             }
             // What could not be read is not known to be gone.
             if let Record::End(end) = record
                 && end.complete
             {
                 earlier.gone(|mut row| {
-                    row.insert("time".into(), self.time.into());
+                    row.insert("time".into(), time.as_str().into());
                     row.insert("drift".into(), serde_json::to_value(Drift::Gone)?);
                     put(&Line::Then(row))
                 })?;

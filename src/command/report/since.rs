@@ -106,19 +106,18 @@ impl Earlier {
         Ok(())
     }
 
-    /// What became of a row; none where it says what it said. A row that is not held against earlier
-    /// ones is told without a word.
-    pub fn drift(&mut self, row: &Map<String, Value>) -> Told {
+    /// Holds a row against what the report says of the same thing.
+    pub fn drift(&mut self, row: &Map<String, Value>) -> Comparison {
         let Some((said, about)) = marks(row) else {
-            return Told::Always;
+            return Comparison::NotCompared;
         };
         let was_there = self.about.get_mut(&about).map(|is_there| *is_there = true);
         if self.said.contains(&said) {
-            Told::Not
+            Comparison::Unchanged
         } else if was_there.is_some() {
-            Told::As(Drift::Changed)
+            Comparison::Drifted(Drift::Changed)
         } else {
-            Told::As(Drift::New)
+            Comparison::Drifted(Drift::New)
         }
     }
 
@@ -153,11 +152,12 @@ impl Earlier {
     }
 }
 
-/// How a row is told.
-pub enum Told {
-    Not,
-    Always,
-    As(Drift),
+/// What a row is beside an earlier report.
+pub enum Comparison {
+    Unchanged,
+    /// It is told whatever was told before.
+    NotCompared,
+    Drifted(Drift),
 }
 
 /// A file of whoever asks, wherever that is.
