@@ -48,11 +48,17 @@ impl Problems {
     pub fn unless_absent<T>(&self, read: Result<T>) -> Option<T> {
         match read {
             Ok(read) => Some(read),
-            Err(error) if error.is_not_found() => None,
             Err(error) => {
-                self.note(error);
+                self.note_unless_absent(error);
                 None
             }
+        }
+    }
+
+    /// Notes an error, but that something is not there.
+    pub fn note_unless_absent(&self, error: Error) {
+        if !error.is_not_found() {
+            self.note(error);
         }
     }
 

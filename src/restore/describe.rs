@@ -111,28 +111,19 @@ fn remove(path: &Bytes) -> String {
     format!("rm -r -- {}", shell_quote(path))
 }
 
-/// The command that mounts a union anew where it is, with what else its mount says. None for a mount of
-/// another namespace: the program `mount` there is somebody else's, and who enters runs it as root.
+/// The command that mounts a union anew where it is, so changed, and else with the words that its mount
+/// has: not every `mount` keeps those that it is not given. None for a mount of another namespace: the
+/// program `mount` there is somebody else's, and who enters runs it as root.
 fn remount(view: &View, change: &str) -> Option<String> {
     if view.mount.process.is_some() {
         return None;
     }
-    let own = view
-        .mount
-        .flags
-        .split(',')
-        .filter(|word| !["ro", "rw", ""].contains(word));
-    let changed = change.split(',').filter(|word| !word.is_empty());
-    let keeps: Vec<&str> = if change.is_empty() {
-        Vec::new()
-    } else {
-        own.collect()
-    };
-    let options: Vec<&str> = ["remount"]
-        .into_iter()
-        .chain(changed)
-        .chain(keeps)
-        .collect();
+    let mut options = vec!["remount"];
+    if !change.is_empty() {
+        options.push(change);
+        let own = view.mount.flags.split(',');
+        options.extend(own.filter(|word| !["ro", "rw", ""].contains(word)));
+    }
     let mount = shell_quote(&view.mount.path);
     Some(format!("mount -o {} {mount}", options.join(",")))
 }

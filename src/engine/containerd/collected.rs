@@ -66,14 +66,10 @@ impl Containerd<'_> {
         let mut found = Vec::new();
         for (name, _) in names.unwrap_or_default() {
             let path = ingests.join(&name);
-            let reference = match self.host.read(&path.join(b"ref")) {
-                Ok(reference) => reference,
-                // It ends, or begins.
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => {
-                    self.note(error);
-                    continue;
-                }
+            let reference = self.host.read(&path.join(b"ref"));
+            // One without ends, or begins.
+            let Some(reference) = self.problems.unless_absent(reference) else {
+                continue;
             };
             let reference = String::from_utf8_lossy(&reference).trim().to_owned();
             let recorded = self.meta().values().find_map(|records| {

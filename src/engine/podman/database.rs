@@ -63,7 +63,7 @@ impl Podman<'_> {
             });
             match read {
                 Ok(read) => records.extend(read),
-                Err(error) => self.note_unless_absent(error),
+                Err(error) => self.problems.note_unless_absent(error),
             }
         }
         records

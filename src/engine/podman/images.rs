@@ -333,7 +333,7 @@ impl Podman<'_> {
     pub(super) fn label_image(&self, union: &mut Union, image: Option<&ImageRecord>) {
         let image = image.and_then(|image| {
             let read = self.image(image);
-            read.map_err(|error| self.note_unless_absent(error)).ok()
+            self.problems.unless_absent(read)
         });
         let steps = image.map(|image| image.steps()).unwrap_or_default();
         union.label_image(&steps, !self.copies());

@@ -240,7 +240,7 @@ impl Podman<'_> {
         let bytes = match bolt::read(self.host, &path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.note_unless_absent(error);
+                self.problems.note_unless_absent(error);
                 return Records::new();
             }
         };

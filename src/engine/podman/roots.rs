@@ -102,15 +102,10 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
             && error.is_denied()
         {
             search.looked_at(NAME, &root, why, false);
-            let problems = Problems::default();
-            let podman = Podman {
+            closed.push(boxed(Podman {
                 closed: Some(Errno::ACCESS),
-                ..Podman::new(host, root, "overlay".into(), problems.clone())
-            };
-            closed.push(FoundEngine {
-                engine: Box::new(podman),
-                problems,
-            });
+                ..Podman::new(host, root, "overlay".into(), Problems::default())
+            }));
             continue;
         }
         let stores = stores_of(host, &configured, &image_stores);
@@ -278,9 +273,9 @@ fn of_images<'h>(
     takers: &[(Configured, Vec<Bytes>)],
     found: &[FoundEngine<'h>],
 ) -> Vec<FoundEngine<'h>> {
-    let mut seen: Vec<Bytes> = Vec::new();
     let real = |path: &Bytes| host.resolve(path).unwrap_or_else(|_| path.clone());
-    seen.extend(found.iter().map(|store| real(store.engine.root())));
+    let own = found.iter().map(|store| real(store.engine.root()));
+    let mut seen: Vec<Bytes> = own.collect();
     let mut others = Vec::new();
     for root in takers.iter().flat_map(|(_, stores)| stores) {
         if seen.contains(&real(root)) {

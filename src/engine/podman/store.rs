@@ -101,12 +101,6 @@ impl<'h> Podman<'h> {
         }
     }
 
-    pub(super) fn note_unless_absent(&self, error: Error) {
-        if !error.is_not_found() {
-            self.note(error);
-        }
-    }
-
     pub(super) fn as_store(&self) -> Store {
         Store {
             root: self.root.clone(),
