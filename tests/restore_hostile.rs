@@ -30,7 +30,7 @@ fn held_up(calls: &str, when: &str, inner: &Command) -> Command {
 }
 
 /// Whether a name is what is being made, not done yet.
-fn is_passing(name: &[u8]) -> bool {
+pub fn is_passing(name: &[u8]) -> bool {
     name.starts_with(b".layerctl-") || name.starts_with(b".wh..wh.layerctl-")
 }
 
@@ -159,7 +159,7 @@ fn is_untouched(union: &Union, before: &[String], case: &str) {
     assert_eq!(facts_of_host(union), before, "{case}");
 }
 
-fn facts_of_host(union: &Union) -> Vec<String> {
+pub fn facts_of_host(union: &Union) -> Vec<String> {
     ["host", "host/file", "host/directory"]
         .iter()
         .map(|path| fact(&union.at(path), Detail::All))
@@ -479,6 +479,21 @@ fn alone(body: impl FnOnce()) {
     });
 }
 
+/// Mounts an overlay of a union's `low`, `up` and `work`.
+pub fn mount_overlay(union: &Union, at: &Path) {
+    let at_home = |name| union.at(name).display().to_string();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        at_home("low"),
+        at_home("up"),
+        at_home("work")
+    );
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "overlay", "overlay", "-o", &options]);
+    let status = mount.arg(at).status();
+    assert!(status.expect("mount").success());
+}
+
 /// An overlay that is mounted at `host/run/merged`.
 struct Overlay(Union);
 
@@ -496,18 +511,7 @@ impl Overlay {
     }
 
     fn mount(&self, at: &Path) {
-        let at_home = |name| self.0.at(name).display().to_string();
-        let status = Command::new("mount")
-            .args(["-t", "overlay", "overlay", "-o"])
-            .arg(format!(
-                "lowerdir={},upperdir={},workdir={}",
-                at_home("low"),
-                at_home("up"),
-                at_home("work")
-            ))
-            .arg(at)
-            .status();
-        assert!(status.expect("mount").success());
+        mount_overlay(&self.0, at);
     }
 
     fn command(&self, target: &str) -> Command {

@@ -11,8 +11,9 @@ use std::process::Command;
 use rustix::fs::FileType;
 
 use crate::lab::held::Held;
-use crate::lab::union::{Detail, Union, fact};
+use crate::lab::union::Union;
 use crate::lab::{inside, needs, needs_asking};
+use crate::restore_hostile::{facts_of_host, is_passing, mount_overlay};
 
 /// Calls that make, change, place or take away; those that a machine's kernel may lack with a
 /// question mark, as strace wants it.
@@ -68,10 +69,7 @@ fn stage() -> Union {
 }
 
 fn of_others(union: &Union) -> Vec<String> {
-    let mut facts: Vec<String> = ["host", "host/file", "host/directory"]
-        .iter()
-        .map(|path| fact(&union.at(path), Detail::All))
-        .collect();
+    let mut facts = facts_of_host(union);
     let inside = fs::read_dir(union.at("host/directory")).expect("our own");
     facts.push(format!("{} inside", inside.count()));
     facts
@@ -102,7 +100,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 /// Whether it was made by the run: it has a passing name, or that of the tree.
 fn is_made(path: &Path) -> bool {
     let name = path.file_name().expect("a name").as_bytes();
-    name == b"tree" || name.starts_with(b".layerctl-") || name.starts_with(b".wh..wh.layerctl-")
+    name == b"tree" || is_passing(name)
 }
 
 fn swap_all(union: &Union, directory: &Path, swap: Swap) {
@@ -137,7 +135,7 @@ fn at_each_call(swap: Swap, through_the_mount: bool) -> usize {
         for number in 1.. {
             let union = stage();
             let directory = if through_the_mount {
-                mount(&union);
+                mount_overlay(&union, &union.at("merged"));
                 fs::remove_dir_all(union.at("merged/d/tree")).expect("it is there");
                 union.at("merged/d")
             } else {
@@ -174,20 +172,6 @@ fn command(union: &Union, through_the_mount: bool) -> Command {
     let out = union.at("out");
     let options = ["-r", "--to", out.to_str().expect("a plain path")];
     union.command(&options, "/d/tree")
-}
-
-fn mount(union: &Union) {
-    let at = |name| union.at(name).display().to_string();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        at("low"),
-        at("up"),
-        at("work")
-    );
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "overlay", "overlay", "-o", &options]);
-    let status = mount.arg(union.at("merged")).status();
-    assert!(status.expect("mount").success());
 }
 
 fn unmount(union: &Union, is_mounted: bool) {
