@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::bytes::{Bytes, Entries};
 use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
-use crate::union::{Entry, Listed, Node, Reading, Stack};
+use crate::union::{Entry, Listed, Merger, Node, Reading, Stack};
 use crate::walk::{Found, Heading, Rest, Rows, walk_all};
 use crate::whiteout::Mark;
 use versions::differ;
@@ -221,11 +221,9 @@ impl Criterion {
     /// What counts for an engine's `diff`. It asks AUFS for the branch's entries, and compares
     /// everywhere else.
     pub fn of_engine(stack: &Stack, measure: Measure) -> Criterion {
-        let is_aufs = stack.overlay_rules().is_none() && stack.base.is_none();
-        if is_aufs {
-            Criterion::InBranch
-        } else {
-            Criterion::Differs(measure)
+        match stack.merger() {
+            Merger::Aufs | Merger::Alone if stack.base.is_none() => Criterion::InBranch,
+            Merger::Aufs | Merger::Alone | Merger::Overlay(_) => Criterion::Differs(measure),
         }
     }
 }
@@ -519,7 +517,7 @@ impl<V> Comparison<'_, V> {
         name: &[u8],
         entries: [&Entry<'_>; 2],
     ) -> Result<()> {
-        if directory.after.stack().overlay_rules().is_some() {
+        if directory.after.stack().merger().refuses_what_is_broken() {
             for entry in entries {
                 if let Entry::Broken { errno, .. } = entry {
                     let path = directory.after.on_host(self.branch, name);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use layerctl::internals::dir::{Access, Dir, Kind};
 use layerctl::internals::overlay::{Namespace, Rules};
+use layerctl::internals::union::Merger;
 use layerctl::internals::whiteout::{AUFS_NAME_MAX, Grammar, Marks, Source, Validity};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use rustix::io::Errno;
@@ -128,7 +129,7 @@ fn every_spelling_has_its_own_rules() {
         is_data_only: bool,
         holds_changes_only: bool,
         honours_marks: bool,
-        opaque_name: &'static [u8],
+        opaque_name: Option<&'static [u8]>,
         overrides: usize,
     }
     let aufs = Rule {
@@ -137,7 +138,7 @@ fn every_spelling_has_its_own_rules() {
         is_data_only: false,
         holds_changes_only: true,
         honours_marks: true,
-        opaque_name: b".wh..wh..opq",
+        opaque_name: Some(b".wh..wh..opq"),
         overrides: 0,
     };
     for grammar in grammars() {
@@ -155,25 +156,27 @@ fn every_spelling_has_its_own_rules() {
             Grammar::Overlay(_) => Rule {
                 namespace: Some(Namespace::Trusted),
                 has_redirects: true,
-                opaque_name: b"",
+                opaque_name: None,
                 ..aufs
             },
             Grammar::OverlayData => Rule {
                 is_data_only: true,
                 honours_marks: false,
-                opaque_name: b"",
+                opaque_name: None,
                 ..aufs
             },
             Grammar::FuseOverlay(_) => Rule {
                 namespace: Some(Namespace::Trusted),
-                opaque_name: b"",
+                opaque_name: None,
                 overrides: 3,
                 ..aufs
             },
         };
         assert_eq!(grammar.namespace(), rule.namespace, "{grammar:?}");
-        let rules = grammar.overlay_rules();
-        let of_rules = rules.map(|rules| rules.namespace);
+        let of_rules = match Merger::of(grammar) {
+            Merger::Overlay(rules) => Some(rules.namespace),
+            Merger::Aufs | Merger::Alone => None,
+        };
         assert_eq!(of_rules, rule.namespace, "{grammar:?}");
         let facts = [
             (grammar.has_redirects(), rule.has_redirects),

@@ -379,7 +379,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
         Ok(Plan::CopyOut(copy)) => Plan::CopyOut(copy.below(query.below.as_ref(), &row.path)),
         Ok(plan) => plan,
         Err(_) if verify::is_forgotten(&stack, &site, &row.path)? => {
-            if stack.overlay_rules().is_some() {
+            if !stack.merger().can_look_again() {
                 return Err(verify::forgotten_by_overlay(union, &row.path));
             }
             Plan::Refresh(row.path.clone())

@@ -327,7 +327,7 @@ fn in_directory<'s, B: Rows>(
         above,
         branch,
     };
-    if grammar.opaque_name().is_empty() {
+    if grammar.opaque_name().is_none() {
         match directory.node.is_opaque(branch) {
             Ok(true) => row(Ok(directory.opaque(b"")), found.rows()),
             Ok(false) => {}

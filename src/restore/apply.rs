@@ -135,7 +135,7 @@ fn show_in_listing(stack: &Stack, view: &View, path: &Bytes) -> Result<()> {
         Err(error) if error.is_not_found() => return Ok(()),
         dir => dir?,
     };
-    if stack.overlay_rules().is_some() || view.lists(path)? {
+    if !stack.merger().can_look_again() || view.lists(path)? {
         return Ok(());
     }
     let staging = Staging::beside(&dir);

@@ -201,8 +201,8 @@ impl Paths<'_> {
             Hiding::Nothing => Vec::new(),
             Hiding::Opaque => {
                 let mark = match grammar.opaque_name() {
-                    b"" => first.clone(),
-                    name => first.join(name),
+                    None => first.clone(),
+                    Some(name) => first.join(name),
                 };
                 let words = format!("make {first} opaque, so that nothing else reappears");
                 let to = self.in_branch(copy.writable, &mark);

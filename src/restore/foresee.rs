@@ -105,11 +105,10 @@ pub fn hiding(place: &Node<'_>, chain: &[Vec<u8>], branch: usize) -> Result<Hidi
         return Ok(Hiding::Nothing);
     };
     let without = place.child_without_mark(first, branch, MarkKind::Whiteout, None)?;
-    let is_aufs = place.stack().overlay_rules().is_none();
     let Entry::Dir(mut node) = without else {
         return Ok(Hiding::Opaque);
     };
-    if !is_aufs || !has_opaque_below(&node, branch)? {
+    if place.stack().merger().heeds_each_opaque_mark() || !has_opaque_below(&node, branch)? {
         return Ok(Hiding::Opaque);
     }
     let mut names = Vec::new();

@@ -188,7 +188,7 @@ pub fn source_of<'s>(
     let path = &Bytes::absolute(found.path.components());
     // What leads to other directories stands above: the place itself, as the union has it.
     if let Some((here, _)) = &found.place
-        && stack.overlay_rules().is_some()
+        && stack.merger().leads_elsewhere()
         && let Some(rest) = place.strip_prefix(&here.path())
     {
         for from in [below, version] {

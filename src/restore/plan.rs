@@ -12,8 +12,7 @@ use super::{Depth, Goal, Query, Strategy};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::error::{Error, Result, errno_name};
-use crate::overlay::Rules;
-use crate::union::{Cut, Entry, Follow, Node, Reading, Resolution, Stack, lookup};
+use crate::union::{Cut, Entry, Follow, Merger, Node, Reading, Resolution, Stack, lookup};
 use crate::whiteout::MarkKind;
 
 /// What is to be done.
@@ -103,7 +102,7 @@ impl Plan<'_> {
     /// # Errors
     /// A directory that cannot be read.
     pub fn also_back(&self, stack: &Stack, view: &View) -> Result<Vec<Bytes>> {
-        if stack.overlay_rules().is_some() {
+        if !stack.merger().can_look_again() {
             return Ok(Vec::new());
         }
         match self {
@@ -280,9 +279,9 @@ impl Unhiding {
             && found.rest.is_empty()
             && matches!(found.entry, Entry::Deleted { .. } | Entry::Broken { .. });
         let reappears = unhidden(stack, cut, &diagnosis.path)?;
-        let rules = stack.overlay_rules();
+        let merger = stack.merger();
         let is_renamed = match &hidden.version {
-            Some(version) if is_exact && rules.is_some_and(|rules| is_moved(rules, version)) => {
+            Some(version) if is_exact && is_moved(merger, version) => {
                 let was = found.path_led_to(stack, version.branch)?;
                 is_shown_elsewhere(stack, cut.branch, (version.branch, &was), version.kind)?
             }
@@ -291,7 +290,7 @@ impl Unhiding {
         Ok(Unhiding {
             is_exact,
             can_write_mark: stack.branches[cut.branch].permission.is_writable(),
-            is_mounted_overlay: rules.is_some() && is_mounted,
+            is_mounted_overlay: is_mounted && !merger.can_look_again(),
             is_renamed,
             reappears,
         })
@@ -352,11 +351,11 @@ impl Unhiding {
 
 /// Whether an overlay can show something of this kind under another name than the branch's: a
 /// directory that was renamed, or the content of a file of which only the metadata was copied up.
-fn is_moved(rules: Rules, version: &Version) -> bool {
-    rules.follows_redirects
+fn is_moved(merger: Merger, version: &Version) -> bool {
+    merger.follows_redirects()
         && match version.kind {
             Kind::Directory => true,
-            Kind::File => rules.metacopy,
+            Kind::File => merger.has_metacopies(),
             Kind::Symlink | Kind::Char | Kind::Block | Kind::Fifo | Kind::Socket => false,
         }
 }

@@ -85,7 +85,7 @@ fn lower<'s>(
     place: &Node<'s>,
     (name, writable): (&[u8], usize),
 ) -> Result<Option<(Node<'s>, Kind, usize)>> {
-    if stack.overlay_rules().is_some() {
+    if stack.merger().leads_elsewhere() {
         let below = place.narrowed(|branch| branch != writable);
         let entry = below.child(name)?;
         if let (Some(kind), Some(branch)) = (entry.kind(), entry.provider()) {

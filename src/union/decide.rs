@@ -1,6 +1,7 @@
 //! [`Node::child`]: the one place that decides what a name means.
 
 use super::entry::{Entry, Question, Says};
+use super::merger::Merger;
 use super::node::{Expected, Node};
 use super::{aufs, overlay};
 use crate::error::Result;
@@ -94,9 +95,9 @@ impl<'s> Node<'s> {
         question: &Question<'_>,
         says: &mut dyn FnMut(usize, Says),
     ) -> Result<Entry<'s>> {
-        match self.stack.overlay_rules() {
-            Some(rules) => overlay::decide(self, rules, question, says),
-            None => aufs::decide(self, question, says),
+        match self.stack.merger() {
+            Merger::Overlay(rules) => overlay::decide(self, rules, question, says),
+            Merger::Aufs | Merger::Alone => aufs::decide(self, question, says),
         }
     }
 }

@@ -113,9 +113,7 @@ impl Resolution<'_> {
         }
         // A version that only a redirect leads to is seen in the view that begins below what hides
         // it.
-        let follows = stack
-            .overlay_rules()
-            .is_some_and(|rules| rules.follows_redirects);
+        let follows = stack.merger().follows_redirects();
         if follows && self.entry.kind().is_none() {
             for from in 1..stack.branches.len() {
                 let path = Bytes::absolute(self.path.components());

@@ -14,6 +14,7 @@
 //! node         the directories merged at one place
 //! stack        the branches, and what one of them has by itself
 //! cut          a mark that keeps branches out
+//! merger       who makes one view of the branches, and what differs by who it is
 //! ```
 //!
 //! Each imports only from those below it.
@@ -26,6 +27,7 @@ mod decide;
 mod entry;
 mod listing;
 mod lookup;
+mod merger;
 mod node;
 mod overlay;
 mod stack;
@@ -34,5 +36,6 @@ pub use cut::Cut;
 pub use entry::{Entry, Says, Why};
 pub use listing::Listed;
 pub use lookup::{Follow, Link, Resolution, lookup};
+pub use merger::Merger;
 pub use node::{DataAt, Node, OpenVersion, Reading};
 pub use stack::{Branch, IdMap, IdRange, Stack};

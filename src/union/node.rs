@@ -198,10 +198,11 @@ impl Stack {
                 break;
             }
         }
+        let leads_elsewhere = self.merger().leads_elsewhere();
         Node {
             stack: self,
             shown: None,
-            roots: self.overlay_rules().map(|_| parts.to_vec().into()),
+            roots: leads_elsewhere.then(|| parts.to_vec().into()),
             parts,
             cuts: Vec::new(),
             reading,

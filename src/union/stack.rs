@@ -5,11 +5,12 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::cut::Cut;
+use super::merger::Merger;
 use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Stat};
 use crate::error::{Error, Result};
-use crate::overlay::{Namespace, Rules};
+use crate::overlay::Namespace;
 use crate::whiteout::{Grammar, MarkKind, Source};
 
 /// The longest value of an attribute that keeps an owner and a mode, in bytes.
@@ -155,9 +156,10 @@ impl Stack {
         }
     }
 
-    /// The rules of an overlay; none for other unions.
-    pub fn overlay_rules(&self) -> Option<Rules> {
-        self.branches.first()?.grammar.overlay_rules()
+    /// By whose rules the branches become one view: the topmost tells.
+    pub fn merger(&self) -> Merger {
+        let topmost = self.branches.first();
+        topmost.map_or(Merger::Alone, |branch| Merger::of(branch.grammar))
     }
 
     /// Whether the marks of this union are among those that the kernel tells root only: to others

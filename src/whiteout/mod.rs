@@ -269,19 +269,6 @@ impl Grammar {
         }
     }
 
-    /// By which rules a name is searched for in an overlay; none where it is no overlay.
-    pub fn overlay_rules(self) -> Option<Rules> {
-        match self {
-            Grammar::Overlay(rules) => Some(rules),
-            // It has neither redirects nor metacopies to follow.
-            Grammar::FuseOverlay(namespace) => Some(Rules {
-                namespace,
-                ..Rules::DEFAULT
-            }),
-            Grammar::Aufs | Grammar::AufsIgnored | Grammar::OverlayData | Grammar::Plain => None,
-        }
-    }
-
     /// Where the marks are that are attributes; none where no attribute is a mark.
     pub fn namespace(self) -> Option<Namespace> {
         match self {
@@ -390,10 +377,10 @@ impl Grammar {
 
     /// The name on disk of the mark that makes a directory opaque; none where the mark is no
     /// entry of it.
-    pub fn opaque_name(self) -> &'static [u8] {
+    pub fn opaque_name(self) -> Option<&'static [u8]> {
         match self {
-            Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => b"",
-            Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain => OPAQUE,
+            Grammar::Overlay(_) | Grammar::OverlayData | Grammar::FuseOverlay(_) => None,
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain => Some(OPAQUE),
         }
     }
 

@@ -247,7 +247,7 @@ impl<'s> Directory<'s> {
             return Ok(Some((Finding::Leftover, node.path_of(name), means)));
         }
         if kind == Kind::File
-            && node.stack().overlay_rules().is_some()
+            && node.stack().merger().refuses_what_is_broken()
             && let Entry::Broken { why, .. } = node.child_seen(name, self.branch, seen)?
         {
             let refused = refused_by(node, name, why, self.branch);

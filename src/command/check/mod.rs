@@ -256,9 +256,8 @@ pub(super) fn in_union(
     let in_use = survey.host.is_live() && target.union.is_mounted();
     for branch in 0..stack.branches.len() {
         findings(stack, branch, threads, names, &mut labelled);
-        // While it is mounted, AUFS is still using them. To overlay they are files like others.
-        let is_aufs = stack.overlay_rules().is_none();
-        if !in_use && is_aufs {
+        // While it is mounted, AUFS is still using them.
+        if !in_use && stack.merger().keeps_files_in_branches() {
             match leftovers(stack, branch) {
                 Ok(found) => found.into_iter().map(Ok).for_each(&mut labelled),
                 Err(error) => labelled(Err(error)),

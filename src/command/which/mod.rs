@@ -23,7 +23,7 @@ use crate::error::{Error, Result, errno_name};
 use crate::restore::diagnose::hidden_by;
 use crate::target;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
-use crate::whiteout::{AUFS_NAME_MAX, OVERLAY_NAME_MAX};
+use crate::whiteout::AUFS_NAME_MAX;
 
 /// Tell which layer provides a path, what it shadows, or why it is not there
 ///
@@ -444,12 +444,7 @@ fn words(why: Why, resolution: &Resolution<'_>) -> String {
         Why::Reserved => "names that begin with .wh. belong to the union itself".into(),
         Why::TooLong => {
             let stack = resolution.place.as_ref().map(|(place, _)| place.stack());
-            let is_overlay = stack.is_some_and(|stack| stack.overlay_rules().is_some());
-            let most = if is_overlay {
-                OVERLAY_NAME_MAX
-            } else {
-                AUFS_NAME_MAX
-            };
+            let most = stack.map_or(AUFS_NAME_MAX, |stack| stack.merger().name_max());
             format!("a name in the union has at most {most} bytes")
         }
         Why::BesideWhiteout { branch } => {
