@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use walkdir::WalkDir;
 
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, text};
@@ -389,6 +390,36 @@ fn what_a_pull_left_is_temporary() {
     let set = "/var/lib/docker/image/vfs/layerdb/tmp/write-set-12";
     store.host.file(format!("{set}/cache-id"), id('c'));
     finds(&store.host, [("temporary", set.to_owned())]);
+}
+
+/// What cannot be looked into has no size: that of the directory alone would be a claim.
+#[apply(test)]
+fn what_cannot_be_walked_has_no_size() {
+    needs::captured_hosts();
+    let store = captured("docker-vfs");
+    let set = "/var/lib/docker/image/vfs/layerdb/tmp/write-set-12";
+    store.host.file(format!("{set}/cache-id"), id('c'));
+    store.host.file(format!("{set}/closed/parent"), id('b'));
+    for entry in WalkDir::new(&store.host.root) {
+        let entry = entry.expect("our own");
+        if !entry.file_type().is_symlink() {
+            let mode = if entry.file_type().is_dir() {
+                0o755
+            } else {
+                0o644
+            };
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(entry.path(), mode).expect("our own");
+        }
+    }
+    let closed = store.host.at(format!("{set}/closed"));
+    for (mode, status) in [(0o755, 1), (0o000, 2)] {
+        fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).expect("our own");
+        let output = ask_as_nobody(&store.host).exits(status);
+        assert_eq!(found(&output), [("temporary".to_owned(), set.to_owned())]);
+        assert_eq!(output.rows()[0]["disk"].is_u64(), status == 1);
+        assert_eq!(output.stderr.contains("/closed"), status == 2);
+    }
 }
 
 #[apply(test)]

@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::space::Walked;
 use crate::command::{Context, Findings, Group, Help, Outcome, Verb};
-use crate::dir::Stat;
+use crate::dir::Kind;
 use crate::engine::usage::{Leftover, LeftoverKind};
 use crate::engine::{self, Orphaned, Survey};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Look, time};
 
@@ -28,7 +28,7 @@ pub struct Row {
     pub engine: &'static str,
     pub kind: LeftoverKind,
     pub path: Bytes,
-    /// Bytes on disk; none for a record.
+    /// Bytes on disk; none for a record, and where not all of it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<u64>,
     /// When it was last changed: RFC 3339.
@@ -83,17 +83,22 @@ impl Verb for Args {
 /// What is nobody's in the stores of the host.
 pub(super) fn left_over(context: &mut Context<'_>) -> Orphaned {
     let threads = context.threads.count();
-    let size = |survey: &Survey<'_>, of: &Leftover| size_of(survey, of, threads);
+    // What comes and goes while they look is no problem yet.
+    let size = |survey: &Survey<'_>, of: &Leftover| size_of(survey, of, threads).ok().flatten();
     engine::orphaned(&mut context.survey, &size)
 }
 
 /// What was found to be left over or unused, each with the engine whose it is, and how large it is.
-pub(super) fn rows(context: &Context<'_>, found: Vec<(&'static str, Leftover)>) -> Vec<Row> {
+pub(super) fn rows(context: &mut Context<'_>, found: Vec<(&'static str, Leftover)>) -> Vec<Row> {
     let threads = context.threads.count();
     let mut rows = Vec::new();
     for (engine, of) in found {
         let stat = context.survey.host.stat(&of.path).ok().flatten();
         let size = size_of(&context.survey, &of, threads);
+        let size = size.unwrap_or_else(|problems| {
+            context.problems.extend(problems);
+            None
+        });
         let modified = stat.and_then(|stat| {
             jiff::Timestamp::new(stat.mtime.0, i32::try_from(stat.mtime.1).ok()?).ok()
         });
@@ -114,19 +119,29 @@ pub(super) fn rows(context: &Context<'_>, found: Vec<(&'static str, Leftover)>) 
 }
 
 /// What a leftover takes on disk, in bytes; none for a record.
-fn size_of(survey: &Survey<'_>, of: &Leftover, threads: NonZeroUsize) -> Option<u64> {
-    if of.size.is_some() {
-        return of.size;
+///
+/// # Errors
+/// What of it could not be read: its size is not known.
+fn size_of(
+    survey: &Survey<'_>,
+    of: &Leftover,
+    threads: NonZeroUsize,
+) -> std::result::Result<Option<u64>, Vec<Error>> {
+    if of.size.is_some() || of.kind.is_record() {
+        return Ok(of.size);
     }
-    match of.kind {
-        LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount => None,
-        _ => {
-            let walked = Walked::directory(survey, &of.path, threads);
-            // A file has no more than its own.
-            let own = || survey.host.stat(&of.path).ok().flatten();
-            let walked = walked.map(|walked| walked.total);
-            walked.ok().or_else(|| own().as_ref().map(Stat::disk))
-        }
+    // A file has no more than its own.
+    let Some(stat) = survey.host.stat(&of.path).map_err(|error| vec![error])? else {
+        return Ok(None);
+    };
+    if stat.kind != Kind::Directory {
+        return Ok(Some(stat.disk()));
+    }
+    let walked = Walked::directory(survey, &of.path, threads).map_err(|error| vec![error])?;
+    if walked.problems.is_empty() {
+        Ok(Some(walked.total))
+    } else {
+        Err(walked.problems)
     }
 }
 
@@ -145,8 +160,10 @@ impl crate::command::Row for Row {
         vec![
             column("ENGINE", |row: &Row, _, cell| cell.text(row.engine)),
             column("KIND", |row, _, cell| cell.word(row.kind.word())),
-            column("SIZE", |row, look, cell| {
-                cell.word(&row.disk.map(|size| look.size(size)).unwrap_or_default());
+            column("SIZE", |row, look, cell| match row.disk {
+                Some(size) => cell.word(&look.size(size)),
+                None if row.kind.is_record() => {}
+                None => cell.word("unknown"),
             }),
             giving(2, "CHANGED", |row, _, cell| {
                 cell.text(&row.mtime.as_deref().map(time::ago).unwrap_or_default());

@@ -230,6 +230,14 @@ pub enum LeftoverKind {
 }
 
 impl LeftoverKind {
+    /// Whether it is only a record of something: what it takes on disk is not worth a word.
+    pub fn is_record(self) -> bool {
+        matches!(
+            self,
+            LeftoverKind::Link | LeftoverKind::Metadata | LeftoverKind::Mount
+        )
+    }
+
     /// As machine formats have it.
     pub fn word(self) -> &'static str {
         match self {

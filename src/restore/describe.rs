@@ -8,9 +8,10 @@ use super::plan::{CopyIn, CopyOut, Plan};
 use super::revert::Revert;
 use super::view::{Site, View};
 use crate::bytes::{Bytes, shell_quote};
+use crate::dir::Kind;
 use crate::engine::ReadOnly;
 use crate::error::Result;
-use crate::union::{Cut, Stack};
+use crate::union::{Cut, Follow, Reading, Stack, lookup};
 use crate::whiteout::MarkKind;
 
 /// One thing that is done.
@@ -99,7 +100,8 @@ impl Plan<'_> {
             Plan::CopyIn(copy) => paths.undo_copy_in(copy),
             Plan::CopyOut(copy) => {
                 let made = Bytes::from(copy.to.as_path()).join(&copy.name);
-                Ok(vec![remove(&made)])
+                let kind = copy.source.child(&copy.name)?.kind();
+                Ok(vec![remove(&made, kind)])
             }
             Plan::Refresh(_) => Ok(Vec::new()),
             Plan::Revert(revert) => paths.undo_revert(revert),
@@ -107,8 +109,16 @@ impl Plan<'_> {
     }
 }
 
-fn remove(path: &Bytes) -> String {
-    format!("rm -r -- {}", shell_quote(path))
+/// The command that removes it. It goes by name: what is no directory is not looked into, whatever
+/// has its name by then.
+fn remove(path: &Bytes, kind: Option<Kind>) -> String {
+    let path = shell_quote(path);
+    match kind {
+        Some(Kind::Directory) | None => format!("rm -r -- {path}"),
+        Some(Kind::File | Kind::Symlink | Kind::Char | Kind::Block | Kind::Fifo | Kind::Socket) => {
+            format!("rm -- {path}")
+        }
+    }
 }
 
 /// The command that mounts a union anew where it is, so changed, and else with the words that its mount
@@ -265,7 +275,11 @@ impl Paths<'_> {
         match (&self.site.view, cut.kind) {
             // While it is mounted, only the union itself may make the whiteout.
             (Some(view), MarkKind::Whiteout) => {
-                let remove = remove(&view.path(&cut.of)?);
+                let without = self
+                    .stack
+                    .root(|branch| branch > cut.branch, Reading::Nothing);
+                let hidden = lookup(&without, cut.of.as_bytes(), Follow::NotLast)?;
+                let remove = remove(&view.path(&cut.of)?, hidden.entry.kind());
                 let (rw, ro) = match view.mount.read_only() {
                     ReadOnly::No => return Ok(vec![remove]),
                     ReadOnly::Mount => (remount(view, "bind,rw"), remount(view, "bind,ro")),
@@ -294,9 +308,10 @@ impl Paths<'_> {
     fn undo_copy_in(&self, copy: &CopyIn<'_>) -> Result<Vec<String>> {
         let first = copy.place.path_of(&copy.chain[0]);
         if let Some(view) = &self.site.view {
-            return Ok(vec![remove(&view.path(&first)?)]);
+            return Ok(vec![remove(&view.path(&first)?, Some(copy.first))]);
         }
-        let mut commands = vec![remove(&self.in_branch(copy.writable, &first))];
+        let first = self.in_branch(copy.writable, &first);
+        let mut commands = vec![remove(&first, Some(copy.first))];
         if let Some(whiteout) = &copy.whiteout {
             commands.extend(self.put_back(whiteout)?);
         }

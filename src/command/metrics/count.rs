@@ -229,8 +229,12 @@ impl Counts {
     fn left(&mut self, count: Metric, bytes: Metric, of: &orphans::Row) {
         let of_kind = labels([("engine", of.engine), ("kind", of.kind.word())]);
         self.sums.add(count, of_kind.clone(), Some(1));
-        // A record has no bytes of its own.
-        self.sums.add(bytes, of_kind, Some(of.disk.unwrap_or(0)));
+        let disk = if of.kind.is_record() {
+            Some(0)
+        } else {
+            of.disk
+        };
+        self.sums.add(bytes, of_kind, disk);
     }
 
     fn changes(&mut self, of: &Changes) {
