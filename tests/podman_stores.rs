@@ -1,11 +1,11 @@
 //! Where Podman's stores are, and what their configuration and newer forms say of them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, lgetxattr, lsetxattr, makedev, mknodat};
 use serde_json::{Value, json};
 
 use crate::lab::host::{Host, copy_tree};
@@ -627,6 +627,92 @@ fn owners_and_modes_in_attributes_are_what_the_container_sees() {
         let said = host.ask(["changes", "one"]).exits(0).text().to_owned();
         assert_eq!(said.contains(&format!("C /{name}\n")), change, "{said}");
     }
+}
+
+/// What comes back in such a store has owner and mode where all others have them.
+#[apply(test)]
+fn owners_and_modes_in_attributes_are_restored() {
+    needs::root("to have files of several owners");
+    let host = Host::empty();
+    store(&host, ROOT);
+    host.file(format!("{ROOT}/overlay/.has-mount-program"), "true");
+    let of = |letter: char| format!("{ROOT}/overlay/{}/diff", id(letter));
+    let attribute = "user.containers.override_stat";
+    host.file(format!("{}/d/e/f", of('a')), "lost");
+    for (letter, name, value) in [
+        ('a', "", "0:0:0755:dir"),
+        ('b', "", "0:0:0755:dir"),
+        ('a', "d", "7:0:0711:dir"),
+        ('a', "d/e", "7:8:0701:dir"),
+        ('a', "d/e/f", "7:8:04750:file"),
+    ] {
+        let at = host.at(format!("{}/{name}", of(letter)));
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&at, mode).expect("our own");
+        if lsetxattr(&at, attribute, value.as_bytes(), XattrFlags::CREATE).is_err() {
+            crate::lab::skip("this temporary directory takes no attributes");
+        }
+    }
+    std::os::unix::fs::chown(host.at(format!("{}/d/e/f", of('a'))), Some(0), Some(3))
+        .expect("root");
+    host.file(format!("{}/d/.wh.e", of('c')), "");
+    host.file(format!("{}/.wh.a", of('c')), "");
+    // The upper layer has owners as they are: what an attribute says means nothing there.
+    let refused = host
+        .ask(["restore", "--write", "-r", "--strategy", "copy", "one:/d/e"])
+        .exits(2);
+    assert!(
+        refused.stderr.contains("override_stat"),
+        "{}",
+        refused.stderr
+    );
+    let upper = |name: &str| host.at(format!("{}/{name}", of('c')));
+    let set = |name: &str, value: &[u8]| {
+        lsetxattr(upper(name), attribute, value, XattrFlags::CREATE).expect("as before");
+    };
+    set("", b"0:0:0755:dir");
+    set("d", b"7:0:0711:dir");
+    let kept = |path: &std::path::Path| {
+        let mut value = vec![0; 64];
+        let length = lgetxattr(path, attribute, &mut value[..]).expect("it is kept");
+        value.truncate(length);
+        value
+    };
+    let seen = |place: &str| {
+        let rows = host.jsonl(["ls", "-lR", place]).exits(0).rows();
+        let of = |row: &Value| ["path", "mode", "uid", "gid", "mtime"].map(|key| row[key].clone());
+        rows.iter().map(of).collect::<Vec<_>>()
+    };
+    let expected = seen("one@1:/d");
+    assert_eq!(expected.len(), 2, "{expected:?}");
+    host.ask(["restore", "--write", "-r", "--strategy", "copy", "one:/d/e"])
+        .exits(0);
+    assert_eq!(seen("one:/d"), expected);
+    for (name, value, gid) in [("d/e", "7:8:0701:dir", 0), ("d/e/f", "7:8:04750:file", 3)] {
+        let disk = fs::symlink_metadata(upper(name)).expect("it is back");
+        assert_eq!(kept(&upper(name)), value.as_bytes(), "{name}");
+        assert_eq!(disk.mode() & 0o7777, 0o700, "{name}");
+        assert_eq!((disk.uid(), disk.gid()), (0, gid), "{name}");
+    }
+    // A directory on the way that the upper layer lacks is made likewise.
+    fs::remove_dir_all(upper("d")).expect("our own");
+    let below = host.at(format!("{}/d/.wh.e", of('b')));
+    host.file(format!("{}/d/.wh.e", of('b')), "");
+    let mode = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(below.parent().expect("it has one"), mode).expect("our own");
+    lsetxattr(
+        below.parent().expect("it has one"),
+        attribute,
+        b"7:9:0711:dir",
+        XattrFlags::CREATE,
+    )
+    .expect("as before");
+    host.ask(["restore", "--write", "one:/d/e/f"]).exits(0);
+    assert_eq!(kept(&upper("d")), b"7:9:0711:dir");
+    assert_eq!(
+        fs::metadata(upper("d")).expect("it is made").mode() & 0o7777,
+        0o700
+    );
 }
 
 /// What root has mounted is closed to a user, and not the user's.

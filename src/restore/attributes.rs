@@ -145,13 +145,20 @@ impl Attributes {
     /// What a union that branch `branch` of `node` belongs to shows of them.
     pub fn seen(self, node: &Node<'_>, branch: usize, into: Into) -> Attributes {
         let Branch {
-            grammar, owners, ..
+            grammar,
+            owners,
+            overrides,
+            ..
         } = &node.stack().branches[branch];
         let shown = |(name, mut value): (Vec<u8>, Vec<u8>)| {
             if let Some(owners) = owners
                 && Attributes::need(&name) == Need::Access
             {
                 show_access_list(&mut value, owners);
+            }
+            let is_override = overrides.is_some_and(|own| own.as_bytes() == name);
+            if into == Into::Branch && is_override {
+                return Some((name, value));
             }
             let name = grammar.shown_attribute(&name)?;
             let name = match into {
@@ -173,7 +180,7 @@ impl Attributes {
 
     /// What a copy would be without an attribute.
     pub fn need(name: &[u8]) -> Need {
-        if name.starts_with(b"system.posix_acl_") {
+        if name.starts_with(b"system.posix_acl_") || name.ends_with(b".override_stat") {
             Need::Access
         } else if name == b"security.capability" {
             Need::Capability
@@ -188,7 +195,8 @@ impl Attributes {
 /// What a copy is without an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// It lets others do what the original did not: an access list.
+    /// It lets others do what the original did not: an access list; owner and mode, where they are
+    /// kept in an attribute.
     Access,
     /// It can do less.
     Capability,

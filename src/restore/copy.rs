@@ -22,7 +22,7 @@ use crate::bytes::Bytes;
 use crate::dir::{Content, Dir, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
 use crate::interrupt::Interrupt;
-use crate::union::{DataAt, Entry, Node, OpenVersion};
+use crate::union::{DataAt, Entry, Node, OpenVersion, Stack};
 use crate::walk::walk;
 
 /// How something is copied.
@@ -46,17 +46,10 @@ pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Staging, how: How) -> Resul
         [name, rest @ ..] => (Some(name.clone()), rest),
         [] => (None, chain),
     };
-    if let (Into::Branch, Some(branch)) = (how.into, from.stack().overridden().next()) {
-        return Err(Error::Refused {
-            what: format!(
-                "{} keeps owners and modes in attributes (override_stat), which a copy beside them has not",
-                branch.path
-            ),
-            hint: "restore while it is mounted, or copy it out with --to".into(),
-        });
-    }
+    let is_stored = how.into == Into::Branch && keeps_in_attributes(from.stack())?;
     let mut copying = Copying {
         how,
+        is_stored,
         staging: to,
         links: HashMap::new(),
         directories: Vec::new(),
@@ -80,6 +73,29 @@ pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Staging, how: How) -> Resul
     }
     drop(results);
     copying.finish()
+}
+
+/// Whether the branch that is written to keeps owners and modes in attributes.
+///
+/// # Errors
+/// Not all branches keep them alike: what stands for an owner in one says nothing in the other.
+fn keeps_in_attributes(stack: &Stack) -> Result<bool> {
+    let own = |branch: usize| stack.branches[branch].overrides;
+    let into = stack.writable().and_then(own);
+    match stack
+        .branches
+        .iter()
+        .find(|branch| branch.overrides != into)
+    {
+        None => Ok(into.is_some()),
+        Some(branch) => Err(Error::Refused {
+            what: format!(
+                "{} keeps owners and modes otherwise than the writable branch does (override_stat)",
+                branch.path
+            ),
+            hint: "restore while it is mounted, or copy it out with --to".into(),
+        }),
+    }
 }
 
 /// What was copied.
@@ -149,6 +165,8 @@ struct Transfer<'s, 'c> {
 /// What is known while a tree is copied.
 struct Copying<'a> {
     how: How,
+    /// Owner and mode are copied as they are on disk: those that the union shows are in an attribute.
+    is_stored: bool,
     staging: &'a Staging,
     /// Files of which there may be more names, and the first that was made of each.
     links: HashMap<Identity, Named>,
@@ -227,7 +245,12 @@ impl Copying<'_> {
     ) -> Result<Vec<Transfer<'s, 'c>>, Fault> {
         let is_whole = transfer.rest.is_empty() && self.how.depth == Depth::Whole;
         let node = if is_whole { node.read() } else { node };
-        let stat = node.stat_self().map_err(Fault::From)?;
+        let stat = if self.is_stored {
+            node.stored_self()
+        } else {
+            node.stat_self()
+        };
+        let stat = stat.map_err(Fault::From)?;
         let attributes = attributes_of_directory(&node, self.how.into).map_err(Fault::From)?;
         let made = Made::directory(&transfer.to, &transfer.to_name).map_err(Fault::To)?;
         self.copied.entries += 1;
@@ -262,8 +285,12 @@ impl Copying<'_> {
 
     fn copy_leaf(&mut self, leaf: &Leaf<'_, '_>, to: &Dir, to_name: &[u8]) -> Result<(), Fault> {
         let version = leaf.open().map_err(Fault::From)?;
-        // With the owner that the union shows.
-        let stat = version.stat;
+        // With the owner that the union shows, unless that is an attribute.
+        let stat = if self.is_stored {
+            leaf.stored(&version).map_err(Fault::From)?
+        } else {
+            version.stat
+        };
         if let Some(first) = self.links.get(&stat.identity()) {
             Made::link(first, to, to_name).map_err(Fault::To)?;
             self.copied.entries += 1;
@@ -361,6 +388,16 @@ impl Leaf<'_, '_> {
     fn open(&self) -> Result<OpenVersion> {
         self.from
             .open_version((self.branch, self.kind), self.name, self.data)
+    }
+
+    /// What the branch has of it on disk.
+    fn stored(&self, version: &OpenVersion) -> Result<Stat> {
+        let stored = self.dir()?.stat(self.name);
+        let stored = stored.map_err(|errno| self.fail(errno))?;
+        let is_same = |stat: &Stat| stat.identity() == version.stat.identity();
+        stored
+            .filter(is_same)
+            .ok_or_else(|| self.fail(Errno::STALE))
     }
 
     fn attributes(&self, version: &OpenVersion) -> Result<Attributes> {

@@ -374,14 +374,27 @@ impl<'s> Node<'s> {
     /// # Errors
     /// What the system call says.
     pub fn stat_self(&self) -> Result<Stat> {
+        let (part, stat) = self.topmost()?;
+        let attribute = |name: &str, max| part.dir.attribute_self(name, max);
+        Ok(self.stack.branches[part.branch].shown(stat, attribute))
+    }
+
+    /// What the topmost of the merged directories is on disk, whatever the union shows of it.
+    ///
+    /// # Errors
+    /// As [`Node::stat_self`].
+    pub fn stored_self(&self) -> Result<Stat> {
+        self.topmost().map(|(_, stat)| stat)
+    }
+
+    fn topmost(&self) -> Result<(&Part, Stat)> {
         let part = self
             .parts
             .first()
             .ok_or_else(|| Error::io(self.path(), Errno::NOENT))?;
         let stat = part.dir.stat_self();
         let stat = stat.map_err(|errno| Error::io(self.host_path(part), errno))?;
-        let attribute = |name: &str, max| part.dir.attribute_self(name, max);
-        Ok(self.stack.branches[part.branch].shown(stat, attribute))
+        Ok((part, stat))
     }
 
     /// Opens the content of a regular file that the branch `from` provides here: `data` is where
