@@ -218,4 +218,27 @@ mod tests {
         let root = |path| told_id(&Dir::open_root(Path::new(path)).expect("it is there"));
         assert_ne!(root("/"), root("/proc"));
     }
+
+    /// The mount table has the number of what is open, and says what else it is.
+    #[test]
+    fn what_is_no_mount_of_the_union_is_not_opened() {
+        let point = MountPoint {
+            path: Bytes::from("/proc"),
+            root: Bytes::from("/"),
+            flags: "rw".into(),
+            process: None,
+            options: Vec::new(),
+        };
+        for union in [
+            Superblock::Device(0, 1),
+            Superblock::Aufs("0123456789abcdef".into()),
+        ] {
+            let refused = OpenMount::open(&point, Some(&union));
+            let Err(Error::Refused { what, hint }) = refused else {
+                panic!("{union}: {refused:?}");
+            };
+            assert!(what.starts_with("/proc is not, or no longer,"), "{what}");
+            assert!(hint.contains("nothing was changed"), "{hint}");
+        }
+    }
 }

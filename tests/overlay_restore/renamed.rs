@@ -90,6 +90,23 @@ fn the_old_name_comes_back_beside_the_new_one() {
     });
 }
 
+/// Its mark is not removed by request either.
+#[apply(test)]
+fn the_mark_of_the_old_name_stays() {
+    in_own_mounts(|| {
+        let lab = moved();
+        for options in [&[][..], &["-r"], &["-r", "--yes"], &["--dry-run"]] {
+            let options = [&["--strategy", "unhide"], options].concat();
+            lab.refuses_and_changes_nothing(&lab.target(), &options, "/old")
+                .says("/old was renamed: it would be there twice");
+        }
+        // Where nothing shows it under another name any more, it is a mark as any other.
+        fs::remove_dir_all(lab.at("up/moved")).expect("our own");
+        lab.brings_back(&["--strategy", "unhide", "-r", "--yes"], "/old");
+        assert!(lab.agrees(&[]).contains_key(&b"/old/f"[..]));
+    });
+}
+
 /// The directory of the same name was itself renamed, by a lower branch.
 #[apply(test)]
 fn the_old_name_in_a_directory_that_was_renamed_below() {

@@ -137,3 +137,30 @@ fn of_a_file_that_was_made_anew_in_an_opaque_directory() {
         });
     });
 }
+
+/// Mounted, the union would have to take the file away and show what its branch does not have: that
+/// would be a copy of the whole directory. Unmounted, the file only makes room.
+#[apply(test)]
+fn of_a_file_in_the_place_of_a_directory() {
+    in_own_mounts(|| {
+        let lab = Lab::usual();
+        lab.file("mid/d/f", "before");
+        lab.with_mount(|merged| {
+            fs::remove_dir_all(merged.join("d")).expect("it is there");
+            fs::write(merged.join("d"), "mine").expect("the name is free");
+        });
+        let mounted = lab.mount();
+        let before = lab.disk();
+        for options in [&["--discard"][..], &["--save", "out"]] {
+            let options = [&["--revert"], options].concat();
+            let row = lab.restore(&options, "/d").exits(1).row();
+            let why = row["nothing"].as_str().expect("a reason");
+            assert!(why.contains("taken the place of a directory"), "{why}");
+        }
+        assert_same(&before, &lab.disk());
+        drop(mounted);
+        let row = lab.brings_back(&["--revert", "--save", "out"], "/d");
+        assert_eq!(actions(&row), ["move", "remove", "look"], "{row}");
+        assert!(lab.agrees(&[])[&b"/d/f"[..]].contains("before"));
+    });
+}
