@@ -53,7 +53,9 @@ fn of_one_it_is_changes_line_for_line() {
             let long = host.jsonl(["diff", "--long", target]).exits(status);
             let paths = long.rows();
             let expected = host.jsonl(["changes", target]).rows();
-            assert_eq!(texts(&paths, "path"), texts(&expected, "path"), "{target}");
+            for key in ["path", "type"] {
+                assert_eq!(texts(&paths, key), texts(&expected, key), "{target}");
+            }
         }
     }
 }

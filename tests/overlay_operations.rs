@@ -431,6 +431,13 @@ impl Sequence {
         }
         let rows = changes.rows();
         let told: Vec<_> = rows.iter().map(change_of).collect();
+        wrong.extend(rows.iter().filter_map(|row| {
+            let mode = |of: &BTreeMap<Vec<u8>, Version>, path: &[u8]| Some(of.get(path)?.mode);
+            mistyped(
+                row,
+                [&|path| mode(&before, path), &|path| mode(&after, path)],
+            )
+        }));
         let set: BTreeSet<_> = told.iter().cloned().collect();
         if changes.status != Some(0) || !changes.stderr.is_empty() {
             wrong.push(format!("exit {:?}: {}", changes.status, changes.stderr));
@@ -528,7 +535,16 @@ impl Sequence {
         let expected = differing(before, &now);
         let words = ["--format", "jsonl", "diff", "--"].map(OsStr::new);
         let output = layerctl(words.into_iter().chain([&*below, &*stack]));
-        let rows: BTreeSet<Change> = output.rows().iter().map(change_of).collect();
+        let rows = output.rows();
+        wrong.extend(rows.iter().filter_map(|row| {
+            // Facts begin with the mode.
+            let mode = |of: &Facts, path: &[u8]| {
+                let mode = of.get(path)?.split(' ').next()?;
+                u32::from_str_radix(mode, 8).ok()
+            };
+            mistyped(row, [&|path| mode(before, path), &|path| mode(&now, path)])
+        }));
+        let rows: BTreeSet<Change> = rows.iter().map(change_of).collect();
         if output.status != Some(i32::from(!expected.is_empty())) || rows != expected {
             let of = |(path, _): &Change| format!("{:?} {:?}", before.get(path), now.get(path));
             let lacks = expected
@@ -1105,6 +1121,23 @@ fn differing(before: &Facts, after: &Facts) -> BTreeSet<Change> {
 fn parent(path: &[u8]) -> Option<&[u8]> {
     let at = path.iter().rposition(|byte| *byte == b'/')?;
     Some(&path[..at])
+}
+
+/// The type of a row that is not the one that the mounted view has; `modes` are asked for the mode
+/// before and after.
+fn mistyped(row: &Value, modes: [&dyn Fn(&[u8]) -> Option<u32>; 2]) -> Option<String> {
+    let (path, change) = change_of(row);
+    let mode = modes[usize::from(change != "deleted")](&path)?;
+    let is = match FileType::from_raw_mode(mode) {
+        FileType::Directory => "directory",
+        FileType::RegularFile => "file",
+        FileType::Symlink => "symlink",
+        FileType::CharacterDevice => "char",
+        FileType::BlockDevice => "block",
+        FileType::Socket => "socket",
+        _ => "fifo",
+    };
+    (row["type"] != is).then(|| format!("{row} is a {is}"))
 }
 
 /// A row of `changes`.

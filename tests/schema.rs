@@ -345,9 +345,9 @@ fn changes_have_the_promised_keys() {
         .rows()
     {
         match text(&row, "change") {
-            "added" => assert_keys(&row, &["target", "path", "change"], &[]),
+            "added" => assert_keys(&row, &["target", "path", "change", "type"], &[]),
             "changed" | "deleted" => {
-                assert_keys(&row, &["target", "path", "change", "origin"], &[])
+                assert_keys(&row, &["target", "path", "change", "type", "origin"], &[])
             }
             other => panic!("{other} is no change"),
         }

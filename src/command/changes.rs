@@ -46,6 +46,9 @@ pub struct Row {
     pub target: Label,
     pub path: Bytes,
     pub change: Change,
+    /// What it is in the view that has it last: with the branch, or without it where it is deleted.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
     /// The version that was changed or deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
@@ -197,6 +200,7 @@ impl Subject {
             target: self.label.clone(),
             path,
             change: found.change,
+            kind: found.after.or(found.before).map(|of| of.kind),
             origin: found.before.map(|before| {
                 let (branch, layer, directory) = self.target.union.compared_with(before.branch);
                 Origin {

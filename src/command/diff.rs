@@ -431,7 +431,7 @@ impl From<changes::Row> for Row {
             None => (None, None, None, Vec::new()),
         };
         Row {
-            kind: None,
+            kind: row.kind,
             target: row.target,
             path: row.path,
             change: row.change,
