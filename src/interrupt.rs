@@ -25,10 +25,8 @@ static PRESSES: LazyLock<Presses> = LazyLock::new(|| {
 });
 
 /// The other ways in which somebody ends a program.
-static OTHERS: LazyLock<()> = LazyLock::new(|| {
-    PRESSES.register(SIGTERM);
-    PRESSES.register(SIGHUP);
-});
+static TERM: LazyLock<()> = LazyLock::new(|| PRESSES.register(SIGTERM));
+static HANG_UP: LazyLock<()> = LazyLock::new(|| PRESSES.register(SIGHUP));
 
 impl Presses {
     /// In this order: the press that sets a flag is not the one that finds it set. Where handlers
@@ -58,7 +56,14 @@ impl Interrupt {
     /// The same for whoever has something to take back: also where the program is asked to end, or
     /// its terminal goes.
     pub fn catch_all() -> Interrupt {
-        LazyLock::force(&OTHERS);
+        LazyLock::force(&HANG_UP);
+        Interrupt::catch_end()
+    }
+
+    /// The same for whoever goes on until the program is asked to end. Whether the terminal's going
+    /// is such a word is its caller's business (nohup).
+    pub fn catch_end() -> Interrupt {
+        LazyLock::force(&TERM);
         Interrupt::catch()
     }
 
@@ -69,11 +74,17 @@ impl Interrupt {
 }
 
 impl Drop for Interrupt {
-    /// Nobody looks for a press any more.
+    /// Once nobody looks for a press any more, it ends the program.
     fn drop(&mut self) {
-        self.0.is_next_last.store(true, Ordering::Relaxed);
-        KEPT.fetch_sub(1, Ordering::Relaxed);
+        if KEPT.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.is_next_last.store(true, Ordering::Relaxed);
+        }
     }
+}
+
+/// Whether somebody who still looks for it was told to end.
+pub fn is_asked_to_end() -> bool {
+    KEPT.load(Ordering::Relaxed) > 0 && PRESSES.was_pressed.load(Ordering::Relaxed)
 }
 
 /// How many ask for the first press.

@@ -19,6 +19,7 @@
 //! difference   what one view is, seen from another
 //! walk/        trees in order, however deep, by several threads
 //! host         where we look: --root
+//! repeat       the same again and again
 //! interrupt    Ctrl-C
 //! union/       what a name means in a stack                      <- the core
 //! whiteout/    how one branch spells that a name is deleted
@@ -82,6 +83,7 @@ mod interrupt;
 mod mount;
 mod overlay;
 mod render;
+mod repeat;
 mod rescue;
 mod restore;
 mod target;
@@ -107,7 +109,9 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::mem::ManuallyDrop;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use command::progress::{Output, Progress};
 use command::{Context, Threads};
@@ -162,8 +166,12 @@ fn run_with(
     out: &mut dyn Write,
     is_direct: bool,
 ) -> ExitCode {
-    let status = match cli::parse(arguments) {
-        Ok(typed) => answer(typed, out, is_direct).unwrap_or_else(Failure::report),
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let status = match cli::parse(arguments.iter().cloned()) {
+        Ok(typed) => match typed.command.every() {
+            Some(period) => answer_every(period, &arguments, out),
+            None => answer(typed, out, is_direct).unwrap_or_else(Failure::report),
+        },
         Err(error) => {
             // A closed pipe is no reason to complain.
             let _ = error.print();
@@ -196,6 +204,14 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
+    /// The answer itself is what cannot be had, and not the place that it is written to.
+    fn is_of_answer(&self) -> bool {
+        match self {
+            Failure::Error(_) => true,
+            Failure::Output(error) => error.get_ref().is_some_and(|of| of.is::<Error>()),
+        }
+    }
+
     fn report(self) -> Status {
         match self {
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -224,6 +240,39 @@ fn report(error: &Error, times: usize) {
     }
 }
 
+/// Answers again and again. What cannot be answered at all the first time is wrongly asked; later it
+/// may be otherwise the next time.
+fn answer_every(period: Duration, arguments: &[OsString], out: &mut dyn Write) -> Status {
+    let mut is_first = true;
+    let ended = repeat::every(period, || {
+        let typed = match cli::parse(arguments.iter().cloned()) {
+            Ok(typed) => typed,
+            Err(_) => return ControlFlow::Break(Status::Unsure),
+        };
+        let answered = answer(typed, out, false);
+        if interrupt::is_asked_to_end() {
+            return ControlFlow::Break(Status::Yes);
+        }
+        let may_go_on = !std::mem::take(&mut is_first);
+        match answered {
+            Ok(_) => ControlFlow::Continue(()),
+            Err(failure) => {
+                let is_of_round = may_go_on && failure.is_of_answer();
+                let status = failure.report();
+                if is_of_round {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(status)
+                }
+            }
+        }
+    });
+    match ended {
+        Ok(status) => status.unwrap_or(Status::Yes),
+        Err(error) => Failure::Error(Error::Usage(format!("signals: {error}"))).report(),
+    }
+}
+
 fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Status, Failure> {
     let command = match typed.command {
         cli::Command::OfHost(command) => command,
@@ -233,20 +282,35 @@ fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Statu
             return Ok(Status::Yes);
         }
     };
-    let look = typed.global.look()?;
-    let template = typed.global.template();
+    let host = Host::open(&typed.global.root)?;
+    if command.every().is_some() {
+        return answer_about(&host, &typed.global, command, out, is_direct);
+    }
+    // The process ends when the answer is given: what is open then, the kernel closes at once.
+    let host = ManuallyDrop::new(host);
+    answer_about(&host, &typed.global, command, out, is_direct)
+}
+
+/// The same once it is known which host is meant.
+fn answer_about(
+    host: &Host,
+    global: &cli::globals::Global,
+    command: command::Command,
+    out: &mut dyn Write,
+    is_direct: bool,
+) -> Result<Status, Failure> {
+    let look = global.look()?;
+    let template = global.template();
     let mut template = template
         .map(|source| Lines::new(source, command.fields(), look))
         .transpose()?;
-    // The process ends when the answer is given: what is open then, the kernel closes at once.
-    let host = ManuallyDrop::new(Host::open(&typed.global.root)?);
     let mut context = Context {
-        survey: Survey::new(&host, engine::ENGINES, typed.global.roots(&host)),
-        base: cli::globals::base(&host),
+        survey: Survey::new(host, engine::ENGINES, global.roots(host)),
+        base: cli::globals::base(host),
         problems: Vec::new(),
         notes: Vec::new(),
-        threads: Threads(typed.global.threads),
-        is_verbose: typed.global.verbose,
+        threads: Threads(global.threads),
+        is_verbose: global.verbose,
         is_direct: is_direct && template.is_none(),
         looked: None,
     };

@@ -79,6 +79,7 @@ mod podman_live;
 mod podman_stores;
 mod readme;
 mod records;
+mod repeat;
 mod report;
 mod restore;
 mod restore_aufs;

@@ -8,6 +8,7 @@ pub mod plugin;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{FromArgMatches, Parser, Subcommand};
@@ -83,6 +84,16 @@ pub enum Command {
     OfHost(command::Command),
     #[command(flatten)]
     OfProgram(OfProgram),
+}
+
+impl Command {
+    /// How often it is to be answered, where once is not enough.
+    pub fn every(&self) -> Option<Duration> {
+        match self {
+            Command::OfHost(command) => command.every(),
+            Command::OfProgram(_) => None,
+        }
+    }
 }
 
 /// What is asked about the program itself: no host is looked at.

@@ -41,6 +41,7 @@ pub mod whois;
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -70,6 +71,11 @@ pub trait Verb: clap::Args {
     const DOCKER: &'static [(&'static str, &'static str)] = &[];
 
     type Answer: Answer;
+
+    /// How often the answer is to be given, where once is not enough.
+    fn every(&self) -> Option<Duration> {
+        None
+    }
 
     /// Finds the answer.
     ///
@@ -191,6 +197,13 @@ macro_rules! verbs {
             pub fn verb(&self) -> &'static str {
                 match self {
                     $(Command::$name(_) => stringify!($module),)*
+                }
+            }
+
+            /// How often the answer is to be given, where once is not enough.
+            pub fn every(&self) -> Option<Duration> {
+                match self {
+                    $(Command::$name(typed) => typed.every(),)*
                 }
             }
 

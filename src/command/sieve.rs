@@ -1,6 +1,7 @@
 //! What `find` is asked for: patterns of names and paths, and tests of what has them.
 
 use std::io::Read;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -131,23 +132,47 @@ pub fn newer(typed: &str) -> std::result::Result<i64, String> {
             .map(|of| of.as_second())
             .map_err(|error| error.to_string());
     }
-    let end = typed
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(typed.len());
     let usage =
         || "say how long ago (30min, 2h, 3d) or a date (2026-01-31, 2026-01-31T12:00Z)".to_owned();
-    let count: i64 = typed[..end].parse().map_err(|_| usage())?;
-    let unit = match &typed[end..] {
-        "s" | "sec" => 1,
-        "m" | "min" => 60,
-        "h" | "hour" | "hours" => 3600,
-        "d" | "day" | "days" => 86_400,
-        "w" | "week" | "weeks" => 604_800,
-        _ => return Err(usage()),
-    };
-    Ok(Timestamp::now()
-        .as_second()
-        .saturating_sub(count.saturating_mul(unit)))
+    let ago = seconds(typed).ok_or_else(usage)?;
+    Ok(Timestamp::now().as_second().saturating_sub(ago))
+}
+
+/// `30s`, `2h`, `1h30min`: a time without a unit is none.
+///
+/// # Errors
+/// It is none, or no time at all.
+pub fn period(typed: &str) -> std::result::Result<Duration, String> {
+    let period = seconds(typed).and_then(|seconds| u64::try_from(seconds).ok());
+    let period = period.filter(|seconds| *seconds > 0);
+    let period = period.ok_or("say how often: 30s, 5min, 2h, 1h30min, 1d")?;
+    Ok(Duration::from_secs(period))
+}
+
+/// The sum of one or more numbers with units.
+fn seconds(typed: &str) -> Option<i64> {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let mut rest = typed;
+    let mut sum = 0i64;
+    loop {
+        let (count, with_unit) = rest.split_at(rest.find(|c| !is_digit(c))?);
+        let (unit, others) =
+            with_unit.split_at(with_unit.find(is_digit).unwrap_or(with_unit.len()));
+        let unit = match unit {
+            "s" | "sec" => 1,
+            "m" | "min" => 60,
+            "h" | "hour" | "hours" => 3600,
+            "d" | "day" | "days" => 86_400,
+            "w" | "week" | "weeks" => 604_800,
+            _ => return None,
+        };
+        let part = count.parse::<i64>().ok()?.saturating_mul(unit);
+        sum = sum.saturating_add(part);
+        rest = others;
+        if rest.is_empty() {
+            return Some(sum);
+        }
+    }
 }
 
 /// An owner, or a group, or both.
@@ -379,6 +404,22 @@ mod tests {
         assert!(owner("root").is_err());
         assert!(matches!(permissions("/6000"), Ok(Permissions::Any(0o6000))));
         assert!(permissions("9").is_err() && permissions("77777").is_err());
+        for (typed, seconds) in [
+            ("30s", Some(30)),
+            ("5min", Some(300)),
+            ("1h30m", Some(5400)),
+            ("1d", Some(86_400)),
+            ("0s", None),
+            ("5", None),
+            ("1h30", None),
+            ("h", None),
+            ("", None),
+            ("-5s", None),
+            ("5 s", None),
+        ] {
+            let period = period(typed).ok().map(|period| period.as_secs());
+            assert_eq!(period, seconds, "{typed}");
+        }
         assert!(newer("2h").is_ok() && newer("2026-01-31").is_ok() && newer("soon").is_err());
         assert!(sha256(&"ab".repeat(32)).is_ok() && sha256("ab").is_err());
     }

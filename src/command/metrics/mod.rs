@@ -6,11 +6,12 @@ mod text;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::report::gather::Gathered;
-use super::{Answer, Context, Ended, Group, Help, Outcome, Verb, output};
+use super::{Answer, Context, Ended, Group, Help, Outcome, Verb, output, sieve};
 use crate::error::Result;
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look, time};
@@ -22,6 +23,9 @@ pub struct Args {
     /// Write it to a file, which is replaced when all is told; - is standard output
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
+    /// Tell it at once, and again after each DURATION (30s, 5min, 1h), until ended
+    #[arg(long, value_name = "DURATION", value_parser = sieve::period)]
+    every: Option<Duration>,
     /// Tell of the N containers with the largest layers, and of the others together
     #[arg(long, value_name = "N", default_value_t = 200)]
     containers: usize,
@@ -52,6 +56,10 @@ impl Verb for Args {
     };
 
     type Answer = Metrics;
+
+    fn every(&self) -> Option<Duration> {
+        self.every
+    }
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Metrics>> {
         Outcome::yes(Metrics {

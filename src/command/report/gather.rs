@@ -20,6 +20,7 @@ use crate::engine;
 use crate::engine::inventory::ImageLayer;
 use crate::engine::usage::LayerUse;
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::render::time;
 
 /// Takes records one by one.
@@ -99,6 +100,9 @@ impl Gathered {
         let has_changes = self.host.has_changes;
         let row_count = Cell::new(0);
         let mut put = |record: &Record| {
+            if interrupt::is_asked_to_end() {
+                return Err(io::Error::other("was told to end"));
+            }
             row_count.set(row_count.get() + 1);
             put(record)
         };

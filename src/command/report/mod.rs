@@ -6,12 +6,13 @@ mod since;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::output::{Output, Readers};
-use super::{Answer, Context, Ended, Group, Help, Outcome, Verb};
+use super::{Answer, Context, Ended, Group, Help, Outcome, Verb, sieve};
 use crate::error::Result;
 use crate::render::{Format, Look, json, time};
 use gather::Gathered;
@@ -30,6 +31,9 @@ pub struct Args {
     /// Write it to a file, which is replaced when all is told; - is standard output
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
+    /// Tell it at once, and again after each DURATION (30s, 5min, 1h), until ended
+    #[arg(long, value_name = "DURATION", value_parser = sieve::period)]
+    every: Option<Duration>,
     /// What rows call the host [default: what /etc/machine-id has, or the host's name]
     #[arg(long, value_name = "ID")]
     host_id: Option<String>,
@@ -47,6 +51,10 @@ impl Verb for Args {
     };
 
     type Answer = Report;
+
+    fn every(&self) -> Option<Duration> {
+        self.every
+    }
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Report>> {
         let output = Output::find(&context.survey, self.output)?;
