@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use crate::bytes::{Bytes, escape, escape_text};
+use crate::bytes::{Bytes, escape, escape_text, shell_quote};
 
 /// What may have gone wrong, by default as a person is told.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -59,6 +59,8 @@ pub enum Error {
         places: Vec<Bytes>,
         /// The options that name one, without the dashes.
         options: Vec<&'static str>,
+        /// Such an option and its directory, where that was named as the root of a host.
+        mistaken: Option<(&'static str, Bytes)>,
     },
 
     /// Nothing is in the namespace that was asked for.
@@ -216,6 +218,13 @@ impl Error {
                 Some("nothing says what it is for".into())
             }
             Error::NoPlatform { there, .. } => Some(a_line_each("it is for:", there)),
+            Error::NoEngine {
+                mistaken: Some((option, path)),
+                ..
+            } => Some(format!(
+                "that is an engine's data directory, not a host's root: use --{option} {} without --root",
+                shell_quote(path)
+            )),
             Error::NoEngine { options, .. } => {
                 let options = options.iter().map(|option| format!("--{option} DIR"));
                 let options: Vec<String> = options.collect();

@@ -324,3 +324,31 @@ fn every_engine_s_records_are_read() {
         is_covered(&row, kind, volume);
     }
 }
+
+/// What is handed over is what the layers have: an empty file, or an old one. Nobody takes it for
+/// what the container sees.
+#[apply(test)]
+fn what_is_handed_over_says_it() {
+    let host = docker();
+    for (path, ..) in cases().iter().filter(|(path, ..)| path.starts_with("/etc")) {
+        let said = host.ask(["cat", &format!("web:{path}")]).exits(0).stderr;
+        assert!(said.contains("layers do not show it"), "{said}");
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let to = home.path().join("out");
+    let to = to.to_str().expect("text");
+    host.ask(["cp", "web:/data", to])
+        .exits(0)
+        .says("/data is the volume pgdata");
+    assert_eq!(
+        fs::read_to_string(home.path().join("out/seed")).expect("copied"),
+        "of the image"
+    );
+    let said = host.ask(["cat", "web:/etc/motd"]).exits(0).stderr;
+    assert_eq!(said, "");
+    // A volume's name is one for `whois`, too.
+    let row = host.jsonl(["whois", "pgdata"]).exits(0).row();
+    assert_eq!(text(&row, "kind"), "volumes");
+    assert_eq!(text(&row["containers"][0], "name"), "web");
+    host.ask(["whois", "nodata"]).exits(1);
+}

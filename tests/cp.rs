@@ -811,6 +811,12 @@ fn a_view_s_root_is_copied_with_all_that_belongs_to_it() {
     );
     let [root, copy] = ["up", "new"].map(|name| fact(&union.at(name), Detail::Copied));
     assert_eq!(root, copy);
+    // So they are among the entries of a directory that are copied side by side, and of several.
+    union.dir("beside").hard_link("low/a/f", "low/top");
+    cp(&union, &["-a"], &["/a/.", "/top", "/b/h"], "beside").exits(0);
+    for name in ["g", "top", "h"] {
+        assert_eq!(ino("beside/f"), ino(&format!("beside/{name}")), "{name}");
+    }
     // Into what is there it is added.
     cp(&union, &["--force"], &["/"], "new").exits(0);
     cp(&union, &[], &["/"], "new").exits(2).says("exists");

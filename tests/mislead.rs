@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::lab::host::Host;
+use crate::lab::host::{Host, copy_tree};
+use crate::lab::needs;
 use crate::lab::run::{self, Output, text, texts};
 use crate::whois::bolt::{self, Bucket, Item};
 
@@ -379,6 +380,24 @@ fn without_an_engine_nothing_is_claimed() {
         for option in ["--docker-root", "--storage-root", "--containerd-root"] {
             assert!(said.stderr.contains(option), "{verb}: {}", said.stderr);
         }
+    }
+    // An engine's directory is no host: how it is named is said.
+    needs::captured_hosts();
+    for (of, root, option) in [
+        ("docker-28-overlay2", "/var/lib/docker", "--docker-root"),
+        ("podman-5.8-overlay", ROOT, "--storage-root"),
+        (
+            "containerd-overlayfs",
+            "/var/lib/containerd",
+            "--containerd-root",
+        ),
+    ] {
+        let captured = Host::captured(of);
+        let inside = Host::empty();
+        copy_tree(&captured.at(root), &inside.root);
+        let said = inside.ask(["containers"]).exits(0).stderr;
+        let expected = format!("{option} {}", inside.root.display());
+        assert!(said.contains(&expected), "{of}: {said}");
     }
     host.dir("/srv/containerd");
     host.file(

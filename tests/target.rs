@@ -448,7 +448,7 @@ fn any_other_absolute_path_is_asked_of_every_mounted_union() {
     two_unions()
         .ask(["which", "etc"])
         .exits(2)
-        .says("TARGET:/PATH");
+        .says("write etc:/PATH");
 }
 
 #[apply(test)]
@@ -797,6 +797,14 @@ fn a_namespace_without_anything_is_said_with_those_that_there_are() {
         host.ask(["-n", "nope", verb])
             .says("nothing is in the namespace nope")
             .says("default");
+    }
+    // A word that names something elsewhere is not "no such container"; find's `-name` is one.
+    for words in [
+        &["-n", "nope", "branches", "web"][..],
+        &["restore", "-n", "nope", "web:/etc/x"],
+        &["find", "-nope", "passwd"],
+    ] {
+        host.ask(words).says("nothing is in the namespace");
     }
 }
 

@@ -313,6 +313,25 @@ fn others(host: &Host, store: &Store, layers: &[String]) {
     spoilt.tells(&path, &["mode"], || {
         fs::set_permissions(&at, before).expect("ours");
     });
+    // An archive's own root is not unpacked: a layer's is as its engine makes it, and nobody else.
+    let root = Path::new(
+        at.to_str()
+            .expect("text")
+            .strip_suffix(&path)
+            .expect("below it"),
+    );
+    let before = fs::metadata(root).expect("ours").permissions();
+    for (mode, is_fault) in [(0o555, false), (0o755, false), (0o777, true)] {
+        fs::set_permissions(root, Permissions::from_mode(mode)).expect("ours");
+        let told = faults(&host.jsonl(["verify", store.image]).rows());
+        let root = ("/".to_owned(), "mode".to_owned());
+        let has = told
+            .iter()
+            .any(|(_, path, what)| (path, what) == (&root.0, &root.1));
+        // Of an archive without such an entry nothing is known of it.
+        assert!(!has || is_fault, "{mode:o}: {told:?}");
+    }
+    fs::set_permissions(root, before).expect("ours");
 }
 
 fn is_aufs(entry: &walkdir::DirEntry) -> bool {

@@ -1022,6 +1022,43 @@ fn what_a_layer_above_hides_is_not_visible() {
     assert!(stores.is_empty() || states == all, "{states:?}");
 }
 
+/// A path that was never there is in no union, and neither "visible" nor "deleted".
+#[apply(test)]
+fn what_is_nowhere_is_not_in_a_union() {
+    for store in &*stores() {
+        let layer = store.layers.iter().find(|of| {
+            of.kind == "container"
+                && !of.containers.is_empty()
+                && store.host.at(&of.content).is_dir()
+        });
+        let Some(layer) = layer else { continue };
+        let path = format!("{}/never/was/there", layer.content);
+        let row = store.whois(&[&path]).rows().remove(0);
+        let places = row["inside"].as_array().map_or(0, Vec::len);
+        assert_eq!(places, 0, "{}: {row}", store.name);
+    }
+}
+
+/// What a driver keeps beside the layers is its own, and no layer that its engine forgot.
+#[apply(test)]
+fn what_lies_beside_the_layers_is_the_stores() {
+    for (name, home) in [
+        ("docker-28-overlay2", "/var/lib/docker/overlay2"),
+        ("podman-5.8-overlay", "/var/lib/containers/storage/overlay"),
+    ] {
+        needs::captured_hosts();
+        let host = Host::captured(name);
+        host.file(format!("{home}/backingFsBlockDev"), "");
+        for beside in ["l", "backingFsBlockDev"] {
+            let row = host
+                .jsonl(["whois", &format!("{home}/{beside}")])
+                .exits(0)
+                .row();
+            assert_eq!(row["kind"], "store", "{row}");
+        }
+    }
+}
+
 #[apply(test)]
 fn lines_of_du_are_annotated() {
     let stores = stores();

@@ -103,10 +103,7 @@ pub fn opened(context: &mut Context<'_>, target: Target) -> Rc<Opened> {
 /// A path alone: of the union under whose mount point it lies, or of the only one that has it.
 fn without_target(context: &mut Context<'_>, typed: &[u8], sought: Sought) -> Result<Asked> {
     if target::is_spelled(typed) || !typed.contains(&b'/') {
-        return Err(Error::Usage(format!(
-            "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
-            escape(typed)
-        )));
+        return Err(target::no_path(typed));
     }
     let path = target::typed_path(&context.survey, typed, &context.base);
     let plain = Bytes::absolute(bytes::components(path.as_bytes()));

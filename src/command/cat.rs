@@ -76,6 +76,9 @@ impl Verb for Args {
         let sought = Sought::of(self.hidden);
         let paths = self.paths.iter().map(OsString::as_os_str);
         let asked = asked(context, self.within.as_deref(), paths, sought)?;
+        for asked in &asked {
+            context.covers_noted(&asked.union.target.union, &asked.path);
+        }
         Outcome::yes(Contents {
             asked,
             sought,

@@ -178,11 +178,31 @@ impl Args {
 
     /// Whether the output is an archive by its name.
     fn is_archive(&self) -> bool {
-        self.output == "-" || self.output.as_bytes().ends_with(b".tar")
+        let name = self.output.as_bytes();
+        let ends: [&[u8]; 5] = [b".tar", b".tar.gz", b".tgz", b".tar.zst", b".tzst"];
+        name == b"-" || ends.iter().any(|end| name.ends_with(end))
+    }
+
+    /// Sees that what is written is what the name of the output says.
+    fn check_name(&self, form: Form) -> Result<()> {
+        let name = self.output.as_bytes();
+        let ends: [&[u8]; 4] = [b".tar.gz", b".tgz", b".tar.zst", b".tzst"];
+        if !ends.iter().any(|end| name.ends_with(end)) {
+            return Ok(());
+        }
+        let with = match form {
+            Form::Tar => "",
+            Form::Oci | Form::Docker => ", or name FILE.tar: --compress packs its layers",
+        };
+        Err(Error::Usage(format!(
+            "{}: an archive is not packed as a whole: write it to -o - and pack that{with}",
+            self.output.display()
+        )))
     }
 
     fn output(&self, form: Form, labels: &[Label]) -> Result<Output> {
         let is_several = labels.len() > 1;
+        self.check_name(form)?;
         if self.output == "-" {
             if form == Form::Tar && is_several {
                 let what = "several tars are no stream: name a directory, or --as oci or docker";
@@ -195,6 +215,10 @@ impl Args {
         Ok(match form {
             Form::Oci if !self.is_archive() => Output::Layout(path),
             Form::Oci | Form::Docker => Output::File(path),
+            Form::Tar if is_several && self.is_archive() && !path.is_dir() => {
+                let what = "several tars are not one: name a directory, or --as oci or docker";
+                return Err(Error::Usage(what.into()));
+            }
             Form::Tar if is_several || path.is_dir() => Output::Files(path),
             Form::Tar => Output::File(path),
         })
@@ -253,7 +277,11 @@ impl Job {
                 Staging::clear(&dir);
                 let mut rows = Vec::new();
                 for (at, label) in self.labels.iter().enumerate() {
-                    let name = [&label.as_file_name()[..], b".tar"].concat();
+                    // To tar(1) a colon ends the name of a machine.
+                    let mut name = [&label.as_file_name()[..], b".tar"].concat();
+                    name.iter_mut()
+                        .filter(|byte| **byte == b':')
+                        .for_each(|byte| *byte = b'_');
                     let place = Place {
                         dir: &dir,
                         name: &name,

@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, escape};
 use crate::dir::{self, Kind, Stat};
 use crate::engine::covered::Covers;
 use crate::engine::{Survey, Union};
@@ -354,6 +354,18 @@ impl Context<'_> {
             self.problems.push(error);
             Covers::default()
         })
+    }
+
+    /// What lies over a union's layers; that it lies over all that was asked for is said beside the
+    /// answer.
+    pub fn covers_noted(&mut self, union: &Union, path: &Bytes) -> Covers {
+        let covers = self.covers(union);
+        if let Some(cover) = covers.at(path) {
+            let label = self.survey.label(union);
+            let note = format!("{}: {}", escape(label.as_bytes()), cover.words());
+            self.notes.push(Error::Usage(note));
+        }
+        covers
     }
 
     /// Opens a target's branches. One that cannot be opened makes every answer unsure.

@@ -102,6 +102,7 @@ impl Verb for Args {
             };
             return Ok(Outcome { answer, is_yes });
         }
+        self.check(context, &goal)?;
         let mut rows = Vec::new();
         let mut is_yes = true;
         for path in &self.paths {
@@ -166,6 +167,17 @@ impl Args {
             }
         }
         Ok((rows, true))
+    }
+
+    /// Sees of every path which union is meant, before anything is written for one of them: a word
+    /// that names nothing may be what the next one was to be a path of.
+    fn check(&self, context: &mut Context<'_>, goal: &Goal) -> Result<()> {
+        let within = self.within.as_deref().map(OsStr::as_bytes);
+        for path in &self.paths {
+            let query = self.query(goal, within, path.as_bytes(), None);
+            choose(&mut context.survey, &context.base, &query)?;
+        }
+        Ok(())
     }
 
     /// What is to become of the paths.

@@ -45,8 +45,11 @@ impl Context<'_> {
             return Ok(vec![(label, target)]);
         }
         let found = target::everything(&mut self.survey, which.scope());
-        if found.targets.is_empty() && found.unread.is_empty() {
+        let is_empty = found.targets.is_empty() && found.unread.is_empty();
+        if is_empty || self.survey.no_namespace().is_some() {
             self.note_no_engine();
+        }
+        if is_empty {
             if which.scope() == Scope::All {
                 return Err(Error::NothingMounted);
             }

@@ -258,6 +258,11 @@ pub fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
+/// Whether it is an id as engines make them: a hash, in 64 digits.
+pub fn is_hex_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Sorts as engines list: newest first, and by id what is of one time. `of` tells when a thing was
 /// made, in RFC 3339, and its id; what is no time is older than all others.
 pub fn sort_newest_first<T>(things: &mut [T], of: impl Fn(&T) -> (&str, &str)) {

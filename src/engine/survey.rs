@@ -110,6 +110,27 @@ impl<'h> Survey<'h> {
         Some(Error::NoEngine {
             places: places.map(|of| of.path.clone()).collect(),
             options: roots.map(|of| of.name).collect(),
+            mistaken: self.mistaken(),
+        })
+    }
+
+    /// The option whose directory was named as the root of a host: an engine's data directory itself.
+    fn mistaken(&self) -> Option<(&'static str, Bytes)> {
+        if self.host.is_live() || self.roots.is_limited() {
+            return None;
+        }
+        let top = Bytes::from("/");
+        let options = self.descriptions.iter().flat_map(|of| of.options);
+        let mut options = options.filter(|of| of.value == Value::Path && of.requires.is_none());
+        options.find_map(|option| {
+            let mut roots = Roots::default();
+            roots.take_option(option, "/".as_ref(), &top);
+            let found = self.look_for(&roots).all;
+            // An option is taken at its word: there is an engine where it has anything.
+            let has_any = |of: &dyn Engine| !of.containers().is_empty() || !of.images().is_empty();
+            let is_it = |of: &FoundEngine<'_>| *of.engine.root() == top && has_any(&*of.engine);
+            let named = Bytes::from(self.host.root());
+            found.iter().any(is_it).then_some((option.name, named))
         })
     }
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::Depth;
 use super::attributes::{Into, Keep};
-use super::copy::{Copied, How, copy};
+use super::copy::{Copied, How, Links, copy};
 use super::foresee::Hiding;
 use super::made::{self, Lacks, Made, sync_dir};
 use super::mark::{self, Mark, branch_dir};
@@ -192,7 +192,13 @@ fn copy_and_place(
     let path = copying.place.path_of(name);
     let fail = |errno| Error::io(stack.on_host(*writable, &path), errno);
     let depth = copying.depth;
-    let copied = copy(&copying.source, chain, staging, all(depth, Into::Branch))?;
+    let copied = copy(
+        &copying.source,
+        chain,
+        staging,
+        all(depth, Into::Branch),
+        &mut Links::default(),
+    )?;
     let (to, passing) = (&staging.dir, &staging.name);
     match &copying.hiding {
         Hiding::Nothing => {}
@@ -247,9 +253,15 @@ fn make_directories(stack: &Stack, branch: usize, place: &Node<'_>, site: &Site)
             }
             let staging = Staging::for_branch(stack, branch, &dir, site.workdir.as_ref());
             let chain = [name.to_vec()];
-            let copied = copy(&view, &chain, &staging, all(Depth::OneEntry, Into::Branch))
-                .and_then(|copied| staging.place(&dir, name).map_err(fail).map(|()| copied))
-                .inspect_err(|_| staging.discard())?;
+            let copied = copy(
+                &view,
+                &chain,
+                &staging,
+                all(Depth::OneEntry, Into::Branch),
+                &mut Links::default(),
+            )
+            .and_then(|copied| staging.place(&dir, name).map_err(fail).map(|()| copied))
+            .inspect_err(|_| staging.discard())?;
             staging.confirm(&dir, name, copied.directory.as_ref())?;
             sync_dir(&dir).map_err(fail)?;
         }
@@ -326,7 +338,7 @@ fn copy_beside(
     depth: Depth,
 ) -> Result<Lacks> {
     let how = all(depth, Into::View);
-    out::beside(source, chain, (to, name), how).map(|copied| copied.lacks)
+    out::beside(source, chain, (to, name), how, &mut Links::default()).map(|copied| copied.lacks)
 }
 
 /// The directory outside of the union, as it was opened when it was looked at.
@@ -341,7 +353,14 @@ fn copy_out(copy: &CopyOut<'_>, site: &Site) -> Result<Lacks> {
         how: all(copy.depth, Into::View),
         may_replace: false,
     };
-    out::place(&copy.source, &copy.name, (to, &copy.name), way).map(|copied| copied.lacks)
+    out::place(
+        &copy.source,
+        &copy.name,
+        (to, &copy.name),
+        way,
+        &mut Links::default(),
+    )
+    .map(|copied| copied.lacks)
 }
 
 fn put_lower_back(stack: &Stack, revert: &Revert<'_>, site: &Site) -> Result<Lacks> {
@@ -394,9 +413,15 @@ fn replace(
 ) -> Result<Lacks> {
     let fail = |errno| Error::io(dir.path().join(name), errno);
     let chain = [name.to_vec()];
-    let copied = copy(below, &chain, staging, all(Depth::OneEntry, into))
-        .and_then(|copied| staging.replace(dir, name).map_err(fail).map(|()| copied))
-        .inspect_err(|_| staging.discard())?;
+    let copied = copy(
+        below,
+        &chain,
+        staging,
+        all(Depth::OneEntry, into),
+        &mut Links::default(),
+    )
+    .and_then(|copied| staging.replace(dir, name).map_err(fail).map(|()| copied))
+    .inspect_err(|_| staging.discard())?;
     staging.confirm(dir, name, copied.directory.as_ref())?;
     sync_dir(dir).map_err(fail)?;
     Ok(copied.lacks)

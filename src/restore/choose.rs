@@ -8,7 +8,7 @@ use super::{Goal, Query};
 use crate::bytes::{self, Bytes};
 use crate::engine::{MountState, Survey};
 use crate::error::{Error, Result};
-use crate::target::{self, Base, Target};
+use crate::target::{self, Base, Scope, Target};
 use crate::union::{Follow, Reading, Stack, lookup};
 
 /// The union and the path in it.
@@ -61,22 +61,26 @@ fn named(
         return Ok((Some(target), path));
     }
     if target::is_spelled(name) || !name.contains(&b'/') {
-        return Err(Error::Usage(format!(
-            "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
-            bytes::escape(name)
-        )));
+        return Err(target::no_path(name));
     }
     let path = plain(target::typed_path(survey, name, base).as_bytes());
     Ok((None, path))
 }
 
-/// Exactly one mounted union must have it to restore.
+/// Exactly one union of the host must have it to restore, mounted or not.
 fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Result<(Target, Bytes)> {
     let mut fitting = Vec::new();
-    let mut mounted = target::all_mounted(survey)?;
-    for target in &mounted {
+    let found = target::everything(survey, Scope::All);
+    let mut all = found.targets;
+    // Whether this one has it cannot be told, and so neither whether another is the only one.
+    if let Some(error) = found.unread.into_iter().next() {
+        return Err(error);
+    }
+    if all.is_empty() {
+        return Err(Error::NothingMounted);
+    }
+    for target in &all {
         let stack = target.union.open(survey);
-        // Whether this one has it cannot be told, and so neither whether another is the only one.
         if let Some(error) = stack.lost().next() {
             return Err(error);
         }
@@ -84,8 +88,8 @@ fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Resul
             fitting.push(target.clone());
         }
     }
-    if fitting.is_empty() && mounted.len() > 1 {
-        for target in &mounted {
+    if fitting.is_empty() && all.len() > 1 {
+        for target in &all {
             if has_missing(survey, target, &path, goal)? {
                 fitting.push(target.clone());
             }
@@ -93,11 +97,11 @@ fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Resul
     }
     match fitting.len() {
         1 => Ok((fitting.remove(0), path)),
-        0 if mounted.len() == 1 => Ok((mounted.remove(0), path)),
+        0 if all.len() == 1 => Ok((all.remove(0), path)),
         0 => Err(Error::Refused {
             what: format!(
-                "{path} is not deleted in any of the {} mounted unions",
-                mounted.len()
+                "{path} is not deleted in any of the {} unions of the host",
+                all.len()
             ),
             hint: "name one: TARGET:PATH".into(),
         }),
@@ -105,7 +109,13 @@ fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Resul
             name: path.to_text().into_owned(),
             candidates: fitting
                 .iter()
-                .map(|target| format!("{}:{}", target.union.label(), path.to_text()))
+                .map(|target| {
+                    format!(
+                        "{}:{}",
+                        survey.label(&target.union).to_text(),
+                        path.to_text()
+                    )
+                })
                 .collect(),
         }),
     }

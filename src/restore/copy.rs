@@ -41,7 +41,13 @@ pub struct How {
 /// Something of the destination that cannot be written, or an interrupt; where all is kept, also
 /// something of the source that cannot be read or is broken. What was made until then is left for
 /// the caller to remove.
-pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Staging, how: How) -> Result<Copied> {
+pub fn copy(
+    from: &Node<'_>,
+    chain: &[Vec<u8>],
+    to: &Staging,
+    how: How,
+    links: &mut Links,
+) -> Result<Copied> {
     let (name, rest) = match chain {
         [name, rest @ ..] => (Some(name.clone()), rest),
         [] => (None, chain),
@@ -51,7 +57,7 @@ pub fn copy(from: &Node<'_>, chain: &[Vec<u8>], to: &Staging, how: How) -> Resul
         how,
         is_stored,
         staging: to,
-        links: HashMap::new(),
+        links,
         directories: Vec::new(),
         copied: Copied::default(),
         interrupt: Interrupt::catch_all(),
@@ -149,6 +155,20 @@ impl Copied {
     }
 }
 
+/// Files of which there may be more names, and the first that was made of each. Who copies several
+/// things that belong together has one of them for all.
+#[derive(Default)]
+pub struct Links(HashMap<Identity, Named>);
+
+impl Links {
+    /// What was staged has its name.
+    pub fn placed(&mut self, made: Identity, dir: &Dir, name: &[u8]) {
+        for first in self.0.values_mut() {
+            first.follow(made, dir, name);
+        }
+    }
+}
+
 /// Something that is to be copied, and where to.
 struct Transfer<'s, 'c> {
     from: Node<'s>,
@@ -168,8 +188,7 @@ struct Copying<'a> {
     /// Owner and mode are copied as they are on disk: those that the union shows are in an attribute.
     is_stored: bool,
     staging: &'a Staging,
-    /// Files of which there may be more names, and the first that was made of each.
-    links: HashMap<Identity, Named>,
+    links: &'a mut Links,
     /// Directories get their metadata last: writing into them would change their times.
     directories: Vec<(Made, Stat, Attributes)>,
     copied: Copied,
@@ -291,8 +310,11 @@ impl Copying<'_> {
         } else {
             version.stat
         };
-        if let Some(first) = self.links.get(&stat.identity()) {
-            Made::link(first, to, to_name).map_err(Fault::To)?;
+        // A name that cannot be had - on another file system, of a copy that was discarded - is a
+        // copy of its own.
+        let first = self.links.0.get(&stat.identity());
+        if let Some(Ok(made)) = first.map(|first| Made::link(first, to, to_name)) {
+            self.staging.note(&made);
             self.copied.entries += 1;
             return Ok(());
         }
@@ -313,7 +335,7 @@ impl Copying<'_> {
             made.sync().map_err(Fault::To)?;
         }
         if stat.nlink > 1 {
-            self.links.insert(stat.identity(), made.named());
+            self.links.0.insert(stat.identity(), made.named());
         }
         self.copied.entries += 1;
         if stat.kind == Kind::File {

@@ -138,7 +138,12 @@ fn before(stack: &Stack) -> Node<'_> {
 }
 
 /// The version beneath something else that the writable branch has under the name, or on the way to
-/// it (`rm -rf d; echo > d`), where that is no directory: no mark tells of it.
+/// it: no mark tells of it. Of two directories (`rm -rf d; mkdir d`) what is missing in one is told.
+///
+/// ```text
+/// rm -rf d; echo > d      d, and what was in it
+/// rm f; mkdir f           f
+/// ```
 ///
 /// # Errors
 /// A branch that cannot be asked.
@@ -147,9 +152,7 @@ pub fn beneath<'s>(stack: &'s Stack, diagnosis: &Diagnosis<'s>) -> Result<Option
         return Ok(None);
     };
     let is_replaced = match diagnosis.cause {
-        Cause::IsThere(kind) => {
-            kind != Kind::Directory && diagnosis.found.entry.provider() == Some(writable)
-        }
+        Cause::IsThere(_) => diagnosis.found.entry.provider() == Some(writable),
         Cause::Refused(errno) => errno == Errno::NOTDIR,
         Cause::IsRoot | Cause::NotDeleted { .. } | Cause::Hidden(_) => false,
     };
@@ -168,6 +171,10 @@ pub fn beneath<'s>(stack: &'s Stack, diagnosis: &Diagnosis<'s>) -> Result<Option
         if Between::of(was, is, all)?.is_none() {
             return Ok(None);
         }
+    }
+    let is_directory = |kind: Option<Kind>| kind == Some(Kind::Directory);
+    if is_directory(found.entry.kind()) && is_directory(diagnosis.found.entry.kind()) {
+        return Ok(None);
     }
     Ok(located(found)?.ok())
 }

@@ -7,7 +7,7 @@
 use rustix::io::Errno;
 
 use super::attributes::Keep;
-use super::copy::{Copied, How, copy};
+use super::copy::{Copied, How, Links, copy};
 use super::made::{self, sync_dir};
 use super::staging::Staging;
 use crate::dir::{Access, Dir, Kind};
@@ -40,6 +40,7 @@ pub fn place(
     name: &[u8],
     (to, to_name): (&Dir, &[u8]),
     way: Way,
+    links: &mut Links,
 ) -> Result<Copied> {
     let mut all = Copied::default();
     let mut pending = vec![Placing {
@@ -65,6 +66,7 @@ pub fn place(
                 std::slice::from_ref(name),
                 (to, to_name),
                 way.how,
+                links,
             )?);
             continue;
         };
@@ -92,7 +94,7 @@ pub fn place(
                     hint: "name another file, or remove it first".into(),
                 });
             }
-            _ => all.add(instead(from, name, (to, to_name), way.how)?),
+            _ => all.add(instead(from, name, (to, to_name), way.how, links)?),
         }
     }
     Ok(all)
@@ -102,15 +104,20 @@ pub fn place(
 ///
 /// # Errors
 /// As of [`place`].
-pub fn itself(source: &Node<'_>, (to, to_name): (&Dir, &[u8]), way: Way) -> Result<Copied> {
+pub fn itself(
+    source: &Node<'_>,
+    (to, to_name): (&Dir, &[u8]),
+    way: Way,
+    links: &mut Links,
+) -> Result<Copied> {
     let fail = |errno| Error::io(to.path().join(to_name), errno);
     check(to, to_name)?;
     let there = to.stat(to_name).map_err(fail)?;
     match there.filter(|_| way.may_replace).map(|there| there.kind) {
-        None => beside(source, &[], (to, to_name), way.how),
+        None => beside(source, &[], (to, to_name), way.how, links),
         Some(Kind::Directory) => {
             let inner = to.child(to_name, Access::Lookup).map_err(fail)?;
-            content(source, &inner, way)
+            content(source, &inner, way, links)
         }
         Some(_) => Err(fail(Errno::NOTDIR)),
     }
@@ -120,11 +127,11 @@ pub fn itself(source: &Node<'_>, (to, to_name): (&Dir, &[u8]), way: Way) -> Resu
 ///
 /// # Errors
 /// As of [`place`].
-pub fn content(source: &Node<'_>, to: &Dir, way: Way) -> Result<Copied> {
+pub fn content(source: &Node<'_>, to: &Dir, way: Way, links: &mut Links) -> Result<Copied> {
     let mut all = Copied::default();
     let node = source.clone().read();
     for name in node.names()?.to_vec() {
-        all.add(place(&node, &name, (to, &name), way)?);
+        all.add(place(&node, &name, (to, &name), way, links)?);
     }
     Ok(all)
 }
@@ -145,15 +152,15 @@ pub fn beside(
     chain: &[Vec<u8>],
     (to, name): (&Dir, &[u8]),
     how: How,
+    links: &mut Links,
 ) -> Result<Copied> {
     let fail = |errno| Error::io(to.path().join(name), errno);
     check(to, name)?;
     if to.stat(name).map_err(fail)?.is_some() {
         return Err(fail(Errno::EXIST));
     }
-    made_whole(source, chain, (to, name), how, |staging| {
-        staging.place(to, name)
-    })
+    let put = |staging: &Staging| staging.place(to, name);
+    made_whole(source, chain, (to, name), (how, &put), links)
 }
 
 /// The same over what is there, which is no directory.
@@ -162,31 +169,32 @@ fn instead(
     name: &[u8],
     (to, to_name): (&Dir, &[u8]),
     how: How,
+    links: &mut Links,
 ) -> Result<Copied> {
     let chain = [name.to_vec()];
-    made_whole(source, &chain, (to, to_name), how, |staging| {
-        staging.replace(to, to_name)
-    })
+    let put = |staging: &Staging| staging.replace(to, to_name);
+    made_whole(source, &chain, (to, to_name), (how, &put), links)
 }
 
 fn made_whole(
     source: &Node<'_>,
     chain: &[Vec<u8>],
     (to, name): (&Dir, &[u8]),
-    how: How,
-    put: impl Fn(&Staging) -> Result<(), Errno>,
+    (how, put): (How, &dyn Fn(&Staging) -> Result<(), Errno>),
+    links: &mut Links,
 ) -> Result<Copied> {
     let fail = |errno| Error::io(to.path().join(name), errno);
     let staging = Staging::beside(to);
-    let copied = copy(source, chain, &staging, how).inspect_err(|_| staging.discard())?;
+    let copied = copy(source, chain, &staging, how, links).inspect_err(|_| staging.discard())?;
     // What could not be read has no copy.
-    if !staging.is_made() {
+    let Some(made) = staging.made() else {
         return Ok(copied);
-    }
+    };
     put(&staging)
         .map_err(fail)
         .inspect_err(|_| staging.discard())?;
     staging.confirm(to, name, copied.directory.as_ref())?;
+    links.placed(made, to, name);
     if how.keep == Keep::All {
         sync_dir(to).map_err(fail)?;
     }

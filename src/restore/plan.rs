@@ -523,12 +523,14 @@ fn copy_out_beneath<'s>(
 
 /// What gets at the version beneath what is there, if there is one.
 fn ways_to_beneath(stack: &Stack, diagnosis: &Diagnosis<'_>) -> Result<&'static str> {
-    let is_there = matches!(diagnosis.cause, Cause::IsThere(_));
-    Ok(match beneath(stack, diagnosis)? {
-        Some(_) if is_there => {
+    Ok(match (beneath(stack, diagnosis)?, &diagnosis.cause) {
+        (None, _) => "",
+        (Some(_), Cause::IsThere(Kind::Directory)) => {
+            "; of what was there before --to DIR makes a copy"
+        }
+        (Some(_), Cause::IsThere(_)) => {
             "; of the version beneath it --to DIR makes a copy, and --revert puts it in its place"
         }
-        Some(_) => "; of what was there --to DIR makes a copy",
-        None => "",
+        (Some(_), _) => "; of what was there --to DIR makes a copy",
     })
 }

@@ -77,9 +77,9 @@ impl Staging {
         }
     }
 
-    /// Whether anything was made.
-    pub fn is_made(&self) -> bool {
-        self.made.get().is_some()
+    /// What was made under the passing name; none if nothing was.
+    pub fn made(&self) -> Option<Identity> {
+        self.made.get()
     }
 
     /// Takes away what was made, and nothing that has its name now. What cannot be removed is

@@ -94,6 +94,10 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
     match found {
         // What is alike is looked for once, and only for a person's own word.
         Err(Error::NoSuchTarget { name: of, .. }) if name.starts_with(of.as_bytes()) => {
+            // With a namespace that is not there nothing is known by any name.
+            if let Some(error) = survey.no_namespace() {
+                return Err(error);
+            }
             let mut error = named::no_such(survey, &of);
             // As for docker, a bare word is no path; but that may be what was meant.
             let path = typed_path(survey, of.as_bytes(), base);
@@ -287,23 +291,12 @@ pub fn all_images(survey: &Survey<'_>) -> (Vec<Target>, Vec<Error>) {
     (targets, problems)
 }
 
-/// The unions that are mounted, whoever's.
-///
-/// # Errors
-/// There are none.
-pub fn all_mounted(survey: &mut Survey<'_>) -> Result<Vec<Target>> {
-    survey.look_everywhere();
-    let targets: Vec<Target> = survey
-        .mounted
-        .iter()
-        .filter(|union| union.is_mounted())
-        .map(|union| Target::of(survey.describe(union)))
-        .collect();
-    if targets.is_empty() {
-        Err(Error::NothingMounted)
-    } else {
-        Ok(targets)
-    }
+/// That a word is no path of a union: a name alone, most likely.
+pub fn no_path(typed: &[u8]) -> Error {
+    let name = escape(typed);
+    Error::Usage(format!(
+        "{name}: is no absolute path; write {name}:/PATH, or --in {name} PATH"
+    ))
 }
 
 /// What can be named, for completion.

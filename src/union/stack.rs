@@ -169,14 +169,6 @@ impl Stack {
         branches.any(|branch| branch.grammar.namespace() == Some(Namespace::Trusted))
     }
 
-    /// The branches whose owners and modes are kept in attributes: their file system, or who wrote
-    /// them, could not set the real ones.
-    pub fn overridden(&self) -> impl Iterator<Item = &Branch> {
-        self.branches
-            .iter()
-            .filter(|branch| branch.overrides.is_some())
-    }
-
     /// The topmost writable branch: where changes go.
     pub fn writable(&self) -> Option<usize> {
         self.branches

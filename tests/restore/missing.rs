@@ -180,6 +180,48 @@ fn a_path_alone_means_the_union_in_which_something_is_missing() {
     assert_eq!(text(&rows[0], "path"), format!("{path}/itsdangerous.py"));
 }
 
+/// A container that does not run may have lost the same, and is meant as well.
+#[apply(test)]
+fn a_path_alone_that_two_have_lost_is_ambiguous() {
+    let host = Host::copy_of("blog-host");
+    let writable = |name: &str| {
+        let branches = host.jsonl(["branches", name]).exits(0).rows();
+        text(&branches[0]["branches"][0], "directory").to_owned()
+    };
+    let lost = |name: &str| host.file(format!("{}/etc/.wh.group", writable(name)), "");
+    lost("old_shell");
+    let row = host
+        .jsonl(["restore", "--dry-run", "/etc/group"])
+        .exits(0)
+        .row();
+    assert_eq!(text(&row, "target"), "docker:old_shell");
+    lost("determined_sammet");
+    host.ask(["restore", "--write", "/etc/group"])
+        .exits(2)
+        .says("docker:old_shell:/etc/group");
+    for name in ["old_shell", "determined_sammet"] {
+        let mark = format!("{}/etc/.wh.group", writable(name));
+        assert!(host.at(mark).exists());
+    }
+}
+
+/// A word that names nothing stops all that was asked for: what follows it was to be a path of it.
+#[apply(test)]
+fn a_wrong_word_is_seen_before_anything_is_written() {
+    let host = Host::copy_of("blog-host");
+    let path = "/usr/local/lib/python2.7/dist-packages/itsdangerous.py";
+    for wrong in ["old_shell", "old_shell:", "nobody:/etc/group", "./"] {
+        for words in [[wrong, path], [path, wrong]] {
+            let ask = ["restore", "--write"].into_iter().chain(words);
+            host.ask(ask).exits(2);
+            host.jsonl(["restore", "--dry-run", path]).exits(0);
+        }
+    }
+    host.ask(["restore", "--write", "old_shell", path])
+        .exits(2)
+        .says("write old_shell:/PATH");
+}
+
 #[apply(test)]
 fn a_mounted_aufs_gets_it_back_through_its_mount() {
     let output = live::imitation(

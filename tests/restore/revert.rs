@@ -153,10 +153,17 @@ fn what_is_beneath_something_else_is_copied_out() {
         .file("up/d", "made anew")
         .file("low/f", "below")
         .file("up/f", "above")
+        .file("low/g", "a file")
+        .mark("up/g/.wh..wh..opq")
+        .file("up/g/new", "")
         .dir("out");
     let disk = || [union.branch("up"), union.branch("mid"), union.branch("low")];
     let before = disk();
-    for (path, name, content) in [("/d/x", "x", "old"), ("/f", "f", "below")] {
+    for (path, name, content) in [
+        ("/d/x", "x", "old"),
+        ("/f", "f", "below"),
+        ("/g", "g", "a file"),
+    ] {
         let told = union.restore(&[], path).exits(1);
         assert!(told.text().contains("--to DIR"), "{}", told.text());
         union.restore(&["--to", "out"], path).exits(0);

@@ -21,7 +21,7 @@ use crate::render::{Format, Look};
 use crate::restore::Depth;
 use crate::restore::archive::Archive;
 use crate::restore::attributes::{Into, Keep};
-use crate::restore::copy::{Copied, How};
+use crate::restore::copy::{Copied, How, Links};
 use crate::restore::deleted::{Replaced, deleted};
 use crate::restore::guard::{Outside, is_taken, permit_copy};
 use crate::restore::locate::{Located, Sought};
@@ -223,6 +223,9 @@ impl Args {
         let sought = Sought::of(self.hidden);
         let arguments = self.arguments.iter().map(OsString::as_os_str);
         let all = asked(context, self.within.as_deref(), arguments, sought)?;
+        for asked in &all {
+            context.covers_noted(&asked.union.target.union, &asked.path);
+        }
         let keeps_paths = self.to.is_some();
         let mut items = Vec::new();
         for (asked, typed) in all.into_iter().zip(&self.arguments) {
@@ -371,6 +374,7 @@ impl<'p> Copying<'p> {
     ) -> Result<Outcome<Answered>> {
         let mut rows = Vec::new();
         let mut is_yes = true;
+        let mut links = Links::default();
         for item in items {
             let located = match item.locate(follow) {
                 Ok(Ok(located)) => located,
@@ -384,7 +388,7 @@ impl<'p> Copying<'p> {
                     continue;
                 }
             };
-            let (to, copied) = self.one(item, &located, name, way);
+            let (to, copied) = self.one(item, &located, name, (way, &mut links));
             let mut row = item.row(&located, to);
             match copied {
                 Ok(copied) => {
@@ -411,7 +415,7 @@ impl<'p> Copying<'p> {
         item: &Item,
         located: &Located<'_>,
         name: Option<&[u8]>,
-        way: Way,
+        (way, links): (Way, &mut Links),
     ) -> (Bytes, Result<Copied>) {
         let path = Bytes::from(self.path);
         let (parent, own) = match (item.kept(located), name) {
@@ -425,14 +429,14 @@ impl<'p> Copying<'p> {
             match (&located.place, &located.entry) {
                 (Some((place, from)), entry) => match entry {
                     Entry::Dir(node) if item.is_content && name.is_none() => {
-                        out::content(node, &dir, way)
+                        out::content(node, &dir, way, links)
                     }
                     _ if own.is_empty() => Err(Error::io(to.clone(), rustix::io::Errno::EXIST)),
-                    _ => out::place(place, from, (&dir, &own), way),
+                    _ => out::place(place, from, (&dir, &own), way, links),
                 },
                 // A view's root has no name of its own.
-                (None, Entry::Dir(node)) if own.is_empty() => out::content(node, &dir, way),
-                (None, Entry::Dir(node)) => out::itself(node, (&dir, &own), way),
+                (None, Entry::Dir(node)) if own.is_empty() => out::content(node, &dir, way, links),
+                (None, Entry::Dir(node)) => out::itself(node, (&dir, &own), way, links),
                 (None, _) => Ok(Copied::default()),
             }
         });

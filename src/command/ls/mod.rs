@@ -10,16 +10,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::bytes::{Bytes, escape};
+use crate::bytes::Bytes;
 use crate::command::{
     Answer, Context, Ended, Group, Help, Label, Outcome, Shape, Stream, Verb, path_in_union,
     union_column,
 };
 use crate::dir::Kind;
 use crate::engine::cover::{Cover, CoverKind};
-use crate::engine::covered::Covers;
 use crate::engine::{Survey, Union};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::render::Look;
 use crate::render::column::{Column, column, optional, optional_giving};
 use crate::render::time::Stamp;
@@ -221,7 +220,7 @@ impl Verb for Args {
             .into_iter()
             .map(|(target, path)| Listing {
                 stack: context.open(&target),
-                covers: covers_of(context, &target, &path),
+                covers: context.covers_noted(&target.union, &path),
                 label: label(&context.survey, &target.union),
                 target,
                 path,
@@ -307,17 +306,6 @@ fn asked(context: &mut Context<'_>, typed: &Args) -> Result<Vec<(Arc<Target>, By
             Ok((Arc::new(target), path))
         })
         .collect()
-}
-
-/// What lies over the layers of a union. That it lies over all that is listed is said beside it.
-fn covers_of(context: &mut Context<'_>, target: &Target, path: &Bytes) -> Covers {
-    let covers = context.covers(&target.union);
-    if let Some(cover) = covers.at(path) {
-        let label = context.survey.label(&target.union);
-        let note = format!("{}: {}", escape(label.as_bytes()), cover.words());
-        context.notes.push(Error::Usage(note));
-    }
-    covers
 }
 
 impl crate::command::Row for Row {

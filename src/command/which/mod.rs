@@ -210,10 +210,7 @@ fn everywhere(
     which: Which,
 ) -> Result<(Vec<Labelled>, Bytes)> {
     if branch_or_name(typed) {
-        return Err(Error::Usage(format!(
-            "{}: is no absolute path; write TARGET:/PATH, or --in TARGET PATH",
-            escape(typed)
-        )));
+        return Err(target::no_path(typed));
     }
     if !typed.starts_with(b"/")
         && let Some(at) = typed.iter().position(|&byte| byte == b':')

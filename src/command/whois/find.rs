@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 use crate::command::Context;
 use crate::engine::cover::Cover;
 use crate::engine::covered::{Covers, users_of_volumes};
-use crate::engine::inventory::{Container, Image, LayerName};
+use crate::engine::inventory::{Container, Image, LayerName, is_id};
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::engine::{self, Engine, OwnerKind, Union};
 use crate::error::{Error, Result};
@@ -157,8 +157,9 @@ fn at_path(
     }
     if let Some(target) = target::seen_at(&context.survey, path)? {
         let mut row = row_of_union(context, thing, &target.union, shown(&target.inside));
-        // What is mounted, the kernel shows; of the others nobody has looked yet.
-        if target.union.superblock.is_none() && !row.inside.is_empty() {
+        // What is there is shown; else the union is asked why it is not.
+        let is_shown = target.union.superblock.is_some() && is_there(context, path);
+        if !is_shown && !row.inside.is_empty() {
             let stack = target.union.open(&context.survey);
             if let Some(error) = stack.lost().next() {
                 return Err(error);
@@ -195,6 +196,12 @@ fn at_path(
         Some(union) => Ok(row_of_union(context, thing, union, None)),
         None => Ok(Row::unknown(thing, "it lies in no store and no union")),
     }
+}
+
+/// Whether the host has anything at a path, whatever a link there leads to.
+fn is_there(context: &Context<'_>, path: &Bytes) -> bool {
+    let found = context.survey.host.lookup(path.as_bytes(), Follow::NotLast);
+    found.is_ok_and(|found| found.entry.kind().is_some())
 }
 
 fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
@@ -325,6 +332,9 @@ fn seen_in(
     }
     let root = stack.whole(Reading::Nothing);
     let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+    if matches!(found.entry, Entry::Missing) && found.versions(&stack)?.is_empty() {
+        return Ok(None);
+    }
     let state = match &found.entry {
         Entry::Dir(node) if node.branches().any(|of| of == branch) => {
             match node.branches().count() {
@@ -372,12 +382,32 @@ fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Place
             }
             match beginning(known, text)? {
                 Some((known, of)) => row_of_use(context, known, thing, of, None),
-                None => Ok(Row::unknown(thing, "no engine has this name")),
+                None => Ok(row_of_volume(context, known, thing, text)
+                    .unwrap_or_else(|| Row::unknown(thing, "no engine has this name"))),
             }
         }
         Err(error) if error.is_not_found() => Ok(Row::unknown(thing, "it is not there")),
         Err(error) => Err(error),
     }
+}
+
+/// The volume that has a name: all engines keep theirs alike.
+fn row_of_volume(
+    context: &Context<'_>,
+    known: &[Known<'_>],
+    thing: &[u8],
+    name: &str,
+) -> Option<Row> {
+    let inside = Bytes::from("/volumes").join(name.as_bytes());
+    known.iter().filter(|_| is_id(name)).find_map(|known| {
+        let directory = known.engine.root().join_path(&inside);
+        let space = known.engine.space_of(&inside);
+        let is_it = matches!(space, Space::Volume(_)) && is_there(context, &directory);
+        is_it.then(|| Row {
+            directory: Some(directory),
+            ..row_of_space(known, thing, space)
+        })
+    })
 }
 
 /// A layer, and who knows it.

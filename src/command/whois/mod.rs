@@ -445,7 +445,15 @@ impl Row {
         if let [image, ..] = self.images.as_slice()
             && self.kind == Kind::Image
         {
-            words.push(format!("{} of {}", image.number, image.of));
+            // Images on one another have it in the same place, and not as many.
+            let mut others = self.images.iter();
+            let is_alike = others.all(|of| (of.number, of.of) == (image.number, image.of));
+            let of = if is_alike {
+                format!(" of {}", image.of)
+            } else {
+                String::new()
+            };
+            words.push(format!("{}{of}", image.number));
         }
         let containers = self.containers.iter();
         let containers = containers.map(|of| escape(of.name.as_bytes()).into_owned());

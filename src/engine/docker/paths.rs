@@ -163,6 +163,10 @@ impl Docker<'_> {
                 }
             };
         }
+        // A device that the driver keeps for quotas, beside the layers.
+        if *first == b"backingFsBlockDev" {
+            return None;
+        }
         let layer = LayerId {
             driver,
             id: id(first)?,

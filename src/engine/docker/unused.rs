@@ -135,9 +135,13 @@ impl Docker<'_> {
                 if kind != Kind::File || !text.contains("-json.log") {
                     continue;
                 }
-                let why = format!("the container {} does not run", container.name);
-                let command = Some(command("docker rm", container.name.as_bytes()));
                 let path = directory.join(&name);
+                if self.host.stat(&path)?.is_none_or(|stat| stat.size == 0) {
+                    continue;
+                }
+                let why = format!("the container {} does not run", container.name);
+                // Docker frees it with the container only.
+                let command = Some(command("truncate -s 0 --", path.as_bytes()));
                 found.push(Leftover::unused(
                     LeftoverKind::Log,
                     text,

@@ -86,6 +86,7 @@ impl RecordedConfig {
         } else {
             self.command
         };
+        let names = self.named_volumes.into_iter().map(|of| of.volume_name);
         let rootfs = Some(self.rootfs).filter(|path| path.starts_with('/'));
         LibpodRecord {
             command: Some(args.join(" ")),
@@ -93,6 +94,7 @@ impl RecordedConfig {
             name: self.name,
             covers,
             settings: Some(settings),
+            volumes: Some(names.collect()),
             rootfs: rootfs.map(|path| Rootfs {
                 directory: Bytes::from(path.as_str()),
                 is_below: self.is_rootfs_below,

@@ -4,7 +4,7 @@ use super::record::ContainerRecord;
 use super::store::{NAME, Podman};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
-use crate::engine::inventory::{LayerName, is_id};
+use crate::engine::inventory::{LayerName, is_hex_id, is_id};
 use crate::engine::linked::{self, LINKS};
 use crate::engine::recorded::{Named, restack, top_permission};
 use crate::engine::union::Union;
@@ -62,6 +62,11 @@ impl Podman<'_> {
                     None
                 }
             };
+        }
+        // The driver has files of its own beside the layers, and the directory of their short names.
+        let is_layer = |name: &str| self.layer_record(name).is_some() || is_hex_id(name);
+        if !id(first).is_some_and(|name| is_layer(&name)) {
+            return None;
         }
         let rest = match rest {
             [b"merged", ..] => return None,

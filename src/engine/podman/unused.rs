@@ -80,6 +80,8 @@ impl Podman<'_> {
                 .read(&directory.join(b"userdata").join(b"config.json"))
             {
                 Ok(bytes) => configurations.push(bytes),
+                // What a builder works in, Podman does not know; it has no volumes.
+                Err(error) if error.is_not_found() && !self.libpod_records().is_empty() => {}
                 Err(error) if error.is_not_found() => {
                     let what = "has no userdata/config.json, as before its first start: which volumes it has cannot be told";
                     return Err(Error::damaged(directory, what));

@@ -204,6 +204,16 @@ pub struct Named {
     identity: Identity,
 }
 
+impl Named {
+    /// What was made has another name now.
+    pub fn follow(&mut self, made: Identity, dir: &Dir, name: &[u8]) {
+        if self.identity == made {
+            self.dir = dir.clone();
+            self.name = name.to_vec();
+        }
+    }
+}
+
 /// What a directory is marked with that is not done.
 pub(super) const CLAIM: &str = "trusted.layerctl.staging";
 
