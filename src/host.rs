@@ -113,17 +113,27 @@ impl Host {
     /// Whether this is the running machine under another name: its own root again, or that of
     /// another namespace, with a `/proc` that lives.
     pub fn is_alias(&self) -> bool {
-        if self.is_live() {
-            return false;
-        }
+        !self.is_live() && (self.is_own_root() || self.has_living_proc())
+    }
+
+    /// Whether this is the running machine, looked at from where another directory is the root: from a
+    /// container that has the machine's root mounted.
+    pub fn is_other_root(&self) -> bool {
+        !self.is_live() && !self.is_own_root() && self.has_living_proc()
+    }
+
+    fn is_own_root(&self) -> bool {
         let identity = |dir: Result<Dir>| {
             let stat = dir.ok()?.stat_self().ok()?;
             Some(stat.identity())
         };
         let own = identity(self.stack.branches[0].dir.clone());
-        let is_root = own.is_some() && own == identity(Dir::open_root(Path::new("/")));
+        own.is_some() && own == identity(Dir::open_root(Path::new("/")))
+    }
+
+    fn has_living_proc(&self) -> bool {
         let proc = self.open_dir(&Bytes::from("/proc"));
-        is_root || proc.is_ok_and(|proc| proc.is_proc())
+        proc.is_ok_and(|proc| proc.is_proc())
     }
 
     /// The path on the host that a path of this machine is; none where it lies outside of the root

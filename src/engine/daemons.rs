@@ -75,7 +75,7 @@ impl Command {
 /// The processes that run one of some programs, by number.
 pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
     let own = OnceCell::new();
-    let own = || own.get_or_init(|| namespace::name_of(host, &Bytes::from("/proc/self")));
+    let own = || own.get_or_init(|| namespace::name_of(host, &namespace::own(host)));
     let is_one = |program: &Bytes| {
         let name = program.file_name();
         let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
@@ -276,7 +276,7 @@ pub fn path_on_host(host: &Host, command: &Command, path: &Bytes) -> Option<Byte
         return Some(path.clone());
     }
     let there = Process::read(host, command.process?).ok()?.table;
-    let here = host.read(&Bytes::from("/proc/self/mountinfo")).ok()?;
+    let here = host.read(&namespace::own(host).join(b"mountinfo")).ok()?;
     translated(&there, &super::mount_table::parse_mountinfo(&here), path)
 }
 

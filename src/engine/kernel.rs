@@ -16,7 +16,7 @@ use rustix::mount::{FsPickFlags, MountFlags, fsconfig_reconfigure, fspick, mount
 use crate::branch::{self, BranchSpec, unescape_octal};
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir};
-use crate::engine::mount_table::{self, Mount, MountKind, MountTable, Superblock, mount_table};
+use crate::engine::mount_table::{self, Mount, MountKind, MountTable, Superblock};
 use crate::engine::namespace::{self, Process};
 use crate::engine::union::{LayeredBranch, MountPoint, MountState, Role, Union, UnionKind};
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 5;
 /// Every union of our own mount namespace, in mount order, with every AUFS of the machine; and
 /// the mount table that was read on the way.
 pub fn unions(host: &Host, problems: &mut Vec<Error>) -> (MountTable, Vec<Union>) {
-    let table = mount_table(host).unwrap_or_else(|error| {
+    let table = namespace::mount_table(host).unwrap_or_else(|error| {
         problems.push(error);
         MountTable::default()
     });

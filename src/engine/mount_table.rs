@@ -10,8 +10,6 @@ use std::collections::HashSet;
 
 use crate::branch::unescape_octal;
 use crate::bytes::Bytes;
-use crate::error::Result;
-use crate::host::Host;
 
 /// One line of a mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +103,17 @@ pub(super) fn is_hex(text: &[u8]) -> bool {
 pub struct MountTable(pub Vec<Mount>);
 
 impl MountTable {
+    /// The mounts that have a path for somebody else, by that path.
+    pub fn seen_by(self, path: impl Fn(&Bytes) -> Option<Bytes>) -> MountTable {
+        let seen = self.0.into_iter().filter_map(|mount| {
+            Some(Mount {
+                point: path(&mount.point)?,
+                ..mount
+            })
+        });
+        MountTable(seen.collect())
+    }
+
     /// Whether what is mounted at a path is the directory that lies there: engines mount a directory
     /// of theirs on itself.
     pub fn is_mounted_on_itself(&self, path: &Bytes) -> bool {
@@ -208,20 +217,6 @@ pub fn parse_mounts(bytes: &[u8]) -> MountTable {
     MountTable(mounts.collect())
 }
 
-/// The mount table of our own namespace, or of the copied host's first process.
-pub fn mount_table(host: &Host) -> Result<MountTable> {
-    let mut last = Ok(MountTable::default());
-    for path in ["/proc/self/mountinfo", "/proc/1/mountinfo", "/proc/mounts"] {
-        match host.read(&Bytes::from(path)) {
-            Ok(bytes) if path.ends_with("mountinfo") => return Ok(parse_mountinfo(&bytes)),
-            Ok(bytes) => return Ok(parse_mounts(&bytes)),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => last = Err(error),
-        }
-    }
-    last
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +235,21 @@ mod tests {
         assert_eq!(table.0[1].si().as_deref(), Some("e5fdfdcac24fc19"));
         assert_eq!(table.0[2].root, Bytes::from("/sub dir"));
         assert_eq!(table.0[2].flags, "ro");
+    }
+
+    #[test]
+    fn a_container_sees_the_host_s_mounts_below_a_directory() {
+        let table = parse_mountinfo(
+            b"1 0 0:1 / / rw - overlay overlay rw\n\
+              2 1 8:1 / /host ro - ext4 /dev/sda1 rw\n\
+              3 2 8:1 /graph/overlay /host/graph/overlay rw - ext4 /dev/sda1 rw\n\
+              4 1 0:4 / /hosts rw - tmpfs tmpfs rw\n",
+        );
+        let inside = |path: &Bytes| path.strip_prefix(&Bytes::from("/host"));
+        let table = table.seen_by(inside);
+        let points: Vec<&[u8]> = table.0.iter().map(|mount| mount.point.as_bytes()).collect();
+        assert_eq!(points, [&b"/"[..], b"/graph/overlay"]);
+        assert!(table.is_mounted_on_itself(&Bytes::from("/graph/overlay")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::mount_table::{MountTable, parse_mountinfo};
+use super::mount_table::{MountTable, parse_mountinfo, parse_mounts};
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::error::Result;
@@ -27,11 +27,52 @@ impl Process {
     }
 }
 
-/// One process of each mount namespace that is not ours.
+/// Where the kernel tells of a process in the host's own mount namespace: of this one, but of the
+/// host's first where this one only looks in from a container (`--root /host`).
+pub fn own(host: &Host) -> Bytes {
+    let this = Bytes::from("/proc/self");
+    if !host.is_alias() {
+        return this;
+    }
+    let first = directory(1);
+    match (name_of(host, &this), name_of(host, &first)) {
+        (Some(own), Some(of_first)) if own != of_first => first,
+        // It is the same, or closed to us.
+        _ => this,
+    }
+}
+
+/// What is mounted in the host's own mount namespace, or was there for a copied host's first process.
+///
+/// # Errors
+/// It cannot be read.
+pub fn mount_table(host: &Host) -> Result<MountTable> {
+    let mut last = Ok(MountTable::default());
+    let own = own(host);
+    // In a namespace of its own, a container has the host's mounts below the root that was given.
+    let is_looked_at_from_outside = own.file_name() == b"self" && host.is_other_root();
+    let others = ["/proc/1/mountinfo", "/proc/mounts"].map(Bytes::from);
+    for path in [own.join(b"mountinfo")].into_iter().chain(others) {
+        match host.read(&path) {
+            Ok(bytes) if path.file_name() == b"mountinfo" => {
+                let table = parse_mountinfo(&bytes);
+                return Ok(if is_looked_at_from_outside {
+                    table.seen_by(|path| host.inside(&path.to_path()))
+                } else {
+                    table
+                });
+            }
+            Ok(bytes) => return Ok(parse_mounts(&bytes)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => last = Err(error),
+        }
+    }
+    last
+}
+
+/// One process of each mount namespace that is not the host's own.
 pub fn others(host: &Host) -> Vec<Process> {
-    let mut seen: HashSet<Bytes> = name_of(host, &Bytes::from("/proc/self"))
-        .into_iter()
-        .collect();
+    let mut seen: HashSet<Bytes> = name_of(host, &own(host)).into_iter().collect();
     let mut processes = Vec::new();
     for id in processes_of(host) {
         // A thread of the kernel has no program, and mounts nothing.

@@ -135,11 +135,12 @@ struct Extent<'s> {
 
 impl<'s> Extent<'s> {
     fn around(survey: &'s Survey<'_>, dir: &Dir, own: &Stat, root: &Bytes) -> Result<Extent<'s>> {
+        let is_this = survey.host.is_live() || survey.host.is_alias();
         Ok(Extent {
             mounts: RwLock::new(dir.mount_id().into_iter().collect()),
             device: own.dev,
             root: survey.host.resolve(root)?,
-            table: survey.host.is_live().then_some(&survey.table),
+            table: is_this.then_some(&survey.table),
         })
     }
 
