@@ -44,12 +44,19 @@ deny:
 
 # The program as it is handed out: one static file, optimised as far as it goes.
 dist:
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist \
-        --target "$(uname -m)-unknown-linux-gnu"
+    deploy/dist
+
+# Whether it is the same bytes wherever it is built: two builds, compared.
+reproducible:
+    .ci/reproducible
 
 # .deb, .rpm and an archive of it, in target/packages (cargo install cargo-deb cargo-generate-rpm).
 package: dist
     deploy/package "target/$(uname -m)-unknown-linux-gnu/dist/layerctl"
+
+# A container image of nothing else, IMAGE or localhost/layerctl:VERSION (needs buildah, and no network).
+image *IMAGE: dist
+    deploy/image "target/$(uname -m)-unknown-linux-gnu/dist/layerctl" {{ IMAGE }}
 
 # The crate as a registry would have it: what is in it, and its tests from its own archive.
 crate:
