@@ -3,15 +3,17 @@
 
 use std::process::{Command, Stdio};
 
+use rustix::fs::{FileType, makedev};
+
 use crate::lab::run::{self, Output};
-use crate::lab::{has_strace, is_root, skip};
+use crate::lab::{has_strace, is_root, needs, skip};
 
 // It is shared, and not all of it is of use here.
 #[allow(dead_code, clippy::duplicate_mod)]
 #[path = "lab/union.rs"]
 mod union;
 
-use union::{Facts, Union, assert_same};
+use union::{Detail, Facts, Union, assert_same};
 
 fn paths(facts: &Facts) -> Vec<String> {
     let paths = facts.keys();
@@ -329,6 +331,37 @@ fn a_copy_that_cannot_have_its_access_list_is_not_made() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("access list"), "{error}: {said}");
         assert_eq!(paths(&union::facts(&union.at("out"))), [""; 0], "{error}");
+    }
+}
+
+/// What is made inherits its directory's default list: a copy has the list that the version had, or
+/// none.
+#[apply(test)]
+fn a_copy_inherits_no_access_list() {
+    needs::root("devices");
+    let union = Union::usual();
+    let list = |path: &str, of: &str| union.xattr(path, of, &access_list());
+    let names = ["fifo", "device", "file", "noted", "listed", "sub"];
+    union
+        .node("low/d/fifo", FileType::Fifo, 0)
+        .node("low/d/device", FileType::CharacterDevice, makedev(1, 3))
+        .file("low/d/file", "")
+        .file("low/d/noted", "")
+        .file("low/d/listed", "")
+        .file("low/d/sub/in_it", "");
+    for name in ["noted", "listed", "sub"] {
+        union.xattr(format!("low/d/{name}"), "user.note", b"kept");
+    }
+    list("low/d/listed", "system.posix_acl_access");
+    union.dir("up/d");
+    list("up/d", "system.posix_acl_default");
+    for name in names {
+        union.mark(format!("up/d/.wh.{name}"));
+        let copy = ["--strategy", "copy", "-r"];
+        union.restore(&copy, format!("/d/{name}")).exits(0);
+        let fact =
+            |branch: &str| union::fact(&union.at(format!("{branch}/d/{name}")), Detail::Copied);
+        assert_eq!(fact("up"), fact("low"), "{name}");
     }
 }
 

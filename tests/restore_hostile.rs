@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, FlockOperation, XattrFlags, makedev, setxattr};
 use walkdir::{DirEntryExt, WalkDir};
@@ -388,11 +388,18 @@ fn deleted() -> Union {
 #[apply(test)]
 fn whoever_waits_says_so_after_a_moment() {
     let union = deleted();
+    let began = Instant::now();
     let (lock, mut child) = waiting(&union, "/f");
     let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
     let mut said = String::new();
     stderr.read_line(&mut said).expect("UTF-8");
     assert!(said.contains("waiting"), "{said}");
+    assert!(
+        began.elapsed() >= Duration::from_secs(2),
+        "it was said at once"
+    );
+    // Some more looks are nothing more to say.
+    thread::sleep(Duration::from_millis(100));
     drop(lock);
     stderr.read_to_string(&mut said).expect("UTF-8");
     let output = child.wait_with_output().expect("it ends");

@@ -549,3 +549,170 @@ fn time(seconds: i64, nanoseconds: u32) -> String {
     }
     format!("{seconds}.{nanoseconds:09}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: Stat = Stat {
+        mode: 0o4755,
+        uid: 1234,
+        gid: 5678,
+        mtime: (1_000_000_000, 0),
+        ..MARK
+    };
+
+    fn written(header: Header) -> Vec<u8> {
+        let mut out = Vec::new();
+        header.write(&mut out).expect("memory takes it");
+        assert_eq!(out.len() % BLOCK, 0);
+        out
+    }
+
+    fn records(stat: &Stat, path: &[u8]) -> String {
+        let header = Header::new(stat, b'0', path);
+        String::from_utf8(header.records).expect("plain text")
+    }
+
+    /// Another writer's header, for the same file.
+    #[test]
+    fn a_header_is_what_others_write() {
+        let mut ours = Header::new(&STAT, b'2', b"d/name");
+        ours.size(0o1234);
+        ours.link(b"where/to");
+        let mut theirs = tar::Header::new_ustar();
+        theirs.set_path("d/name").expect("it fits");
+        theirs.set_link_name("where/to").expect("it fits");
+        theirs.set_entry_type(tar::EntryType::Symlink);
+        theirs.set_mode(STAT.mode);
+        theirs.set_uid(STAT.uid.into());
+        theirs.set_gid(STAT.gid.into());
+        theirs.set_size(0o1234);
+        theirs.set_mtime(1_000_000_000);
+        theirs.set_cksum();
+        let ours = written(ours);
+        let read = tar::Header::from_byte_slice(&ours);
+        assert_eq!(read.cksum().expect("a number"), theirs.cksum().expect("it"));
+        let without_sum = |block: &[u8]| [&block[..148], &block[156..]].concat();
+        assert_eq!(without_sum(&ours), without_sum(theirs.as_bytes()));
+    }
+
+    #[test]
+    fn what_a_header_has_no_room_for_is_a_record() {
+        let longest = [b'n'; NAME_MAX];
+        let longer = [b'n'; NAME_MAX + 1];
+        for (path, record) in [
+            (&b"short"[..], String::new()),
+            (&longest, String::new()),
+            (&longer, format!("111 path={}\n", "n".repeat(101))),
+            ("é".as_bytes(), "11 path=é\n".into()),
+        ] {
+            assert_eq!(records(&STAT, path), record);
+            let mut header = Header::new(&STAT, b'2', b"");
+            header.link(path);
+            let length = record.split(' ').next().unwrap_or_default();
+            let longer = length.parse::<usize>().map(|length| length + 4);
+            let record = match longer {
+                Ok(longer) => record
+                    .replacen(length, &longer.to_string(), 1)
+                    .replace("path", "linkpath"),
+                Err(_) => record,
+            };
+            assert_eq!(String::from_utf8_lossy(&header.records), record);
+        }
+        for (size, record) in [
+            (0, ""),
+            (SIZE_MAX, ""),
+            (SIZE_MAX + 1, "19 size=8589934592\n"),
+        ] {
+            let mut header = Header::new(&STAT, b'0', b"");
+            header.size(size);
+            assert_eq!(String::from_utf8_lossy(&header.records), record);
+        }
+        let id = |uid, gid| records(&Stat { uid, gid, ..STAT }, b"");
+        assert_eq!(id(ID_MAX, ID_MAX), "");
+        assert_eq!(id(ID_MAX + 1, 0), "15 uid=2097152\n");
+        assert_eq!(id(0, ID_MAX + 1), "15 gid=2097152\n");
+    }
+
+    #[test]
+    fn times_that_are_no_whole_seconds_of_our_age_are_records() {
+        let last = SIZE_MAX.cast_signed();
+        for (mtime, record) in [
+            ((0, 0), ""),
+            ((last, 0), ""),
+            ((last + 1, 0), "30 mtime=8589934592.000000000\n"),
+            ((5, 7), "21 mtime=5.000000007\n"),
+            ((-1, 0), "22 mtime=-1.000000000\n"),
+            ((-1, 500_000_000), "22 mtime=-0.500000000\n"),
+            ((-2, 250_000_000), "22 mtime=-1.750000000\n"),
+        ] {
+            assert_eq!(records(&Stat { mtime, ..STAT }, b""), record);
+        }
+    }
+
+    /// The length of a record counts its own digits.
+    #[test]
+    fn every_record_is_as_long_as_it_says() {
+        let mut header = Header::new(&STAT, b'0', b"");
+        let mut values = Vec::new();
+        for length in (0..12).chain(88..100).chain(985..1000) {
+            let key = format!("key{length}");
+            let value = vec![b'='; length];
+            let before = header.records.len();
+            header.record(&key, &value);
+            let record = &header.records[before..];
+            let digits = record.iter().position(|&byte| byte == b' ').expect("one");
+            let said = String::from_utf8_lossy(&record[..digits]).into_owned();
+            assert_eq!(said, record.len().to_string());
+            values.push((key, value));
+        }
+        for (key, value) in values {
+            assert_eq!(header.recorded(&key), Some(value), "{key}");
+        }
+        assert_eq!(header.recorded("key"), None);
+    }
+
+    #[test]
+    fn a_sparse_file_has_its_own_name_for_those_who_know() {
+        let long = [&[b'd'; NAME_MAX][..], b"/sparse"].concat();
+        for name in [&b"sparse"[..], b"d/sparse", &long, &[b'n'; NAME_MAX]] {
+            let large = Stat {
+                uid: ID_MAX + 1,
+                ..STAT
+            };
+            let mut header = Header::new(&large, b'0', name);
+            header.sparse(1 << 40);
+            let of = |key: &str| header.recorded(&format!("GNU.sparse.{key}"));
+            assert_eq!(of("name").as_deref(), Some(name));
+            assert_eq!(of("realsize").as_deref(), Some(&b"1099511627776"[..]));
+            assert_eq!(
+                (of("major"), of("minor")),
+                (Some(b"1".into()), Some(b"0".into()))
+            );
+            let known = tar::Header::from_byte_slice(&header.block).path_bytes();
+            assert!(known.starts_with(b"GNUSparseFile.0/"));
+            let base = name.rsplit(|&byte| byte == b'/').next().expect("one");
+            let room = base.len().min(NAME_MAX - b"GNUSparseFile.0/".len());
+            assert!(known.ends_with(&base[..room]));
+        }
+    }
+
+    #[test]
+    fn a_map_ends_where_the_file_does() {
+        for (pieces, size, map) in [
+            (&[][..], 10, "1\n10\n0\n"),
+            (&[(0, 5)], 5, "1\n0\n5\n"),
+            (&[(2, 3)], 5, "1\n2\n3\n"),
+            (&[(2, 3)], 6, "2\n2\n3\n6\n0\n"),
+            (&[(0, 1), (4, 4)], 9, "3\n0\n1\n4\n4\n9\n0\n"),
+        ] {
+            let made = map_of(pieces, size);
+            assert_eq!(made.len(), BLOCK);
+            let text = String::from_utf8(made).expect("plain text");
+            assert_eq!(text.trim_end_matches('\0'), map);
+        }
+        let many: Vec<_> = (0..200).map(|number| (number * 10, 5)).collect();
+        assert_eq!(map_of(&many, 2000).len() % BLOCK, 0);
+    }
+}

@@ -247,6 +247,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_attribute_is_missed_for_what_it_does() {
+        for (name, need) in [
+            (&b"system.posix_acl_access"[..], Need::Access),
+            (b"system.posix_acl_default", Need::Access),
+            (b"security.capability", Need::Capability),
+            (b"security.selinux", Need::Host),
+            (b"trusted.note", Need::Host),
+            (b"user.note", Need::Content),
+            (b"user.security.capability", Need::Content),
+        ] {
+            assert_eq!(Attributes::need(name), need, "{}", name.escape_ascii());
+        }
+    }
+
+    #[test]
     fn an_access_list_names_those_that_the_mount_shows() {
         let range = |shown| IdRange {
             stored: 0,

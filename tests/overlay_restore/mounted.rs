@@ -724,3 +724,55 @@ fn what_is_there_again_is_left_alone() {
         assert_same(&before.1, &shown(&mounted.0));
     });
 }
+
+/// A path without its union is the only one's that has it to restore; a directory that is there, the
+/// only one's that something is missing in.
+#[apply(test)]
+fn of_several_the_only_one_that_has_it_is_meant() {
+    in_own_mounts(|| {
+        let labs = [Lab::usual(), Lab::usual()];
+        for lab in &labs {
+            lab.file("low/d/f", "before")
+                .file("low/both", "before")
+                .file("low/etc/f", "before")
+                .file("low/tree/f", "before")
+                .file("low/changed", "before");
+        }
+        let mounted = labs.each_ref().map(Lab::mount);
+        let [one, two] = [&mounted[0].0, &mounted[1].0];
+        let remove = |at: PathBuf| fs::remove_file(at).expect("it is there");
+        remove(one.join("d/f"));
+        remove(one.join("both"));
+        remove(two.join("both"));
+        remove(two.join("etc/f"));
+        fs::remove_dir_all(one.join("tree")).expect("it is there");
+        remove(two.join("tree/f"));
+        fs::write(two.join("changed"), "after").expect("root may");
+        let restore = |options: &[&str], path: &str| {
+            let head = ["--format", "jsonl", "restore"];
+            run::layerctl([&head[..], options, &["--", path]].concat())
+        };
+        let content = |at: PathBuf| fs::read_to_string(at).expect("it is there");
+        restore(&[], "/d/f").exits(0);
+        assert_eq!(content(one.join("d/f")), "before");
+        restore(&["-r"], "/etc").exits(0);
+        assert_eq!(content(two.join("etc/f")), "before");
+        // What is wholly deleted in one is meant before what lacks something in another.
+        restore(&["-r"], "/tree").exits(0);
+        assert_eq!(content(one.join("tree/f")), "before");
+        assert!(!two.join("tree/f").exists());
+        restore(&["--revert", "--discard"], "/changed").exits(0);
+        assert_eq!(content(two.join("changed")), "before");
+        let refused = restore(&[], "/both").exits(2);
+        for point in [one, two] {
+            let candidate = format!("{}:/both", point.display());
+            assert!(refused.stderr.contains(&candidate), "{}", refused.stderr);
+            assert!(!point.join("both").exists());
+        }
+        for path in ["/d/f", "/etc", "/nowhere"] {
+            restore(&[], path)
+                .exits(2)
+                .says("is not deleted in any of the");
+        }
+    });
+}

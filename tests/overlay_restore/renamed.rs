@@ -176,3 +176,30 @@ fn a_changed_file_is_reverted() {
         }
     });
 }
+
+/// A file of which only the metadata was copied up has its content under the old name still: without
+/// its mark that would be there twice.
+#[apply(test)]
+fn a_file_whose_content_another_name_has() {
+    in_own_mounts(|| {
+        let lab = Lab::of("mid:low", ",metacopy=on,redirect_dir=on");
+        lab.file("low/f", "content")
+            .mode("low/f", 0o600)
+            .file("low/g", "another");
+        lab.with_mount(|merged| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+            fs::set_permissions(merged.join("f"), mode).expect("root may");
+            fs::rename(merged.join("f"), merged.join("moved")).expect("root may");
+            fs::remove_file(merged.join("g")).expect("it is there");
+        });
+        assert!(attribute(&lab.at("up/moved"), "trusted.overlay.redirect").is_some());
+        lab.refuses_and_changes_nothing(&lab.target(), &["--strategy", "unhide"], "/f")
+            .says("was renamed");
+        for (path, strategy, content) in [("/f", "copy", "content"), ("/g", "unhide", "another")] {
+            let (row, new) = there_and_back(&lab, &[], path);
+            assert_eq!(row["strategy"], strategy, "{row}");
+            assert!(new[path.as_bytes()].contains(content), "{new:?}");
+            assert!(new[&b"/moved"[..]].contains("content"), "{new:?}");
+        }
+    });
+}

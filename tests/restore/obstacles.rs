@@ -45,6 +45,23 @@ fn root_without_capabilities() {
     }
 }
 
+/// A tree is not restored without a device in it: nobody would miss that before it is needed.
+#[apply(test)]
+fn a_tree_comes_back_with_its_devices_or_not_at_all() {
+    let output = in_own_mounts(
+        "mount -t tmpfs none \"$1\" && cd \"$1\" && mkdir -p up low/d out && touch up/.wh.d low/d/file && mknod low/d/null c 1 3
+         for options in '--strategy copy' '--to out'; do
+             setpriv --bounding-set -mknod --inh-caps -mknod \"$LAYERCTL\" restore $options -r --in br:up=rw:low -- /d; echo \"exit $?\"
+         done; ls -A up out",
+    );
+    assert_eq!(
+        output.text(),
+        "exit 2\nexit 2\nout:\n\nup:\n.wh.d\n",
+        "{}",
+        output.stderr
+    );
+}
+
 #[apply(test)]
 fn a_full_disk_leaves_the_old_state() {
     let script = "mount -t tmpfs -o size=1M none \"$1\" && cd \"$1\" && mkdir up low && mount -t tmpfs -o size=64M none low && \

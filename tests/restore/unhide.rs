@@ -123,11 +123,14 @@ fn is_refused_where_another_mark_hides_it_too() {
 
 #[apply(test)]
 fn of_a_name_beside_its_own_whiteout() {
-    let union = Union::usual();
-    union
-        .mark("up/.wh.f")
-        .file("up/f", "mine")
-        .file("low/f", "older");
-    union.restore(&[], "/f").exits(0);
-    assert!(union.view()[&b"/f"[..]].contains("mine"));
+    for lower in [true, false] {
+        let union = Union::usual();
+        union.mark("up/.wh.f").file("up/f", "mine");
+        if lower {
+            union.file("low/f", "older");
+        }
+        let row = union.restore(&[], "/f").exits(0).row();
+        assert_eq!(row["strategy"], "unhide", "{row}");
+        assert!(union.view()[&b"/f"[..]].contains("mine"));
+    }
 }
