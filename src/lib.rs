@@ -148,6 +148,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let out = &mut BufWriter::new(io::stdout().lock());
     match cli::plugin::asked(arguments.into_iter().collect()) {
         cli::plugin::Asked::Words(words) => run_with(words, out, true),
+        cli::plugin::Asked::Kubectl(words) => cli::kubectl::run(words, out),
         cli::plugin::Asked::Metadata(metadata) => match writeln!(out, "{metadata}") {
             Ok(()) => Status::Yes.into(),
             Err(error) => Failure::Output(error).report().into(),

@@ -60,6 +60,7 @@ mod hosts;
 mod house;
 mod identity;
 mod in_use;
+mod kubectl;
 mod lab;
 mod metrics;
 mod mislead;

@@ -173,7 +173,8 @@ pub fn write_pages(directory: &Path) -> Result<()> {
     let fail = |path: &Path, error: &io::Error| Error::io(Bytes::from(path), errno_of(error));
     std::fs::create_dir_all(directory).map_err(|error| fail(directory, &error))?;
     let command = documented();
-    let verbs = command.get_subcommands().map(clap::Command::get_name);
+    let verbs = command.get_subcommands().filter(|of| !of.is_hide_set());
+    let verbs = verbs.map(clap::Command::get_name);
     let verbs = verbs.filter(|verb| *verb != "help").map(Some);
     for verb in std::iter::once(None).chain(verbs) {
         let name = verb.map_or_else(

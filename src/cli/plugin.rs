@@ -1,4 +1,5 @@
-//! layerctl as a plugin of docker's command line: called `docker-layers`, it is asked by `docker layers`.
+//! layerctl as a plugin of other command lines: of docker's, where it is called `docker-layers` and asked by
+//! `docker layers`; of kubectl's as `kubectl-layers` (see `kubectl`).
 //!
 //! docker runs each program `docker-*` in its plugins' directories with `docker-cli-plugin-metadata`
 //! and lists those that answer. `docker OPTIONS layers WORDS` then runs the program with all words behind
@@ -10,6 +11,8 @@ use std::path::Path;
 
 use serde_json::json;
 
+/// What kubectl calls it.
+const KUBECTL_PROGRAM: &str = "kubectl-layers";
 /// What the program has to be called.
 const PROGRAM: &str = "docker-layers";
 /// The command of docker's that it is.
@@ -23,6 +26,8 @@ pub enum Asked {
     Metadata(String),
     /// What layerctl is asked.
     Words(Vec<OsString>),
+    /// What is asked about a pod.
+    Kubectl(Vec<OsString>),
 }
 
 /// Takes the words that are docker's away, if docker asks.
@@ -30,6 +35,9 @@ pub fn asked(words: Vec<OsString>) -> Asked {
     let name = words
         .first()
         .and_then(|program| Path::new(program).file_name());
+    if name.is_some_and(|name| name.as_bytes() == KUBECTL_PROGRAM.as_bytes()) {
+        return Asked::Kubectl(words);
+    }
     if name.is_none_or(|name| name.as_bytes() != PROGRAM.as_bytes()) {
         return Asked::Words(words);
     }
@@ -57,6 +65,7 @@ mod tests {
         match asked(words.iter().map(OsString::from).collect()) {
             Asked::Words(words) => words,
             Asked::Metadata(metadata) => vec![metadata.into()],
+            Asked::Kubectl(words) => words,
         }
     }
 

@@ -59,6 +59,7 @@ pub use answer::{
 };
 pub use label::Label;
 pub use scope::{Labelled, Looked, Which};
+pub use sieve::period;
 
 /// What a person typed after a verb's name, and what the verb does. The comment on the type is the
 /// verb's help.
