@@ -279,3 +279,129 @@ fn the_kernel_is_asked_for_nothing_by_name_that_follows() {
         );
     }
 }
+
+/// The path in `FD<PATH>`, as `strace -y` writes a descriptor, from the last of them before `mark`.
+fn directory_before<'l>(call: &'l str, mark: &str) -> &'l str {
+    let before = &call[..call.find(mark).expect("a call on a name")];
+    let from = before.rfind('<').expect("a descriptor") + 1;
+    before[from..].trim_end_matches('>')
+}
+
+/// What a power cut could undo: paths that were changed and not synced since. No name is given or
+/// taken away before everything else lasts, and in the end all of it does.
+fn is_undone_by_a_power_cut(trace: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut pending = std::collections::BTreeSet::new();
+    for line in trace.lines().filter(|line| !line.contains(" = -1 ")) {
+        let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+        let Some((name, arguments)) = call.split_once('(') else {
+            continue;
+        };
+        let descriptor = || {
+            let path = arguments.split_once('<').expect("a descriptor").1;
+            path.split_once('>').expect("its end").0.to_owned()
+        };
+        match name {
+            "openat" if arguments.contains("O_CREAT") => {
+                let made = arguments.rsplit_once('<').expect("a descriptor").1;
+                pending.insert(made.trim_end_matches('>').to_owned());
+                pending.insert(descriptor());
+            }
+            "fsetxattr" | "mkdirat" | "mknodat" => {
+                pending.insert(descriptor());
+            }
+            "symlinkat" => {
+                pending.insert(directory_before(arguments, ">, \"").to_owned());
+            }
+            "linkat" => {
+                let to = arguments.rsplit_once(">, \"").expect("a directory").0;
+                pending.insert(to.rsplit_once('<').expect("a descriptor").1.to_owned());
+            }
+            "renameat2" | "unlinkat" => {
+                let directory = descriptor();
+                let others = pending.iter().filter(|path| **path != directory);
+                wrong.extend(others.map(|path| format!("{path} before {line}")));
+                pending.insert(directory);
+            }
+            "fsync" => {
+                pending.remove(&descriptor());
+            }
+            _ => {}
+        }
+    }
+    wrong.extend(pending.into_iter().map(|path| format!("{path} in the end")));
+    wrong
+}
+
+#[apply(test)]
+fn no_power_cut_leaves_half_of_it() {
+    if !has_strace() || !is_root() {
+        skip("strace is not installed, or this is not root");
+    }
+    let mut is_synced_twice = false;
+    for (options, path) in [
+        (&["-r", "--strategy", "copy"][..], "/d"),
+        (&["-r", "--to", "out"], "/d"),
+        (&["--strategy", "copy"], "/d/sub/file"),
+        (&["--strategy", "copy"], "/anew/file"),
+        (&["--strategy", "copy"], "/new/way/file"),
+        (&[], "/d"),
+        (&["--revert", "--save", "out"], "/changed"),
+        (&["--revert", "--discard"], "/changed"),
+    ] {
+        let union = tree();
+        union
+            .mark("up/.wh.anew")
+            .mark("mid/anew/.wh..wh..opq")
+            .file("mid/anew/file", "content")
+            .file("mid/anew/stays_hidden", "")
+            .mark("mid/new/way/.wh.file")
+            .file("low/new/way/file", "content");
+        let trace = union.at("trace");
+        let inner = union.command(options, path);
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-y", "-e"]).arg(
+            "trace=openat,mkdirat,mknodat,symlinkat,linkat,renameat2,unlinkat,fsetxattr,fsync",
+        );
+        strace.arg("-o").arg(&trace);
+        strace.arg(inner.get_program()).args(inner.get_args());
+        let output = strace.current_dir(union.home()).output().expect("strace");
+        assert!(output.status.success(), "{options:?}: {output:?}");
+        let trace = fs::read_to_string(trace).expect("what strace wrote");
+        assert!(trace.contains("fsync"), "{options:?}: {trace}");
+        let wrong = is_undone_by_a_power_cut(&trace);
+        assert!(wrong.is_empty(), "{options:?}\n{}", wrong.join("\n"));
+        // What writes content back later may take away what was set before, as FUSE's cache does.
+        is_synced_twice |= trace.find("fsync").expect("it is there")
+            < trace.find("\"user.a\"").unwrap_or_default()
+            && options.contains(&"--to");
+    }
+    assert!(is_synced_twice, "attributes are set on what lasts");
+}
+
+/// The test above finds what it is for.
+#[apply(test)]
+fn what_does_not_last_is_found() {
+    let made = "7 mkdirat(5</u>, \"passing\", 0700) = 0";
+    let placed = "7 renameat2(5</u>, \"passing\", 5</u>, \"d\", RENAME_NOREPLACE) = 0";
+    let linked = "7 linkat(AT_FDCWD</x>, \"/proc/self/fd/3\", 6</u/passing>, \"mark\", AT_SYMLINK_FOLLOW) = 0";
+    let link = "7 symlinkat(\"target\", 6</u/passing>, \"link\") = 0";
+    let synced = "7 fsync(5</u>) = 0";
+    for (calls, count) in [
+        (&[made, placed, synced][..], 0),
+        (&[made, placed], 1),
+        (&[made, linked, placed, synced], 2),
+        (&[made, link, placed, synced], 2),
+        (
+            &[made, linked, "7 fsync(6</u/passing>) = 0", placed, synced],
+            0,
+        ),
+        (
+            &["7 mkdirat(5</u>, \"taken\", 0700) = -1 EEXIST (File exists)"],
+            0,
+        ),
+    ] {
+        let wrong = is_undone_by_a_power_cut(&calls.join("\n"));
+        assert_eq!(wrong.len(), count, "{calls:?}: {wrong:?}");
+    }
+}

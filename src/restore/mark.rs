@@ -312,14 +312,16 @@ pub fn make_file(stack: &Stack, branch: usize, dir: &Dir, name: &[u8]) -> Result
 pub fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> Result<(), Errno> {
     let dir = parent.child(name, Access::Lookup)?;
     match Form::of(stack.branches[branch].grammar, MarkKind::Opaque) {
-        Form::Attribute(attribute) => made::mark(&dir, attribute, b"y"),
-        Form::AnyOpaque(namespace) => made::mark(&dir, fuse_opaque(namespace), b"y"),
+        Form::Attribute(attribute) => made::mark(&dir, attribute, b"y")?,
+        Form::AnyOpaque(namespace) => made::mark(&dir, fuse_opaque(namespace), b"y")?,
         Form::File | Form::Device(_) | Form::DeviceOrFile => {
             let before = dir.stat_self()?;
             make_file(stack, branch, &dir, OPAQUE)?;
-            made::date_directory(&dir, &times(&before))
+            made::date_directory(&dir, &times(&before))?;
         }
     }
+    // The whiteout that has hidden the same goes next: without either, more would come back.
+    sync_dir(&dir)
 }
 
 /// Makes AUFS's whiteouts of names in a directory that is being made: how many directories down,
@@ -342,6 +344,7 @@ pub fn hide(
         }
         if changes {
             made::date_directory(&dir, &times(&before))?;
+            sync_dir(&dir)?;
         }
         match dir.child(next, Access::Lookup) {
             Ok(below) => dir = below,
