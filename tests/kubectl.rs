@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::lab::harness::skip_everywhere;
+use crate::lab::harness::{attempt, skip, skip_everywhere};
 use crate::lab::host::Host;
 use crate::lab::needs;
 use crate::lab::run::{self, Output, text};
@@ -346,4 +348,128 @@ fn wrong_words_ask_nobody() {
         "{}",
         listed.text()
     );
+}
+
+/// What is handed to clusters: as kubectl reads it, as Kubernetes' own schemas have it, and as layerctl
+/// takes the words in it.
+#[apply(test)]
+fn manifests_are_what_clusters_take() {
+    let cluster = Cluster::start("");
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes");
+    let read = cluster.kubectl(&[
+        "create",
+        "--dry-run=client",
+        "--validate=false",
+        "--output=json",
+        "--filename",
+        own.to_str().expect("UTF-8"),
+    ]);
+    assert_eq!(read.status, Some(0), "{}", read.stderr);
+    let read = serde_json::Deserializer::from_slice(&read.stdout).into_iter::<Value>();
+    let items: Vec<Value> = read.map(|item| item.expect("JSON")).collect();
+    let kinds: Vec<&str> = items.iter().map(|item| text(item, "kind")).collect();
+    assert_eq!(kinds, ["CronJob", "DaemonSet", "Namespace", "DaemonSet"]);
+    let pods: Vec<&Value> = items
+        .iter()
+        .filter_map(|item| {
+            let template = item.pointer("/spec/template/spec");
+            template.or_else(|| item.pointer("/spec/jobTemplate/spec/template/spec"))
+        })
+        .collect();
+    assert_eq!(pods.len(), 3);
+    for pod in pods {
+        let container = &pod["containers"][0];
+        let mounts = container["volumeMounts"].as_array().expect("mounts");
+        let host = mounts.iter().find(|mount| text(mount, "name") == "host");
+        assert_eq!(host.expect("one")["readOnly"], true);
+        let rights = &container["securityContext"]["capabilities"];
+        assert_eq!(rights["drop"], json!(["ALL"]));
+        assert_eq!(
+            rights["add"],
+            json!(["DAC_READ_SEARCH", "SYS_ADMIN", "SYS_PTRACE"])
+        );
+        writes_what_it_should(&cluster.host, &container["args"]);
+    }
+}
+
+/// Runs a manifest's words, until the file is there that they name.
+#[track_caller]
+fn writes_what_it_should(host: &Host, args: &Value) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = directory.path().to_str().expect("UTF-8");
+    let root = host.root.to_str().expect("UTF-8");
+    let mut file = None;
+    let words = args.as_array().expect("words").iter().map(|word| {
+        let word = word.as_str().expect("a word").replace("$(NODE)", "node-1");
+        let is_file = word.starts_with("/textfile/") || word.starts_with("/reports/");
+        let word = word.replace("/host", root);
+        let word = word.replace("/textfile", at).replace("/reports", at);
+        if is_file {
+            file = Some(PathBuf::from(&word));
+        }
+        word
+    });
+    let mut command = run::command();
+    command.args(words.collect::<Vec<_>>());
+    let file = file.expect("a file");
+    let mut child = command.spawn().expect("layerctl was built");
+    let begun = Instant::now();
+    while !file.exists() && begun.elapsed() < Duration::from_secs(60) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(
+        fs::read_to_string(&file).is_ok_and(|told| told.lines().count() > 10),
+        "{args}"
+    );
+}
+
+/// A Python that knows Kubernetes' schemas: that of the environment, or the system's.
+fn kubernetes_takes(files: &[PathBuf]) {
+    let python = std::env::var("LAYERCTL_PYTHON").unwrap_or_else(|_| "python3".into());
+    let imported = Command::new(&python)
+        .args(["-c", "import kubernetes_validate"])
+        .output();
+    if !imported.is_ok_and(|output| output.status.success()) {
+        skip("no Python here has Kubernetes' schemas (pip install kubernetes-validate)");
+    }
+    for version in ["1.30", "1.36"] {
+        let mut command = Command::new(&python);
+        command.args(["-m", "kubernetes_validate", "--strict", "-k", version]);
+        let said = run::run(command.args(files));
+        assert_eq!(
+            said.status,
+            Some(0),
+            "{version}: {}{}",
+            said.text(),
+            said.stderr
+        );
+    }
+}
+
+#[apply(test)]
+fn manifests_fit_kubernetes_schemas() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes");
+    let files = fs::read_dir(own).expect("our own");
+    let mut files: Vec<PathBuf> = files.map(|entry| entry.expect("our own").path()).collect();
+    assert!(files.len() > 3);
+    let cluster = Cluster::start("");
+    for more in [&["--privileged"][..], &[]] {
+        cluster.kubectl(&[&["layers"], more, &["web-0", "containers"]].concat());
+        let pod = cluster
+            .home
+            .path()
+            .join(format!("made-{}.yaml", files.len()));
+        fs::write(&pod, cluster.made().to_string()).expect("our own");
+        fs::remove_file(cluster.home.path().join("log")).expect("our own");
+        files.push(pod);
+    }
+    kubernetes_takes(&files);
+    // What is no manifest is not taken.
+    let wrong = cluster.home.path().join("wrong.yaml");
+    let pod = fs::read_to_string(files.last().expect("one")).expect("our own");
+    fs::write(&wrong, pod.replace("hostPID", "hostPid")).expect("our own");
+    let refused = attempt(|| kubernetes_takes(&[wrong]));
+    assert!(refused.is_err(), "a wrong key is taken");
 }

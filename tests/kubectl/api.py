@@ -30,6 +30,13 @@ RESOURCES = {
         {"name": "pods/exec", "singularName": "", "namespaced": True, "kind": "PodExecOptions", "verbs": ["create", "get"]},
     ],
 }
+GROUPS = {"apps": ("daemonsets", "DaemonSet"), "batch": ("cronjobs", "CronJob")}
+RESOURCES["resources"].append({"name": "namespaces", "singularName": "namespace", "namespaced": False, "kind": "Namespace", "verbs": VERBS})
+
+
+def group(name):
+    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+    return {"name": name, "versions": [version], "preferredVersion": version}
 
 
 def made(pod):
@@ -77,7 +84,11 @@ class Handler(BaseHTTPRequestHandler):
         if at.path == "/api":
             return self.say({"kind": "APIVersions", "versions": ["v1"]})
         if at.path == "/apis":
-            return self.say({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})
+            return self.say({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group(name) for name in GROUPS]})
+        if parts[0] == "apis" and parts[1] in GROUPS and parts[2:] == ["v1"]:
+            name, kind = GROUPS[parts[1]]
+            resource = {"name": name, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": VERBS}
+            return self.say({"kind": "APIResourceList", "groupVersion": f"{parts[1]}/v1", "resources": [resource]})
         if at.path == "/api/v1":
             return self.say(RESOURCES)
         if parts[:3] == ["api", "v1", "namespaces"] and parts[4:5] == ["pods"]:
