@@ -99,6 +99,7 @@ mod target;
 mod trouble;
 mod trust;
 mod verify;
+mod version;
 mod views;
 mod whois;
 
