@@ -49,10 +49,8 @@ impl Context<'_> {
         if is_empty || self.survey.no_namespace().is_some() {
             self.note_no_engine();
         }
-        if is_empty {
-            if which.scope() == Scope::All {
-                return Err(Error::NothingMounted);
-            }
+        if is_empty && which.scope() == Scope::All {
+            return Err(Error::NothingMounted);
         }
         self.looked = Some(Looked {
             containers: found.containers,

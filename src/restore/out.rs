@@ -176,11 +176,14 @@ fn instead(
     made_whole(source, &chain, (to, to_name), (how, &put), links)
 }
 
+/// Gives what was staged its name.
+type Put<'p> = &'p dyn Fn(&Staging) -> Result<(), Errno>;
+
 fn made_whole(
     source: &Node<'_>,
     chain: &[Vec<u8>],
     (to, name): (&Dir, &[u8]),
-    (how, put): (How, &dyn Fn(&Staging) -> Result<(), Errno>),
+    (how, put): (How, Put<'_>),
     links: &mut Links,
 ) -> Result<Copied> {
     let fail = |errno| Error::io(to.path().join(name), errno);
