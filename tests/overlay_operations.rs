@@ -1123,9 +1123,12 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
     Some(&path[..at])
 }
 
+/// The mode that a view has at a path.
+type ModeOf<'f> = &'f dyn Fn(&[u8]) -> Option<u32>;
+
 /// The type of a row that is not the one that the mounted view has; `modes` are asked for the mode
 /// before and after.
-fn mistyped(row: &Value, modes: [&dyn Fn(&[u8]) -> Option<u32>; 2]) -> Option<String> {
+fn mistyped(row: &Value, modes: [ModeOf<'_>; 2]) -> Option<String> {
     let (path, change) = change_of(row);
     let mode = modes[usize::from(change != "deleted")](&path)?;
     let is = match FileType::from_raw_mode(mode) {
