@@ -263,3 +263,36 @@ fn every_page_is_written_at_once_and_nothing_is_overwritten() {
     assert!(at.join("layerctl.1").is_file());
     layerctl(["man".as_ref(), "--all".as_ref(), at.as_os_str()]).exits(2);
 }
+
+/// What can be brought back is what is not there.
+#[apply(test)]
+fn deleted_names_are_offered_where_they_are_wanted() {
+    let host = Host::fixture("blog-host");
+    let begun = "determined_sammet:/usr/local/lib/python2.7/dist-packages/its";
+    let whole = format!("{begun}dangerous.py");
+    for (words, is_offered) in [
+        (&["restore", begun][..], true),
+        (&["cat", "--hidden", begun], true),
+        (&["cat", begun], false),
+        (&["ls", begun], false),
+    ] {
+        let offered = offered_in("fish", &host, words);
+        assert_eq!(
+            is_among_paths(&offered, &whole),
+            is_offered,
+            "{words:?}: {offered:?}"
+        );
+    }
+    // What is there is offered as well: `--revert` takes it.
+    let offered = offered_in("fish", &host, &["restore", "determined_sammet:/etc/ap"]);
+    assert!(
+        is_among_paths(&offered, "determined_sammet:/etc/apt/"),
+        "{offered:?}"
+    );
+}
+
+fn is_among_paths(offered: &[String], path: &str) -> bool {
+    offered
+        .iter()
+        .any(|line| line.split('\t').next() == Some(path))
+}

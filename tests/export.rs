@@ -619,3 +619,30 @@ fn stored(host: &Host, recipe: &[u8]) {
     host.link(format!("{content}/out"), "/etc");
     host.file(format!("{docker}/overlay2/{cache_id}/link"), "CCC");
 }
+
+/// The name of what is written says what it is, and where.
+#[apply(test)]
+fn names_of_outputs_are_kept() {
+    let host = Host::fixture("blog-host");
+    let home = out();
+    let at = |name: &str| home.path().join(name).to_str().expect("text").to_owned();
+    for (targets, to) in [
+        (&["busybox"][..], at("image.tar.gz")),
+        (&["old_shell"], at("files.tgz")),
+        (&["old_shell", "determined_sammet"], at("several.tar")),
+        (&["old_shell"], at("no/such/files.tar")),
+    ] {
+        let words = ["export", "-o", &to]
+            .into_iter()
+            .chain(targets.iter().copied());
+        host.ask(words).exits(2);
+    }
+    let left = fs::read_dir(home.path()).expect("ours").count();
+    assert_eq!(left, 0, "something was made");
+    let to = at("several");
+    host.ask(["export", "old_shell", "determined_sammet", "-o", &to])
+        .exits(0);
+    for name in ["docker_old_shell.tar", "docker_determined_sammet.tar"] {
+        assert!(Path::new(&to).join(name).is_file(), "{name}");
+    }
+}

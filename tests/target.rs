@@ -843,3 +843,22 @@ fn an_engines_own_path_is_a_path_of_the_union() {
         }
     }
 }
+
+/// Docker takes a name with all that it leaves out itself.
+#[apply(test)]
+fn whole_names_of_docker_s_images_are_known() {
+    let named = |name: &str| {
+        let rows = blog_host().jsonl(["branches", name]).exits(0).rows();
+        rows[0]["target"].clone()
+    };
+    for name in [
+        "library/busybox",
+        "docker.io/library/busybox",
+        "docker.io/library/busybox:latest",
+    ] {
+        assert_eq!(named(name), named("busybox"), "{name}");
+    }
+    blog_host()
+        .ask(["branches", "docker.io/library/busybox:1"])
+        .exits(2);
+}

@@ -251,7 +251,7 @@ impl Job {
                 let dir = self.checked(&context.survey, parent)?;
                 permit_copy(&context.survey, parent, may_write_copy)?;
                 let place = Place {
-                    dir: &dir.make()?,
+                    dir: &dir.existing(parent)?,
                     name: name.as_bytes(),
                     may_replace: self.may_replace,
                 };

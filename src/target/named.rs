@@ -413,10 +413,11 @@ fn image<'s>(
     only(survey, name, found.into_iter().map(candidate).collect())
 }
 
-/// Whether a name is short for a tag, as every engine's commands take it.
+/// Whether a name is short for a tag, or a tag for the name, as every engine's commands take it.
 fn is_familiar(tag: &str, name: &str) -> bool {
-    let short = familiar(tag);
-    short != tag && (short == name || short.strip_suffix(":latest") == Some(name))
+    let (short, asked) = (familiar(tag), familiar(name));
+    let is_short = short != tag || asked != name;
+    is_short && (short == asked || short.strip_suffix(":latest") == Some(asked))
 }
 
 /// Whether a name is one of an image's, whole: its id, a tag, a digest with or without what stands

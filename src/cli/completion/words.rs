@@ -1,5 +1,6 @@
 //! The words that a command line can go on with.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -14,7 +15,7 @@ use crate::command::HELPS;
 use crate::engine::{ENGINES, Survey};
 use crate::host::Host;
 use crate::target;
-use crate::union::{Entry, Follow, Reading, lookup};
+use crate::union::{Entry, Follow, Node, Reading, lookup};
 
 /// More names than that nobody reads.
 const MOST: usize = 2000;
@@ -95,37 +96,53 @@ fn paths_of(name: &[u8], typed: &str, before: &str) -> Vec<CompletionCandidate> 
         };
         let stack = target.union.open(survey);
         let at = target.path(&Bytes::absolute(bytes::components(directory.as_bytes())));
-        let root = stack.whole(Reading::Nothing);
-        let Ok(found) = lookup(&root, at.as_bytes(), Follow::All) else {
-            return Vec::new();
-        };
-        let Entry::Dir(node) = found.entry else {
-            return Vec::new();
-        };
-        let Ok(names) = node.names() else {
-            return Vec::new();
-        };
-        let mut words = Vec::new();
-        for listed in names.iter() {
-            let Ok(name) = std::str::from_utf8(listed.name) else {
-                continue;
-            };
-            // Hidden names are offered to whoever begins one.
-            if !name.starts_with(begun) || (name.starts_with('.') && begun.is_empty()) {
-                continue;
-            }
-            let slash = match node.child(listed.name) {
-                Ok(Entry::Dir(_)) => "/",
-                Ok(Entry::Leaf { .. }) => "",
-                Ok(_) | Err(_) => continue,
-            };
-            words.push((format!("{before}{directory}{name}{slash}"), String::new()));
-            if words.len() == MOST {
-                break;
-            }
+        let mut words = listed(&stack.whole(Reading::Nothing), &at, begun);
+        if let Some(branch) = target.subject().filter(|_| wants_deleted()) {
+            let before = listed(&stack.without(branch), &at, begun);
+            let added: Vec<_> = before.difference(&words).cloned().collect();
+            words.extend(added);
         }
+        let words = words.into_iter().take(MOST);
         words
+            .map(|name| (format!("{before}{directory}{name}"), String::new()))
+            .collect()
     })
+}
+
+/// The names in a directory of a view that begin so; those of directories with a slash behind them.
+fn listed(root: &Node<'_>, at: &Bytes, begun: &str) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    let found = lookup(root, at.as_bytes(), Follow::All);
+    let Ok(Entry::Dir(node)) = found.map(|found| found.entry) else {
+        return words;
+    };
+    let Ok(names) = node.names() else {
+        return words;
+    };
+    for listed in names.iter() {
+        let Ok(name) = std::str::from_utf8(listed.name) else {
+            continue;
+        };
+        // Hidden names are offered to whoever begins one.
+        if !name.starts_with(begun) || (name.starts_with('.') && begun.is_empty()) {
+            continue;
+        }
+        match node.child(listed.name) {
+            Ok(Entry::Dir(_)) => words.insert(format!("{name}/")),
+            Ok(Entry::Leaf { .. }) => words.insert(name.to_owned()),
+            Ok(_) | Err(_) => continue,
+        };
+        if words.len() == MOST {
+            break;
+        }
+    }
+    words
+}
+
+/// Whether what was deleted is a word as well: what is to be brought back, or looked at.
+fn wants_deleted() -> bool {
+    let is_it = |word: OsString| word == "restore" || word == "undelete" || word == "--hidden";
+    typed().any(is_it)
 }
 
 /// What is found on the host that the command line names.
