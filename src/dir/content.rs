@@ -15,12 +15,15 @@ use super::image::Opened;
 use super::open::{Dir, Ground};
 use super::pass::{Passed, pass};
 use super::snapshot::Snapshot;
+use super::stat::Stat;
 use crate::erofs::{Fault, Inode};
 
 /// The content of a regular file, which is read from its beginning on.
 pub struct Content {
     kept: Kept,
     opened: Snapshot,
+    /// What `fstat` said of a file of its own when it was opened.
+    stat: Option<Stat>,
     /// Where reading goes on, in bytes.
     at: u64,
     /// Where it ends, in bytes.
@@ -39,7 +42,8 @@ impl Dir {
     /// As of [`Dir::open_file`]; `EOPNOTSUPP` for what an image has in a form that is not read.
     pub fn open_content(&self, name: &[u8]) -> Result<Content, Errno> {
         let Ground::Image(place) = &self.0.ground else {
-            return Content::of(self.open_file(name)?);
+            let (file, stat) = self.open_regular(name)?;
+            return Content::of(file, &stat);
         };
         let (opened, inode) = place.open_file(name)?;
         // Whether it can be read at all is known now.
@@ -47,6 +51,7 @@ impl Dir {
         first.map_err(Fault::errno)?;
         Ok(Content {
             opened: Snapshot::in_image(inode.size),
+            stat: None,
             end: inode.size,
             at: 0,
             kept: Kept::Image { opened, inode },
@@ -55,15 +60,16 @@ impl Dir {
 }
 
 impl Content {
-    fn of(file: OwnedFd) -> Result<Content, Errno> {
+    fn of(file: OwnedFd, stat: &fs::Stat) -> Result<Content, Errno> {
         let file = File::from(file);
-        let opened = Snapshot::of(&file)?;
+        let opened = Snapshot::from_raw(stat);
         // The kernel's own files have content that their size does not tell of; and its own file
         // systems have no blocks.
         let is_untold = opened.size == 0 && fs::fstatfs(&file)?.f_blocks == 0;
         Ok(Content {
             kept: Kept::File(file),
             opened,
+            stat: Stat::from_raw(stat),
             at: 0,
             end: if is_untold { u64::MAX } else { opened.size },
         })
@@ -80,6 +86,11 @@ impl Content {
     /// What it was when it was opened.
     pub fn opened(&self) -> Snapshot {
         self.opened
+    }
+
+    /// What `fstat` said of it when it was opened; none of what is in an image.
+    pub fn stat(&self) -> Option<Stat> {
+        self.stat
     }
 
     /// What has become of it since, as a sentence goes on; none where it is as it was.

@@ -163,12 +163,18 @@ impl Dir {
     /// `ELOOP` for a symbolic link, `EINVAL` for what else is no regular file; what the system
     /// calls say.
     pub fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+        Ok(self.open_regular(name)?.0)
+    }
+
+    /// The same, and what was said of it when it was looked at.
+    pub(super) fn open_regular(&self, name: &[u8]) -> Result<(OwnedFd, fs::Stat), Errno> {
         let fd = self.fd()?;
         // It is looked at before it is opened: what takes its place meanwhile is not opened
         // either.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = budget::with_room(|| fs::openat(&*fd, name, flags, Mode::empty()))?;
-        match FileType::from_raw_mode(fs::fstat(&found)?.st_mode) {
+        let stat = fs::fstat(&found)?;
+        match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Symlink => return Err(Errno::LOOP),
             _ => return Err(Errno::INVAL),
@@ -180,7 +186,7 @@ impl Dir {
         });
         let file = match opened {
             // It is the very file that was looked at.
-            Ok(file) => return Ok(file),
+            Ok(file) => return Ok((file, stat)),
             // Without /proc there is only the name.
             Err(Errno::NOENT) => {
                 let flags = flags | OFlags::NOFOLLOW;
@@ -190,8 +196,9 @@ impl Dir {
             }
             Err(errno) => return Err(errno),
         };
-        match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
-            FileType::RegularFile => Ok(file),
+        let stat = fs::fstat(&file)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok((file, stat)),
             _ => Err(Errno::INVAL),
         }
     }

@@ -25,12 +25,16 @@ impl Snapshot {
     /// # Errors
     /// What the system call says.
     pub(super) fn of(file: &File) -> Result<Snapshot, Errno> {
-        let raw = fs::fstat(file)?;
+        Ok(Snapshot::from_raw(&fs::fstat(file)?))
+    }
+
+    /// What was said of it.
+    pub(super) fn from_raw(raw: &fs::Stat) -> Snapshot {
         let size = u64::try_from(raw.st_size).unwrap_or(0);
         let on_disk = u64::try_from(raw.st_blocks)
             .unwrap_or(0)
             .saturating_mul(512);
-        Ok(Snapshot {
+        Snapshot {
             size,
             has_holes: on_disk < size,
             identity: Some((raw.st_dev, raw.st_ino)),
@@ -39,7 +43,7 @@ impl Snapshot {
                 i64::try_from(raw.st_mtime_nsec).unwrap_or_default(),
             ),
             has_name: raw.st_nlink > 0,
-        })
+        }
     }
 
     /// What is in an image.

@@ -96,12 +96,16 @@ impl Directory {
                 let below = Directory::below(self, name, places);
                 Ok(Child::Directory(Arc::new(below)))
             }
-            Found::Leaf(found) => Ok(Child::Leaf(Arc::new(Leaf {
-                directory: Arc::clone(self),
-                name: name[..found.own].into(),
-                found,
-                identity: OnceLock::new(),
-            }))),
+            Found::Leaf(mut found) => {
+                let stat = found.stat.take();
+                let leaf = Leaf {
+                    directory: Arc::clone(self),
+                    name: name[..found.own].into(),
+                    found,
+                    identity: OnceLock::new(),
+                };
+                Ok(Child::Leaf(Arc::new(leaf), stat))
+            }
         }
     }
 
@@ -162,7 +166,8 @@ impl Drop for Directory {
 /// What has a name in a directory.
 pub enum Child {
     Directory(Arc<Directory>),
-    Leaf(Arc<Leaf>),
+    /// With what its branch was heard to say of it just now.
+    Leaf(Arc<Leaf>, Option<Stat>),
 }
 
 /// Anything else of a view.
@@ -191,7 +196,15 @@ impl Leaf {
     /// # Errors
     /// `ESTALE` where nothing or something else has its name by now; what the system call says.
     pub fn stat(&self) -> Result<Stat, Errno> {
-        let stat = self.node()?.stat(self.found.from, &self.name);
+        self.stat_of(None)
+    }
+
+    /// The same, where its branch's own answer is known.
+    ///
+    /// # Errors
+    /// As [`Leaf::stat`].
+    pub fn stat_of(&self, known: Option<Stat>) -> Result<Stat, Errno> {
+        let stat = self.node()?.stat_of(self.found.from, &self.name, known);
         self.same(stat.map_err(|error| stale(&error))?)
     }
 

@@ -138,11 +138,16 @@ pub struct Told {
 }
 
 impl Told {
-    /// Looks at what was found under a name.
+    /// Looks at what was found under a name; `known` is what its branch says of it, where that was
+    /// heard just now.
     ///
     /// # Errors
     /// What the system calls say; the union refuses the name.
-    pub fn of(parent: u64, name: &[u8], item: Item) -> Result<Told, Errno> {
+    pub fn of(
+        parent: u64,
+        name: &[u8],
+        (item, known): (Item, Option<Stat>),
+    ) -> Result<Told, Errno> {
         let (stat, key, wanted) = match &item {
             Item::Refused(errno) => return Err(*errno),
             Item::Directory(directory) => {
@@ -162,7 +167,7 @@ impl Told {
                 (item.stat()?, Key::Room(room.path.clone()), wanted)
             }
             Item::Leaf(leaf) => {
-                let stat = leaf.stat()?;
+                let stat = leaf.stat_of(known)?;
                 let view: &View = leaf.view();
                 let key = Key::Leaf {
                     view: view.number,

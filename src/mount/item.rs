@@ -164,13 +164,21 @@ impl Inside {
         }
     }
 
-    /// What has a name. `places` are those that say what names mean, where they are known.
+    /// What has a name, and what its branch was heard to say of it on the way. `places` are those that
+    /// say what names mean, where they are known.
     ///
     /// # Errors
     /// What the union says of the name; `ENOENT` where there is nothing.
-    pub fn child(&self, places: Option<&Places>, name: &[u8]) -> Result<Item, Errno> {
+    pub fn child(
+        &self,
+        places: Option<&Places>,
+        name: &[u8],
+    ) -> Result<(Item, Option<Stat>), Errno> {
         let child = match (self, places) {
-            (Inside::Room(room), _) => return Ok(Item::Room(Arc::new(room.child(name)?))),
+            (Inside::Room(room), _) => {
+                let room = Arc::new(room.child(name)?);
+                return Ok((Item::Room(room), None));
+            }
             (Inside::Directory(directory), Some(places)) => directory.child(places, name)?,
             (Inside::Directory(directory), None) => {
                 directory.view.check()?;
@@ -178,8 +186,8 @@ impl Inside {
             }
         };
         Ok(match child {
-            Child::Directory(directory) => Item::Directory(directory),
-            Child::Leaf(leaf) => Item::Leaf(leaf),
+            Child::Directory(directory) => (Item::Directory(directory), None),
+            Child::Leaf(leaf, stat) => (Item::Leaf(leaf), stat),
         })
     }
 }

@@ -24,19 +24,23 @@ pub struct File {
 }
 
 impl File {
-    /// Reads until the buffer is full or the file ends: the kernel takes less for the end.
+    /// Reads until the buffer is full or the file ends: the kernel takes less for the end. Where the
+    /// file ended when it was opened, what comes short is not asked again whether that is the end.
     ///
     /// # Errors
     /// What the system call says.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let mut done = 0;
         while done < buffer.len() {
-            match self
-                .content
-                .read_at(&mut buffer[done..], offset + done as u64)
-            {
+            let at = offset.saturating_add(done as u64);
+            match self.content.read_at(&mut buffer[done..], at) {
                 Ok(0) => break,
-                Ok(count) => done += count,
+                Ok(count) => {
+                    done += count;
+                    if at.saturating_add(count as u64) == self.stat.size {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(errno_of(&error)),
             }

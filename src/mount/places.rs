@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use smallvec::{SmallVec, smallvec};
 
-use crate::dir::Kind;
+use crate::dir::{Kind, Stat};
 use crate::error::Result;
 use crate::union::{DataAt, Entry, Follow, Node, Reading, Says, Stack, lookup};
 
@@ -56,6 +56,8 @@ pub struct FoundLeaf {
     pub data: Option<Box<DataAt>>,
     /// How much of the name that it is shown under is its own, in bytes.
     pub own: usize,
+    /// What `lstat` said of it in its branch, where that was asked to find it.
+    pub stat: Option<Stat>,
 }
 
 impl Places {
@@ -103,13 +105,17 @@ impl Places {
                 Entry::Broken { errno, .. } => Found::Refused(errno),
                 Entry::Dir(node) => Found::Directory(Places(smallvec![(*view, Arc::new(node))])),
                 Entry::Leaf {
-                    from, kind, data, ..
+                    from,
+                    kind,
+                    stat,
+                    data,
                 } => Found::Leaf(FoundLeaf {
                     view: *view,
                     from,
                     kind,
                     data,
                     own: name.len(),
+                    stat,
                 }),
             });
         }
@@ -160,13 +166,17 @@ impl Places {
                 }
                 Entry::Dir(child) => Found::Directory(Places(smallvec![(*view, Arc::new(child))])),
                 Entry::Leaf {
-                    from, kind, data, ..
+                    from,
+                    kind,
+                    stat,
+                    data,
                 } => Found::Leaf(FoundLeaf {
                     view: *view,
                     from,
                     kind,
                     data,
                     own: name.len(),
+                    stat,
                 }),
             };
             if is_first {

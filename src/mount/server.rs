@@ -61,8 +61,8 @@ impl Server {
 
     /// What has a name: what the kernel is told of it, and for how long.
     fn found(&self, inside: &Inside, parent: INodeNo, name: &[u8]) -> Result<Found, Errno> {
-        let item = inside.child(None, name)?;
-        let told = Told::of(parent.0, name, item)?;
+        let child = inside.child(None, name)?;
+        let told = Told::of(parent.0, name, child)?;
         let (stat, lasts) = (told.stat, told.item.lasts());
         Ok((attributes(told.number(&self.inodes), &stat), lasts))
     }
@@ -118,7 +118,7 @@ impl Server {
                 0 | 1 => {
                     let item = inside.item();
                     let name: &[u8] = if at == 0 { b"." } else { b".." };
-                    (name, Some(Told::of(number.0, name, item)?))
+                    (name, Some(Told::of(number.0, name, (item, None))?))
                 }
                 _ => match snapshot.names.get(at - 2) {
                     Some(name) => (name, told(inside, places.as_ref(), number, name)?),
@@ -147,7 +147,7 @@ fn told(
 ) -> Result<Option<Told>, Errno> {
     let found = inside
         .child(places, name)
-        .and_then(|item| Told::of(number.0, name, item));
+        .and_then(|child| Told::of(number.0, name, child));
     match (found, places) {
         (Ok(told), _) => Ok(Some(told)),
         // Listed by a branch and not there; or gone meanwhile.

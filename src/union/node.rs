@@ -447,6 +447,9 @@ impl<'s> Node<'s> {
         name: &[u8],
         data: Option<&DataAt>,
     ) -> Result<OpenVersion> {
+        if let Some(version) = self.open_whole((from, kind), name, data) {
+            return version;
+        }
         for _ in 0..SWAPS_MAX {
             let stat = self.stat(from, name)?;
             if stat.kind != kind {
@@ -470,10 +473,42 @@ impl<'s> Node<'s> {
                 });
             }
         }
-        Err(Error::damaged(
-            self.on_host(from, name),
+        Err(self.replaced(from, name))
+    }
+
+    /// The same of a file of which the open descriptor tells all: nothing else need be asked, and
+    /// nothing can come between. None of what else there is.
+    fn open_whole(
+        &self,
+        (from, kind): (usize, Kind),
+        name: &[u8],
+        data: Option<&DataAt>,
+    ) -> Option<Result<OpenVersion>> {
+        let branch = &self.stack.branches[from];
+        let is_in_image = self.dir(from).is_none_or(Dir::is_in_image);
+        if kind != Kind::File || data.is_some() || branch.overrides.is_some() || is_in_image {
+            return None;
+        }
+        let content = match self.open_content(from, name, None) {
+            Ok(content) => content,
+            Err(error) if matches!(error.errno(), Errno::LOOP | Errno::INVAL) => {
+                return Some(Err(self.replaced(from, name)));
+            }
+            Err(error) => return Some(Err(error)),
+        };
+        let stat = branch.shown(content.stat()?, |_, _| Ok(None));
+        Some(Ok(OpenVersion {
+            stat,
+            content: Some(content),
+            is_whole: true,
+        }))
+    }
+
+    fn replaced(&self, branch: usize, name: &[u8]) -> Error {
+        Error::damaged(
+            self.on_host(branch, name),
             "was replaced while it was looked at: it was left out",
-        ))
+        )
     }
 
     /// Where a name of this place lies on the host, in one branch.

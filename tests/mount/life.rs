@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
 use super::{Ground, listed, mount, privately, server, umount};
+use crate::lab::needs;
 use crate::lab::run::{command, run, text};
 use crate::schema::assert_promised;
 
@@ -346,5 +347,65 @@ fn an_ordinary_user_mounts_what_he_may_read() {
         assert!(fs::read_dir(&at).is_err());
         as_user(&["umount", point]).exits(0);
         assert!(listed().is_empty());
+    });
+}
+
+/// What the kernel asks for costs the system calls that it takes, and no more.
+#[apply(test)]
+fn a_file_is_looked_at_once_and_opened_once() {
+    privately(|ground| {
+        needs::strace();
+        const FILES: usize = 60;
+        for number in 0..FILES {
+            ground.file(&format!("low/d/file{number}"), "some content");
+        }
+        ground.file("up/d/other", "x");
+        let at = ground.dir("m");
+        let (up, low) = (ground.at("up"), ground.at("low"));
+        // Nobody writes to any of it: what was said is not asked again.
+        let target = format!("lowerdir={}:{}", up.display(), low.display());
+        let trace = ground.at("trace");
+        let mut strace = Command::new("strace");
+        strace
+            .args(["-f", "-s", "64", "-o"])
+            .arg(&trace)
+            .arg(env!("CARGO_BIN_EXE_layerctl"))
+            .args(["mount", "--foreground", &target])
+            .arg(&at)
+            .stdout(Stdio::null());
+        let mut server = strace.spawn().expect("strace is there");
+        until("mounted", || at.join("d").exists());
+        for entry in fs::read_dir(at.join("d")).expect("a directory") {
+            let entry = entry.expect("listed");
+            assert!(entry.metadata().expect("there").len() > 0);
+        }
+        for number in 0..FILES {
+            let path = at.join(format!("d/file{number}"));
+            let content = fs::read_to_string(path).expect("a file");
+            assert_eq!(content, "some content");
+        }
+        umount(&at).exits(0);
+        server.wait().expect("it was started");
+        let trace = fs::read_to_string(&trace).expect("what strace wrote");
+        let count = |call: &str, of: &str| {
+            let is_it = |line: &&str| line.contains(call) && line.contains(of);
+            // A call that another thread's comes between is written in two lines.
+            let lines = trace.lines().filter(|line| !line.contains("resumed>"));
+            lines.filter(is_it).count()
+        };
+        assert_eq!(count("newfstatat(", "\"file"), FILES);
+        assert_eq!(count("openat(", "\"file"), FILES);
+        // And a few of the host's own, to begin with.
+        let opened = count("open(\"/proc/self/fd/", "");
+        assert!(
+            (FILES..FILES + 10).contains(&opened),
+            "{opened} files opened"
+        );
+        let is_read = |line: &&str| line.contains("pread64") && line.contains("some content");
+        assert_eq!(trace.lines().filter(is_read).count(), FILES);
+        let ends = trace
+            .lines()
+            .filter(|line| line.contains("pread64") && line.ends_with("= 0"));
+        assert_eq!(ends.count(), 0, "a file's end is asked for");
     });
 }
