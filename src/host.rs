@@ -1,7 +1,7 @@
 //! Where we look: `/`, or the tree given with `--root`. Every path of the host is resolved
 //! inside that tree, so that a link in it can never lead to the machine that layerctl runs on.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -65,6 +65,8 @@ enum Nearest {
 #[derive(Debug)]
 pub struct Host {
     root: PathBuf,
+    /// The root's paths on this machine, as it was given and with every link resolved: found once.
+    roots: OnceCell<Vec<Bytes>>,
     /// Its only branch is the root.
     stack: Stack,
     /// The directories in which something was asked for, each with its path with every link
@@ -96,6 +98,7 @@ impl Host {
             links: RefCell::default(),
             absent: RefCell::default(),
             root: root.to_owned(),
+            roots: OnceCell::new(),
             stack: Stack {
                 branches: vec![branch],
                 base: None,
@@ -143,11 +146,13 @@ impl Host {
             return None;
         }
         let path = Bytes::from(std::path::absolute(path).ok()?.as_path());
-        let root = std::path::absolute(&self.root).ok()?;
-        let real = root.canonicalize().ok();
-        let roots = std::iter::once(root).chain(real);
-        let mut roots = roots.map(|root| Bytes::from(root.as_path()));
-        roots.find_map(|root| path.strip_prefix(&root))
+        let roots = self.roots.get_or_init(|| {
+            let root = std::path::absolute(&self.root).ok();
+            let real = root.as_ref().and_then(|root| root.canonicalize().ok());
+            let roots = root.into_iter().chain(real);
+            roots.map(|root| Bytes::from(root.as_path())).collect()
+        });
+        roots.iter().find_map(|root| path.strip_prefix(root))
     }
 
     /// The root as the person gave it.

@@ -384,16 +384,27 @@ fn a_copy_is_asked_for_each_version_once() {
     let root = host.root.as_os_str();
     let listed = host.ask(["-q", "ls", "-R", "run-a"]).exits(0);
     let names = listed.stdout.split(|&byte| byte == b'\n').count();
-    let arguments = ["--root".as_ref(), root, "-q".as_ref(), "-j1".as_ref()];
-    let arguments = arguments
-        .into_iter()
-        .chain(["changes", "run-a"].map(OsStr::new));
-    let calls = calls(&words(&arguments.collect::<Vec<_>>()));
-    let stats = times(&calls, "newfstatat");
-    assert!(
-        (names..=2 * names + 200).contains(&stats),
-        "{stats} of {names}"
-    );
+    // Each name once, or once in the copy and once in what it is a copy of; by name or while listed.
+    for (verb, least, most) in [
+        ("changes", names, 2 * names),
+        ("changes --long", names, 2 * names),
+        ("copyups", names, 2 * names),
+        ("ls -R", 0, 0),
+        ("ls -lR", names, names),
+        ("check", 0, 0),
+        ("whiteouts", 0, 0),
+    ] {
+        let arguments = ["--root".as_ref(), root, "-q".as_ref(), "-j1".as_ref()];
+        let verb_words = verb.split(' ').map(OsStr::new);
+        let arguments = arguments.into_iter().chain(verb_words);
+        let arguments: Vec<&OsStr> = arguments.chain(["run-a".as_ref()]).collect();
+        let calls = calls(&words(&arguments));
+        let stats = times(&calls, "newfstatat");
+        assert!(
+            (least..=most + 200).contains(&stats),
+            "{verb}: {stats} of {names}"
+        );
+    }
 }
 
 /// Of many files those are asked that show a sign: less on disk than their size, a change after that of
@@ -557,6 +568,43 @@ fn a_store_s_space_costs_a_look_at_each_name() {
     };
     let (a, b, c) = (deep(200), deep(400), deep(600));
     assert!(c - b <= (b - a) + 40, "{a}, {b}, {c} calls");
+}
+
+/// A line that names a layer's directory as its engine does is not followed on the disk; of Podman's
+/// layers one name is looked at.
+#[apply(test)]
+fn a_line_of_a_layer_costs_one_look_at_the_disk() {
+    needs::strace();
+    let host = containers_without_names(2);
+    let layer = format!("/var/lib/containers/storage/overlay/cc{:0>62}/diff", 1);
+    let cost = |lines: usize| {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let line = |number| format!("{number}\t{layer}/some/where/{number}\n");
+        let input = home.path().join("lines");
+        let text: String = (0..lines).map(line).collect();
+        fs::write(&input, text).expect("a temporary file");
+        let trace = home.path().join("trace");
+        let mut command = std::process::Command::new("strace");
+        command
+            .env_clear()
+            .args(["-f", "-o"])
+            .arg(&trace)
+            .arg(env!("CARGO_BIN_EXE_layerctl"))
+            .arg("--root")
+            .arg(&host.root)
+            .args(["whois", "-"])
+            .stdin(fs::File::open(&input).expect("a temporary file"));
+        let output = run::run(&mut command).exits(0);
+        assert_eq!(output.text().lines().count(), lines);
+        let trace = fs::read_to_string(&trace).expect("what strace wrote");
+        trace
+            .lines()
+            .filter(|line| !line.contains("F_GETFD"))
+            .count()
+    };
+    let (few, many) = (cost(100), cost(4100));
+    // And to read the lines, and to write them.
+    assert!(many <= few + 4000 + 4000 / 10, "{few}, then {many} calls");
 }
 
 /// On a copied host, since a living one has processes, each of which may have mounts of its own.

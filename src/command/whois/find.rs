@@ -22,6 +22,8 @@ use crate::union::{Entry, Follow, Reading, lookup};
 pub struct Known<'s> {
     engine: &'s dyn Engine,
     layers: Vec<LayerUse>,
+    /// Where each is among them, by driver and id.
+    index: HashMap<(String, String), usize>,
     containers: OnceCell<Vec<Container>>,
     images: OnceCell<Vec<Image>>,
     names: OnceCell<Vec<(usize, String)>>,
@@ -31,14 +33,26 @@ pub struct Known<'s> {
 
 impl<'s> Known<'s> {
     pub fn new(engine: &'s dyn Engine, layers: Vec<LayerUse>) -> Known<'s> {
+        let mut index = HashMap::new();
+        for (at, of) in layers.iter().enumerate() {
+            let key = (of.layer.driver.clone(), of.layer.id.clone());
+            index.entry(key).or_insert(at);
+        }
         Known {
             engine,
             layers,
+            index,
             containers: OnceCell::new(),
             images: OnceCell::new(),
             names: OnceCell::new(),
             volumes: OnceCell::new(),
         }
+    }
+
+    /// What is known of a layer.
+    fn layer(&self, name: LayerName) -> Option<&LayerUse> {
+        let at = self.index.get(&(name.driver, name.id))?;
+        self.layers.get(*at)
     }
 
     fn containers(&self) -> &[Container] {
@@ -120,31 +134,33 @@ fn at_path(
     path: &Bytes,
     places: Places,
 ) -> Result<Row> {
-    let shown = |inside| Some(inside).filter(|_| places == Places::Shown);
+    fn shown(inside: &Bytes, places: Places) -> Option<&Bytes> {
+        Some(inside).filter(|_| places == Places::Shown)
+    }
+    let layer_at = |path: &Bytes| {
+        let mut engines = known.iter();
+        engines.find_map(|known| Some((known, known.engine.layer_at(path)?)))
+    };
+    let in_layer = |(known, (layer, inside)): (&Known<'_>, (LayerName, Bytes))| match known
+        .layer(layer.clone())
+    {
+        Some(of) => row_of_use(context, known, thing, of, shown(&inside, places)),
+        None => Ok(Row {
+            engine: Some(known.engine.name()),
+            driver: Some(layer.driver),
+            layer: Some(layer.id),
+            ..Row::unknown(thing, "its engine's records do not have this layer")
+        }),
+    };
+    // Most lines name a layer's directory as its engine does: the disk need not be asked.
+    if let Some(found) = layer_at(path) {
+        return in_layer(found);
+    }
     // A link of the host may lead there, and so may one of the store's own short names.
-    let real = context
-        .survey
-        .host
-        .resolve(path)
-        .unwrap_or_else(|_| path.clone());
-    for path in [path, &real] {
-        for known in known {
-            if let Some((layer, inside)) = known.engine.layer_at(path) {
-                let of = known
-                    .layers
-                    .iter()
-                    .find(|of| of.layer.driver == layer.driver && of.layer.id == layer.id);
-                return match of {
-                    Some(of) => row_of_use(context, known, thing, of, shown(&inside)),
-                    None => Ok(Row {
-                        engine: Some(known.engine.name()),
-                        driver: Some(layer.driver),
-                        layer: Some(layer.id),
-                        ..Row::unknown(thing, "its engine's records do not have this layer")
-                    }),
-                };
-            }
-        }
+    let real = context.survey.host.resolve(path);
+    let real = real.unwrap_or_else(|_| path.clone());
+    if let Some(found) = layer_at(&real) {
+        return in_layer(found);
     }
     for path in [path, &real] {
         if let Some(union) = target::beneath_mount(&context.survey, path)? {
@@ -156,7 +172,7 @@ fn at_path(
         }
     }
     if let Some(target) = target::seen_at(&context.survey, path)? {
-        let mut row = row_of_union(context, thing, &target.union, shown(&target.inside));
+        let mut row = row_of_union(context, thing, &target.union, shown(&target.inside, places));
         // What is there is shown; else the union is asked why it is not.
         let is_shown = target.union.superblock.is_some() && is_there(context, path);
         if !is_shown && !row.inside.is_empty() {
