@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
@@ -16,7 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::render::Look;
 use crate::render::column::{Column, column, optional};
 use crate::rescue::proof::{Proof, What};
-use crate::rescue::verify::Kept;
+use crate::rescue::verify::{Kept, prove_all};
 
 /// Prove that layers are what their digests say
 ///
@@ -41,9 +42,23 @@ pub struct Args {
 #[serde(rename_all = "lowercase")]
 pub enum VerifyState {
     Proved,
+    /// All but the contents, which nobody read.
+    #[serde(rename = "metadata agrees")]
+    Agrees,
     Differs,
     #[serde(rename = "cannot be proved")]
     Unproved,
+}
+
+impl VerifyState {
+    fn word(self) -> &'static str {
+        match self {
+            VerifyState::Proved => "proved",
+            VerifyState::Agrees => "metadata agrees",
+            VerifyState::Differs => "differs",
+            VerifyState::Unproved => "cannot be proved",
+        }
+    }
 }
 
 /// A layer that is proved or cannot be; or a fault of a layer or a record.
@@ -80,7 +95,7 @@ impl Verb for Args {
             "layerctl verify web:latest",
             "layerctl --root /mnt/old verify --fast",
         ],
-        exit: "0 all proved; 1 faults were found; 2 not all could be proved",
+        exit: "0 all proved, or with --fast no fault in what it looks at; 1 faults; 2 not all could be proved",
     };
 
     type Answer = Vec<Row>;
@@ -113,11 +128,14 @@ impl Verb for Args {
             survey,
             only: &self.layers,
             is_fast: self.fast,
+            threads: context.threads.count(),
             users: users(survey, &mut problems),
             done: HashMap::new(),
             rows: Vec::new(),
         };
         let interrupt = Interrupt::catch_all();
+        let mut batch = Vec::new();
+        let mut layers = 0;
         for (engine, image) in images {
             // What it is called as one of all: who reads one image need not know.
             if image.problem.is_some() || interrupt.is_pressed() {
@@ -125,10 +143,18 @@ impl Verb for Args {
             }
             let label = proving.label(engine, &image);
             match Kept::new(survey, engine, image) {
-                Ok(kept) => proving.image(&kept, &label, &mut problems),
+                Ok(kept) => {
+                    layers += kept.stored.layers.len().max(1);
+                    batch.push((kept, label));
+                }
                 Err(error) => problems.push(error),
             }
+            if layers >= LAYERS_AT_ONCE {
+                proving.images(&std::mem::take(&mut batch), &mut problems);
+                layers = 0;
+            }
         }
+        proving.images(&batch, &mut problems);
         let rows = proving.rows;
         problems.extend(unsure(&rows, &self.layers));
         context.problems.extend(problems);
@@ -139,6 +165,9 @@ impl Verb for Args {
         })
     }
 }
+
+/// How many layers are opened before they are proved, by several threads.
+const LAYERS_AT_ONCE: usize = 32;
 
 /// That not everything was proved, if so: nothing is proved by an answer without a row.
 fn unsure(rows: &[Row], only: &[String]) -> Option<Error> {
@@ -186,14 +215,30 @@ fn users(survey: &Survey<'_>, problems: &mut Vec<Error>) -> Users {
     users
 }
 
+/// What makes two layers one: their engine, its root, and all that is recorded of where they are.
+type Key = (&'static str, Bytes, String);
+
+fn key(kept: &Kept<'_>, layer: &StoredLayer) -> Key {
+    let engine = kept.engine;
+    // Records are hostile: two of them may name one directory, and each is proved.
+    let place = (
+        layer.label(),
+        &kept.image.driver,
+        &layer.diff_id,
+        &layer.recipe,
+    );
+    (engine.name(), engine.root().clone(), format!("{place:?}"))
+}
+
 /// Layers that are being proved, each once.
 struct Proving<'a, 'h> {
     survey: &'a Survey<'h>,
     only: &'a [String],
     is_fast: bool,
+    threads: NonZeroUsize,
     users: Users,
     /// The faults of those that were, by path.
-    done: HashMap<(&'static str, Bytes, String), HashSet<Bytes>>,
+    done: HashMap<Key, HashSet<Bytes>>,
     rows: Vec<Row>,
 }
 
@@ -203,31 +248,43 @@ impl Proving<'_, '_> {
         label.unwrap_or_else(|| Bytes::from(format!("{}:sha256:{}", engine.name(), image.id)))
     }
 
-    fn image(&mut self, kept: &Kept<'_>, label: &Bytes, problems: &mut Vec<Error>) {
-        let interrupt = Interrupt::catch_all();
-        let mut below: Option<(&'static str, Bytes, String)> = None;
-        for (at, layer) in kept.stored.layers.iter().enumerate() {
-            let engine = kept.engine;
-            let key = (
-                engine.name(),
-                engine.root().clone(),
-                // Records are hostile: two of them may name one directory, and each is proved.
-                format!(
-                    "{:?}",
-                    (
-                        layer.label(),
-                        &kept.image.driver,
-                        &layer.diff_id,
-                        &layer.recipe
-                    )
-                ),
-            );
-            let is_meant = self.only.is_empty() || self.only.iter().any(|id| is_called(layer, id));
-            let of_below = below.replace(key.clone());
-            if !is_meant || interrupt.is_pressed() || self.done.contains_key(&key) {
-                continue;
+    /// Proves the layers of some images, and then tells of each image in turn.
+    fn images(&mut self, images: &[(Kept<'_>, Bytes)], problems: &mut Vec<Error>) {
+        let mut keys = HashSet::new();
+        let mut tasks = Vec::new();
+        let mut order = Vec::new();
+        for (kept, _) in images {
+            for (at, layer) in kept.stored.layers.iter().enumerate() {
+                let key = key(kept, layer);
+                let is_meant =
+                    self.only.is_empty() || self.only.iter().any(|id| is_called(layer, id));
+                if is_meant && !self.done.contains_key(&key) && keys.insert(key.clone()) {
+                    tasks.push(kept.task(self.survey, at, self.is_fast));
+                    order.push(key);
+                }
             }
-            let mut proof = kept.prove(self.survey, at, self.is_fast);
+        }
+        let proofs = prove_all(tasks, self.threads);
+        let mut proofs: HashMap<Key, Proof> = order.into_iter().zip(proofs).collect();
+        for (kept, label) in images {
+            self.image(kept, label, &mut proofs, problems);
+        }
+    }
+
+    fn image(
+        &mut self,
+        kept: &Kept<'_>,
+        label: &Bytes,
+        proofs: &mut HashMap<Key, Proof>,
+        problems: &mut Vec<Error>,
+    ) {
+        let mut below: Option<Key> = None;
+        for layer in &kept.stored.layers {
+            let key = key(kept, layer);
+            let of_below = below.replace(key.clone());
+            let Some(mut proof) = proofs.remove(&key) else {
+                continue;
+            };
             let own = proof.faults.iter().map(|(path, _)| path.clone()).collect();
             // A copy of what differs is no other fault.
             let of_below = of_below.and_then(|key| self.done.get(&key));
@@ -242,6 +299,10 @@ impl Proving<'_, '_> {
         }
         match kept.record_faults() {
             Ok(faults) => {
+                if faults.is_empty() && kept.stored.layers.is_empty() {
+                    let row = self.row_without_layers(kept, label);
+                    self.rows.push(row);
+                }
                 for fault in faults {
                     let row = self.row(kept, None, label);
                     let path = Some(fault.path);
@@ -260,6 +321,22 @@ impl Proving<'_, '_> {
                 }
             }
             Err(error) => problems.push(error),
+        }
+    }
+
+    /// Of an image that has no layers, and no fault in its records.
+    fn row_without_layers(&self, kept: &Kept<'_>, label: &Bytes) -> Row {
+        let (state, why) = if kept.stored.config.is_some() {
+            let why = "it has no layers: its records are what their digests say";
+            (VerifyState::Proved, why)
+        } else {
+            let why = "it has no layers, and its engine keeps no configuration with a digest";
+            (VerifyState::Unproved, why)
+        };
+        Row {
+            state,
+            why: Some(why.to_owned()),
+            ..self.row(kept, None, label)
         }
     }
 
@@ -318,9 +395,14 @@ impl Proving<'_, '_> {
             });
         }
         if rows.is_empty() {
-            let why = "names and metadata: contents were not read";
+            let is_fast = self.is_fast;
             rows.push(Row {
-                why: self.is_fast.then(|| why.to_owned()),
+                state: if is_fast {
+                    VerifyState::Agrees
+                } else {
+                    VerifyState::Proved
+                },
+                why: is_fast.then(|| "contents were not read".to_owned()),
                 ..row()
             });
         }
@@ -340,7 +422,7 @@ fn is_called(layer: &StoredLayer, typed: &str) -> bool {
 
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
-        if self.state != VerifyState::Proved {
+        if !matches!(self.state, VerifyState::Proved | VerifyState::Agrees) {
             let words = self.layer.as_ref().map(|id| id.as_bytes());
             give(words.unwrap_or(self.target.as_bytes()));
         }
@@ -349,11 +431,7 @@ impl crate::command::Row for Row {
     fn columns(_look: Look) -> Vec<Column<Row>> {
         vec![
             column("STATE", |row: &Row, _, cell| {
-                cell.word(match row.state {
-                    VerifyState::Proved => "proved",
-                    VerifyState::Differs => "differs",
-                    VerifyState::Unproved => "cannot be proved",
-                });
+                cell.word(row.state.word());
             }),
             column("LAYER", |row, look, cell| {
                 if let Some(id) = &row.layer {

@@ -1,5 +1,6 @@
 //! A layer's directory held against its archive: every name, what it is, and what is in it.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read};
 
 use sha2::{Digest, Sha256};
@@ -92,6 +93,29 @@ fn headers_of(headers: &[u8]) -> io::Result<Option<Expected>> {
     Expected::read(&mut entry?)
 }
 
+/// The same in an archive, where they are read by who does not ask how long they are. Paths have 4 KiB at
+/// most, and attributes 64 KiB each.
+const OF_ENTRY_MAX: u64 = 8 << 20;
+
+/// An archive of which no more is read at once than may be: who made it says how long the headers of
+/// an entry are, a name among them, and headers are read into memory whole.
+struct Metered<'m, R> {
+    archive: R,
+    /// Bytes.
+    left: &'m Cell<u64>,
+}
+
+impl<R: Read> Read for Metered<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.archive.read(into)?;
+        match self.left.get().checked_sub(count as u64) {
+            Some(left) => self.left.set(left),
+            None => return Err(io::Error::other("an entry has headers of more than 8 MiB")),
+        }
+        Ok(count)
+    }
+}
+
 /// Holds a layer against its archive.
 ///
 /// # Errors
@@ -103,10 +127,20 @@ pub fn by_archive(
 ) -> io::Result<Proof> {
     let mut prover = Prover::new(subject, manner);
     let mut hashed = super::packed::Hashed::new(archive);
-    let mut archive = tar::Archive::new(&mut hashed);
+    let left = Cell::new(u64::MAX);
+    let metered = Metered {
+        archive: &mut hashed,
+        left: &left,
+    };
+    let mut archive = tar::Archive::new(metered);
     let interrupt = Interrupt::catch_all();
-    for entry in archive.entries()? {
+    let mut entries = archive.entries()?;
+    loop {
+        // The one before is read to its end: what is read now is kept in memory.
+        left.set(OF_ENTRY_MAX);
+        let Some(entry) = entries.next() else { break };
         let mut entry = entry?;
+        left.set(u64::MAX);
         if interrupt.is_pressed() {
             prover.proof.leave("interrupted");
             return Ok(prover.proof);
@@ -115,7 +149,9 @@ pub fn by_archive(
             prover.proof.content_size += expected.size;
             prover.archived(&expected, &mut entry)?;
         }
+        io::copy(&mut entry, &mut io::sink())?;
     }
+    left.set(u64::MAX);
     let mut rest = archive.into_inner();
     super::packed::copy(&mut rest, &mut io::sink())?;
     let (_, own, size) = hashed.finish();

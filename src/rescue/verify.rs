@@ -1,6 +1,10 @@
 //! Layers and records proved: each says whether it is what its digest says.
 
+use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use super::against::{by_archive, by_recipe};
 use super::image::{Place, places};
@@ -57,8 +61,8 @@ impl<'c> Kept<'c> {
         Ok(faults)
     }
 
-    /// Proves one of its layers, by its number from the base.
-    pub fn prove(&self, survey: &Survey<'_>, at: usize, is_fast: bool) -> Proof {
+    /// What is needed to prove one of its layers, by its number from the base.
+    pub fn task(&self, survey: &Survey<'_>, at: usize, is_fast: bool) -> Task<'_> {
         let layer = &self.stored.layers[at];
         let place = self.places[at].as_ref();
         let manner = Manner {
@@ -67,14 +71,97 @@ impl<'c> Kept<'c> {
             drops_user_attributes: layer.blob.is_none()
                 && !self.engine.description().diff_has_attributes,
         };
-        let proved = match (&layer.blob, &layer.diff_id) {
-            (Some(blob), Some(diff_id)) => of_blob(survey, (blob, diff_id), place, manner),
-            _ => of_recipe(survey, layer, place, manner),
+        let source = match (&layer.blob, &layer.diff_id) {
+            (Some(blob), Some(diff_id)) => source_of_blob(survey, blob, diff_id, place),
+            _ => source_of_recipe(survey, layer, place),
+        };
+        Task {
+            layer,
+            manner,
+            source: source
+                .unwrap_or_else(|error| Source::Told(Box::new(Proof::unproved(error.to_string())))),
+            subject: place.map(|place| Subject {
+                stack: &place.stack,
+                branches: &place.branches,
+            }),
+        }
+    }
+}
+
+/// A layer that is to be proved, by any thread: no engine need be asked any more.
+pub struct Task<'k> {
+    layer: &'k StoredLayer,
+    manner: Manner,
+    source: Source<'k>,
+    /// None of a layer that is not unpacked here.
+    subject: Option<Subject<'k>>,
+}
+
+/// What a layer is held against.
+enum Source<'k> {
+    Recipe(File),
+    Blob {
+        file: File,
+        blob: &'k Blob,
+        diff_id: &'k str,
+    },
+    /// Nothing need be read.
+    Told(Box<Proof>),
+}
+
+impl Task<'_> {
+    /// Proves the layer.
+    pub fn prove(self) -> Proof {
+        let proved = match (self.source, &self.subject) {
+            (Source::Told(proof), _) => Ok(*proof),
+            (Source::Recipe(file), Some(subject)) => {
+                let diff_id = self.layer.diff_id.as_deref();
+                let proof = by_recipe(Recipe::new(file), diff_id, (subject, self.manner));
+                Ok(proof.without_untold(subject))
+            }
+            (Source::Recipe(_), None) => Ok(Proof::unproved("it has no directory in the store")),
+            (
+                Source::Blob {
+                    file,
+                    blob,
+                    diff_id,
+                },
+                subject,
+            ) => of_blob(file, (blob, diff_id), (subject.as_ref(), self.manner)),
         };
         let mut proof = proved.unwrap_or_else(|error| Proof::unproved(error.to_string()));
-        proof.hold_sizes(layer);
+        proof.hold_sizes(self.layer);
         proof
     }
+}
+
+/// Proves layers by several threads, and gives the proofs in the order of the layers.
+pub fn prove_all(tasks: Vec<Task<'_>>, threads: NonZeroUsize) -> Vec<Proof> {
+    let count = tasks.len();
+    let todo = Mutex::new(tasks.into_iter().enumerate());
+    let done = Mutex::new(Vec::with_capacity(count));
+    let work = || {
+        loop {
+            // The lock is not held while a layer is proved.
+            let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((at, task)) = next else { break };
+            let proof = task.prove();
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push((at, proof));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads.get().min(count) {
+            // Where no more threads can be had, those that are there do it.
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, proof)| proof).collect()
 }
 
 /// Whether a store keeps owners as others: a user's own, or one of a daemon that remaps them.
@@ -89,69 +176,69 @@ fn is_remapped(survey: &Survey<'_>, engine: &dyn Engine) -> bool {
     is_of_docker || stat.is_some_and(|stat| stat.uid != 0)
 }
 
-fn of_recipe(
+fn source_of_recipe<'k>(
     survey: &Survey<'_>,
     layer: &StoredLayer,
     place: Option<&Place>,
-    manner: Manner,
-) -> Result<Proof> {
+) -> Result<Source<'k>> {
+    let told = |proof| Ok(Source::Told(Box::new(proof)));
     let Some(recipe) = &layer.recipe else {
-        return Ok(Proof::unproved("its engine keeps no recipe of its archive"));
+        return told(Proof::unproved("its engine keeps no recipe of its archive"));
     };
     let file = match survey.host.open_sized(recipe) {
         Ok((file, _)) => file,
         Err(error) if error.is_absent() => {
-            return Ok(Proof::unproved(format!("it has no recipe ({recipe})")));
+            return told(Proof::unproved(format!("it has no recipe ({recipe})")));
         }
         Err(error) => return Err(error),
     };
-    let Some(place) = place else {
-        return Ok(Proof::unproved("it has no directory in the store"));
-    };
-    if let Some(error) = place.lost() {
-        return Ok(Proof::gone(&error));
+    match place.and_then(Place::lost) {
+        Some(error) => told(Proof::gone(&error)),
+        None => Ok(Source::Recipe(file)),
     }
-    let subject = Subject {
-        stack: &place.stack,
-        branches: &place.branches,
-    };
-    let diff_id = layer.diff_id.as_deref();
-    let proof = by_recipe(Recipe::new(file), diff_id, (&subject, manner));
-    Ok(proof.without_untold(place))
 }
 
-fn of_blob(
+fn source_of_blob<'k>(
     survey: &Survey<'_>,
-    (blob, diff_id): (&Blob, &str),
+    blob: &'k Blob,
+    diff_id: &'k str,
     place: Option<&Place>,
-    manner: Manner,
-) -> Result<Proof> {
+) -> Result<Source<'k>> {
+    let told = |proof| Ok(Source::Told(Box::new(proof)));
     let file = match survey.host.open_sized(&blob.path) {
         Ok((file, _)) => file,
         Err(error) if error.is_absent() => {
             let what = format!("its archive was thrown away ({})", blob.path);
-            return Ok(Proof::unproved(what));
+            return told(Proof::unproved(what));
         }
         Err(error) => return Err(error),
     };
+    let is_known = Compression::of(&blob.media_type).is_some();
+    match place.filter(|_| is_known).and_then(Place::lost) {
+        Some(error) => told(Proof::gone(&error)),
+        None => Ok(Source::Blob {
+            file,
+            blob,
+            diff_id,
+        }),
+    }
+}
+
+fn of_blob(
+    file: File,
+    (blob, diff_id): (&Blob, &str),
+    (subject, manner): (Option<&Subject<'_>>, Manner),
+) -> Result<Proof> {
     let fail = |error: io::Error| Error::damaged(blob.path.clone(), error.to_string());
     let mut packed = Hashed::new(file);
-    let compression = Compression::of(&blob.media_type);
-    let mut proof = match (place, compression) {
-        (Some(place), Some(compression)) => {
-            if let Some(error) = place.lost() {
-                return Ok(Proof::gone(&error));
-            }
-            let subject = Subject {
-                stack: &place.stack,
-                branches: &place.branches,
-            };
+    let mut proof = match (subject, Compression::of(&blob.media_type)) {
+        (Some(subject), Some(compression)) => {
             let unpacked = compression.unpack(&mut packed).map_err(fail)?;
-            let proved = by_archive(unpacked, diff_id, (&subject, manner));
+            let proved = by_archive(unpacked, diff_id, (subject, manner));
             let proof = proved.unwrap_or_else(|error| {
                 Proof::unproved(format!("its archive cannot be unpacked: {error}"))
             });
-            proof.without_untold(place)
+            proof.without_untold(subject)
         }
         (None, _) => Proof::unproved("it is not unpacked here: its archive alone is proved"),
         (_, None) => Proof::unproved("its archive is packed in a way that is not known"),
@@ -180,8 +267,8 @@ impl Proof {
 
     /// Without faults in what the kernel does not tell this process: an attribute that is hidden is not
     /// lost.
-    fn without_untold(mut self, place: &Place) -> Proof {
-        if place.stack.has_trusted_marks() && !reads_trusted_attributes() {
+    fn without_untold(mut self, subject: &Subject<'_>) -> Proof {
+        if subject.stack.has_trusted_marks() && !reads_trusted_attributes() {
             let is_told = |what: What| !matches!(what, What::OpaqueMarkLost | What::Xattr);
             self.faults.retain(|(_, what)| is_told(*what));
             self.leave(
