@@ -505,5 +505,16 @@ mod tests {
         );
         assert_eq!(Grammar::Aufs.refuses(b".whx"), None);
         assert_eq!(Grammar::Plain.refuses(b".wh.x"), None);
+        let (longest, longer) = ([b'a'; 255], [b'a'; 256]);
+        let fuse = Grammar::FuseOverlay(Namespace::Trusted);
+        for (grammar, of_marks, of_longer) in [
+            (Grammar::OverlayData, None, Some(Errno::NAMETOOLONG)),
+            (fuse, Some(Errno::NOENT), Some(Errno::NOENT)),
+            (Grammar::Plain, None, None),
+        ] {
+            assert_eq!(grammar.refuses(b".wh.x"), of_marks, "{grammar:?}");
+            assert_eq!(grammar.refuses(&longest), None, "{grammar:?}");
+            assert_eq!(grammar.refuses(&longer), of_longer, "{grammar:?}");
+        }
     }
 }
