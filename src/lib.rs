@@ -118,6 +118,7 @@ use command::{Context, Threads};
 use engine::Survey;
 use error::Error;
 use host::Host;
+use render::Look;
 use render::template::Lines;
 
 /// How a run ended, as the exit status says it.
@@ -283,13 +284,26 @@ fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Statu
             return Ok(Status::Yes);
         }
     };
+    // What fits no row is said before anything is looked at.
+    let look = typed.global.look()?;
+    let template = typed.global.template();
+    let template = template
+        .map(|source| Lines::new(source, command.fields(), look))
+        .transpose()?;
+    let shape = Shape { look, template };
     let host = Host::open(&typed.global.root)?;
     if command.every().is_some() {
-        return answer_about(&host, &typed.global, command, out, is_direct);
+        return answer_about(&host, &typed.global, command, shape, (out, is_direct));
     }
     // The process ends when the answer is given: what is open then, the kernel closes at once.
     let host = ManuallyDrop::new(host);
-    answer_about(&host, &typed.global, command, out, is_direct)
+    answer_about(&host, &typed.global, command, shape, (out, is_direct))
+}
+
+/// How an answer is to be shown.
+struct Shape {
+    look: Look,
+    template: Option<Lines>,
 }
 
 /// The same once it is known which host is meant.
@@ -297,14 +311,9 @@ fn answer_about(
     host: &Host,
     global: &cli::globals::Global,
     command: command::Command,
-    out: &mut dyn Write,
-    is_direct: bool,
+    Shape { look, mut template }: Shape,
+    (out, is_direct): (&mut dyn Write, bool),
 ) -> Result<Status, Failure> {
-    let look = global.look()?;
-    let template = global.template();
-    let mut template = template
-        .map(|source| Lines::new(source, command.fields(), look))
-        .transpose()?;
     let mut context = Context {
         survey: Survey::new(host, engine::ENGINES, global.roots(host)),
         base: cli::globals::base(host),
