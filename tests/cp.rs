@@ -817,6 +817,14 @@ fn a_view_s_root_is_copied_with_all_that_belongs_to_it() {
     for name in ["g", "top", "h"] {
         assert_eq!(ino("beside/f"), ino(&format!("beside/{name}")), "{name}");
     }
+    // One that is a name of the same already stays, and nothing is left beside it.
+    cp(&union, &["--force"], &["/a/f", "/a/f", "/a/g"], "beside").exits(0);
+    let mut names: Vec<_> = fs::read_dir(union.at("beside"))
+        .expect("ours")
+        .map(|entry| entry.expect("ours").file_name())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["f", "g", "h", "top"]);
     // Into what is there it is added.
     cp(&union, &["--force"], &["/"], "new").exits(0);
     cp(&union, &[], &["/"], "new").exits(2).says("exists");

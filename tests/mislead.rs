@@ -385,12 +385,12 @@ fn without_an_engine_nothing_is_claimed() {
     needs::captured_hosts();
     for (of, root, option) in [
         ("docker-28-overlay2", "/var/lib/docker", "--docker-root"),
-        ("podman-5.8-overlay", ROOT, "--storage-root"),
         (
-            "containerd-overlayfs",
-            "/var/lib/containerd",
-            "--containerd-root",
+            "podman-5.8-overlay",
+            "/var/lib/containers/storage",
+            "--storage-root",
         ),
+        ("containerd-overlayfs", ROOT, "--containerd-root"),
     ] {
         let captured = Host::captured(of);
         let at = captured.at(root);

@@ -172,7 +172,15 @@ fn instead(
     links: &mut Links,
 ) -> Result<Copied> {
     let chain = [name.to_vec()];
-    let put = |staging: &Staging| staging.replace(to, to_name);
+    let put = |staging: &Staging| {
+        let there = to.stat(to_name)?.map(|there| there.identity());
+        // To rename one name of a file over another of the same does nothing.
+        if there.is_some() && there == staging.made() {
+            staging.discard();
+            return Ok(());
+        }
+        staging.replace(to, to_name)
+    };
     made_whole(source, &chain, (to, to_name), (how, &put), links)
 }
 

@@ -7,6 +7,7 @@
 //! ```text
 //! lookup       child, folded over a path: links, `..`, the trail of verdicts
 //! listing      the names that the branches have at a place
+//! version      one version of an entry, opened
 //! decide       child itself: a question, and by whose rules it is answered
 //! aufs         AUFS's rules      \ each in three steps:
 //! overlay      overlay's rules   / a branch is asked, its answer merged, what marks hide cut
@@ -31,11 +32,13 @@ mod merger;
 mod node;
 mod overlay;
 mod stack;
+mod version;
 
 pub use cut::Cut;
 pub use entry::{Entry, Says, Why};
 pub use listing::Listed;
 pub use lookup::{Follow, Link, Resolution, lookup};
 pub use merger::Merger;
-pub use node::{DataAt, Node, OpenVersion, Reading};
+pub use node::{DataAt, Node, Reading};
 pub use stack::{Branch, IdMap, IdRange, Stack};
+pub use version::OpenVersion;
