@@ -34,14 +34,27 @@ pub fn every<B>(
         if let ControlFlow::Break(why) = done {
             return Ok(Some(why));
         }
-        let wait = until_due(begun.elapsed(), period);
-        end.set_read_timeout(Some(wait))?;
+        if is_told_within(&mut end, until_due(begun.elapsed(), period))? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Waits for somebody to ask for an end. Any signal may break a wait off, which then goes on; that of
+/// one who asks has left a byte.
+fn is_told_within(end: &mut UnixStream, wait: Duration) -> io::Result<bool> {
+    let begun = Instant::now();
+    loop {
+        let left = wait.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        end.set_read_timeout(Some(left))?;
         match end.read(&mut [0]) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // A signal comes with a byte, which the next read finds.
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-            Ok(_) => return Ok(None),
         }
     }
 }

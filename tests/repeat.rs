@@ -121,6 +121,29 @@ fn an_end_needs_no_patience() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
+/// Who stops the program and lets it go on breaks its wait off, and asks for nothing.
+#[apply(test)]
+fn a_wait_that_is_broken_off_goes_on() {
+    let host = Host::empty();
+    let mut run = Repeated::start(&host, &["report", "--every", "1w"]);
+    let lines = BufReader::new(run.0.stdout.take().expect("a pipe")).lines();
+    let mut ends = lines.filter(|line| {
+        let row: Value = serde_json::from_str(line.as_ref().expect("UTF-8")).expect("a row");
+        text(&row, "record") == "end"
+    });
+    assert!(ends.next().is_some(), "a report comes at once");
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(50));
+        run.tell(Signal::STOP);
+        thread::sleep(Duration::from_millis(50));
+        run.tell(Signal::CONT);
+    }
+    thread::sleep(Duration::from_millis(200));
+    run.tell(Signal::TERM);
+    assert_eq!(run.ends().0.code(), Some(0));
+    assert_eq!(ends.count(), 0, "nobody asked for another report");
+}
+
 #[apply(test)]
 fn what_appears_and_goes_is_seen() {
     needs::fixtures();
