@@ -291,13 +291,14 @@ fn answer(typed: cli::Cli, out: &mut dyn Write, is_direct: bool) -> Result<Statu
         .map(|source| Lines::new(source, command.fields(), look))
         .transpose()?;
     let shape = Shape { look, template };
-    let host = Host::open(&typed.global.root)?;
-    if command.every().is_some() {
-        return answer_about(&host, &typed.global, command, shape, (out, is_direct));
+    let is_last = command.every().is_none();
+    // The process ends when the last answer is given: what is open then, the kernel closes at once.
+    let host = ManuallyDrop::new(Host::open(&typed.global.root)?);
+    let answered = answer_about(&host, &typed.global, command, shape, (out, is_direct));
+    if !is_last {
+        drop(ManuallyDrop::into_inner(host));
     }
-    // The process ends when the answer is given: what is open then, the kernel closes at once.
-    let host = ManuallyDrop::new(host);
-    answer_about(&host, &typed.global, command, shape, (out, is_direct))
+    answered
 }
 
 /// How an answer is to be shown.

@@ -13,6 +13,7 @@ use walkdir::WalkDir;
 
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, text};
+use crate::lab::store::{DOCKER, docker_container, linked_layer};
 use crate::lab::{needs, skip};
 use crate::whois::bolt::{self, of};
 use crate::whois::{Store, captured, stores};
@@ -420,6 +421,25 @@ fn what_cannot_be_walked_has_no_size() {
         assert_eq!(output.rows()[0]["disk"].is_u64(), status == 1);
         assert_eq!(output.stderr.contains("/closed"), status == 2);
     }
+}
+
+/// To empty a log is to free it; to remove its container is not what was asked for.
+#[apply(test)]
+fn an_old_log_is_emptied_and_an_empty_one_is_nothing() {
+    let host = Host::empty();
+    let home = format!("{DOCKER}/overlay2");
+    for (name, container, layer, log) in [("said", '1', '2', "{}\n"), ("silent", '3', '4', "")] {
+        linked_layer(&host, &home, layer, &[]);
+        docker_container(&host, name, container, layer);
+        let long = id(container);
+        host.file(format!("{DOCKER}/containers/{long}/{long}-json.log"), log);
+    }
+    let rows = host.jsonl(["orphans", "--unused"]).rows();
+    let logs: Vec<&Value> = rows.iter().filter(|row| row["kind"] == "log").collect();
+    let path = format!("{DOCKER}/containers/{0}/{0}-json.log", id('1'));
+    assert_eq!(logs.len(), 1, "{logs:?}");
+    assert_eq!(logs[0]["path"], *path);
+    assert_eq!(logs[0]["command"], format!("truncate -s 0 -- {path}"));
 }
 
 #[apply(test)]

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::{Context, Label, Which, path_in_union};
 use crate::bytes::{self, Bytes, escape};
+use crate::engine::covered::Covers;
 use crate::error::{Error, Result};
 use crate::restore::deleted::{Missing, missing_below};
 use crate::restore::locate::{Sought, locate};
@@ -92,6 +93,18 @@ pub fn asked<'a>(
         });
     }
     Ok(all)
+}
+
+/// Says what lies over what was asked for. A union's records are read once.
+pub fn note_covers(context: &mut Context<'_>, all: &[Asked]) {
+    let mut known: HashMap<*const Opened, Covers> = HashMap::new();
+    for asked in all {
+        let union = &asked.union.target.union;
+        let covers = known
+            .entry(Rc::as_ptr(&asked.union))
+            .or_insert_with(|| context.covers(union));
+        context.note_cover(union, covers.at(&asked.path));
+    }
 }
 
 /// Opens a union's branches.

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape_content};
-use crate::command::asked::{Asked, asked};
+use crate::command::asked::{Asked, asked, note_covers};
 use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb};
 use crate::dir::{Content, Kind, Passed};
 use crate::error::{Error, Result, errno_of};
@@ -76,9 +76,7 @@ impl Verb for Args {
         let sought = Sought::of(self.hidden);
         let paths = self.paths.iter().map(OsString::as_os_str);
         let asked = asked(context, self.within.as_deref(), paths, sought)?;
-        for asked in &asked {
-            context.covers_noted(&asked.union.target.union, &asked.path);
-        }
+        note_covers(context, &asked);
         Outcome::yes(Contents {
             asked,
             sought,

@@ -178,16 +178,18 @@ impl Args {
 
     /// Whether the output is an archive by its name.
     fn is_archive(&self) -> bool {
-        let name = self.output.as_bytes();
-        let ends: [&[u8]; 5] = [b".tar", b".tar.gz", b".tgz", b".tar.zst", b".tzst"];
-        name == b"-" || ends.iter().any(|end| name.ends_with(end))
+        self.output == "-" || self.output.as_bytes().ends_with(b".tar") || self.is_packed()
+    }
+
+    /// Whether its name says that the archive as a whole is packed.
+    fn is_packed(&self) -> bool {
+        let ends: [&[u8]; 4] = [b".tar.gz", b".tgz", b".tar.zst", b".tzst"];
+        ends.iter().any(|end| self.output.as_bytes().ends_with(end))
     }
 
     /// Sees that what is written is what the name of the output says.
     fn check_name(&self, form: Form) -> Result<()> {
-        let name = self.output.as_bytes();
-        let ends: [&[u8]; 4] = [b".tar.gz", b".tgz", b".tar.zst", b".tzst"];
-        if !ends.iter().any(|end| name.ends_with(end)) {
+        if !self.is_packed() {
             return Ok(());
         }
         let with = match form {
@@ -278,10 +280,9 @@ impl Job {
                 let mut rows = Vec::new();
                 for (at, label) in self.labels.iter().enumerate() {
                     // To tar(1) a colon ends the name of a machine.
-                    let mut name = [&label.as_file_name()[..], b".tar"].concat();
-                    name.iter_mut()
-                        .filter(|byte| **byte == b':')
-                        .for_each(|byte| *byte = b'_');
+                    let plain = |byte| if byte == b':' { b'_' } else { byte };
+                    let name = label.as_file_name().into_iter().map(plain);
+                    let name: Vec<u8> = name.chain(*b".tar").collect();
                     let place = Place {
                         dir: &dir,
                         name: &name,

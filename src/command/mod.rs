@@ -47,6 +47,7 @@ use serde::Serialize;
 
 use crate::bytes::{Bytes, escape};
 use crate::dir::{self, Kind, Stat};
+use crate::engine::cover::Cover;
 use crate::engine::covered::Covers;
 use crate::engine::{Survey, Union};
 use crate::error::{Error, Result};
@@ -361,12 +362,17 @@ impl Context<'_> {
     /// answer.
     pub fn covers_noted(&mut self, union: &Union, path: &Bytes) -> Covers {
         let covers = self.covers(union);
-        if let Some(cover) = covers.at(path) {
+        self.note_cover(union, covers.at(path));
+        covers
+    }
+
+    /// Says what lies over a path of a union, if anything does.
+    fn note_cover(&mut self, union: &Union, cover: Option<&Cover>) {
+        if let Some(cover) = cover {
             let label = self.survey.label(union);
             let note = format!("{}: {}", escape(label.as_bytes()), cover.words());
             self.notes.push(Error::Usage(note));
         }
-        covers
     }
 
     /// Opens a target's branches. One that cannot be opened makes every answer unsure.

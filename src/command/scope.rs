@@ -46,8 +46,10 @@ impl Context<'_> {
         }
         let found = target::everything(&mut self.survey, which.scope());
         let is_empty = found.targets.is_empty() && found.unread.is_empty();
-        if is_empty || self.survey.no_namespace().is_some() {
+        if is_empty {
             self.note_no_engine();
+        } else {
+            self.notes.extend(self.survey.no_namespace());
         }
         if is_empty && which.scope() == Scope::All {
             return Err(Error::NothingMounted);

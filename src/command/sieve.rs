@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bytes::Bytes;
 use crate::dir::{Kind, Stat};
+use crate::engine::inventory::is_hex_id;
 use crate::error::{Error, Result, errno_of};
 use crate::forest::Sight;
 
@@ -234,8 +235,7 @@ pub fn permissions(typed: &str) -> std::result::Result<Permissions, String> {
 pub fn sha256(typed: &str) -> std::result::Result<[u8; 32], String> {
     let digits = typed.strip_prefix("sha256:").unwrap_or(typed);
     let mut hash = [0; 32];
-    let is_hex = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_hex {
+    if !is_hex_id(digits) {
         return Err("a SHA-256 has 64 hexadecimal digits".into());
     }
     for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {

@@ -258,7 +258,7 @@ pub fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// Whether it is an id as engines make them: a hash, in 64 digits.
+/// Whether it is an id as engines make them: a SHA-256, in hexadecimal.
 pub fn is_hex_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -583,6 +583,7 @@ fn is_same(archive: &mut impl Read, content: &mut Content) -> io::Result<io::Res
         }
     }
 }
+
 /// Whether the root of a layer is as Docker and containers-storage make it, which pass over what an
 /// archive says of its own root. docs/facts.md#engines-2026-d1
 fn is_engines_root(stat: &Stat) -> bool {

@@ -8,8 +8,9 @@ use rustix::io::Errno;
 
 use super::Depth;
 use super::attributes::{Into, Keep};
-use super::copy::{Copied, How, Links, copy};
+use super::copy::{Copied, How, copy};
 use super::foresee::Hiding;
+use super::links::Links;
 use super::made::{self, Lacks, Made, sync_dir};
 use super::mark::{self, Mark, branch_dir};
 use super::out::{self, Way};

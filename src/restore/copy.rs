@@ -5,7 +5,7 @@
 //! merged from all branches below. Where it is copied to is an open directory. Nothing is ever
 //! overwritten.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::mem::take;
@@ -16,7 +16,8 @@ use rustix::io::Errno;
 
 use super::Depth;
 use super::attributes::{Attributes, Into, Keep};
-use super::made::{self, Identity, Lacks, Made, Named};
+use super::links::Links;
+use super::made::{self, Lacks, Made};
 use super::staging::Staging;
 use crate::bytes::Bytes;
 use crate::dir::{Content, Dir, Kind, Stat};
@@ -152,20 +153,6 @@ impl Copied {
             Error::damaged(first, format!("{what}{more}"))
         });
         self.said.into_iter().chain(missing).collect()
-    }
-}
-
-/// Files of which there may be more names, and the first that was made of each. Who copies several
-/// things that belong together has one of them for all.
-#[derive(Default)]
-pub struct Links(HashMap<Identity, Named>);
-
-impl Links {
-    /// What was staged has its name.
-    pub fn placed(&mut self, made: Identity, dir: &Dir, name: &[u8]) {
-        for first in self.0.values_mut() {
-            first.follow(made, dir, name);
-        }
     }
 }
 
@@ -310,13 +297,19 @@ impl Copying<'_> {
         } else {
             version.stat
         };
-        // A name that cannot be had - on another file system, of a copy that was discarded - is a
-        // copy of its own.
-        let first = self.links.0.get(&stat.identity());
-        if let Some(Ok(made)) = first.map(|first| Made::link(first, to, to_name)) {
-            self.staging.note(&made);
-            self.copied.entries += 1;
-            return Ok(());
+        if let Some(first) = self.links.first_of(stat.identity()) {
+            match Made::link(first, to, to_name) {
+                Ok(made) => {
+                    self.staging.note(&made);
+                    self.copied.entries += 1;
+                    return Ok(());
+                }
+                // A part of the destination may be on another file system.
+                Err(Error::Io {
+                    errno: Errno::XDEV, ..
+                }) => {}
+                Err(error) => return Err(Fault::To(error)),
+            }
         }
         let attributes = leaf.attributes(&version).map_err(Fault::From)?;
         let made = match leaf.make(version, to, to_name, self)? {
@@ -335,7 +328,7 @@ impl Copying<'_> {
             made.sync().map_err(Fault::To)?;
         }
         if stat.nlink > 1 {
-            self.links.0.insert(stat.identity(), made.named());
+            self.links.insert(stat.identity(), made.named());
         }
         self.copied.entries += 1;
         if stat.kind == Kind::File {

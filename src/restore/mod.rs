@@ -20,6 +20,7 @@
 //! staging      what is being made, until it has its place
 //! mark         how marks are taken away and made
 //! copy         how a version is copied
+//! links        hard links among what is copied
 //! attributes   what belongs to a file, as it is read
 //! made         every call that changes a disk, by descriptor
 //! ```
@@ -34,6 +35,7 @@ pub mod describe;
 pub mod diagnose;
 pub mod foresee;
 pub mod guard;
+pub mod links;
 pub mod locate;
 pub mod made;
 pub mod mark;

@@ -7,7 +7,8 @@
 use rustix::io::Errno;
 
 use super::attributes::Keep;
-use super::copy::{Copied, How, Links, copy};
+use super::copy::{Copied, How, copy};
+use super::links::Links;
 use super::made::{self, sync_dir};
 use super::staging::Staging;
 use crate::dir::{Access, Dir, Kind};
@@ -196,20 +197,26 @@ fn made_whole(
 ) -> Result<Copied> {
     let fail = |errno| Error::io(to.path().join(name), errno);
     let staging = Staging::beside(to);
-    let copied = copy(source, chain, &staging, how, links).inspect_err(|_| staging.discard())?;
+    let copied = copy(source, chain, &staging, how, links);
+    let copied = copied.inspect_err(|_| take_back(&staging, links))?;
     // What could not be read has no copy.
     let Some(made) = staging.made() else {
         return Ok(copied);
     };
     put(&staging)
         .map_err(fail)
-        .inspect_err(|_| staging.discard())?;
+        .inspect_err(|_| take_back(&staging, links))?;
     staging.confirm(to, name, copied.directory.as_ref())?;
     links.placed(made, to, name);
     if how.keep == Keep::All {
         sync_dir(to).map_err(fail)?;
     }
     Ok(copied)
+}
+
+fn take_back(staging: &Staging, links: &mut Links) {
+    staging.discard();
+    links.discarded();
 }
 
 /// The directory at a path below another, its parts made where they are missing. No link is

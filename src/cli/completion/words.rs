@@ -98,9 +98,7 @@ fn paths_of(name: &[u8], typed: &str, before: &str) -> Vec<CompletionCandidate> 
         let at = target.path(&Bytes::absolute(bytes::components(directory.as_bytes())));
         let mut words = listed(&stack.whole(Reading::Nothing), &at, begun);
         if let Some(branch) = target.subject().filter(|_| wants_deleted()) {
-            let before = listed(&stack.without(branch), &at, begun);
-            let added: Vec<_> = before.difference(&words).cloned().collect();
-            words.extend(added);
+            words.extend(listed(&stack.without(branch), &at, begun));
         }
         let words = words.into_iter().take(MOST);
         words
@@ -119,15 +117,15 @@ fn listed(root: &Node<'_>, at: &Bytes, begun: &str) -> BTreeSet<String> {
     let Ok(names) = node.names() else {
         return words;
     };
-    for listed in names.iter() {
-        let Ok(name) = std::str::from_utf8(listed.name) else {
+    for entry in names.iter() {
+        let Ok(name) = std::str::from_utf8(entry.name) else {
             continue;
         };
         // Hidden names are offered to whoever begins one.
         if !name.starts_with(begun) || (name.starts_with('.') && begun.is_empty()) {
             continue;
         }
-        match node.child(listed.name) {
+        match node.child(entry.name) {
             Ok(Entry::Dir(_)) => words.insert(format!("{name}/")),
             Ok(Entry::Leaf { .. }) => words.insert(name.to_owned()),
             Ok(_) | Err(_) => continue,

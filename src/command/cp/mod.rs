@@ -11,7 +11,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::asked::{Asked, Opened, asked, opened};
+use crate::command::asked::{Asked, Opened, asked, note_covers, opened};
 use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb, Which};
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
@@ -21,9 +21,10 @@ use crate::render::{Format, Look};
 use crate::restore::Depth;
 use crate::restore::archive::Archive;
 use crate::restore::attributes::{Into, Keep};
-use crate::restore::copy::{Copied, How, Links};
+use crate::restore::copy::{Copied, How};
 use crate::restore::deleted::{Replaced, deleted};
 use crate::restore::guard::{Outside, is_taken, permit_copy};
+use crate::restore::links::Links;
 use crate::restore::locate::{Located, Sought};
 use crate::restore::out::{self, Way};
 use crate::restore::staging::Staging;
@@ -223,9 +224,7 @@ impl Args {
         let sought = Sought::of(self.hidden);
         let arguments = self.arguments.iter().map(OsString::as_os_str);
         let all = asked(context, self.within.as_deref(), arguments, sought)?;
-        for asked in &all {
-            context.covers_noted(&asked.union.target.union, &asked.path);
-        }
+        note_covers(context, &all);
         let keeps_paths = self.to.is_some();
         let mut items = Vec::new();
         for (asked, typed) in all.into_iter().zip(&self.arguments) {

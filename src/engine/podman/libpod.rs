@@ -339,3 +339,18 @@ fn read_record(container: &Bucket<'_>) -> Result<LibpodRecord, Damage> {
     }
     Ok(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A container has its volumes before it was ever started.
+    #[test]
+    fn a_configuration_tells_its_volumes() {
+        let json = br#"{"createdTime": "2026-11-28T20:00:00Z",
+            "namedVolumes": [{"volumeName": "data", "dest": "/data", "options": []}]}"#;
+        let volumes = |json: &[u8]| RecordedConfig::parse(json).map(|of| of.record().volumes);
+        assert_eq!(volumes(json), Some(Some(vec!["data".to_owned()])));
+        assert_eq!(volumes(b"{}"), Some(Some(Vec::new())));
+    }
+}
