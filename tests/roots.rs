@@ -2,10 +2,16 @@
 //! configuration says, and where distributions put it. Grounds: public reports of places that
 //! tools did not find.
 
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::lab::host::Host;
-use crate::lab::run::texts;
+use crate::lab::needs;
+use crate::lab::run::{copy_program, run, texts};
 use crate::mislead::containerd_at;
 
 const DROP_IN: &str = "/etc/systemd/system/docker.service.d/override.conf";
@@ -333,6 +339,71 @@ fn a_daemon_in_a_container_keeps_its_data_in_a_volume() {
                   51 50 8:1 /srv/volumes/node /var rw - ext4 /dev/sda1 rw\n";
     process(&host, 900, &["dockerd"], "mnt:[4026532999]", inside);
     finds(&host, place, "/proc/900/cmdline");
+}
+
+/// A process that was started, and ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `readlink /proc/PID/exe` and `/proc/PID/ns/mnt` are for whoever may trace the process; its command
+/// line and its mounts are for everybody.
+#[apply(test)]
+fn a_daemon_that_may_not_be_traced_is_known_by_its_command_line() {
+    needs::root("a daemon of root's");
+    needs::program("setpriv", "--version");
+    let host = docker_at("/srv/docker");
+    let root = host.at("/srv/docker");
+    for at in [host.at("/"), host.at("/srv")] {
+        let everybody = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(at, everybody).expect("ours");
+    }
+    let (daemon, own) = (host.at("/dockerd"), host.at("/layerctl"));
+    copy_program("/bin/sh", &daemon);
+    copy_program(env!("CARGO_BIN_EXE_layerctl"), &own);
+    needs::mounts();
+    for before in [&[][..], &["unshare", "--mount"]] {
+        let option = format!("--data-root={}", root.display());
+        let words = [
+            daemon.as_os_str(),
+            "-c".as_ref(),
+            "read x; true".as_ref(),
+            "dockerd".as_ref(),
+            option.as_ref(),
+        ];
+        let words: Vec<&OsStr> = before.iter().map(OsStr::new).chain(words).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::piped());
+        let running = Running(command.spawn().expect("a copy of the shell"));
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(&own).args(["info", "--format", "jsonl"]);
+        let source = format!("/proc/{}/cmdline", running.0.id());
+        let found = |roots: &Value| {
+            let roots = roots.as_array().cloned().unwrap_or_default();
+            roots.iter().any(|of| {
+                let why = of["why"].as_str().unwrap_or_default();
+                of["path"] == root.to_str().expect("ASCII")
+                    && of["found"] == true
+                    && why.contains(&source)
+            })
+        };
+        // The program is another until `exec` is through.
+        let is_found = (0..50).any(|_| {
+            let rows = run(&mut command).rows();
+            let is_found = found(&rows[0]["roots"]);
+            if !is_found {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            is_found
+        });
+        assert!(is_found, "{before:?}: {:?}", run(&mut command).text());
+    }
 }
 
 #[apply(test)]

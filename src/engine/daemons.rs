@@ -9,7 +9,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 
-use super::mount_table::{Mount, MountTable};
+use super::mount_table::{Mount, MountTable, parse_mountinfo};
 use super::namespace::{self, Process};
 use super::problems::Problems;
 use crate::bytes::Bytes;
@@ -75,7 +75,7 @@ impl Command {
 /// The processes that run one of some programs, by number.
 pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
     let own = OnceCell::new();
-    let own = || own.get_or_init(|| namespace::name_of(host, &namespace::own(host)));
+    let own = || own.get_or_init(|| OwnNamespace::of(host));
     let is_one = |program: &Bytes| {
         let name = program.file_name();
         let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
@@ -84,12 +84,16 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
     let command = |process: u32| {
         let directory = namespace::directory(process);
         let exe = match namespace::program_of(host, process) {
-            // A process of somebody else's, whose data are closed to us like it.
-            Err(_) => return None,
+            // A thread of the kernel.
+            Ok(None) if host.is_live() => return None,
+            // A copied host has no such link.
             Ok(exe) => exe,
+            // Who may not trace a process may read its command line nevertheless.
+            Err(error) if error.is_denied() => None,
+            // It has ended.
+            Err(_) => return None,
         };
-        // A copied host has no such link. A thread of the kernel has none, either.
-        if exe.as_ref().is_some_and(|exe| !is_one(exe)) || exe.is_none() && host.is_live() {
+        if exe.as_ref().is_some_and(|exe| !is_one(exe)) {
             return None;
         }
         let source = directory.join(b"cmdline");
@@ -103,16 +107,49 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
         if exe.is_none() && !words.first().is_some_and(is_one) {
             return None;
         }
-        let is_here = own().is_some() && *own() == namespace::name_of(host, &directory);
         Some(Command {
             words,
             process: Some(process),
-            is_here,
+            is_here: own().is_of(host, process),
             source,
         })
     };
     let processes = namespace::processes_of(host);
     processes.into_iter().filter_map(command).collect()
+}
+
+/// The mount namespace that the host's paths are of.
+struct OwnNamespace {
+    name: Option<Bytes>,
+    table: OnceCell<MountTable>,
+}
+
+impl OwnNamespace {
+    fn of(host: &Host) -> OwnNamespace {
+        OwnNamespace {
+            name: namespace::name_of(host, &namespace::own(host)),
+            table: OnceCell::new(),
+        }
+    }
+
+    /// Whether a process is in it.
+    fn is_of(&self, host: &Host, process: u32) -> bool {
+        let Some(name) = &self.name else {
+            return false;
+        };
+        if let Some(of) = namespace::name_of(host, &namespace::directory(process)) {
+            return of == *name;
+        }
+        // Its name is closed to whoever may not trace the process, its mounts are not; the numbers
+        // of mounts are unique.
+        let own = namespace::own(host).join(b"mountinfo");
+        let table = self.table.get_or_init(|| {
+            host.read(&own)
+                .map_or_else(|_| MountTable::default(), |of| parse_mountinfo(&of))
+        });
+        let there = Process::read(host, process);
+        there.is_ok_and(|there| there.table.shares_a_mount_with(table))
+    }
 }
 
 /// The units that systemd has on a host, and their drop-ins.
@@ -276,8 +313,8 @@ pub fn path_on_host(host: &Host, command: &Command, path: &Bytes) -> Option<Byte
         return Some(path.clone());
     }
     let there = Process::read(host, command.process?).ok()?.table;
-    let here = host.read(&namespace::own(host).join(b"mountinfo")).ok()?;
-    translated(&there, &super::mount_table::parse_mountinfo(&here), path)
+    let here = namespace::mount_table(host).ok()?;
+    translated(&there, &here, path)
 }
 
 /// A path of one mount table as another table has it: the same part of the same file system.

@@ -114,6 +114,16 @@ impl MountTable {
         MountTable(seen.collect())
     }
 
+    /// Whether both are tables of one mount namespace: no other has a mount of the same number.
+    pub fn shares_a_mount_with(&self, other: &MountTable) -> bool {
+        let numbers = |table: &MountTable| -> Vec<u32> {
+            let ids = table.0.iter().filter_map(|mount| mount.ids);
+            ids.map(|(id, _)| id).collect()
+        };
+        let of_other = numbers(other);
+        numbers(self).iter().any(|id| of_other.contains(id))
+    }
+
     /// Whether what is mounted at a path is the directory that lies there: engines mount a directory
     /// of theirs on itself.
     pub fn is_mounted_on_itself(&self, path: &Bytes) -> bool {
