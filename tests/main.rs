@@ -62,6 +62,7 @@ mod identity;
 mod in_use;
 mod kubectl;
 mod lab;
+mod lost_records;
 mod metrics;
 mod mislead;
 mod mount;

@@ -21,6 +21,18 @@ pub struct Orphaned {
     pub problems: Vec<Error>,
 }
 
+impl Orphaned {
+    /// What could not be read of who uses what, where it is not said already.
+    fn add_unread(&mut self, in_use: InUse) {
+        for (_, error) in in_use.unread {
+            let words = error.to_string();
+            if !self.problems.iter().any(|known| known.to_string() == words) {
+                self.problems.push(error);
+            }
+        }
+    }
+}
+
 /// How long an engine that is at work is given to finish what it is making, before the next look.
 const NEXT_LOOK: Duration = Duration::from_millis(500);
 
@@ -160,9 +172,7 @@ fn look(survey: &mut Survey<'_>) -> Orphaned {
             Err(error) => orphaned.problems.push(error),
         }
     }
-    orphaned
-        .problems
-        .extend(in_use.unread.into_iter().map(|(_, error)| error));
+    orphaned.add_unread(in_use);
     orphaned
 }
 
@@ -202,8 +212,7 @@ pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
             Err(error) => unused.problems.push(error),
         }
     }
-    let unread = in_use.unread.into_iter();
-    unused.problems.extend(unread.map(|(_, error)| error));
+    unused.add_unread(in_use);
     unused
 }
 
@@ -295,12 +304,13 @@ mod tests {
             std::fs::create_dir_all(store.join("overlay").join(id).join("diff")).unwrap();
         }
         std::fs::create_dir_all(store.join("overlay-layers")).unwrap();
+        let list = store.join("overlay-layers/layers.json");
+        std::fs::write(&list, "[]").unwrap();
         let host = Host::open(directory.path()).unwrap();
         let mut survey = Survey::new(&host, ENGINES, Roots::of_caller(&host));
         assert_eq!(look(&mut survey).found.len(), 2);
 
-        let list = format!(r#"[{{"id":"{made}"}}]"#);
-        std::fs::write(store.join("overlay-layers/layers.json"), list).unwrap();
+        std::fs::write(&list, format!(r#"[{{"id":"{made}"}}]"#)).unwrap();
         let proc = directory.path().join("proc/self");
         std::fs::create_dir_all(&proc).unwrap();
         let lower = format!("/var/lib/containers/storage/overlay/{mounted}/diff");

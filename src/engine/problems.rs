@@ -20,6 +20,13 @@ pub struct Problems {
     rank: u8,
 }
 
+/// Something that was read once, and what could not be read of it.
+#[derive(Debug, Clone)]
+pub struct Kept<T> {
+    value: T,
+    problems: Vec<Error>,
+}
+
 impl Problems {
     /// A handle of the same list for an engine within this one. What it notes is told last.
     pub fn of_inner(&self) -> Problems {
@@ -31,6 +38,25 @@ impl Problems {
 
     pub fn note(&self, error: Error) {
         self.noted.borrow_mut().push((self.rank, error));
+    }
+
+    /// What is read once, with what could not be read of it: that concerns whoever asks, the last as
+    /// the first. In between, the list may have been emptied.
+    pub fn keep<T>(&self, read: impl FnOnce() -> T) -> Kept<T> {
+        let before = self.noted.take();
+        let value = read();
+        let own = self.noted.replace(before);
+        let problems = own.iter().map(|(_, error)| error.clone()).collect();
+        self.noted.borrow_mut().extend(own);
+        Kept { value, problems }
+    }
+
+    /// What was read once, with its problems noted.
+    pub fn tell<'k, T>(&self, kept: &'k Kept<T>) -> &'k T {
+        kept.problems
+            .iter()
+            .for_each(|error| self.note_again(error));
+        &kept.value
     }
 
     /// Notes once more what was read once, unless nobody has taken it since.
@@ -98,6 +124,22 @@ impl Problems {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_for_what_was_read_once_is_told_what_could_not_be_read() {
+        let problems = Problems::default();
+        problems.note(Error::damaged("/", "before"));
+        let kept = problems.keep(|| {
+            problems.note(Error::damaged("/", "own"));
+            7
+        });
+        assert_eq!(*problems.tell(&kept), 7);
+        assert_eq!(problems.take().len(), 2, "it is told once");
+        assert_eq!(*problems.tell(&kept), 7);
+        let told = problems.take();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].to_string().contains("own"));
+    }
 
     #[test]
     fn what_an_inner_engine_notes_is_told_last_and_once() {

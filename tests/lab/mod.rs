@@ -26,7 +26,7 @@ use std::thread;
 
 pub use harness::{
     again, again_as, in_part, in_part_everywhere, inside, needs_asking, of_many, skip,
-    skip_everywhere,
+    skip_everywhere, wants_all,
 };
 
 /// What comes with the source, and not with the package of the registry.

@@ -201,7 +201,14 @@ impl Containerd<'_> {
             .join(b"io.containerd.grpc.v1.cri")
             .join(b"containers");
         let path = containers.join(record.id.as_bytes()).join(b"status");
-        serde_json::from_slice(&self.host.read(&path).ok()?).ok()
+        let read = self.host.read(&path).and_then(|bytes| {
+            serde_json::from_slice(&bytes).map_err(|error| {
+                let what = format!("is not what containerd writes: {error}");
+                Error::damaged(path, what)
+            })
+        });
+        // Only Kubernetes' have one.
+        self.problems.unless_absent(read)
     }
 
     fn task_of(&self, namespace: &str, record: &ContainerRecord) -> Task {

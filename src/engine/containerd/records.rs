@@ -38,7 +38,7 @@ impl Containerd<'_> {
     }
 
     pub(super) fn meta(&self) -> &BTreeMap<String, NamespaceRecords> {
-        self.meta.get_or_init(|| {
+        let read = || {
             let path = self.database();
             let read = bolt::read(self.host, &path).and_then(|bytes| {
                 read_meta(&bytes).map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
@@ -47,7 +47,9 @@ impl Containerd<'_> {
                 self.note(error);
                 BTreeMap::new()
             })
-        })
+        };
+        self.problems
+            .tell(self.meta.get_or_init(|| self.problems.keep(read)))
     }
 
     /// Whether what a namespace has is to be listed.
@@ -86,24 +88,28 @@ impl Containerd<'_> {
     /// What a snapshotter has, by its own names.
     pub(super) fn snapshots(&self, snapshotter: &str) -> Rc<HashMap<String, Snapshot>> {
         if let Some(known) = self.snapshotters.borrow().get(snapshotter) {
-            return Rc::clone(known);
+            return Rc::clone(self.problems.tell(known));
         }
+        let read = self
+            .problems
+            .keep(|| Rc::new(self.read_snapshots(snapshotter)));
+        let mut snapshotters = self.snapshotters.borrow_mut();
+        let read = snapshotters.entry(snapshotter.to_owned()).or_insert(read);
+        Rc::clone(self.problems.tell(read))
+    }
+
+    fn read_snapshots(&self, snapshotter: &str) -> HashMap<String, Snapshot> {
         let path = self.directory(snapshotter).join(b"metadata.db");
         let is_elsewhere = || self.host.stat(&path).is_ok_and(|stat| stat.is_none());
-        let read = if !is_read(snapshotter) && is_elsewhere() {
-            Ok(self.named_only(snapshotter))
-        } else {
-            bolt::read(self.host, &path).and_then(|bytes| {
-                read_snapshots(&bytes)
-                    .map_err(|damage| Error::damaged(path.clone(), damage.to_string()))
-            })
-        };
-        let read = Rc::new(read.unwrap_or_else(|error| {
+        if !is_read(snapshotter) && is_elsewhere() {
+            return self.named_only(snapshotter);
+        }
+        let read = bolt::read(self.host, &path).and_then(|bytes| {
+            read_snapshots(&bytes).map_err(|damage| Error::damaged(path, damage.to_string()))
+        });
+        read.unwrap_or_else(|error| {
             self.note(error);
             HashMap::new()
-        }));
-        let mut snapshotters = self.snapshotters.borrow_mut();
-        snapshotters.insert(snapshotter.to_owned(), Rc::clone(&read));
-        read
+        })
     }
 }

@@ -8,7 +8,7 @@ use super::config::SnapshotterSettings;
 use super::record::{NamespaceRecords, Snapshot};
 use crate::bytes::Bytes;
 use crate::engine::manifest::Content;
-use crate::engine::problems::Problems;
+use crate::engine::problems::{Kept, Problems};
 use crate::engine::union::Store;
 use crate::error::Error;
 use crate::host::Host;
@@ -31,8 +31,8 @@ pub struct Containerd<'h> {
     pub(super) marks: overlay::Namespace,
     /// What could not be read.
     pub(super) problems: Problems,
-    pub(super) meta: OnceCell<BTreeMap<String, NamespaceRecords>>,
-    pub(super) snapshotters: RefCell<HashMap<String, Rc<HashMap<String, Snapshot>>>>,
+    pub(super) meta: OnceCell<Kept<BTreeMap<String, NamespaceRecords>>>,
+    pub(super) snapshotters: RefCell<HashMap<String, Kept<Rc<HashMap<String, Snapshot>>>>>,
     /// What was read of images, by digest: many names stand for one.
     pub(super) contents: RefCell<HashMap<String, Rc<Content>>>,
     /// The chain ids of images' topmost layers, by the images' digests.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::driver::Driver;
@@ -31,6 +32,49 @@ impl Docker<'_> {
         }
         sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
+    }
+
+    /// Notes those containers whose layer no record has any more, or a damaged one. A removal takes
+    /// the record first, and says before that it does.
+    pub(super) fn note_lost_layers(&self, containers: &[Container]) {
+        let is_kept = |of: &&Container| !of.state.removal_in_progress && !of.state.dead;
+        let has_records = |of: &&Container| {
+            Driver::named(&of.driver).is_some()
+                && self.is_there(&["image", &of.driver, "layerdb", "mounts"])
+        };
+        for container in containers.iter().filter(is_kept).filter(has_records) {
+            match self.recorded_layer(container) {
+                Err(Error::Io { path, errno, .. }) if errno == Errno::NOENT => {
+                    let what = format!(
+                        "is gone: \"RWLayer of container {} is unexpectedly nil\"",
+                        container.id
+                    );
+                    self.problems.note_again(&Error::damaged(path, what));
+                }
+                Err(error) => self.problems.note_again(&error),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// A container's own layer, where both files that name it say the same.
+    fn recorded_layer(&self, container: &Container) -> Result<LayerId> {
+        let layer = self.own_layer(container)?;
+        let record = [
+            "image",
+            layer.driver.name(),
+            "layerdb",
+            "mounts",
+            &container.id,
+        ];
+        let record = self.at(&record);
+        let init = self.recorded(&record, "init-id")?;
+        let init = init.as_deref().and_then(|init| init.strip_suffix(INIT));
+        if init.is_some_and(|init| init != layer.id) {
+            let what = "does not name the layer that init-id names";
+            return Err(Error::damaged(record.join(b"mount-id"), what));
+        }
+        Ok(layer)
     }
 
     /// A container by its id; none where it has no configuration, and so is none of Docker's either: it
@@ -194,7 +238,8 @@ impl Docker<'_> {
 
     /// The container that a layer directory is the own one of.
     pub(super) fn container_of_mount(&self, mount_id: &str) -> Option<Container> {
-        let mounts = self.mounts.get_or_init(|| self.read_mounts());
+        let read = || self.problems.keep(|| self.read_mounts());
+        let mounts = self.problems.tell(self.mounts.get_or_init(read));
         let id = match mounts.get(mount_id) {
             Some(id) => id,
             // In the older layout a container's layer has the container's own id.

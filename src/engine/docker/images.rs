@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::driver::{Driver, Stacking};
 use super::layer::LayerId;
 use super::records::read_json;
-use super::store::{DRIVERS_READ, Docker, NAME};
+use super::store::{DRIVERS_READ, Docker, LayerRecord, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
     self, Container, HistoryEntry, Image, ImageLayer, LayerName, Names, is_id, null_default, short,
@@ -15,6 +15,7 @@ use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
 use crate::engine::stored::{Config, RecordFault, Settings, Sizes, Stored, StoredLayer};
 use crate::engine::union::{Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 impl Docker<'_> {
@@ -22,8 +23,15 @@ impl Docker<'_> {
     pub(super) fn read_images(&self) -> Vec<Image> {
         let mut images = Vec::new();
         for driver in self.ids(&["image"]) {
-            let names = self.names(&["image", &driver, "repositories.json"]);
-            for id in self.ids(&["image", &driver, "imagedb", "content", "sha256"]) {
+            let repositories = ["image", &driver, "repositories.json"];
+            let names = self.names(&repositories);
+            let ids = self.ids(&["image", &driver, "imagedb", "content", "sha256"]);
+            // Docker has one from its first start, as it has records of layers.
+            let is_used = !ids.is_empty() && self.is_there(&["image", &driver, "layerdb"]);
+            if names.is_empty() && is_used && !self.is_there(&repositories) {
+                self.note(Error::io(self.at(&repositories), Errno::NOENT));
+            }
+            for id in ids {
                 let image = self.content_image(&driver, &id);
                 let is_lost = image
                     .as_ref()
@@ -44,9 +52,7 @@ impl Docker<'_> {
             let unread = |id: &&String| !images.iter().any(|image| image.id == **id);
             for id in names.keys().filter(unread) {
                 if let Err(error) = self.content_image(&driver, id)
-                    && self
-                        .names(&["image", &driver, "repositories.json"])
-                        .contains_key(id)
+                    && self.names(&repositories).contains_key(id)
                 {
                     self.note(error);
                 }
@@ -248,11 +254,11 @@ impl Docker<'_> {
             let key = (driver.to_owned(), at.clone());
             let known = self.parents.borrow().get(&key).cloned();
             let parent = known.unwrap_or_else(|| {
-                let read = self.word(&parts);
+                let read = self.problems.keep(|| self.word(&parts));
                 self.parents.borrow_mut().insert(key, read.clone());
                 read
             });
-            let Some(parent) = parent else {
+            let Some(parent) = self.problems.tell(&parent).clone() else {
                 break;
             };
             let parent = parent.trim_start_matches("sha256:").to_owned();
@@ -265,6 +271,16 @@ impl Docker<'_> {
         chain
     }
 
+    /// The directory of a layer, and its size in bytes, as the record of its chain id says.
+    fn read_layer(&self, driver: &str, hex: &str) -> LayerRecord {
+        if !is_id(hex) {
+            return (None, None);
+        }
+        let at = |name| ["image", driver, "layerdb", "sha256", hex, name];
+        let cache_id = self.id(&at("cache-id"));
+        (cache_id, self.size_beside(&at("size"), &at("cache-id")))
+    }
+
     /// Layers, bottom first, from the diff ids of an image's configuration.
     fn image_layers(&self, driver: &str, diff_ids: &[String]) -> Vec<ImageLayer> {
         oci::chain_ids(diff_ids)
@@ -272,19 +288,15 @@ impl Docker<'_> {
             .zip(diff_ids)
             .map(|(chain_id, diff_id)| {
                 let hex = chain_id.trim_start_matches("sha256:");
-                let at = |name| ["image", driver, "layerdb", "sha256", hex, name];
                 // Images share most of their layers.
                 let key = (driver.to_owned(), chain_id.clone());
                 let known = self.records.borrow().get(&key).cloned();
-                let (cache_id, size) = known.unwrap_or_else(|| {
-                    let read = if is_id(hex) {
-                        (self.id(&at("cache-id")), self.size(&at("size")))
-                    } else {
-                        (None, None)
-                    };
+                let record = known.unwrap_or_else(|| {
+                    let read = self.problems.keep(|| self.read_layer(driver, hex));
                     self.records.borrow_mut().insert(key, read.clone());
                     read
                 });
+                let (cache_id, size) = self.problems.tell(&record).clone();
                 ImageLayer {
                     diff_id: Some(diff_id.clone()),
                     cache_id,

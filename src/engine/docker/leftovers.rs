@@ -147,7 +147,7 @@ impl Docker<'_> {
         Ok(id.is_some_and(|id| !id.is_empty()))
     }
 
-    /// The images whose layers' records are not here.
+    /// The images whose layers' records, or whose configurations, are not here.
     fn leftover_images(&self) -> Vec<Leftover> {
         let mut found = Vec::new();
         for image in self.read_images() {
@@ -160,6 +160,16 @@ impl Docker<'_> {
                 self.image_path(&image.driver, &image.id),
                 why,
             ));
+        }
+        for driver in self.ids(&["image"]) {
+            let metadata = ["image", &driver, "imagedb", "metadata", "sha256"];
+            for id in self.ids(&metadata) {
+                if !self.has_image(&driver, &id) {
+                    let path = self.at(&metadata).join(id.as_bytes());
+                    let why = "the image's configuration is gone";
+                    found.push(Leftover::new(LeftoverKind::Metadata, path, why));
+                }
+            }
         }
         found
     }

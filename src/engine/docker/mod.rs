@@ -89,7 +89,9 @@ impl Engine for Docker<'_> {
     }
 
     fn containers(&self) -> Vec<Container> {
-        self.read_containers()
+        let containers = self.read_containers();
+        self.note_lost_layers(&containers);
+        containers
     }
 
     fn images(&self) -> Vec<Image> {

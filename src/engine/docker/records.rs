@@ -93,6 +93,19 @@ impl Docker<'_> {
         size
     }
 
+    /// A number of bytes in a file that is there as long as another one of its record is.
+    pub(super) fn size_beside(&self, parts: &[&str], other: &[&str]) -> Option<u64> {
+        match self.read_word(parts) {
+            Err(error) if error.is_absent() => {
+                if self.is_there(other) {
+                    self.note(error);
+                }
+                None
+            }
+            _ => self.size(parts),
+        }
+    }
+
     /// The names in a directory that can be ids.
     pub(super) fn ids(&self, parts: &[&str]) -> Vec<String> {
         let names = self.host.list(&self.at(parts)).unwrap_or_else(|error| {

@@ -43,9 +43,10 @@ impl Docker<'_> {
     /// Whether the record of a layer that was read has been taken away since.
     fn is_layer_gone(&self, driver: &str, id: &str) -> bool {
         let records = self.records.borrow();
-        let mut of_layer = records
-            .iter()
-            .filter(|((of, _), (cache_id, _))| of == driver && cache_id.as_deref() == Some(id));
+        let mut of_layer = records.iter().filter(|((of, _), record)| {
+            let (cache_id, _) = self.problems.tell(record);
+            of == driver && cache_id.as_deref() == Some(id)
+        });
         of_layer.any(|((driver, chain), _)| {
             let chain = chain.trim_start_matches("sha256:");
             !self.is_there(&["image", driver, "layerdb", "sha256", chain])

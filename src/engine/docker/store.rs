@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::layer::DriverHere;
 use crate::bytes::Bytes;
 use crate::engine::containerd::Containerd;
-use crate::engine::problems::Problems;
+use crate::engine::problems::{Kept, Problems};
 use crate::engine::union::Store;
 use crate::error::Error;
 use crate::host::Host;
@@ -33,13 +33,13 @@ pub struct Docker<'h> {
     /// What could not be read.
     pub(super) problems: Problems,
     /// `mount id -> container id`, once it has been asked for.
-    pub(super) mounts: OnceCell<HashMap<String, String>>,
+    pub(super) mounts: OnceCell<Kept<HashMap<String, String>>>,
     /// The files that hold a word, as far as they were read.
     pub(super) words: RefCell<HashMap<Bytes, Vec<u8>>>,
     /// `(driver, chain id) -> cache id and size`, as far as they were read.
-    pub(super) records: RefCell<HashMap<(String, String), LayerRecord>>,
+    pub(super) records: RefCell<HashMap<(String, String), Kept<LayerRecord>>>,
     /// `(driver, image) -> the image it was built on`, as far as they were read.
-    pub(super) parents: RefCell<HashMap<(String, String), Option<String>>>,
+    pub(super) parents: RefCell<HashMap<(String, String), Kept<Option<String>>>>,
     /// The drivers that have a directory here, once they have been asked for.
     pub(super) drivers: OnceCell<Vec<DriverHere>>,
     /// The containerds that can have layers of ours, once they have been asked for.

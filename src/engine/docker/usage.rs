@@ -21,6 +21,7 @@ pub(super) const REMOVING: &str = "-removing";
 impl Docker<'_> {
     pub(super) fn read_uses(&self) -> Result<Vec<LayerUse>> {
         let mut uses = Vec::new();
+        self.note_lost_layers(&self.read_containers());
         let images = self.read_images();
         let (cache, in_progress) = (self.build_cache()?, self.in_progress());
         for here in self.drivers_here() {
@@ -220,7 +221,13 @@ impl Docker<'_> {
         let path = self.at(&["buildkit", "snapshots.db"]);
         let bytes = match bolt::read(self.host, &path) {
             Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(HashSet::new()),
+            Err(error) if error.is_not_found() => {
+                // What it has in the daemon's own containerd is recorded there.
+                if self.is_there(&["buildkit", "containerdmeta.db"]) {
+                    return Err(error);
+                }
+                return Ok(HashSet::new());
+            }
             Err(error) => return Err(error),
         };
         let mut ids = HashSet::new();

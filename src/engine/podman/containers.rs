@@ -92,6 +92,13 @@ impl Podman<'_> {
             .ok_or_else(|| Error::no_such_target(container.id.clone()))?;
         let mut union = match record.rootfs.clone() {
             Some(rootfs) => self.rootfs_union(&record.id, rootfs)?,
+            None if record.is_lost() => {
+                let list = self
+                    .kind_of(&self.root, "containers")
+                    .join(b"containers.json");
+                let what = format!("does not list {}: \"container not known\"", record.id);
+                return Err(Error::damaged(list, what));
+            }
             None => self.stack(&record.layer, Permission::RW)?,
         };
         self.label_container(&mut union, record);

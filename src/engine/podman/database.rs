@@ -15,12 +15,10 @@ use std::collections::HashMap;
 use super::libpod::{RecordedConfig, parse_state};
 use super::ports::{Mapping, shown};
 use super::record::{LibpodRecord, Records};
-use super::store::Podman;
+use super::store::{DATABASE, Podman};
 use crate::bytes::Bytes;
 use crate::engine::sqlite::{self, Damage, Database};
 use crate::error::{Error, Result};
-
-const NAME: &[u8] = b"db.sql";
 
 fn text(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok()
@@ -31,7 +29,7 @@ impl Podman<'_> {
     pub(super) fn run_root(&self) -> Option<&Bytes> {
         let run_root = self.run_root.get_or_init(|| {
             // Only one of the graph root can tell; what is wrong with it is said where it is read.
-            let database = sqlite::read(self.host, &self.root.join(NAME)).ok()?;
+            let database = sqlite::read(self.host, &self.root.join(DATABASE)).ok()?;
             let rows = database.rows("DBConfig", &["RunRoot"]).ok()?;
             let path = Bytes::from(rows.first()?.first()?.as_slice());
             path.as_bytes().starts_with(b"/").then_some(path)
@@ -43,7 +41,7 @@ impl Podman<'_> {
     pub(super) fn tmp_dir(&self) -> Option<Bytes> {
         let roots = [Some(&self.root), self.run_root()];
         roots.into_iter().flatten().find_map(|root| {
-            let database = sqlite::read(self.host, &root.join(NAME)).ok()?;
+            let database = sqlite::read(self.host, &root.join(DATABASE)).ok()?;
             let rows = database.rows("DBConfig", &["TmpDir"]).ok()?;
             let path = Bytes::from(rows.first()?.first()?.as_slice());
             path.as_bytes().starts_with(b"/").then_some(path)
@@ -56,7 +54,7 @@ impl Podman<'_> {
         // A transient store's is in the run root.
         let roots = [Some(&self.root), self.run_root()];
         for root in roots.into_iter().flatten() {
-            let path = root.join(NAME);
+            let path = root.join(DATABASE);
             let read = sqlite::read(self.host, &path).and_then(|database| {
                 let records = read_records(&database);
                 records.map_err(|damage| Error::damaged(path, damage.to_string()))

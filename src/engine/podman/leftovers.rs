@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 
 use super::store::Podman;
-use crate::dir::Kind;
-use crate::engine::inventory::is_id;
 use crate::engine::usage::{Leftover, LeftoverKind, UseKind};
 use crate::error::Result;
 
@@ -55,7 +53,13 @@ impl Podman<'_> {
             let path = self
                 .kind_of(&self.root, "containers")
                 .join(b"containers.json");
-            if container.rootfs.is_none() && !known(&container.layer) {
+            if container.is_lost() {
+                let why = format!(
+                    "Podman has the container {}, which it does not list: \"container not known\"",
+                    container.id
+                );
+                found.push(Leftover::record(path, why));
+            } else if container.rootfs.is_none() && !known(&container.layer) {
                 let why = format!(
                     "it lists the container {}, whose layer is gone: \"layer not known\"",
                     container.id
@@ -63,36 +67,20 @@ impl Podman<'_> {
                 found.push(Leftover::record(path, why));
             }
         }
-        for (kind, ids) in [
-            (
-                "images",
-                images.iter().map(|image| &image.id).collect::<HashSet<_>>(),
-            ),
-            ("containers", containers.iter().map(|of| &of.id).collect()),
-        ] {
-            found.extend(self.unlisted(kind, &ids)?);
+        let image = |id: &str| self.image_record(id).is_some();
+        let container = |id: &str| self.container_record(id).is_some();
+        let kinds: [(&str, &dyn Fn(&str) -> bool); 2] =
+            [("images", &image), ("containers", &container)];
+        for (kind, is_listed) in kinds {
+            for path in self.unlisted(&self.kind_of(&self.root, kind), is_listed)? {
+                let why = format!("{kind}.json does not have it");
+                found.push(Leftover::new(LeftoverKind::Metadata, path, why));
+            }
         }
         if !self.copies() {
             for (link, target) in self.linked().dangling(0)? {
                 let why = format!("it leads to {target}, which is gone");
                 found.push(Leftover::new(LeftoverKind::Link, link, why));
-            }
-        }
-        Ok(found)
-    }
-
-    /// The directories of images' or containers' data that the list does not have.
-    fn unlisted(&self, kind: &str, ids: &HashSet<&String>) -> Result<Vec<Leftover>> {
-        let directory = self.kind_of(&self.root, kind);
-        let mut found = Vec::new();
-        for (name, file_kind) in self.host.list(&directory)? {
-            let Ok(id) = String::from_utf8(name) else {
-                continue;
-            };
-            if file_kind == Kind::Directory && is_id(&id) && !ids.contains(&id) {
-                let why = format!("{kind}.json does not have it");
-                let path = directory.join(id.as_bytes());
-                found.push(Leftover::new(LeftoverKind::Metadata, path, why));
             }
         }
         Ok(found)

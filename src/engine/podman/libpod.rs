@@ -12,12 +12,13 @@
 
 use std::collections::BTreeMap;
 
+use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ports::{Exposed, Mapping};
 use super::record::{LibpodRecord, Records, Rootfs};
-use super::store::Podman;
+use super::store::{DATABASE, Podman};
 use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
 use crate::engine::cover::{Cover, engines_own};
@@ -26,6 +27,12 @@ use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
 use crate::engine::stored::Settings;
 use crate::error::Error;
+
+/// Its database before Podman 5, in its own directory.
+const BOLT: &[u8] = b"bolt_state.db";
+
+/// What Podman notes, since its fourth version, when it first starts.
+const NETWORK_BACKEND: &[u8] = b"defaultNetworkBackend";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -194,7 +201,8 @@ impl Podman<'_> {
     }
 
     pub(super) fn libpod_records(&self) -> &Records {
-        self.libpod.get_or_init(|| self.read_libpod())
+        let read = || self.problems.keep(|| self.read_libpod());
+        self.problems.tell(self.libpod.get_or_init(read))
     }
 
     /// What is recorded now. A database that was left behind when another took its place knows
@@ -205,7 +213,41 @@ impl Podman<'_> {
         }
         let mut records = self.read_bolt();
         records.extend(self.read_database());
+        if records.is_empty() {
+            self.note_lost_database();
+        }
         records
+    }
+
+    /// Podman makes a database before it notes which networks it uses, at its first start; buildah and
+    /// CRI-O do neither.
+    fn note_lost_database(&self) {
+        // An empty one knows nothing; what cannot be asked for is said elsewhere.
+        let is_there = |path: &Bytes| {
+            let stat = self.host.stat(path);
+            stat.map_or(true, |stat| stat.is_some_and(|stat| stat.size > 0))
+        };
+        let roots = [Some(&self.root), self.run_root()].into_iter().flatten();
+        let mut known = roots
+            .map(|root| root.join(DATABASE))
+            .chain([self.root.join(b"libpod").join(BOLT)]);
+        if known.any(|path| is_there(&path)) || !is_there(&self.root.join(NETWORK_BACKEND)) {
+            return;
+        }
+        let containers = self.unlisted(&self.kind_of(&self.root, "containers"), |_| false);
+        if containers.is_ok_and(|containers| !containers.is_empty()) {
+            self.note(Error::io(self.root.join(DATABASE), Errno::NOENT));
+        }
+    }
+
+    /// The containers that Podman's database has now.
+    pub(super) fn read_current(&self) -> Records {
+        let records = self.read_database();
+        if records.is_empty() {
+            self.read_bolt()
+        } else {
+            records
+        }
     }
 
     /// Whether the machine was started since Podman worked last: its own sign is a file in a
@@ -238,7 +280,7 @@ impl Podman<'_> {
     }
 
     fn read_bolt(&self) -> Records {
-        let path = self.root.join(b"libpod").join(b"bolt_state.db");
+        let path = self.root.join(b"libpod").join(BOLT);
         let bytes = match bolt::read(self.host, &path) {
             Ok(bytes) => bytes,
             Err(error) => {

@@ -161,6 +161,11 @@ pub(super) struct Metadata {
 }
 
 impl ContainerRecord {
+    /// Whether Podman has it, and the store has lost it.
+    pub fn is_lost(&self) -> bool {
+        self.layer.is_empty() && self.rootfs.is_none()
+    }
+
     pub fn metadata(&self) -> Metadata {
         serde_json::from_str(&self.metadata).unwrap_or_default()
     }

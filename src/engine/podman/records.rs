@@ -11,12 +11,17 @@ use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::record::{ContainerRecord, ImageRecord, LayerRecord, RecordList, WithProblems};
+use super::record::{
+    ContainerRecord, ImageRecord, LayerRecord, LibpodRecord, RecordList, WithProblems,
+};
 use super::store::Podman;
 use crate::bytes::Bytes;
+use crate::dir::Kind;
 use crate::engine::inventory::is_id;
+use crate::engine::linked::LINKS;
 use crate::error::{Error, Result};
 
 impl Podman<'_> {
@@ -31,20 +36,28 @@ impl Podman<'_> {
     /// The same as they are now.
     pub(super) fn read_layer_records(&self) -> WithProblems<LayerRecord> {
         let mut layers: Vec<LayerRecord> = Vec::new();
-        let mut problems = Vec::new();
+        let (mut problems, mut missing) = (Vec::new(), Vec::new());
         for (home, store) in self.stores.iter().enumerate() {
             let directory = self.kind_of(store, "layers");
             for name in ["layers.json", "volatile-layers.json"] {
                 let path = directory.join(name.as_bytes());
-                let read = self.read_list(&path, &mut problems);
-                layers.extend(read.into_iter().map(|layer| LayerRecord { home, ..layer }));
+                let read: Option<Vec<LayerRecord>> = self.read_list(&path, &mut problems);
+                if read.is_none() && name == "layers.json" {
+                    missing.push((path, self.home(store)));
+                }
+                let read = read.into_iter().flatten();
+                layers.extend(read.map(|layer| LayerRecord { home, ..layer }));
             }
         }
         if let Some(run) = self.run_root() {
             let path = self.kind_of(run, "layers").join(b"volatile-layers.json");
-            layers.extend(self.read_list(&path, &mut problems));
+            layers.extend(self.read_list(&path, &mut problems).unwrap_or_default());
         }
         layers.retain(|layer: &LayerRecord| is_id(&layer.id));
+        for (list, of) in missing {
+            let is_listed = |id: &str| layers.iter().any(|layer| layer.id == id);
+            problems.extend(self.lost_list(list, &of, is_listed));
+        }
         (layers, problems)
     }
 
@@ -70,9 +83,13 @@ impl Podman<'_> {
         let mut images: Vec<ImageRecord> = Vec::new();
         let mut known: HashSet<String> = HashSet::new();
         for (home, store) in self.stores.iter().enumerate() {
-            let path = self.kind_of(store, "images").join(b"images.json");
-            let read: Vec<ImageRecord> = self.read_list(&path, &mut problems);
-            for image in read {
+            let directory = self.kind_of(store, "images");
+            let path = directory.join(b"images.json");
+            let read: Option<Vec<ImageRecord>> = self.read_list(&path, &mut problems);
+            if read.is_none() {
+                problems.extend(self.lost_list(path, &directory, |_| false));
+            }
+            for image in read.into_iter().flatten() {
                 if is_id(&image.id) && known.insert(image.id.clone()) {
                     images.push(ImageRecord { home, ..image });
                 }
@@ -81,7 +98,8 @@ impl Podman<'_> {
         (images, problems)
     }
 
-    /// The containers of this store, and those that Podman has without it.
+    /// The containers of this store, and those that Podman has without it: on a directory of the host's,
+    /// or because the store has lost them.
     pub(super) fn container_records(&self) -> &RecordList<ContainerRecord> {
         let lists = &self.lists.containers;
         let read = || RecordList::new(self.read_container_records(), |container| &container.id);
@@ -119,31 +137,44 @@ impl Podman<'_> {
         let mut problems = Vec::new();
         let mut containers: Vec<ContainerRecord> = Vec::new();
         let mut listed: HashSet<String> = HashSet::new();
+        // Read before the lists: one that is made meanwhile is in the store first.
+        let known = self.libpod_records();
+        let mut missing = None;
         let roots = std::iter::once(&self.root).chain(self.run_root());
         for root in roots {
             let directory = self.kind_of(root, "containers");
             for name in ["containers.json", "volatile-containers.json"] {
                 let path = directory.join(name.as_bytes());
-                let read: Vec<ContainerRecord> = self.read_list(&path, &mut problems);
-                for container in read {
+                let read: Option<Vec<ContainerRecord>> = self.read_list(&path, &mut problems);
+                if read.is_none() && name == "containers.json" && *root == self.root {
+                    missing = Some((path, directory.clone()));
+                }
+                for container in read.into_iter().flatten() {
                     if is_id(&container.id) && listed.insert(container.id.clone()) {
                         containers.push(container);
                     }
                 }
             }
         }
-        let mut others: Vec<ContainerRecord> = self
-            .libpod_records()
-            .iter()
-            .filter(|(id, _)| is_id(id) && !listed.contains(*id))
-            .filter_map(|(id, record)| {
-                let rootfs = record.rootfs.clone()?;
-                Some(ContainerRecord {
-                    id: id.clone(),
-                    names: record.name.iter().cloned().collect(),
-                    rootfs: Some(rootfs),
-                    ..ContainerRecord::default()
-                })
+        if let Some((list, of)) = missing {
+            problems.extend(self.lost_list(list, &of, |id| listed.contains(id)));
+        }
+        let unlisted = |(id, _): &(&String, &LibpodRecord)| is_id(id) && !listed.contains(*id);
+        let unlisted: Vec<(&String, &LibpodRecord)> = known.iter().filter(unlisted).collect();
+        let now = (unlisted.iter().any(|(_, of)| of.rootfs.is_none())).then(|| self.read_current());
+        // A removal takes it out of the store first, and says before that it does.
+        let is_kept = |id: &String| {
+            let now = now.as_ref().and_then(|now| now.get(id));
+            now.is_some_and(|record| !record.state.removal_in_progress)
+        };
+        let mut others: Vec<ContainerRecord> = unlisted
+            .into_iter()
+            .filter(|(id, record)| record.rootfs.is_some() || is_kept(id))
+            .map(|(id, record)| ContainerRecord {
+                id: id.clone(),
+                names: record.name.iter().cloned().collect(),
+                rootfs: record.rootfs.clone(),
+                ..ContainerRecord::default()
             })
             .collect();
         others.sort_by(|a, b| a.id.cmp(&b.id));
@@ -156,21 +187,21 @@ impl Podman<'_> {
         root.join(format!("{}-{kind}", self.driver).as_bytes())
     }
 
-    /// A list that may be missing.
+    /// A list that may be missing: none then.
     fn read_list<T: for<'de> Deserialize<'de>>(
         &self,
         path: &Bytes,
         problems: &mut Vec<Error>,
-    ) -> Vec<T> {
+    ) -> Option<Vec<T>> {
         if self.closed.is_some() {
-            return Vec::new();
+            return Some(Vec::new());
         }
         let bytes = match self.host.read(path) {
             Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Vec::new(),
+            Err(error) if error.is_not_found() => return None,
             Err(error) => {
                 problems.push(error);
-                return Vec::new();
+                return Some(Vec::new());
             }
         };
         let list: Option<Vec<T>> = serde_json::from_slice(&bytes).unwrap_or_else(|error| {
@@ -178,7 +209,31 @@ impl Podman<'_> {
             problems.push(Error::damaged(path.clone(), what));
             None
         });
-        list.unwrap_or_default()
+        Some(list.unwrap_or_default())
+    }
+
+    /// What says that a list was lost: it is not there, and directories are that it must have had.
+    fn lost_list(
+        &self,
+        list: Bytes,
+        of: &Bytes,
+        is_listed: impl Fn(&str) -> bool,
+    ) -> Option<Error> {
+        let unlisted = self.unlisted(of, is_listed).ok()?;
+        (!unlisted.is_empty()).then(|| Error::io(list, Errno::NOENT))
+    }
+
+    /// The directories in one that are called as ids are, and are not listed.
+    pub(super) fn unlisted(
+        &self,
+        directory: &Bytes,
+        is_listed: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Bytes>> {
+        let names = self.host.list(directory)?.into_iter();
+        let directories = names.filter(|(_, kind)| *kind == Kind::Directory);
+        let ids = directories.filter_map(|(name, _)| String::from_utf8(name).ok());
+        let unlisted = ids.filter(|id| is_id(id) && id != LINKS && !is_listed(id));
+        Ok(unlisted.map(|id| directory.join(id.as_bytes())).collect())
     }
 
     /// One of the files that a store keeps with an image.

@@ -6,13 +6,15 @@ use rustix::io::Errno;
 
 use super::record::{Lists, Records};
 use crate::bytes::Bytes;
-use crate::engine::problems::Problems;
+use crate::engine::problems::{Kept, Problems};
 use crate::engine::union::Store;
 use crate::error::Error;
 use crate::host::Host;
 use crate::overlay::Rules;
 
 pub(super) const NAME: &str = "podman";
+/// Podman's database since its fifth version, in the graph root or, of a transient store, the run root.
+pub(super) const DATABASE: &[u8] = b"db.sql";
 pub(super) const DRIVERS_READ: &str = "layerctl reads the storage drivers overlay, vfs and btrfs";
 
 /// What Podman makes in every container to mount something on, and so leaves out of `podman diff`.
@@ -58,7 +60,7 @@ pub struct Podman<'h> {
     /// Whether the machine was started since Podman worked last, once that has been asked for.
     pub(super) started_anew: OnceCell<bool>,
     pub(super) lists: Lists,
-    pub(super) libpod: OnceCell<Records>,
+    pub(super) libpod: OnceCell<Kept<Records>>,
 }
 
 impl<'h> Podman<'h> {

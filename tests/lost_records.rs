@@ -1,0 +1,236 @@
+//! A record that is lost or damaged: nobody is accused for want of it, and no answer is shorter
+//! without a word. Every kind of file that the engines of captured hosts keep records in is taken away, emptied,
+//! overwritten and cut, one at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use walkdir::WalkDir;
+
+use crate::lab::host::Host;
+use crate::lab::run::{Output, text};
+use crate::lab::{in_part_everywhere, needs, wants_all};
+
+const HOSTS: [(&str, &str); 5] = [
+    ("docker-28-overlay2", "/var/lib/docker"),
+    ("docker-28-containerd", "/var/lib/docker"),
+    ("docker-aufs-webapp", "/var/lib/docker"),
+    ("podman-5.8-overlay", "/var/lib/containers/storage"),
+    ("containerd-2.1", "/var/lib/containerd"),
+];
+
+/// A way to lose a record.
+type Way = (&'static str, fn(&[u8]) -> Option<Vec<u8>>);
+
+const WAYS: [Way; 4] = [
+    ("gone", |_| None),
+    ("empty", |_| Some(Vec::new())),
+    // What a power cut leaves of a file whose size was written and whose content was not.
+    ("zeros", |was| Some(vec![0; was.len()])),
+    ("half", |was| Some(was[..was.len() / 2].to_vec())),
+];
+
+/// Losses that a verb answers without, as the engine itself does: what was a container or an image is none any more,
+/// or a shorter number is a number.
+const ALLOWED: [(&str, &str, &str); 8] = [
+    ("config.v2.json", "gone", "containers"),
+    // A step between two images, which is listed once nothing stands on it.
+    ("imagedb/content/sha256/ID", "gone", "images"),
+    ("imagedb/metadata/sha256/ID/parent", "gone", "images"),
+    ("imagedb/metadata/sha256/ID/parent", "empty", "images"),
+    ("imagedb/metadata/sha256/ID/parent", "zeros", "images"),
+    ("imagedb/metadata/sha256/ID/parent", "half", "images"),
+    ("layerdb/sha256/ID/size", "half", "images"),
+    // A container without one is none of Kubernetes'.
+    ("cri/containers/ID/status", "gone", "containers"),
+];
+
+/// What lies in a layer, or in a volume, is no record.
+fn is_content(path: &Path) -> bool {
+    let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
+    let lies_in = |directory: &str, at: usize| {
+        let place = names.iter().position(|name| *name == directory);
+        place.is_some_and(|place| names.len() > place + at)
+    };
+    let is_layer = |name: &&str| matches!(*name, "diff" | "fs" | "work" | "merged");
+    let in_layers = ["overlay", "overlay2", "snapshots"]
+        .iter()
+        .any(|of| lies_in(of, 2));
+    in_layers && names.iter().any(is_layer)
+        || lies_in("aufs", 2) && (lies_in("diff", 1) || lies_in("mnt", 1))
+        || lies_in("io.containerd.snapshotter.v1.native", 2)
+        || lies_in("volumes", 1) && lies_in("_data", 0)
+}
+
+/// One name for all records of a kind.
+fn shape(path: &str) -> String {
+    let is_hex =
+        |part: &str| part.len() >= 25 && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let name = |part: &str| match part {
+        part if is_hex(part) => "ID".to_owned(),
+        part if part.starts_with('=') => "=ID".to_owned(),
+        part if part.bytes().all(|byte| byte.is_ascii_digit()) => "N".to_owned(),
+        part => match part.strip_suffix("-init") {
+            Some(_) => "ID-init".to_owned(),
+            None => part.to_owned(),
+        },
+    };
+    path.split('/').map(name).collect::<Vec<_>>().join("/")
+}
+
+/// One record of each kind.
+fn records(host: &Host, store: &str) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    let top = host.at(store);
+    for entry in WalkDir::new(&top).sort_by_file_name() {
+        let entry = entry.expect("a directory of ours");
+        let path = entry.path().strip_prefix(&top).expect("below it");
+        let is_log = path.extension().is_some_and(|of| of == "log" || of == "gz");
+        let has_content =
+            entry.file_type().is_file() && entry.metadata().is_ok_and(|of| of.len() > 0);
+        if has_content && !is_log && !is_content(path) {
+            let shape = shape(path.to_str().expect("records have plain names"));
+            found.entry(shape).or_insert_with(|| entry.into_path());
+        }
+    }
+    found
+}
+
+/// What `orphans` says that `rm` can take.
+fn accused(output: &Output) -> BTreeSet<String> {
+    let rows = output.rows().into_iter();
+    let is_content = |row: &Value| matches!(text(row, "kind"), "directory" | "blob" | "link");
+    rows.filter(is_content)
+        .map(|row| text(&row, "path").to_owned())
+        .collect()
+}
+
+#[apply(test)]
+fn nobody_is_accused_and_nothing_is_left_out_without_a_word() {
+    needs::captured_hosts();
+    let (verbs, ways): (&[&str], &[Way]) = if wants_all() {
+        (&["orphans", "containers", "images", "changes"], &WAYS)
+    } else {
+        in_part_everywhere(
+            "one way of four and one verb of four: all of them only with LAYERCTL_TESTS=all",
+        );
+        (&["orphans"], &WAYS[1..2])
+    };
+    let mut wrong = Vec::new();
+    for (name, store) in HOSTS {
+        let host = Host::captured(name);
+        let whole: Vec<Output> = verbs.iter().map(|verb| host.jsonl([*verb])).collect();
+        let records = records(&host, store);
+        assert!(records.len() > 7, "{name}: {records:?}");
+        for (shape, path) in records {
+            let was = fs::read(&path).expect("a record");
+            for (way, lost) in ways {
+                match lost(&was) {
+                    Some(content) => fs::write(&path, content),
+                    None => fs::remove_file(&path),
+                }
+                .expect("ours");
+                for (verb, whole) in verbs.iter().zip(&whole) {
+                    let output = host.jsonl([*verb]);
+                    let is_allowed = ALLOWED.iter().any(|(of, how, asked)| {
+                        shape.ends_with(of) && how == way && (asked == verb || *verb == "changes")
+                    });
+                    let is_silent = output.stdout != whole.stdout && output.status != Some(2);
+                    if *verb == "orphans" {
+                        let accused: Vec<String> = accused(&output)
+                            .difference(&accused(whole))
+                            .cloned()
+                            .collect();
+                        if !accused.is_empty() {
+                            wrong.push(format!("{name}: {shape} {way}: accused: {accused:?}"));
+                        }
+                    } else if is_silent && !is_allowed {
+                        wrong.push(format!("{name}: {shape} {way}: {verb} says nothing of it"));
+                    }
+                }
+                // The file itself, so that its owner and mode stay.
+                fs::write(&path, &was).expect("ours");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// "RWLayer of container ... is unexpectedly nil": the container is there, and no record has its layer, which is
+/// all that is left of what it wrote.
+#[apply(test)]
+fn a_container_whose_layer_no_record_has() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let container = host.jsonl(["containers"]).exits(0).rows().remove(0);
+    let id = text(&container, "id");
+    let record = host.at(format!(
+        "/var/lib/docker/image/overlay2/layerdb/mounts/{id}"
+    ));
+    for lost in [record.join("mount-id"), record] {
+        if lost.is_dir() {
+            fs::remove_dir_all(&lost).expect("ours");
+        } else {
+            fs::remove_file(&lost).expect("ours");
+        }
+        let words = format!("RWLayer of container {id} is unexpectedly nil");
+        let found = host.jsonl(["orphans"]).exits(2).says(&words);
+        assert!(accused(&found).is_empty(), "{}", found.text());
+        host.ask(["containers"]).exits(2).says(&words);
+        host.ask(["check"]).exits(2).says(&words);
+    }
+}
+
+/// Podman lists what its database has, whether or not the store still does.
+#[apply(test)]
+fn a_container_that_only_podmans_database_has() {
+    needs::captured_hosts();
+    let host = Host::captured("podman-5.8-overlay");
+    let list = host.at("/var/lib/containers/storage/overlay-containers/containers.json");
+    let mut listed: Vec<Value> =
+        serde_json::from_slice(&fs::read(&list).expect("a list")).expect("JSON");
+    let names = |host: &Host| -> BTreeSet<String> {
+        let rows = host.jsonl(["containers"]).exits(0).rows();
+        rows.iter()
+            .map(|row| text(row, "name").to_owned())
+            .collect()
+    };
+    let whole = names(&host);
+    let lost = listed.remove(0);
+    let (id, name) = (
+        text(&lost, "id"),
+        lost["names"][0].as_str().expect("a name"),
+    );
+    fs::write(&list, serde_json::to_vec(&listed).expect("JSON")).expect("ours");
+    assert_eq!(names(&host), whole);
+    let found = host.ask(["orphans"]).exits(1);
+    assert!(
+        found.text().contains("container not known"),
+        "{}",
+        found.text()
+    );
+    assert!(found.text().contains(id));
+    assert!(accused(&host.jsonl(["orphans"])).is_empty());
+    host.ask(["changes", name])
+        .exits(2)
+        .says("container not known");
+}
+
+/// A list that is not there, beside directories that it must have had, was lost: it is not empty.
+#[apply(test)]
+fn a_list_that_was_lost_is_no_empty_list() {
+    needs::captured_hosts();
+    for (kind, verb) in [
+        ("images", "images"),
+        ("containers", "containers"),
+        ("layers", "orphans"),
+    ] {
+        let host = Host::captured("podman-5.8-overlay");
+        let list = format!("/var/lib/containers/storage/overlay-{kind}/{kind}.json");
+        fs::remove_file(host.at(&list)).expect("ours");
+        host.ask([verb]).exits(2).says(&list);
+        host.ask(["check"]).exits(2).says(&list);
+    }
+}
