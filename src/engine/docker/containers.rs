@@ -38,11 +38,12 @@ impl Docker<'_> {
     /// the record first, and says before that it does.
     pub(super) fn note_lost_layers(&self, containers: &[Container]) {
         let is_kept = |of: &&Container| !of.state.removal_in_progress && !of.state.dead;
-        let has_records = |of: &&Container| {
-            Driver::named(&of.driver).is_some()
-                && self.is_there(&["image", &of.driver, "layerdb", "mounts"])
+        // Where a driver has no directory, its layers are elsewhere or were never there.
+        let has_layers = |of: &&Container| {
+            let mut here = self.drivers_here().iter();
+            here.any(|here| here.driver.name() == of.driver)
         };
-        for container in containers.iter().filter(is_kept).filter(has_records) {
+        for container in containers.iter().filter(is_kept).filter(has_layers) {
             match self.recorded_layer(container) {
                 Err(Error::Io { path, errno, .. }) if errno == Errno::NOENT => {
                     let what = format!(
