@@ -69,6 +69,7 @@ mod mount;
 #[cfg(feature = "internals")]
 mod oracle;
 mod orphans;
+mod overlaid;
 mod overlay;
 mod overlay_mounts;
 mod overlay_operations;

@@ -72,6 +72,10 @@ fn podman_agrees() {
             ("podman's own init", |machine| {
                 podmans_init_is_no_change(&machine.podman)
             }),
+            ("overlays over layers", |machine| {
+                overlays_over_layers(&machine.podman);
+                a_forged_overlay(&machine.podman);
+            }),
             ("mapped ids", |machine| ids_may_be_mapped(&machine.podman)),
             ("restore while it runs", |machine| {
                 restore_while_it_runs(&machine.podman)
@@ -115,12 +119,15 @@ fn a_users_podman_agrees() {
     .run(Machine::of_user, &USERS_CHECKS);
 }
 
-const USERS_CHECKS: [Check<Machine>; 14] = [
+const USERS_CHECKS: [Check<Machine>; 15] = [
     ("a user's changed container", |machine| {
         a_changed_container(&machine.podman)
     }),
     ("a user's unchanged container", |machine| {
         an_unchanged_container(&machine.podman)
+    }),
+    ("a user's overlays over layers", |machine| {
+        overlays_over_layers(&machine.podman)
     }),
     ("mounted only elsewhere", |machine| {
         only_the_users_processes_have_it_mounted(&machine.podman)
@@ -597,6 +604,14 @@ impl Podman {
             "vfs" => self.graph.join("vfs/dir").join(layer),
             driver => self.graph.join(driver).join(layer).join("diff"),
         }
+    }
+
+    /// What is kept beside a container's layer.
+    #[track_caller]
+    fn userdata(&self, container: &str) -> PathBuf {
+        let id = text(&self.inspected(container), "Id").to_owned();
+        let all = self.graph.join(format!("{}-containers", self.driver));
+        all.join(id).join("userdata")
     }
 
     /// Where a container's root is mounted, for its Podman.
@@ -1100,6 +1115,144 @@ fn podmans_init_is_no_change(podman: &Podman) {
     assert_changes(&container, &changes, &truth);
     let row = rows.iter().find(|row| row["name"] == container.as_str());
     assert_eq!(row.expect("it runs")["command"], "sleep 3600");
+}
+
+/// A container with `-v DIRECTORY:/dst:O` and `-v VOLUME:/named:O`, and the directory.
+fn with_overlays(podman: &Podman) -> (String, PathBuf) {
+    let name = podman.made.load(Ordering::Relaxed);
+    let below = podman.home.join("tmp").join(format!("below-{name}"));
+    fs::create_dir(&below).expect("a directory of our own");
+    for file in ["a", "b"] {
+        fs::write(below.join(file), file).expect("a file of our own");
+        chown(below.join(file), podman.user, podman.user).expect("this is root");
+    }
+    chown(&below, podman.user, podman.user).expect("this is root");
+    let volume = format!("below-{name}");
+    podman.said(["volume", "create", &volume]);
+    let options = [
+        format!("--volume={}:/dst:O", below.display()),
+        format!("--volume={volume}:/named:O"),
+    ];
+    let container = podman.run_with(&[&options[0], &options[1]], &[]);
+    (container, below)
+}
+
+/// Where Podman says that the changes of an overlay are.
+#[track_caller]
+fn upper_of(podman: &Podman, container: &str, path: &str) -> PathBuf {
+    let given = podman.userdata(container).join("config.json");
+    let given = fs::read(given).expect("it was started");
+    let given: Value = serde_json::from_slice(&given).expect("JSON");
+    let mounts = given["mounts"].as_array().expect("mounts");
+    let mount = mounts.iter().find(|mount| mount["destination"] == path);
+    let merged = text(mount.expect("it is mounted"), "source");
+    Path::new(merged).with_file_name("upper")
+}
+
+/// What `:O` volumes are, as what is mounted in the container shows them.
+fn overlays_over_layers(podman: &Podman) {
+    let (container, below) = with_overlays(podman);
+    podman.exec(&container, "rm /dst/a; echo c > /dst/c; echo n > /named/n");
+    let seen = podman.exec(&container, "ls -A /dst");
+    let upper = upper_of(podman, &container, "/dst");
+    let asked = path_of(&upper);
+    let checked = podman.ask(["check"]);
+    assert_eq!(checked.stderr, "", "nothing is unexplained");
+    let listed = podman.ask(["ls", asked]).exits(0).rows();
+    let listed: String = texts(&listed, "path")
+        .iter()
+        .map(|path| format!("{}\n", &path[1..]))
+        .collect();
+    assert_eq!(listed.as_bytes(), seen);
+    let changed = changes_of(&podman.ask(["changes", asked]).exits(0).rows());
+    let truth = BTreeSet::from([change(b'D', "/a"), change(b'A', "/c")]);
+    assert_eq!(changed, truth);
+    let cover = |path: &str| {
+        let rows = podman.ask(["which", &format!("{container}:{path}")]).rows();
+        rows[0]["covered_by"].clone()
+    };
+    let (dst, named) = (cover("/dst/b"), cover("/named"));
+    assert_eq!(dst["kind"], "overlay", "{dst}");
+    assert_eq!(text(&dst, "source"), path_of(&below));
+    assert_eq!(text(&dst, "upper"), asked);
+    let upper_of_named = upper_of(podman, &container, "/named");
+    assert_eq!(text(&named, "upper"), path_of(&upper_of_named));
+    assert_eq!(
+        text(&named, "name"),
+        path_of(below.file_name().map(Path::new).expect("a name"))
+    );
+    for (path, at) in [
+        (upper.join("c"), "/dst"),
+        (below.join("b"), "/dst"),
+        (upper_of_named.join("n"), "/named"),
+    ] {
+        let row = podman.ask(["whois", path_of(&path)]).exits(0).row();
+        assert_eq!(row["containers"][0]["name"], container.as_str(), "{row}");
+        assert!(
+            text(&row, "why").contains(&format!("in the overlay at {at} of")),
+            "{row}"
+        );
+    }
+    let rows = podman.ask(["du", &container]).exits(0).rows();
+    let row = rows
+        .iter()
+        .find(|row| row["kind"] == "volume")
+        .expect("it has changes");
+    assert!(text(row, "name").contains("/dst"), "{row}");
+    let kept = podman.userdata(&container);
+    for row in podman.ask(["orphans"]).rows() {
+        assert!(!text(&row, "path").starts_with(path_of(&kept)), "{row}");
+    }
+    podman.stop(&container);
+    assert!(!upper.exists(), "Podman takes it away");
+    assert_eq!(podman.ask(["check"]).stderr, "");
+    let dst = cover("/dst/b");
+    assert_eq!(text(&dst, "source"), path_of(&below));
+    assert!(dst["upper"].is_null(), "{dst}");
+    podman.said(["rm", &container]);
+}
+
+/// A container that mounts what is called as its overlay is, of directories of its own.
+fn a_forged_overlay(podman: &Podman) {
+    let (container, below) = with_overlays(podman);
+    let upper = upper_of(podman, &container, "/dst");
+    let (upper, work) = (path_of(&upper), upper.with_file_name("work"));
+    // Its own root may be an overlay already, which cannot be an upper one once more.
+    let script = format!(
+        "set -e; umount /dst; for at in {upper} {work} {below}; do mkdir -p /tmp/f/$at; done; \
+         mount -t tmpfs none /tmp/f; mkdir -p /tmp/f{upper} /tmp/f{work} /tmp/f{below}; \
+         echo 1 > /tmp/f{below}/x; echo 2 > /tmp/f{below}/y; echo 3 > /tmp/f{upper}/z; \
+         mkdir -p /tmp/f/bin /tmp/f/dst; cp /bin/busybox /tmp/f/bin/busybox; mkdir -p {top}; mount --rbind /tmp/f{top} {top}; \
+         mount -t overlay none -o lowerdir={below},upperdir={upper},workdir={work} /dst",
+        work = work.display(),
+        below = below.display(),
+        top = podman.home.display(),
+    );
+    let pid = podman.pid(&container);
+    let mut forged = Command::new("nsenter");
+    forged.args([
+        "--target",
+        &pid,
+        "--mount",
+        "--",
+        "/bin/busybox",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    done(&mut forged).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(podman.exec(&container, "ls /dst"), b"x\ny\nz\n");
+    // What it shows is not what the record has, and nothing of the host's is said to be there.
+    let checked = podman.ask(["check"]).exits(2);
+    assert!(
+        checked.stderr.contains("is another directory than the one"),
+        "{}",
+        checked.stderr
+    );
+    let listed = podman.ask(["ls", upper]);
+    assert!(!listed.text().contains("\"/b\""), "{}", listed.text());
+    podman.said(["rm", "--force", "--time=0", &container]);
+    assert_eq!(podman.ask(["check"]).stderr, "");
 }
 
 /// The layers of an image keep their owners, and the kernel shows them as others: where it can,

@@ -15,9 +15,13 @@ pub struct Cover {
     /// The volume's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where its content is, as a path of the host; none where nobody says.
+    /// Where its content is, as a path of the host; none where nobody says. Of an overlay it is
+    /// what lies below.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Bytes>,
+    /// Where an overlay keeps what was changed in it, as a path of the host; none where nobody says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upper: Option<Bytes>,
     /// Where it begins, as a path of the container.
     pub path: Bytes,
 }
@@ -28,6 +32,8 @@ pub enum CoverKind {
     Volume,
     Bind,
     Tmpfs,
+    /// A volume or a directory of the host, below an overlay that takes all changes: Podman's `:O`.
+    Overlay,
     /// What the engine itself puts into every container: `/etc/hosts`, `/dev`, `/proc`.
     Engine,
 }
@@ -54,6 +60,7 @@ impl Cover {
             kind,
             name: None,
             source: None,
+            upper: None,
             path: Bytes::absolute(path.components()),
         }
     }
@@ -73,6 +80,16 @@ impl Cover {
         Cover {
             name,
             ..Cover::new(CoverKind::Volume, path)
+        }
+    }
+
+    /// The same below an overlay that takes all changes; an `upper` that is empty says nothing.
+    pub fn below_overlay(self, upper: &str) -> Cover {
+        let upper = Some(upper).filter(|upper| upper.starts_with('/'));
+        Cover {
+            kind: CoverKind::Overlay,
+            upper: upper.map(Bytes::from),
+            ..self
         }
     }
 
@@ -107,6 +124,7 @@ impl Cover {
             CoverKind::Volume => "volume",
             CoverKind::Bind => "bind",
             CoverKind::Tmpfs => "tmpfs",
+            CoverKind::Overlay => "overlay",
             CoverKind::Engine => "engine",
         };
         match &self.name {
@@ -120,9 +138,19 @@ impl Cover {
         let path = &self.path;
         let at = |source: &Bytes| format!(", at {source}");
         let at = self.source.as_ref().map(at).unwrap_or_default();
+        let volume =
+            |name: &str| format!("the volume {}{at}", crate::bytes::escape(name.as_bytes()));
         let what = match (self.kind, &self.name, &self.source) {
-            (CoverKind::Volume, Some(name), _) => {
-                format!("the volume {}{at}", crate::bytes::escape(name.as_bytes()))
+            (CoverKind::Volume, Some(name), _) => volume(name),
+            (CoverKind::Overlay, name, source) => {
+                let below = match (name, source) {
+                    (Some(name), _) => format!(" over {}", volume(name)),
+                    (None, Some(source)) => format!(" over {source}"),
+                    (None, None) => String::new(),
+                };
+                let written = |upper: &Bytes| format!(", with its changes in {upper}");
+                let written = self.upper.as_ref().map(written).unwrap_or_default();
+                format!("an overlay{below}{written}")
             }
             (CoverKind::Volume, None, _) => format!("a volume{at}"),
             (CoverKind::Bind, _, Some(source)) => format!("a bind mount of {source}"),

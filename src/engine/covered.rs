@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::cover::{Cover, CoverKind, volume_name};
+use super::cover::{Cover, volume_name};
 use super::interface::Engine;
 use super::inventory::Container;
 use super::mount_table::MountTable;
@@ -31,10 +31,7 @@ impl Covers {
         let Some(owner) = owner.filter(|owner| owner.kind == OwnerKind::Container) else {
             return Ok(Covers::default());
         };
-        let mut engines = survey.engines();
-        let engine = engines
-            .find(|engine| engine.name() == owner.engine && *engine.root() == owner.store.root);
-        let Some(engine) = engine else {
+        let Some(engine) = survey.engine_of(owner) else {
             return Ok(Covers::default());
         };
         let (id, namespace) = (&owner.id, owner.store.namespace.as_deref());
@@ -67,9 +64,8 @@ pub fn users_of_volumes(
             problems.push(error);
             Vec::new()
         });
-        let volumes = covers.into_iter().filter(|of| of.kind == CoverKind::Volume);
-        // One that is mounted twice is used once.
-        let names: BTreeSet<String> = volumes.filter_map(|of| of.name).collect();
+        // One that is mounted twice is used once, be it as it is or below an overlay.
+        let names: BTreeSet<String> = covers.into_iter().filter_map(|of| of.name).collect();
         for name in names {
             let users = users.entry(name).or_default();
             users.push(ContainerName::of(container));
@@ -105,6 +101,7 @@ fn of_table(table: &MountTable, recorded: &[Cover]) -> Vec<Cover> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cover::CoverKind;
     use super::super::mount_table::parse_mountinfo;
     use super::*;
 

@@ -23,6 +23,7 @@
 //! label        what unions are called in answers
 //! open  watch  a union's branches opened; whether they are still there at the end
 //! proof        whether a branch is the directory that the mount's options name
+//! overlaid     which unions lie over a container's layers, and are mounted in the container
 //! reach        how a branch's directory is reached
 //! interface    the trait Engine, and how an engine describes itself
 //! search       what looking for engines shares: users  daemons
@@ -61,6 +62,7 @@ pub mod namespace;
 pub mod oci;
 mod open;
 mod orphaned;
+mod overlaid;
 pub mod platform;
 mod podman;
 mod problems;

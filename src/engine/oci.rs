@@ -13,9 +13,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::cover::Cover;
+use super::cover::{Cover, CoverKind};
 use super::inventory::{HistoryEntry, ImageLayer, null_default};
 use super::stored::Settings;
+use crate::bytes::Bytes;
 
 /// No image has nearly as many layers; a longer chain of parents is a loop.
 pub const CHAIN_MAX: usize = 1000;
@@ -67,6 +68,8 @@ struct RuntimeMount {
     fs_type: String,
     #[serde(deserialize_with = "null_default")]
     source: String,
+    #[serde(deserialize_with = "null_default")]
+    options: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -98,6 +101,15 @@ struct RuntimeRoot {
     path: String,
 }
 
+impl RuntimeMount {
+    /// What an option says; empty where there is none.
+    fn option(&self, name: &str) -> &str {
+        let mut options = self.options.iter();
+        let found = options.find_map(|option| option.strip_prefix(name));
+        found.unwrap_or_default()
+    }
+}
+
 impl RuntimeConfig {
     /// The directory that the process has as its root; none where nothing says so.
     pub fn root(self) -> Option<String> {
@@ -110,9 +122,22 @@ impl RuntimeConfig {
         let own = mounts.filter(|mount| !mount.destination.is_empty());
         own.map(|mount| {
             let destination = mount.destination.as_str();
+            if mount.fs_type == "overlay" {
+                let (lower, upper) = (mount.option("lowerdir="), mount.option("upperdir="));
+                let cover = Cover::new(CoverKind::Overlay, destination).at(lower);
+                return cover.below_overlay(upper);
+            }
             Cover::of_mount(mount.fs_type.as_bytes(), destination, &mount.source)
         })
         .collect()
+    }
+
+    /// What is mounted last at a path of the container, as the path that it comes from.
+    pub fn source_at(&self, path: &Bytes) -> Option<Bytes> {
+        let mut mounts = self.mounts.iter();
+        let is_it = |mount: &&RuntimeMount| mount.destination.as_bytes() == path.as_bytes();
+        let mount = mounts.rfind(is_it)?;
+        Some(Bytes::from(mount.source.as_str()))
     }
 
     /// What the container runs as, in the words of an image's configuration.

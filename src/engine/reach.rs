@@ -48,8 +48,9 @@ impl<'a> Reach<'a> {
     pub fn new(host: &'a Host, table: &'a MountTable, union: &Union) -> Reach<'a> {
         let is_live = host.is_live();
         let process = union.mounts.first().and_then(|mount| mount.process);
+        // The paths of what an engine mounts over a container's layers are the engine's, and the host's.
         let elsewhere = process
-            .filter(|_| is_live)
+            .filter(|_| is_live && union.over.is_none())
             .and_then(|id| Process::read(host, id).ok());
         let its_own = elsewhere.as_ref().map_or(table, |process| &process.table);
         let superblock = union.superblock.as_ref().filter(|_| is_live);

@@ -8,6 +8,7 @@ use super::interface::{Description, Engine, FoundEngine};
 use super::inventory::{Container, Image, LayerName};
 use super::label::Labels;
 use super::mount_table::{MountTable, Superblock};
+use super::overlaid::Around;
 use super::roots::{Roots, Value};
 use super::search::{Place, Search, Why};
 use super::union::{Owner, Union, UnionKind};
@@ -239,6 +240,12 @@ impl<'h> Survey<'h> {
         found.map(|found| &*found.engine as &dyn Engine)
     }
 
+    /// The engine that has an owner.
+    pub fn engine_of(&self, owner: &Owner) -> Option<&dyn Engine> {
+        let mut engines = self.engines();
+        engines.find(|engine| engine.name() == owner.engine && *engine.root() == owner.store.root)
+    }
+
     /// Looks into every other mount namespace for unions that are not mounted in ours.
     pub fn look_everywhere(&mut self) {
         if std::mem::replace(&mut self.is_complete, true) {
@@ -256,6 +263,17 @@ impl<'h> Survey<'h> {
             if matches!(union.kind, UnionKind::FuseOverlay(_)) && union.branches.is_empty() {
                 fuse::ask_program(self.host, union);
             }
+        }
+        let engines: Vec<&dyn Engine> = self.engines().collect();
+        let around = Around {
+            host: self.host,
+            engines: &engines,
+            mounted: &self.mounted,
+        };
+        for (index, over) in around.find(&unions) {
+            unions[index].over = Some(over);
+        }
+        for union in &mut unions {
             if proof::settle(self.host, &self.table, union) {
                 kernel::find_modules(self.host, &self.table, union);
             }

@@ -39,6 +39,16 @@ pub struct Union {
     pub view: Option<View>,
     /// Of an image for several platforms, the one that was asked for.
     pub platform: Option<ForPlatform>,
+    /// The container in which it is mounted over the layers, as the engine's record has it.
+    pub over: Option<Over>,
+}
+
+/// That a union lies over the layers of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    pub container: Owner,
+    /// Where, as a path of the container.
+    pub path: Bytes,
 }
 
 /// That a union is another one without its topmost branches.
@@ -279,6 +289,7 @@ impl Union {
             spelled: None,
             view: None,
             platform: None,
+            over: None,
         }
     }
 

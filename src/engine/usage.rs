@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::inventory::{Container, LayerName};
+use super::union::Owner;
 use crate::bytes::{Bytes, shell_quote};
 
 /// A layer, and everybody who uses it.
@@ -93,6 +94,15 @@ impl ContainerName {
             id: container.id.clone(),
             name: container.name.clone(),
             namespace: container.namespace.clone(),
+        }
+    }
+
+    /// The same of who owns a union.
+    pub fn owner(owner: &Owner) -> ContainerName {
+        ContainerName {
+            id: owner.id.clone(),
+            name: owner.name.clone().unwrap_or_else(|| owner.id.clone()),
+            namespace: owner.store.namespace.clone(),
         }
     }
 
@@ -291,6 +301,8 @@ pub enum Space {
     Container(String),
     /// A container's logs.
     Log(String),
+    /// What a container has changed in overlays that lie over its layers.
+    Overlaid(String),
     /// In a mount point, whose path in the store it is, and not in the union that belongs there.
     Beneath(Bytes),
     BuildCache,

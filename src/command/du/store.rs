@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use super::{Kind, Large, Row, is_container};
 use crate::bytes::Bytes;
 use crate::command::space::{LARGEST, Patience, Walked};
+use crate::engine::cover::Cover;
 use crate::engine::covered::users_of_volumes;
 use crate::engine::usage::{LayerUse, Space, UseKind};
 use crate::engine::{self, Engine, Owner, OwnerKind, Survey, Union};
@@ -33,6 +34,26 @@ pub fn missing_of(survey: &Survey<'_>, union: &Union) -> Vec<Error> {
             Error::damaged(branch.spec.path.clone(), what)
         })
         .collect()
+}
+
+/// What is kept beside a container's layer, in bytes.
+struct Files {
+    all: Option<u64>,
+    logs: Option<u64>,
+    /// What it changed in overlays over its layers.
+    overlaid: Option<u64>,
+    /// Configuration.
+    rest: Option<u64>,
+}
+
+/// The spaces that are beside a container's layer.
+fn spaces_beside(id: &str) -> [Space; 3] {
+    let id = || id.to_owned();
+    [
+        Space::Container(id()),
+        Space::Log(id()),
+        Space::Overlaid(id()),
+    ]
 }
 
 /// What is not known makes a sum that is not known.
@@ -187,22 +208,30 @@ impl<'s, 'h> Store<'s, 'h> {
 
     /// The largest files beside a container's layer.
     fn beside(&self, id: &str) -> Vec<Large> {
-        let spaces = [Space::Container(id.to_owned()), Space::Log(id.to_owned())];
+        let spaces = spaces_beside(id);
         let largest = spaces.iter().filter_map(|of| self.walked.largest.get(of));
         self.parts(largest.flatten().cloned().collect())
     }
 
-    /// What is kept beside a container's layer, and the logs of that.
-    fn files_of(&self, id: &str) -> (Option<u64>, Option<u64>) {
-        let (own, log) = (Space::Container(id.to_owned()), Space::Log(id.to_owned()));
-        let files = self.walked.of(&own);
-        let is_seen = self.walked.spaces.contains_key(&log);
-        let logs = if is_seen || files.is_none() {
-            self.walked.of(&log)
-        } else {
-            Some(0)
+    /// What is kept beside a container's layer.
+    fn files_of(&self, id: &str) -> Files {
+        let [own, log, overlaid] = spaces_beside(id);
+        let rest = self.walked.of(&own);
+        let of_part = |space: &Space| {
+            let is_seen = self.walked.spaces.contains_key(space);
+            if is_seen || rest.is_none() {
+                self.walked.of(space)
+            } else {
+                Some(0)
+            }
         };
-        (add(files, logs), logs)
+        let (logs, overlaid) = (of_part(&log), of_part(&overlaid));
+        Files {
+            all: add(add(rest, logs), overlaid),
+            rest,
+            logs,
+            overlaid,
+        }
     }
 
     /// The engine's layers, each with its bytes on disk, where these are known.
@@ -253,9 +282,10 @@ impl<'s, 'h> Store<'s, 'h> {
                     largest = self.largest(of);
                 }
             }
-            let (files, logs) = self.files_of(&container.id);
-            counted.insert(Space::Container(container.id.clone()));
-            counted.insert(Space::Log(container.id.clone()));
+            let Files {
+                all: files, logs, ..
+            } = self.files_of(&container.id);
+            counted.extend(spaces_beside(&container.id));
             let (id, namespace) = (&container.id, container.namespace.as_ref());
             rows.push(Row {
                 id: Some(container.id.clone()),
@@ -388,7 +418,11 @@ impl<'s, 'h> Store<'s, 'h> {
                     beneath += size;
                     covered.extend(self.walked.largest.get(space).cloned().unwrap_or_default());
                 }
-                Space::Layer { .. } | Space::Container(_) | Space::Log(_) | Space::Volume(_) => {
+                Space::Layer { .. }
+                | Space::Container(_)
+                | Space::Log(_)
+                | Space::Overlaid(_)
+                | Space::Volume(_) => {
                     other += size;
                     // One that is gone has left it.
                     others.extend(self.walked.largest.get(space).cloned().unwrap_or_default());
@@ -461,13 +495,19 @@ impl<'s, 'h> Store<'s, 'h> {
         }
         // What is kept beside a container is told with its own layer.
         if let Some(owner) = union.owner.as_ref().filter(|_| is_container) {
-            let (files, logs) = self.files_of(&owner.id);
+            let files = self.files_of(&owner.id);
             if let Some(first) = rows.first_mut() {
-                first.files = files;
+                first.files = files.all;
                 first.parts = self.beside(&owner.id);
             }
-            let rest = files.zip(logs).map(|(files, logs)| files - logs);
-            let beside = [(Kind::Log, logs), (Kind::Records, rest)];
+            if files.overlaid != Some(0) {
+                rows.push(Row {
+                    target: Some(label.clone()),
+                    name: self.overlays_of(owner),
+                    ..self.row(Kind::Volume, files.overlaid)
+                });
+            }
+            let beside = [(Kind::Log, files.logs), (Kind::Records, files.rest)];
             rows.extend(beside.into_iter().map(|(kind, size)| Row {
                 target: Some(label.clone()),
                 ..self.row(kind, size)
@@ -481,6 +521,21 @@ impl<'s, 'h> Store<'s, 'h> {
         rows.extend(below);
         rows.push(total);
         rows
+    }
+
+    /// Where a container has the overlays whose changes the engine keeps beside its layer.
+    fn overlays_of(&self, owner: &Owner) -> Option<String> {
+        let covers = self
+            .engine
+            .covers(&owner.id, owner.store.namespace.as_deref());
+        let root = self.engine.root();
+        let is_kept = |of: &Cover| {
+            let upper = of.upper.as_ref();
+            upper.is_some_and(|upper| upper.lies_in(root))
+        };
+        let covers = covers.unwrap_or_default().into_iter().filter(is_kept);
+        let paths: Vec<String> = covers.map(|of| of.path.to_text().into_owned()).collect();
+        Some(paths.join(", ")).filter(|paths| !paths.is_empty())
     }
 
     /// The largest files of a layer, by their paths in it.

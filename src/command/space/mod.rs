@@ -138,7 +138,11 @@ impl Walked {
     fn tell(&mut self, space: &Space, bytes: u64, path: impl FnOnce() -> Bytes) {
         let is_told = matches!(
             space,
-            Space::Layer { .. } | Space::Container(_) | Space::Log(_) | Space::Beneath(_)
+            Space::Layer { .. }
+                | Space::Container(_)
+                | Space::Log(_)
+                | Space::Overlaid(_)
+                | Space::Beneath(_)
         );
         if !is_told {
             return;

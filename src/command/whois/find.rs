@@ -200,18 +200,45 @@ fn at_path(
             real.strip_prefix(&root)
         });
         if let Some(inside) = inside {
-            return Ok(row_of_space(known, thing, known.engine.space_of(&inside)));
+            let row = row_of_space(known, thing, known.engine.space_of(&inside));
+            return Ok(match branch_at(context, &real) {
+                Some(union) => in_overlaid(row, union),
+                None => row,
+            });
         }
     }
     // A branch of a mounted union that is no engine's.
-    let branch = context.survey.mounted.iter().find(|union| {
-        let mut branches = union.branches.iter();
-        branches.any(|branch| real.strip_prefix(&branch.spec.path).is_some())
-    });
-    match branch {
-        Some(union) => Ok(row_of_union(context, thing, union, None)),
+    match branch_at(context, &real) {
+        Some(union) => Ok(in_overlaid(
+            row_of_union(context, thing, union, None),
+            union,
+        )),
         None => Ok(Row::unknown(thing, "it lies in no store and no union")),
     }
+}
+
+/// The mounted union that has a branch in which a path lies.
+fn branch_at<'c>(context: &'c Context<'_>, path: &Bytes) -> Option<&'c Union> {
+    context.survey.mounted.iter().find(|union| {
+        let mut branches = union.branches.iter();
+        branches.any(|branch| path.strip_prefix(&branch.spec.path).is_some())
+    })
+}
+
+/// Says of what lies in a branch of a union over a container's layers whose that is.
+fn in_overlaid(mut row: Row, union: &Union) -> Row {
+    let Some(over) = &union.over else { return row };
+    let container = ContainerName::owner(&over.container);
+    row.why = Some(format!(
+        "in the overlay at {} of {}",
+        over.path,
+        crate::bytes::escape(container.name.as_bytes())
+    ));
+    row.engine = Some(over.container.engine);
+    if !row.containers.contains(&container) {
+        row.containers.push(container);
+    }
+    row
 }
 
 /// Whether the host has anything at a path, whatever a link there leads to.
@@ -234,7 +261,7 @@ fn row_of_space(known: &Known<'_>, thing: &[u8], space: Space) -> Row {
             Kind::Volumes
         }
         Space::Records => Kind::Records,
-        Space::Container(id) | Space::Log(id) => {
+        Space::Container(id) | Space::Log(id) | Space::Overlaid(id) => {
             let mut containers = known.containers().iter();
             let name = containers.find(|container| container.id == id);
             row.containers.push(ContainerName {
@@ -254,11 +281,7 @@ fn row_of_union(context: &Context<'_>, thing: &[u8], union: &Union, inside: Opti
     if let Some(owner) = &union.owner {
         row.engine = Some(owner.engine);
         if owner.kind == OwnerKind::Container {
-            row.containers.push(ContainerName {
-                id: owner.id.clone(),
-                name: owner.name.clone().unwrap_or_else(|| owner.id.clone()),
-                namespace: owner.store.namespace.clone(),
-            });
+            row.containers.push(ContainerName::owner(owner));
         }
     }
     if let Some(path) = inside {

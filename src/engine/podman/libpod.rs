@@ -21,7 +21,7 @@ use super::record::{LibpodRecord, Records, Rootfs};
 use super::store::{DATABASE, Podman};
 use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
-use crate::engine::cover::{Cover, engines_own};
+use crate::engine::cover::{Cover, CoverKind, engines_own};
 use crate::engine::inventory::{ContainerState, null_default};
 use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
@@ -66,6 +66,8 @@ pub(super) struct RecordedConfig {
     is_rootfs_below: bool,
     #[serde(default, deserialize_with = "null_default")]
     named_volumes: Vec<NamedVolume>,
+    #[serde(default, deserialize_with = "null_default")]
+    overlay_volumes: Vec<OverlayVolume>,
 }
 
 /// A volume, and where it is in the container.
@@ -74,6 +76,43 @@ pub(super) struct RecordedConfig {
 struct NamedVolume {
     volume_name: String,
     dest: String,
+    #[serde(default, deserialize_with = "null_default")]
+    options: Vec<String>,
+}
+
+/// A directory of the host that no change reaches, and where it is in the container.
+#[derive(Deserialize)]
+struct OverlayVolume {
+    dest: String,
+    source: String,
+    #[serde(default, deserialize_with = "null_default")]
+    options: Vec<String>,
+}
+
+impl NamedVolume {
+    fn cover(&self) -> Cover {
+        let volume = Cover::volume(self.dest.as_str(), &self.volume_name);
+        let is_below = self.options.iter().any(|option| option == "O");
+        if is_below {
+            volume.below_overlay(upper_in(&self.options))
+        } else {
+            volume
+        }
+    }
+}
+
+impl OverlayVolume {
+    fn cover(&self) -> Cover {
+        let directory = Cover::new(CoverKind::Bind, self.dest.as_str()).at(&self.source);
+        directory.below_overlay(upper_in(&self.options))
+    }
+}
+
+/// The directory that a person named for the changes; empty where Podman makes one.
+fn upper_in(options: &[String]) -> &str {
+    let mut options = options.iter();
+    let found = options.find_map(|option| option.strip_prefix("upperdir="));
+    found.unwrap_or_default()
 }
 
 impl RecordedConfig {
@@ -83,9 +122,9 @@ impl RecordedConfig {
 
     /// What it tells by itself.
     pub fn record(self) -> LibpodRecord {
-        let volumes = self.named_volumes.iter();
-        let volumes = volumes.map(|of| Cover::volume(of.dest.as_str(), &of.volume_name));
-        let mut covers: Vec<Cover> = volumes.chain(self.spec.covers()).collect();
+        let volumes = self.named_volumes.iter().map(NamedVolume::cover);
+        let overlays = self.overlay_volumes.iter().map(OverlayVolume::cover);
+        let mut covers: Vec<Cover> = volumes.chain(overlays).chain(self.spec.covers()).collect();
         covers.extend(engines_own());
         let settings = self.settings();
         let args = if self.command.is_empty() {
@@ -307,12 +346,57 @@ impl Podman<'_> {
         })
     }
 
+    /// What is kept beside a container's layer, below the graph root or the run root.
+    fn userdata_of(&self, root: &Bytes, id: &str) -> Bytes {
+        let directory = self.kind_of(root, "containers").join(id.as_bytes());
+        directory.join(b"userdata")
+    }
+
+    /// Where the changes of a container's overlays are that Podman made the directories for, by the
+    /// configuration that it gave to the runtime. They go when the container stops.
+    /// docs/facts.md#engines-2026-b11
+    ///
+    /// ```text
+    /// <graphroot>/<driver>-containers/<id>/userdata/overlay/<number>/{upper,work,merge}
+    /// ```
+    pub(super) fn add_uppers(&self, id: &str, covers: &mut [Cover]) {
+        let is_lacking = |of: &&mut Cover| of.kind == CoverKind::Overlay && of.upper.is_none();
+        let mut lacking = covers.iter_mut().filter(is_lacking).peekable();
+        if lacking.peek().is_none() {
+            return;
+        }
+        let userdata = self.userdata_of(&self.root, id);
+        let read = match self.host.read(&userdata.join(b"config.json")) {
+            Ok(read) => read,
+            Err(error) => return self.problems.note_unless_absent(error),
+        };
+        let Ok(given) = serde_json::from_slice::<RuntimeConfig>(&read) else {
+            return;
+        };
+        let made = userdata.join(b"overlay");
+        let real = self.host.resolve(&made);
+        for cover in lacking {
+            let Some(merged) = given.source_at(&cover.path) else {
+                continue;
+            };
+            let real = || merged.strip_prefix(real.as_ref().ok()?);
+            let Some(inside) = merged.strip_prefix(&made).or_else(real) else {
+                continue;
+            };
+            let parts: Vec<&[u8]> = inside.components().collect();
+            if let [number, b"merge"] = parts[..]
+                && number.iter().all(u8::is_ascii_digit)
+            {
+                let upper = made.join(number).join(b"upper");
+                let is_there = self.host.stat(&upper).is_ok_and(|stat| stat.is_some());
+                cover.upper = Some(upper).filter(|_| is_there);
+            }
+        }
+    }
+
     /// What the files of a container tell that nobody has a record of.
     fn record_from_files(&self, id: &str) -> LibpodRecord {
-        let userdata = |root: &Bytes| {
-            let directory = self.kind_of(root, "containers").join(id.as_bytes());
-            directory.join(b"userdata")
-        };
+        let userdata = |root: &Bytes| self.userdata_of(root, id);
         let mut record = LibpodRecord::default();
         let Ok(spec) = self.host.read(&userdata(&self.root).join(b"config.json")) else {
             return record;

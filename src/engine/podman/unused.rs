@@ -20,6 +20,7 @@ impl Podman<'_> {
                 cover.source = Some(volume.join(b"_data"));
             }
         }
+        self.add_uppers(id, &mut covers);
         covers
     }
 

@@ -141,6 +141,9 @@ impl Podman<'_> {
             {
                 Space::Log(text(id))
             }
+            [first, id, b"userdata", b"overlay", ..] if *first == of("containers").as_bytes() => {
+                Space::Overlaid(text(id))
+            }
             [first, id, ..] if *first == of("containers").as_bytes() && is_id(&text(id)) => {
                 Space::Container(text(id))
             }
