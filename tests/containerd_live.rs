@@ -55,6 +55,7 @@ fn containerd_agrees() {
                 a_changed_container(containerd, NATIVE)
             }),
             ("an unchanged container", an_unchanged_container),
+            ("a user namespace", ids_may_be_mapped),
             ("names of a union", every_name_of_a_union_means_it),
             ("containers and images", lists_are_ctrs),
             ("history", history_is_the_images),
@@ -365,11 +366,16 @@ impl Containerd {
 
     #[track_caller]
     fn run(&self, namespace: &str) -> String {
+        self.run_with(namespace, &[])
+    }
+
+    #[track_caller]
+    fn run_with(&self, namespace: &str, more: &[&str]) -> String {
         let name = self.new_name();
         let snapshotter = snapshotter_of(namespace);
         let options = ["run", "--detach", "--cgroup=", "--snapshotter", snapshotter];
         let words = [IMAGE, &name, "sleep", "3600"];
-        self.said(namespace, &[&options[..], &words].concat());
+        self.said(namespace, &[&options[..], more, &words].concat());
         name
     }
 
@@ -626,6 +632,75 @@ fn a_changed_container(containerd: &Containerd, namespace: &str) {
         }
     }
     assert_changes("its differ", &said, &truth);
+}
+
+/// The first of the ids that users of a container's own are for the kernel.
+const SUBORDINATE: u32 = 100_000;
+
+/// What a container with users of its own shows and changed: `ctr` copies the image's layers up for
+/// other owners before it starts.
+fn ids_may_be_mapped(containerd: &Containerd) {
+    let maps = format!("0:{SUBORDINATE}:65536");
+    let container = containerd.run_with(DEFAULT, &["--uidmap", &maps, "--gidmap", &maps]);
+    containerd.exec(DEFAULT, &container, CHANGE);
+    let seen = live::tree(&containerd.rootfs(DEFAULT, &container));
+    let mut image = containerd.image.clone();
+    live::shift_owners(&mut image, SUBORDINATE);
+    let truth = live::differences(&image, &seen);
+    for expected in [change(b'D', "/opt/app/7"), change(b'C', "/etc/passwd")] {
+        assert!(truth.contains(&expected), "no {expected:?}");
+    }
+    // Another owner of all that is in the image is no change of the container's.
+    assert!(!truth.contains(&change(b'C', "/opt/app/4")));
+    let directories_said = containerd.directories(DEFAULT, &container);
+    let look = |state: &str, seen: &Tree| {
+        assert_changes(state, &containerd.changes(DEFAULT, &container), &truth);
+        let listed = containerd.ask(DEFAULT, ["ls", "-R", "-l", &container]);
+        assert_view(state, listed, &live::view(seen));
+        let row = containerd.ask(DEFAULT, ["branches", &container]);
+        assert_directories(state, &row.exits(0).row(), &directories_said);
+        // What it copied up is what it changed of what was there, and no more.
+        let copied = containerd.ask(DEFAULT, ["copyups", &container]).rows();
+        let copied: BTreeSet<Vec<u8>> = copied.iter().map(|row| bytes(&row["path"])).collect();
+        for path in [
+            "/etc/passwd",
+            "/opt/app/1",
+            "/opt/app/2",
+            "/opt/app/5",
+            "/opt/app/6",
+            "/opt/big",
+        ] {
+            assert!(
+                copied.contains(path.as_bytes()),
+                "{state}: {path} of {copied:?}"
+            );
+        }
+        for path in [
+            "/opt/app/4/in",
+            "/opt/app/12",
+            "/new/deep/file",
+            "/opt/app/7",
+        ] {
+            assert!(!copied.contains(path.as_bytes()), "{state}: {path}");
+        }
+    };
+    let named = format!("{container}:/opt/app/7");
+    let restore = || containerd.ask(DEFAULT, ["restore", &named]).exits(0);
+    look("running", &seen);
+    restore();
+    let shown = containerd.cat(&container, "/opt/app/7");
+    assert_eq!(shown, Some(b"7 as it was\n".to_vec()));
+    // To the container it is root's again.
+    let stat = containerd.exec(DEFAULT, &container, "stat -c '%u %g' /opt/app/7");
+    assert_eq!(stat, b"0 0\n");
+    containerd.exec(DEFAULT, &container, "rm /opt/app/7");
+    containerd.stop(DEFAULT, &container);
+    look("stopped", &containerd.mounted(DEFAULT, &container));
+    restore();
+    let back = containerd.mounted(DEFAULT, &container);
+    let at = &b"/opt/app/7"[..];
+    assert!(back.get(at).is_some() && back.get(at) == image.get(at));
+    containerd.said(DEFAULT, &["containers", "rm", &container]);
 }
 
 fn an_unchanged_container(containerd: &Containerd) {
