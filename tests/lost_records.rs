@@ -19,7 +19,6 @@ const HOSTS: [(&str, &str); 11] = [
     ("docker-aufs-webapp", "/var/lib/docker"),
     ("podman-5.8-overlay", "/var/lib/containers/storage"),
     ("containerd-2.1", "/var/lib/containerd"),
-    // More of the same kinds, by older engines or other drivers.
     ("docker-29", "/var/lib/docker"),
     ("docker-vfs", "/var/lib/docker"),
     ("docker-btrfs", "/var/lib/docker"),
@@ -27,6 +26,9 @@ const HOSTS: [(&str, &str); 11] = [
     ("podman-overlay", "/var/lib/containers/storage"),
     ("containerd-kubernetes", "/var/lib/containerd"),
 ];
+
+/// So many of them, the last, are more of the same kinds, by older engines or other drivers.
+const OLDER: usize = 6;
 
 /// A way to lose a record.
 type Way = (&'static str, fn(&[u8]) -> Option<Vec<u8>>);
@@ -62,7 +64,7 @@ fn is_content(path: &Path) -> bool {
         place.is_some_and(|place| names.len() > place + at)
     };
     let is_layer = |name: &&str| matches!(*name, "diff" | "fs" | "work" | "merged");
-    let in_layers = ["overlay", "overlay2", "snapshots"]
+    let in_layers = ["overlay", "overlay2", "fuse-overlayfs", "snapshots"]
         .iter()
         .any(|of| lies_in(of, 2));
     in_layers && names.iter().any(is_layer)
@@ -128,10 +130,14 @@ fn nobody_is_accused_and_nothing_is_left_out_without_a_word() {
         (&["orphans"], &WAYS[1..2])
     };
     let mut wrong = Vec::new();
-    for (name, store) in HOSTS
-        .into_iter()
-        .take(if wants_all() { HOSTS.len() } else { 5 })
-    {
+    let first = HOSTS.len() - OLDER;
+    let hosts = if wants_all() {
+        &HOSTS[..]
+    } else {
+        &HOSTS[..first]
+    };
+    for (number, (name, store)) in hosts.iter().enumerate() {
+        let verbs = if number < first { verbs } else { &verbs[..1] };
         let host = Host::captured(name);
         let whole: Vec<Output> = verbs.iter().map(|verb| host.jsonl([*verb])).collect();
         let records = records(&host, store);

@@ -25,6 +25,9 @@ const UNIT_DIRECTORIES: [&str; 5] = [
     "/lib/systemd/system",
 ];
 
+/// How much of a program's name the kernel keeps, in bytes.
+const COMM_MAX: usize = 15;
+
 /// How a daemon was, or would be, started.
 #[derive(Debug, Clone)]
 pub struct Command {
@@ -81,6 +84,12 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
         let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
         programs.iter().any(|program| program.as_bytes() == name)
     };
+    let is_called = |directory: &Bytes| {
+        let name = host.read(&directory.join(b"comm")).unwrap_or_default();
+        let name = name.trim_ascii_end();
+        let mut programs = programs.iter().map(|program| program.as_bytes());
+        programs.any(|program| program[..program.len().min(COMM_MAX)] == *name)
+    };
     let command = |process: u32| {
         let directory = namespace::directory(process);
         let exe = match namespace::program_of(host, process) {
@@ -88,8 +97,9 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
             Ok(None) if host.is_live() => return None,
             // A copied host has no such link.
             Ok(exe) => exe,
-            // Who may not trace a process may read its command line nevertheless.
-            Err(error) if error.is_denied() => None,
+            // Who may not trace a process may read its name and its command line nevertheless: the
+            // name first, since the other can keep its reader waiting as long as the process likes.
+            Err(error) if error.is_denied() && is_called(&directory) => None,
             // It has ended.
             Err(_) => return None,
         };
