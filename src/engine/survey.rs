@@ -11,7 +11,7 @@ use super::mount_table::{MountTable, Superblock};
 use super::overlaid::Around;
 use super::roots::{Roots, Value};
 use super::search::{Place, Search, Why};
-use super::union::{Owner, Union, UnionKind};
+use super::union::{Over, Owner, Union, UnionKind};
 use super::watch::Watched;
 use super::{fuse, kernel, proof};
 use crate::bytes::Bytes;
@@ -264,13 +264,7 @@ impl<'h> Survey<'h> {
                 fuse::ask_program(self.host, union);
             }
         }
-        let engines: Vec<&dyn Engine> = self.engines().collect();
-        let around = Around {
-            host: self.host,
-            engines: &engines,
-            mounted: &self.mounted,
-        };
-        for (index, over) in around.find(&unions) {
+        for (index, over) in self.find_over(&unions) {
             unions[index].over = Some(over);
         }
         for union in &mut unions {
@@ -279,6 +273,20 @@ impl<'h> Survey<'h> {
             }
         }
         self.mounted.append(&mut unions);
+    }
+
+    /// Which of the unions lie over a container's layers. Where there is none, no engine is looked for.
+    fn find_over(&self, unions: &[Union]) -> Vec<(usize, Over)> {
+        if unions.is_empty() {
+            return Vec::new();
+        }
+        let engines: Vec<&dyn Engine> = self.engines().collect();
+        let around = Around {
+            host: self.host,
+            engines: &engines,
+            mounted: &self.mounted,
+        };
+        around.find(unions)
     }
 
     /// A mounted union with all that engines know of its branches.

@@ -89,9 +89,7 @@ impl Engine for Docker<'_> {
     }
 
     fn containers(&self) -> Vec<Container> {
-        let containers = self.read_containers();
-        self.note_lost_layers(&containers);
-        containers
+        self.read_containers()
     }
 
     fn images(&self) -> Vec<Image> {

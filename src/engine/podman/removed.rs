@@ -32,10 +32,9 @@ impl Podman<'_> {
         let containers = LazyCell::new(|| -> HashMap<String, String> {
             let (records, unread) = self.read_container_records();
             note_all(unread);
-            records
-                .into_iter()
-                .map(|record| (record.id, record.layer))
-                .collect()
+            // What only Podman's database has still is gone from the store.
+            let stored = records.into_iter().filter(|record| !record.is_lost());
+            stored.map(|record| (record.id, record.layer)).collect()
         });
         let images = LazyCell::new(|| -> HashSet<String> {
             let (records, unread) = self.read_image_records();
