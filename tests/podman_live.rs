@@ -1817,6 +1817,15 @@ fn restore_on_fuse(fuse: &Podman) {
     );
 }
 
+/// What a layer has where `CHANGE_MORE` made a directory anew, by its names and attributes.
+fn marks_in(layer: &Path) -> String {
+    let look = "find \"$0\" -ls; getfattr -R -d -m - -- \"$0\"";
+    let mut looking = Command::new("sh");
+    looking.args(["-c", look]).arg(layer.join("opt/tree/e"));
+    let found = asked(&mut looking).map(|found| String::from_utf8_lossy(&found).into_owned());
+    found.unwrap_or_else(|why| why)
+}
+
 /// In the user's own namespaces, where the user's files belong to root.
 fn the_user_asks_from_within(podman: &Podman) {
     let within = |arguments: &[&str]| {
@@ -1830,7 +1839,12 @@ fn the_user_asks_from_within(podman: &Podman) {
     }
     let truth = podman.changes(&container);
     // An opaque directory hides it.
-    assert!(truth.contains(&change(b'D', "/opt/tree/e/link")));
+    let is_opaque = truth.contains(&change(b'D', "/opt/tree/e/link"));
+    assert!(
+        is_opaque,
+        "{truth:?}\n{}",
+        marks_in(&podman.upper(&container))
+    );
     let look = |state: &str| {
         let rows = within(&["changes", &container]).exits(0).rows();
         assert_changes(state, &changes_of(&rows), &truth);
