@@ -699,7 +699,7 @@ fn ids_may_be_mapped(containerd: &Containerd) {
     restore();
     let back = containerd.mounted(DEFAULT, &container);
     let at = &b"/opt/app/7"[..];
-    assert!(back.get(at).is_some() && back.get(at) == image.get(at));
+    assert!(back.contains_key(at) && back.get(at) == image.get(at));
     containerd.said(DEFAULT, &["containers", "rm", &container]);
 }
 
