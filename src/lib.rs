@@ -29,6 +29,7 @@
 //! erofs/       what an EROFS image says, from its bytes
 //! render/      how answers look: columns, tables, JSON, sizes and times
 //! error        what can go wrong, worded in one place
+//! alike        what was meant by a slip of the pen
 //! bytes        names are bytes: shown escaped, written for machines exactly
 //! ```
 //!
@@ -68,6 +69,7 @@
     )
 )]
 
+mod alike;
 mod branch;
 mod bytes;
 mod cli;

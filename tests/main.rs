@@ -104,6 +104,7 @@ mod verify;
 mod version;
 mod views;
 mod whois;
+mod words;
 
 /// A package of the registry depends on nothing but the registry, and so not on itself.
 #[cfg(not(feature = "internals"))]

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{FromArgMatches, Parser, Subcommand};
 
+use crate::alike;
 use crate::bytes::escape;
 use crate::command;
 use crate::error::{Error, Result};
@@ -55,28 +56,45 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     }
     let mut command = help::command();
     let matches = command.try_get_matches_from_mut(&arguments);
-    let matches = matches.map_err(|error| with_verb(error).format(&mut command))?;
+    let matches = matches.map_err(|error| with_verb(error, &command).format(&mut command))?;
     Cli::from_arg_matches(&matches)
 }
 
 /// Words of other programs that are no verbs here, each with the verb that does what they do there.
-const WORDS: [(&str, &str); 5] = [
+const WORDS: [(&str, &str); 10] = [
     ("inspect", "branches"),
     ("tree", "ls"),
     ("list", "ls"),
     ("prune", "orphans"),
     ("df", "du"),
+    ("search", "find"),
+    ("locate", "find"),
+    ("recover", "restore"),
+    ("copy", "cp"),
+    ("unmount", "umount"),
 ];
 
-/// Names the verb where a word is another program's.
-fn with_verb(mut error: clap::Error) -> clap::Error {
+/// Names the verb where a word is another program's, or a slip of the pen.
+fn with_verb(mut error: clap::Error, command: &clap::Command) -> clap::Error {
     let typed = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(typed)) => typed.clone(),
         _ => return error,
     };
-    if let Some((_, verb)) = WORDS.iter().find(|(word, _)| *word == typed) {
-        let verb = ContextValue::Strings(vec![(*verb).to_owned()]);
-        error.insert(ContextKind::SuggestedSubcommand, verb);
+    let meant: Vec<&str> = match WORDS.iter().find(|(word, _)| *word == typed) {
+        Some((_, verb)) => vec![*verb],
+        None => {
+            let verbs = command.get_subcommands().filter(|of| !of.is_hide_set());
+            let words =
+                verbs.flat_map(|of| std::iter::once(of.get_name()).chain(of.get_all_aliases()));
+            alike::best(words.map(|word| (alike::likeness(&typed, word), word)))
+        }
+    };
+    if !meant.is_empty() {
+        let meant = meant.into_iter().map(str::to_owned).collect();
+        error.insert(
+            ContextKind::SuggestedSubcommand,
+            ContextValue::Strings(meant),
+        );
     }
     error
 }
@@ -163,9 +181,17 @@ impl OfProgram {
     }
 }
 
+/// That a word is no verb's, and which may be meant.
 fn no_such_verb(verb: &str) -> Error {
-    Error::Usage(format!(
-        "{}: no such verb; `layerctl --help` lists them",
-        escape(verb.as_bytes())
-    ))
+    let verbs = command::HELPS.iter().map(|(name, _)| *name);
+    let meant = alike::best(verbs.map(|name| (alike::likeness(verb, name), name)));
+    let hint = if meant.is_empty() {
+        "`layerctl --help` lists them".to_owned()
+    } else {
+        format!("did you mean {}?", meant.join(", or "))
+    };
+    Error::Refused {
+        what: format!("{}: no such verb", escape(verb.as_bytes())),
+        hint,
+    }
 }

@@ -15,7 +15,11 @@ use crate::render::{Look, table, time};
 
 /// List the host's containers
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// What is done anyway: people type `ps -a`
+    #[arg(short, long = "all", hide = true)]
+    _all: bool,
+}
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 #[schemars(rename = "ContainerRow")]
@@ -57,6 +61,9 @@ pub struct Row {
     pub mounted: Option<bool>,
     #[serde(skip)]
     pub full_state: ContainerState,
+    /// Its host is a copy, and nothing says as of when: what ran may have run on for a minute or a year.
+    #[serde(skip)]
+    pub is_of_copy: bool,
     /// The name as the table has it: with what tells it from another row's.
     #[serde(skip)]
     pub shown_name: String,
@@ -100,6 +107,8 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
     let labels = survey.labels();
     let images = survey.images();
     let containers = survey.containers();
+    let is_live = survey.host.is_live() || survey.host.is_alias();
+    let is_of_copy = !is_live && !time::is_told();
     containers
         .into_iter()
         .map(|(engine, container)| {
@@ -140,6 +149,7 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
                 namespace: container.namespace,
                 pod: container.pod,
                 full_state: container.state,
+                is_of_copy,
                 shown_name: String::new(),
             }
         })
@@ -244,7 +254,8 @@ impl crate::command::Row for Row {
 }
 
 impl Row {
-    /// As `docker ps` words it, and what the mount table says against it.
+    /// As `docker ps` words it, and what the mount table says against it. Of a copy it is said when a
+    /// container was started: how long it has been up since then nobody knows.
     fn status(&self) -> String {
         let code = self.full_state.exit_code;
         let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
@@ -257,10 +268,14 @@ impl Row {
             "" => String::new(),
             age => format!("{age} ago"),
         };
+        let up = || match &self.started {
+            Some(moment) if self.is_of_copy => format!("Up since {}", time::to_the_second(moment)),
+            started => format!("Up{}", since(started)),
+        };
         let words = match self.state {
             "unknown" => "Unknown".into(),
-            "running" => format!("Up{}", since(&self.started)),
-            "paused" => format!("Up{} (Paused)", since(&self.started)),
+            "running" => up(),
+            "paused" => format!("{} (Paused)", up()),
             "restarting" => format!("Restarting ({code}){}", ago(&self.finished)),
             "removing" => "Removal In Progress".into(),
             "dead" => "Dead".into(),

@@ -9,10 +9,17 @@ use serde::{Serialize, Serializer};
 /// Now, or the moment that `SOURCE_DATE_EPOCH` names: output that has to be the same every time,
 /// and ages as of the day an image of a disk was taken.
 pub fn now() -> Timestamp {
-    std::env::var("SOURCE_DATE_EPOCH")
-        .ok()
-        .and_then(|text| Timestamp::from_second(text.parse().ok()?).ok())
-        .unwrap_or_else(Timestamp::now)
+    told().unwrap_or_else(Timestamp::now)
+}
+
+/// Whether somebody said which moment is now.
+pub fn is_told() -> bool {
+    told().is_some()
+}
+
+fn told() -> Option<Timestamp> {
+    let text = std::env::var("SOURCE_DATE_EPOCH").ok()?;
+    Timestamp::from_second(text.parse().ok()?).ok()
 }
 
 /// `2 minutes`, `About an hour`, `16 months`: docker's rounding.
@@ -98,6 +105,15 @@ pub fn ago(text: &str) -> String {
 pub fn moment(text: &str) -> String {
     match text.parse::<Timestamp>() {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// A time that an engine wrote, in RFC 3339 without parts of a second. The text itself, to be escaped,
+/// where it is no time.
+pub fn to_the_second(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(time) => Stamp(time.as_second(), 0).to_string(),
         Err(_) => text.to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Target, layer_target, platform};
+use crate::alike::{self, likeness};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Container, INIT, Image, LayerName, familiar, short};
 use crate::engine::platform::Platform;
@@ -292,34 +293,15 @@ pub(super) fn no_such(survey: &Survey<'_>, typed: &str) -> Error {
         let tags = image.names.tags.iter();
         tags.map(|tag| (familiar(tag).to_owned(), format!("{}:{tag}", engine.name())))
     });
-    let mut similar: Vec<(f64, String)> = containers
-        .chain(images)
-        .map(|(name, label)| (likeness(typed, &name).max(likeness(typed, &label)), label))
-        .filter(|(likeness, _)| *likeness >= LIKE)
-        .collect();
-    similar.sort_by(|(a, of_a), (b, of_b)| b.total_cmp(a).then_with(|| of_a.cmp(of_b)));
-    similar.dedup_by(|(_, a), (_, b)| a == b);
-    let similar = similar.into_iter().take(SIMILAR_MAX);
+    let similar = containers.chain(images).map(|(name, label)| {
+        let alike = likeness(typed, &name).max(likeness(typed, &label));
+        (alike, label)
+    });
     Error::NoSuchTarget {
         name: typed.to_owned(),
-        similar: similar.map(|(_, label)| label).collect(),
+        similar: alike::best(similar),
         no_engine: survey.no_engine().map(|error| error.to_string()),
     }
-}
-
-/// How alike two names have to be that one of them may have been meant for the other.
-const LIKE: f64 = 0.85;
-/// More names are no help.
-const SIMILAR_MAX: usize = 5;
-
-/// How alike two names are, from 0 to 1. A slip of the pen leaves them alike, and so does a part
-/// that was left out.
-fn likeness(typed: &str, name: &str) -> f64 {
-    let (typed, name) = (typed.to_lowercase(), name.to_lowercase());
-    let is_part =
-        typed.len() >= 3 && (name.contains(&typed) || typed.contains(&name) && name.len() >= 3);
-    let alike = strsim::jaro_winkler(&typed, &name);
-    if is_part { alike.max(LIKE) } else { alike }
 }
 
 /// The ways to read a name as one in an engine's own division of names: `NAMESPACE/NAME`.

@@ -44,6 +44,9 @@ pub struct Args {
     /// Show mode, owner, size, time and link target
     #[arg(short, long)]
     long: bool,
+    /// What is done anyway: people type `ls -la`
+    #[arg(short, long = "all", short_alias = 'A', hide = true)]
+    _all: bool,
     /// The union, and a path in it (default: /)
     #[arg(required_unless_present = "within", value_name = "TARGET[:PATH]")]
     arguments: Vec<OsString>,

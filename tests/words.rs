@@ -1,0 +1,129 @@
+//! Words that people type, and words that a copy of a host does not say.
+
+use crate::lab::host::Host;
+use crate::lab::needs;
+use crate::lab::run;
+
+fn said(host: &Host, words: &[&str]) -> String {
+    host.ask(words).exits(2).stderr
+}
+
+#[apply(test)]
+fn options_of_docker_and_ls_that_say_what_is_done_anyway_are_taken() {
+    let host = Host::fixture("blog-host");
+    let all = host.ask(["containers"]).exits(0);
+    for words in [["ps", "-a"], ["containers", "--all"], ["containers", "-a"]] {
+        assert_eq!(host.ask(words).exits(0).text(), all.text(), "{words:?}");
+    }
+    let quiet = host.ask(["ps", "-aq"]).exits(0);
+    assert_eq!(quiet.text().lines().count(), 2);
+    let root = host.ask(["ls", "-l", "old_shell:/etc"]).exits(0);
+    for option in ["-la", "-lA", "-al"] {
+        let same = host.ask(["ls", option, "old_shell:/etc"]).exits(0);
+        assert_eq!(same.text(), root.text(), "{option}");
+    }
+}
+
+#[apply(test)]
+fn two_letters_in_each_others_place_are_understood() {
+    let host = Host::empty();
+    for (typed, verb) in [
+        ("contianers", "containers"),
+        ("chnages", "changes"),
+        ("whcih", "which"),
+        ("fnid", "find"),
+        ("sl", "ls"),
+        ("ud", "du"),
+        ("pc", "cp"),
+        ("sp", "ps"),
+        ("resotre", "restore"),
+        ("search", "find"),
+    ] {
+        let words = said(&host, &[typed]);
+        let meant = words.lines().find(|line| line.contains("tip:"));
+        let first = meant.and_then(|line| line.split('\'').nth(1));
+        assert_eq!(first, Some(verb), "{typed}: {words}");
+        let man = said(&host, &["man", typed]);
+        let has_own_page = !matches!(typed, "sp" | "search");
+        let is_named = man.contains(&format!("did you mean {verb}"));
+        assert_eq!(is_named, has_own_page, "{typed}: {man}");
+    }
+}
+
+#[apply(test)]
+fn names_of_containers_and_images_too() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    for (typed, meant) in [
+        ("wbe-1", "docker:web-1"),
+        ("renaemd-4", "docker:renamed-4"),
+        ("pasued-6", "docker:paused-6"),
+        ("jbo-3", "docker:job-3"),
+        ("lab/wbe:2", "docker:lab/web:2"),
+        ("lab/bsae:1", "docker:lab/base:1"),
+    ] {
+        for words in [
+            vec!["changes", typed],
+            vec!["changes", "web-2", typed],
+            vec!["find", typed, "--", "x"],
+        ] {
+            let said = said(&host, &words);
+            let first = format!("did you mean {meant}");
+            assert!(said.contains(&first), "{words:?}: {said}");
+        }
+    }
+}
+
+/// What nobody can know is not told: for how long something has run that ran when the copy was made.
+/// What has happened stays as long ago as it is.
+#[apply(test)]
+fn a_copy_says_since_when_and_not_for_how_long() {
+    needs::captured_hosts();
+    for name in ["docker-28-overlay2", "podman-5.8-overlay", "containerd-2.1"] {
+        let host = Host::captured(name);
+        let status = |epoch: Option<&str>| {
+            let mut command = run::command();
+            match epoch {
+                Some(epoch) => command.env("SOURCE_DATE_EPOCH", epoch),
+                None => command.env_remove("SOURCE_DATE_EPOCH"),
+            };
+            command.arg("--root").arg(&host.root);
+            command.args([
+                "containers",
+                "--format",
+                "{{.ID}} {{.Status}}",
+                "--no-trunc",
+            ]);
+            run::run(&mut command).exits(0).text().to_owned()
+        };
+        let rows = host.jsonl(["containers"]).exits(0).rows();
+        let copied = status(None);
+        let mut up = 0;
+        for row in rows
+            .iter()
+            .filter(|row| row["state"] == "running" || row["state"] == "paused")
+        {
+            let id = run::text(row, "id");
+            let line = copied
+                .lines()
+                .find(|line| line.starts_with(&format!("{id} ")));
+            let line = line.unwrap_or_else(|| panic!("{id}: {copied}"));
+            let since = row.get("started").map(|time| {
+                let time: jiff::Timestamp = time.as_str().expect("a time").parse().expect("a time");
+                time.strftime("Up since %Y-%m-%dT%H:%M:%SZ").to_string()
+            });
+            let expected = since.unwrap_or_else(|| "Up".to_owned());
+            assert!(
+                line[id.len() + 1..].starts_with(&expected),
+                "{line}, not {expected}"
+            );
+            up += 1;
+        }
+        assert!(up > 1);
+        assert_eq!(copied.contains("(Paused)"), name != "containerd-2.1");
+        assert!(copied.contains(" ago\n"), "{copied}");
+        // Who says which moment it is of gets docker's words.
+        let then = status(Some("1795815281"));
+        assert!(!then.contains("Up since"), "{then}");
+    }
+}
