@@ -135,6 +135,15 @@ pub enum Error {
     #[error("{0} is being removed, or was: what is shown may be a part of what it had")]
     Removed(Bytes),
 
+    /// It is of a union, which the words of the error itself do not name.
+    #[error("{union}: {error}")]
+    OfUnion {
+        /// The union, as a TARGET.
+        union: Bytes,
+        /// What happened.
+        error: Box<Error>,
+    },
+
     /// A branch could not be opened, so that no answer about its union is sure.
     #[error("branch {index} ({path}) could not be read: {}", escape_text(.why))]
     BranchLost {
@@ -173,9 +182,29 @@ impl Error {
         }
     }
 
+    /// The same, of a union: whoever reads of several has to know of which.
+    pub fn of(self, union: &Bytes) -> Error {
+        match self {
+            Error::OfUnion { .. } | Error::MarksUnreadable { .. } => self,
+            error => Error::OfUnion {
+                union: union.clone(),
+                error: Box::new(error),
+            },
+        }
+    }
+
+    /// What happened, and of which union, where that is beside it.
+    pub fn parts(&self) -> (&Error, Option<&Bytes>) {
+        match self {
+            Error::OfUnion { union, error } => (error, Some(union)),
+            error => (error, None),
+        }
+    }
+
     /// What the person can do next, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::OfUnion { error, .. } => error.hint(),
             Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM => {
                 Some(match (rustix::process::geteuid().is_root(), missing_rights()) {
                     (false, _) => "layers belong to root: run layerctl as root".into(),
@@ -257,13 +286,14 @@ impl Error {
         match self {
             Error::Io { errno, .. } => errno_words(*errno),
             Error::Damaged { what, .. } => escape_text(what).into_owned(),
+            Error::OfUnion { error, .. } => error.reason(),
             other => other.to_string(),
         }
     }
 
     /// What a system call would say: its own number, where it was one that failed.
     pub fn errno(&self) -> Errno {
-        match self {
+        match self.parts().0 {
             Error::Io { errno, .. } => *errno,
             _ => Errno::IO,
         }
@@ -271,22 +301,22 @@ impl Error {
 
     /// Whether it is closed to who asks.
     pub fn is_denied(&self) -> bool {
-        matches!(self, Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM)
+        matches!(self.parts().0, Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM)
     }
 
     /// Whether the error only says that nothing has this name.
     pub fn is_absent(&self) -> bool {
-        matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT)
+        matches!(self.parts().0, Error::Io { errno, .. } if *errno == Errno::NOENT)
     }
 
     /// Whether the error says that a name is longer than it can be.
     pub fn is_too_long(&self) -> bool {
-        matches!(self, Error::Io { errno, .. } if *errno == Errno::NAMETOOLONG)
+        matches!(self.parts().0, Error::Io { errno, .. } if *errno == Errno::NAMETOOLONG)
     }
 
     /// Whether the error only says that something is not there (any more).
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Error::Io { errno, .. } if *errno == Errno::NOENT || *errno == Errno::NOTDIR)
+        matches!(self.parts().0, Error::Io { errno, .. } if *errno == Errno::NOENT || *errno == Errno::NOTDIR)
     }
 }
 

@@ -115,6 +115,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bytes::Bytes;
 use command::progress::{Output, Progress};
 use command::{Context, Threads};
 use engine::Survey;
@@ -234,10 +235,15 @@ impl Failure {
 
 /// Says on stderr what went wrong, how often, and what to do next.
 fn report(error: &Error, times: usize) {
+    say("", error, times);
+}
+
+/// The same, of what stands before it.
+fn say(of: &str, error: &Error, times: usize) {
     let mut err = io::stderr().lock();
     let _ = match times {
-        1 => writeln!(err, "layerctl: {error}"),
-        _ => writeln!(err, "layerctl: {error} ({times} times)"),
+        1 => writeln!(err, "layerctl: {of}{error}"),
+        _ => writeln!(err, "layerctl: {of}{error} ({times} times)"),
     };
     if let Some(hint) = error.hint() {
         let _ = writeln!(err, "  {hint}");
@@ -372,20 +378,54 @@ fn report_problems(context: &Context<'_>) -> bool {
         .chain(&vanished)
         .chain(&context.problems);
     // In the order in which they came; one that came again is counted.
-    let mut said: Vec<(String, &Error, usize)> = Vec::new();
+    let mut said: Vec<Said<'_>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for problem in problems {
-        let words = problem.to_string();
-        match places.get(&words) {
-            Some(&at) => said[at].2 += 1,
-            None => {
-                places.insert(words.clone(), said.len());
-                said.push((words, problem, 1));
-            }
+        let (error, union) = problem.parts();
+        let at = *places.entry(error.to_string()).or_insert(said.len());
+        if at == said.len() {
+            said.push(Said {
+                error,
+                unions: Vec::new(),
+                times: 0,
+            });
+        }
+        said[at].times += 1;
+        if let Some(union) = union.filter(|union| !said[at].unions.contains(union)) {
+            said[at].unions.push(union);
         }
     }
-    for (_, problem, times) in &said {
-        report(problem, *times);
-    }
+    said.iter().for_each(Said::report);
     !said.is_empty()
+}
+
+/// What could not be read, and of which unions, where it is of some.
+struct Said<'e> {
+    error: &'e Error,
+    unions: Vec<&'e Bytes>,
+    times: usize,
+}
+
+/// So many unions are named of those that one problem is of.
+const UNIONS_NAMED: usize = 3;
+
+impl Said<'_> {
+    fn report(&self) {
+        let named = self.unions.iter().take(UNIONS_NAMED);
+        let named: Vec<String> = named.map(ToString::to_string).collect();
+        let mut of = named.join(", ");
+        if self.unions.len() > UNIONS_NAMED {
+            of.push_str(&format!(" and {} more", self.unions.len() - UNIONS_NAMED));
+        }
+        if !of.is_empty() {
+            of.push_str(": ");
+        }
+        // Once of each goes without saying.
+        let times = if self.times == self.unions.len() {
+            1
+        } else {
+            self.times
+        };
+        say(&of, self.error, times);
+    }
 }

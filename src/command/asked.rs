@@ -128,7 +128,7 @@ fn without_target(context: &mut Context<'_>, typed: &[u8], sought: Sought) -> Re
     }
     let path = path_in_union(path.as_bytes());
     let (mut having, mut others) = (Vec::new(), Vec::new());
-    for (label, target) in context.targets(None, Which::default())? {
+    for (label, target) in context.everything(Which::default())? {
         let stack = target.union.open(&context.survey);
         // Whether this one has it cannot be told, and so neither whether another is the only one.
         if let Some(error) = stack.lost().next() {

@@ -1,4 +1,4 @@
-//! `changes [TARGET]`: what a container made of its image, in `docker diff`'s lines.
+//! `changes [TARGET[:PATH]...]`: what a container made of its image, in `docker diff`'s lines.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -13,7 +13,8 @@ use crate::command::{
     Batch, Context, Find, Group, Help, Label, Outcome, Shape, Stream, Verb, Which, union_column,
 };
 use crate::difference::{
-    Change, Compared, Criterion, Difference, Differing, Differs, Measure, differences, differs,
+    Change, Compared, Criterion, Difference, Differing, Differs, Measure, Provided, differences,
+    differs,
 };
 use crate::dir::Kind;
 use crate::engine;
@@ -26,8 +27,9 @@ use crate::union::Stack;
 /// List what was added, changed and deleted, in `docker diff`'s lines
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Without it every container of the host
-    pub(super) target: Option<OsString>,
+    /// A union, or a path of it below which is looked; without it every container of the host
+    #[arg(value_name = "TARGET[:PATH]")]
+    pub(super) targets: Vec<OsString>,
     #[command(flatten)]
     pub(super) which: Which,
     /// Add origin, sizes and what differs
@@ -87,7 +89,7 @@ impl Verb for Args {
         group: Group::Look,
         examples: &[
             "layerctl changes web",
-            "layerctl changes --long web",
+            "layerctl changes --long web:/etc db",
             "layerctl changes nginx:latest    what its top layer changed",
         ],
         exit: "0 listed, be there none; 2 something could not be read",
@@ -98,16 +100,16 @@ impl Verb for Args {
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Stream<Row>>> {
         let is_long = self.long;
         let content = self.content;
-        let shape = match (self.long, &self.target) {
+        let shape = match (self.long, self.targets.len()) {
             (true, _) => Shape::Columns,
-            (false, None) => Shape::Headed,
-            (false, Some(_)) => Shape::Lines,
+            (false, 1) => Shape::Lines,
+            (false, _) => Shape::Headed,
         };
         let subjects: Vec<Subject> = context
-            .subjects(self.target.as_deref(), self.which)?
+            .subjects(&self.targets, self.which)?
             .into_iter()
-            .map(|(label, target, branch)| Subject {
-                stack: context.open(&target),
+            .map(|(label, mut target, branch)| Subject {
+                stack: context.open_part(&mut target),
                 label,
                 target,
                 branch,
@@ -141,7 +143,10 @@ impl Subject {
         let changed = self.criterion(is_long, content);
         let row = |found: Result<Difference<'_, '_>>, batch: &mut Batch<Row>| {
             let kept = found.and_then(|found| self.row(&found, is_long, how, batch));
-            batch.problems.extend(kept.err());
+            let error = kept.err();
+            batch
+                .problems
+                .extend(error.map(|error| self.label.of(error)));
         };
         differences(&self.stack, self.branch, changed, how.threads, &row, give)
     }
@@ -173,6 +178,15 @@ impl Subject {
         batch: &mut Batch<Row>,
     ) -> Result<()> {
         let path = found.path();
+        // What is gone with a directory is no row of its own.
+        let is_gone_with = || {
+            let is_directory = |of: Provided| of.kind == Kind::Directory;
+            !found.after.is_some_and(is_directory) && self.target.is_below(&path)
+        };
+        if !self.target.has(&path) && !is_gone_with() {
+            found.give_back(path);
+            return Ok(());
+        }
         let mut made = self.target.union.engine_made.iter();
         if made.any(|made| made.as_bytes() == path.as_bytes()) {
             batch.has_hidden = true;

@@ -1,4 +1,4 @@
-//! `copyups [TARGET]`: every file copied up, what differs from the original, and what it costs.
+//! `copyups [TARGET[:PATH]...]`: every file copied up, what differs from the original, and what it costs.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -20,8 +20,9 @@ use crate::union::Stack;
 /// List files copied up, what differs, and what the copies cost
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Without it every container of the host
-    target: Option<OsString>,
+    /// A union, or a path of it below which is looked; without it every container of the host
+    #[arg(value_name = "TARGET[:PATH]")]
+    targets: Vec<OsString>,
     #[command(flatten)]
     which: Which,
 }
@@ -73,13 +74,14 @@ impl Verb for Args {
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
         let mut rows = Vec::new();
         let threads = context.threads.count();
-        for (label, target, branch) in context.subjects(self.target.as_deref(), self.which)? {
-            let stack = context.open(&target);
+        for (label, mut target, branch) in context.subjects(&self.targets, self.which)? {
+            let stack = context.open_part(&mut target);
             let copies = (&stack, branch);
             in_union((&label, &target.union), copies, threads, |found| {
                 match found {
+                    Ok(row) if !target.has(&row.path) => {}
                     Ok(row) => rows.push(row),
-                    Err(error) => context.problems.push(error),
+                    Err(error) => context.problems.push(label.of(error)),
                 }
                 ControlFlow::Continue(())
             });

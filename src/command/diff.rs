@@ -152,7 +152,7 @@ impl Args {
     /// People type docker's word for `changes`.
     fn changes(&self, context: &mut Context<'_>, name: &[u8]) -> Result<Outcome<Answered>> {
         let typed = changes::Args {
-            target: Some(OsStr::from_bytes(name).to_owned()),
+            targets: vec![OsStr::from_bytes(name).to_owned()],
             which: Which::default(),
             long: self.long,
             content: self.long,
@@ -244,7 +244,10 @@ impl Side {
         let target = target::find(&mut survey, name, &base)?;
         let stack = target.union.open(&survey);
         context.problems.extend(target.union.unknown());
-        context.problems.extend(stack.lost());
+        let lost = stack
+            .lost()
+            .map(|error| error.of(&survey.label(&target.union)));
+        context.problems.extend(lost);
         context.problems.extend(survey.take_problems());
         let path = path.map_or_else(
             || target.inside.clone(),
@@ -265,7 +268,8 @@ impl Side {
         name: &[u8],
         path: Option<&[u8]>,
     ) -> Result<(Side, Side)> {
-        let subjects = context.subjects(Some(OsStr::from_bytes(name)), Which::default())?;
+        let name_alone = [OsStr::from_bytes(name).to_owned()];
+        let subjects = context.subjects(&name_alone, Which::default())?;
         let branch = subjects
             .into_iter()
             .next()

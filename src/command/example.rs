@@ -1,4 +1,4 @@
-//! A worked example of a verb, which CONTRIBUTING.md follows: `heights [TARGET]`, how many
+//! A worked example of a verb, which CONTRIBUTING.md follows: `heights [TARGET...]`, how many
 //! branches a union has. It is built and run by its test only: what makes a verb of the program is
 //! its line in `verbs!`.
 
@@ -17,7 +17,8 @@ use crate::render::column::{Column, column};
 /// Tell how many branches unions have
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    target: Option<OsString>,
+    #[arg(value_name = "TARGET")]
+    targets: Vec<OsString>,
     #[command(flatten)]
     which: Which,
 }
@@ -47,7 +48,7 @@ impl Verb for Args {
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
-        let targets = context.targets(self.target.as_deref(), self.which)?;
+        let targets = context.targets(&self.targets, self.which)?;
         let rows = targets.into_iter().map(|(label, target)| {
             let branches = &target.union.branches;
             let writable = branches

@@ -222,7 +222,7 @@ impl Args {
             return Ok(vec![Subject::new(label, target, paths)]);
         }
         if self.targets.is_empty() {
-            let found = context.targets(None, Which::default());
+            let found = context.everything(Which::default());
             let images = target::all_images(&context.survey);
             let mut all = match found {
                 Err(Error::NothingMounted) if !images.0.is_empty() => Vec::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::bytes::Bytes;
+use crate::error::Error;
 
 /// The longest name of a directory, in bytes.
 const FILE_NAME_MAX: usize = 255;
@@ -53,6 +54,14 @@ impl Label {
     /// The union, where the person did not name it.
     pub fn told(&self) -> Option<&Bytes> {
         self.is_told.then_some(&self.target)
+    }
+
+    /// What went wrong in it: with the union's name, where the person did not name it alone.
+    pub fn of(&self, error: Error) -> Error {
+        match self.told() {
+            Some(target) => error.of(target),
+            None => error,
+        }
     }
 
     /// Whether it is of no union.

@@ -16,6 +16,8 @@ pub mod du;
 mod example;
 pub mod export;
 pub mod find;
+mod glob;
+mod hidden;
 pub mod history;
 pub mod images;
 pub mod info;
@@ -34,6 +36,7 @@ mod sieve;
 pub mod space;
 pub mod umount;
 mod unseen;
+mod users;
 pub mod verify;
 pub mod which;
 pub mod whiteouts;
@@ -353,7 +356,7 @@ impl Context<'_> {
     /// What lies over a union's layers. Where that cannot be read, the answer is not sure.
     pub fn covers(&mut self, union: &Union) -> Covers {
         Covers::of(&self.survey, union).unwrap_or_else(|error| {
-            self.problems.push(error);
+            self.problems.push(error.of(&self.survey.label(union)));
             Covers::default()
         })
     }
@@ -389,7 +392,8 @@ fn open(survey: &Survey<'_>, target: &Target, problems: &mut Vec<Error>) -> Stac
         problems.push(Error::MarksUnreadable { union });
     }
     problems.extend(target.union.unknown());
-    problems.extend(stack.lost());
+    let lost = stack.lost();
+    problems.extend(lost.map(|error| error.of(&survey.label(&target.union))));
     stack
 }
 

@@ -171,11 +171,12 @@ impl crate::command::Row for Row {
             optional("NAME", |row, _, cell| {
                 cell.text(row.name.as_deref().unwrap_or_default());
             }),
-            giving(1, "WHY", |row, _, cell| cell.text(&row.why)),
-            optional("FREED BY", |row, _, cell| {
+            column("WHY", |row: &Row, _, cell| cell.text(&row.why)).below(),
+            optional("FREED BY", |row: &Row, _, cell| {
                 cell.text(row.command.as_deref().unwrap_or_default());
-            }),
-            column("PATH", |row, _, cell| cell.show(&row.path)),
+            })
+            .below(),
+            column("PATH", |row: &Row, _, cell| cell.show(&row.path)).below(),
         ]
     }
 }

@@ -232,26 +232,22 @@ impl Args {
 
     /// Everything that was deleted. What comes back with something else needs no more.
     fn all(&self, context: &mut Context<'_>, goal: &Goal) -> Result<Outcome<Rows>> {
-        let named: Vec<&OsString> = self.within.iter().chain(&self.paths).collect();
+        let named: Vec<OsString> = self.within.iter().chain(&self.paths).cloned().collect();
         if named.is_empty() && !matches!(goal, Goal::CopyOut(_)) {
             let what =
                 "say in which unions everything is to be brought back: --all-deleted TARGET...";
             return Err(Error::Usage(what.into()));
         }
-        let mut subjects = Vec::new();
-        for name in &named {
-            subjects.extend(context.subjects(Some(name), Which::default())?);
-        }
+        let subjects = context.subjects(&named, Which::default())?;
         let is_one = named.len() == 1;
-        if named.is_empty() {
-            subjects = context.subjects(None, Which::default())?;
-        }
         let mut rows = Vec::new();
-        for (label, target, branch) in subjects {
-            let stack = context.open(&target);
+        for (label, mut target, branch) in subjects {
+            let stack = context.open_part(&mut target);
             let threads = context.threads.count();
             let (paths, problems) = deleted(&stack, branch, Replaced::LeftOut, threads);
+            let problems = problems.into_iter().map(|error| label.of(error));
             context.problems.extend(problems);
+            let paths = paths.into_iter().filter_map(|path| target.part_of(path));
             let own = Bytes::from("/").join(&label.as_file_name());
             let below = if is_one { Bytes::from("/") } else { own };
             for path in paths {
@@ -259,7 +255,7 @@ impl Args {
                 let query = self.query(goal, within, path.as_bytes(), Some(below.clone()));
                 match run(context, &query) {
                     Ok((row, _)) => rows.push(row),
-                    Err(error) => context.problems.push(error),
+                    Err(error) => context.problems.push(label.of(error)),
                 }
             }
         }

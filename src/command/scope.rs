@@ -1,11 +1,13 @@
 //! Which unions are meant where no TARGET is named, and what a person is told of them.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Context, Label, counted};
+use super::{Context, Label, counted, path_in_union};
+use crate::bytes::{Bytes, escape};
 use crate::error::{Error, Result};
 use crate::target::{self, Scope, Target};
+use crate::union::{Entry, Follow, Reading, Stack, lookup};
 
 /// A target, and what rows call it.
 pub type Labelled = (Label, Target);
@@ -33,17 +35,52 @@ impl Which {
 }
 
 impl Context<'_> {
-    /// The target that was named; where none was, those of every container, and what is mounted
-    /// beside them.
+    /// The targets that were named, each once; where none was, those of every container, and what is
+    /// mounted beside them. A path behind a name is where the target is `inside`.
     ///
     /// # Errors
-    /// Nothing has the name, or several things have; no union is here.
-    pub fn targets(&mut self, name: Option<&OsStr>, which: Which) -> Result<Vec<Labelled>> {
-        if let Some(name) = name {
-            let target = self.find(name.as_bytes())?;
-            let label = Label::named(self.survey.label(&target.union));
-            return Ok(vec![(label, target)]);
+    /// Nothing has one of the names, or several things have; no union is here.
+    pub fn targets(&mut self, names: &[OsString], which: Which) -> Result<Vec<Labelled>> {
+        if names.is_empty() {
+            self.everything(which)
+        } else {
+            self.named(names)
         }
+    }
+
+    fn named(&mut self, names: &[OsString]) -> Result<Vec<Labelled>> {
+        let mut found: Vec<(Bytes, Target)> = Vec::new();
+        for name in names {
+            let (name, path) = target::split(name.as_bytes());
+            let mut target = self.find(name)?;
+            if let Some(path) = path {
+                target.inside = target.path(&path_in_union(path));
+            }
+            let label = self.survey.label(&target.union);
+            let is_known = |(of, known): &(Bytes, Target)| {
+                *of == label && known.inside.components().eq(target.inside.components())
+            };
+            if !found.iter().any(is_known) {
+                found.push((label, target));
+            }
+        }
+        let is_one = found.windows(2).all(|pair| pair[0].0 == pair[1].0);
+        let labelled = found.into_iter().map(|(label, target)| {
+            let label = if is_one {
+                Label::named(label)
+            } else {
+                Label::found(label)
+            };
+            (label, target)
+        });
+        Ok(labelled.collect())
+    }
+
+    /// Those of every container, and what is mounted beside them.
+    ///
+    /// # Errors
+    /// No union is here.
+    pub fn everything(&mut self, which: Which) -> Result<Vec<Labelled>> {
         let found = target::everything(&mut self.survey, which.scope());
         let is_empty = found.targets.is_empty() && found.unread.is_empty();
         if is_empty {
@@ -75,19 +112,61 @@ impl Context<'_> {
     /// The same; nothing can have changed in the one that was named.
     pub fn subjects(
         &mut self,
-        name: Option<&OsStr>,
+        names: &[OsString],
         which: Which,
     ) -> Result<Vec<(Label, Target, usize)>> {
         let mut subjects = Vec::new();
-        for (label, target) in self.targets(name, which)? {
+        for (label, target) in self.targets(names, which)? {
             match target.subject() {
                 Some(branch) => subjects.push((label, target, branch)),
-                None if name.is_some() => return Err(no_subject(&target)),
+                None if !names.is_empty() => return Err(no_subject(&target)),
                 None => {}
             }
         }
         Ok(subjects)
     }
+
+    /// Opens a target's branches, and finds where it is `inside` as a process in the union would. What
+    /// lies over that is said; that no branch has it, too, for then the answer is about nothing.
+    pub fn open_part(&mut self, target: &mut Target) -> Stack {
+        let stack = self.open(target);
+        if target.is_whole() {
+            return stack;
+        }
+        match resolved(&stack, &target.inside) {
+            Ok(Some(path)) => {
+                self.covers_noted(&target.union, &path);
+                target.inside = path;
+            }
+            Ok(None) => {
+                let label = self.survey.label(&target.union);
+                let label = escape(label.as_bytes());
+                self.problems.push(Error::Usage(format!(
+                    "{label}:{}: no branch has it",
+                    target.inside
+                )));
+            }
+            Err(error) => {
+                let label = self.survey.label(&target.union);
+                self.problems.push(error.of(&label));
+            }
+        }
+        stack
+    }
+}
+
+/// A path with its links resolved; none where no branch has it, nor what the union is a copy of.
+fn resolved(stack: &Stack, path: &Bytes) -> Result<Option<Bytes>> {
+    let base = stack.base.as_deref();
+    let views = [Some(stack), base].into_iter().flatten();
+    for view in views {
+        let root = view.whole(Reading::Nothing);
+        let found = lookup(&root, path.as_bytes(), Follow::NotLast)?;
+        if !matches!(found.entry, Entry::Missing) {
+            return Ok(Some(Bytes::absolute(found.path.components())));
+        }
+    }
+    Ok(None)
 }
 
 fn no_subject(target: &Target) -> Error {

@@ -15,6 +15,8 @@ pub struct Column<T: ?Sized> {
     /// Its turn to be cut, and left out then, where a screen is too narrow: the largest goes first, and
     /// what has none never. Nothing that a person has to type again is in it.
     pub gives: Option<u8>,
+    /// Where a screen is too narrow for a whole row, it stands below the others, in a line of its own.
+    pub is_below: bool,
     /// Makes a row's cell.
     pub cell: fn(&T, Look, &mut Cell<'_>),
 }
@@ -25,7 +27,18 @@ pub fn column<T: ?Sized>(heading: &'static str, cell: fn(&T, Look, &mut Cell<'_>
         heading,
         is_optional: false,
         gives: None,
+        is_below: false,
         cell,
+    }
+}
+
+impl<T: ?Sized> Column<T> {
+    /// The same column, which stands below the others where a screen is too narrow for all.
+    pub fn below(self) -> Column<T> {
+        Column {
+            is_below: true,
+            ..self
+        }
     }
 }
 

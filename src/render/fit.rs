@@ -12,6 +12,7 @@ pub const BETWEEN: usize = 2;
 const LEAST: usize = 8;
 
 /// A column as wide as its widest cell; none where it is left out.
+#[derive(Clone)]
 pub struct Width {
     pub columns: Option<usize>,
     /// Its turn to give; none where it never does.

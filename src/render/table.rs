@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::Look;
 use super::column::{Accent, Cell, Column};
-use super::fit::{Width, cut, fit};
+use super::fit::{BETWEEN, Width, cut, fit};
 
 /// Draws a table without lines, two blanks between columns, as wide as it needs to be.
 ///
@@ -28,7 +28,17 @@ pub fn write<'r, T: 'r>(
                 .collect()
         })
         .collect();
-    let widths = widths(columns, &rows, look.screen);
+    let whole = widths(columns, &rows);
+    if let Some(screen) = look.screen
+        && columns.iter().any(|column| column.is_below)
+        && total(&whole) > screen
+    {
+        return write_stacked(columns, &rows, (&whole, screen), out);
+    }
+    let mut widths = whole;
+    if let Some(screen) = look.screen {
+        fit(&mut widths, screen);
+    }
     let shown: Vec<(usize, usize)> = widths
         .iter()
         .enumerate()
@@ -70,8 +80,8 @@ pub fn write<'r, T: 'r>(
     writeln!(out, "{}", table.trim_fmt())
 }
 
-/// How wide each column is; none where no row has anything in it, or the screen has no room.
-fn widths<T>(columns: &[Column<T>], rows: &[Vec<Made>], screen: Option<usize>) -> Vec<Width> {
+/// How wide each column is, if nothing is cut; none where no row has anything in it.
+fn widths<T>(columns: &[Column<T>], rows: &[Vec<Made>]) -> Vec<Width> {
     let width = |(at, column): (usize, &Column<T>)| {
         let cells = rows.iter().map(|row| row[at].text.width());
         let widest = cells.max().unwrap_or(0);
@@ -81,11 +91,59 @@ fn widths<T>(columns: &[Column<T>], rows: &[Vec<Made>], screen: Option<usize>) -
             gives: column.gives,
         }
     };
-    let mut widths: Vec<Width> = columns.iter().enumerate().map(width).collect();
-    if let Some(screen) = screen {
-        fit(&mut widths, screen);
+    columns.iter().enumerate().map(width).collect()
+}
+
+/// How wide the table is.
+fn total(widths: &[Width]) -> usize {
+    let shown = widths.iter().filter_map(|width| width.columns);
+    let total: usize = shown.map(|columns| columns + BETWEEN).sum();
+    total.saturating_sub(BETWEEN)
+}
+
+/// Draws a table that the screen is too narrow for: under each row, indented, what is `below` it, whole.
+fn write_stacked<T>(
+    columns: &[Column<T>],
+    rows: &[Vec<Made>],
+    (whole, screen): (&[Width], usize),
+    out: &mut (impl Write + ?Sized),
+) -> io::Result<()> {
+    let beside: Vec<usize> = (0..columns.len())
+        .filter(|&at| !columns[at].is_below && whole[at].columns.is_some())
+        .collect();
+    let mut widths: Vec<Width> = beside.iter().map(|&at| whole[at].clone()).collect();
+    fit(&mut widths, screen);
+    let write = |cells: &mut dyn Iterator<Item = &str>, out: &mut dyn Write| {
+        let mut line = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            let Some(width) = width.columns else { continue };
+            let cell = cut(cell, width);
+            line.push_str(&cell);
+            let rest = width.saturating_sub(cell.width()) + BETWEEN;
+            line.extend(std::iter::repeat_n(' ', rest));
+        }
+        writeln!(out, "{}", line.trim_end_matches(' '))
+    };
+    let mut headings = beside.iter().map(|&at| columns[at].heading);
+    let mut out = out;
+    write(&mut headings, &mut out)?;
+    for row in rows {
+        let mut cells = beside.iter().map(|&at| &*row[at].text);
+        write(&mut cells, &mut out)?;
+        for (column, cell) in columns.iter().zip(row) {
+            if !column.is_below || cell.text.is_empty() {
+                continue;
+            }
+            // What is there only sometimes is not known by its place.
+            let heading = if column.is_optional {
+                format!("{}: ", column.heading.to_lowercase())
+            } else {
+                String::new()
+            };
+            writeln!(out, "  {heading}{}", cell.text)?;
+        }
     }
-    widths
+    Ok(())
 }
 
 /// A cell that is written.

@@ -55,6 +55,30 @@ impl Target {
         }
     }
 
+    /// Whether all of the union is meant, and not what lies at a path of it.
+    pub fn is_whole(&self) -> bool {
+        self.inside.components().next().is_none()
+    }
+
+    /// Whether a path is the one that is meant, or lies below it.
+    pub fn has(&self, path: &Bytes) -> bool {
+        path.lies_in(&self.inside)
+    }
+
+    /// Whether a path leads to the one that is meant: what hides it hides all of that.
+    pub fn is_below(&self, path: &Bytes) -> bool {
+        self.inside.lies_in(path)
+    }
+
+    /// What is meant of a tree at a path: all of it, or the part that the target is inside.
+    pub fn part_of(&self, path: Bytes) -> Option<Bytes> {
+        if self.has(&path) {
+            Some(path)
+        } else {
+            self.is_below(&path).then(|| self.inside.clone())
+        }
+    }
+
     /// The branch whose changes and marks are asked for.
     pub fn subject(&self) -> Option<usize> {
         if self.is_layer && !self.union.branches.is_empty() {
@@ -257,7 +281,12 @@ pub fn everything(survey: &mut Survey<'_>, scope: Scope) -> Everything {
         found.containers += 1;
         match survey.union_of(engine, &container) {
             Ok(union) => found.targets.push(Target::of(union)),
-            Err(error) => found.unread.push(error),
+            Err(error) => {
+                let label = survey.labels().of_container(engine, &container).cloned();
+                let label = label
+                    .unwrap_or_else(|| Bytes::from(format!("{}:{}", engine.name(), container.id)));
+                found.unread.push(error.of(&label));
+            }
         }
     }
     if scope != Scope::Running {
@@ -285,7 +314,13 @@ pub fn all_images(survey: &Survey<'_>) -> (Vec<Target>, Vec<Error>) {
                 is_layer: true,
                 ..Target::of(union)
             }),
-            Err(error) => problems.push(error),
+            Err(error) => {
+                let label = survey.labels().of_image(engine, &image).cloned();
+                let label = label.unwrap_or_else(|| {
+                    Bytes::from(format!("{}:sha256:{}", engine.name(), image.id))
+                });
+                problems.push(error.of(&label));
+            }
         }
     }
     (targets, problems)

@@ -59,6 +59,7 @@ fn bad_opaque(parent: &Node<'_>, name: &[u8], branch: usize) -> Row {
         entry: path.join(OPAQUE),
         path,
         means: "the mark is not a regular file: the directory answers EIO".into(),
+        users: Vec::new(),
     }
 }
 
@@ -93,6 +94,7 @@ fn refused_by(parent: &Node<'_>, name: &[u8], why: Why, branch: usize) -> Option
         entry: path.clone(),
         path,
         means: means.into(),
+        users: Vec::new(),
     })
 }
 
@@ -149,6 +151,7 @@ impl<'s> Directory<'s> {
             path,
             entry: self.node.path_of(name),
             means,
+            users: Vec::new(),
         }
     }
 
@@ -335,6 +338,7 @@ pub(super) fn leftovers(stack: &Stack, branch: usize) -> Result<Vec<Row>> {
             path: at.join(name),
             entry: at.join(name),
             means: means.into(),
+            users: Vec::new(),
         }));
     }
     Ok(rows)

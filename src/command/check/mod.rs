@@ -1,4 +1,4 @@
-//! `check [TARGET]`: what is wrong or surprising in the marks of a union, and without TARGET in
+//! `check [TARGET[:PATH]...]`: what is wrong or surprising in the marks of a union, and without TARGET in
 //! stores and records.
 
 mod marks;
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::orphans::left_over;
+use crate::command::users::Users;
 use crate::command::{
     Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, counted,
     union_column,
@@ -19,7 +20,7 @@ use crate::command::{
 use crate::engine::Survey;
 use crate::engine::usage::{FaultKind, Leftover, LeftoverKind};
 use crate::error::{Error, Result};
-use crate::render::column::{Column, column};
+use crate::render::column::{Column, column, optional};
 use crate::render::{Format, Look};
 use crate::target::Target;
 use crate::union::Stack;
@@ -28,8 +29,9 @@ use marks::{findings, leftovers};
 /// Look for what is wrong or surprising in marks, stores and records
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Without it every container of the host, and the engines' stores
-    target: Option<OsString>,
+    /// A union, or a path of it; without it every container of the host, and the engines' stores
+    #[arg(value_name = "TARGET[:PATH]")]
+    targets: Vec<OsString>,
     #[command(flatten)]
     which: Which,
 }
@@ -54,6 +56,9 @@ pub struct Row {
     pub entry: Bytes,
     /// What it means.
     pub means: String,
+    /// Of a store's: the containers and images that stand on the layer that is named, as TARGETs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<Bytes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -144,7 +149,7 @@ impl Verb for Args {
         let mut rows = Vec::new();
         let names = AtomicU64::new(0);
         let mut examined = Examined::default();
-        let targets = context.targets(self.target.as_deref(), self.which);
+        let targets = context.targets(&self.targets, self.which);
         let targets = match targets {
             // There are stores to look at.
             Err(Error::NothingMounted) if context.survey.engines_here().next().is_some() => {
@@ -153,15 +158,15 @@ impl Verb for Args {
             targets => targets?,
         };
         examined.unions = targets.len();
-        if self.target.is_none() {
+        if self.targets.is_empty() {
             examined.stores = context.survey.engines_here().count();
             let orphaned = left_over(context);
             rows.extend(in_stores(context, &orphaned.found));
             context.problems.extend(orphaned.problems);
         }
         let threads = context.threads.count();
-        for (label, target) in targets {
-            let stack = context.open(&target);
+        for (label, mut target) in targets {
+            let stack = context.open_part(&mut target);
             in_union(
                 &context.survey,
                 (&label, &target),
@@ -169,8 +174,9 @@ impl Verb for Args {
                 threads,
                 &names,
                 |found| match found {
+                    Ok(row) if !target.has(&row.path) => {}
                     Ok(row) => rows.push(row),
-                    Err(error) => context.problems.push(error),
+                    Err(error) => context.problems.push(label.of(error)),
                 },
             );
         }
@@ -279,6 +285,7 @@ pub(super) fn in_stores(
         entry: path.clone(),
         path,
         means,
+        users: Vec::new(),
     };
     let mut rows = Vec::new();
     for engine in context.survey.engines_here() {
@@ -310,7 +317,23 @@ pub(super) fn in_stores(
         };
         Some(row(engine, finding, of.path.clone(), of.why.clone()))
     }));
+    add_users(&context.survey, &mut rows);
     rows
+}
+
+/// Says whose the layers are that rows name.
+fn add_users(survey: &Survey<'_>, rows: &mut [Row]) {
+    for engine in survey.engines_here() {
+        let of_engine = |row: &&mut Row| row.engine == Some(engine.name());
+        let mut own = rows.iter_mut().filter(of_engine).peekable();
+        if own.peek().is_none() {
+            continue;
+        }
+        let users = Users::of(survey, engine);
+        for row in own.filter(|row| row.path.lies_in(engine.root())) {
+            row.users = users.named_in(&row.path, &row.means);
+        }
+    }
 }
 
 /// The mount points in stores that have files of their own.
@@ -339,6 +362,9 @@ fn beneath_mounts(context: &Context<'_>) -> Vec<(&'static str, Bytes)> {
     found
 }
 
+/// So many of those that stand on a layer are shown: JSON has all.
+const USERS_SHOWN: usize = 3;
+
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
         give(&self.target.word(&self.path));
@@ -359,8 +385,17 @@ impl crate::command::Row for Row {
                     cell.show(branch);
                 }
             }),
-            column("PATH", |row, _, cell| cell.show(&row.path)),
-            column("MEANS", |row, _, cell| cell.text(&row.means)),
+            optional("USED BY", |row: &Row, _, cell| {
+                let users = row.users.iter().take(USERS_SHOWN);
+                let users: Vec<String> = users.map(Bytes::to_string).collect();
+                cell.word(&users.join(", "));
+                if row.users.len() > USERS_SHOWN {
+                    cell.show(format_args!(" and {} more", row.users.len() - USERS_SHOWN));
+                }
+            })
+            .below(),
+            column("MEANS", |row: &Row, _, cell| cell.text(&row.means)).below(),
+            column("PATH", |row: &Row, _, cell| cell.show(&row.path)).below(),
         ]
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::asked::{Asked, Opened, asked, note_covers, opened};
+use crate::command::asked::{Asked, Opened, asked, note_covers};
 use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb, Which};
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
@@ -245,24 +245,22 @@ impl Args {
 
     /// Everything that was deleted, of each union below a directory of its own if there are several.
     fn deleted(&self, context: &mut Context<'_>) -> Result<Vec<Item>> {
-        let named = self.within.iter().chain(&self.arguments);
-        let mut subjects = Vec::new();
-        for name in named {
-            subjects.extend(context.subjects(Some(name), Which::default())?);
-        }
-        let is_one = subjects.len() == 1;
+        let named: Vec<OsString> = self.within.iter().chain(&self.arguments).cloned().collect();
+        let subjects = context.subjects(&named, Which::default())?;
         // Without a name there may be one today and two tomorrow.
-        if subjects.is_empty() {
-            subjects = context.subjects(None, Which::default())?;
-        }
+        let is_one = subjects.len() == 1 && !named.is_empty();
         let mut items = Vec::new();
-        for (label, target, branch) in subjects {
-            let union: Rc<Opened> = opened(context, target);
+        for (label, mut target, branch) in subjects {
+            let stack = context.open_part(&mut target);
+            let union = Rc::new(Opened { target, stack });
             let threads = context.threads.count();
             let (paths, problems) = deleted(&union.stack, branch, Replaced::Listed, threads);
+            let problems = problems.into_iter().map(|error| label.of(error));
             context.problems.extend(problems);
             let own = label.as_file_name();
-            items.extend(paths.into_iter().map(|path| Item {
+            let paths = paths.into_iter();
+            let paths = paths.filter_map(|path| union.target.part_of(path));
+            items.extend(paths.map(|path| Item {
                 below: Some(if is_one {
                     Bytes::from("/")
                 } else {

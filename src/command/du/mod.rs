@@ -1,4 +1,4 @@
-//! `du [TARGET]`: who fills the disk. The sizes of a store's rows add up to what `du` says of it.
+//! `du [TARGET...]`: who fills the disk. The sizes of a store's rows add up to what `du` says of it.
 
 mod store;
 mod table;
@@ -18,6 +18,7 @@ use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::usage::ContainerName;
 use crate::engine::{self, Engine, OwnerKind, Survey, Union};
 use crate::error::{Error, Result};
+use crate::target::Target;
 pub(super) use store::Store;
 use wasted::WastedFile;
 
@@ -25,7 +26,8 @@ use wasted::WastedFile;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A container, an image or a layer; without it the whole of every store
-    target: Option<OsString>,
+    #[arg(value_name = "TARGET")]
+    targets: Vec<OsString>,
     /// Only the N largest; sums are of all
     #[arg(short = 'n', long, value_name = "N")]
     largest: Option<usize>,
@@ -108,6 +110,9 @@ pub struct Row {
     /// Somebody ended the walk: what is not known was not reached.
     #[serde(skip)]
     pub is_part: bool,
+    /// It is of one of several that were named, so that tables say of which.
+    #[serde(skip)]
+    pub is_of_several: bool,
     /// Of an image's layer: bytes of content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
@@ -162,7 +167,7 @@ impl Verb for Args {
         group: Group::Disk,
         examples: &[
             "layerctl du",
-            "layerctl du web",
+            "layerctl du web db",
             "layerctl du -n 5 nginx:latest",
         ],
         exit: "0 told; 2 something could not be read",
@@ -171,19 +176,22 @@ impl Verb for Args {
     type Answer = Vec<Row>;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
-        let target = self.target.as_ref();
-        let target = target
-            .map(|name| context.find(name.as_bytes()))
-            .transpose()?;
-        if let Some(target) = &target {
+        let mut targets: Vec<(Bytes, Target)> = Vec::new();
+        for name in &self.targets {
+            let target = context.find(name.as_bytes())?;
+            let label = context.survey.label(&target.union);
+            if targets.iter().any(|(known, _)| *known == label) {
+                continue;
+            }
             context.survey.watch(&target.union, None);
+            targets.push((label, target));
         }
         context.survey.look_everywhere();
-        let union = target.as_ref().map(|target| &target.union);
+        let unions: Vec<&Union> = targets.iter().map(|(_, target)| &target.union).collect();
         let mut problems = Vec::new();
         let threads = context.threads.count();
-        let mut rows = rows(&context.survey, union, threads, &mut problems)?;
-        if let Some(target) = &target {
+        let mut parts = rows(&context.survey, &unions, threads, &mut problems)?;
+        for ((_, target), rows) in targets.iter().zip(&mut parts) {
             if rows.is_empty() {
                 return Err(Error::Refused {
                     what: format!("{} is in no engine's store", target.union.label()),
@@ -193,10 +201,15 @@ impl Verb for Args {
             problems.extend(store::missing_of(&context.survey, &target.union));
             if !is_container(&target.union) {
                 let stack = context.open(target);
-                wasted::add_to(&mut rows, &target.union, &stack, threads, &mut problems);
-                biggest_first(&mut rows);
+                wasted::add_to(rows, &target.union, &stack, threads, &mut problems);
+                biggest_first(rows);
             }
-        } else {
+            for row in rows {
+                row.is_of_several = targets.len() > 1;
+            }
+        }
+        let mut rows: Vec<Row> = parts.into_iter().flatten().collect();
+        if targets.is_empty() {
             biggest_first(&mut rows);
         }
         if let Some(most) = self.largest {
@@ -219,35 +232,39 @@ fn expected(survey: &Survey<'_>, root: &Bytes) -> Option<u64> {
     root.inodes_used()
 }
 
-/// The rows of every store, or of one union in them.
+/// The rows of every store; or of unions in them, those of each for itself.
 fn rows(
     survey: &Survey<'_>,
-    union: Option<&Union>,
+    unions: &[&Union],
     threads: NonZeroUsize,
     problems: &mut Vec<Error>,
-) -> Result<Vec<Row>> {
-    let is_wanted = |engine: &dyn Engine| {
-        union.is_none_or(|union| {
-            let owner = union.owner.as_ref();
-            owner.is_some_and(|owner| owner.engine == engine.name())
-        })
+) -> Result<Vec<Vec<Row>>> {
+    let is_of = |union: &Union, engine: &dyn Engine| {
+        let owner = union.owner.as_ref();
+        owner.is_some_and(|owner| owner.engine == engine.name())
     };
-    let mut rows = Vec::new();
+    let is_wanted =
+        |engine: &dyn Engine| unions.is_empty() || unions.iter().any(|union| is_of(union, engine));
+    let mut parts: Vec<Vec<Row>> = Vec::new();
+    parts.resize_with(unions.len().max(1), Vec::new);
     walk(survey, is_wanted, threads, problems, |store, problems| {
-        match union {
-            None => rows.extend(store?.everything(problems)),
-            Some(union) => {
-                let store = store?;
-                let found = store.rows_of(union);
-                if found.iter().any(|row| row.disk.is_none()) {
-                    problems.extend(store.unknown());
-                }
-                rows.extend(found);
+        let store = store?;
+        if unions.is_empty() {
+            parts[0].extend(store.everything(problems));
+        }
+        for (union, rows) in unions.iter().zip(&mut parts) {
+            if !is_of(union, store.engine()) {
+                continue;
             }
+            let found = store.rows_of(union);
+            if found.iter().any(|row| row.disk.is_none()) {
+                problems.extend(store.unknown());
+            }
+            rows.extend(found);
         }
         Ok(())
     })?;
-    Ok(rows)
+    Ok(parts)
 }
 
 /// Walks the stores that are wanted, one after the other. `give` is told of one that cannot be opened,

@@ -158,6 +158,7 @@ impl<'s, 'h> Store<'s, 'h> {
             name: None,
             disk: size.into(),
             is_part: self.walked.unreached.is_some(),
+            is_of_several: false,
             size: None,
             wasted: None,
             instruction: None,

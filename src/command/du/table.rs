@@ -19,6 +19,8 @@ struct Line<'r> {
     what: What<'r>,
     /// The largest row's bytes.
     most: u64,
+    /// There are other stores.
+    is_of_stores: bool,
 }
 
 enum What<'r> {
@@ -75,8 +77,19 @@ impl crate::command::Row for Row {
             lines.extend(parts.take(3).map(What::Large));
             lines.extend(row.wasted_files.iter().map(What::Wasted));
         }
-        let lines: Vec<Line<'_>> = lines.into_iter().map(|what| Line { what, most }).collect();
-        table::write(&columns(), &lines, look, out)
+        let is_of_stores = rows.windows(2).any(|pair| pair[0].store != pair[1].store);
+        let lines = lines.into_iter().map(|what| Line {
+            what,
+            most,
+            is_of_stores,
+        });
+        let lines: Vec<Line<'_>> = lines.collect();
+        let mut columns = columns();
+        if is_of_stores {
+            // Of two sums nobody knows otherwise which is whose.
+            columns[0].gives = None;
+        }
+        table::write(&columns, &lines, look, out)
     }
 }
 
@@ -84,6 +97,12 @@ fn columns<'r>() -> Vec<Column<Line<'r>>> {
     vec![
         giving(4, "ENGINE", |line: &Line<'_>, _, cell| {
             cell.text(line.row().map(|row| row.engine).unwrap_or_default());
+        }),
+        optional("UNION", |line, _, cell| {
+            let row = line.row().filter(|row| row.is_of_several);
+            if let Some(target) = row.and_then(|row| row.target.as_ref()) {
+                cell.show(target);
+            }
         }),
         column("SIZE", |line, look, cell| {
             let size = line.disk().map(|size| look.size(size));
@@ -125,6 +144,10 @@ fn columns<'r>() -> Vec<Column<Line<'r>>> {
             cell.text(&id.map(|id| look.id(id)).unwrap_or_default());
         }),
         column("NAME", |line, _, cell| match line.what {
+            // One engine has several stores, root's and its users'.
+            What::Row(row) if row.kind == Kind::Total && line.is_of_stores => {
+                cell.show(&row.store);
+            }
             What::Row(row) => cell.text(row.name.as_deref().unwrap_or_default()),
             What::Large(large) => cell.show(&large.path),
             What::Wasted(file) => cell.show(&file.path),

@@ -46,7 +46,7 @@ impl Listing {
             Ok(Start::Directory(path)) => {
                 let visit = |place: Place<'s>, found: &mut Found<'_, Place<'s>, Batch<Row>>| {
                     if let Err(error) = self.visit(&path, place, how.keep, found) {
-                        found.rows().problems.push(error);
+                        found.rows().problems.push(self.label.of(error));
                     }
                 };
                 return walk_all(how.threads, Place::Root, &visit, give);
@@ -54,7 +54,10 @@ impl Listing {
             Ok(Start::Row(found)) => self.row_of(&found, how.keep, &mut batch),
             Err(error) => Err(error),
         };
-        batch.problems.extend(is_done.err());
+        let error = is_done.err();
+        batch
+            .problems
+            .extend(error.map(|error| self.label.of(error)));
         give(batch)
     }
 
@@ -116,7 +119,7 @@ impl Listing {
                 // Of one that cannot be shown in full the children are shown all the same.
                 let shown = self.child(&node, &name, &entry, keep, found.rows());
                 let path = shown.unwrap_or_else(|error| {
-                    found.rows().problems.push(error);
+                    found.rows().problems.push(self.label.of(error));
                     None
                 });
                 if let (Entry::Dir(child), Depth::Recursive(_)) = (entry, self.depth) {
@@ -180,7 +183,7 @@ impl Listing {
                 .map(|used| used.unwrap_or_default().give_back()),
         };
         if let Err(error) = shown {
-            found.rows().problems.push(error);
+            found.rows().problems.push(self.label.of(error));
         }
     }
 

@@ -52,7 +52,7 @@ impl Gathered {
     pub fn of(context: &mut Context<'_>, has_changes: bool) -> Result<Gathered> {
         let begun = time::now();
         let info = *info::Args {}.run(context)?.answer.0;
-        let targets = match context.targets(None, Which::default()) {
+        let targets = match context.everything(Which::default()) {
             // There are stores, or there is nothing: that is an answer.
             Err(Error::NothingMounted) => Vec::new(),
             targets => targets?,
@@ -145,7 +145,8 @@ fn problems(context: &Context<'_>, ended: &mut Ended) -> Vec<Problem> {
     let all = survey.problems().chain(&context.problems);
     let all = all.chain(&ended.problems).map(Problem::from);
     let mut said = HashSet::new();
-    all.filter(|of| said.insert(of.problem.clone())).collect()
+    all.filter(|of| said.insert((of.problem.clone(), of.target.clone())))
+        .collect()
 }
 
 /// The layers of every store, and what else takes space in it.
@@ -229,7 +230,7 @@ fn in_union(
         |found| match found {
             Ok(row) if written.is_ok() => written = put(&Record::Finding(row)),
             Ok(_) => {}
-            Err(error) => ended.problems.push(error),
+            Err(error) => ended.problems.push(label.of(error)),
         },
     );
     written?;
@@ -255,7 +256,7 @@ fn in_union(
                 told.copyup_count += 1;
                 told.copyup_disk += row.disk;
             }
-            Err(error) => ended.problems.push(error),
+            Err(error) => ended.problems.push(label.of(error)),
         }
         ControlFlow::Continue(())
     });

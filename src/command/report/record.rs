@@ -153,10 +153,14 @@ pub struct Problem {
     /// Where on the host, if it is of one path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Bytes>,
+    /// The union, as a TARGET, if it is of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Bytes>,
 }
 
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Problem {
+        let (error, union) = error.parts();
         let path = match error {
             Error::Io { path, .. }
             | Error::Damaged { path, .. }
@@ -167,6 +171,7 @@ impl From<&Error> for Problem {
         Problem {
             problem: error.to_string(),
             path,
+            target: union.cloned(),
         }
     }
 }

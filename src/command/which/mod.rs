@@ -232,7 +232,7 @@ fn everywhere(
             let label = Label::found(context.survey.label(&target.union));
             Ok((vec![(label, target)], inside))
         }
-        None => Ok((context.targets(None, which)?, path)),
+        None => Ok((context.everything(which)?, path)),
     }
 }
 
@@ -267,7 +267,7 @@ impl Asking {
                 row.covered_by = covers.at(&row.path).cloned();
                 self.rows.push(row);
             }
-            Err(error) => context.problems.push(error),
+            Err(error) => context.problems.push(label.of(error)),
         }
     }
 }
@@ -282,7 +282,7 @@ fn row(
 ) -> Row {
     let path = Bytes::absolute(resolution.path.components());
     let versions = resolution.versions(stack).unwrap_or_else(|error| {
-        context.problems.push(error);
+        context.problems.push(label.of(error));
         Vec::new()
     });
     let versions: Vec<Version> = versions
