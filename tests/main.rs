@@ -56,7 +56,6 @@ mod find;
 mod fleet;
 mod formats;
 mod fuse;
-mod hidden;
 mod hosts;
 mod house;
 mod identity;

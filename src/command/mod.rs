@@ -17,7 +17,6 @@ mod example;
 pub mod export;
 pub mod find;
 mod glob;
-mod hidden;
 pub mod history;
 pub mod images;
 pub mod info;

@@ -1,4 +1,4 @@
-//! `whiteouts [TARGET[:PATH]...]`: every mark, where it is, what it hides, and how much of it.
+//! `whiteouts [TARGET[:PATH]...]`: every mark, where it is and what it hides.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -10,12 +10,11 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::glob::Glob;
-use crate::command::hidden::{self, Hidden, Pair};
 use crate::command::{
     Batch, Context, Group, Help, Label, Labelled, Outcome, Shape, Stream, Verb, Version, Which,
     union_column,
 };
-use crate::dir::{Dir, Kind, Stat};
+use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::render::column::{Column, column};
@@ -25,8 +24,6 @@ use crate::walk::{Above, Found, InBranch, Rest, Rows, walk_all};
 use crate::whiteout::{Mark, MarkKind, Seen};
 
 /// List whiteouts and opaque marks, and what they hide
-///
-/// What has taken the place of a directory is listed, too: it hides what was in that.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A union, or a path of it below which is looked; without it every container of the host
@@ -45,48 +42,20 @@ pub struct Args {
     recoverable: bool,
 }
 
-/// How names are hidden.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum HidingKind {
-    Whiteout,
-    Opaque,
-    /// No mark: what is no directory is where one was.
-    Replaced,
-}
-
-impl HidingKind {
-    fn word(self) -> &'static str {
-        match self {
-            HidingKind::Whiteout => MarkKind::Whiteout.word(),
-            HidingKind::Opaque => MarkKind::Opaque.word(),
-            HidingKind::Replaced => "replaced",
-        }
-    }
-}
-
 /// One mark.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
     /// The union, as a TARGET.
     pub target: Label,
-    /// What is marked: the deleted name, the opaque directory, or what has taken a directory's place.
+    /// What is marked: the deleted name, or the opaque directory.
     pub path: Bytes,
     /// The mark's own path in its branch.
     pub mark: Bytes,
-    pub kind: HidingKind,
+    pub kind: MarkKind,
     /// Index of the branch that holds the mark, 0 is topmost.
     pub branch: usize,
     /// What would come back without the mark; null for a stale one.
     pub hides: Option<Version>,
-    /// How many names are hidden, with all that is in directories; 0 of a stale mark, none where
-    /// nobody knows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_count: Option<u64>,
-    /// There are more than `hidden_count`, or may be: of many not all are counted, and what cannot
-    /// be read is not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub hidden_more: bool,
     /// A branch below was not read, so that nobody knows whether the mark is stale.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
@@ -129,13 +98,14 @@ impl Verb for Args {
             });
             let _ = { branches }.try_for_each(|(subject, branch)| {
                 let row = |found: Result<FoundMark<'_>>, batch: &mut Batch<Row>| {
-                    let kept = found.and_then(|found| subject.row(found));
-                    match kept {
-                        Ok(Some((mut row, hides))) if is_wanted(&row) => {
-                            let error = row.count(hides).err();
-                            batch
-                                .problems
-                                .extend(error.map(|error| subject.label.of(error)));
+                    if found
+                        .as_ref()
+                        .is_ok_and(|found| !subject.is_asked_for(found))
+                    {
+                        return;
+                    }
+                    match found.and_then(|found| subject.row(found)) {
+                        Ok(row) if is_wanted(&row) => {
                             batch.keep(how.keep, row);
                         }
                         Ok(_) => {}
@@ -173,133 +143,71 @@ struct Subject {
 }
 
 impl Subject {
-    /// What is told of a mark, if it is in what is asked about.
-    fn row<'s>(&self, found: FoundMark<'s>) -> Result<Option<(Row, Option<Hides<'s>>)>> {
-        // What is hidden on the way is all that is below.
-        if !self.target.has(&found.path) && !self.target.is_below(&found.path) {
-            return Ok(None);
-        }
+    /// Whether a mark is in the part that is asked about, or hides it with all on the way.
+    fn is_asked_for(&self, found: &FoundMark<'_>) -> bool {
+        self.target.has(&found.path) || self.target.is_below(&found.path)
+    }
+
+    fn row(&self, found: FoundMark<'_>) -> Result<Row> {
         let union = &self.target.union;
         let hides = found.hides()?;
-        if hides.is_none() && found.kind == HidingKind::Replaced {
-            return Ok(None);
-        }
-        let lost_below = found.parent.stack().lost_below(found.branch);
-        let row = Row {
+        let hides = hides.map(|(branch, stat)| Version::new(union, branch, &stat));
+        Ok(Row {
             target: self.label.clone(),
             mark: match found.kind {
-                HidingKind::Whiteout => found.parent.path_of(&found.mark),
-                HidingKind::Replaced => found.path.clone(),
+                MarkKind::Whiteout => found.parent.path_of(&found.mark),
                 // An attribute is on the directory itself.
-                HidingKind::Opaque if found.mark.is_empty() => found.path.clone(),
-                HidingKind::Opaque => found.path.join(&found.mark),
+                MarkKind::Opaque if found.mark.is_empty() => found.path.clone(),
+                MarkKind::Opaque => found.path.join(&found.mark),
             },
             path: found.path,
             kind: found.kind,
             branch: found.branch,
-            unknown: hides.is_none() && lost_below,
-            hidden_count: (hides.is_none() && !lost_below).then_some(0),
-            hidden_more: hides.is_some() && lost_below,
-            hides: hides
-                .as_ref()
-                .map(|hides| Version::new(union, hides.branch, &hides.stat)),
-        };
-        Ok(Some((row, hides)))
+            unknown: hides.is_none() && found.parent.stack().lost_below(found.branch),
+            hides,
+        })
     }
-}
-
-impl Row {
-    /// Counts what is hidden.
-    ///
-    /// # Errors
-    /// Not all of it can be read.
-    fn count(&mut self, hides: Option<Hides<'_>>) -> Result<()> {
-        let Some(Hides { own, pair, .. }) = hides else {
-            return Ok(());
-        };
-        let counted = match pair {
-            Some(pair) => hidden::count_below(pair, own),
-            None => Ok(Hidden {
-                count: own,
-                is_part: false,
-            }),
-        };
-        match counted {
-            Ok(Hidden { count, is_part }) => {
-                self.hidden_count = Some(count);
-                self.hidden_more |= is_part;
-                Ok(())
-            }
-            Err(error) => {
-                self.hidden_more = true;
-                Err(error)
-            }
-        }
-    }
-}
-
-/// What a mark hides.
-struct Hides<'s> {
-    /// The topmost version that would come back if the mark were removed.
-    branch: usize,
-    stat: Stat,
-    /// How many names of the mark's own directory are hidden.
-    own: u64,
-    /// The directory that would come back, and what is shown of it.
-    pair: Option<Pair<'s>>,
 }
 
 /// A mark in a branch, in the view of that branch and those below it.
-struct FoundMark<'s> {
+pub struct FoundMark<'s> {
     /// What is marked.
-    path: Bytes,
-    kind: HidingKind,
-    branch: usize,
+    pub path: Bytes,
+    pub kind: MarkKind,
+    pub branch: usize,
     /// The name of the mark on disk.
-    mark: Vec<u8>,
-    /// For an opaque mark the marked directory's parent; else the directory that it lies in.
+    pub mark: Vec<u8>,
+    /// For a whiteout the directory it lies in; for an opaque mark the marked directory's parent.
     parent: Arc<Node<'s>>,
     name: Vec<u8>,
     /// What the branch's own directory says of the name, where it was asked.
     seen: Option<Seen>,
 }
 
-impl<'s> FoundMark<'s> {
-    /// What would come back if the mark were removed.
+impl FoundMark<'_> {
+    /// The topmost version that would come back if the mark were removed.
     ///
     /// # Errors
     /// A branch that cannot be asked.
-    fn hides(&self) -> Result<Option<Hides<'s>>> {
+    pub fn hides(&self) -> Result<Option<(usize, crate::dir::Stat)>> {
         if self.name.is_empty() {
             return Ok(None); // an opaque mark in a branch's root means nothing
         }
         let stack = self.parent.stack();
-        let mark = match self.kind {
-            HidingKind::Whiteout => MarkKind::Whiteout,
-            HidingKind::Opaque => MarkKind::Opaque,
-            HidingKind::Replaced => return self.replaces(),
-        };
         if !stack.branches[self.branch].grammar.honours_marks() {
             return Ok(None);
         }
-        let without = self
-            .parent
-            .child_without_mark(&self.name, self.branch, mark, self.seen)?;
-        let (own, with) = match mark {
-            MarkKind::Whiteout => (1, None),
-            MarkKind::Opaque => match self.parent.child(&self.name)? {
-                Entry::Dir(node) => (0, Some(node)),
-                _ => (0, None),
-            },
-        };
-        let from = match (mark, &without) {
+        let without =
+            self.parent
+                .child_without_mark(&self.name, self.branch, self.kind, self.seen)?;
+        let from = match (self.kind, &without) {
             (MarkKind::Whiteout, entry) => entry.provider(),
             (MarkKind::Opaque, Entry::Dir(node)) => {
-                let is_shown = |branch: &usize| {
-                    let with = with.as_ref();
-                    with.is_some_and(|with| with.branches().any(|of| of == *branch))
+                let with: Vec<usize> = match self.parent.child(&self.name)? {
+                    Entry::Dir(node) => node.branches().collect(),
+                    _ => Vec::new(),
                 };
-                node.branches().find(|branch| !is_shown(branch))
+                node.branches().find(|branch| !with.contains(branch))
             }
             (MarkKind::Opaque, _) => None,
         };
@@ -312,49 +220,17 @@ impl<'s> FoundMark<'s> {
                 None => Ok(None),
             },
         };
-        self.told(branch, stat, own, (without, with))
-    }
-
-    /// The directory that something else has taken the place of.
-    fn replaces(&self) -> Result<Option<Hides<'s>>> {
-        let below = self.parent.narrowed(|branch| branch != self.branch);
-        let without = below.child_directory(&self.name)?;
-        let Entry::Dir(node) = &without else {
-            return Ok(None);
-        };
-        let Some(branch) = node.branches().next() else {
-            return Ok(None);
-        };
-        let stat = node.dir(branch).map(Dir::stat_self).transpose();
-        self.told(branch, stat, 0, (without, None))
-    }
-
-    fn told(
-        &self,
-        branch: usize,
-        stat: std::result::Result<Option<Stat>, rustix::io::Errno>,
-        own: u64,
-        (without, with): (Entry<'s>, Option<Node<'s>>),
-    ) -> Result<Option<Hides<'s>>> {
-        let stat =
-            stat.map_err(|errno| Error::io(self.parent.on_host(branch, &self.name), errno))?;
-        let pair = match without {
-            Entry::Dir(without) => Some(Pair { without, with }),
-            _ => None,
-        };
-        Ok(stat.map(|stat| Hides {
-            branch,
-            stat,
-            own,
-            pair,
-        }))
+        match stat {
+            Ok(stat) => Ok(stat.map(|stat| (branch, stat))),
+            Err(errno) => Err(Error::io(self.parent.on_host(branch, &self.name), errno)),
+        }
     }
 }
 
 /// Every mark in one branch, in the order of the branch's names, with so many threads: `row` is
 /// told of each, and of what cannot be read, in its place. What it puts into the rows is given in
 /// order.
-fn marks<'s, B: Rows>(
+pub fn marks<'s, B: Rows>(
     stack: &'s Stack,
     branch: usize,
     threads: NonZeroUsize,
@@ -392,8 +268,6 @@ enum Place<'s> {
 /// A directory of the branch.
 struct Directory<'s> {
     node: Arc<Node<'s>>,
-    /// The same place without the branch, where others have it, too.
-    below: Option<Node<'s>>,
     above: Above<'s>,
     branch: usize,
 }
@@ -409,14 +283,8 @@ fn in_directory<'s, B: Rows>(
     let Some(listing) = node.listing(branch)? else {
         return Ok(());
     };
-    // Whatever is in it, it may be where a lower branch has a directory.
-    let below = node.branches().any(|of| of != branch).then(|| {
-        let below = node.narrowed(|of| of != branch);
-        below.read_for(listing.count())
-    });
     let directory = Directory {
         node: Arc::new(node),
-        below,
         above,
         branch,
     };
@@ -427,9 +295,8 @@ fn in_directory<'s, B: Rows>(
             Err(error) => row(Err(error), found.rows()),
         }
     }
-    let has_below = directory.below.is_some();
     let could_tell = |&(name, kind): &(&[u8], Kind)| {
-        has_below || kind == Kind::Directory || grammar.could_be_mark(name, kind)
+        kind == Kind::Directory || grammar.could_be_mark(name, kind)
     };
     let mut entries = listing.iter().filter(could_tell);
     found.each(&mut entries, |(name, kind), found| {
@@ -446,20 +313,13 @@ impl<'s> Directory<'s> {
         let (parent, name) = above.unwrap_or((Arc::clone(&self.node), Vec::new()));
         FoundMark {
             path: self.node.path(),
-            kind: HidingKind::Opaque,
+            kind: MarkKind::Opaque,
             branch: self.branch,
             mark: mark.to_vec(),
             parent,
             name,
             seen: None,
         }
-    }
-
-    /// Whether what is no directory is where the branches below have one.
-    fn replaces(&self, name: &[u8]) -> Result<bool> {
-        let below = self.below.as_ref();
-        let below = below.map(|below| below.child(name)).transpose()?;
-        Ok(matches!(below, Some(Entry::Dir(_))))
     }
 
     fn entry<B: Rows>(
@@ -480,7 +340,7 @@ impl<'s> Directory<'s> {
             Err(error) => Err(error),
             Ok((Some(Mark::Whiteout(hidden)), seen)) => Ok(FoundMark {
                 path: node.path_of(hidden),
-                kind: HidingKind::Whiteout,
+                kind: MarkKind::Whiteout,
                 branch,
                 mark: name.to_vec(),
                 parent: Arc::clone(node),
@@ -488,25 +348,13 @@ impl<'s> Directory<'s> {
                 seen,
             }),
             Ok((Some(Mark::Opaque), _)) => Ok(self.opaque(name)),
-            Ok((None, _)) if grammar.hides_entry(name) => return,
-            Ok((None, _)) if kind == Kind::Directory => {
-                let entry = InBranch::Name(Arc::clone(node), name.to_vec());
-                found.directory(Place::Entry(entry));
+            Ok((None, _)) => {
+                if kind == Kind::Directory && !grammar.hides_entry(name) {
+                    let entry = InBranch::Name(Arc::clone(node), name.to_vec());
+                    found.directory(Place::Entry(entry));
+                }
                 return;
             }
-            Ok((None, seen)) => match self.replaces(name) {
-                Ok(true) => Ok(FoundMark {
-                    path: node.path_of(name),
-                    kind: HidingKind::Replaced,
-                    branch,
-                    mark: name.to_vec(),
-                    parent: Arc::clone(node),
-                    name: name.to_vec(),
-                    seen,
-                }),
-                Ok(false) => return,
-                Err(error) => Err(error),
-            },
         };
         row(mark, found.rows());
     }
@@ -532,12 +380,6 @@ impl crate::command::Row for Row {
                     None if row.unknown => "not known",
                     None => "nothing (stale)",
                 });
-            }),
-            column("NAMES", |row, _, cell| match row.hidden_count {
-                Some(0) if row.hides.is_none() => {}
-                Some(count) if row.hidden_more => cell.show(format_args!("{count}+")),
-                Some(count) => cell.show(count),
-                None => {}
             }),
             column("SIZE", |row, look, cell| {
                 let size = row.hides.as_ref().map(|version| version.size_words(look));
