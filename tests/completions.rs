@@ -99,6 +99,33 @@ fn containers_are_offered_without_a_daemon() {
     }
 }
 
+/// `whois` takes paths of the host, be it a copy.
+#[apply(test)]
+fn whois_is_offered_paths_of_the_host() {
+    let host = Host::fixture("blog-host");
+    let root = host.root.to_str().expect("plain names");
+    for shell in ["bash", "zsh", "fish"] {
+        let docker = offered_in(shell, &host, &["whois", "/var/lib/d"]);
+        assert!(is_among(&docker, "/var/lib/docker/"), "{shell}: {docker:?}");
+        let layers = offered_in(shell, &host, &["whois", "/var/lib/docker/aufs/diff/2ee5"]);
+        assert_eq!(
+            layers.len(),
+            2,
+            "{shell}: a layer and its init layer: {layers:?}"
+        );
+        // With the root before it, as a path is typed that a program has printed.
+        let whole = format!("{root}/var/lib/docker/au");
+        let found = offered_in(shell, &host, &["whois", &whole]);
+        assert!(
+            is_among(&found, &format!("{root}/var/lib/docker/aufs/")),
+            "{shell}: {found:?}"
+        );
+        assert!(offered_in(shell, &host, &["whois", "/nope/"]).is_empty());
+        let live = offered(shell, &["whois", "/pro"].map(OsStr::new));
+        assert!(is_among(&live, "/proc/"), "{shell}: {live:?}");
+    }
+}
+
 #[apply(test)]
 fn containers_are_offered_from_a_data_directory_elsewhere() {
     let docker_root = fixture("docker-1.9/var/lib/docker");
@@ -179,6 +206,65 @@ fn every_verb_has_a_man_page_and_help() {
     let page = layerctl(["man"]).exits(0);
     for verb in verbs() {
         assert!(page.text().contains(verb), "{verb}");
+    }
+}
+
+/// What a page says of an option is what `--help` says of it, short help or not.
+#[apply(test)]
+fn a_page_has_the_text_of_every_option() {
+    for verb in verbs() {
+        let page = layerctl(["man", verb.as_str()]).exits(0);
+        let mut lines = page.text().lines().peekable();
+        while let Some(line) = lines.next() {
+            let is_option = line.starts_with("\\fB\\-") && !line.starts_with("\\fB\\-\\-color");
+            if is_option {
+                let text = lines.peek().copied().unwrap_or_default();
+                assert!(!text.is_empty() && !text.starts_with('.'), "{verb}: {line}");
+            }
+        }
+    }
+    let page = layerctl(["man", "restore"]).exits(0);
+    for words in [
+        "How to bring it back",
+        "move the changed file",
+        "throw the changed file away",
+    ] {
+        assert!(page.text().contains(words), "{words}");
+    }
+}
+
+/// On a narrow screen what is to be typed can be pasted, and nothing is wider than the screen but a
+/// usage and a word.
+#[apply(test)]
+fn help_wraps_so_that_it_can_be_pasted() {
+    let mut broken = 0;
+    for verb in verbs() {
+        let help = run(command().env("COLUMNS", "50").args([verb, "-h"])).exits(0);
+        let (_, examples) = help.text().split_once("\nExamples:\n").expect("examples");
+        let (examples, _) = examples.split_once("\nExit status: ").expect("a status");
+        for line in examples.lines() {
+            let is_one_word = !line.trim().trim_end_matches(" \\").contains(' ');
+            assert!(line.chars().count() <= 50 || is_one_word, "{verb}: {line}");
+        }
+        let wide = run(command().env("COLUMNS", "100").args([verb, "-h"])).exits(0);
+        let (_, whole) = wide.text().split_once("\nExamples:\n").expect("examples");
+        let (whole, _) = whole.split_once("\nExit status: ").expect("a status");
+        for example in whole.lines() {
+            let typed = example.trim().split("    ").next().expect("what is typed");
+            let words: Vec<&str> = typed.split_whitespace().collect();
+            let pasted = examples.replace(" \\\n    ", " ");
+            let is_there = pasted.lines().any(|line| {
+                let own = line.trim().split("    ").next().unwrap_or_default();
+                own.split_whitespace().eq(words.iter().copied())
+            });
+            assert!(is_there, "{verb}: {typed}\n{examples}");
+        }
+        broken += usize::from(examples.contains(" \\\n"));
+    }
+    assert!(broken > 3);
+    let help = run(command().env("COLUMNS", "50").arg("-h")).exits(0);
+    for line in help.text().lines() {
+        assert!(line.chars().count() <= 50, "{line}");
     }
 }
 

@@ -646,3 +646,81 @@ fn names_of_outputs_are_kept() {
         assert!(Path::new(&to).join(name).is_file(), "{name}");
     }
 }
+
+/// What `docker load` will call it is in the archive, and said; a container's image has no name unless
+/// one is given.
+#[apply(test)]
+fn an_image_is_called_as_it_is_asked_for() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let out = out();
+    let names_of = |path: &Path| {
+        let listed = Command::new("tar")
+            .arg("-xOf")
+            .arg(path)
+            .arg("manifest.json")
+            .output();
+        let listed: Value = serde_json::from_slice(&listed.expect("tar").stdout).expect("JSON");
+        listed[0]["RepoTags"].clone()
+    };
+    let export = |name: &str, target: &str, options: &[&str]| {
+        let path = out.path().join(name);
+        let to = path.to_str().expect("plain names");
+        let words = [&["export", target, "--as", "docker", "-o", to], options].concat();
+        let row = host.jsonl(words).rows().remove(0);
+        (row, names_of(&path))
+    };
+    let (row, names) = export("plain.tar", "paused-6", &[]);
+    assert!(row.get("names").is_none(), "{row}");
+    assert_eq!(names, json!([]));
+    for (typed, name) in [
+        ("paused", "paused:latest"),
+        ("team/paused:old", "team/paused:old"),
+        (
+            "registry.example.com:5000/team/paused:V1.2",
+            "registry.example.com:5000/team/paused:V1.2",
+        ),
+    ] {
+        let file = format!("{}.tar", name.len());
+        for flat in [&["--force"][..], &["--force", "--flat"]] {
+            let options = [flat, &["--tag", typed]].concat();
+            let (row, names) = export(&file, "paused-6", &options);
+            assert_eq!(row["names"], json!([name]));
+            assert_eq!(names, json!([name]), "{typed}");
+        }
+    }
+    // An image has the names that it has, or the one that was asked for.
+    let (row, names) = export("image.tar", "lab/base:1", &[]);
+    assert_eq!(
+        (&row["names"], &names),
+        (&json!(["lab/base:1"]), &json!(["lab/base:1"]))
+    );
+    let (_, names) = export("renamed.tar", "lab/base:1", &["--tag", "base:old"]);
+    assert_eq!(names, json!(["base:old"]));
+    let to = out.path().join("no.tar");
+    let to = to.to_str().expect("plain names");
+    for wrong in [
+        "",
+        "Web",
+        "web:",
+        "web:-x",
+        "a//b",
+        "web@sha256",
+        "-web",
+        "a b",
+    ] {
+        let tag = format!("--tag={wrong}");
+        let said = host
+            .ask(["export", "paused-6", "--as", "docker", "-o", to, &tag])
+            .exits(2);
+        said.says("is no name of an image");
+    }
+    host.ask(["export", "paused-6", "-o", to, "--tag", "x"])
+        .exits(2)
+        .says("add --as docker");
+    host.ask([
+        "export", "web-1", "paused-6", "--as", "oci", "-o", to, "--tag", "x",
+    ])
+    .exits(2)
+    .says("one TARGET");
+}

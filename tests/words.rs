@@ -3,6 +3,7 @@
 use crate::lab::host::Host;
 use crate::lab::needs;
 use crate::lab::run;
+use crate::lab::terminal;
 
 fn said(host: &Host, words: &[&str]) -> String {
     host.ask(words).exits(2).stderr
@@ -126,4 +127,67 @@ fn a_copy_says_since_when_and_not_for_how_long() {
         let then = status(Some("1795815281"));
         assert!(!then.contains("Up since"), "{then}");
     }
+}
+
+/// Where there is nothing to be reverted, what lists what there is.
+#[apply(test)]
+fn revert_tells_where_to_look() {
+    let host = Host::empty();
+    for name in ["/low/etc/a", "/low/etc/b", "/low/c", "/low/d", "/low/e"] {
+        host.file(name, "1");
+    }
+    for name in ["/up/etc/a", "/up/c", "/up/d", "/up/e", "/up/etc/new"] {
+        host.file(name, "22");
+    }
+    let stack = "lowerdir=/low,upperdir=/up";
+    for path in ["/etc/nope", "/etc/b", "/etc/new"] {
+        let row = host
+            .jsonl([
+                "restore",
+                "--revert",
+                "--discard",
+                "--dry-run",
+                "--in",
+                stack,
+                path,
+            ])
+            .exits(1)
+            .row();
+        let said = run::text(&row, "nothing");
+        assert!(
+            said.contains("`layerctl copyups ") && said.ends_with("lists what can be reverted"),
+            "{said}"
+        );
+    }
+}
+
+/// Who brings many back is told how many.
+#[apply(test)]
+fn a_terminal_is_told_how_many_came_back() {
+    let host = Host::empty();
+    for number in 0..12 {
+        host.file(format!("/low/d/{number}"), "1");
+        host.file(format!("/up/d/.wh.{number}"), "");
+    }
+    let root = host.root.to_str().expect("plain names");
+    let stack = "br:/up=rw:/low=ro";
+    let words = [
+        "--root",
+        root,
+        "restore",
+        "-r",
+        "--dry-run",
+        "--in",
+        stack,
+        "/d",
+    ];
+    let (_, seen) = terminal::run(words);
+    assert_eq!(seen.lines().last(), Some("12 planned"), "{seen}");
+    let piped = host.ask(&words[2..]).exits(0);
+    assert!(!piped.text().contains("12 planned"));
+    let words = [
+        "--root", root, "restore", "-r", "--write", "--in", stack, "/d",
+    ];
+    let (_, seen) = terminal::run(words);
+    assert_eq!(seen.lines().last(), Some("12 restored"), "{seen}");
 }

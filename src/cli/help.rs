@@ -10,6 +10,7 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use super::paragraph::{command_line, hanging, width};
 use super::{Cli, no_such_verb};
 use crate::bytes::Bytes;
 use crate::command::{Group, HELPS, Help};
@@ -21,54 +22,61 @@ pub fn command() -> clap::Command {
         let is_global = of.is_global_set();
         of.hide_short_help(is_global)
     };
+    let width = width();
     let mut command = Cli::command()
+        .term_width(width)
         .mut_args(is_general)
         .subcommand_value_name("VERB")
         .help_template(
             "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{options}{after-help}",
         )
-        .before_help(in_short())
-        .before_long_help(in_groups())
+        .before_help(in_short(width))
+        .before_long_help(in_groups(width))
         .after_help(
             "`layerctl VERB -h` has examples; `--help` all options, also those for every verb.",
         );
     for (verb, help) in HELPS {
-        command = command.mut_subcommand(verb, |of| of.after_help(ending(help)));
+        command = command.mut_subcommand(verb, |of| of.after_help(ending(help, width)));
     }
     command
 }
 
 /// The verbs, a line for each group.
-fn in_short() -> String {
+fn in_short(width: usize) -> String {
     let mut text = String::from("Verbs:\n");
     for group in Group::ALL {
         let verbs = HELPS.iter().filter(|(_, help)| help.group == group);
         let verbs: Vec<&str> = verbs.map(|(verb, _)| *verb).collect();
-        // Memory takes whatever is written to it.
-        let _ = writeln!(text, "  {:<9} {}", group.word(), verbs.join("  "));
+        let heading = format!("  {:<9} ", group.word());
+        text.push_str(&hanging(&heading, &verbs.join("  "), heading.len(), width));
+        text.push('\n');
     }
-    text.push_str(START);
+    text.push_str("  itself    completions  man  schema  help\n\nStart with:\n");
+    for line in START {
+        text.push_str(&command_line(line, width));
+        text.push('\n');
+    }
     text
 }
 
-const START: &str = "  itself    completions  man  schema  help
-
-Start with:
-  layerctl containers                   what is here
-  layerctl which web:/etc/passwd        which layer is this file from?
-  layerctl du                           who fills the disk?
-  du -xd1 /var/lib/docker/overlay2 | layerctl whois -
-";
+const START: [&str; 4] = [
+    "layerctl containers                   what is here",
+    "layerctl which web:/etc/passwd        which layer is this file from?",
+    "layerctl du                           who fills the disk?",
+    "du -xd1 /var/lib/docker/overlay2 | layerctl whois -",
+];
 
 /// The verbs, each with what it is for.
-fn in_groups() -> String {
+fn in_groups(width: usize) -> String {
     let command = Cli::command();
     let mut text = String::new();
     let list = |text: &mut String, verb: &str| {
         let of_verb = command.find_subcommand(verb);
         let about = of_verb.and_then(clap::Command::get_about);
         let about = about.map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(text, "  {verb:<12} {about}");
+        let heading = format!("  {verb:<12} ");
+        text.push_str(&hanging(&heading, &about, heading.len(), width));
+        text.push('\n');
     };
     for group in Group::ALL {
         let _ = writeln!(text, "{}:", group.heading());
@@ -79,23 +87,29 @@ fn in_groups() -> String {
     for verb in ["completions", "man", "schema"] {
         list(&mut text, verb);
     }
-    text.push_str("  help         Print help of layerctl or of a verb\n");
+    let about = "Print help of layerctl or of a verb";
+    text.push_str(&hanging("  help         ", about, 15, width));
+    text.push('\n');
     text
 }
 
 /// Examples, and what the exit status says.
-fn ending(help: &Help) -> String {
+fn ending(help: &Help, width: usize) -> String {
     let mut text = String::from("Examples:\n");
     for example in help.examples {
-        let _ = writeln!(text, "  {example}");
+        text.push_str(&command_line(example, width));
+        text.push('\n');
     }
-    let _ = write!(text, "Exit status: {}", help.exit);
+    text.push_str(&hanging("Exit status: ", help.exit, 2, width));
     text
 }
 
 /// The command line that pages are about. A page is of a version, whatever that was built from.
 fn documented() -> clap::Command {
+    // A page has every option's text, those too that the short help leaves out.
+    let is_told = |of: clap::Arg| of.hide_short_help(false);
     let mut command = Cli::command().version(env!("CARGO_PKG_VERSION"));
+    command = command.mut_subcommands(|verb| verb.mut_args(is_told));
     command.build();
     command
 }

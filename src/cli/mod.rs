@@ -4,6 +4,7 @@ pub mod completion;
 pub mod globals;
 pub mod help;
 pub mod kubectl;
+mod paragraph;
 pub mod plugin;
 
 use std::ffi::OsString;

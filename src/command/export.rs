@@ -12,7 +12,7 @@ use crate::bytes::Bytes;
 use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb};
 use crate::engine::{OwnerKind, Survey};
 use crate::error::{Error, Result};
-use crate::render::column::{Column, column, giving};
+use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Format, Look};
 use crate::rescue::Failure;
 use crate::rescue::export::{self, Place, Spool, Wanted};
@@ -43,13 +43,16 @@ pub struct Args {
     #[arg(long, value_name = "HOW")]
     compress: Option<Compression>,
     /// Write what is lost or changed as it is, by a new id
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     as_is: bool,
+    /// What `docker load` calls the image; a container's has no name without it
+    #[arg(long, value_name = "NAME[:TAG]")]
+    tag: Option<String>,
     /// Replace a file that exists
     #[arg(short, long)]
     force: bool,
     /// Permit writing under a --root other than /
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     write: bool,
     /// Images, containers, or any other stacks
     #[arg(required = true, value_name = "TARGET")]
@@ -80,6 +83,9 @@ pub struct Row {
     /// The image's id on the other side; none for a tar of files, and where nothing was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What the image is called on the other side; without one it is known by its id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Bottom first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerRow>,
@@ -105,7 +111,7 @@ impl Verb for Args {
         group: Group::Repair,
         examples: &[
             "layerctl export web:latest -o - | docker load",
-            "layerctl --root /mnt/old export web --as docker -o web.tar",
+            "layerctl --root /mnt/old export web --as docker --tag web:old -o web.tar",
             "layerctl export web -o web.tar    its files, as docker export has them",
         ],
         exit: "0 written; 2 could not be written whole",
@@ -114,18 +120,33 @@ impl Verb for Args {
     type Answer = Answered;
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {
+        let name = self.tag.as_deref().map(tagged).transpose()?;
+        if name.is_some() && self.targets.len() > 1 {
+            let what = "--tag is for one image: name one TARGET";
+            return Err(Error::Usage(what.into()));
+        }
         let mut all = Vec::new();
-        for name in &self.targets {
-            let target = context.find(name.as_bytes())?;
+        for typed in &self.targets {
+            let target = context.find(typed.as_bytes())?;
             let label = Label::named(context.survey.label(&target.union));
             let own = target.subject().filter(|_| !target.is_layer);
             let stack = Rc::new(context.open(&target));
             let union = target.union;
-            let subject = Subject { union, stack, own };
+            let subject = Subject {
+                union,
+                stack,
+                own,
+                name: name.clone(),
+            };
             all.push((label, subject));
         }
         let (labels, subjects): (Vec<Label>, Vec<Subject>) = all.into_iter().unzip();
         let form = self.form_of(&subjects)?;
+        if self.tag.is_some() && form == Form::Tar {
+            let what =
+                "--tag is for an image, and files have no name: add --as docker, or --as oci";
+            return Err(Error::Usage(what.into()));
+        }
         let output = self.output(form, &labels)?;
         let job = Job {
             labels,
@@ -148,6 +169,53 @@ impl Verb for Args {
         Outcome::yes(Answered::Rows(rows))
     }
 }
+
+/// A name of an image with its tag, as docker takes it.
+///
+/// # Errors
+/// It is none.
+fn tagged(typed: &str) -> Result<String> {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let (name, tag) = match typed.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (typed, "latest"),
+    };
+    // The registry, if there is one, may have upper case and a port.
+    let (registry, path) = match name.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+        _ => ("", name),
+    };
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".:-".contains(&byte);
+    let is_part = |part: &str| {
+        let ends = [part.bytes().next(), part.bytes().next_back()];
+        ends.iter().all(|byte| byte.is_some_and(is_word))
+            && part
+                .bytes()
+                .all(|byte| is_word(byte) || b"._-".contains(&byte))
+    };
+    let is_tag = |tag: &str| {
+        let is_first = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        tag.len() <= TAG_MAX
+            && tag.bytes().next().is_some_and(is_first)
+            && tag
+                .bytes()
+                .all(|byte| is_first(byte) || b".-".contains(&byte))
+    };
+    let is_name = name.len() <= NAME_MAX
+        && registry.bytes().all(is_host)
+        && path.split('/').all(is_part)
+        && is_tag(tag);
+    if is_name {
+        return Ok(format!("{name}:{tag}"));
+    }
+    Err(Error::Usage(format!(
+        "--tag {typed}: is no name of an image: NAME[:TAG], in lower case, as `docker tag` takes it"
+    )))
+}
+
+/// The longest name of an image, and the longest tag, in bytes, as docker has them.
+const NAME_MAX: usize = 255;
+const TAG_MAX: usize = 128;
 
 impl Args {
     /// What it is written as, if nobody says: what each is, images as images.
@@ -347,6 +415,7 @@ impl Job {
                     row.size = exported.layers.iter().map(|layer| layer.size).sum();
                     row.applied = true;
                     row.image = Some(exported.image);
+                    row.names = exported.names;
                     row.layers = exported.layers;
                     context.problems.extend(exported.said);
                 }
@@ -373,6 +442,7 @@ impl Job {
             form: self.form,
             to: Bytes::from(path),
             image: None,
+            names: Vec::new(),
             layers: Vec::new(),
             size: 0,
             applied: false,
@@ -480,6 +550,7 @@ impl crate::command::Row for Row {
                     cell.text(&look.id(id));
                 }
             }),
+            optional("LOADED AS", |row, _, cell| cell.text(&row.names.join(", "))),
             column("LAYERS", |row, _, cell| cell.word(&row.layers_in_words())),
             column("SIZE", |row, look, cell| cell.word(&look.size(row.size))),
             column("TARGET", |row, _, cell| cell.show(row.target.target())),

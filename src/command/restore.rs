@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::bytes::{Bytes, escape};
+use crate::bytes::{Bytes, escape, shell_quote};
 use crate::command::{Answer, Context, Ended, Group, Help, One, Outcome, Verb, Which};
+use crate::engine::Survey;
 use crate::engine::cover::Cover;
 use crate::error::{Error, Result};
 use crate::render::Look;
@@ -23,6 +24,7 @@ use crate::restore::plan::{Nothing, Plan, propose};
 use crate::restore::verify;
 use crate::restore::view::Site;
 use crate::restore::{Apply, Changed, Consent, Depth, Goal, Query, Strategy};
+use crate::target::Target;
 use crate::union::Cut;
 
 /// Bring a deleted file back
@@ -353,7 +355,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
     if let Some(error) = stack.lost().next() {
         // Reported by the caller already; here it is the reason not to write.
         context.problems.clear();
-        return Err(error);
+        return Err(error.of(&context.survey.label(&target.union)));
     }
     let covers = context.covers(&target.union);
     let (survey, union) = (&context.survey, &target.union);
@@ -394,8 +396,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
         }
         Err(Nothing(why)) => {
             row.strategy = matches!(query.goal, Goal::Revert(_)).then_some("revert");
-            let words = row.covered_by.as_ref().map(Cover::words);
-            row.nothing = Some(words.unwrap_or(why));
+            row.nothing = Some(why_nothing(survey, &target, &row, why));
             return Ok((row, false));
         }
     };
@@ -426,14 +427,52 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
     Ok((row, true))
 }
 
+/// Why nothing is done: what lies over it, or what was found out; and what tells what could be reverted
+/// instead, if that was wanted.
+fn why_nothing(survey: &Survey<'_>, target: &Target, row: &Row, why: String) -> String {
+    let cover = row.covered_by.as_ref().map(Cover::words);
+    let mut words = cover.unwrap_or(why);
+    if row.strategy == Some("revert") && !target.is_layer {
+        let label = shell_quote(&survey.label(&target.union));
+        words.push_str(&format!(
+            "; `layerctl copyups {label}` lists what can be reverted"
+        ));
+    }
+    words
+}
+
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
         give(self.path.as_bytes());
     }
 
     fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
-        rows.iter().try_for_each(|row| row.write(look, out))
+        rows.iter().try_for_each(|row| row.write(look, out))?;
+        // A person does not count them.
+        if look.is_terminal && rows.len() > 1 {
+            writeln!(out, "{}", summary(rows))?;
+        }
+        Ok(())
     }
+}
+
+/// `12 restored, 1 with nothing to restore`.
+fn summary(rows: &[Row]) -> String {
+    let count = |is_it: fn(&Row) -> bool| rows.iter().filter(|row| is_it(row)).count();
+    let counted = [
+        (count(|row| row.applied), "restored"),
+        (
+            count(|row| !row.applied && row.nothing.is_none()),
+            "planned",
+        ),
+        (
+            count(|row| row.nothing.is_some()),
+            "with nothing to restore",
+        ),
+    ];
+    let told = counted.iter().filter(|(count, _)| *count > 0);
+    let told = told.map(|(count, what)| format!("{count} {what}"));
+    told.collect::<Vec<String>>().join(", ")
 }
 
 impl Row {

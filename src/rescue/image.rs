@@ -23,6 +23,8 @@ pub struct Subject {
     pub stack: Rc<Stack>,
     /// The branch with a container's own changes.
     pub own: Option<usize>,
+    /// `name:tag` that it is to have, and no other; without it those that it has.
+    pub name: Option<String>,
 }
 
 /// A layer that was written.
@@ -46,6 +48,8 @@ pub struct LayerRow {
 pub struct Exported {
     /// The image's id on the other side: the digest of its configuration.
     pub image: String,
+    /// What it is called there.
+    pub names: Vec<String>,
     /// Bottom first.
     pub layers: Vec<LayerRow>,
     /// What could not be read, or not be kept.
@@ -175,13 +179,15 @@ fn whole(
     };
     let as_kept = is_same && subject.own.is_none() && layers.how.compression.is_none();
     let manifest = stored.manifest.as_deref().filter(|_| as_kept);
-    let names = match subject.own {
-        Some(_) => &[][..],
-        None => &image.names.tags,
+    let names = match (&subject.name, subject.own) {
+        (Some(name), _) => std::slice::from_ref(name),
+        (None, Some(_)) => &[][..],
+        (None, None) => &image.names.tags,
     };
     let image = finish(layout, &bytes, &written, manifest, names)?;
     Ok(Exported {
         image,
+        names: names.to_vec(),
         layers: rows,
         said: layers.said,
     })
@@ -216,9 +222,11 @@ fn flat(
         &now(),
     );
     written[0].faults = lost;
-    let image = finish(layout, &bytes, &written, None, &[])?;
+    let names = subject.name.as_slice();
+    let image = finish(layout, &bytes, &written, None, names)?;
     Ok(Exported {
         image,
+        names: names.to_vec(),
         layers: vec![row(None, &written[0])],
         said: layers.said,
     })

@@ -127,7 +127,13 @@ fn command() -> clap::Command {
             argument.add(ArgValueCompleter::new(words::verbs))
         })
     };
+    let of_host = |verb: clap::Command| {
+        verb.mut_arg("things", |argument| {
+            argument.add(ArgValueCompleter::new(words::host_paths))
+        })
+    };
     command
+        .mut_subcommand("whois", of_host)
         .mut_subcommand("man", of_verbs)
         .mut_subcommand("schema", of_verbs)
 }

@@ -12,6 +12,7 @@ use crate::bytes::{self, Bytes, needs_escape};
 use crate::cli::Cli;
 use crate::cli::globals::{Global, base};
 use crate::command::HELPS;
+use crate::dir::Kind;
 use crate::engine::{ENGINES, Survey};
 use crate::host::Host;
 use crate::target;
@@ -81,6 +82,45 @@ pub fn paths_and_files(current: &OsStr) -> Vec<CompletionCandidate> {
         words.extend(PathCompleter::any().complete(current));
     }
     words
+}
+
+/// Paths of the host, be it a copy that `--root` names.
+pub fn host_paths(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = current.to_str() else {
+        return Vec::new();
+    };
+    // Without a slash it is a hash, or the number of a process.
+    let Some(at) = typed.rfind('/') else {
+        return Vec::new();
+    };
+    let (directory, begun) = typed.split_at(at + 1);
+    on_host(|survey| {
+        let base = base(survey.host);
+        let at = target::typed_path(survey, directory.as_bytes(), &base);
+        let mut words = Vec::new();
+        for (name, kind) in survey.host.list(&at).unwrap_or_default() {
+            let Ok(text) = std::str::from_utf8(&name) else {
+                continue;
+            };
+            if !text.starts_with(begun) || (text.starts_with('.') && begun.is_empty()) {
+                continue;
+            }
+            // A link leads where the host has it.
+            let is_directory = match kind {
+                Kind::Symlink => {
+                    let stat = survey.host.stat(&at.join(&name)).ok().flatten();
+                    stat.is_some_and(|stat| stat.kind == Kind::Directory)
+                }
+                kind => kind == Kind::Directory,
+            };
+            let end = if is_directory { "/" } else { "" };
+            words.push((format!("{directory}{text}{end}"), String::new()));
+            if words.len() == MOST {
+                break;
+            }
+        }
+        words
+    })
 }
 
 /// The paths of a union that begin with what was typed, with what stands before it.
