@@ -1,7 +1,12 @@
 //! Where Podman's stores are, and what their configuration and newer forms say of them.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -566,6 +571,47 @@ fn what_is_mounted_on_itself_is_counted() {
     // Another directory of the same file system is none of the store's.
     let elsewhere = format!("mount --bind /var/tmp {};", at.display());
     assert!(du(&elsewhere) < bare - (1 << 20));
+}
+
+/// Every command of Podman's that has a mount program writes anew that it has: it empties the file first.
+#[apply(test)]
+fn the_note_of_a_mount_program_is_empty_for_a_moment() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    let note = host.at(format!("{ROOT}/overlay/.has-mount-program"));
+    fs::write(&note, "true").expect("our own");
+    // The kernel's overlay knows no such mark.
+    host.file(format!("{ROOT}/overlay/{}/diff/.wh.a", id('c')), "");
+    let ends = AtomicBool::new(false);
+    let ends = &ends;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let pause = || thread::sleep(Duration::from_millis(3));
+            while !ends.load(Ordering::Relaxed) {
+                let mut file = fs::File::create(&note).expect("our own");
+                pause();
+                file.write_all(b"true").expect("our own");
+                pause();
+            }
+        });
+        // It ends whatever becomes of this.
+        struct Ending<'e>(&'e AtomicBool);
+        impl Drop for Ending<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _ending = Ending(ends);
+        let counts: BTreeSet<usize> = (0..12)
+            .map(|_| {
+                let mut command = run::command();
+                command.arg("--storage-root").arg(host.at(ROOT));
+                command.args(["whiteouts", "one", "--format", "jsonl"]);
+                run::run(&mut command).exits(0).rows().len()
+            })
+            .collect();
+        assert_eq!(counts, BTreeSet::from([1]));
+    });
 }
 
 /// With a mask for all files their own owners and modes are in attributes, of either form.

@@ -1,6 +1,8 @@
 //! Finding the stores of the machine and of its users.
 
 use std::cell::{LazyCell, OnceCell};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -363,12 +365,8 @@ fn podmans_of<'h>(
     let owner = host.stat(root).ok().flatten();
     let is_users = is_inside || owner.is_some_and(|stat| stat.uid != 0);
     let stores = drivers.into_iter().map(|driver| {
-        let has_mount_program =
-            host.read(&root.join(driver.as_bytes()).join(b".has-mount-program"));
-        let has_mount_program = match has_mount_program {
-            Ok(text) => text.trim_ascii() == b"true",
-            Err(_) => storage.has_mount_program(),
-        };
+        let has_mount_program = noted_program(host, &root.join(driver.as_bytes()));
+        let has_mount_program = has_mount_program.unwrap_or_else(|| storage.has_mount_program());
         Podman {
             run_root: match run_root {
                 Some(_) => run_root.clone().into(),
@@ -387,6 +385,26 @@ fn podmans_of<'h>(
         }
     });
     Ok(stores.collect())
+}
+
+/// How often the note of a mount program is read, and how long it is waited for in between, while
+/// there is nothing in it.
+const TRIES: usize = 50;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Whether a program makes the mounts, as the driver's directory has it noted; none where it does not say.
+/// Every command of Podman's that uses one writes it anew, and for a moment it is empty.
+fn noted_program(host: &Host, home: &Bytes) -> Option<bool> {
+    let note = home.join(b".has-mount-program");
+    for tried in 1..=TRIES {
+        match host.read(&note).ok()?.trim_ascii() {
+            b"true" => return Some(true),
+            b"false" => return Some(false),
+            _ if tried < TRIES && host.is_live() => sleep(PAUSE),
+            _ => break,
+        }
+    }
+    None
 }
 
 /// A directory of which nothing is known but that it should be a graph root.
