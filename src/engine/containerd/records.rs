@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::record::{NamespaceRecords, Snapshot, read_meta, read_snapshots};
 use super::snapshotter::{SNAPSHOTTER, is_read};
-use super::store::Containerd;
+use super::store::{Containerd, Snapshots};
 use crate::bytes::Bytes;
 use crate::engine::bolt;
 use crate::error::Error;
@@ -86,7 +86,7 @@ impl Containerd<'_> {
     }
 
     /// What a snapshotter has, by its own names.
-    pub(super) fn snapshots(&self, snapshotter: &str) -> Rc<HashMap<String, Snapshot>> {
+    pub(super) fn snapshots(&self, snapshotter: &str) -> Snapshots {
         if let Some(known) = self.snapshotters.borrow().get(snapshotter) {
             return Rc::clone(self.problems.tell(known));
         }

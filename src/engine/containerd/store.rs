@@ -19,6 +19,9 @@ pub(super) const TASKS: &[u8] = b"io.containerd.runtime.v2.task";
 /// The namespace in which Docker keeps its own.
 pub const DOCKERS_NAMESPACE: &str = "moby";
 
+/// What a snapshotter has, by its own names.
+pub(super) type Snapshots = Rc<HashMap<String, Snapshot>>;
+
 /// One containerd.
 pub struct Containerd<'h> {
     pub(super) host: &'h Host,
@@ -32,7 +35,7 @@ pub struct Containerd<'h> {
     /// What could not be read.
     pub(super) problems: Problems,
     pub(super) meta: OnceCell<Kept<BTreeMap<String, NamespaceRecords>>>,
-    pub(super) snapshotters: RefCell<HashMap<String, Kept<Rc<HashMap<String, Snapshot>>>>>,
+    pub(super) snapshotters: RefCell<HashMap<String, Kept<Snapshots>>>,
     /// What was read of images, by digest: many names stand for one.
     pub(super) contents: RefCell<HashMap<String, Rc<Content>>>,
     /// The chain ids of images' topmost layers, by the images' digests.

@@ -39,7 +39,7 @@ pub struct Docker<'h> {
     /// `(driver, chain id) -> cache id and size`, as far as they were read.
     pub(super) records: RefCell<HashMap<(String, String), Kept<LayerRecord>>>,
     /// `(driver, image) -> the image it was built on`, as far as they were read.
-    pub(super) parents: RefCell<HashMap<(String, String), Kept<Option<String>>>>,
+    pub(super) parents: RefCell<HashMap<(String, String), Parent>>,
     /// The drivers that have a directory here, once they have been asked for.
     pub(super) drivers: OnceCell<Vec<DriverHere>>,
     /// The containerds that can have layers of ours, once they have been asked for.
@@ -48,6 +48,9 @@ pub struct Docker<'h> {
 
 /// A layer's cache id, and its size in bytes.
 pub(super) type LayerRecord = (Option<String>, Option<u64>);
+
+/// The image that another was made from.
+pub(super) type Parent = Kept<Option<String>>;
 
 impl<'h> Docker<'h> {
     pub(super) fn new(host: &'h Host, root: Bytes, problems: Problems) -> Docker<'h> {

@@ -68,15 +68,9 @@ impl Podman<'_> {
             }
         }
         let image = |id: &str| self.image_record(id).is_some();
+        found.extend(self.unlisted_data("images", image)?);
         let container = |id: &str| self.container_record(id).is_some();
-        let kinds: [(&str, &dyn Fn(&str) -> bool); 2] =
-            [("images", &image), ("containers", &container)];
-        for (kind, is_listed) in kinds {
-            for path in self.unlisted(&self.kind_of(&self.root, kind), is_listed)? {
-                let why = format!("{kind}.json does not have it");
-                found.push(Leftover::new(LeftoverKind::Metadata, path, why));
-            }
-        }
+        found.extend(self.unlisted_data("containers", container)?);
         if !self.copies() {
             for (link, target) in self.linked().dangling(0)? {
                 let why = format!("it leads to {target}, which is gone");
@@ -84,5 +78,15 @@ impl Podman<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// The directories of images' or containers' data that the list does not have.
+    fn unlisted_data(&self, kind: &str, is_listed: impl Fn(&str) -> bool) -> Result<Vec<Leftover>> {
+        let paths = self.unlisted(&self.kind_of(&self.root, kind), is_listed)?;
+        let leftover = |path| {
+            let why = format!("{kind}.json does not have it");
+            Leftover::new(LeftoverKind::Metadata, path, why)
+        };
+        Ok(paths.into_iter().map(leftover).collect())
     }
 }
