@@ -347,3 +347,12 @@ pub trait Engine {
         None
     }
 }
+
+/// Which of some engines has an owner.
+pub fn engine_of<'e>(
+    engines: impl IntoIterator<Item = &'e dyn Engine>,
+    owner: &Owner,
+) -> Option<&'e dyn Engine> {
+    let mut engines = engines.into_iter();
+    engines.find(|engine| engine.name() == owner.engine && *engine.root() == owner.store.root)
+}

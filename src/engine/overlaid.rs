@@ -8,7 +8,7 @@
 //! its directories are those of the record. Whether they are what it shows, `proof` finds out.
 
 use super::cover::{Cover, CoverKind};
-use super::interface::Engine;
+use super::interface::{Engine, engine_of};
 use super::namespace::Process;
 use super::union::{MountPoint, Over, Owner, OwnerKind, Union, UnionKind};
 use crate::bytes::Bytes;
@@ -51,10 +51,7 @@ impl Around<'_> {
         // What our own mount namespace has is told first.
         let is_its_own = |of: &&Union| of.owner.as_ref().is_some_and(|of| of.is_same(container));
         mounted().find(is_its_own).filter(is_root)?;
-        let mut engines = self.engines.iter();
-        let engine = engines.find(|engine| {
-            engine.name() == container.engine && *engine.root() == container.store.root
-        })?;
+        let engine = engine_of(self.engines.iter().copied(), container)?;
         // What cannot be read is told by whoever asks for the container.
         let covers = engine.covers(&container.id, container.store.namespace.as_deref());
         let covers = covers.ok()?;

@@ -27,6 +27,13 @@ pub struct Kept<T> {
     problems: Vec<Error>,
 }
 
+impl<T> Kept<T> {
+    /// What was read, and what could not be read of it.
+    pub fn new(value: T, problems: Vec<Error>) -> Kept<T> {
+        Kept { value, problems }
+    }
+}
+
 impl Problems {
     /// A handle of the same list for an engine within this one. What it notes is told last.
     pub fn of_inner(&self) -> Problems {
@@ -48,7 +55,7 @@ impl Problems {
         let own = self.noted.replace(before);
         let problems = own.iter().map(|(_, error)| error.clone()).collect();
         self.noted.borrow_mut().extend(own);
-        Kept { value, problems }
+        Kept::new(value, problems)
     }
 
     /// What was read once, with its problems noted.

@@ -4,7 +4,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 
-use super::interface::{Description, Engine, FoundEngine};
+use super::interface::{Description, Engine, FoundEngine, engine_of};
 use super::inventory::{Container, Image, LayerName};
 use super::label::Labels;
 use super::mount_table::{MountTable, Superblock};
@@ -242,8 +242,7 @@ impl<'h> Survey<'h> {
 
     /// The engine that has an owner.
     pub fn engine_of(&self, owner: &Owner) -> Option<&dyn Engine> {
-        let mut engines = self.engines();
-        engines.find(|engine| engine.name() == owner.engine && *engine.root() == owner.store.root)
+        engine_of(self.engines(), owner)
     }
 
     /// Looks into every other mount namespace for unions that are not mounted in ours.

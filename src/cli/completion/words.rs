@@ -84,6 +84,11 @@ pub fn paths_and_files(current: &OsStr) -> Vec<CompletionCandidate> {
     words
 }
 
+/// Whether a name goes on from what was begun. Hidden names are offered to whoever begins one.
+fn is_offered(name: &str, begun: &str) -> bool {
+    name.starts_with(begun) && !(name.starts_with('.') && begun.is_empty())
+}
+
 /// Paths of the host, be it a copy that `--root` names.
 pub fn host_paths(current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(typed) = current.to_str() else {
@@ -102,7 +107,7 @@ pub fn host_paths(current: &OsStr) -> Vec<CompletionCandidate> {
             let Ok(text) = std::str::from_utf8(&name) else {
                 continue;
             };
-            if !text.starts_with(begun) || (text.starts_with('.') && begun.is_empty()) {
+            if !is_offered(text, begun) {
                 continue;
             }
             // A link leads where the host has it.
@@ -161,8 +166,7 @@ fn listed(root: &Node<'_>, at: &Bytes, begun: &str) -> BTreeSet<String> {
         let Ok(name) = std::str::from_utf8(entry.name) else {
             continue;
         };
-        // Hidden names are offered to whoever begins one.
-        if !name.starts_with(begun) || (name.starts_with('.') && begun.is_empty()) {
+        if !is_offered(name, begun) {
             continue;
         }
         match node.child(entry.name) {

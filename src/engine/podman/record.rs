@@ -9,15 +9,16 @@ use serde::Deserialize;
 use crate::bytes::Bytes;
 use crate::engine::cover::Cover;
 use crate::engine::inventory::{ContainerState, null_default};
+use crate::engine::problems::Kept;
 use crate::engine::stored::Settings;
 use crate::error::Error;
 
 /// What was read of a store's lists: each is read once, since every container asks for its image.
 #[derive(Default)]
 pub(super) struct Lists {
-    pub(super) layers: OnceCell<RecordList<LayerRecord>>,
-    pub(super) images: OnceCell<RecordList<ImageRecord>>,
-    pub(super) containers: OnceCell<RecordList<ContainerRecord>>,
+    pub(super) layers: OnceCell<Kept<RecordList<LayerRecord>>>,
+    pub(super) images: OnceCell<Kept<RecordList<ImageRecord>>>,
+    pub(super) containers: OnceCell<Kept<RecordList<ContainerRecord>>>,
     /// The ids of containers by those of their layers.
     pub(super) of_layers: OnceCell<HashMap<String, String>>,
 }
@@ -27,26 +28,21 @@ pub(super) struct RecordList<T> {
     pub(super) all: Vec<T>,
     /// Of several with one id the first counts.
     pub(super) numbers: HashMap<String, usize>,
-    pub(super) problems: Vec<Error>,
 }
 
 /// The records of a list, and what could not be read of it.
 pub(super) type WithProblems<T> = (Vec<T>, Vec<Error>);
 
 impl<T> RecordList<T> {
-    pub(super) fn new(
+    pub(super) fn kept(
         (all, problems): WithProblems<T>,
         id: impl Fn(&T) -> &String,
-    ) -> RecordList<T> {
+    ) -> Kept<RecordList<T>> {
         let mut numbers = HashMap::with_capacity(all.len());
         for (number, record) in all.iter().enumerate() {
             numbers.entry(id(record).clone()).or_insert(number);
         }
-        RecordList {
-            all,
-            numbers,
-            problems,
-        }
+        Kept::new(RecordList { all, numbers }, problems)
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&T> {

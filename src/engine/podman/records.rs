@@ -28,8 +28,8 @@ impl Podman<'_> {
     /// The layers of this store, and of those that it may take images from.
     pub(super) fn layer_records(&self) -> &RecordList<LayerRecord> {
         let lists = &self.lists.layers;
-        self.told(
-            lists.get_or_init(|| RecordList::new(self.read_layer_records(), |layer| &layer.id)),
+        self.problems.tell(
+            lists.get_or_init(|| RecordList::kept(self.read_layer_records(), |layer| &layer.id)),
         )
     }
 
@@ -68,8 +68,8 @@ impl Podman<'_> {
     /// The images of the same stores.
     pub(super) fn image_records(&self) -> &RecordList<ImageRecord> {
         let lists = &self.lists.images;
-        self.told(
-            lists.get_or_init(|| RecordList::new(self.read_image_records(), |image| &image.id)),
+        self.problems.tell(
+            lists.get_or_init(|| RecordList::kept(self.read_image_records(), |image| &image.id)),
         )
     }
 
@@ -102,16 +102,8 @@ impl Podman<'_> {
     /// or because the store has lost them.
     pub(super) fn container_records(&self) -> &RecordList<ContainerRecord> {
         let lists = &self.lists.containers;
-        let read = || RecordList::new(self.read_container_records(), |container| &container.id);
-        self.told(lists.get_or_init(read))
-    }
-
-    /// What could not be read of a list concerns whoever asks for it, the last as the first.
-    fn told<'l, T>(&self, listed: &'l RecordList<T>) -> &'l RecordList<T> {
-        for problem in &listed.problems {
-            self.problems.note_again(problem);
-        }
-        listed
+        let read = || RecordList::kept(self.read_container_records(), |container| &container.id);
+        self.problems.tell(lists.get_or_init(read))
     }
 
     pub(super) fn container_record(&self, id: &str) -> Option<&ContainerRecord> {
