@@ -144,6 +144,7 @@ fn nobody_is_accused_and_nothing_is_left_out_without_a_word() {
     for (number, (name, store)) in hosts.iter().enumerate() {
         let verbs = if number < first { verbs } else { &verbs[..1] };
         let host = Host::captured(name);
+        host.settle();
         let whole: Vec<Output> = verbs.iter().map(|verb| host.jsonl([*verb])).collect();
         let records = records(&host, store);
         assert!(records.len() > 4, "{name}: {records:?}");

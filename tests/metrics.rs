@@ -37,6 +37,7 @@ fn number(of: &Value) -> f64 {
 fn says_what_the_verbs_say() {
     needs::captured_hosts();
     let host = Host::captured("docker-28-overlay2");
+    host.settle();
     let samples = samples(&host, &[]);
     for row in host.jsonl(["du"]).exits(0).rows() {
         match text(&row, "kind") {
@@ -89,6 +90,7 @@ fn says_what_the_verbs_say() {
 fn so_many_containers_are_told_one_by_one() {
     needs::captured_hosts();
     let host = Host::captured("docker-28-overlay2");
+    host.settle();
     let all = samples(&host, &[]);
     let few = samples(&host, &["--containers", "2"]);
     for metric in [

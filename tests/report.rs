@@ -65,6 +65,7 @@ fn tells_what_the_verbs_tell() {
     needs::captured_hosts();
     for name in HOSTS {
         let host = Host::captured(name);
+        host.settle();
         let rows = report(&host, &["--changes"]);
         for (record, words) in [
             ("container", &["containers"][..]),
@@ -153,6 +154,7 @@ fn a_layer_has_the_digests_that_it_has_on_every_host() {
     needs::captured_hosts();
     for name in HOSTS {
         let host = Host::captured(name);
+        host.settle();
         let rows = report(&host, &[]);
         let layers = of(&rows, "layer");
         for image in of(&rows, "image") {
@@ -182,6 +184,7 @@ fn a_layer_has_the_digests_that_it_has_on_every_host() {
 fn changes_are_counted_and_told_only_if_asked_for() {
     needs::captured_hosts();
     let host = Host::captured("docker-28-overlay2");
+    host.settle();
     let rows = report(&host, &["--changes"]);
     let plain = report(&host, &[]);
     assert!(!records(&plain).contains_key("change"));

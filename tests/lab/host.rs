@@ -45,6 +45,13 @@ impl Host {
         host
     }
 
+    /// Has the file system give its blocks to what was written. Until it has, what a file takes on
+    /// disk is a guess of the kernel's, and another one at the next look.
+    pub fn settle(&self) {
+        let root = fs::File::open(&self.root).expect("a directory of our own");
+        rustix::fs::syncfs(root).expect("a file system that can be written");
+    }
+
     /// One that somebody else made, and removes.
     pub fn existing(root: &Path) -> Host {
         Host {

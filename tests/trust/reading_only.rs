@@ -138,6 +138,7 @@ fn leaves_no_trace_and_needs_no_more_than_to_read() {
     all_right(&hosts, |&(name, target)| {
         let host = Host::captured(name);
         fs::set_permissions(&host.root, fs::Permissions::from_mode(0o755)).expect("our own");
+        host.settle();
         let directory = OsString::from_vec(host.branches_of(target).remove(0));
         let trace = Trace::of(&host.root);
         let verbs = reading(target.as_ref(), "/etc/passwd".as_ref(), &directory);
