@@ -146,6 +146,16 @@ impl Bytes {
         above.all(|part| parts.next() == Some(part))
     }
 
+    /// The name by which the path goes on from a directory on its way; none where it does not lead
+    /// through there, or ends there.
+    pub fn step_from(&self, directory: &Bytes) -> Option<&[u8]> {
+        let mut parts = self.components();
+        let mut above = directory.components();
+        above
+            .all(|part| parts.next() == Some(part))
+            .then(|| parts.next())?
+    }
+
     /// The bytes as a text, for what is known to be one. What is not UTF-8 is replaced.
     pub fn to_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)

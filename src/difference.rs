@@ -11,6 +11,7 @@
 //! something differs in (`docs/facts.md#engines-60`). In what two versions differ is decided in
 //! `versions`.
 
+mod names;
 mod versions;
 mod views;
 
@@ -25,9 +26,9 @@ use serde::Serialize;
 use crate::bytes::{Bytes, Entries};
 use crate::dir::{Kind, Names, Stat};
 use crate::error::{Error, Result};
-use crate::union::{Entry, Listed, Merger, Node, Reading, Stack};
+use crate::union::{Entry, Merger, Node, Reading, Stack};
 use crate::walk::{Found, Heading, Rest, Rows, walk_all};
-use crate::whiteout::Mark;
+use names::{Named, names};
 use versions::differ;
 pub use versions::{Compared, Differing, Differs, Measure, differs};
 pub use views::{Between, Criteria, Names as ListedNames, Version, between, listed_by};
@@ -228,7 +229,8 @@ impl Criterion {
     }
 }
 
-/// Compares the union without `branch` to the union with it.
+/// Compares the union without `branch` to the union with it, as far as `inside` and the way there:
+/// nothing else is opened.
 ///
 /// `row` is told of each difference, and of what cannot be read, which does not end the
 /// comparison. It is called by several threads at once; `give` gets what it put into rows in the
@@ -236,7 +238,7 @@ impl Criterion {
 pub fn differences<'s, B: Rows>(
     stack: &'s Stack,
     branch: usize,
-    criterion: Criterion,
+    (criterion, inside): (Criterion, &Bytes),
     threads: NonZeroUsize,
     row: &(impl Fn(Result<Difference<'_, '_>>, &mut B) + Sync),
     give: impl FnMut(B) -> ControlFlow<()>,
@@ -244,6 +246,7 @@ pub fn differences<'s, B: Rows>(
     let comparison = Comparison {
         branch,
         criterion,
+        inside,
         row,
     };
     let visit = |comparand: Comparand<'s>, found: &mut Found<'_, Comparand<'s>, B>| {
@@ -297,57 +300,6 @@ fn root(stack: &Stack, branch: usize) -> Result<Directory<'_>> {
     Directory::new(after, Some(stack.without(branch)), branch)
 }
 
-/// A name that may differ.
-struct Named<'n> {
-    /// What it is called in the order of `docker diff`.
-    key: Cow<'n, [u8]>,
-    name: Cow<'n, [u8]>,
-    /// As the branch itself lists it.
-    own: Option<Kind>,
-}
-
-/// The names that may differ, in docker's order: those the branch has something to say of, and
-/// where lower branches take part in only one of the views, all of theirs.
-fn names<'n>(directory: &'n Directory<'_>, branch: usize) -> Result<Vec<Named<'n>>> {
-    let grammar = directory.after.stack().branches[branch].grammar;
-    let mut names: Vec<Named<'n>> = Vec::new();
-    if let Some(listing) = &directory.own {
-        names.reserve(listing.count());
-        for (key, kind) in listing.iter() {
-            let (name, own) = match grammar.mark(key) {
-                Some(Mark::Whiteout(hidden)) if listing.kind(hidden).is_none() => (hidden, None),
-                _ if grammar.hides_entry(key) => continue,
-                _ => (key, Some(kind)),
-            };
-            names.push(Named {
-                key: key.into(),
-                name: name.into(),
-                own,
-            });
-        }
-    }
-    let (after, before) = (&directory.after, directory.before.as_deref());
-    // The branches of another stack are other ones, whatever their numbers.
-    if after.stack().base.is_some() || !after.is_same_but(branch, before) {
-        let sides = std::iter::once(after).chain(before);
-        for side in sides {
-            for Listed { name, .. } in side.names()?.iter() {
-                if directory.own_kind(name).is_none() {
-                    names.push(Named {
-                        key: grammar.whiteout_of(name).into(),
-                        name: name.to_vec().into(),
-                        own: None,
-                    });
-                }
-            }
-        }
-        // Of two that are called the same the branch's own was the first.
-        names.sort_by(|a, b| a.key.cmp(&b.key));
-        names.dedup_by(|later, first| later.key == first.key);
-    }
-    Ok(names)
-}
-
 /// How a name comes to be compared, which decides where its path is kept and what happens to a
 /// directory.
 #[derive(Clone, Copy)]
@@ -368,6 +320,8 @@ const LONG: usize = 4096;
 struct Comparison<'r, V> {
     branch: usize,
     criterion: Criterion,
+    /// What is compared, and the way there.
+    inside: &'r Bytes,
     row: &'r V,
 }
 
@@ -390,7 +344,8 @@ impl<V> Comparison<'_, V> {
         let directory = Arc::new(directory);
         let paths = path.entries();
         let visit = Visit::InListing(&paths);
-        let mut names = names(&directory, self.branch)?.into_iter();
+        let only = self.inside.step_from(path);
+        let mut names = names(&directory, self.branch, only)?.into_iter();
         found.each(&mut names, |Named { name, own, .. }, found| {
             self.listed(&directory, name, own, visit, found);
         });
@@ -433,7 +388,11 @@ impl<V> Comparison<'_, V> {
     {
         let grammar = directory.after.stack().branches[self.branch].grammar;
         let paths = path.entries();
+        let only = self.inside.step_from(path);
         for (name, kind) in directory.own.iter().flat_map(|own| own.iter()) {
+            if only.is_some_and(|only| *only != *name) {
+                continue;
+            }
             // A name beside its own whiteout is refused.
             if grammar.hides_entry(name) || directory.after.as_listed(name, kind).is_none() {
                 continue;

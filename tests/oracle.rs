@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use layerctl::internals::bytes::Bytes;
 use layerctl::internals::difference::{Criterion, Difference, differences};
 use layerctl::internals::error::{Result, errno_name};
 use layerctl::internals::union::{Entry, Follow, Node, Reading, lookup};
@@ -385,7 +386,7 @@ fn every_history_changed_what_the_kernel_showed() {
         let _ = differences(
             &stack,
             0,
-            Criterion::of_union(&stack),
+            (Criterion::of_union(&stack), &Bytes::from("/")),
             NonZeroUsize::MIN,
             &row,
             |rows| {

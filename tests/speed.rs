@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -633,4 +634,39 @@ fn one_file_is_restored_at_the_cost_of_its_path() {
     assert!(few <= 3 * 4 * 4 + 300, "{few} calls");
     // A large directory takes more calls to list, and that is all.
     assert!(many <= few + 3000 / 100, "{few}, then {many} calls");
+}
+
+/// What lies elsewhere is not opened.
+#[apply(test)]
+fn a_path_behind_a_target_limits_what_is_walked() {
+    needs::strace();
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let branches = host.branches_of("web-1");
+    let top = branches.first().expect("a writable one");
+    make(host.at(OsStr::from_bytes(top)).join("opt/elsewhere/in/f"));
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let out = home.path().join("out");
+    let root = host.root.as_os_str();
+    let opened = |verb: &[&str], target: &str| {
+        let mut all = words(&["--root".as_ref(), root]);
+        all.extend(verb.iter().map(OsString::from));
+        if verb[0] == "cp" {
+            all.extend(["--to".into(), out.clone().into_os_string()]);
+        }
+        all.push(target.into());
+        let calls = calls(&all);
+        let into = calls.iter().filter(|call| call.contains("\"elsewhere\""));
+        into.filter(|call| call.contains("openat(")).count()
+    };
+    for verb in [
+        &["changes"][..],
+        &["whiteouts"],
+        &["copyups"],
+        &["check"],
+        &["cp", "--all-deleted"],
+    ] {
+        assert!(opened(verb, "web-1:/opt") > 0, "{verb:?}");
+        assert_eq!(opened(verb, "web-1:/data/keep"), 0, "{verb:?}");
+    }
 }

@@ -148,7 +148,8 @@ impl Subject {
                 .problems
                 .extend(error.map(|error| self.label.of(error)));
         };
-        differences(&self.stack, self.branch, changed, how.threads, &row, give)
+        let compared = (changed, &self.target.inside);
+        differences(&self.stack, self.branch, compared, how.threads, &row, give)
     }
 
     /// What counts as changed: as for the engine's own `diff`, and in the long form whatever

@@ -15,6 +15,7 @@ use crate::engine::Union;
 use crate::error::Result;
 use crate::render::Look;
 use crate::render::column::{Column, column, giving};
+use crate::target::Target;
 use crate::union::Stack;
 
 /// List files copied up, what differs, and what the copies cost
@@ -77,7 +78,7 @@ impl Verb for Args {
         for (label, mut target, branch) in context.subjects(&self.targets, self.which)? {
             let stack = context.open_part(&mut target);
             let copies = (&stack, branch);
-            in_union((&label, &target.union), copies, threads, |found| {
+            in_union((&label, &target), copies, threads, |found| {
                 match found {
                     Ok(row) if !target.has(&row.path) => {}
                     Ok(row) => rows.push(row),
@@ -90,19 +91,20 @@ impl Verb for Args {
     }
 }
 
-/// The files that were copied up into one branch of a union.
+/// The files that were copied up into one branch of a union, as far as is asked about.
 pub(super) fn in_union(
-    (label, union): (&Label, &Union),
+    (label, target): (&Label, &Target),
     (stack, branch): (&Stack, usize),
     threads: NonZeroUsize,
     mut give: impl FnMut(Result<Row>) -> ControlFlow<()>,
 ) {
-    let changed = Criterion::of_union(stack);
+    let compared = (Criterion::of_union(stack), &target.inside);
     let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Result<(Row, Stat)>>| {
-        rows.extend(found.and_then(|found| copied(union, &found)).transpose());
+        let copied = found.and_then(|found| copied(&target.union, &found));
+        rows.extend(copied.transpose());
     };
     let mut counted = HashSet::new();
-    let _ = differences(stack, branch, changed, threads, &row, |found| {
+    let _ = differences(stack, branch, compared, threads, &row, |found| {
         found.into_iter().try_for_each(|found| {
             give(found.map(|(row, stat)| Row {
                 target: label.clone(),

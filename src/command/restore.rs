@@ -246,7 +246,8 @@ impl Args {
         for (label, mut target, branch) in subjects {
             let stack = context.open_part(&mut target);
             let threads = context.threads.count();
-            let (paths, problems) = deleted(&stack, branch, Replaced::LeftOut, threads);
+            let part = (branch, &target.inside);
+            let (paths, problems) = deleted(&stack, part, Replaced::LeftOut, threads);
             let problems = problems.into_iter().map(|error| label.of(error));
             context.problems.extend(problems);
             let paths = paths.into_iter().filter_map(|path| target.part_of(path));

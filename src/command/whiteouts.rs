@@ -112,7 +112,8 @@ impl Verb for Args {
                         Err(error) => batch.problems.push(subject.label.of(error)),
                     }
                 };
-                marks(&subject.stack, branch, how.threads, &row, &mut *give)
+                let part = (branch, &subject.target.inside);
+                marks(&subject.stack, part, how.threads, &row, &mut *give)
             });
         }))
     }
@@ -227,12 +228,12 @@ impl FoundMark<'_> {
     }
 }
 
-/// Every mark in one branch, in the order of the branch's names, with so many threads: `row` is
-/// told of each, and of what cannot be read, in its place. What it puts into the rows is given in
-/// order.
+/// Every mark in one branch inside of a path and on the way there, in the order of the branch's names,
+/// with so many threads: `row` is told of each, and of what cannot be read, in its place. What it
+/// puts into the rows is given in order.
 pub fn marks<'s, B: Rows>(
     stack: &'s Stack,
-    branch: usize,
+    (branch, inside): (usize, &Bytes),
     threads: NonZeroUsize,
     row: &(impl Fn(Result<FoundMark<'_>>, &mut B) + Sync),
     give: impl FnMut(B) -> ControlFlow<()>,
@@ -242,7 +243,7 @@ pub fn marks<'s, B: Rows>(
             Place::Entry(entry) => entry.open(
                 stack,
                 branch,
-                |node, above| in_directory(node, above, branch, row, found),
+                |node, above| in_directory(node, above, (branch, inside), row, found),
                 |_, _, _| {},
             ),
             Place::Rest(rest) => {
@@ -275,7 +276,7 @@ struct Directory<'s> {
 fn in_directory<'s, B: Rows>(
     node: Node<'s>,
     above: Above<'s>,
-    branch: usize,
+    (branch, inside): (usize, &Bytes),
     row: &impl Fn(Result<FoundMark<'_>>, &mut B),
     found: &mut Found<'_, Place<'s>, B>,
 ) -> Result<()> {
@@ -295,8 +296,11 @@ fn in_directory<'s, B: Rows>(
             Err(error) => row(Err(error), found.rows()),
         }
     }
+    let path = directory.node.path();
+    let only = inside.step_from(&path);
     let could_tell = |&(name, kind): &(&[u8], Kind)| {
-        kind == Kind::Directory || grammar.could_be_mark(name, kind)
+        (kind == Kind::Directory || grammar.could_be_mark(name, kind))
+            && only.is_none_or(|only| grammar.concerns(name, only))
     };
     let mut entries = listing.iter().filter(could_tell);
     found.each(&mut entries, |(name, kind), found| {

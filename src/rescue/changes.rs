@@ -60,7 +60,7 @@ pub fn write(
     let _ = differences(
         stack,
         branch,
-        Criterion::of_union(stack),
+        (Criterion::of_union(stack), &Bytes::from("/")),
         NonZeroUsize::MIN,
         &row,
         |found: Vec<Found>| {

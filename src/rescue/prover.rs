@@ -488,7 +488,8 @@ impl<'s> Prover<'s> {
             }));
         };
         let branch = self.subject.branches[0];
-        let _ = differences(stack, branch, criterion, NonZeroUsize::MIN, &row, |found| {
+        let compared = (criterion, &Bytes::from("/"));
+        let _ = differences(stack, branch, compared, NonZeroUsize::MIN, &row, |found| {
             for found in found {
                 match found {
                     Ok((Change::Deleted, path, _)) => {

@@ -21,10 +21,10 @@ pub enum Replaced {
 }
 
 /// The paths that the union without a branch has and the union with it has not, in order; of a tree
-/// that is gone the topmost. With what could not be read.
+/// that is gone the topmost, be it on the way to `inside`. With what could not be read.
 pub fn deleted(
     stack: &Stack,
-    branch: usize,
+    (branch, inside): (usize, &Bytes),
     replaced: Replaced,
     threads: NonZeroUsize,
 ) -> (Vec<Bytes>, Vec<Error>) {
@@ -39,8 +39,8 @@ pub fn deleted(
             Err(error) => batch.push(Err(error)),
         }
     };
-    let criterion = Criterion::of_union(stack);
-    let _ = differences(stack, branch, criterion, threads, &row, |batch| {
+    let compared = (Criterion::of_union(stack), inside);
+    let _ = differences(stack, branch, compared, threads, &row, |batch| {
         for of in batch {
             match of {
                 Ok(of) => found.push(of),
@@ -108,7 +108,8 @@ pub fn missing_below(
     if !matches!(found.cause, Cause::IsRoot | Cause::IsThere(Kind::Directory)) {
         return Ok(Missing::default());
     }
-    let (mut paths, unread) = deleted(stack, branch, Replaced::LeftOut, threads);
+    let part = (branch, &found.path);
+    let (mut paths, unread) = deleted(stack, part, Replaced::LeftOut, threads);
     problems.extend(unread);
     paths.retain(|of| of.lies_in(&found.path));
     Ok(Missing {

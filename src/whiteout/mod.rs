@@ -458,6 +458,16 @@ impl Grammar {
             }
         }
     }
+
+    /// Whether an entry of a directory is what `name` is in the union, or says something of it; as
+    /// far as the entry's own name tells.
+    pub fn concerns(self, entry: &[u8], name: &[u8]) -> bool {
+        match self.mark(entry) {
+            Some(Mark::Whiteout(hidden)) => hidden == name || entry == name,
+            Some(Mark::Opaque) => true,
+            None => entry == name,
+        }
+    }
 }
 
 #[cfg(test)]

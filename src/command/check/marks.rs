@@ -17,10 +17,11 @@ use crate::union::{Entry, Listed, Node, Stack, Why};
 use crate::walk::{Found, InBranch, walk_all};
 use crate::whiteout::{Grammar, Mark, MarkKind, OPAQUE, Seen};
 
-/// What is wrong in one branch, in the view of that branch and those below it.
+/// What is wrong in one branch inside of a path and on the way there, in the view of that branch and
+/// those below it.
 pub(super) fn findings<'s>(
     stack: &'s Stack,
-    branch: usize,
+    (branch, inside): (usize, &Bytes),
     threads: NonZeroUsize,
     names: &AtomicU64,
     mut give: impl FnMut(Result<Row>),
@@ -30,7 +31,7 @@ pub(super) fn findings<'s>(
         let visited = place.open(
             stack,
             branch,
-            |node, above| in_directory(node, above.is_none(), branch, names, found),
+            |node, above| in_directory(node, above.is_none(), (branch, inside), names, found),
             |parent, name, why| {
                 is_refused = match why {
                     Why::BadOpaque { branch: of } if of == branch => {
@@ -101,25 +102,33 @@ fn refused_by(parent: &Node<'_>, name: &[u8], why: Why, branch: usize) -> Option
 fn in_directory<'s>(
     node: Node<'s>,
     is_root: bool,
-    branch: usize,
+    (branch, inside): (usize, &Bytes),
     names: &AtomicU64,
     found: &mut Found<'_, InBranch<'s>, Vec<Result<Row>>>,
 ) -> Result<()> {
     let Some(listing) = node.listing(branch)? else {
         return Ok(());
     };
-    names.fetch_add(listing.iter().count() as u64, Ordering::Relaxed);
+    let path = node.path();
+    let only = inside.step_from(&path);
     let directory = Directory {
         node: Arc::new(node),
         listing,
         is_root,
         branch,
     };
+    let grammar = directory.grammar();
+    let mut looked_at = 0;
     for (name, kind) in directory.listing.iter() {
+        if only.is_some_and(|only| !grammar.concerns(name, only)) {
+            continue;
+        }
+        looked_at += 1;
         if let Err(error) = directory.entry(name, kind, found) {
             found.rows().push(Err(error));
         }
     }
+    names.fetch_add(looked_at, Ordering::Relaxed);
     Ok(())
 }
 

@@ -261,7 +261,8 @@ pub(super) fn in_union(
     };
     let in_use = survey.host.is_live() && target.union.is_mounted();
     for branch in 0..stack.branches.len() {
-        findings(stack, branch, threads, names, &mut labelled);
+        let part = (branch, &target.inside);
+        findings(stack, part, threads, names, &mut labelled);
         // While it is mounted, AUFS is still using them.
         if !in_use && stack.merger().keeps_files_in_branches() {
             match leftovers(stack, branch) {

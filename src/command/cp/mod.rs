@@ -254,7 +254,8 @@ impl Args {
             let stack = context.open_part(&mut target);
             let union = Rc::new(Opened { target, stack });
             let threads = context.threads.count();
-            let (paths, problems) = deleted(&union.stack, branch, Replaced::Listed, threads);
+            let part = (branch, &union.target.inside);
+            let (paths, problems) = deleted(&union.stack, part, Replaced::Listed, threads);
             let problems = problems.into_iter().map(|error| label.of(error));
             context.problems.extend(problems);
             let own = label.as_file_name();

@@ -250,7 +250,7 @@ fn in_union(
         copyup_disk: 0,
     };
     let copies = (&stack, branch);
-    copyups::in_union((&label, &target.union), copies, threads, |found| {
+    copyups::in_union((&label, &target), copies, threads, |found| {
         match found {
             Ok(row) => {
                 told.copyup_count += 1;
