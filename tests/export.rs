@@ -689,6 +689,16 @@ fn an_image_is_called_as_it_is_asked_for() {
             assert_eq!(names, json!([name]), "{typed}");
         }
     }
+    // Docker's containerd has names of its own for what docker calls otherwise.
+    let snapshots = Host::captured("docker-28-containerd");
+    let to = out.path().join("snapshots.tar");
+    let to = to.to_str().expect("plain names");
+    let row = snapshots
+        .jsonl(["export", "lab/small:edge", "--as", "docker", "-o", to])
+        .exits(0)
+        .row();
+    assert_eq!(row["names"], json!(["lab/small:edge"]));
+    assert_eq!(names_of(Path::new(to)), json!(["lab/small:edge"]));
     // An image has the names that it has, or the one that was asked for.
     let (row, names) = export("image.tar", "lab/base:1", &[]);
     assert_eq!(

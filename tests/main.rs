@@ -103,6 +103,8 @@ mod told;
 mod trouble;
 mod trust;
 mod verify;
+mod verify_many;
+mod verify_records;
 mod version;
 mod views;
 mod whois;

@@ -155,6 +155,9 @@ impl Verb for Args {
             }
         }
         proving.images(&batch, &mut problems);
+        if self.targets.is_empty() && self.layers.is_empty() {
+            proving.names();
+        }
         let rows = proving.rows;
         problems.extend(unsure(&rows, &self.layers));
         context.problems.extend(problems);
@@ -321,6 +324,24 @@ impl Proving<'_, '_> {
                 }
             }
             Err(error) => problems.push(error),
+        }
+    }
+
+    /// Tells of names that name nothing.
+    fn names(&mut self) {
+        for engine in self.survey.engines() {
+            let rows = engine.name_faults().into_iter().map(|of| Row {
+                target: Bytes::from(of.name.clone()),
+                engine: engine.name(),
+                state: VerifyState::Differs,
+                layer: None,
+                diff_id: None,
+                path: Some(of.fault.path),
+                what: Some(What::Record),
+                why: Some(of.fault.what),
+                users: vec![Bytes::from(of.name)],
+            });
+            self.rows.extend(rows);
         }
     }
 

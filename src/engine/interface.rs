@@ -6,7 +6,7 @@ use super::platform::ForPlatform;
 use super::problems::Problems;
 use super::roots::{EngineOption, Roots, Variable};
 use super::search::Search;
-use super::stored::{RecordFault, Settings, Stored};
+use super::stored::{NameFault, RecordFault, Settings, Stored};
 use super::union::{Owner, Union};
 use super::usage::{Fault, LayerUse, Leftover, LeftoverKind, Need, Space};
 use crate::bytes::Bytes;
@@ -201,6 +201,11 @@ pub trait Engine {
     fn record_faults(&self, image: &Image) -> Result<Vec<RecordFault>> {
         let _ = image;
         Ok(Vec::new())
+    }
+
+    /// Names that its records have for images that are not there.
+    fn name_faults(&self) -> Vec<NameFault> {
+        Vec::new()
     }
 
     /// What a container runs as, in the words of an image's configuration (`Env`, `Entrypoint`,

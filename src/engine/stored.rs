@@ -74,6 +74,13 @@ pub struct RecordFault {
     pub what: String,
 }
 
+/// A name of no image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameFault {
+    pub name: String,
+    pub fault: RecordFault,
+}
+
 /// A layer's archive in a content store.
 #[derive(Debug, Clone)]
 pub struct Blob {

@@ -36,17 +36,22 @@ pub struct Meta {
     hole: Option<u64>,
     /// The earlier entry that this one is another name of.
     pub same_as: Option<Vec<u8>>,
-    device: u64,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub device: u64,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Everything in an archive, in its order, by path.
 fn entries(name: &str) -> Vec<(Vec<u8>, Meta)> {
     let path = fixture("hosts").join(format!("{name}.tar.zst"));
     let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut archive = Archive::new(BufReader::new(
+    read(BufReader::new(
         zstd::Decoder::new(file).expect("a zstd stream"),
-    ));
+    ))
+}
+
+/// Everything in a tar stream, in its order, by path.
+pub fn read(stream: impl Read) -> Vec<(Vec<u8>, Meta)> {
+    let mut archive = Archive::new(stream);
     let mut found = Vec::new();
     let mut extension = Vec::new();
     for entry in archive.entries().expect("a tar stream").raw(true) {
@@ -57,6 +62,15 @@ fn entries(name: &str) -> Vec<(Vec<u8>, Meta)> {
         match header.entry_type() {
             EntryType::XHeader => extension = pax_records(&content),
             EntryType::XGlobalHeader => {}
+            kind @ (EntryType::GNULongName | EntryType::GNULongLink) => {
+                let key = match kind {
+                    EntryType::GNULongName => "path",
+                    _ => "linkpath",
+                };
+                let end = content.iter().position(|&byte| byte == 0);
+                content.truncate(end.unwrap_or(content.len()));
+                extension.push((key.into(), content));
+            }
             _ => found.push(meta(header, content, &std::mem::take(&mut extension))),
         }
     }

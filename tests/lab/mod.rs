@@ -12,6 +12,7 @@ pub mod live;
 pub mod needs;
 #[cfg(feature = "internals")]
 pub mod oracle;
+pub mod packed;
 pub mod run;
 pub mod store;
 pub mod table;

@@ -4,6 +4,8 @@
 //! <root>/io.containerd.content.v1.content/blobs/sha256/<hex>
 //! ```
 
+use std::collections::HashSet;
+
 use super::store::Containerd;
 use crate::bytes::Bytes;
 use crate::engine::inventory::{Image, LayerName, is_id};
@@ -150,7 +152,9 @@ impl Containerd<'_> {
         of_platform.unwrap_or_else(|| format!("sha256:{}", image.id))
     }
 
-    /// The manifests of an image whose digest is not the one that they are called by.
+    /// The indexes, manifests and configurations that an image leads to, for any platform, and that have
+    /// not the digest that they are called by. Its own configuration is not among them: who reads the image
+    /// has its digest.
     ///
     /// # Errors
     /// What is missing or damaged.
@@ -158,14 +162,37 @@ impl Containerd<'_> {
         let id = Self::digest_of(image);
         let content = self.content(&id, 0)?;
         let mut faults = Vec::new();
-        let mut digests = vec![id, content.manifest_digest];
-        digests.dedup();
-        for digest in digests {
-            let (path, bytes) = self.blob(&digest)?;
+        let mut known = HashSet::from([id.clone(), content.config_digest.clone()]);
+        let mut left = vec![(id, true)];
+        while let Some((digest, is_document)) = left.pop() {
+            let (path, bytes) = match self.blob(&digest) {
+                Ok(read) => read,
+                // What is for other machines need not be here.
+                Err(error) if error.is_absent() && digest != content.manifest_digest => continue,
+                Err(error) => return Err(error),
+            };
             let own = format!("sha256:{}", oci::digest_of(&bytes));
             if own != digest {
                 let what = format!("has the digest {own}");
                 faults.push(RecordFault { path, what });
+            }
+            // What is of another form leads nowhere.
+            let document: Option<Document> = serde_json::from_slice(&bytes).ok();
+            let Some(document) = document.filter(|_| is_document) else {
+                continue;
+            };
+            let manifests = document.manifests.unwrap_or_default().into_iter();
+            let below = manifests.map(|of| (of.digest, true));
+            let config = document.config.map(|of| (of.digest, false));
+            left.extend(
+                below
+                    .chain(config)
+                    .filter(|(of, _)| known.insert(of.clone())),
+            );
+            // Each has a manifest, a configuration, and an attestation with its own.
+            if known.len() > 4 * PLATFORMS_MAX {
+                let what = format!("{digest} leads to more manifests than an image can have");
+                return Err(Error::damaged(self.content_store(), what));
             }
         }
         Ok(faults)

@@ -1,6 +1,6 @@
 //! Images: what they are called, their history, and the layers it made.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::driver::{Driver, Stacking};
 use super::layer::LayerId;
@@ -8,7 +8,7 @@ use super::records::read_json;
 use super::store::{DRIVERS_READ, Docker, LayerRecord, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
-    self, Container, HistoryEntry, Image, ImageLayer, LayerName, Names, is_id, null_default, short,
+    self, Container, HistoryEntry, Image, ImageLayer, LayerName, Names, is_id, short,
     sort_newest_first,
 };
 use crate::engine::oci::{self, CHAIN_MAX, ImageConfig};
@@ -73,40 +73,6 @@ impl Docker<'_> {
         }
         sort_newest_first(&mut images, |of| (&of.created, &of.id));
         images
-    }
-
-    /// `image id -> names`, from a repositories file of either layout.
-    fn names(&self, parts: &[&str]) -> HashMap<String, Names> {
-        let repositories: Repositories = match read_json(self.host, &self.at(parts)) {
-            Ok(repositories) => repositories,
-            Err(error) => {
-                self.note_unless_absent(error);
-                return HashMap::new();
-            }
-        };
-        let mut names: HashMap<String, Names> = HashMap::new();
-        for (name, references) in repositories.repositories {
-            for (reference, id) in references.unwrap_or_default() {
-                let of = names
-                    .entry(id.trim_start_matches("sha256:").to_owned())
-                    .or_default();
-                // name:tag and name@digest in the newer layout, tag and digest in the older.
-                if reference.contains('@') {
-                    of.digests.push(reference);
-                } else if reference.starts_with("sha256:") {
-                    of.digests.push(format!("{name}@{reference}"));
-                } else if reference.starts_with(&format!("{name}:")) {
-                    of.tags.push(reference);
-                } else {
-                    of.tags.push(format!("{name}:{reference}"));
-                }
-            }
-        }
-        for of in names.values_mut() {
-            of.tags.sort();
-            of.digests.sort();
-        }
-        names
     }
 
     /// An image with its layers.
@@ -364,7 +330,7 @@ impl Docker<'_> {
                 continue;
             };
             let hex = chain_id.trim_start_matches("sha256:");
-            if !is_id(hex) || self.has_snapshot_image(image) {
+            if !is_id(hex) {
                 return Ok(faults);
             }
             let said =
@@ -553,12 +519,6 @@ impl Docker<'_> {
         });
         union.label_image(&steps, is_stack);
     }
-}
-
-#[derive(Deserialize)]
-struct Repositories {
-    #[serde(rename = "Repositories", default, deserialize_with = "null_default")]
-    repositories: BTreeMap<String, Option<BTreeMap<String, String>>>,
 }
 
 #[derive(Deserialize)]

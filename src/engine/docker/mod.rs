@@ -22,6 +22,7 @@ mod images;
 mod layer;
 mod layers;
 mod leftovers;
+mod names;
 mod needs;
 mod paths;
 mod records;
@@ -39,7 +40,7 @@ use crate::engine::cover::Cover;
 use crate::engine::interface::{Description, Engine};
 use crate::engine::inventory::{Container, Image, LayerName, sort_newest_first};
 use crate::engine::platform::ForPlatform;
-use crate::engine::stored::{RecordFault, Settings, Stored};
+use crate::engine::stored::{NameFault, RecordFault, Settings, Stored};
 use crate::engine::union::{Owner, Union};
 use crate::engine::usage::{Fault, LayerUse, Leftover, Need, Space};
 use crate::error::{Error, Result};
@@ -165,7 +166,12 @@ impl Engine for Docker<'_> {
     }
 
     fn record_faults(&self, image: &Image) -> Result<Vec<RecordFault>> {
-        self.layer_record_faults(image)
+        let of_snapshots = self.snapshot_record_faults(image);
+        of_snapshots.unwrap_or_else(|| self.layer_record_faults(image))
+    }
+
+    fn name_faults(&self) -> Vec<NameFault> {
+        self.find_name_faults()
     }
 
     fn settings(&self, union: &Union) -> Result<Option<Settings>> {

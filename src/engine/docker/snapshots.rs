@@ -13,9 +13,9 @@ use crate::branch::Permission;
 use crate::bytes::Bytes;
 use crate::engine::containerd::{Containerd, DOCKERS_NAMESPACE};
 use crate::engine::interface::Engine;
-use crate::engine::inventory::{Container, Image, LayerName, familiar, is_id};
+use crate::engine::inventory::{Container, Image, LayerName, Names, familiar, is_id};
 use crate::engine::platform::ForPlatform;
-use crate::engine::stored::Stored;
+use crate::engine::stored::{RecordFault, Stored};
 use crate::engine::union::{Owner, Role, Store, Union};
 use crate::error::{Error, Result};
 
@@ -137,14 +137,7 @@ impl Docker<'_> {
     pub(super) fn snapshot_images(&self) -> Vec<Image> {
         let mut images = Vec::new();
         for containerd in self.containerds() {
-            for mut image in containerd.images_in(DOCKERS_NAMESPACE) {
-                image.namespace = None;
-                image.names.tags.retain(|tag| !tag.starts_with(DANGLING));
-                let digests = &mut image.names.digests;
-                digests.retain(|digest| !digest.starts_with(DANGLING));
-                for name in image.names.tags.iter_mut().chain(digests) {
-                    *name = familiar(name).to_owned();
-                }
+            for image in containerd.images_in(DOCKERS_NAMESPACE) {
                 images.push(as_docker_has_it(containerd, image));
             }
         }
@@ -192,11 +185,7 @@ impl Docker<'_> {
         let found = containerd.image_of_platform(image, of);
         Some(found.map(|found| {
             let names = image.names.clone();
-            let found = Image {
-                namespace: None,
-                names,
-                ..found
-            };
+            let found = Image { names, ..found };
             as_docker_has_it(containerd, found)
         }))
     }
@@ -231,8 +220,10 @@ impl Docker<'_> {
         !containerd.gone(&[&there]).is_empty()
     }
 
-    pub(super) fn has_snapshot_image(&self, image: &Image) -> bool {
-        self.containerd_of_image(&image.id).is_some()
+    /// What is wrong with the records of such an image; none where it is none.
+    pub(super) fn snapshot_record_faults(&self, image: &Image) -> Option<Result<Vec<RecordFault>>> {
+        let containerd = self.containerd_of_image(&image.id)?;
+        Some(containerd.blob_faults(image))
     }
 
     /// What is kept of an image whose layers are snapshots; none where they are not.
@@ -279,9 +270,17 @@ impl Docker<'_> {
     }
 }
 
-/// An image's size and history as docker has them: what is unpacked counts as well as the content,
+/// An image's names, size and history as docker has them: what is unpacked counts as well as the content,
 /// and each step of a chain of commits ends an image.
 fn as_docker_has_it(containerd: &Containerd<'_>, mut image: Image) -> Image {
+    image.namespace = None;
+    let Names { tags, digests } = &mut image.names;
+    for names in [tags, digests] {
+        names.retain(|name| !name.starts_with(DANGLING));
+        for name in names {
+            *name = familiar(name).to_owned();
+        }
+    }
     let layers = image.history.iter().filter_map(|step| step.layer.as_ref());
     image.size += layers.filter_map(|layer| layer.size).sum::<u64>();
     let mut ends_here = Some(format!("sha256:{}", image.id));

@@ -355,7 +355,7 @@ impl ImageRecord {
     }
 
     /// What the store calls the file with the configuration.
-    fn config_name(&self) -> String {
+    pub(super) fn config_name(&self) -> String {
         format!("sha256:{}", self.id)
     }
 

@@ -13,6 +13,7 @@
 mod config;
 mod containers;
 mod crio;
+mod data;
 mod database;
 mod images;
 mod layers;
@@ -148,7 +149,9 @@ impl Engine for Podman<'_> {
     }
 
     fn record_faults(&self, image: &Image) -> Result<Vec<RecordFault>> {
-        Ok(self.list_faults(image))
+        let mut faults = self.list_faults(image);
+        faults.extend(self.data_faults(image)?);
+        Ok(faults)
     }
 
     fn settings(&self, union: &Union) -> Result<Option<Settings>> {

@@ -113,6 +113,12 @@ pub(super) struct ImageRecord {
     /// Bytes.
     #[serde(rename = "big-data-sizes", default, deserialize_with = "null_default")]
     pub data_sizes: BTreeMap<String, u64>,
+    #[serde(
+        rename = "big-data-digests",
+        default,
+        deserialize_with = "null_default"
+    )]
+    pub data_digests: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "null_default")]
     pub created: String,
     /// The number of the store that has it.
