@@ -31,10 +31,10 @@ use crate::lab::run::{self, Output, bytes, text};
 use crate::lab::table;
 use crate::lab::verbs::{self, Words, words};
 
-const IMAGE: &str = "localhost/lab/app:1";
+pub const IMAGE: &str = "localhost/lab/app:1";
 /// Where all but one check work, and where the other image's layers are whole directories.
-const DEFAULT: &str = "default";
-const NATIVE: &str = "whole";
+pub const DEFAULT: &str = "default";
+pub const NATIVE: &str = "whole";
 /// Where containers come and go.
 const BUSY: &str = "busy";
 
@@ -118,7 +118,12 @@ impl Layer {
     }
 
     fn link(&mut self, kind: EntryType, path: &str, target: &str) {
-        let mut header = Layer::header(kind, 0o777, (0, 0), 0);
+        // A hard link says of its file what that says itself: engines differ in whom they believe.
+        let (mode, owner) = match kind {
+            EntryType::Link => (0o644, (7, 8)),
+            _ => (0o777, (0, 0)),
+        };
+        let mut header = Layer::header(kind, mode, owner, 0);
         let done = self.tar.append_link(&mut header, path, target);
         done.expect("it is written to memory");
     }
@@ -241,7 +246,7 @@ fn image(name: &str) -> (Vec<u8>, Value) {
 }
 
 /// As Go calls it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -251,8 +256,8 @@ fn architecture() -> &'static str {
 
 // ---- the daemon ----
 
-struct Containerd {
-    home: PathBuf,
+pub struct Containerd {
+    pub home: PathBuf,
     daemon: Daemon,
     /// The image's configuration.
     config: Value,
@@ -274,7 +279,7 @@ impl Drop for Containerd {
 }
 
 impl Containerd {
-    fn start(home: &Path) -> Result<Containerd, String> {
+    pub fn start(home: &Path) -> Result<Containerd, String> {
         busybox(&home.join("try"))?;
         let own = |name: &str| home.join(name);
         // Where both it and layerctl look for it. The rest is as it comes.
@@ -324,7 +329,7 @@ impl Containerd {
     }
 
     /// The client.
-    fn ctr(
+    pub fn ctr(
         &self,
         namespace: &str,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -339,7 +344,7 @@ impl Containerd {
     }
 
     #[track_caller]
-    fn said(&self, namespace: &str, arguments: &[&str]) -> String {
+    pub fn said(&self, namespace: &str, arguments: &[&str]) -> String {
         let printed = asked(&mut self.ctr(namespace, arguments));
         let printed = printed.unwrap_or_else(|why| panic!("{why}"));
         String::from_utf8(printed).expect("ctr prints UTF-8")
@@ -359,13 +364,13 @@ impl Containerd {
             .collect()
     }
 
-    fn new_name(&self) -> String {
+    pub fn new_name(&self) -> String {
         self.made.set(self.made.get() + 1);
         format!("lab-{}", self.made.get())
     }
 
     #[track_caller]
-    fn run(&self, namespace: &str) -> String {
+    pub fn run(&self, namespace: &str) -> String {
         self.run_with(namespace, &[])
     }
 
@@ -381,7 +386,7 @@ impl Containerd {
 
     /// Ends a container's task; what it changed stays.
     #[track_caller]
-    fn stop(&self, namespace: &str, container: &str) {
+    pub fn stop(&self, namespace: &str, container: &str) {
         self.said(namespace, &["tasks", "kill", "--signal=KILL", container]);
         let ends = Instant::now() + Duration::from_secs(600);
         while asked(&mut self.ctr(namespace, ["tasks", "rm", container])).is_err() {
@@ -403,7 +408,7 @@ impl Containerd {
     }
 
     #[track_caller]
-    fn exec(&self, namespace: &str, container: &str, script: &str) -> Vec<u8> {
+    pub fn exec(&self, namespace: &str, container: &str, script: &str) -> Vec<u8> {
         let words = ["sh", "-c", script].map(OsStr::new);
         let printed = asked(&mut self.exec_command(namespace, container, &words));
         printed.unwrap_or_else(|why| panic!("{why}"))
@@ -423,7 +428,7 @@ impl Containerd {
     }
 
     /// Where a task's root is.
-    fn rootfs(&self, namespace: &str, container: &str) -> PathBuf {
+    pub fn rootfs(&self, namespace: &str, container: &str) -> PathBuf {
         let tasks = self.home.join("state/io.containerd.runtime.v2.task");
         tasks.join(namespace).join(container).join("rootfs")
     }
@@ -506,7 +511,7 @@ impl Containerd {
     }
 
     /// `layerctl` in a machine's format.
-    fn ask(
+    pub fn ask(
         &self,
         namespace: &str,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,

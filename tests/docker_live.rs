@@ -16,13 +16,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::docker_drivers::{
     Change, Entry, MOUNTED_FILES, View, beside_mounts, change_of_row, changes, kind_of_mode,
 };
 use crate::lab::host::directories;
 use crate::lab::live::{self, Check, Daemon, Live, Snapshot};
+use crate::lab::packed::{assert_same, of_archive, sum};
 use crate::lab::run::{self, Output, bytes, text};
 
 /// More layers than a dozen, and of everything that a layer can do to those below it.
@@ -114,30 +114,48 @@ fn docker_agrees_on_containerds_image_store() {
 }
 
 /// Where Docker keeps layers.
-struct Store {
+pub struct Store {
     has_snapshotter: bool,
-    driver: &'static str,
+    /// Whether images have a file that is called as a whiteout: it cannot be committed to containerd's
+    /// store, and is in no archive.
+    has_mark: bool,
+    pub driver: &'static str,
     /// Below the data directory.
     layers: &'static str,
 }
 
 const OVERLAY2: Store = Store {
     has_snapshotter: false,
+    has_mark: true,
     driver: "overlay2",
     layers: "overlay2",
 };
 
-const CONTAINERDS: Store = Store {
+/// The same, of images that can be carried elsewhere.
+pub const CARRIED: Store = Store {
+    has_mark: false,
+    ..OVERLAY2
+};
+
+/// Whose layers are whole copies.
+pub const WHOLE: Store = Store {
+    driver: "vfs",
+    layers: "vfs/dir",
+    ..CARRIED
+};
+
+pub const CONTAINERDS: Store = Store {
     has_snapshotter: true,
+    has_mark: false,
     driver: "overlayfs",
     layers: "containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots",
 };
 
 // ---- the daemon ----
 
-struct Docker {
-    home: PathBuf,
-    store: &'static Store,
+pub struct Docker {
+    pub home: PathBuf,
+    pub store: &'static Store,
     /// The directories of containers that were mounted, where only the kernel tells them.
     mounted: Mutex<BTreeMap<String, Vec<Vec<u8>>>>,
     daemon: Daemon,
@@ -162,7 +180,15 @@ impl Drop for Docker {
 
 impl Docker {
     /// Starts the daemon and builds the image; or says why this machine cannot.
-    fn start(home: &Path, store: &'static Store) -> Result<Docker, String> {
+    pub fn start(home: &Path, store: &'static Store) -> Result<Docker, String> {
+        let docker = Docker::without_images(home, store)?;
+        docker.build()?;
+        docker.asked(["run", "--rm", "--network", "none", IMAGE, "true"])?;
+        Ok(docker)
+    }
+
+    /// Starts the daemon alone.
+    pub fn without_images(home: &Path, store: &'static Store) -> Result<Docker, String> {
         let own = |name: &str| home.join(name);
         fs::create_dir(own("client")).expect("a directory of our own");
         let config = json!({
@@ -199,8 +225,6 @@ impl Docker {
         };
         let answers = || docker.asked(["version"]).map(|_| ());
         docker.daemon.wait_for(answers)?;
-        docker.build()?;
-        docker.asked(["run", "--rm", "--network", "none", IMAGE, "true"])?;
         Ok(docker)
     }
 
@@ -208,8 +232,7 @@ impl Docker {
         let context = self.home.join("context");
         live::busybox(&context.join("root"))?;
         let steps = DOCKERFILE.lines();
-        // What is called as a whiteout cannot be committed to containerd's store.
-        let steps = steps.filter(|step| !self.store.has_snapshotter || !step.contains(".wh."));
+        let steps = steps.filter(|step| self.store.has_mark || !step.contains(".wh."));
         let steps: Vec<&str> = steps.collect();
         fs::write(context.join("Dockerfile"), steps.join("\n")).expect("a file of our own");
         self.asked([
@@ -224,7 +247,7 @@ impl Docker {
     }
 
     /// The client, in an environment of its own.
-    fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut socket = OsString::from("unix://");
         socket.push(self.home.join("socket"));
         let mut command = Command::new("docker");
@@ -239,7 +262,7 @@ impl Docker {
     }
 
     /// What the client prints, or what it complains of.
-    fn asked(
+    pub fn asked(
         &self,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Vec<u8>, String> {
@@ -247,12 +270,12 @@ impl Docker {
     }
 
     #[track_caller]
-    fn printed(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
+    pub fn printed(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
         self.asked(arguments).unwrap_or_else(|why| panic!("{why}"))
     }
 
     #[track_caller]
-    fn said(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+    pub fn said(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
         String::from_utf8(self.printed(arguments)).expect("docker prints UTF-8")
     }
 
@@ -266,7 +289,7 @@ impl Docker {
     }
 
     #[track_caller]
-    fn inspected(&self, what: &str) -> Value {
+    pub fn inspected(&self, what: &str) -> Value {
         let found: Value =
             serde_json::from_str(&self.said(["inspect", what])).expect("docker prints JSON");
         found[0].clone()
@@ -274,18 +297,18 @@ impl Docker {
 
     /// Starts a container of the image.
     #[track_caller]
-    fn run(&self) -> String {
+    pub fn run(&self) -> String {
         let name = self.new_name();
         self.said(["run", "-d", "--network=none", "--name", &name, IMAGE]);
         name
     }
 
-    fn new_name(&self) -> String {
+    pub fn new_name(&self) -> String {
         format!("lab-{}", self.made.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     #[track_caller]
-    fn stop(&self, container: &str) {
+    pub fn stop(&self, container: &str) {
         if self.store.has_snapshotter {
             self.directories(container);
         }
@@ -294,7 +317,7 @@ impl Docker {
 
     /// Runs a script in a container.
     #[track_caller]
-    fn exec(&self, container: &str, script: &str) -> Vec<u8> {
+    pub fn exec(&self, container: &str, script: &str) -> Vec<u8> {
         self.printed(["exec", container, "sh", "-c", script])
     }
 
@@ -351,12 +374,19 @@ impl Docker {
 
     /// Where a container's root is mounted.
     #[track_caller]
-    fn merged(&self, container: &str) -> String {
+    pub fn merged(&self, container: &str) -> String {
         let said = self.inspected(container);
         if self.store.has_snapshotter {
             let roots = self.home.join("data/rootfs").join(self.store.driver);
             let at = roots.join(text(&said, "Id")).into_os_string();
             return at.into_string().expect("plain names");
+        }
+        if self.store.driver == "vfs" {
+            let data = self.home.join("data");
+            let mounts = data.join("image/vfs/layerdb/mounts");
+            let id = fs::read_to_string(mounts.join(text(&said, "Id")).join("mount-id"));
+            let at = data.join("vfs/dir").join(id.expect("its record"));
+            return at.into_os_string().into_string().expect("plain names");
         }
         text(&said["GraphDriver"]["Data"], "MergedDir").to_owned()
     }
@@ -372,7 +402,7 @@ impl Docker {
     }
 
     /// `layerctl` in a machine's format.
-    fn ask(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+    pub fn ask(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         run::run(
             run::command()
                 .arg("--docker-root")
@@ -392,12 +422,12 @@ impl Docker {
     }
 }
 
-const IMAGE: &str = "lab/app:1";
+pub const IMAGE: &str = "lab/app:1";
 
 // ---- what is compared ----
 
 /// Everything that is done in a container.
-fn change_all() -> String {
+pub fn change_all() -> String {
     [live::CHANGE, live::CHANGE_MORE, live::CHANGE_MARKS].concat()
 }
 
@@ -496,11 +526,6 @@ fn contents_of(docker: &Docker, container: &str) -> BTreeMap<Vec<u8>, String> {
         .collect()
 }
 
-fn sum(content: &[u8]) -> String {
-    let digits = Sha256::digest(content);
-    digits.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Every file's provider has what the container reads.
 #[track_caller]
 fn assert_providers(docker: &Docker, container: &str, contents: &BTreeMap<Vec<u8>, String>) {
@@ -591,40 +616,6 @@ fn a_changed_container(docker: &Docker) {
     assert_providers(docker, &container, &contents);
 }
 
-/// One entry of a tar file, its content as a sum: what `docker` and `layerctl` both put into one.
-type Packed = BTreeMap<Vec<u8>, (u8, u32, u64, u64, u64, String, Vec<u8>)>;
-
-/// What is in a tar file. A hard link is the file that it is a link of, whichever name came first.
-fn packed(archive: &[u8]) -> Packed {
-    let mut all = Packed::new();
-    let mut archive = tar::Archive::new(archive);
-    for entry in archive.entries().expect("a tar file") {
-        let mut entry = entry.expect("an entry");
-        let path = entry.path_bytes().into_owned();
-        let path = path.strip_suffix(b"/").unwrap_or(&path).to_vec();
-        let link = entry.link_name_bytes().unwrap_or_default().into_owned();
-        let header = entry.header().clone();
-        let kind = header.entry_type();
-        if kind == tar::EntryType::Link {
-            all.insert(path, all[&link].clone());
-            continue;
-        }
-        let mut content = Vec::new();
-        std::io::Read::read_to_end(&mut entry, &mut content).expect("content");
-        let fact = (
-            kind.as_byte(),
-            header.mode().expect("a mode") & 0o7777,
-            header.uid().expect("an owner"),
-            header.gid().expect("a group"),
-            header.mtime().expect("a time"),
-            sum(&content),
-            link,
-        );
-        all.insert(path, fact);
-    }
-    all
-}
-
 /// `cp` to a tar file is what docker makes of the same.
 fn what_docker_hands_over(docker: &Docker) {
     let container = docker.run();
@@ -634,28 +625,15 @@ fn what_docker_hands_over(docker: &Docker) {
         command.arg("--docker-root").arg(docker.home.join("data"));
         command.args(["cp", &format!("{container}:{path}"), "-"]);
         let output = run::run(&mut command).exits(0);
-        packed(&output.stdout)
-    };
-    let assert_same = |what: &str, ours: Packed, theirs: Packed| {
-        assert!(theirs.len() > 20, "{what}: {}", theirs.len());
-        let paths: BTreeSet<&Vec<u8>> = ours.keys().chain(theirs.keys()).collect();
-        let wrong: Vec<String> = paths
-            .into_iter()
-            .filter(|path| ours.get(*path) != theirs.get(*path))
-            .map(|path| {
-                let (ours, theirs) = (ours.get(path), theirs.get(path));
-                format!("{}: {ours:?}, docker {theirs:?}", path.escape_ascii())
-            })
-            .collect();
-        assert!(wrong.is_empty(), "{what}\n{}", wrong.join("\n"));
+        of_archive(&output.stdout[..])
     };
     let mut command = docker.command(["cp"]);
     let output = command.arg(format!("{container}:/opt")).arg("-").output();
-    let theirs = packed(&output.expect("docker ran before").stdout);
-    assert_same("docker cp", ours("/opt"), theirs);
+    let theirs = of_archive(&output.expect("docker ran before").stdout[..]);
+    assert_same("docker cp", &ours("/opt"), &theirs);
     docker.stop(&container);
-    let theirs = packed(&docker.printed(["export", &container]));
-    assert_same("docker export", ours("/"), theirs);
+    let theirs = of_archive(&docker.printed(["export", &container])[..]);
+    assert_same("docker export", &ours("/"), &theirs);
 }
 
 fn assert_where_links_lead(docker: &Docker, container: &str) {

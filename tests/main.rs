@@ -52,6 +52,7 @@ mod erofs;
 #[cfg(feature = "internals")]
 mod erofs_images;
 mod export;
+mod export_read;
 mod find;
 mod fleet;
 mod formats;
@@ -85,6 +86,7 @@ mod readme;
 mod records;
 mod repeat;
 mod report;
+mod rescue_live;
 mod restore;
 mod restore_aufs;
 mod restore_calls;

@@ -40,7 +40,7 @@ RUN echo "back in a layer" > /opt/app/3 && head -c 300000 /bin/busybox > /opt/bi
 CMD ["sleep", "3600"]
 "#;
 
-const IMAGE: &str = "localhost/lab/app:1";
+pub const IMAGE: &str = "localhost/lab/app:1";
 
 /// The ordinary user, and the first of the user's subordinate ids.
 const USER: u32 = 4242;
@@ -163,20 +163,20 @@ const USERS_CHECKS: [Check<Machine>; 15] = [
 
 // ---- podmans ----
 
-struct Machine {
-    podman: Podman,
+pub struct Machine {
+    pub podman: Podman,
     /// Made when it is asked for: with other directories, of another driver.
     other: OnceCell<Podman>,
     make_other: fn(&Podman) -> Podman,
 }
 
-struct Podman {
-    home: PathBuf,
+pub struct Podman {
+    pub home: PathBuf,
     user: Option<u32>,
-    driver: &'static str,
-    graph: PathBuf,
+    pub driver: &'static str,
+    pub graph: PathBuf,
     /// Below it is the run root.
-    run: PathBuf,
+    pub run: PathBuf,
     /// Those of its directories, where no configuration names them.
     options: Vec<OsString>,
     /// A configuration of its own.
@@ -188,7 +188,7 @@ struct Podman {
 }
 
 impl Machine {
-    fn of_root(home: &Path) -> Result<Machine, String> {
+    pub fn of_root(home: &Path) -> Result<Machine, String> {
         let (graph, run) = (home.join("graph"), home.join("run"));
         let storage = "[storage]\ndriver = \"overlay\"\n";
         configure(
@@ -234,7 +234,7 @@ impl Machine {
         })
     }
 
-    fn other(&self) -> &Podman {
+    pub fn other(&self) -> &Podman {
         self.other.get_or_init(|| (self.make_other)(&self.podman))
     }
 }
@@ -307,7 +307,7 @@ fn add_user(home: &Path) -> Result<(), String> {
 }
 
 impl Podman {
-    fn of(home: &Path, user: Option<u32>, graph: &Path, run: &Path) -> Podman {
+    pub fn of(home: &Path, user: Option<u32>, graph: &Path, run: &Path) -> Podman {
         Podman {
             home: home.to_owned(),
             user,
@@ -321,18 +321,22 @@ impl Podman {
         }
     }
 
-    /// Another one that its command line tells its directories.
+    /// Another one that its command line tells its directories, with the same image.
     fn elsewhere(&self, driver: &'static str, home: &Path, options: &[&str]) -> Podman {
+        self.filled(self.without_images(driver, home, options))
+    }
+
+    pub fn without_images(&self, driver: &'static str, home: &Path, options: &[&str]) -> Podman {
         let (graph, run) = (home.join("graph"), home.join("run"));
         let mut all: Vec<OsString> = vec!["--root".into(), graph.clone().into()];
         all.extend(["--runroot".into(), run.clone().into()]);
         all.extend(["--storage-driver".into(), driver.into()]);
         all.extend(options.iter().map(OsString::from));
-        self.filled(Podman {
+        Podman {
             driver,
             options: all,
             ..Podman::of(&self.home, self.user, &graph, &run)
-        })
+        }
     }
 
     /// Another one with the same image.
@@ -404,7 +408,7 @@ impl Podman {
     }
 
     /// A program of the user, in an environment of its own.
-    fn program(&self, program: impl AsRef<OsStr>) -> Command {
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = match self.user {
             None => Command::new(program),
             Some(user) => {
@@ -440,14 +444,17 @@ impl Podman {
         command
     }
 
-    fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = self.program("podman");
         command.args(&self.options).args(arguments);
         command
     }
 
     /// Where the user's Podman itself mounts.
-    fn in_its_namespace(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    pub fn in_its_namespace(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Command {
         let mut command = self.program("podman");
         command.args(&self.options);
         if self.user.is_some() {
@@ -458,26 +465,26 @@ impl Podman {
     }
 
     #[track_caller]
-    fn printed(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
+    pub fn printed(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
         asked(&mut self.command(arguments)).unwrap_or_else(|why| panic!("{why}"))
     }
 
     #[track_caller]
-    fn said(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+    pub fn said(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
         String::from_utf8(self.printed(arguments)).expect("podman prints UTF-8")
     }
 
     #[track_caller]
-    fn json(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Value {
+    pub fn json(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Value {
         serde_json::from_slice(&self.printed(arguments)).expect("podman prints JSON")
     }
 
     #[track_caller]
-    fn inspected(&self, what: &str) -> Value {
+    pub fn inspected(&self, what: &str) -> Value {
         self.json(["inspect", what])[0].take()
     }
 
-    fn new_name(&self) -> String {
+    pub fn new_name(&self) -> String {
         let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let engine = match (self.is_fuse(), self.driver) {
             (true, _) => "fuse",
@@ -487,7 +494,7 @@ impl Podman {
     }
 
     /// `podman run`, in the control group that is removed in the end.
-    fn running(&self, options: &[&str]) -> Command {
+    pub fn running(&self, options: &[&str]) -> Command {
         let mut command = self.command(["run"]);
         if self.user.is_none() {
             let mut parent = OsString::from("--cgroup-parent=/");
@@ -500,7 +507,7 @@ impl Podman {
 
     /// Starts a container of the image.
     #[track_caller]
-    fn run(&self) -> String {
+    pub fn run(&self) -> String {
         self.run_with(&[], &[])
     }
 
@@ -513,7 +520,7 @@ impl Podman {
     }
 
     #[track_caller]
-    fn stop(&self, container: &str) {
+    pub fn stop(&self, container: &str) {
         self.said(["stop", "--time=0", container]);
     }
 
@@ -524,7 +531,7 @@ impl Podman {
 
     /// Runs a script in a container.
     #[track_caller]
-    fn exec(&self, container: &str, script: &str) -> Vec<u8> {
+    pub fn exec(&self, container: &str, script: &str) -> Vec<u8> {
         self.printed(["exec", container, "sh", "-c", script])
     }
 
@@ -540,7 +547,7 @@ impl Podman {
     }
 
     /// A path that the user's Podman mounted something at, for those outside of its namespace.
-    fn reach(&self, path: impl AsRef<Path>) -> PathBuf {
+    pub fn reach(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         let Some(user) = self.user else {
             return path.to_owned();
@@ -616,7 +623,7 @@ impl Podman {
 
     /// Where a container's root is mounted, for its Podman.
     #[track_caller]
-    fn merged(&self, container: &str) -> PathBuf {
+    pub fn merged(&self, container: &str) -> PathBuf {
         let upper = self.upper(container);
         match self.driver {
             "vfs" => upper,
@@ -646,7 +653,7 @@ impl Podman {
     }
 
     /// `layerctl` in a machine's format.
-    fn ask(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+    pub fn ask(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         self.ask_with(&mut run::command(), arguments)
     }
 
@@ -703,7 +710,7 @@ fn changes_of(rows: &[Value]) -> BTreeSet<Change> {
 }
 
 #[track_caller]
-fn path_of(path: &Path) -> &str {
+pub fn path_of(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 

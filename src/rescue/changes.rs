@@ -10,7 +10,8 @@ use crate::bytes::Bytes;
 use crate::difference::{Change, Criterion, Difference, differences};
 use crate::error::{Error, Result};
 use crate::restore::archive::{Archive, OCI_WHITEOUT};
-use crate::union::{Follow, Reading, Stack, lookup};
+use crate::union::{Entry, Follow, Node, Reading, Stack, lookup};
+use crate::walk::walk;
 
 /// A change and its path, or what could not be read.
 type Found = Result<(Change, Bytes)>;
@@ -27,7 +28,7 @@ pub fn write(
     out: &mut dyn Write,
 ) -> io::Result<Vec<Error>> {
     let whole = stack.whole(Reading::Nothing);
-    let mut archive = Archive::new(out).for_layer();
+    let mut archive = Archive::new(out).for_layer().with_names_kept();
     let mut written = Ok(());
     let row = |found: Result<Difference<'_, '_>>, rows: &mut Vec<Found>| {
         rows.push(found.map(|found| (found.change, found.path())));
@@ -72,7 +73,45 @@ pub fn write(
         },
     );
     written?;
+    if archive.lacks_names() {
+        add_names(&mut archive, &whole, &is_made)?;
+    }
     archive.finish()
+}
+
+/// Adds the names of files that were added by another one only. In a copy of a whole tree a name that a
+/// layer has already can be one with what was linked to it since, and differs in nothing.
+fn add_names(
+    archive: &mut Archive<'_>,
+    whole: &Node<'_>,
+    is_made: &dyn Fn(&Bytes) -> bool,
+) -> io::Result<()> {
+    let mut written = Ok(());
+    let walked = walk(whole.clone(), |node: Node<'_>, found| {
+        let node = node.read();
+        // What cannot be read was told of when it was compared.
+        let Ok(names) = node.names() else { return };
+        for name in names.to_vec() {
+            match node.child(&name) {
+                Ok(Entry::Dir(below)) => found.directory(below),
+                Ok(Entry::Leaf { from, .. }) if written.is_ok() => {
+                    let path = node.path_of(&name);
+                    let stat = node.stat(from, &name);
+                    let is_lacking = |stat| archive.lacks(&stat, &inside(&path));
+                    if stat.is_ok_and(is_lacking) && !is_made(&path) {
+                        written = archive.alone(&node, &name, &inside(&path));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if written.is_err() {
+            // A row ends the walk.
+            found.rows().push(());
+        }
+    });
+    let _ended = { walked }.next();
+    written
 }
 
 /// Writes the whole merged view. `is_layer`: an engine will take it apart.

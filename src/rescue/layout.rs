@@ -227,6 +227,10 @@ impl<'o> Layout<'o> {
                 header.set_path(path)?;
                 header.set_size(size);
                 header.set_mode(0o644);
+                // A number that is left out is none to some readers.
+                header.set_uid(0);
+                header.set_gid(0);
+                header.set_mtime(0);
                 header.set_entry_type(tar::EntryType::Regular);
                 header.set_cksum();
                 let mut exact = Exact {

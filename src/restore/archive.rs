@@ -60,14 +60,25 @@ const MARK: Stat = Stat {
 /// A tar file that is being written.
 pub struct Archive<'o> {
     out: &'o mut dyn Write,
-    /// Files of which there may be more names, and the first name of each.
-    links: HashMap<Identity, Bytes>,
+    /// Files of which there may be more names.
+    links: HashMap<Identity, Names>,
     /// What could not be read, or not be kept.
     pub said: Vec<Error>,
     /// It is a layer's.
     is_layer: bool,
+    keeps_names: bool,
     /// Why the output takes no more.
     failed: Option<io::Error>,
+}
+
+/// What a file with several names is called in an archive.
+struct Names {
+    first: Bytes,
+    written: u64,
+    /// How many it has where it is.
+    all: u64,
+    /// The others that were written, where that is asked for.
+    more: Vec<Bytes>,
 }
 
 /// Something that is to be written, and its name in the archive.
@@ -102,6 +113,7 @@ impl<'o> Archive<'o> {
             links: HashMap::new(),
             said: Vec::new(),
             is_layer: false,
+            keeps_names: false,
             failed: None,
         }
     }
@@ -191,6 +203,25 @@ impl<'o> Archive<'o> {
         }
     }
 
+    /// The same, which can tell by [`Archive::lacks`] which names it has.
+    pub fn with_names_kept(self) -> Archive<'o> {
+        Archive {
+            keeps_names: true,
+            ..self
+        }
+    }
+
+    /// Whether it has a file without all of its names.
+    pub fn lacks_names(&self) -> bool {
+        self.links.values().any(|names| names.written < names.all)
+    }
+
+    /// Whether it has a file, and not by this name.
+    pub fn lacks(&self, stat: &Stat, path: &Bytes) -> bool {
+        let names = self.links.get(&stat.identity());
+        names.is_some_and(|names| names.first != *path && !names.more.contains(path))
+    }
+
     /// Ends the archive, and tells what was not kept.
     ///
     /// # Errors
@@ -252,9 +283,13 @@ impl<'o> Archive<'o> {
         let fail = |errno| Error::io(from.on_host(branch, name), errno);
         let version = from.open_version((branch, kind), name, data)?;
         let stat = version.stat;
-        if let Some(first) = self.links.get(&stat.identity()) {
+        if let Some(names) = self.links.get_mut(&stat.identity()) {
             let mut header = Header::new(&stat, b'1', path.as_bytes());
-            header.link(first.as_bytes());
+            header.link(names.first.as_bytes());
+            names.written += 1;
+            if self.keeps_names {
+                names.more.push(path.clone());
+            }
             return Ok(header.write(self.out)?);
         }
         let dir = from.dir(branch).ok_or_else(|| fail(Errno::NOENT))?;
@@ -284,7 +319,13 @@ impl<'o> Archive<'o> {
             None => header.write(self.out)?,
         }
         if stat.nlink > 1 {
-            self.links.insert(stat.identity(), path.clone());
+            let names = Names {
+                first: path.clone(),
+                written: 1,
+                all: stat.nlink,
+                more: Vec::new(),
+            };
+            self.links.insert(stat.identity(), names);
         }
         Ok(())
     }

@@ -83,6 +83,9 @@ pub struct Live {
 /// Begins a line of README's table, which the gate looks for there.
 const TESTED: &str = "tested: ";
 
+/// Begins the name of a test's directory.
+const PREFIX: &str = "layerctl-";
+
 /// Set in the namespaces: the test's directory.
 const INSIDE: &str = "LAYERCTL_LIVE_INSIDE";
 
@@ -122,7 +125,7 @@ impl Live {
             self.not_here(&why);
         }
         let home = tempfile::Builder::new()
-            .prefix(&format!("layerctl-{}-", self.engine))
+            .prefix(&format!("{PREFIX}{}-", self.engine))
             .tempdir()
             .expect("a temporary directory");
         // Ordinary users have their homes in it.
@@ -251,9 +254,11 @@ impl Drop for Daemon {
     }
 }
 
-/// The name of the control group of all containers.
+/// The name of the control group of all containers: the test's, whichever of its directories an engine has.
 pub fn cgroup(home: &Path) -> OsString {
-    home.file_name().expect("a name of our own").to_owned()
+    let mut names = home.ancestors().filter_map(Path::file_name);
+    let own = names.find(|name| name.as_bytes().starts_with(PREFIX.as_bytes()));
+    own.expect("a name of our own").to_owned()
 }
 
 /// Engines remove their containers' groups, unless they were killed.
