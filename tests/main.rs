@@ -39,6 +39,7 @@ mod containerd_2;
 mod containerd_live;
 mod covered;
 mod cp;
+mod cp_kills;
 mod dependencies;
 mod diff;
 mod docker_drivers;
