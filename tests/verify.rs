@@ -1,5 +1,6 @@
 //! `verify`: layers that nobody touched are proved, and each kind of damage is named, and nothing else.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
@@ -79,9 +80,15 @@ fn hosts_that_nobody_touched_have_no_faults() {
             for (_, _, why) in faults(&rows) {
                 assert!(why.contains(unproved[0]), "{name}: {why}");
             }
+            let mut all = BTreeSet::new();
             for row in &rows {
                 let users = row["users"].as_array().expect("users");
                 assert!(!users.is_empty(), "{name}: {row}");
+                all.extend(users.iter().map(|of| of.as_str().expect("a label")));
+            }
+            // Each is a TARGET as it stands.
+            for user in all.into_iter().take(20) {
+                host.ask(["branches", user]).exits(0);
             }
         }
     }

@@ -53,8 +53,8 @@ impl<'e> Users<'e> {
     }
 }
 
-/// What those are called who stand on a layer.
-fn labels(survey: &Survey<'_>, engine: &dyn Engine, of: &LayerUse) -> Vec<Bytes> {
+/// What those are called who stand on a layer: TARGETs.
+pub fn labels(survey: &Survey<'_>, engine: &dyn Engine, of: &LayerUse) -> Vec<Bytes> {
     let label = |kind, id: &str, namespace: Option<&String>, name: &str| {
         let owner = Owner {
             engine: engine.name(),

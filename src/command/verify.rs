@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::Serialize;
 
 use crate::bytes::Bytes;
+use crate::command::users::labels;
 use crate::command::{Context, Group, Help, Outcome, Verb, counted};
 use crate::engine::inventory::Image;
 use crate::engine::stored::StoredLayer;
@@ -83,7 +84,7 @@ pub struct Row {
     /// Why it cannot be proved, or what a record says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// The containers and images that stand on it.
+    /// The containers and images that stand on it, as TARGETs.
     pub users: Vec<Bytes>,
 }
 
@@ -205,14 +206,9 @@ fn users(survey: &Survey<'_>, problems: &mut Vec<Error>) -> Users {
             Vec::new()
         });
         for of in uses {
-            let containers = of.containers.iter().map(|of| of.name.clone());
-            let images = of.images.iter().map(|image| match image.tags.first() {
-                Some(tag) => tag.clone(),
-                None => format!("sha256:{}", image.id),
-            });
-            let names = containers.chain(images).map(Bytes::from).collect();
-            let key = (engine.name(), of.layer.driver.clone(), of.layer.id.clone());
-            users.insert(key, names);
+            let labels = labels(survey, engine, &of);
+            let key = (engine.name(), of.layer.driver, of.layer.id);
+            users.insert(key, labels);
         }
     }
     users
