@@ -116,12 +116,11 @@ impl MountTable {
 
     /// Whether both are tables of one mount namespace: no other has a mount of the same number.
     pub fn shares_a_mount_with(&self, other: &MountTable) -> bool {
-        let numbers = |table: &MountTable| -> Vec<u32> {
-            let ids = table.0.iter().filter_map(|mount| mount.ids);
-            ids.map(|(id, _)| id).collect()
-        };
-        let of_other = numbers(other);
-        numbers(self).iter().any(|id| of_other.contains(id))
+        fn numbers(table: &MountTable) -> impl Iterator<Item = u32> {
+            table.0.iter().filter_map(|mount| Some(mount.ids?.0))
+        }
+        let of_other: HashSet<u32> = numbers(other).collect();
+        numbers(self).any(|id| of_other.contains(&id))
     }
 
     /// Whether what is mounted at a path is the directory that lies there: engines mount a directory
