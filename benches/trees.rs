@@ -681,6 +681,7 @@ fn print_engine(home: &Path, engine: &str) {
     };
     let image = home.join("image");
     (0..500_000).for_each(|file| make(&image.join(place(file))));
+    fs::write(image.join("large"), vec![b'x'; 256 << 20]).expect("a file");
     let mut tar = Command::new("tar")
         .arg("-C")
         .arg(&image)
@@ -740,7 +741,8 @@ fn print_engine(home: &Path, engine: &str) {
     }
 }
 
-/// `cat` and `cp` beside the engine's own `cp`.
+/// `cat` and `cp` beside the engine's own `cp`, `export` beside its `save`, `verify` beside sha256sum of the
+/// same files.
 fn print_copies_of_engine(home: &Path, engine: &Engine) {
     let words = |command: &Command| {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -748,6 +750,15 @@ fn print_copies_of_engine(home: &Path, engine: &Engine) {
         words.join(" ")
     };
     let theirs = words(&engine.command(&["cp"]));
+    let save = words(&engine.command(&["save"]));
+    let layer = [
+        "inspect",
+        "--format",
+        "{{.GraphDriver.Data.UpperDir}}",
+        "bench:1",
+    ];
+    let (layer, _) = run(&mut engine.command(&layer));
+    let layer = layer.trim();
     let mut ours = Command::new(BINARY);
     let ours = words(ours.args(&engine.store));
     let (file, to) = (place(1), home.join("copied"));
@@ -762,6 +773,16 @@ fn print_copies_of_engine(home: &Path, engine: &Engine) {
             "cp -a",
             format!("{ours} cp -a changed:/usr/d1 {to}"),
             format!("{theirs} -a changed:/usr/d1 {to}"),
+        ),
+        (
+            "export",
+            format!("{ours} export bench:1 --as docker -o {to}"),
+            format!("{save} -o {to} bench:1"),
+        ),
+        (
+            "verify",
+            format!("{ours} verify bench:1 > {to}"),
+            format!("find {layer} -type f -print0 | xargs -0 sha256sum > {to}"),
         ),
     ] {
         let mut times = [Vec::new(), Vec::new()];
