@@ -748,6 +748,14 @@ fn containers_of_pods_that_look_alike_are_told_apart() {
         "team/web-0/app",
     ];
     assert_eq!(names, expected, "{shown}");
+    // What is shown means it.
+    for (name, id) in expected
+        .into_iter()
+        .zip(["single", "old", "new", "first", "second", "other"])
+    {
+        let row = host.jsonl(["branches", name]).exits(0).row();
+        assert_eq!(row["owner"]["id"], id, "{name}");
+    }
     let rows = host.jsonl(["containers"]).exits(0).rows();
     let second = rows.iter().find(|row| row["id"] == "second").expect("it");
     assert_eq!(second["pod"]["attempt"], 1);

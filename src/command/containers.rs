@@ -161,8 +161,8 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
 fn told_apart(mut rows: Vec<Row>) -> Vec<Row> {
     let mut sharers: HashMap<String, usize> = HashMap::new();
     let in_pod = |row: &Row| {
-        let namespace = row.pod.as_ref().and_then(|pod| pod.namespace.as_ref());
-        namespace.map_or_else(|| row.name.clone(), |of| format!("{of}/{}", row.name))
+        let whole = row.pod.as_ref().and_then(Pod::whole_name);
+        whole.unwrap_or_else(|| row.name.clone())
     };
     // Names of one engine, in one division of its names.
     let key = |row: &Row, name: &str| {
@@ -184,9 +184,9 @@ fn told_apart(mut rows: Vec<Row>) -> Vec<Row> {
             _ if !is_shared(row, &plain) => plain,
             // All of them are of one pod.
             Some(attempt) if sharers.get(&key(row, &plain)) == sharers.get(&key(row, &whole)) => {
-                format!("{plain} (attempt {attempt})")
+                Pod::numbered(&plain, attempt)
             }
-            Some(attempt) => format!("{whole} (attempt {attempt})"),
+            Some(attempt) => Pod::numbered(&whole, attempt),
             None => whole,
         }
     });

@@ -57,6 +57,40 @@ impl Pod {
             attempt: None,
         }
     }
+
+    /// What it is called in its namespace: `POD`, or `POD/CONTAINER`.
+    pub fn own_name(&self) -> String {
+        match &self.container {
+            Some(container) => format!("{}/{container}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// The same after the namespace's name; none where there is no namespace.
+    pub fn whole_name(&self) -> Option<String> {
+        let namespace = self.namespace.as_ref()?;
+        Some(format!("{namespace}/{}", self.own_name()))
+    }
+
+    /// A name with the number of the one that is meant, of those that were made one after another.
+    pub fn numbered(name: &str, attempt: u32) -> String {
+        format!("{name} (attempt {attempt})")
+    }
+
+    /// Whether Kubernetes counts containers in it. Podman's pods are names that containers share.
+    pub fn is_of_kubernetes(&self) -> bool {
+        self.namespace.is_some() || self.container.is_some()
+    }
+
+    /// Whether a name that was typed is this one's: whole or not, numbered or not.
+    pub fn is_called(&self, typed: &str) -> bool {
+        let names = [Some(self.own_name()), self.whole_name()];
+        let is_it = |name: String| {
+            let numbered = self.attempt.map(|attempt| Pod::numbered(&name, attempt));
+            typed == name || numbered.is_some_and(|numbered| typed == numbered)
+        };
+        self.is_of_kubernetes() && names.into_iter().flatten().any(is_it)
+    }
 }
 
 /// A container's state, in docker's own form.

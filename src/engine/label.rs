@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use super::interface::Engine;
-use super::inventory::{Container, Image};
+use super::inventory::{Container, Image, Pod};
 use super::union::{Owner, OwnerKind};
 use crate::bytes::Bytes;
 
@@ -128,13 +128,7 @@ impl Key {
 /// What a container can be typed as, the best first.
 fn container_names(engine: &str, container: &Container) -> Vec<String> {
     let within = within(container.namespace.as_ref());
-    let pod = container.pod.as_ref().and_then(|pod| {
-        let namespace = pod.namespace.as_ref()?;
-        Some(match &pod.container {
-            Some(own) => format!("{namespace}/{}/{own}", pod.name),
-            None => format!("{namespace}/{}", pod.name),
-        })
-    });
+    let pod = container.pod.as_ref().and_then(Pod::whole_name);
     let own = [Some(container.name.clone()), Some(container.id.clone())];
     let names = std::iter::once(pod).chain(own).flatten();
     let names = names.filter(|name| !name.is_empty());

@@ -327,11 +327,7 @@ fn container<'s>(
     if let Some(found) = containers.iter().find(|(_, of)| of.id == name) {
         return Ok(Some(candidate(found)));
     }
-    if let Some(found) = of_pod(survey, name, containers)? {
-        return Ok(Some(found));
-    }
-    let of_name = containers.iter().filter(|(_, of)| of.name == name);
-    if let Some(found) = only(survey, name, of_name.map(candidate).collect())? {
+    if let Some(found) = of_name(survey, name, containers)? {
         return Ok(Some(found));
     }
     // What people type is the twelve digits that engines print. Nothing else has them by chance.
@@ -497,39 +493,27 @@ fn beginning_with<'s>(
 /// The fewest digits of an id that engines print. What is shorter is a number.
 const SHORT_ID: usize = 12;
 
-/// The container that Kubernetes calls `POD/CONTAINER`: of those that were started one after
-/// another, the one that runs, or else the newest.
-fn of_pod<'s>(
+/// The container of a name, or that Kubernetes calls so: of those that were started one after another
+/// the one that runs, or else the newest.
+fn of_name<'s>(
     survey: &Survey<'_>,
     name: &str,
-    containers: &[(&'s dyn Engine, Container)],
+    containers: &OfEngines<'s, Container>,
 ) -> Result<Option<Candidate<'s>>> {
-    let Some((pod, own)) = name.rsplit_once('/') else {
-        return Ok(None);
-    };
-    let is_it = |(_, container): &&(&'s dyn Engine, Container)| {
-        container.pod.as_ref().is_some_and(|of| {
-            let namespace = of.namespace.as_deref().unwrap_or_default();
-            match &of.container {
-                Some(name) => {
-                    let is_pod = of.name == pod || pod == format!("{namespace}/{}", of.name);
-                    is_pod && name == own
-                }
-                // The pod's own.
-                None => namespace == pod && of.name == own,
-            }
-        })
+    let is_it = |(_, of): &&(&'s dyn Engine, Container)| {
+        of.name == name || of.pod.as_ref().is_some_and(|pod| pod.is_called(name))
     };
     let mut found: Vec<_> = containers.iter().filter(is_it).collect();
     found.sort_by_key(|(_, container)| !container.state.running);
-    let mut pods: Vec<(&str, Option<&String>)> = Vec::new();
+    let mut pods: Vec<(&str, Option<String>)> = Vec::new();
     found.retain(|(engine, container)| {
-        let pod = container
-            .pod
-            .as_ref()
-            .and_then(|pod| pod.namespace.as_ref());
-        let is_new = !pods.contains(&(engine.name(), pod));
-        pods.push((engine.name(), pod));
+        let pod = container.pod.as_ref().filter(|pod| pod.is_of_kubernetes());
+        let Some(pod) = pod else {
+            return true;
+        };
+        let pod = (engine.name(), pod.whole_name());
+        let is_new = !pods.contains(&pod);
+        pods.push(pod);
         is_new
     });
     let candidates = found

@@ -57,10 +57,7 @@ impl Containerd<'_> {
         };
         let pod = self.pod(namespace, record);
         let name = record.labels.get("nerdctl/name").cloned();
-        let of_pod = pod.as_ref().map(|pod| match &pod.container {
-            Some(container) => format!("{}/{container}", pod.name),
-            None => pod.name.clone(),
-        });
+        let of_pod = pod.as_ref().map(Pod::own_name);
         let image = self.image_below(namespace, record);
         Container {
             manifest: None,
