@@ -291,6 +291,11 @@ pub trait Engine {
         Vec::new()
     }
 
+    /// Whether containers' logs are in the data directory. What they take elsewhere it does not know.
+    fn keeps_logs(&self) -> bool {
+        true
+    }
+
     /// What a path below the data directory is for.
     fn space_of(&self, inside: &Bytes) -> Space {
         let _ = inside;

@@ -130,7 +130,7 @@ pub struct Row {
     /// of one of its layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
-    /// Of a container's: its logs, which `files` counts, too.
+    /// Of a container's: its logs, which `files` counts, too; none where the engine keeps none in its store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logs: Option<u64>,
     /// Bytes of the layers that an image shares with others, which the row `shared` counts; of a

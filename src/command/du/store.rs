@@ -39,6 +39,7 @@ pub fn missing_of(survey: &Survey<'_>, union: &Union) -> Vec<Error> {
 /// What is kept beside a container's layer, in bytes.
 struct Files {
     all: Option<u64>,
+    /// None where they are elsewhere, too.
     logs: Option<u64>,
     /// What it changed in overlays over its layers.
     overlaid: Option<u64>,
@@ -230,7 +231,7 @@ impl<'s, 'h> Store<'s, 'h> {
         Files {
             all: add(add(rest, logs), overlaid),
             rest,
-            logs,
+            logs: logs.filter(|_| self.engine.keeps_logs()),
             overlaid,
         }
     }
@@ -509,7 +510,9 @@ impl<'s, 'h> Store<'s, 'h> {
                 });
             }
             let beside = [(Kind::Log, files.logs), (Kind::Records, files.rest)];
-            rows.extend(beside.into_iter().map(|(kind, size)| Row {
+            let beside = beside.into_iter();
+            let beside = beside.filter(|(kind, _)| *kind != Kind::Log || self.engine.keeps_logs());
+            rows.extend(beside.map(|(kind, size)| Row {
                 target: Some(label.clone()),
                 ..self.row(kind, size)
             }));

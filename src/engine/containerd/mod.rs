@@ -179,6 +179,11 @@ impl Engine for Containerd<'_> {
         self.free_layer(of)
     }
 
+    /// Its clients say where: the kubelet below `/var/log/pods`.
+    fn keeps_logs(&self) -> bool {
+        false
+    }
+
     fn space_of(&self, inside: &Bytes) -> Space {
         self.space(inside)
     }
