@@ -360,6 +360,32 @@ fn a_view_of_a_whole_copy_is_the_copy() {
     assert_eq!(host.ask(["orphans"]).exits(0).text(), "nothing found\n");
 }
 
+/// As containerd 1.7 does it for a pod with users of its own: their first ids are in the copy's key.
+#[apply(test)]
+fn an_image_that_was_copied_for_other_owners_is_still_the_image() {
+    let mut small = Small::new();
+    let layer = small.image("it:1");
+    let copy: &'static str = format!("{layer}-200000-200000").leak();
+    let all = [
+        Snapshot(1, layer, COMMITTED, None),
+        Snapshot(2, copy, COMMITTED, Some(1)),
+        Snapshot(3, "own-users", ACTIVE, Some(2)),
+    ];
+    small.snapshots("overlayfs", Some(OVERLAYFS), &all);
+    small.container("own-users", "overlayfs", "it:1");
+    for number in [1, 2, 3] {
+        small
+            .host
+            .file(format!("{OVERLAYFS}/snapshots/{number}/fs/{number}"), "x");
+    }
+    let host = small.save();
+    let rows = host.jsonl(["history", "own-users"]).exits(0).rows();
+    let steps = rows.iter().filter(|row| row["instruction"] == "COPY it");
+    assert_eq!(steps.count(), 1, "{rows:?}");
+    let row = host.jsonl(["containers"]).exits(0).row();
+    assert_eq!(row["image_id"], "b".repeat(64), "{row}");
+}
+
 #[apply(test)]
 fn a_snapshot_that_somebody_works_in_is_no_layer_of_an_image() {
     let mut small = Small::new();

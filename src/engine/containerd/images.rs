@@ -6,7 +6,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use super::containers::cri_image;
-use super::layers::key_in;
+use super::layers::{copied_from, key_in};
 use super::record::{ContainerRecord, ImageRecord, NamespaceRecords};
 use super::snapshotter::is_copying;
 use super::store::{Containerd, DOCKERS_NAMESPACE, NAME};
@@ -171,7 +171,7 @@ impl Containerd<'_> {
             // The layer goes before the record does: the name is all that is left.
             return named(&record.image).map(str::to_owned);
         };
-        let parent = own.parent.as_deref().map(key_in);
+        let parent = own.parent.as_deref().map(key_in).map(copied_from);
         let is_below = |digest: &&str| match self.top_layer(namespace, digest) {
             Ok(top) => top.as_deref() == parent,
             Err(error) if error.is_not_found() => false,

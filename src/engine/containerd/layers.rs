@@ -333,6 +333,17 @@ pub(super) fn key_in(name: &str) -> &str {
     name.splitn(3, '/').nth(2).unwrap_or(name)
 }
 
+/// The layer of an image that a snapshot's key names. Where the kernel cannot show files as others', they
+/// are copied for a pod with users of its own, and the copy has the first user and group after its key.
+pub(super) fn copied_from(key: &str) -> &str {
+    let is_number = |of: &str| !of.is_empty() && of.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = key.rsplitn(3, '-');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(group), Some(user), Some(layer)) if is_number(group) && is_number(user) => layer,
+        _ => key,
+    }
+}
+
 /// How a mount of a chain of snapshots shows the owners of those below the topmost one.
 fn owners(snapshotter: &str, chain: &[(String, Snapshot)]) -> Option<Arc<IdMap>> {
     let (_, top) = chain.first().filter(|_| snapshotter == "overlayfs")?;
