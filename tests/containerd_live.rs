@@ -4,7 +4,6 @@
 //!
 //! Numbers are those of FACTS-engines. Truth is what the mounted directories differ in.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -12,7 +11,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,7 +74,7 @@ fn containerd_agrees() {
 // ---- an image ----
 
 /// A layer, packed.
-struct Layer {
+pub struct Layer {
     tar: Builder<Vec<u8>>,
     step: &'static str,
 }
@@ -130,7 +129,7 @@ impl Layer {
 }
 
 /// What containers need, what `CHANGE` changes, and what a layer can do to those below it.
-fn layers() -> Vec<Layer> {
+pub fn layers() -> Vec<Layer> {
     let mut base = Layer::new("ADD busybox /");
     for directory in ["bin", "etc", "opt", "opt/app", "root", "srv"] {
         base.dir(directory, 0o755);
@@ -199,7 +198,7 @@ fn digest(content: &[u8]) -> String {
 }
 
 /// An archive in OCI's layout, and the image's configuration.
-fn image(name: &str) -> (Vec<u8>, Value) {
+pub fn image(name: &str, layers: Vec<Layer>) -> (Vec<u8>, Value) {
     let (mut blobs, mut described) = (Vec::new(), Vec::new());
     let mut describe = |kind: &str, content: Vec<u8>| {
         let digest = digest(&content);
@@ -213,7 +212,7 @@ fn image(name: &str) -> (Vec<u8>, Value) {
     };
     let created = "2026-01-02T03:04:05.678901234Z";
     let mut history = vec![];
-    for layer in layers() {
+    for layer in layers {
         let tar = layer.tar.into_inner().expect("it is written to memory");
         described.push(describe("layer.v1.tar", tar));
         history.push(json!({"created": created, "created_by": layer.step}));
@@ -258,12 +257,12 @@ pub fn architecture() -> &'static str {
 
 pub struct Containerd {
     pub home: PathBuf,
-    daemon: Daemon,
+    pub daemon: Daemon,
     /// The image's configuration.
     config: Value,
     /// What the image shows.
-    image: Tree,
-    made: Cell<usize>,
+    pub image: Tree,
+    made: AtomicUsize,
 }
 
 impl Drop for Containerd {
@@ -280,52 +279,72 @@ impl Drop for Containerd {
 
 impl Containerd {
     pub fn start(home: &Path) -> Result<Containerd, String> {
-        busybox(&home.join("try"))?;
-        let own = |name: &str| home.join(name);
-        // Where both it and layerctl look for it. The rest is as it comes.
-        let config = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {:?}\n",
-            own("data"),
-            own("state"),
-            own("socket"),
-        );
-        fs::create_dir_all("/etc/containerd").expect("a directory of our own");
-        fs::write("/etc/containerd/config.toml", config).expect("a directory of our own");
-        let daemon = Daemon::spawn("containerd", [""; 0], home)?;
-        let (archive, config) = image(IMAGE);
-        let mut containerd = Containerd {
-            home: home.to_owned(),
-            daemon,
-            config,
-            image: Tree::new(),
-            made: Cell::new(0),
-        };
-        let answers = || done(&mut containerd.ctr(DEFAULT, ["version"]));
-        containerd.daemon.wait_for(answers)?;
-        fs::write(own("app.tar"), archive).expect("a file of our own");
+        let without_pods = "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]";
+        let (archive, config) = image(IMAGE, layers());
+        let mut containerd = Containerd::spawn(home, [without_pods, ""], config)?;
+        fs::write(home.join("app.tar"), archive).expect("a file of our own");
         for namespace in [DEFAULT, NATIVE] {
-            let snapshotter = ["--snapshotter", snapshotter_of(namespace)];
-            // The daemon of containerd 2 unpacks for its own snapshotter only, and its client for any.
-            let import = |words: &[&str]| {
-                let mut command = containerd.ctr(namespace, ["images", "import"]);
-                done(command.args(words).args(snapshotter).arg(own("app.tar")))
-            };
-            import(&[]).or_else(|_| import(&["--local"]))?;
+            containerd.import(namespace, "app.tar")?;
         }
         let mut run = containerd.ctr(
             DEFAULT,
             ["run", "--rm", "--cgroup=", IMAGE, "first", "true"],
         );
         done(&mut run)?;
-        // What was removed there is collected soon after, and with it what nothing refers to yet.
-        std::thread::sleep(Duration::from_secs(2));
-        let top = containerd.chain_ids().pop().expect("a layer at least");
-        let view = ["snapshots", "view", "image", &top];
-        done(&mut containerd.ctr(DEFAULT, view))?;
-        containerd.image = containerd.mounted(DEFAULT, "image");
-        done(&mut containerd.ctr(DEFAULT, ["snapshots", "rm", "image"]))?;
+        containerd.look_at_image(DEFAULT)?;
         Ok(containerd)
+    }
+
+    /// A daemon that has a configuration of its own, which says these settings besides: of all, and
+    /// of plugins.
+    pub fn spawn(home: &Path, said: [&str; 2], image: Value) -> Result<Containerd, String> {
+        busybox(&home.join("try"))?;
+        let own = |name: &str| home.join(name);
+        // Where both it and layerctl look for it. The rest is as it comes.
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\n{}\n[grpc]\naddress = {:?}\n{}\n",
+            own("data"),
+            own("state"),
+            said[0],
+            own("socket"),
+            said[1],
+        );
+        fs::create_dir_all("/etc/containerd").expect("a directory of our own");
+        fs::write("/etc/containerd/config.toml", config).expect("a directory of our own");
+        let daemon = Daemon::spawn("containerd", [""; 0], home)?;
+        let containerd = Containerd {
+            home: home.to_owned(),
+            daemon,
+            config: image,
+            image: Tree::new(),
+            made: AtomicUsize::new(0),
+        };
+        let answers = || done(&mut containerd.ctr(DEFAULT, ["version"]));
+        containerd.daemon.wait_for(answers)?;
+        Ok(containerd)
+    }
+
+    /// Takes an archive that lies beside its data.
+    pub fn import(&self, namespace: &str, archive: &str) -> Result<(), String> {
+        let snapshotter = ["--snapshotter", snapshotter_of(namespace)];
+        // The daemon of containerd 2 unpacks for its own snapshotter only, and its client for any.
+        let import = |words: &[&str]| {
+            let mut command = self.ctr(namespace, ["images", "import"]);
+            let command = command.args(words).args(snapshotter);
+            done(command.arg(self.home.join(archive)))
+        };
+        import(&[]).or_else(|_| import(&["--local"]))
+    }
+
+    /// Looks at what the image shows.
+    pub fn look_at_image(&mut self, namespace: &str) -> Result<(), String> {
+        // What was removed before is collected soon after, and with it what nothing refers to yet.
+        std::thread::sleep(Duration::from_secs(2));
+        let top = self.chain_ids().pop().expect("a layer at least");
+        let view = ["snapshots", "view", "image", &top];
+        done(&mut self.ctr(namespace, view))?;
+        self.image = self.mounted(namespace, "image");
+        done(&mut self.ctr(namespace, ["snapshots", "rm", "image"]))
     }
 
     /// The client.
@@ -365,8 +384,7 @@ impl Containerd {
     }
 
     pub fn new_name(&self) -> String {
-        self.made.set(self.made.get() + 1);
-        format!("lab-{}", self.made.get())
+        format!("lab-{}", self.made.fetch_add(1, Ordering::Relaxed))
     }
 
     #[track_caller]
@@ -450,7 +468,7 @@ impl Containerd {
 
     /// The directories of a snapshot and those below it.
     #[track_caller]
-    fn directories(&self, namespace: &str, key: &str) -> Vec<Vec<u8>> {
+    pub fn directories(&self, namespace: &str, key: &str) -> Vec<Vec<u8>> {
         let [kind, source, options] = self.mount_of(namespace, key);
         if kind == "bind" {
             return vec![source.into()];
@@ -468,10 +486,14 @@ impl Containerd {
 
     /// What a snapshot shows that no task has mounted.
     #[track_caller]
-    fn mounted(&self, namespace: &str, key: &str) -> Tree {
+    pub fn mounted(&self, namespace: &str, key: &str) -> Tree {
         let at = self.home.join("mounted");
         fs::create_dir_all(&at).expect("a directory of our own");
         let [kind, source, options] = self.mount_of(namespace, key);
+        // How users are mapped is no option of the kernel's.
+        let options = options.split(',').filter(|of| !of.contains("idmap="));
+        let options: Vec<&str> = options.collect();
+        let options = options.join(",");
         // Nothing of it is changed by looking.
         let mut command = Command::new("mount");
         match &*kind {
@@ -485,7 +507,7 @@ impl Containerd {
     }
 
     /// What a container changed, found out without anybody's help.
-    fn truth(&self, seen: &Tree) -> BTreeSet<Change> {
+    pub fn truth(&self, seen: &Tree) -> BTreeSet<Change> {
         live::differences(&self.image, seen)
     }
 
@@ -526,7 +548,7 @@ impl Containerd {
 
     /// What containerd's own differ says of a container over the image.
     #[track_caller]
-    fn differ(&self, namespace: &str, container: &str) -> BTreeSet<Change> {
+    pub fn differ(&self, namespace: &str, container: &str) -> BTreeSet<Change> {
         let snapshotter = ["snapshots", "--snapshotter", snapshotter_of(namespace)];
         let plain = "application/vnd.oci.image.layer.v1.tar";
         let diff = ["diff", "--media-type", plain, container];
@@ -564,13 +586,13 @@ fn snapshotter_of(namespace: &str) -> &'static str {
 }
 
 #[track_caller]
-fn changes_of(rows: &[Value]) -> BTreeSet<Change> {
+pub fn changes_of(rows: &[Value]) -> BTreeSet<Change> {
     let ours: BTreeSet<Change> = rows.iter().map(change_of_row).collect();
     assert_eq!(ours.len(), rows.len(), "a line twice");
     ours
 }
 
-fn change(letter: u8, path: impl AsRef<[u8]>) -> Change {
+pub fn change(letter: u8, path: impl AsRef<[u8]>) -> Change {
     (letter, path.as_ref().to_vec())
 }
 

@@ -1305,7 +1305,7 @@ fn nobody_is_accused(docker: &Docker) {
         command.env("DOCKER_BUILDKIT", "0").args(words);
         let _ = live::asked(&mut command);
     };
-    live::assert_nobody_is_accused(&jobs, &again, |asked| docker.ask(asked));
+    live::assert_nobody_is_accused(&jobs, &again, live::LOOKS, |asked| docker.ask(asked));
     for name in &names {
         let _ = docker.asked(["rm", "-f", name]);
     }

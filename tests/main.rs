@@ -40,6 +40,7 @@ mod containerd_live;
 mod covered;
 mod cp;
 mod cp_kills;
+mod cri_live;
 mod dependencies;
 mod diff;
 mod docker_drivers;

@@ -1001,7 +1001,7 @@ fn nobody_is_accused(podman: &Podman) {
         }
         let _ = asked(command.args(&words[1..]));
     };
-    live::assert_nobody_is_accused(&jobs, &step, |asked| podman.ask(asked));
+    live::assert_nobody_is_accused(&jobs, &step, live::LOOKS, |asked| podman.ask(asked));
     let _ = asked(&mut podman.command(["rm", "--force", "--time=0", "storm-1", "storm-2"]));
     let _ = asked(&mut podman.command(["rmi", "--force", "storm:1", "storm:2", "storm:3"]));
 }

@@ -218,6 +218,23 @@ impl Daemon {
         Ok(Daemon { name, child, log })
     }
 
+    /// The end of its log.
+    fn said(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]).into_owned()
+    }
+
+    /// The last that it complained of in its log.
+    pub fn complained(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let complaints = log
+            .lines()
+            .rev()
+            .filter(|line| line.contains("level=error"));
+        complaints.take(2).collect::<Vec<_>>().join("\n")
+    }
+
     fn has_ended(&self) -> bool {
         let mut child = self.child.lock().expect("no thread panicked");
         !matches!(child.try_wait(), Ok(None))
@@ -227,8 +244,7 @@ impl Daemon {
     pub fn wait_for(&self, answer: impl Fn() -> Result<(), String>) -> Result<(), String> {
         while let Err(error) = answer() {
             if self.has_ended() {
-                let log = fs::read(&self.log).unwrap_or_default();
-                let log = String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]);
+                let log = self.said();
                 return Err(format!("{} did not start: {error}\n{log}", self.name));
             }
             thread::sleep(Duration::from_millis(50));
@@ -438,6 +454,14 @@ pub fn tree(root: &Path) -> Tree {
 pub fn shift_owners(tree: &mut Tree, by: u32) {
     for node in tree.values_mut() {
         node.owner = (node.owner.0 + by, node.owner.1 + by);
+    }
+}
+
+/// The same for what is not yet as they see it.
+pub fn shift_owners_below(tree: &mut Tree, by: u32) {
+    for node in tree.values_mut() {
+        let shifted = |id: u32| if id < by { id + by } else { id };
+        node.owner = (shifted(node.owner.0), shifted(node.owner.1));
     }
 }
 
@@ -651,17 +675,20 @@ pub fn assert_goes_whole(
 
 /// How long others come and go.
 const STORM: Duration = Duration::from_secs(15);
+/// How often is looked at least, in that time.
+pub const LOOKS: i32 = 10;
 
 /// Nothing is accused while others come and go: `jobs`, each of steps that are done over and over, all
-/// at once. What a step complains of counts for nothing.
+/// at once, and for so many `looks` at least. What a step complains of counts for nothing.
 #[track_caller]
 pub fn assert_nobody_is_accused(
     jobs: &[Vec<Vec<&str>>],
     step: &(impl Fn(&[&str]) + Sync),
+    looks: i32,
     ask: impl Fn(&[&str]) -> Output,
 ) {
     let is_over = &AtomicBool::new(false);
-    let (mut asked, mut told, mut wrong) = (0, 0, Vec::new());
+    let (mut asked, mut told, mut looked, mut wrong) = (0, 0, 0, Vec::new());
     let rounds = thread::scope(|scope| {
         let jobs = jobs.iter().map(|steps| {
             scope.spawn(move || {
@@ -675,10 +702,11 @@ pub fn assert_nobody_is_accused(
         });
         let jobs: Vec<_> = jobs.collect();
         let ends = Instant::now() + STORM;
-        while Instant::now() < ends {
-            for verb in ["orphans", "containers", "images"] {
+        while Instant::now() < ends || looked < looks {
+            for verb in ["orphans", "containers", "orphans", "images"] {
                 let output = ask(&[verb]);
                 asked += 1;
+                looked += i32::from(verb == "orphans");
                 told += i32::from(output.status == Some(2));
                 if verb == "orphans" && !output.stdout.is_empty() {
                     wrong.push(output.text().to_owned());
@@ -690,7 +718,10 @@ pub fn assert_nobody_is_accused(
             .map(|job| job.join().expect("it only asks"))
             .collect::<Vec<i32>>()
     });
-    eprintln!("a storm of {rounds:?} rounds: {asked} times asked, {told} times told in part");
+    eprintln!(
+        "a storm of {rounds:?} rounds: {asked} times asked, {looked} of them for orphans, {told} \
+         times told in part"
+    );
     assert!(rounds.iter().all(|rounds| *rounds > 0), "{rounds:?}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod captured;
+pub mod cri;
 pub mod deep;
 pub mod harness;
 pub mod held;
