@@ -657,6 +657,15 @@ impl Podman {
         self.ask_with(&mut run::command(), arguments)
     }
 
+    /// `layerctl` as a person asks it.
+    pub fn plain(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+        let mut command = run::command();
+        if !self.options.is_empty() {
+            command.arg("--storage-root").arg(&self.graph);
+        }
+        run::run(command.args(arguments))
+    }
+
     fn ask_with(
         &self,
         command: &mut Command,

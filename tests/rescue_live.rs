@@ -12,7 +12,7 @@ use crate::containerd_live::{self, Containerd, DEFAULT, NATIVE};
 use crate::docker_live::{self, Docker};
 use crate::lab::live::{CHANGE, CHANGE_MORE, Live, asked, done};
 use crate::lab::packed::{
-    Packed, assert_same, of_archive, of_directory, sum, without_times_of_directories,
+    Entry, Packed, assert_same, of_archive, of_directory, sum, without_times_of_directories,
 };
 use crate::lab::run::{Output, text, texts};
 use crate::podman_live::{self, Machine, Podman, path_of};
@@ -44,6 +44,7 @@ fn images_are_carried_from_every_engine_to_every_other() {
             ("containers of Docker", containers_of_docker),
             ("containers of Podman", containers_of_podman),
             ("containers of containerd", containers_of_containerd),
+            ("what podman cp hands over", what_podman_hands_over),
         ],
     );
 }
@@ -133,18 +134,17 @@ const ENGINES_OWN: [&str; 9] = [
 
 /// The files of an image or a container, whichever engine has mounted them.
 fn files(all: Packed) -> Packed {
-    let mut all = without_times_of_directories(all);
+    without_engines_own(without_times_of_directories(all))
+}
+
+fn without_engines_own(mut all: Packed) -> Packed {
     all.retain(|path, _| {
-        let is_in = |own: &str| {
-            path.strip_prefix(own.as_bytes())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        let is_in = |own: &&str| {
+            let rest = path.strip_prefix(own.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
         !ENGINES_OWN.iter().any(|own| is_in(own))
     });
-    // What engines make in it is no file of its own.
-    if let Some(etc) = all.get_mut(&b"etc"[..]) {
-        etc.time = None;
-    }
     all
 }
 
@@ -613,5 +613,42 @@ fn containers_of_containerd(engines: &Engines) {
         };
         engines.carry_both(&image);
         containerd.said(namespace, &["containers", "rm", &container]);
+    }
+}
+
+/// `cp` to a tar file is what podman makes of the same: types, modes, owners, times, attributes, hard links.
+fn what_podman_hands_over(engines: &Engines) {
+    for podman in engines.podmans() {
+        let container = podman.run();
+        podman.exec(&container, &change_all());
+        podman.exec(&container, "mkdir /opt/more; ln /opt/app/ten /opt/more/ten; mkfifo -m 620 /opt/more/fifo; chown 5:6 /opt/more/fifo");
+        set_attributes(&podman.merged(&container));
+        for state in ["running", "stopped"] {
+            for path in ["/opt", "/new", "/root", "/"] {
+                let what = format!("podman cp {path} on {}, {state}", podman.driver);
+                let of = format!("podman:{container}:{path}");
+                let ours = podman.plain(["cp", &of, "-"]).exits(0).stdout;
+                let theirs = podman.printed(["cp", &format!("{container}:{path}"), "-"]);
+                // It hands over what is mounted in the container, and leaves out what is the kernel's.
+                let of = |archive: &[u8]| without_engines_own(of_archive(archive));
+                let (mut ours, theirs) = (of(&ours), of(&theirs));
+                for (path, entry) in &mut ours {
+                    as_podman_copies(entry, theirs.get(path));
+                }
+                assert_same(&what, &ours, &theirs);
+            }
+            podman.stop(&container);
+        }
+        podman.said(["rm", "--force", "--time=0", &container]);
+    }
+}
+
+/// Podman hands over everything as root's, whoever owns it, and with times that are rounded to the nearest
+/// second, where the form keeps their parts.
+fn as_podman_copies(entry: &mut Entry, theirs: Option<&Entry>) {
+    entry.owner = (0, 0);
+    let rounded = entry.time.map(|time| time + 1);
+    if theirs.is_some_and(|theirs| theirs.time == rounded) {
+        entry.time = rounded;
     }
 }
