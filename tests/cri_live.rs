@@ -870,7 +870,7 @@ fn restore_is_seen(pods: &Pods) {
         &id,
         "stat -c '%u %g' /opt/app/7 /opt/app/6 /opt/tree/h /opt/tree/h/file",
     );
-    assert_eq!(owners, b"0 0\n7 8\n0 0\n0 0\n");
+    assert_eq!(owners, b"0 0\n7 8\n0 0\n7 8\n");
     let of_host = fs::symlink_metadata(root.join("opt/app/6")).expect("it is back");
     let first = if pods.own_users { FIRST_ID } else { 0 };
     assert_eq!((of_host.uid(), of_host.gid()), (first + 7, first + 8));
