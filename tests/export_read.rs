@@ -199,3 +199,52 @@ fn umoci_and_skopeo_read_what_gnu_tar_reads() {
         );
     }
 }
+
+/// A manifest that is made for a container has OCI's types, whatever its image's manifest calls the same:
+/// umoci knows no others.
+#[apply(test)]
+fn layers_in_a_manifest_of_ours_have_oci_s_types() {
+    needs::captured_hosts();
+    let (host, home) = (Host::captured("docker-28-containerd"), out());
+    let blobs =
+        host.at("/var/lib/docker/containerd/daemon/io.containerd.content.v1.content/blobs/sha256");
+    let mut renamed = 0;
+    for blob in fs::read_dir(blobs).expect("a store") {
+        let path = blob.expect("a blob").path();
+        let content = fs::read(&path).expect("a blob");
+        if let Ok(text) = String::from_utf8(content) {
+            let other = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+            let after = text.replace("application/vnd.oci.image.layer.v1.tar+gzip", other);
+            renamed += usize::from(after != text);
+            fs::write(path, after).expect("ours");
+        }
+    }
+    assert!(renamed > 0);
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    let layout = home.path().join("layout");
+    let arguments = [
+        "export",
+        text(&rows[0], "target"),
+        "--as",
+        "oci",
+        "-o",
+        plain(&layout),
+    ];
+    let row = host.jsonl(arguments).row();
+    assert!(row["image"].is_string(), "{row}");
+    let read = |path: &str| -> Value {
+        let text = fs::read(layout.join(path)).expect("it was written");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let digest = read("index.json")["manifests"][0]["digest"].take();
+    let digest = digest.as_str().expect("a digest").replace(':', "/");
+    let manifest = read(&format!("blobs/{digest}"));
+    let layers = manifest["layers"].as_array().expect("layers");
+    assert!(layers.len() > 2);
+    for kind in texts(layers, "mediaType") {
+        assert!(
+            kind.starts_with("application/vnd.oci.image.layer.v1.tar"),
+            "{kind}"
+        );
+    }
+}

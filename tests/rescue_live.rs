@@ -143,7 +143,7 @@ fn without_engines_own(mut all: Packed) -> Packed {
             let rest = path.strip_prefix(own.as_bytes());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
-        !ENGINES_OWN.iter().any(|own| is_in(own))
+        !ENGINES_OWN.iter().any(is_in)
     });
     all
 }
@@ -322,10 +322,40 @@ impl Engines {
     /// umoci unpacks the layout that an archive is.
     fn others_read(&self, image: &Leaving<'_>, archive: &Path, row: &Value) {
         let (layout, bundle) = (self.at("layout"), self.at("bundle"));
-        fs::create_dir(&layout).expect("a directory of our own");
-        let mut tar = Command::new("tar");
-        done(tar.arg("-xf").arg(archive).arg("-C").arg(&layout))
-            .unwrap_or_else(|why| panic!("{why}"));
+        let unpack = |archive: &Path| {
+            anew(&layout);
+            let _ = fs::remove_dir_all(&bundle);
+            let mut tar = Command::new("tar");
+            let done = done(tar.arg("-xf").arg(archive).arg("-C").arg(&layout));
+            done.unwrap_or_else(|why| panic!("{why}"));
+            let read = |name: &str| -> Value {
+                let text = fs::read(layout.join(name)).expect("it is there");
+                serde_json::from_slice(&text).expect("JSON")
+            };
+            let manifest = read("index.json")["manifests"][0]["digest"].take();
+            let manifest = manifest.as_str().expect("a digest").replace(':', "/");
+            read(&format!("blobs/{manifest}")).to_string()
+        };
+        if unpack(archive).contains("application/vnd.docker.") {
+            // Docker's own manifest, which is kept as it is. umoci knows OCI's types only; packed anew the
+            // image has such.
+            assert!(
+                image.options.is_empty(),
+                "{}: a manifest of ours",
+                image.what
+            );
+            let packed_anew = self.at("anew.tar");
+            let options = [image.options, &["--compress", "none"]].concat();
+            let packed = Leaving {
+                options: &options,
+                what: image.what.clone(),
+                target: image.target.clone(),
+                files: Packed::new(),
+                ask: image.ask,
+            };
+            packed.leave("oci", &packed_anew);
+            unpack(&packed_anew);
+        }
         let listed = asked(
             Command::new("umoci")
                 .args(["list", "--layout"])
@@ -349,10 +379,13 @@ impl Engines {
         let steps = said["history"].as_array().expect("a history").iter();
         let layers = steps.filter(|step| step["layer"].is_object()).count();
         assert_eq!(layers, diff_ids(row).len(), "{}: umoci", image.what);
-        for made in [layout, bundle] {
-            fs::remove_dir_all(made).expect("our own");
-        }
     }
+}
+
+/// Makes an empty directory, whatever an earlier check left there.
+fn anew(at: &Path) {
+    let _ = fs::remove_dir_all(at);
+    fs::create_dir(at).expect("a directory of our own");
 }
 
 /// What a container of Podman shows, be it mounted or not.
@@ -516,13 +549,12 @@ fn exported(engines: &Engines, target: &str, ask: &dyn Fn(&[&str]) -> Output) ->
 fn assert_unpacks(engines: &Engines, what: &str, archive: &[u8], shown: &Packed) {
     let (at, to) = (engines.at("container.tar"), engines.at("unpacked"));
     fs::write(&at, archive).expect("a file of our own");
-    fs::create_dir(&to).expect("a directory of our own");
+    anew(&to);
     let mut tar = Command::new("tar");
     tar.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]);
     done(tar.arg(&at).arg("-C").arg(&to)).unwrap_or_else(|why| panic!("{why}"));
     let found = files(of_directory(&to));
     assert_same(&format!("{what}: GNU tar"), &found, shown);
-    fs::remove_dir_all(to).expect("our own");
 }
 
 fn containers_of_docker(engines: &Engines) {

@@ -65,7 +65,7 @@ impl VerifyState {
 /// A layer that is proved or cannot be; or a fault of a layer or a record.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
-    /// The image, as a TARGET, or the first of those that have the layer.
+    /// The image, as a TARGET, or the first of those that have the layer; of a name that names no image, that name.
     pub target: Bytes,
     pub engine: &'static str,
     pub state: VerifyState,

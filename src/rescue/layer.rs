@@ -168,7 +168,9 @@ impl<'c, 'h> Layers<'c, 'h> {
         let differs = |what: &str| Failure::of(Error::damaged(blob.path.clone(), what));
         if self.how.compression.is_none() || self.how.compression == kept {
             let descriptor = Descriptor {
-                media_type: blob.media_type.clone(),
+                // As OCI calls what Docker has another name for: some readers know no other.
+                media_type: kept
+                    .map_or_else(|| blob.media_type.clone(), |of| of.media_type().to_owned()),
                 digest: blob.digest.clone(),
                 size,
             };
