@@ -15,7 +15,7 @@ use crate::engine::cover::Cover;
 use crate::error::{Error, Result};
 use crate::render::Look;
 use crate::restore::choose::choose;
-use crate::restore::deleted::{Replaced, count, deleted, missing_below};
+use crate::restore::deleted::{Replaced, count, missing_below};
 use crate::restore::describe::Step;
 use crate::restore::diagnose::{Cause, diagnose};
 use crate::restore::guard::{self, Lock};
@@ -245,12 +245,8 @@ impl Args {
         let mut rows = Vec::new();
         for (label, mut target, branch) in subjects {
             let stack = context.open_part(&mut target);
-            let threads = context.threads.count();
-            let part = (branch, &target.inside);
-            let (paths, problems) = deleted(&stack, part, Replaced::LeftOut, threads);
-            let problems = problems.into_iter().map(|error| label.of(error));
-            context.problems.extend(problems);
-            let paths = paths.into_iter().filter_map(|path| target.part_of(path));
+            let within = (&label, &target);
+            let paths = context.all_deleted(within, (&stack, branch), Replaced::LeftOut);
             let own = Bytes::from("/").join(&label.as_file_name());
             let below = if is_one { Bytes::from("/") } else { own };
             for path in paths {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::{Context, Label, counted, path_in_union};
 use crate::bytes::{Bytes, escape};
 use crate::error::{Error, Result};
+use crate::restore::deleted::{Replaced, deleted};
 use crate::target::{self, Scope, Target};
 use crate::union::{Entry, Follow, Reading, Stack, lookup};
 
@@ -152,6 +153,21 @@ impl Context<'_> {
             }
         }
         stack
+    }
+
+    /// Everything that a branch deletes in the part that is asked about. What could not be read is said.
+    pub fn all_deleted(
+        &mut self,
+        (label, target): (&Label, &Target),
+        (stack, branch): (&Stack, usize),
+        replaced: Replaced,
+    ) -> Vec<Bytes> {
+        let part = (branch, &target.inside);
+        let (paths, problems) = deleted(stack, part, replaced, self.threads.count());
+        let problems = problems.into_iter().map(|error| label.of(error));
+        self.problems.extend(problems);
+        let paths = paths.into_iter();
+        paths.filter_map(|path| target.part_of(path)).collect()
     }
 }
 

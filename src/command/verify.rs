@@ -84,7 +84,7 @@ pub struct Row {
     /// Why it cannot be proved, or what a record says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// The containers and images that stand on it, as TARGETs.
+    /// The containers and images that stand on it, as TARGETs; of a name that names no image, that name.
     pub users: Vec<Bytes>,
 }
 

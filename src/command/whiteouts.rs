@@ -296,8 +296,7 @@ fn in_directory<'s, B: Rows>(
             Err(error) => row(Err(error), found.rows()),
         }
     }
-    let path = directory.node.path();
-    let only = inside.step_from(&path);
+    let only = directory.node.step_to(inside);
     let could_tell = |&(name, kind): &(&[u8], Kind)| {
         (kind == Kind::Directory || grammar.could_be_mark(name, kind))
             && only.is_none_or(|only| grammar.concerns(name, only))

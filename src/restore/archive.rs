@@ -14,7 +14,7 @@
 //! Extended attributes are `SCHILY.xattr.NAME`, sparse files GNU's form 1.0: the content begins with a
 //! map of where there are data.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind, Read, Write};
 
 use rustix::fs;
@@ -61,7 +61,7 @@ const MARK: Stat = Stat {
 pub struct Archive<'o> {
     out: &'o mut dyn Write,
     /// Files of which there may be more names.
-    links: HashMap<Identity, Names>,
+    links: HashMap<Identity, LinkNames>,
     /// What could not be read, or not be kept.
     pub said: Vec<Error>,
     /// It is a layer's.
@@ -72,13 +72,13 @@ pub struct Archive<'o> {
 }
 
 /// What a file with several names is called in an archive.
-struct Names {
+struct LinkNames {
     first: Bytes,
     written: u64,
     /// How many it has where it is.
     all: u64,
     /// The others that were written, where that is asked for.
-    more: Vec<Bytes>,
+    more: HashSet<Bytes>,
 }
 
 /// Something that is to be written, and its name in the archive.
@@ -288,7 +288,7 @@ impl<'o> Archive<'o> {
             header.link(names.first.as_bytes());
             names.written += 1;
             if self.keeps_names {
-                names.more.push(path.clone());
+                names.more.insert(path.clone());
             }
             return Ok(header.write(self.out)?);
         }
@@ -319,11 +319,11 @@ impl<'o> Archive<'o> {
             None => header.write(self.out)?,
         }
         if stat.nlink > 1 {
-            let names = Names {
+            let names = LinkNames {
                 first: path.clone(),
                 written: 1,
                 all: stat.nlink,
-                more: Vec::new(),
+                more: HashSet::new(),
             };
             self.links.insert(stat.identity(), names);
         }

@@ -228,6 +228,13 @@ impl<'s> Node<'s> {
         self.path_of(b"")
     }
 
+    /// The name by which a path goes on from here, where it leads through here. Every directory of a walk
+    /// is asked: where all of the view is meant, none makes its own path for that.
+    pub fn step_to<'p>(&self, goal: &'p Bytes) -> Option<&'p [u8]> {
+        goal.components().next()?;
+        goal.step_from(&self.path())
+    }
+
     /// The path in the union of a name here.
     pub fn path_of(&self, name: &[u8]) -> Bytes {
         self.path_into(name, Bytes::default())

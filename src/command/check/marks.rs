@@ -109,8 +109,7 @@ fn in_directory<'s>(
     let Some(listing) = node.listing(branch)? else {
         return Ok(());
     };
-    let path = node.path();
-    let only = inside.step_from(&path);
+    let only = node.step_to(inside);
     let directory = Directory {
         node: Arc::new(node),
         listing,

@@ -22,7 +22,7 @@ use crate::restore::Depth;
 use crate::restore::archive::Archive;
 use crate::restore::attributes::{Into, Keep};
 use crate::restore::copy::{Copied, How};
-use crate::restore::deleted::{Replaced, deleted};
+use crate::restore::deleted::Replaced;
 use crate::restore::guard::{Outside, is_taken, permit_copy};
 use crate::restore::links::Links;
 use crate::restore::locate::{Located, Sought};
@@ -253,15 +253,10 @@ impl Args {
         for (label, mut target, branch) in subjects {
             let stack = context.open_part(&mut target);
             let union = Rc::new(Opened { target, stack });
-            let threads = context.threads.count();
-            let part = (branch, &union.target.inside);
-            let (paths, problems) = deleted(&union.stack, part, Replaced::Listed, threads);
-            let problems = problems.into_iter().map(|error| label.of(error));
-            context.problems.extend(problems);
+            let within = (&label, &union.target);
+            let paths = context.all_deleted(within, (&union.stack, branch), Replaced::Listed);
             let own = label.as_file_name();
-            let paths = paths.into_iter();
-            let paths = paths.filter_map(|path| union.target.part_of(path));
-            items.extend(paths.map(|path| Item {
+            items.extend(paths.into_iter().map(|path| Item {
                 below: Some(if is_one {
                     Bytes::from("/")
                 } else {

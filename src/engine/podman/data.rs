@@ -52,7 +52,7 @@ impl Podman<'_> {
                 continue;
             }
             let own = format!("sha256:{}", oci::digest_of(&bytes));
-            if digest_of(record, name).is_some_and(|said| said != own) {
+            if recorded_digest(record, name).is_some_and(|said| said != own) {
                 add(format!("has the digest {own}"));
             }
         }
@@ -64,7 +64,9 @@ impl Podman<'_> {
     fn digest_faults(&self, record: &ImageRecord) -> Vec<RecordFault> {
         let manifests = record.data_names.iter();
         let manifests = manifests.filter(|name| name.starts_with("manifest"));
-        let all: Vec<&str> = manifests.filter_map(|of| digest_of(record, of)).collect();
+        let all: Vec<&str> = manifests
+            .filter_map(|of| recorded_digest(record, of))
+            .collect();
         if all.is_empty() {
             return Vec::new();
         }
@@ -90,7 +92,7 @@ impl Podman<'_> {
 }
 
 /// The digest that something kept of an image has to have, by its name or the list.
-fn digest_of<'r>(record: &'r ImageRecord, name: &'r str) -> Option<&'r str> {
+fn recorded_digest<'r>(record: &'r ImageRecord, name: &'r str) -> Option<&'r str> {
     let by_name = name
         .strip_prefix("manifest-")
         .filter(|of| of.starts_with("sha256:"));
