@@ -649,6 +649,13 @@ impl Engine {
         }
     }
 
+    /// The directory that is topmost in an image, or that a container writes to.
+    fn top_of(&self, name: &str) -> PathBuf {
+        let format = "{{.GraphDriver.Data.UpperDir}}";
+        let (top, _) = run(&mut self.command(&["inspect", "--format", format, name]));
+        PathBuf::from(top.trim())
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         command.args(&self.options).args(arguments);
@@ -701,14 +708,7 @@ fn print_engine(home: &Path, engine: &str) {
         "bench:1",
         "/x",
     ]));
-    let asked = [
-        "inspect",
-        "--format",
-        "{{.GraphDriver.Data.UpperDir}}",
-        "changed",
-    ];
-    let (upper, _) = run(&mut engine.command(&asked));
-    change(Path::new(upper.trim()), 100_000);
+    change(&engine.top_of("changed"), 100_000);
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let (diff, time) = run(&mut engine.command(&["diff", "changed"]));
@@ -751,14 +751,8 @@ fn print_copies_of_engine(home: &Path, engine: &Engine) {
     };
     let theirs = words(&engine.command(&["cp"]));
     let save = words(&engine.command(&["save"]));
-    let layer = [
-        "inspect",
-        "--format",
-        "{{.GraphDriver.Data.UpperDir}}",
-        "bench:1",
-    ];
-    let (layer, _) = run(&mut engine.command(&layer));
-    let layer = layer.trim();
+    let layer = engine.top_of("bench:1");
+    let layer = layer.display();
     let mut ours = Command::new(BINARY);
     let ours = words(ours.args(&engine.store));
     let (file, to) = (place(1), home.join("copied"));

@@ -1295,16 +1295,7 @@ fn nothing_is_written(containerd: &Containerd) {
         all.extend(snapshot(&containerd.home.join("state")));
         all
     };
-    // What is garbage is collected a little later.
-    let mut before = all();
-    for _ in 0..20 {
-        thread::sleep(Duration::from_millis(250));
-        let now = all();
-        if now == before {
-            break;
-        }
-        before = now;
-    }
+    let before = live::settled(&all);
     for container in [&running, &stopped] {
         for arguments in reading(container) {
             containerd.ask(DEFAULT, &arguments);

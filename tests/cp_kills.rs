@@ -133,6 +133,18 @@ fn tops(all: &Facts) -> BTreeSet<Vec<u8>> {
     all.keys().filter_map(first).collect()
 }
 
+/// Kills a command in the usual union at any moment.
+fn kill(what: &str, words: &[&str], look: &dyn Fn(&Union, &str)) {
+    let make = &make;
+    Case {
+        what,
+        make,
+        words,
+        look,
+    }
+    .any_call();
+}
+
 /// What a command makes when nobody kills it.
 fn whole(words: &[&str], at: &str) -> Facts {
     let union = make();
@@ -169,13 +181,7 @@ fn a_tree_is_whole_or_not_there() {
             assert!(then.is_empty() || then == whole, "{moment}: {then:#?}");
         };
         let what = format!("cp {path} {to}");
-        Case {
-            what: &what,
-            make: &make,
-            words: &words,
-            look: &look,
-        }
-        .any_call();
+        kill(&what, &words, &look);
     }
 }
 
@@ -204,13 +210,7 @@ fn what_is_in_a_whole_view_comes_name_by_name() {
             assert!(!is_half, "{moment}");
         };
         let what = words[words.len() - 3..].join(" ");
-        Case {
-            what: &what,
-            make: &make,
-            words,
-            look: &look,
-        }
-        .any_call();
+        kill(&what, words, &look);
     }
 }
 
@@ -283,13 +283,7 @@ fn a_tar_file_to_stdout_leaves_nothing() {
             );
         };
         let what = format!("{} to stdout", words[0]);
-        Case {
-            what: &what,
-            make: &make,
-            words,
-            look: &look,
-        }
-        .any_call();
+        kill(&what, words, &look);
     }
 }
 
@@ -332,12 +326,6 @@ fn an_export_is_whole_or_not_there() {
                 assert!(names >= 6, "{moment}: {names}");
             }
         };
-        Case {
-            what: &words.join(" "),
-            make: &make,
-            words,
-            look: &look,
-        }
-        .any_call();
+        kill(&words.join(" "), words, &look);
     }
 }

@@ -918,16 +918,7 @@ fn nothing_is_written(pods: &Pods) {
         all.extend(snapshot(&pods.containerd.home.join("state")));
         all
     };
-    // What is garbage is collected a little later.
-    let mut before = all();
-    for _ in 0..20 {
-        thread::sleep(Duration::from_millis(250));
-        let now = all();
-        if now == before {
-            break;
-        }
-        before = now;
-    }
+    let before = live::settled(&all);
     for name in ["read-0/running", "read-0/stopped", "prod/read-0"] {
         for asked in verbs::reading(name.as_ref(), "/opt/app/7".as_ref(), "/var/lib".as_ref()) {
             let output = ask(&asked);

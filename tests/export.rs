@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::lab::captured::Captured;
 use crate::lab::host::Host;
 use crate::lab::needs;
+use crate::lab::packed::ENGINES_OWN;
 use crate::lab::run::{self, bytes, text, texts};
 use crate::lab::union::Union;
 
@@ -338,19 +339,6 @@ fn listed(script: &str, archive: &Path) -> BTreeMap<String, Value> {
     assert!(output.status.success(), "{complaint}");
     serde_json::from_slice(&output.stdout).expect("our own reader")
 }
-
-/// What is the engine's own in a container, and no change of anybody's: it is in no image.
-const ENGINES_OWN: [&str; 9] = [
-    ".dockerenv",
-    "dev",
-    "etc/hostname",
-    "etc/hosts",
-    "etc/mtab",
-    "etc/resolv.conf",
-    "proc",
-    "run",
-    "sys",
-];
 
 /// Demands that an image's layers make what the container shows.
 #[track_caller]

@@ -12,7 +12,8 @@ use crate::containerd_live::{self, Containerd, DEFAULT, NATIVE};
 use crate::docker_live::{self, Docker};
 use crate::lab::live::{CHANGE, CHANGE_MORE, Live, asked, done};
 use crate::lab::packed::{
-    Entry, Packed, assert_same, of_archive, of_directory, sum, without_times_of_directories,
+    ENGINES_OWN, Entry, Packed, assert_same, of_archive, of_directory, sum,
+    without_times_of_directories,
 };
 use crate::lab::run::{Output, text, texts};
 use crate::podman_live::{self, Machine, Podman, path_of};
@@ -118,19 +119,6 @@ impl Engines {
 }
 
 // ---- what is compared ----
-
-/// What engines make in a container to mount something there, and what is theirs in it.
-const ENGINES_OWN: [&str; 9] = [
-    ".dockerenv",
-    "dev",
-    "etc/hostname",
-    "etc/hosts",
-    "etc/mtab",
-    "etc/resolv.conf",
-    "proc",
-    "run",
-    "sys",
-];
 
 /// The files of an image or a container, whichever engine has mounted them.
 fn files(all: Packed) -> Packed {

@@ -739,3 +739,17 @@ pub fn assert_directories(what: &str, row: &Value, expected: &[Vec<u8>]) {
 pub fn os(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
 }
+
+/// What is the same at two looks, one after the other: an engine collects its garbage a little later.
+pub fn settled<T: PartialEq>(look: &impl Fn() -> T) -> T {
+    let mut before = look();
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(250));
+        let now = look();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    before
+}

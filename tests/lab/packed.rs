@@ -34,6 +34,20 @@ pub struct Entry {
     pub same_as: Option<Vec<u8>>,
 }
 
+/// What engines make in a container to mount something there, and what is theirs in it: nobody's change,
+/// and in no image.
+pub const ENGINES_OWN: [&str; 9] = [
+    ".dockerenv",
+    "dev",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/mtab",
+    "etc/resolv.conf",
+    "proc",
+    "run",
+    "sys",
+];
+
 /// By path, without a slash in front.
 pub type Packed = BTreeMap<Vec<u8>, Entry>;
 
