@@ -44,6 +44,7 @@ fn containers(host: &Host) -> Vec<(String, String, String)> {
 
 #[apply(test)]
 fn the_view_is_the_kernels_users_of_a_pods_own_too() {
+    needs::time();
     let captured = captured();
     let mut compared = 0;
     for (namespace, id, name) in containers(&captured.host) {
@@ -75,6 +76,7 @@ fn shift_below(view: &mut View) {
 
 #[apply(test)]
 fn changes_are_the_differs_but_where_it_does_not_know_the_pods_users() {
+    needs::time();
     let captured = captured();
     for (namespace, id, name) in containers(&captured.host) {
         let ask = ["-n", &namespace, "changes", &id];
@@ -117,6 +119,7 @@ fn changes_are_the_differs_but_where_it_does_not_know_the_pods_users() {
 
 #[apply(test)]
 fn what_is_restored_has_the_owner_that_the_pod_shows() {
+    needs::time();
     needs::root("a copy has another's owner");
     needs::captured_hosts();
     let host = Host::captured("containerd-2.1");
@@ -139,6 +142,7 @@ fn what_is_restored_has_the_owner_that_the_pod_shows() {
 
 #[apply(test)]
 fn states_are_what_the_engine_says_or_what_is_known() {
+    needs::time();
     let captured = captured();
     let rows = captured.host.jsonl(["containers"]).exits(0).rows();
     let row = |id: &str| {
@@ -183,6 +187,7 @@ fn states_are_what_the_engine_says_or_what_is_known() {
 
 #[apply(test)]
 fn images_are_told_apart_by_namespace_and_found_by_every_name() {
+    needs::time();
     let captured = captured();
     let table = captured.host.ask(["images"]).exits(0).text().to_owned();
     assert!(table.starts_with("NAMESPACE "), "{table}");
@@ -210,6 +215,7 @@ fn images_are_told_apart_by_namespace_and_found_by_every_name() {
 
 #[apply(test)]
 fn nothing_of_a_living_host_is_accused() {
+    needs::time();
     let captured = captured();
     let found = captured.host.ask(["orphans"]).exits(0);
     assert_eq!(found.text(), "nothing found\n");

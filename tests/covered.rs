@@ -270,6 +270,7 @@ const KUBERNETES: &str = "containerd:k8s.io/shop/web-7d4b9c/nginx";
 /// Every engine's own records, as the engines wrote them.
 #[apply(test)]
 fn every_engine_s_records_are_read() {
+    needs::time();
     needs::captured_hosts();
     for (name, target, path, kind, volume) in [
         (

@@ -454,6 +454,7 @@ fn all_that_was_deleted_in_all_containers_is_one_command() {
 /// The names and the bytes are those of the layers, laid over each other by hand.
 #[apply(test)]
 fn the_export_of_all_that_was_deleted_is_complete() {
+    needs::time();
     needs::captured_hosts();
     for name in ["docker-28-overlay2", "podman-5.8-overlay"] {
         let host = Host::captured(name);
@@ -663,6 +664,7 @@ fn a_full_disk_leaves_nothing_half_made() {
 
 #[apply(test)]
 fn killed_at_any_moment_it_is_whole_or_not_there() {
+    needs::time();
     needs::strace();
     let make = || {
         let union = Union::usual();
@@ -729,6 +731,7 @@ fn killed_at_any_moment_it_is_whole_or_not_there() {
 
 #[apply(test)]
 fn ctrl_c_leaves_nothing() {
+    needs::time();
     // A view's root has no name, and is copied as whole as what has one.
     for (path, to) in [("/d", "out"), ("/", "out/new")] {
         interrupt(path, to);
@@ -769,6 +772,7 @@ fn interrupt(path: &str, to: &str) {
 
 #[apply(test)]
 fn a_fifo_is_copied_and_never_opened_and_depth_has_no_limit() {
+    needs::time();
     let union = Union::usual();
     union.node("low/d/fifo", FileType::Fifo, 0);
     cp(&union, &[], &["/d"], "out").exits(0);
@@ -855,6 +859,7 @@ fn swapping(union: &Union, pairs: &[(&str, &str)], run: impl FnOnce()) {
 
 #[apply(test)]
 fn what_is_swapped_while_it_is_copied_is_one_or_the_other() {
+    needs::time();
     needs::strace();
     let union = Union::of(&[("up", "rw"), ("aside", "rw"), ("low", "ro+wh")]);
     let mut pairs = Vec::new();

@@ -162,6 +162,7 @@ fn whole(words: &[&str], at: &str) -> Facts {
 
 #[apply(test)]
 fn a_tree_is_whole_or_not_there() {
+    needs::time();
     needs::strace();
     // Into a directory, as a new one, and the whole view as a new one.
     for (path, to, at) in [
@@ -188,6 +189,7 @@ fn a_tree_is_whole_or_not_there() {
 /// A view's root has no name: what is in it comes into a directory that is there name by name, each whole.
 #[apply(test)]
 fn what_is_in_a_whole_view_comes_name_by_name() {
+    needs::time();
     needs::strace();
     for words in [
         &["cp", "-a", "--in", "UNION", "--", "/.", "out"][..],
@@ -290,6 +292,7 @@ fn a_tar_file_to_stdout_leaves_nothing() {
 /// What is exported is there under its name when it is whole.
 #[apply(test)]
 fn an_export_is_whole_or_not_there() {
+    needs::time();
     needs::strace();
     needs::program("python3", "--version");
     for (words, at) in [

@@ -165,6 +165,7 @@ impl DockersError {
 
 #[apply(test)]
 fn changes_are_docker_diff_without_dockers_errors() {
+    needs::time();
     for docker in dockers().iter() {
         for container in docker.diffed() {
             let mut said = docker.diff(container);
@@ -345,6 +346,7 @@ fn the_view_is_what_docker_showed() {
 
 #[apply(test)]
 fn the_captures_say_what_is_hard() {
+    needs::time();
     let ghost = b"/srv/weird/notawhiteout".to_vec();
     for docker in dockers().iter() {
         let (stopped, _) = seen(docker.said("merged-export-stop-a.jsonl"));
@@ -366,6 +368,7 @@ fn the_captures_say_what_is_hard() {
 
 #[apply(test)]
 fn containers_are_what_docker_inspects() {
+    needs::time();
     for docker in dockers().iter() {
         let rows = docker.host.jsonl(["containers"]).exits(0).rows();
         let mut names = docker.named("inspect-", ".json");
@@ -402,6 +405,7 @@ type Images = BTreeMap<String, BTreeSet<String>>;
 
 #[apply(test)]
 fn images_are_docker_images() {
+    needs::time();
     for docker in dockers().iter() {
         let said = docker.listed_images();
         let rows = docker.host.jsonl(["images", "--all"]).exits(0).rows();
@@ -430,6 +434,7 @@ fn images_are_docker_images() {
 
 #[apply(test)]
 fn info_is_the_storage_part_of_docker_info() {
+    needs::time();
     for docker in dockers().iter() {
         let value = |name: &str| {
             let lines = docker.said("info.txt").lines();

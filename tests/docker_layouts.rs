@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::lab::host::Host;
+use crate::lab::needs;
 use crate::lab::run::{Output, bytes, text, texts};
 use crate::lab::{is_root, skip};
 
@@ -858,6 +859,7 @@ fn a_container_without_its_list_of_layers() {
 
 #[apply(test)]
 fn lower_files_that_lie() {
+    needs::time();
     let garbage: Vec<u8> = (0..1 << 20)
         .map(|number: u32| (number.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();

@@ -261,6 +261,7 @@ fn each_part_is_right() {
 
 #[apply(test)]
 fn dockers_snapshots_are_counted_as_layers() {
+    needs::time();
     for store in stores().iter().filter(|of| of.name == "docker-29") {
         is_right(store);
     }
@@ -288,6 +289,7 @@ fn the_largest_files_of_a_container_are_shown() {
 
 #[apply(test)]
 fn the_layers_of_a_target() {
+    needs::time();
     for store in stores().iter().filter(|of| {
         [
             "docker-fuse-overlayfs",
@@ -527,6 +529,7 @@ fn interrupted(host: &Host, walked: &Path, format: &str) -> Option<std::process:
 
 #[apply(test)]
 fn an_interrupt_leaves_a_part() {
+    needs::time();
     let host = Host::empty();
     let store = "/var/lib/docker";
     host.file(format!("{store}/engine-id"), "one");

@@ -196,6 +196,7 @@ const MOUNTED: [&str; 8] = [
 
 #[apply(test)]
 fn every_file_that_is_handed_over_has_the_content_that_the_engine_listed() {
+    needs::time();
     needs::captured_hosts();
     let mut compared = 0;
     for host in [

@@ -96,6 +96,7 @@ fn diff_ids(image: &Value) -> &Value {
 
 #[apply(test)]
 fn images_leave_with_their_ids() {
+    needs::time();
     needs::captured_hosts();
     needs::program("python3", "--version");
     // Of each store an image, and the id that the engine itself called it by.
@@ -146,6 +147,7 @@ fn images_leave_with_their_ids() {
 /// containerd's content is what was pulled, and leaves as it is: with the manifest that it has.
 #[apply(test)]
 fn kept_archives_leave_as_they_are() {
+    needs::time();
     needs::captured_hosts();
     needs::program("python3", "--version");
     let host = Host::captured("containerd-2.1");
@@ -209,6 +211,7 @@ fn several_images_share_their_layers() {
 /// what it showed.
 #[apply(test)]
 fn a_container_leaves_as_an_image() {
+    needs::time();
     needs::captured_hosts();
     needs::program("python3", "--version");
     for (name, container, image) in [

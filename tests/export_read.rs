@@ -52,6 +52,7 @@ fn layers_of(archive: &Path) -> Vec<Packed> {
 /// A store of whole copies: a name that differs in nothing is one with what was linked to it.
 #[apply(test)]
 fn a_new_name_of_an_old_file_is_no_other_file() {
+    needs::time();
     needs::captured_hosts();
     for name in ["docker-vfs", "podman-vfs"] {
         let host = Host::captured(name);
@@ -103,6 +104,7 @@ fn unpacked(layout: &Path, tag: &str, bundle: &Path) -> Packed {
 
 #[apply(test)]
 fn umoci_and_skopeo_read_what_gnu_tar_reads() {
+    needs::time();
     needs::captured_hosts();
     for (program, argument) in [
         ("umoci", "--version"),

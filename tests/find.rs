@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::lab::host::{Host, spelled};
+use crate::lab::needs;
 use crate::lab::run::{self, Output, text, texts};
 use crate::lab::union::Union;
 
@@ -96,6 +97,7 @@ fn grow(union: &Union, branch: &str, random: &mut Random) {
 
 #[apply(test)]
 fn every_view_has_what_its_own_listing_has() {
+    needs::time();
     let names = ["u1", "u2", "u3", "t1", "t2", "m", "low"];
     let all: [&[&str]; 6] = [
         &["u1", "t1", "m", "low"],

@@ -107,6 +107,7 @@ fn what_stands_beside_its_whiteout_is_no_mark() {
 
 #[apply(test)]
 fn fuse_overlayfs_agrees() {
+    needs::time();
     if std::env::var_os(INSIDE).is_some() {
         return inside();
     }

@@ -576,6 +576,7 @@ fn which_agrees_with_ls_on_every_path() {
 
 #[apply(test)]
 fn the_history_of_every_image_is_dockers() {
+    needs::time();
     for docker in dockers().iter() {
         let images = docker.named("history-", ".json");
         assert!(images.len() >= 17);
@@ -612,6 +613,7 @@ fn the_history_of_every_image_is_dockers() {
 
 #[apply(test)]
 fn a_history_looks_like_dockers() {
+    needs::time();
     let columns = ["IMAGE", "CREATED BY", "SIZE", "COMMENT"];
     for docker in dockers().iter() {
         for image in docker.named("history-", ".json") {

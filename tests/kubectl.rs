@@ -159,6 +159,7 @@ impl Drop for Cluster {
 
 #[apply(test)]
 fn a_pod_s_container_is_asked_on_its_node() {
+    needs::time();
     let cluster = Cluster::start("");
     let id = &*cluster.id;
     for (typed, asked) in [
@@ -283,6 +284,7 @@ fn a_pod_that_cannot_be_or_does_not_run_is_said() {
 /// Nothing that the API server says becomes an option, a path, or a shell's word.
 #[apply(test)]
 fn a_hostile_server_is_not_believed() {
+    needs::time();
     for (at, what) in [
         ("/spec/nodeName", "--kubeconfig=/etc/passwd"),
         ("/spec/nodeName", "node;reboot"),

@@ -125,6 +125,7 @@ fn accused(output: &Output) -> BTreeSet<String> {
 
 #[apply(test)]
 fn nobody_is_accused_and_nothing_is_left_out_without_a_word() {
+    needs::time();
     needs::captured_hosts();
     let (verbs, ways): (&[&str], &[Way]) = if wants_all() {
         (&["orphans", "containers", "images", "changes"], &WAYS)
@@ -186,6 +187,7 @@ fn nobody_is_accused_and_nothing_is_left_out_without_a_word() {
 /// all that is left of what it wrote.
 #[apply(test)]
 fn a_container_whose_layer_no_record_has() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("docker-28-overlay2");
     let container = host.jsonl(["containers"]).exits(0).rows().remove(0);
@@ -209,6 +211,7 @@ fn a_container_whose_layer_no_record_has() {
 /// Podman lists what its database has, whether or not the store still does.
 #[apply(test)]
 fn a_container_that_only_podmans_database_has() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("podman-5.8-overlay");
     let list = host.at("/var/lib/containers/storage/overlay-containers/containers.json");
@@ -244,6 +247,7 @@ fn a_container_that_only_podmans_database_has() {
 /// A list that is not there, beside directories that it must have had, was lost: it is not empty.
 #[apply(test)]
 fn a_list_that_was_lost_is_no_empty_list() {
+    needs::time();
     needs::captured_hosts();
     for (kind, verb) in [
         ("images", "images"),
@@ -261,6 +265,7 @@ fn a_list_that_was_lost_is_no_empty_list() {
 /// A whole directory of records that was lost: what people remove to get an engine to start again.
 #[apply(test)]
 fn nobody_is_accused_for_want_of_a_directory_of_records() {
+    needs::time();
     needs::captured_hosts();
     let lost: [(&str, &str, &[&str]); 3] = [
         (

@@ -88,6 +88,7 @@ fn says_what_the_verbs_say() {
 
 #[apply(test)]
 fn so_many_containers_are_told_one_by_one() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("docker-28-overlay2");
     host.settle();

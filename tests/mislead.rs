@@ -239,6 +239,7 @@ const ENGINES_VERBS: [&[&str]; 5] = [
 
 #[apply(test)]
 fn what_says_where_to_look_and_cannot_be_read_is_said_whatever_is_found() {
+    needs::time();
     type Spoil = fn(&Host);
     let spoilt: [(&str, Spoil); 19] = [
         ("/etc/containers/storage.conf", |host| {
@@ -370,6 +371,7 @@ fn a_drop_in_says_where_the_store_is() {
 
 #[apply(test)]
 fn without_an_engine_nothing_is_claimed() {
+    needs::time();
     let host = Host::empty();
     for verb in ["containers", "images", "orphans", "du"] {
         let said = notes(host.ask([verb]), 0);

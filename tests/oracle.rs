@@ -14,6 +14,7 @@ use layerctl::internals::union::{Entry, Follow, Node, Reading, lookup};
 use serde_json::Value;
 
 use crate::lab::all_right;
+use crate::lab::needs;
 use crate::lab::oracle::{
     Answer, LookupCase, Made, Meta, OperationsCase, child, decode, kind_word, parent, read,
 };
@@ -191,6 +192,7 @@ pub fn names_beside_their_whiteout(case: &LookupCase, directory: &str) -> BTreeS
 
 #[apply(test)]
 fn the_command_line_answers_as_the_kernel_did() {
+    needs::time();
     let home = tempfile::tempdir().expect("a temporary directory");
     let cases: Vec<LookupCase> = read("aufs-lookup.ndjson.zst")
         .into_iter()

@@ -127,6 +127,7 @@ fn nobody_is_accused_by_one_who_may_not_read() {
 
 #[apply(test)]
 fn captured_hosts_have_what_they_have() {
+    needs::time();
     for store in stores().iter().filter(|of| of.name != "docker-29") {
         has_left_over(store, usize::from(store.name == "docker-aufs-leftover"));
     }
@@ -138,6 +139,7 @@ fn captured_hosts_have_what_they_have() {
 /// Two views that were removed, and that containerd had not yet got round to.
 #[apply(test)]
 fn dockers_snapshots_have_what_they_have() {
+    needs::time();
     for store in stores().iter().filter(|of| of.name == "docker-29") {
         has_left_over(store, 2);
     }
@@ -319,6 +321,7 @@ fn nobody_is_accused_where_docker_is_damaged() {
 
 #[apply(test)]
 fn dockers_leftovers_in_copies() {
+    needs::time();
     needs::captured_hosts();
     for (name, driver, parent) in [
         ("docker-vfs", "vfs", "vfs/dir"),

@@ -574,6 +574,7 @@ fn a_backslash_in_an_upper_directory_however_it_was_given() {
 
 #[apply(test)]
 fn five_hundred_lower_directories_and_40_kb() {
+    needs::time();
     needs_new_api();
     privately(|place| {
         // FACTS-engines 57
@@ -1735,6 +1736,7 @@ fn line(device: u32, point: &str, options: &str) -> Vec<u8> {
 
 #[apply(test)]
 fn hostile_lines_of_the_mount_table_spoil_no_others() {
+    needs::time();
     let host = Host::empty();
     host.file("/low/f", "").file("/up/g", "");
     let good = "lowerdir=/low,upperdir=/up,workdir=/work";

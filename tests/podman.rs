@@ -246,6 +246,7 @@ fn named<'p>(podmans: &'p [Podman], name: &str) -> &'p Podman {
 
 #[apply(test)]
 fn changes_are_podman_diff_without_podmans_errors() {
+    needs::time();
     let podmans = podmans();
     for podman in podmans.iter() {
         for container in podman.containers() {
@@ -356,6 +357,7 @@ fn assert_same(what: &str, engine: &View, ours: &View) {
 
 #[apply(test)]
 fn the_view_is_what_podman_showed() {
+    needs::time();
     for podman in podmans().iter() {
         for name in podman.named("merged-", ".jsonl") {
             // A user's views were walked from the host: owners are the host's, as on disk.
@@ -568,6 +570,7 @@ fn tag(image: &Value) -> &str {
 
 #[apply(test)]
 fn the_history_of_every_image_is_podmans() {
+    needs::time();
     for podman in podmans().iter() {
         let (layers, images) = (podman.records("layers"), podman.records("images"));
         for said in podman.images() {
@@ -614,6 +617,7 @@ fn the_history_of_every_image_is_podmans() {
 /// later step without a layer. What is said here has to be true: that the image ends there.
 #[apply(test)]
 fn the_images_in_a_history_end_at_their_steps() {
+    needs::time();
     for podman in podmans().iter() {
         for said in podman.images() {
             let rows = podman.history(tag(&said));
@@ -663,6 +667,7 @@ fn info_is_the_store_of_podman_info() {
 
 #[apply(test)]
 fn branches_are_the_graph_drivers() {
+    needs::time();
     for podman in podmans().iter() {
         let containers = podman.records("containers");
         for name in podman.containers() {
@@ -705,6 +710,7 @@ fn branches_are_the_graph_drivers() {
 
 #[apply(test)]
 fn branches_of_an_image_are_the_graph_drivers() {
+    needs::time();
     for podman in podmans().iter() {
         let images = podman.records("images");
         for said in podman.images() {

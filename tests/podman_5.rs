@@ -118,6 +118,7 @@ fn states_and_ports_are_shown_as_podman_shows_them() {
 
 #[apply(test)]
 fn images_and_histories_are_podmans() {
+    needs::time();
     let hosts = hosts();
     for host in hosts.iter() {
         let rows = host.host.jsonl(["images", "--all"]).exits(0).rows();
@@ -285,6 +286,7 @@ fn beside_mounts(host: &Captured, file: &str) -> (View, Vec<Vec<u8>>) {
 
 #[apply(test)]
 fn the_view_is_what_the_kernel_showed() {
+    needs::time();
     let hosts = hosts();
     for host in hosts.iter() {
         for file in host.named("merged-", ".jsonl") {

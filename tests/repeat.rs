@@ -180,6 +180,7 @@ fn wrong_words_end_it() {
 /// What is being written when the end is asked for is given up.
 #[apply(test)]
 fn an_end_in_a_round_leaves_nothing() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("docker-28-overlay2");
     let mut given_up = 0;

@@ -62,6 +62,7 @@ fn records(rows: &[Value]) -> BTreeMap<&str, usize> {
 
 #[apply(test)]
 fn tells_what_the_verbs_tell() {
+    needs::time();
     needs::captured_hosts();
     for name in HOSTS {
         let host = Host::captured(name);
@@ -102,6 +103,7 @@ fn tells_what_the_verbs_tell() {
 
 #[apply(test)]
 fn every_row_can_be_read_alone() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("docker-28-overlay2");
     let rows = report(&host, &["--host-id", "node-17"]);
@@ -151,6 +153,7 @@ fn a_host_has_an_id_a_name_or_neither() {
 
 #[apply(test)]
 fn a_layer_has_the_digests_that_it_has_on_every_host() {
+    needs::time();
     needs::captured_hosts();
     for name in HOSTS {
         let host = Host::captured(name);
@@ -182,6 +185,7 @@ fn a_layer_has_the_digests_that_it_has_on_every_host() {
 
 #[apply(test)]
 fn changes_are_counted_and_told_only_if_asked_for() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("docker-28-overlay2");
     host.settle();
@@ -429,6 +433,7 @@ fn a_file_is_replaced_whole_and_no_link_is_followed() {
 /// that tells none.
 #[apply(test)]
 fn takes_no_more_memory_for_more_changes() {
+    needs::time();
     let host = Host::copy_of("blog-host");
     let writable = host.branches_of("determined_sammet").remove(0);
     let writable = String::from_utf8(writable).expect("an id");

@@ -678,6 +678,7 @@ fn take_away(home: &tempfile::TempDir) {
 /// Each way of writing, with a mark above more directories than the stack has room for.
 #[apply(test)]
 fn no_depth_overflows_the_stack() {
+    needs::time();
     let path = format!("{}/f", "/d".repeat(LEVELS));
     // Deleted far above, and deleted itself; brought back by each way.
     for (mark_at, options) in [

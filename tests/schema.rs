@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::lab::host::Host;
+use crate::lab::needs;
 use crate::lab::run::{self, layerctl, text};
 use crate::lab::verbs::verbs;
 
@@ -378,6 +379,7 @@ fn whiteouts_have_the_promised_keys() {
 
 #[apply(test)]
 fn every_row_says_which_union_it_is_of() {
+    needs::time();
     for verb in ["whiteouts", "changes", "copyups", "check"] {
         for target in [&[][..], &["determined_sammet"], &["6e34"]] {
             let rows = rich_host().jsonl([&[verb], target].concat()).rows();

@@ -222,7 +222,10 @@ fn long_work_shows_itself_on_a_terminal() {
     let (_, said) = terminal::said(["--root", root, "ls", "-R", "br:/a=rw"]);
     assert_eq!(said, "");
     // Each directory takes a while.
-    let slow = terminal::said_slowly(["--root", root, "ls", "-R", "-j1", "br:/a=rw"]);
+    let slow = terminal::said_slowly(
+        ("getdents64", 50_000),
+        ["--root", root, "ls", "-R", "-j1", "br:/a=rw"],
+    );
     assert!(
         slow.contains("ls: ") && slow.contains(" names, "),
         "{slow:?}"

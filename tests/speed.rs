@@ -69,6 +69,7 @@ fn tree(home: &Path) {
 
 #[apply(test)]
 fn any_number_of_threads_says_the_same() {
+    needs::time();
     let home = tempfile::tempdir().expect("a temporary directory");
     tree(home.path());
     let at = |branch: &str| home.path().join(branch);
@@ -611,6 +612,7 @@ fn a_line_of_a_layer_costs_one_look_at_the_disk() {
 /// On a copied host, since a living one has processes, each of which may have mounts of its own.
 #[apply(test)]
 fn one_file_is_restored_at_the_cost_of_its_path() {
+    needs::time();
     needs::strace();
     let cost = |others: usize| {
         let host = Host::empty();

@@ -664,6 +664,7 @@ fn a_spelled_stack_of_links_and_dots_is_the_directories() {
 /// engine's name or without options.
 #[apply(test)]
 fn every_label_is_a_target() {
+    needs::time();
     let blog = Host::copy_of("blog-host");
     let stores = crate::whois::stores();
     let mut asked = 0;
@@ -788,6 +789,7 @@ fn a_slip_of_the_pen_is_told_what_may_have_been_meant() {
 
 #[apply(test)]
 fn a_namespace_without_anything_is_said_with_those_that_there_are() {
+    needs::time();
     let stores = crate::whois::stores();
     let of_containerd = stores
         .iter()

@@ -16,6 +16,7 @@ use walkdir::WalkDir;
 use crate::lab::deep::Deep;
 use crate::lab::host::Host;
 use crate::lab::is_root;
+use crate::lab::needs;
 use crate::lab::run::{self, Output, bytes, text, texts};
 use crate::lab::terminal;
 use crate::lab::verbs::{Words, is_refused, reading};
@@ -40,6 +41,7 @@ fn blog_host_with(path: &str, content: impl AsRef<[u8]>) -> Host {
 
 #[apply(test)]
 fn a_container_whose_configuration_is_damaged_does_not_hide_the_others() {
+    needs::time();
     let whole = Host::fixture("blog-host").read(config_of(CONTAINER));
     for damaged in [
         &whole[..whole.len() / 2],
@@ -85,6 +87,7 @@ fn a_configuration_cannot_name_another_container() {
 
 #[apply(test)]
 fn ids_never_lead_out_of_their_directory() {
+    needs::time();
     let mount_id = format!(
         "{DOCKER}/image/aufs/layerdb/mounts/18e8c1c9dd0d8dfb4be834fede307a94d163d2aef7a8b9d2e60340893a8b5386/mount-id"
     );
@@ -475,6 +478,7 @@ fn every_verb_can_take_127_branches() {
 
 #[apply(test)]
 fn trees_deeper_than_a_path_or_the_open_files_may_be_are_walked() {
+    needs::time();
     // Longer than PATH_MAX twice over, and far deeper than a process may have files open.
     const LEVELS: usize = 5000;
     let host = two_branches();
@@ -504,6 +508,7 @@ fn limited(shell: &str, limit: &str) -> Command {
 
 #[apply(test)]
 fn threads_share_the_few_files_that_may_be_open() {
+    needs::time();
     let host = two_branches();
     let chain = "d/".repeat(30);
     for top in 0..40 {

@@ -38,6 +38,7 @@ fn faults(rows: &[Value]) -> Vec<(String, String, String)> {
 
 #[apply(test)]
 fn hosts_that_nobody_touched_have_no_faults() {
+    needs::time();
     needs::captured_hosts();
     for (name, layers, unproved) in [
         ("docker-aufs-webapp", 11, &[][..]),
@@ -208,6 +209,7 @@ fn times(path: &Path, modified: SystemTime) {
 
 #[apply(test)]
 fn each_damage_is_named_and_nothing_else() {
+    needs::time();
     needs::captured_hosts();
     for store in &STORES {
         let host = Host::captured(store.name);
@@ -460,6 +462,7 @@ fn whole(host: &Host, store: &Store, layers: &[String]) {
 /// Bits that turn, in many files of every store: all are found.
 #[apply(test)]
 fn turned_bits_are_found() {
+    needs::time();
     needs::captured_hosts();
     STORES.iter().for_each(turn_bits);
 }
@@ -517,6 +520,7 @@ fn turn_bits(store: &Store) {
 /// Any number of threads proves the same, and tells it in the same order.
 #[apply(test)]
 fn any_number_of_threads_proves_the_same() {
+    needs::time();
     needs::captured_hosts();
     let store = &STORES[3];
     let host = Host::captured(store.name);
@@ -538,6 +542,7 @@ fn any_number_of_threads_proves_the_same() {
 /// An archive says how long a name is that is read into memory: 14 MB can say gigabytes.
 #[apply(test)]
 fn a_name_of_gigabytes_in_an_archive_is_bounded() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("containerd-2.1");
     let blobs = host.at("/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256");
@@ -581,6 +586,7 @@ fn a_name_of_gigabytes_in_an_archive_is_bounded() {
 /// What an overlay makes of marks that no archive has is not what the archive says.
 #[apply(test)]
 fn marks_that_only_an_overlay_reads_are_not_proved() {
+    needs::time();
     needs::captured_hosts();
     needs::root("to set trusted attributes");
     let image = "lab/small:edge";

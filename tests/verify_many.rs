@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::lab::host::Host;
-use crate::lab::of_many;
 use crate::lab::packed::sum;
 use crate::lab::run::{bytes, text};
+use crate::lab::{needs, of_many, terminal};
 
 /// Numbers that a seed tells (splitmix64).
 struct Chance(u64);
@@ -103,8 +103,9 @@ fn stored(count: usize) -> (Host, Vec<File>) {
             directories.push(root.join(&name));
         }
         let name = format!("d{:03}/{number}", number / 100);
-        // Most are small; some are longer than what is read at once.
+        // Most are small; some are longer than what is read at once, and some than what is kept in memory.
         let length = match number % 500 {
+            0 if number % 1000 == 500 => (1 << 20) + chance.below(3 << 20),
             0 => 200_000 + chance.below(200_000),
             _ => 1 + chance.below(600),
         };
@@ -205,8 +206,10 @@ fn bits_that_turn_in_ten_thousand_files_are_all_found() {
     let count = of_many(10_000, 10, "files in which a bit turns");
     let (host, files) = stored(usize::try_from(count).expect("a count"));
     let proved = || {
-        let row = host.jsonl(["verify"]).exits(0).row();
-        assert_eq!(text(&row, "state"), "proved");
+        for threads in ["1", "2", "5"] {
+            let row = host.jsonl(["-j", threads, "verify"]).exits(0).row();
+            assert_eq!(text(&row, "state"), "proved", "{threads} threads");
+        }
     };
     proved();
     let restore = |file: &File| {
@@ -247,5 +250,19 @@ fn bits_that_turn_in_ten_thousand_files_are_all_found() {
         turn(file, &mut chance);
         assert_eq!(told(&host), [file.path.clone()].into(), "seed {seed}");
         restore(file);
+    }
+}
+
+/// Who waits is told how much was read, of how much, how fast, and how long it will take.
+#[apply(test)]
+fn a_terminal_sees_how_far_it_is() {
+    needs::strace();
+    let (host, _) = stored(600);
+    let root = host.root.to_str().expect("plain names");
+    let slow = terminal::said_slowly(("llistxattr", 5_000), ["--root", root, "verify", "-j1"]);
+    let line = slow.rsplit('\r').find(|line| line.contains("verify: "));
+    let line = line.unwrap_or_else(|| panic!("{slow:?}"));
+    for word in ["B of about ", "B/s, about ", " left"] {
+        assert!(line.contains(word), "{word:?} in {line:?}");
     }
 }

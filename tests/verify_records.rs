@@ -148,6 +148,7 @@ fn kept(id: &str, name: &str) -> String {
 
 #[apply(test)]
 fn manifests_of_podman_are_what_their_digests_say() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("podman-5.8-overlay");
     let list = format!("{IMAGES}/images.json");
@@ -220,6 +221,7 @@ fn manifests_of_podman_are_what_their_digests_say() {
 /// Docker keeps what containerd keeps, and it is held against the same.
 #[apply(test)]
 fn manifests_of_content_stores_are_what_their_digests_say() {
+    needs::time();
     needs::captured_hosts();
     for (name, image, store) in [
         (

@@ -579,6 +579,7 @@ impl Store {
 
 #[apply(test)]
 fn the_engines_say_the_same_as_their_files() {
+    needs::time();
     for store in stores().iter().filter(|of| of.engine != "containerd") {
         let truth = archive::texts(&format!("{}.truth", store.name));
         for (file, said) in &truth {
@@ -620,6 +621,7 @@ fn the_engines_say_the_same_as_their_files() {
 
 #[apply(test)]
 fn every_directory_is_its_owners() {
+    needs::time();
     for store in stores().iter().filter(|of| of.name != "docker-29") {
         store.directories_are_right();
     }
@@ -634,6 +636,7 @@ fn every_name_is_its_owners() {
 
 #[apply(test)]
 fn dockers_snapshots_are_its_own() {
+    needs::time();
     for store in stores().iter().filter(|of| of.name == "docker-29") {
         store.directories_are_right();
         store.names_are_right();
@@ -701,6 +704,7 @@ impl Store {
 
 #[apply(test)]
 fn a_snapshot_has_a_number() {
+    needs::time();
     let stores = stores();
     for store in stores
         .iter()
@@ -721,6 +725,7 @@ fn a_snapshot_has_a_number() {
 /// Everything on an image uses its layers, be it made from the image long ago.
 #[apply(test)]
 fn containers_stand_on_the_layers_of_their_images() {
+    needs::time();
     let mut seen = 0;
     for store in stores().iter() {
         let containers = store.host.jsonl(["containers"]);
@@ -750,6 +755,7 @@ fn containers_stand_on_the_layers_of_their_images() {
 
 #[apply(test)]
 fn what_runs_is_its_containers() {
+    needs::time();
     let mut kinds = BTreeSet::new();
     for store in stores().iter() {
         let asked = store.running();
@@ -839,6 +845,7 @@ fn visibility(row: &Value, layer: &str) -> &'static str {
 
 #[apply(test)]
 fn deep_paths_are_seen_as_which_sees_them() {
+    needs::time();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     // On the other drivers each layer holds all.
     let hosts = [
@@ -958,6 +965,7 @@ fn deep_paths_are_seen_as_which_sees_them() {
 /// In an image: what a layer above has as well, and what one deletes.
 #[apply(test)]
 fn what_a_layer_above_hides_is_not_visible() {
+    needs::time();
     let stores = stores();
     let mut states = BTreeSet::new();
     for store in stores
@@ -1025,6 +1033,7 @@ fn what_a_layer_above_hides_is_not_visible() {
 /// A path that was never there is in no union, and neither "visible" nor "deleted".
 #[apply(test)]
 fn what_is_nowhere_is_not_in_a_union() {
+    needs::time();
     for store in &*stores() {
         let layer = store.layers.iter().find(|of| {
             of.kind == "container"
@@ -1042,6 +1051,7 @@ fn what_is_nowhere_is_not_in_a_union() {
 /// What a driver keeps beside the layers is its own, and no layer that its engine forgot.
 #[apply(test)]
 fn what_lies_beside_the_layers_is_the_stores() {
+    needs::time();
     for (name, home) in [
         ("docker-28-overlay2", "/var/lib/docker/overlay2"),
         ("podman-5.8-overlay", "/var/lib/containers/storage/overlay"),
@@ -1061,6 +1071,7 @@ fn what_lies_beside_the_layers_is_the_stores() {
 
 #[apply(test)]
 fn lines_of_du_are_annotated() {
+    needs::time();
     let stores = stores();
     let Some(store) = stores.iter().find(|of| of.name == "docker-vfs") else {
         return;
@@ -1121,6 +1132,7 @@ fn lines_of_du_are_annotated() {
 
 #[apply(test)]
 fn nobody_owns_what_no_engine_has() {
+    needs::time();
     let stores = stores();
     for store in stores.iter() {
         let host = &store.host;
@@ -1146,6 +1158,7 @@ fn nobody_owns_what_no_engine_has() {
 
 #[apply(test)]
 fn nobody_is_a_process_that_is_not_there() {
+    needs::time();
     for store in stores().iter().take(1) {
         let row = store.whois(&["pid:4194303"]).exits(1).row();
         assert_eq!(row["kind"], "unknown", "{row}");
@@ -1154,6 +1167,7 @@ fn nobody_is_a_process_that_is_not_there() {
 
 #[apply(test)]
 fn a_name_of_several_is_ambiguous() {
+    needs::time();
     let mut several = 0;
     for store in stores().iter() {
         for (name, layers) in store
@@ -1340,6 +1354,7 @@ pub mod bolt {
 
 #[apply(test)]
 fn what_lies_below_a_mount_point_is_in_no_union() {
+    needs::time();
     needs::captured_hosts();
     let store = captured("docker-overlay2");
     let layer = store.layers.iter().find(|of| of.kind == "container");

@@ -79,6 +79,7 @@ fn names_of_containers_and_images_too() {
 /// What has happened stays as long ago as it is.
 #[apply(test)]
 fn a_copy_says_since_when_and_not_for_how_long() {
+    needs::time();
     needs::captured_hosts();
     for name in ["docker-28-overlay2", "podman-5.8-overlay", "containerd-2.1"] {
         let host = Host::captured(name);

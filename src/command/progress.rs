@@ -6,11 +6,13 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::FileType;
 
 use crate::dir;
 use crate::interrupt::Watch;
+use crate::render::size::human;
+use crate::rescue::packed::gone_by;
 
 /// Work that is done sooner needs no word.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -24,7 +26,17 @@ pub fn expect(names: u64) {
     EXPECTED.fetch_max(names, Ordering::Relaxed);
 }
 
-/// A line on a terminal's standard error, which tells how many names were listed.
+/// About how many bytes are to go by, all in all; 0 where nobody knows.
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// So many bytes are to be read beside those that were.
+pub fn expect_bytes(bytes: u64) {
+    let until_now = if bytes == 0 { 0 } else { gone_by() };
+    BYTES.store(until_now + bytes, Ordering::Relaxed);
+}
+
+/// A line on a terminal's standard error, which tells how many names were listed, or how many bytes
+/// were read.
 pub struct Progress {
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -86,14 +98,38 @@ impl Drop for Progress {
 
 /// What goes on, how much was looked at, and how fast.
 fn words(verb: &str, time: Duration) -> String {
+    let bytes = gone_by();
+    if bytes > 0 {
+        let expected = BYTES.load(Ordering::Relaxed);
+        return format!("{verb}: {}", of_bytes(bytes, expected, time));
+    }
     let names = dir::names_listed();
-    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-    let a_second = HumanCount(names.saturating_mul(1000) / milliseconds);
+    let a_second = HumanCount(a_second(names, time));
     let of = match EXPECTED.load(Ordering::Relaxed) {
         0 => String::new(),
         expected => format!(" of about {}", HumanCount(expected)),
     };
     format!("{verb}: {}{of} names, {a_second}/s", HumanCount(names))
+}
+
+fn a_second(amount: u64, time: Duration) -> u64 {
+    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    amount.saturating_mul(1000) / milliseconds.max(1)
+}
+
+/// How much of what is expected went by, how fast, and how long the rest takes.
+fn of_bytes(bytes: u64, expected: u64, time: Duration) -> String {
+    let a_second = a_second(bytes, time);
+    let rate = format!("{}/s", human(a_second));
+    // What is more than was expected tells nothing of what is left.
+    match expected.checked_sub(bytes) {
+        Some(left) if expected > 0 => {
+            let left = HumanDuration(Duration::from_secs(left / a_second.max(1)));
+            let (bytes, expected) = (human(bytes), human(expected));
+            format!("{bytes} of about {expected}, {rate}, about {left} left")
+        }
+        _ => format!("{}, {rate}", human(bytes)),
+    }
 }
 
 /// Whether the answer goes where nobody reads it yet.
@@ -123,5 +159,22 @@ impl Write for Output<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_a_rate_and_an_end() {
+        let told = |bytes, expected| of_bytes(bytes, expected, Duration::from_secs(4));
+        assert_eq!(
+            told(200_000_000, 800_000_000),
+            "200MB of about 800MB, 50MB/s, about 12 seconds left"
+        );
+        assert_eq!(told(200_000_000, 0), "200MB, 50MB/s");
+        assert_eq!(told(200_000_000, 100_000_000), "200MB, 50MB/s");
+        assert_eq!(told(0, 5), "0B of about 5B, 0B/s, about 5 seconds left");
     }
 }

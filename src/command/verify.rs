@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::users::labels;
-use crate::command::{Context, Group, Help, Outcome, Verb, counted};
+use crate::command::{Context, Group, Help, Outcome, Verb, counted, progress};
 use crate::engine::inventory::Image;
 use crate::engine::stored::StoredLayer;
 use crate::engine::{Engine, Survey};
@@ -18,7 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::render::Look;
 use crate::render::column::{Column, column, optional};
 use crate::rescue::proof::{Proof, What};
-use crate::rescue::verify::{Kept, prove_all};
+use crate::rescue::verify::{Kept, Task, prove_all};
 
 /// Prove that layers are what their digests say
 ///
@@ -263,6 +263,9 @@ impl Proving<'_, '_> {
                 }
             }
         }
+        // One whose size nobody knows would make a lie of all.
+        let sizes: Option<Vec<u64>> = tasks.iter().map(Task::size).collect();
+        progress::expect_bytes(sizes.map_or(0, |sizes| sizes.iter().sum()));
         let proofs = prove_all(tasks, self.threads);
         let mut proofs: HashMap<Key, Proof> = order.into_iter().zip(proofs).collect();
         for (kept, label) in images {

@@ -64,8 +64,9 @@ impl Content {
         let file = File::from(file);
         let opened = Snapshot::from_raw(stat);
         // The kernel's own files have content that their size does not tell of; and its own file
-        // systems have no blocks.
-        let is_untold = opened.size == 0 && fs::fstatfs(&file)?.f_blocks == 0;
+        // systems have no blocks, and no device.
+        let is_untold =
+            opened.size == 0 && fs::major(stat.st_dev) == 0 && fs::fstatfs(&file)?.f_blocks == 0;
         Ok(Content {
             kept: Kept::File(file),
             opened,
@@ -128,6 +129,13 @@ impl Content {
         Ok(())
     }
 
+    /// Whether a file takes as much on disk as it is long, as `cp` and `tar` ask. What a file system
+    /// packs, or has room for beyond its end, is read as it says.
+    fn has_all_blocks(&self) -> bool {
+        let stat = self.stat.as_ref();
+        stat.is_some_and(|stat| stat.size > 0 && stat.disk() >= self.end)
+    }
+
     /// Reads at a place, wherever reading goes on, and as far as the file reaches by now. Several may
     /// do so at once.
     ///
@@ -149,6 +157,13 @@ impl Content {
     /// # Errors
     /// What the system calls say.
     pub fn next_data(&mut self, from: u64) -> io::Result<Option<(u64, u64)>> {
+        if self.has_all_blocks() {
+            // Where reading goes on is asked for by who has moved on.
+            if from != self.at {
+                self.seek(from)?;
+            }
+            return Ok(Some((from, self.end)).filter(|(start, end)| start < end));
+        }
         let next = match &self.kept {
             Kept::File(file) => {
                 let start = match fs::seek(file, fs::SeekFrom::Data(from)) {

@@ -6,7 +6,7 @@ pub mod column;
 mod fit;
 pub mod grid;
 pub mod json;
-mod size;
+pub mod size;
 pub mod table;
 pub mod template;
 pub mod time;

@@ -1,68 +1,275 @@
-//! A layer's directory held against its archive: every name, what it is, and what is in it.
+//! A layer's directory held against its archive: every name, what it is, and what is in it. Whoever reads
+//! the archive reads on and hashes while others look at what came before.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read};
+use std::panic::resume_unwind;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use sha2::{Digest, Sha256};
 
 use super::expected::Expected;
+use super::found::Found;
+use super::group::{CONTENT_MAX, Group, Item, Looked, Sharing, look, look_at};
+use super::packed::note;
 use super::proof::{Manner, Proof, Subject, What};
 use super::prover::Prover;
 use super::recipe::{Piece, Recipe};
 use crate::bytes::Bytes;
 use crate::interrupt::Interrupt;
 
-/// Holds a layer against the recipe of its archive.
-pub fn by_recipe(
-    mut recipe: Recipe,
-    diff_id: Option<&str>,
-    (subject, manner): (&Subject<'_>, Manner),
-) -> Proof {
-    let mut prover = Prover::new(subject, manner);
-    let mut digest = Sha256::new();
-    // Headers, until the entry that they are of.
-    let mut headers: Vec<u8> = Vec::new();
-    let mut fill = 0;
-    let interrupt = Interrupt::catch_all();
-    loop {
-        if interrupt.is_pressed() {
-            prover.proof.leave("interrupted");
-            return prover.proof;
+/// What comes next in an archive.
+struct Next {
+    group: Group,
+    after: After,
+}
+
+/// What comes after a group.
+enum After {
+    Group,
+    /// What is too large to be kept in memory.
+    Large(Item),
+    /// The same, looked at already: it went by.
+    Found(Found),
+    End,
+}
+
+/// Why the rest of an archive is not held against anything.
+enum Stop {
+    Unproved(String),
+    Archive(io::Error),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Stop {
+        Stop::Unproved(why)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Archive(error)
+    }
+}
+
+/// A layer that is held against an archive.
+struct Against<'a, 's> {
+    prover: Prover<'s>,
+    digest: Sha256,
+    manner: Manner,
+    sharing: &'a Sharing<'a>,
+}
+
+impl<'a, 's> Against<'a, 's> {
+    fn new(subject: &'s Subject<'s>, manner: Manner, sharing: &'a Sharing<'a>) -> Against<'a, 's> {
+        Against {
+            prover: Prover::new(subject, manner),
+            digest: Sha256::new(),
+            manner,
+            sharing,
         }
-        match recipe.next() {
-            Ok(None) => break,
-            Ok(Some(Piece::Bytes(bytes))) => {
-                prover.proof.archive_size += bytes.len() as u64;
-                digest.update(&bytes);
-                headers.extend_from_slice(&bytes);
-                if headers.len() > HEADERS_MAX {
-                    prover.proof.leave("its recipe has no entries");
-                    return prover.proof;
-                }
+    }
+
+    /// Follows an archive to its end.
+    fn follow(&mut self, mut read: impl FnMut() -> Result<Next, Stop>) -> Result<(), Stop> {
+        let interrupt = Interrupt::catch_all();
+        let mut current = read()?;
+        let mut before: Option<(Vec<Looked>, After)> = None;
+        loop {
+            if interrupt.is_pressed() {
+                return Err(Stop::Unproved("interrupted".into()));
             }
-            Ok(Some(Piece::File(promise))) => {
-                let own = headers.split_off(fill.min(headers.len()));
-                headers.clear();
-                fill =
-                    usize::try_from(promise.size.next_multiple_of(512) - promise.size).unwrap_or(0);
-                prover.proof.archive_size += promise.size;
-                prover.proof.content_size += promise.size;
-                match headers_of(&own) {
-                    Ok(Some(expected)) => prover.promised(&expected, &promise, &mut digest),
-                    Ok(None) => {}
-                    Err(_) => {
-                        let what = "its recipe has what is no header of an archive";
-                        prover.proof.leave(what);
-                        return prover.proof;
-                    }
+            let with = (self.prover.subject, self.manner);
+            let threads = self.sharing.threads();
+            let look = || look_at(&current.group, with, threads);
+            let (next, looked) = thread::scope(|scope| {
+                let looking = (threads.get() > 1 && !current.group.is_empty())
+                    .then(|| thread::Builder::new().spawn_scoped(scope, look).ok())
+                    .flatten();
+                let taken = before
+                    .take()
+                    .map_or(Ok(()), |(looked, after)| self.take(looked, after));
+                let next = match (taken, &current.after) {
+                    (Err(stop), _) => Err(stop),
+                    (Ok(()), After::End) => Ok(None),
+                    (Ok(()), _) => read().map(Some),
+                };
+                let looked = match looking {
+                    Some(looking) => looking.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    // Alone, or no more threads can be had.
+                    None => look(),
+                };
+                (next, looked)
+            });
+            match next {
+                Ok(Some(next)) => {
+                    let after = std::mem::replace(&mut current, next).after;
+                    before = Some((looked, after));
                 }
-            }
-            Err(what) => {
-                prover.proof.leave(format!("its recipe {what}"));
-                return prover.proof;
+                Ok(None) => return self.take(looked, After::End),
+                Err(stop) => {
+                    // What came before that is known.
+                    self.take(looked, current.after)?;
+                    return Err(stop);
+                }
             }
         }
     }
+
+    /// Takes in what was found of a group and of what comes after it.
+    fn take(&mut self, group: Vec<Looked>, after: After) -> Result<(), Stop> {
+        for looked in group {
+            self.digest.update(&looked.bytes);
+            self.prover.found.absorb(looked.found);
+            if looked.is_damaged {
+                return Err(Stop::Unproved(NO_HEADER.into()));
+            }
+        }
+        match after {
+            After::Group | After::End => Ok(()),
+            After::Large(item) => self.large(&item),
+            After::Found(found) => {
+                self.prover.found.absorb(found);
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks at one item; it is hashed by another thread where there is one.
+    fn large(&mut self, item: &Item) -> Result<(), Stop> {
+        let Against {
+            prover,
+            digest,
+            sharing,
+            ..
+        } = self;
+        let (give, take) = sync_channel::<Vec<u8>>(CHUNKS);
+        let is_alone = sharing.threads().get() == 1;
+        let hashed_beside = thread::scope(|scope| {
+            let hash = || {
+                for bytes in take {
+                    note(bytes.len() as u64);
+                    digest.update(bytes);
+                }
+            };
+            if is_alone || thread::Builder::new().spawn_scoped(scope, hash).is_err() {
+                return None;
+            }
+            let is_whole = look(prover, item, &mut |bytes| {
+                // It takes all, as long as there is somebody who gives.
+                let _ = give.send(bytes.to_vec());
+            });
+            drop(give);
+            Some(is_whole)
+        });
+        let is_whole = hashed_beside.unwrap_or_else(|| {
+            look(prover, item, &mut |bytes| {
+                note(bytes.len() as u64);
+                digest.update(bytes);
+            })
+        });
+        if is_whole {
+            Ok(())
+        } else {
+            Err(Stop::Unproved(NO_HEADER.into()))
+        }
+    }
+}
+
+/// How many pieces of a large file wait to be hashed.
+const CHUNKS: usize = 8;
+const NO_HEADER: &str = "its recipe has what is no header of an archive";
+
+/// A recipe that is read in groups.
+struct Reader {
+    recipe: Recipe,
+    /// What came since the last file's content.
+    bytes: Vec<u8>,
+    /// How much of that fills up that file's last block.
+    fill: usize,
+    /// Of the archive as far as it was read, in bytes; and of its files.
+    archive_size: u64,
+    content_size: u64,
+}
+
+impl Reader {
+    fn next(&mut self) -> Result<Next, Stop> {
+        let mut group = Group::default();
+        loop {
+            let piece = self.recipe.next();
+            match piece.map_err(|what| format!("its recipe {what}"))? {
+                None => {
+                    let after = After::End;
+                    return Ok(Next { group, after });
+                }
+                Some(Piece::Bytes(bytes)) => {
+                    self.archive_size += bytes.len() as u64;
+                    self.bytes.extend_from_slice(&bytes);
+                    if self.bytes.len() > HEADERS_MAX {
+                        return Err(Stop::Unproved("its recipe has no entries".into()));
+                    }
+                }
+                Some(Piece::File(promise)) => {
+                    let bytes = std::mem::take(&mut self.bytes);
+                    let headers = self.fill.min(bytes.len());
+                    let fill = promise.size.next_multiple_of(512) - promise.size;
+                    self.fill = usize::try_from(fill).unwrap_or(0);
+                    self.archive_size += promise.size;
+                    self.content_size += promise.size;
+                    let is_large = promise.size > CONTENT_MAX;
+                    let item = Item::Promised {
+                        bytes,
+                        headers,
+                        promise,
+                    };
+                    if is_large {
+                        let after = After::Large(item);
+                        return Ok(Next { group, after });
+                    }
+                    group.push(item);
+                    if group.is_full() {
+                        let after = After::Group;
+                        return Ok(Next { group, after });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Holds a layer against the recipe of its archive.
+pub fn by_recipe(
+    recipe: Recipe,
+    diff_id: Option<&str>,
+    (subject, manner): (&Subject<'_>, Manner),
+    sharing: &Sharing<'_>,
+) -> Proof {
+    let mut against = Against::new(subject, manner, sharing);
+    let mut reader = Reader {
+        recipe,
+        bytes: Vec::new(),
+        fill: 0,
+        archive_size: 0,
+        content_size: 0,
+    };
+    let followed = against.follow(|| reader.next());
+    let Against {
+        mut prover,
+        mut digest,
+        ..
+    } = against;
+    prover.found.proof.archive_size = reader.archive_size;
+    prover.found.proof.content_size = reader.content_size;
+    if let Err(stop) = followed {
+        let mut proof = prover.found.proof;
+        proof.leave(match stop {
+            Stop::Unproved(why) => why,
+            Stop::Archive(error) => error.to_string(),
+        });
+        return proof;
+    }
+    digest.update(&reader.bytes);
     let own = format!("sha256:{}", super::hex(&digest.finalize()));
     let mut proof = prover.finish();
     let of_content = [What::Content, What::Missing, What::Type];
@@ -85,7 +292,7 @@ pub fn by_recipe(
 const HEADERS_MAX: usize = 64 << 20;
 
 /// The entry that headers are of.
-fn headers_of(headers: &[u8]) -> io::Result<Option<Expected>> {
+pub(super) fn headers_of(headers: &[u8]) -> io::Result<Option<Expected>> {
     let mut archive = tar::Archive::new(headers);
     let Some(entry) = archive.entries()?.next() else {
         return Err(ErrorKind::InvalidData.into());
@@ -124,8 +331,8 @@ pub fn by_archive(
     archive: impl Read,
     diff_id: &str,
     (subject, manner): (&Subject<'_>, Manner),
+    sharing: &Sharing<'_>,
 ) -> io::Result<Proof> {
-    let mut prover = Prover::new(subject, manner);
     let mut hashed = super::packed::Hashed::new(archive);
     let left = Cell::new(u64::MAX);
     let metered = Metered {
@@ -133,23 +340,50 @@ pub fn by_archive(
         left: &left,
     };
     let mut archive = tar::Archive::new(metered);
-    let interrupt = Interrupt::catch_all();
     let mut entries = archive.entries()?;
-    loop {
-        // The one before is read to its end: what is read now is kept in memory.
-        left.set(OF_ENTRY_MAX);
-        let Some(entry) = entries.next() else { break };
-        let mut entry = entry?;
-        left.set(u64::MAX);
-        if interrupt.is_pressed() {
-            prover.proof.leave("interrupted");
-            return Ok(prover.proof);
+    let mut content_size = 0;
+    let mut against = Against::new(subject, manner, sharing);
+    let followed = against.follow(|| {
+        let mut group = Group::default();
+        loop {
+            // The one before is read to its end: what is read now is kept in memory.
+            left.set(OF_ENTRY_MAX);
+            let Some(entry) = entries.next() else {
+                let after = After::End;
+                return Ok(Next { group, after });
+            };
+            let mut entry = entry?;
+            left.set(u64::MAX);
+            let Some(expected) = Expected::read(&mut entry)? else {
+                io::copy(&mut entry, &mut io::sink())?;
+                continue;
+            };
+            content_size += expected.size;
+            if expected.size > CONTENT_MAX {
+                let mut prover = Prover::new(subject, manner);
+                prover.archived(&expected, &mut entry)?;
+                io::copy(&mut entry, &mut io::sink())?;
+                let after = After::Found(prover.found);
+                return Ok(Next { group, after });
+            }
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            group.push(Item::Archived { expected, content });
+            if group.is_full() {
+                let after = After::Group;
+                return Ok(Next { group, after });
+            }
         }
-        if let Some(expected) = Expected::read(&mut entry)? {
-            prover.proof.content_size += expected.size;
-            prover.archived(&expected, &mut entry)?;
+    });
+    let mut prover = against.prover;
+    prover.found.proof.content_size = content_size;
+    match followed {
+        Ok(()) => {}
+        Err(Stop::Unproved(why)) => {
+            prover.found.proof.leave(why);
+            return Ok(prover.found.proof);
         }
-        io::copy(&mut entry, &mut io::sink())?;
+        Err(Stop::Archive(error)) => return Err(error),
     }
     left.set(u64::MAX);
     let mut rest = archive.into_inner();

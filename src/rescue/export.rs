@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::image::{self, Exported, Subject};
 use super::layer::How;
 use super::layout::Layout;
-use super::packed::{Compression, Hashed, Packer};
+use super::packed::{Compression, Hashed, Noted, Packer};
 use super::{Failure, changes};
 use crate::dir::{Dir, Kind};
 use crate::engine::Survey;
@@ -118,7 +118,7 @@ pub fn files(
     }
     let compression = how.compression.unwrap_or(Compression::None);
     let mut packer = Packer::new(compression, Hashed::new(out))?;
-    let said = changes::write_merged(&subject.stack, false, &mut packer)?;
+    let said = changes::write_merged(&subject.stack, false, &mut Noted(&mut packer))?;
     let (_, _, size) = packer.finish()?.finish();
     Ok((size, said))
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::assembled::Assembled;
 use super::layout::{Descriptor, Layout};
-use super::packed::{Compression, Hashed, Packer, copy};
+use super::packed::{Compression, Hashed, Noted, Packer, copy};
 use super::recipe::Recipe;
 use super::tree::Tree;
 use super::{Failure, changes};
@@ -201,7 +201,7 @@ impl<'c, 'h> Layers<'c, 'h> {
     /// Sees that a file has a digest.
     fn prove(&self, path: &Bytes, digest: &str) -> Result<(), Failure> {
         let (mut file, _) = self.survey.host.open_sized(path)?;
-        let mut hashed = Hashed::new(io::sink());
+        let mut hashed = Hashed::new(Noted(io::sink()));
         copy(&mut file, &mut hashed)?;
         let (_, own, _) = hashed.finish();
         if own == digest {
@@ -342,7 +342,7 @@ impl<'c, 'h> Layers<'c, 'h> {
     ) -> io::Result<Descriptor> {
         let compression = self.how.compression.unwrap_or(Compression::None);
         let mut packer: Packer<Hashed<File>> = Packer::new(compression, layout.spool()?)?;
-        write(&mut packer)?;
+        write(&mut Noted(&mut packer))?;
         layout.spooled(compression.media_type(), packer.finish()?)
     }
 }

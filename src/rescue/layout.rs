@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::packed::{Hashed, copy};
+use super::packed::{Hashed, Noted, copy};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::restore::made::{self, Made};
@@ -116,7 +116,7 @@ impl<'o> Layout<'o> {
             return Ok(());
         }
         let hex = digest.trim_start_matches("sha256:");
-        self.put(&format!("blobs/sha256/{hex}"), size, content)
+        self.put(&format!("blobs/sha256/{hex}"), size, &mut Noted(content))
     }
 
     /// Adds a blob that is in memory.

@@ -1,7 +1,7 @@
 //! What is in a layer's directory and not in its archive, and what a union makes of that.
 
 use super::proof::What;
-use super::prover::{Prover, key};
+use super::prover::Prover;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::error::{Error, Result};
@@ -32,13 +32,17 @@ impl<'s> Prover<'s> {
             None => (path, None),
         };
         if let Some(mark) = mark {
-            if !self.seen.contains(&key(&mark)) {
+            if !self.found.has(&mark) {
                 self.fault(path, What::NotInTheLayer);
             }
             return Ok(None);
         }
+        let is_known = self.found.has(&path);
+        // What is no directory was compared when its entry was read, attributes and all.
+        if is_known && kind != Kind::Directory {
+            return Ok(None);
+        }
         self.has_its_own(place, branch, (name, &path))?;
-        let is_known = self.seen.contains(&key(&path));
         let below = match place.child(name)? {
             // What composefs makes for itself is no entry.
             Entry::Missing | Entry::Deleted { .. } => return Ok(None),
@@ -51,7 +55,7 @@ impl<'s> Prover<'s> {
             }
         };
         // The engine has made the directories on the way to an entry.
-        if !is_known && !self.ways.contains(&key(&path)) {
+        if !is_known && !self.found.leads_on(&path) {
             self.fault(path, What::NotInTheLayer);
         } else if self.hides_unsaid(&below, branch, &path)? {
             self.fault(path, What::Xattr);
@@ -71,12 +75,22 @@ impl<'s> Prover<'s> {
         };
         let names = dir.attribute_names(name);
         let names = names.map_err(|errno| Error::io(place.on_host(branch, name), errno))?;
-        let is_elsewhere = |of: &String| ELSEWHERE.iter().any(|end| of.ends_with(end));
-        if let Some(of) = names.iter().find(|of| is_elsewhere(of)) {
-            let what = format!("{path} has {of}: an overlay takes it from elsewhere");
-            self.proof.leave(what);
-        }
+        self.is_elsewhere(path, names.iter().map(String::as_bytes));
         Ok(())
+    }
+
+    /// Says so where one of an entry's attributes lets an overlay take it from elsewhere.
+    pub(super) fn is_elsewhere<'n>(
+        &mut self,
+        path: &Bytes,
+        mut names: impl Iterator<Item = &'n [u8]>,
+    ) {
+        let is_elsewhere = |of: &&[u8]| ELSEWHERE.iter().any(|end| of.ends_with(end.as_bytes()));
+        if let Some(of) = names.find(is_elsewhere) {
+            let of = Bytes::from(of);
+            let what = format!("{path} has {of}: an overlay takes it from elsewhere");
+            self.found.proof.leave(what);
+        }
     }
 
     /// Whether a directory is opaque, and the archive says of a name that this hides in the layers below
@@ -85,7 +99,7 @@ impl<'s> Prover<'s> {
         if !below.is_opaque(branch)? {
             return Ok(false);
         }
-        let has = |path: &Bytes| self.seen.contains(&key(path));
+        let has = |path: &Bytes| self.found.has(path);
         let anew = [OCI_WHITEOUT, path.file_name()].concat();
         if has(&path.join(b".wh..wh..opq")) || has(&path.parent().join(&anew)) {
             return Ok(false);

@@ -10,6 +10,8 @@
 //! config       an image's configuration for layers that it does not have
 //! verify       layers and records proved: each says whether it is what its digest says
 //! against      a layer's directory held against its archive
+//! group        what comes next of that, looked at by several threads
+//! found        what was found until then
 //! prover       its entries compared with what is there, one by one
 //! proof        what is known of it then
 //! expected     what an archive says that there is
@@ -25,6 +27,8 @@ mod changes;
 mod config;
 mod expected;
 pub mod export;
+mod found;
+mod group;
 pub mod image;
 pub mod layer;
 pub mod layout;

@@ -1,6 +1,7 @@
 //! Archives that are packed, hashed and counted as they are written.
 
 use std::io::{self, BufReader, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -155,6 +156,38 @@ impl<R: Read> Read for Hashed<R> {
         let count = self.inner.read(buffer)?;
         self.pass(&buffer[..count]);
         Ok(count)
+    }
+}
+
+/// How many bytes of archives went by, for who waits.
+static GONE_BY: AtomicU64 = AtomicU64::new(0);
+
+/// How many bytes of archives were read or written until now.
+pub fn gone_by() -> u64 {
+    GONE_BY.load(Ordering::Relaxed)
+}
+
+/// Notes that so many bytes of an archive went by.
+pub fn note(bytes: u64) {
+    GONE_BY.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// What passes through is noted for who waits.
+pub struct Noted<S>(pub S);
+
+impl<R: Read> Read for Noted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).inspect(|count| note(*count as u64))
+    }
+}
+
+impl<W: Write> Write for Noted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect(|count| note(*count as u64))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -1,14 +1,13 @@
 //! What holds the entries of an archive against a layer's directory, one by one, and then what is there
 //! against the archive.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
-use sha2::{Digest, Sha256};
-
 use super::expected::Expected;
+use super::found::Found;
 use super::proof::{Manner, Proof, Subject, What};
 use super::recipe::{CRC, Promise};
 use super::tree::{Absent, Tree, path_of};
@@ -21,31 +20,17 @@ use crate::restore::attributes::{Attributes, Into};
 use crate::union::{Entry, Node};
 use crate::whiteout::Mark;
 
-/// How many faults of a layer are named; the others are counted.
-const NAMED_MAX: usize = 10_000;
-/// How long the paths of those are together, in bytes.
-const NAMED_BYTES_MAX: usize = 16 << 20;
 /// The longest name that a directory entry can have, in bytes.
 const NAME_MAX: usize = 255;
 /// How much of a file is read at once, in bytes.
 const AT_ONCE: usize = 128 << 10;
 
-/// What owners of an archive are on disk: each one's, and how often.
-type Owners = BTreeMap<u64, BTreeMap<u64, (u64, Bytes)>>;
-
-/// What is known of a layer while its archive is read.
+/// Holds the entries of an archive against a layer's directory.
 pub struct Prover<'s> {
     tree: Tree<'s>,
     pub(super) subject: &'s Subject<'s>,
     manner: Manner,
-    pub proof: Proof,
-    /// How long the paths of its faults are together, in bytes.
-    named: usize,
-    /// The paths that the archive has, by their digests: a layer may have millions.
-    pub(super) seen: HashSet<[u8; 16]>,
-    /// The directories on the way to them, in the same form.
-    pub(super) ways: HashSet<[u8; 16]>,
-    owners: [Owners; 2],
+    pub(super) found: Found,
 }
 
 /// What an entry's name means in a layer.
@@ -76,41 +61,21 @@ impl<'s> Prover<'s> {
             tree: Tree::new(subject.stack, subject.branches),
             subject,
             manner,
-            proof: Proof::default(),
-            named: 0,
-            seen: HashSet::new(),
-            ways: HashSet::new(),
-            owners: [Owners::new(), Owners::new()],
+            found: Found::default(),
         }
     }
 
     pub(super) fn fault(&mut self, path: Bytes, what: What) {
-        let size = path.as_bytes().len();
-        if self.proof.faults.len() < NAMED_MAX && self.named + size <= NAMED_BYTES_MAX {
-            self.named += size;
-            self.proof.faults.push((path, what));
-        } else {
-            self.proof.more += 1;
-        }
-    }
-
-    /// Remembers that the archive has a path; whether it had it before.
-    fn see(&mut self, path: &Bytes) -> bool {
-        // Each way begins as the one above it: a deep path is read once.
-        let mut digest = Sha256::new();
-        let mut parts = path.components().peekable();
-        while let Some(part) = parts.next() {
-            digest.update(b"/");
-            digest.update(part);
-            if parts.peek().is_some() {
-                self.ways.insert(short(digest.clone()));
-            }
-        }
-        !self.seen.insert(key(path))
+        self.found.fault(path, what);
     }
 
     /// An entry of a recipe: its content is on disk alone.
-    pub fn promised(&mut self, expected: &Expected, promise: &Promise, digest: &mut Sha256) {
+    pub fn promised(
+        &mut self,
+        expected: &Expected,
+        promise: &Promise,
+        digest: &mut dyn FnMut(&[u8]),
+    ) {
         let found = self.entry(expected);
         if promise.size == 0 {
             return;
@@ -122,13 +87,11 @@ impl<'s> Prover<'s> {
         let path = path_of(&promise.name);
         match found {
             Some(_) if self.manner.is_fast => {}
-            Some(mut content) => {
-                match content_of(&mut content, promise.size, |bytes| digest.update(bytes)) {
-                    Ok(crc) if promise.crc.is_none_or(|promised| promised == crc) => {}
-                    Ok(_) => self.fault(path, What::Content),
-                    Err(error) => self.unread(&path, &error.to_string()),
-                }
-            }
+            Some(mut content) => match content_of(&mut content, promise.size, &mut *digest) {
+                Ok(crc) if promise.crc.is_none_or(|promised| promised == crc) => {}
+                Ok(_) => self.fault(path, What::Content),
+                Err(error) => self.unread(&path, &error.to_string()),
+            },
             None => {}
         }
     }
@@ -149,7 +112,7 @@ impl<'s> Prover<'s> {
         let Some(mut content) = found else {
             return Ok(());
         };
-        match is_same(archive, &mut content)? {
+        match is_same(archive, &mut content, expected.size)? {
             Ok(true) => {}
             Ok(false) => self.fault(expected.path(), What::Content),
             Err(error) => {
@@ -163,35 +126,35 @@ impl<'s> Prover<'s> {
     /// A file that is called as OCI calls what is deleted: every engine takes it for that, and its
     /// content is nowhere.
     fn taken_for_whiteout(&mut self, expected: &Expected) {
-        self.proof.has_unread = true;
+        self.found.proof.has_unread = true;
         let what = format!(
             "{} was taken for a deletion, as engines do",
             expected.path()
         );
-        self.proof.leave(what);
+        self.found.proof.leave(what);
     }
 
     fn unread(&mut self, path: &Bytes, what: &str) {
-        self.proof.has_unread = true;
-        self.proof.leave(format!("{path} cannot be read: {what}"));
+        self.found.proof.has_unread = true;
+        self.found
+            .proof
+            .leave(format!("{path} cannot be read: {what}"));
     }
 
     /// Holds an entry against what is there; a file whose size is right is given back open.
     fn entry(&mut self, expected: &Expected) -> Option<Content> {
         if expected.kind == Some(Kind::Symlink) {
-            self.proof.content_and_links += expected.link.len() as u64;
+            self.found.proof.content_and_links += expected.link.len() as u64;
         }
-        self.proof.content_and_links += expected.size;
+        self.found.proof.content_and_links += expected.size;
         let path = expected.path();
         if path.components().any(|part| part.len() > NAME_MAX) {
-            self.proof
+            self.found
+                .proof
                 .leave("the archive has a name that no disk can have");
             return None;
         }
-        // A later entry of the same name takes the place of an earlier one.
-        if self.see(&path) {
-            self.proof.faults.retain(|(of, _)| *of != path);
-        }
+        self.found.see(&path);
         let (place, name) = match self.tree.find(&expected.name) {
             Ok(found) => found,
             Err(absent) => {
@@ -206,7 +169,7 @@ impl<'s> Prover<'s> {
                     let hidden = path.parent().join(&hidden);
                     if self.is_image() {
                         let what = format!("composefs has no whiteouts, and shows {hidden} again");
-                        self.proof.leave(what);
+                        self.found.proof.leave(what);
                     } else {
                         self.fault(hidden, What::WhiteoutLost);
                     }
@@ -243,7 +206,7 @@ impl<'s> Prover<'s> {
             Absent::OtherType => self.fault(path, What::Type),
             Absent::Outside => {
                 let what = format!("{path} leads out of the layer");
-                self.proof.leave(what);
+                self.found.proof.leave(what);
             }
             Absent::Unread(error) => self.unread(&path, &error.to_string()),
         }
@@ -367,12 +330,7 @@ impl<'s> Prover<'s> {
         }
         let owner = (u64::from(stat.uid), u64::from(stat.gid));
         if self.manner.is_remapped {
-            let pairs = [(expected.uid, owner.0), (expected.gid, owner.1)];
-            for (owners, (said, own)) in self.owners.iter_mut().zip(pairs) {
-                let of = owners.entry(said).or_default();
-                let (count, _) = of.entry(own).or_insert_with(|| (0, path.clone()));
-                *count += 1;
-            }
+            self.found.owners((expected.uid, expected.gid), owner, path);
         } else if owner != (expected.uid, expected.gid) {
             self.fault(path.clone(), What::Owner);
         }
@@ -389,6 +347,9 @@ impl<'s> Prover<'s> {
         };
         let own = Attributes::of_entry(dir, name);
         let own = own.map_err(|errno| Error::io(place.on_host(branch, name), errno))?;
+        if !dir.is_in_image() {
+            self.is_elsewhere(path, own.iter().map(|(name, _)| name));
+        }
         let own = own.seen(place, branch, Into::View);
         let is_of_host = |name: &[u8]| {
             name == b"security.selinux"
@@ -417,35 +378,15 @@ impl<'s> Prover<'s> {
     /// What is there and not in the archive.
     pub fn finish(mut self) -> Proof {
         if self.is_copy() {
-            self.proof.is_copy = true;
+            self.found.proof.is_copy = true;
             self.not_in_the_copy();
         } else if let Err(error) = self.not_in_the_archive() {
-            self.proof.leave(error.to_string());
+            self.found.proof.leave(error.to_string());
         }
         if self.manner.is_remapped {
-            self.remapped();
+            self.found.remapped();
         }
-        self.proof
-    }
-
-    /// Owners that are mapped are mapped alike: who is not is named.
-    fn remapped(&mut self) {
-        let all = std::mem::take(&mut self.owners);
-        let is_mapped =
-            |(said, own): (&u64, &BTreeMap<u64, (u64, Bytes)>)| own.keys().any(|own| own != said);
-        if !all.iter().flatten().any(is_mapped) {
-            return;
-        }
-        for (_, own) in all.into_iter().flatten() {
-            let usual = own.values().map(|(count, _)| *count).max().unwrap_or(0);
-            for (count, path) in own.into_values() {
-                if count < usual {
-                    self.fault(path, What::Owner);
-                }
-            }
-        }
-        let what = "the store keeps owners as others: they are proved alike, not proved";
-        self.proof.leave(what);
+        self.found.proof
     }
 
     fn not_in_the_archive(&mut self) -> Result<()> {
@@ -494,7 +435,7 @@ impl<'s> Prover<'s> {
                 match found {
                     Ok((Change::Deleted, path, _)) => {
                         let mark = [OCI_WHITEOUT, path.file_name()].concat();
-                        let is_known = self.seen.contains(&key(&path.parent().join(&mark)))
+                        let is_known = self.found.has(&path.parent().join(&mark))
                             || self.is_below_a_change(&path);
                         if !is_known {
                             self.fault(path, What::Missing);
@@ -502,10 +443,10 @@ impl<'s> Prover<'s> {
                     }
                     // It may have changed by what is in it.
                     Ok((Change::Changed, _, true)) => {}
-                    Ok((_, path, _)) if self.seen.contains(&key(&path)) => {}
+                    Ok((_, path, _)) if self.found.has(&path) => {}
                     Ok((Change::Added, path, _)) => self.fault(path, What::NotInTheLayer),
                     Ok((Change::Changed, path, _)) => self.fault(path, What::Content),
-                    Err(error) => self.proof.leave(error.to_string()),
+                    Err(error) => self.found.proof.leave(error.to_string()),
                 }
             }
             ControlFlow::Continue(())
@@ -519,7 +460,7 @@ impl<'s> Prover<'s> {
             let parent = here.parent();
             let opaque = parent.join(b".wh..wh..opq");
             let mark = parent.join(&[OCI_WHITEOUT, here.file_name()].concat());
-            if self.seen.contains(&key(&opaque)) || self.seen.contains(&key(&mark)) {
+            if self.found.has(&opaque) || self.found.has(&mark) {
                 return true;
             }
             here = parent;
@@ -528,21 +469,14 @@ impl<'s> Prover<'s> {
     }
 }
 
-/// What stands for a path among those that were seen.
-pub(super) fn key(path: &Bytes) -> [u8; 16] {
-    short(Sha256::new_with_prefix(path.as_bytes()))
-}
-
-fn short(digest: Sha256) -> [u8; 16] {
-    let digest = digest.finalize();
-    let mut key = [0; 16];
-    key.copy_from_slice(&digest[..16]);
-    key
+/// How much of so many bytes is read at once. Most files are small, and a buffer is made for each.
+fn at_once(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(AT_ONCE).clamp(1, AT_ONCE)
 }
 
 /// Reads a file, and gives its checksum.
 fn content_of(content: &mut Content, size: u64, mut read: impl FnMut(&[u8])) -> Result<u64, Error> {
-    let mut buffer = vec![0; AT_ONCE.min(usize::try_from(size).unwrap_or(AT_ONCE)).max(1)];
+    let mut buffer = vec![0; at_once(size)];
     let mut crc = CRC.digest();
     let mut left = size;
     while left > 0 {
@@ -564,9 +498,13 @@ fn content_of(content: &mut Content, size: u64, mut read: impl FnMut(&[u8])) -> 
 }
 
 /// Whether two readers give the same. Inside: the file cannot be read.
-fn is_same(archive: &mut impl Read, content: &mut Content) -> io::Result<io::Result<bool>> {
-    let mut ours = vec![0; AT_ONCE];
-    let mut theirs = vec![0; AT_ONCE];
+fn is_same(
+    archive: &mut impl Read,
+    content: &mut Content,
+    size: u64,
+) -> io::Result<io::Result<bool>> {
+    let mut ours = vec![0; at_once(size)];
+    let mut theirs = vec![0; at_once(size)];
     let mut is_same = true;
     loop {
         let count = match archive.read(&mut theirs) {

@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use super::against::{by_archive, by_recipe};
+use super::group::{Share, Sharing, in_order};
 use super::image::{Place, places};
-use super::packed::{Compression, Hashed, copy};
+use super::packed::{Compression, Hashed, Noted, copy};
 use super::proof::{Manner, Proof, Subject, What};
 use super::recipe::Recipe;
 use crate::bytes::Bytes;
@@ -102,6 +101,8 @@ enum Source<'k> {
     Recipe(File),
     Blob {
         file: File,
+        /// Bytes.
+        size: u64,
         blob: &'k Blob,
         diff_id: &'k str,
     },
@@ -110,13 +111,27 @@ enum Source<'k> {
 }
 
 impl Task<'_> {
+    /// About how many bytes are read for it; none where nobody knows before.
+    pub fn size(&self) -> Option<u64> {
+        let sizes = &self.layer.sizes;
+        match &self.source {
+            Source::Told(_) => Some(0),
+            Source::Blob { size, .. } => Some(*size),
+            Source::Recipe(_) if self.manner.is_fast => Some(0),
+            Source::Recipe(_) => {
+                let recorded = sizes.archive.as_ref().or(sizes.content.as_ref());
+                recorded.map(|(_, size)| *size)
+            }
+        }
+    }
+
     /// Proves the layer.
-    pub fn prove(self) -> Proof {
+    fn prove(self, sharing: &Sharing<'_>) -> Proof {
         let proved = match (self.source, &self.subject) {
             (Source::Told(proof), _) => Ok(*proof),
             (Source::Recipe(file), Some(subject)) => {
                 let diff_id = self.layer.diff_id.as_deref();
-                let proof = by_recipe(Recipe::new(file), diff_id, (subject, self.manner));
+                let proof = by_recipe(Recipe::new(file), diff_id, (subject, self.manner), sharing);
                 Ok(proof.without_untold(subject))
             }
             (Source::Recipe(_), None) => Ok(Proof::unproved("it has no directory in the store")),
@@ -125,9 +140,15 @@ impl Task<'_> {
                     file,
                     blob,
                     diff_id,
+                    ..
                 },
                 subject,
-            ) => of_blob(file, (blob, diff_id), (subject.as_ref(), self.manner)),
+            ) => of_blob(
+                file,
+                (blob, diff_id),
+                (subject.as_ref(), self.manner),
+                sharing,
+            ),
         };
         let mut proof = proved.unwrap_or_else(|error| Proof::unproved(error.to_string()));
         proof.hold_sizes(self.layer);
@@ -137,31 +158,13 @@ impl Task<'_> {
 
 /// Proves layers by several threads, and gives the proofs in the order of the layers.
 pub fn prove_all(tasks: Vec<Task<'_>>, threads: NonZeroUsize) -> Vec<Proof> {
-    let count = tasks.len();
-    let todo = Mutex::new(tasks.into_iter().enumerate());
-    let done = Mutex::new(Vec::with_capacity(count));
-    let work = || {
-        loop {
-            // The lock is not held while a layer is proved.
-            let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((at, task)) = next else { break };
-            let proof = task.prove();
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            done.push((at, proof));
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..threads.get().min(count) {
-            // Where no more threads can be had, those that are there do it.
-            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                break;
-            }
-        }
-        work();
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, proof)| proof).collect()
+    let share = Share::new(threads);
+    in_order(
+        tasks,
+        threads,
+        || share.enter(),
+        |sharing, task| task.prove(sharing),
+    )
 }
 
 /// Whether a store keeps owners as others: a user's own, or one of a daemon that remaps them.
@@ -205,8 +208,8 @@ fn source_of_blob<'k>(
     place: Option<&Place>,
 ) -> Result<Source<'k>> {
     let told = |proof| Ok(Source::Told(Box::new(proof)));
-    let file = match survey.host.open_sized(&blob.path) {
-        Ok((file, _)) => file,
+    let (file, size) = match survey.host.open_sized(&blob.path) {
+        Ok(opened) => opened,
         Err(error) if error.is_absent() => {
             let what = format!("its archive was thrown away ({})", blob.path);
             return told(Proof::unproved(what));
@@ -218,6 +221,7 @@ fn source_of_blob<'k>(
         Some(error) => told(Proof::gone(&error)),
         None => Ok(Source::Blob {
             file,
+            size,
             blob,
             diff_id,
         }),
@@ -228,13 +232,14 @@ fn of_blob(
     file: File,
     (blob, diff_id): (&Blob, &str),
     (subject, manner): (Option<&Subject<'_>>, Manner),
+    sharing: &Sharing<'_>,
 ) -> Result<Proof> {
     let fail = |error: io::Error| Error::damaged(blob.path.clone(), error.to_string());
-    let mut packed = Hashed::new(file);
+    let mut packed = Hashed::new(Noted(file));
     let mut proof = match (subject, Compression::of(&blob.media_type)) {
         (Some(subject), Some(compression)) => {
             let unpacked = compression.unpack(&mut packed).map_err(fail)?;
-            let proved = by_archive(unpacked, diff_id, (subject, manner));
+            let proved = by_archive(unpacked, diff_id, (subject, manner), sharing);
             let proof = proved.unwrap_or_else(|error| {
                 Proof::unproved(format!("its archive cannot be unpacked: {error}"))
             });

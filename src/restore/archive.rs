@@ -352,7 +352,8 @@ impl<'o> Archive<'o> {
         header.size(size);
         header.write(self.out)?;
         self.out.write_all(&map)?;
-        let mut buffer = vec![0; 128 << 10];
+        let longest = pieces.iter().map(|(_, length)| *length).max();
+        let mut buffer = vec![0; at_once(longest.unwrap_or(0))];
         let mut is_short = false;
         for (start, length) in pieces {
             let moved = source.seek(start);
@@ -385,6 +386,12 @@ impl<'o> Archive<'o> {
         }
         Ok(())
     }
+}
+
+/// How much of so many bytes is read at once. Most files are small, and a buffer is made for each.
+fn at_once(bytes: u64) -> usize {
+    const MOST: usize = 128 << 10;
+    usize::try_from(bytes).unwrap_or(MOST).min(MOST)
 }
 
 /// Where a file has data: offsets and lengths.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use super::harness::{in_part, skip};
+use super::harness::{in_part, needs_asking, skip};
 use super::host::Host;
 use super::{has_strace, is_root};
 
@@ -16,6 +16,13 @@ pub fn root(what: &str) {
     if !is_root() {
         skip(&format!("{what} takes root"));
     }
+}
+
+/// More of the processor's time than a second and a half: three minutes are what all others take
+/// together, as an ordinary user.
+#[track_caller]
+pub fn time() {
+    needs_asking("it takes long");
 }
 
 #[track_caller]

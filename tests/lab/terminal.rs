@@ -56,13 +56,17 @@ pub fn said(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> (Option<i32>,
     sent(0, &[("NO_COLOR", "1")], words, to_terminal)
 }
 
-/// What the terminal was sent on standard error, by a program whose every listing of a directory takes
-/// a twentieth of a second. It needs strace.
-pub fn said_slowly(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+/// What the terminal was sent on standard error, by a program of which certain system calls take so many
+/// microseconds each. It needs strace.
+pub fn said_slowly(
+    (calls, delay): (&str, u32),
+    words: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> String {
     let to_terminal = |command: &mut Command, terminal: Stdio| {
         let mut slow = Command::new("strace");
-        slow.args(["-f", "-qqq", "-o", "/dev/null", "-e", "trace=getdents64"])
-            .args(["-e", "inject=getdents64:delay_enter=50000"])
+        slow.args(["-f", "-qqq", "-o", "/dev/null"])
+            .args(["-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:delay_enter={delay}")])
             .arg(command.get_program())
             .args(command.get_args())
             .env_clear()

@@ -16,6 +16,7 @@ use walkdir::WalkDir;
 
 use super::{mount, privately};
 use crate::lab;
+use crate::lab::needs;
 use crate::lab::oracle::{Answer, LookupCase, Made, decode, kind_word, read};
 use crate::lab::run::{command, run};
 use crate::overlay::{self, Seen, Stack, Who, count};
@@ -163,6 +164,7 @@ fn stat(at: &Path, path: &str) -> Answer {
 
 #[apply(test)]
 fn a_mount_shows_what_the_kernel_s_overlay_shows() {
+    needs::time();
     crate::lab::needs::fuse();
     overlay::inside(Who::Root, || {
         compare_stacks(STACKS);

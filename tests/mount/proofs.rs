@@ -67,6 +67,7 @@ fn used_overlay(ground: &Ground) -> String {
 
 #[apply(test)]
 fn it_is_what_the_kernel_shows_and_what_is_copied() {
+    needs::time();
     privately(|ground| {
         needs::program("rsync", "--version");
         needs::program("setfattr", "--version");
@@ -180,6 +181,7 @@ fn git_finds_nothing_changed() {
 
 #[apply(test)]
 fn ten_thousand_levels_are_entered_one_by_one() {
+    needs::time();
     const LEVELS: usize = 10_000;
     privately(|ground| {
         let deep = Deep::make(ground.dir("low"), LEVELS);
@@ -202,6 +204,7 @@ fn ten_thousand_levels_are_entered_one_by_one() {
 
 #[apply(test)]
 fn a_directory_of_many_names_is_listed_whole_and_from_anywhere() {
+    needs::time();
     privately(|ground| {
         let count: usize = if crate::lab::harness::wants_all() {
             200_000
@@ -326,6 +329,7 @@ fn hostile_layers_lead_nowhere() {
 
 #[apply(test)]
 fn many_read_at_once() {
+    needs::time();
     privately(|ground| {
         for number in 0..200u32 {
             let content = number.to_le_bytes().repeat(20_000);

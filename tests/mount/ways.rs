@@ -14,6 +14,7 @@ use super::{listed, mount, privately, umount};
 use crate::docker_drivers::{Entry, View, beside_mounts, kind_of_mode, seen};
 use crate::lab;
 use crate::lab::captured::Captured;
+use crate::lab::needs;
 use crate::lab::run::{command, run, text};
 
 const BLOG_HOST: &str = "blog-host";
@@ -235,6 +236,7 @@ fn the_kernel_mounts_it_and_the_command_does_the_same() {
 
 #[apply(test)]
 fn a_mount_shows_what_docker_showed() {
+    needs::time();
     privately(|ground| {
         lab::needs::captured_hosts();
         for driver in ["overlay2", "fuse-overlayfs", "vfs"] {

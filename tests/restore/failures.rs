@@ -1,6 +1,7 @@
 //! Any system call fails.
 
 use super::*;
+use crate::lab::needs;
 
 const CALLS: [&str; 12] = [
     "renameat",
@@ -77,11 +78,13 @@ fn of_a_copied_file() {
 
 #[apply(test)]
 fn of_a_copied_ancestor() {
+    needs::time();
     any_call(&deleted_ancestor, &[], "/d/x");
 }
 
 #[apply(test)]
 fn of_a_copied_tree() {
+    needs::time();
     any_call(&deleted_ancestor, &["--strategy", "copy", "-r"], "/d");
 }
 

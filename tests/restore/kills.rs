@@ -1,6 +1,7 @@
 //! Killed before any system call that writes.
 
 use super::*;
+use crate::lab::needs;
 
 /// Every system call that changes something. What `openat` makes is seen before the next one.
 const CALLS: [&str; 16] = [
@@ -111,6 +112,7 @@ fn while_a_mark_is_removed() {
 
 #[apply(test)]
 fn while_a_file_takes_the_place_of_its_mark() {
+    needs::time();
     let make = || {
         let union = deleted_file();
         union.mode("mid/f", 0o4755).xattr("mid/f", "user.x", b"y");
@@ -126,6 +128,7 @@ fn while_a_file_takes_the_place_of_its_mark() {
 
 #[apply(test)]
 fn while_directories_are_made_on_the_way() {
+    needs::time();
     let make = || {
         let union = Union::usual();
         union
@@ -146,6 +149,7 @@ fn while_directories_are_made_on_the_way() {
 
 #[apply(test)]
 fn while_a_link_takes_the_place_of_its_mark() {
+    needs::time();
     let make = || {
         let union = Union::usual();
         union.link("low/l", "target").mark("up/.wh.l");
@@ -167,6 +171,7 @@ fn while_a_link_takes_the_place_of_its_mark() {
 
 #[apply(test)]
 fn while_a_deleted_ancestor_is_made() {
+    needs::time();
     any_moment(&Case {
         make: &deleted_ancestor,
         options: &[],
@@ -177,6 +182,7 @@ fn while_a_deleted_ancestor_is_made() {
 
 #[apply(test)]
 fn while_a_directory_is_copied_whole() {
+    needs::time();
     any_moment(&Case {
         make: &deleted_ancestor,
         options: &["--strategy", "copy", "-r"],
@@ -203,6 +209,7 @@ fn while_a_changed_file_is_thrown_away() {
 /// The saved file is there, whole, before the changed one is gone.
 #[apply(test)]
 fn while_a_changed_file_is_saved() {
+    needs::time();
     needs::strace();
     for call in CALLS {
         for count in 1.. {

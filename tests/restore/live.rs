@@ -2,6 +2,7 @@
 //! answers at the mount point is an overlay whose upper directory is branch 0.
 
 use super::*;
+use crate::lab::needs;
 
 /// `$lower` is what the kernel merges: `br1`, or `empty` where a mark is to count.
 const IMITATION: &str = r#"
@@ -161,6 +162,7 @@ fn a_mark_that_cannot_be_refreshed_is_put_back() {
 /// Nothing half-written has the real name, whenever a copy through the mount is killed.
 #[apply(test)]
 fn a_killed_copy_never_shows_half() {
+    needs::time();
     let output = imitation(
         "mkdir br1/d; head -c 900000 /dev/zero > br1/d/x; mkdir br0/d; touch br0/d/.wh.x; imitate empty
          for call in renameat2 write ftruncate fchmod utimensat fsync; do for n in 1 2 3 4 5 6; do

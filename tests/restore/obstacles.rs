@@ -1,6 +1,7 @@
 //! Full disks, deep trees, and others at the same time.
 
 use super::*;
+use crate::lab::needs;
 
 #[apply(test)]
 fn a_read_only_file_system() {
@@ -127,6 +128,7 @@ fn depth(at: &Path) -> usize {
 
 #[apply(test)]
 fn two_at_once_make_one() {
+    needs::time();
     for options in [&[][..], &["--strategy", "copy"]] {
         for path in ["/f", "/d"] {
             for _ in 0..10 {

@@ -1,6 +1,7 @@
 //! Hosts that change while they are read.
 
 use super::*;
+use crate::lab::needs;
 
 /// Docker removes a layer name by name, in the order of its directory. Whatever is gone
 /// already: the rest is never taken for the whole.
@@ -85,6 +86,7 @@ fn goes(asked: &[OsString], what: &str, happens: impl FnOnce()) -> Option<String
 
 #[apply(test)]
 fn a_branch_that_goes_while_it_is_read_is_said_to_have_gone() {
+    needs::time();
     let stack = "br:/home/up=rw:/low=ro+wh";
     let mut wrong = Vec::new();
     for verb in [
@@ -126,6 +128,7 @@ fn a_branch_that_goes_while_it_is_read_is_said_to_have_gone() {
 /// away.
 #[apply(test)]
 fn what_docker_removes_while_it_is_read_is_said_to_have_gone() {
+    needs::time();
     let store = Store::new("");
     let id = store.container("web", "");
     for name in many("") {
@@ -216,6 +219,7 @@ fn much_of(name: &str, target: &str, options: &[&str]) -> (Host, Vec<OsString>) 
 
 #[apply(test)]
 fn what_podman_removes_while_it_is_read_is_said_to_have_gone() {
+    needs::time();
     needs::captured_hosts();
     let storage = "/var/lib/containers/storage";
     let none = |_: Value| json!([]);
@@ -262,6 +266,7 @@ fn what_podman_removes_while_it_is_read_is_said_to_have_gone() {
 /// What is gone in one namespace may be there under the same name in another.
 #[apply(test)]
 fn what_containerd_removes_while_it_is_read_is_said_to_have_gone() {
+    needs::time();
     needs::captured_hosts();
     fn bucket<'b>(root: &'b mut bolt::Bucket, path: &[&str]) -> &'b mut bolt::Bucket {
         path.iter()
@@ -335,6 +340,7 @@ fn names(generation: usize) -> [String; 3] {
 
 #[apply(test)]
 fn what_vanishes_is_never_an_empty_answer() {
+    needs::time();
     let store = Store::new("");
     for name in ["keep", "stay"] {
         store.container(name, "");

@@ -1,6 +1,7 @@
 //! Nodes that must not be opened.
 
 use super::*;
+use crate::lab::needs;
 
 /// Whether anything opened it, since the last time that this was asked.
 struct Opened(OwnedFd);
@@ -46,6 +47,7 @@ fn records(host: &Host) -> Vec<PathBuf> {
 
 #[apply(test)]
 fn in_place_of_an_engines_file_are_not_opened() {
+    needs::time();
     let kinds = kinds();
     all_right(&small_hosts(), |(host, target)| {
         let verbs = [
@@ -113,6 +115,7 @@ fn in_a_layer_are_not_opened() {
 /// A file is looked at before it is opened, and may be another one by then.
 #[apply(test)]
 fn that_take_a_files_place_are_not_opened() {
+    needs::time();
     let home = tempfile::tempdir().expect("a temporary directory");
     let (up, low) = (home.path().join("up"), home.path().join("low"));
     for layer in [&up, &low] {

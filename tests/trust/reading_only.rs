@@ -1,6 +1,7 @@
 //! Nothing is written, and little has to be readable.
 
 use super::*;
+use crate::lab::needs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 const NOBODY: u32 = 65534;
@@ -122,6 +123,7 @@ fn read_only(root: &Path) -> Command {
 
 #[apply(test)]
 fn leaves_no_trace_and_needs_no_more_than_to_read() {
+    needs::time();
     needs::captured_hosts();
     needs::mounts();
     let home = tempfile::tempdir().expect("a temporary directory");
@@ -189,6 +191,7 @@ fn leaves_no_trace_and_needs_no_more_than_to_read() {
 
 #[apply(test)]
 fn no_verb_answers_nothing() {
+    needs::time();
     all_right(&small_hosts(), |(host, target)| {
         let mut verbs = reading(OsStr::new(target), "/etc".as_ref(), "/var/lib".as_ref());
         // Without a target it is asked of what is mounted, which may be nothing.
@@ -206,6 +209,7 @@ fn no_verb_answers_nothing() {
 
 #[apply(test)]
 fn needs_neither_proc_nor_sys() {
+    needs::time();
     let mut hosts = small_hosts();
     hosts.retain(|(host, _)| host.at("/proc").exists() || host.at("/sys").exists());
     all_right(&hosts, |(host, target)| {

@@ -1,9 +1,11 @@
 //! Trees too deep, too wide or too large.
 
 use super::*;
+use crate::lab::needs;
 
 #[apply(test)]
 fn trees_of_ten_thousand_levels_have_an_end() {
+    needs::time();
     const LEVELS: usize = 10_000;
     let store = Store::new("");
     store.container("web", "");
@@ -57,6 +59,7 @@ fn trees_of_ten_thousand_levels_have_an_end() {
 
 #[apply(test)]
 fn what_waits_in_a_deep_tree_takes_little_memory() {
+    needs::time();
     // Of two files in each level, which come after what is below, the paths are 150 MB; and
     // a mark in each level is above all that are below.
     const LEVELS: usize = 1_000;
@@ -159,6 +162,7 @@ type Circle = (&'static str, fn(&Store));
 
 #[apply(test)]
 fn circles_of_docker_end() {
+    needs::time();
     let cases: [Circle; 8] = [
         ("lower names itself", |store| {
             store.file("overlay2/web/lower", "l/WEB:l/TOP:l/BASE");
@@ -218,6 +222,7 @@ fn circles_of_docker_end() {
 
 #[apply(test)]
 fn circles_of_other_engines_end() {
+    needs::time();
     needs::captured_hosts();
     let mut wrong = Vec::new();
     let host = Host::captured("podman-rootless-overlay");

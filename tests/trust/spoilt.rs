@@ -1,6 +1,7 @@
 //! Engines' records that say anything.
 
 use super::*;
+use crate::lab::needs;
 
 /// One way to spoil a file, in words.
 fn spoil(random: &mut Random, content: &mut Vec<u8>) -> String {
@@ -124,6 +125,7 @@ fn spoil(random: &mut Random, content: &mut Vec<u8>) -> String {
 
 #[apply(test)]
 fn records_are_damaged_and_no_more() {
+    needs::time();
     const ROUNDS: usize = 70;
     let hosts: Vec<(usize, (Host, &str))> = small_hosts().into_iter().enumerate().collect();
     all_right(&hosts, |(number, (host, target))| {
@@ -209,6 +211,7 @@ fn replaced(content_of: impl Fn(&Path, &[u8]) -> Vec<Vec<u8>> + Sync) {
 
 #[apply(test)]
 fn records_nested_without_end_are_no_stack_overflow() {
+    needs::time();
     const DEPTH: usize = 100_000;
     replaced(|at, whole| {
         let is_toml = at
@@ -265,6 +268,7 @@ fn a_path_of_many_parts_is_no_stack_overflow() {
 /// takes many times as much memory as disk.
 #[apply(test)]
 fn records_without_end_take_no_memory_without_end() {
+    needs::time();
     let store = Store::new("");
     let id = store.container("web", "");
     let image = format!("image/overlay2/imagedb/content/sha256/{}", store.image);

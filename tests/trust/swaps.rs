@@ -1,6 +1,7 @@
 //! Links that are put in the way of a reader.
 
 use super::*;
+use crate::lab::needs;
 
 const CANARY: &str = "CANARY";
 /// The size of a file outside, which nothing inside has.
@@ -223,6 +224,7 @@ fn jsonl(outside: &Outside, arguments: &[OsString]) -> Output {
 
 #[apply(test)]
 fn in_a_store_are_followed_by_no_verb() {
+    needs::time();
     let outside = Outside::new();
     let mut store = Store::new("");
     fs::rename(&store.host.root, outside.at("root")).expect("our own");
@@ -289,6 +291,7 @@ fn in_a_store_are_followed_by_no_verb() {
 /// The directories and records that an engine keeps may be links, but inside the root.
 #[apply(test)]
 fn of_an_engines_directories_never_lead_out_of_the_root() {
+    needs::time();
     let outside = Outside::new();
     let mut store = Store::new("");
     fs::rename(&store.host.root, outside.at("root")).expect("our own");

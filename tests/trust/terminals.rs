@@ -1,6 +1,7 @@
 //! Words that a terminal would act on.
 
 use super::*;
+use crate::lab::needs;
 
 /// Whatever a terminal acts on: every C0 and C1 control but NUL and the slash, DEL, an
 /// operating system command, bidi overrides, separators.
@@ -182,6 +183,7 @@ fn harmed(root: &Path, verbs: &[Words]) {
 
 #[apply(test)]
 fn see_no_name_of_a_layer_raw() {
+    needs::time();
     let store = Store::new("");
     store.container("web", "");
     for (index, name) in hostile_names().iter().enumerate() {
@@ -270,6 +272,7 @@ fn see_no_name_of_a_layer_raw() {
 
 #[apply(test)]
 fn see_no_word_of_a_docker_store_raw() {
+    needs::time();
     let store = Store::new(&hostile());
     let id = store.container("web", &hostile());
     // A driver that cannot be one, an id that is none, and what is left over.
@@ -379,6 +382,7 @@ fn spoil(json: &mut Value, hostile: &str) {
 
 #[apply(test)]
 fn see_no_word_of_other_stores_raw() {
+    needs::time();
     needs::captured_hosts();
     let podman = Host::captured("podman-rootless-overlay");
     for entry in WalkDir::new(&podman.root) {

@@ -3,7 +3,7 @@
 mod item;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -467,7 +467,9 @@ impl Answer for Answered {
             ended.problems.push(Error::Usage(what.into()));
             return Ok(());
         }
-        let mut archive = Archive::new(out);
+        // Files are smaller than what a pipe or a disk takes at once.
+        let mut buffered = BufWriter::with_capacity(256 << 10, out);
+        let mut archive = Archive::new(&mut buffered);
         for item in &items {
             match item.locate(follow) {
                 Ok(Ok(located)) => add(&mut archive, item, &located)?,
@@ -479,7 +481,7 @@ impl Answer for Answered {
             }
         }
         ended.problems.extend(archive.finish()?);
-        Ok(())
+        buffered.flush()
     }
 }
 
