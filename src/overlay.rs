@@ -184,20 +184,22 @@ pub const LOWERS_MAX: usize = 500;
 /// Says what is wrong with them.
 pub fn parse(text: &[u8]) -> Result<Options, String> {
     let options = split_unescaped(text, b',');
-    for option in &options {
+    // The kernel refuses others, too: a slip of the pen would be another stack.
+    known("overlay", &options, &OPTIONS)?;
+    read(options.into_iter(), Rules::DEFAULT)
+}
+
+/// Sees that every option is one of a file system's own, or of any mount.
+fn known(whose: &str, options: &[&[u8]], own: &[&str]) -> Result<(), String> {
+    for option in options {
         let key = option.split(|&byte| byte == b'=').next().unwrap_or(option);
-        if !key.is_empty()
-            && !OPTIONS
-                .iter()
-                .chain(&MOUNT_OPTIONS)
-                .any(|of| of.as_bytes() == key)
-        {
-            // The kernel refuses it, too: a slip of the pen would be another stack.
+        let mut all = own.iter().chain(&MOUNT_OPTIONS);
+        if !key.is_empty() && !all.any(|of| of.as_bytes() == key) {
             let key = crate::bytes::escape(key);
-            return Err(format!("{key}: overlay has no such option"));
+            return Err(format!("{key}: {whose} has no such option"));
         }
     }
-    read(options.into_iter(), Rules::DEFAULT)
+    Ok(())
 }
 
 /// The options of overlay, as the kernel has them (6.18).
@@ -245,6 +247,51 @@ const MOUNT_OPTIONS: [&str; 21] = [
     "defcontext",
     "rootcontext",
 ];
+
+/// The options of fuse-overlayfs, as the program and its manual have them.
+const FUSE_OPTIONS: [&str; 30] = [
+    "lowerdir",
+    "upperdir",
+    "workdir",
+    "redirect_dir",
+    "context",
+    "uidmapping",
+    "gidmapping",
+    "timeout",
+    "threaded",
+    "fsync",
+    "fast_ino",
+    "writeback",
+    "noxattrs",
+    "plugins",
+    "xattr_permissions",
+    "squash_to_root",
+    "squash_to_uid",
+    "squash_to_gid",
+    "static_nlink",
+    "volatile",
+    "noacl",
+    "xino",
+    "ino32_t",
+    "clone_fd",
+    "max_threads",
+    "max_idle_threads",
+    "allow_root",
+    "allow_other",
+    "default_permissions",
+    "fsname",
+];
+
+/// Reads the options of fuse-overlayfs as a person types them. One that the program does not know it ignores
+/// (docs/facts.md#engines-20); a slip of the pen would be another stack.
+///
+/// # Errors
+/// Says what is wrong with them.
+pub fn parse_fuse_spelled(text: &[u8]) -> Result<Options, String> {
+    let options = split_unescaped(text, b',');
+    known("fuse-overlayfs", &options, &FUSE_OPTIONS)?;
+    parse_fuse(text)
+}
 
 /// Reads the options of fuse-overlayfs. A backslash protects a comma, but never a colon; of the
 /// kernel's options it knows only the directories.

@@ -192,3 +192,32 @@ fn a_terminal_is_told_how_many_came_back() {
     let (_, seen) = terminal::run(words);
     assert_eq!(seen.lines().last(), Some("12 restored"), "{seen}");
 }
+
+/// fuse-overlayfs says "unknown argument ignored: uperdir=..." and shows another stack.
+#[apply(test)]
+fn an_unknown_option_of_a_spelled_stack_is_an_error() {
+    let host = Host::empty();
+    host.file("/low/a", "1").file("/up/b", "1");
+    for (stack, option) in [
+        ("lowerdir=/low,uperdir=/up", "uperdir"),
+        ("fuse-overlayfs:lowerdir=/low,uperdir=/up", "uperdir"),
+        (
+            "fuse-overlayfs:lowerdir=/low,squash_to_rot",
+            "squash_to_rot",
+        ),
+        ("lowerdir=/low,upperdir=/up,userxatr", "userxatr"),
+        ("lowerdir=/low,metacopy=maybe", "metacopy=maybe"),
+    ] {
+        let said = host.ask(["ls", stack]).exits(2);
+        assert!(said.stderr.contains(option), "{stack}: {}", said.stderr);
+        assert_eq!(said.text(), "");
+    }
+    for stack in [
+        "fuse-overlayfs:lowerdir=/low,upperdir=/up,workdir=/work,squash_to_root,volatile,nodev",
+        "fuse-overlayfs:lowerdir=/low,upperdir=/up,uidmapping=0:1000:1,timeout=0.5,noacl",
+        "lowerdir=/low,upperdir=/up,workdir=/work,index=off,rw,relatime",
+    ] {
+        let rows = host.jsonl(["ls", stack]).rows();
+        assert_eq!(rows.len(), 2, "{stack}");
+    }
+}

@@ -20,7 +20,7 @@ pub fn is_spelled(argument: &[u8]) -> bool {
 /// The text spells none, or a directory is not there.
 pub(super) fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
     let (mut specs, kind) = if let Some(options) = overlay::spelled_fuse(text) {
-        let options = overlay::parse_fuse(options).map_err(Error::Usage)?;
+        let options = overlay::parse_fuse_spelled(options).map_err(Error::Usage)?;
         // The program sees what the user sees who runs it.
         let kind = UnionKind::FuseOverlay(if dir::reads_trusted_attributes() {
             Namespace::Trusted
