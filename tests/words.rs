@@ -193,6 +193,45 @@ fn a_terminal_is_told_how_many_came_back() {
     assert_eq!(seen.lines().last(), Some("12 restored"), "{seen}");
 }
 
+/// Words of other programs name the verb that does it here, and nothing names one that does not.
+#[apply(test)]
+fn words_of_other_programs_name_the_verb() {
+    let host = Host::empty();
+    for (typed, verb) in [
+        ("tree", "ls"),
+        ("inspect", "branches"),
+        ("stat", "which"),
+        ("where", "which"),
+        ("size", "du"),
+        ("df", "du"),
+        ("system", "du"),
+        ("volumes", "du"),
+        ("volume", "du"),
+        ("log", "history"),
+        ("grep", "find"),
+        ("extract", "cp"),
+        ("get", "cp"),
+        ("save", "export"),
+        ("commit", "export"),
+        ("rollback", "restore"),
+        ("undo", "restore"),
+        ("fsck", "check"),
+        ("doctor", "check"),
+        ("health", "check"),
+        ("status", "check"),
+        ("container", "containers"),
+        ("image", "images"),
+    ] {
+        let words = said(&host, &[typed]);
+        let meant: Vec<&str> = words
+            .lines()
+            .filter(|line| line.contains("tip:"))
+            .flat_map(|line| line.split('\'').skip(1).step_by(2))
+            .collect();
+        assert_eq!(meant, [verb], "{typed}: {words}");
+    }
+}
+
 /// fuse-overlayfs says "unknown argument ignored: uperdir=..." and shows another stack.
 #[apply(test)]
 fn an_unknown_option_of_a_spelled_stack_is_an_error() {

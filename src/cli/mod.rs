@@ -62,17 +62,39 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
 }
 
 /// Words of other programs that are no verbs here, each with the verb that does what they do there.
-const WORDS: [(&str, &str); 10] = [
+const WORDS: [(&str, &str); 32] = [
     ("inspect", "branches"),
     ("tree", "ls"),
     ("list", "ls"),
+    ("stat", "which"),
+    ("where", "which"),
     ("prune", "orphans"),
     ("df", "du"),
+    ("system", "du"),
+    ("size", "du"),
+    ("usage", "du"),
+    ("volume", "du"),
+    ("volumes", "du"),
+    ("log", "history"),
     ("search", "find"),
     ("locate", "find"),
+    ("grep", "find"),
     ("recover", "restore"),
+    ("rollback", "restore"),
+    ("undo", "restore"),
     ("copy", "cp"),
+    ("get", "cp"),
+    ("extract", "cp"),
+    ("save", "export"),
+    ("commit", "export"),
     ("unmount", "umount"),
+    ("fsck", "check"),
+    ("doctor", "check"),
+    ("health", "check"),
+    ("status", "check"),
+    ("who", "whois"),
+    ("container", "containers"),
+    ("image", "images"),
 ];
 
 /// Names the verb where a word is another program's, or a slip of the pen.
