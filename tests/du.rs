@@ -699,7 +699,7 @@ fn what_an_image_wastes() {
         assert_eq!((text(file, "path"), text(file, "why")), (path, why));
         assert_eq!(&file["layer"], id(layer), "{file}");
         if let Some(by) = by {
-            assert_eq!(&file["hidden_by"], id(by), "{file}");
+            assert_eq!(&file["hidden_by_layer"], id(by), "{file}");
         }
     }
     // Biggest first, and one screen of it for a person.

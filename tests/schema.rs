@@ -415,3 +415,121 @@ fn all_schemas_are_one_document() {
         }
     }
 }
+
+/// Every property of every verb, by its name, with what it is: its own schema without words, and
+/// without whether it may be left out.
+fn properties(schema: &Value, give: &mut dyn FnMut(&str, String)) {
+    match schema {
+        Value::Object(of) => {
+            let own = of.get("properties").and_then(Value::as_object);
+            for (name, property) in own.into_iter().flatten() {
+                give(name, kind_of(property));
+            }
+            of.values().for_each(|below| properties(below, give));
+        }
+        Value::Array(of) => of.iter().for_each(|below| properties(below, give)),
+        _ => {}
+    }
+}
+
+fn kind_of(property: &Value) -> String {
+    if let Some(of) = property["anyOf"].as_array() {
+        let not_null = |of: &&Value| of["type"] != "null";
+        let kinds: Vec<String> = of.iter().filter(not_null).map(kind_of).collect();
+        return kinds.join(" or ");
+    }
+    if let Some(shared) = property["$ref"].as_str() {
+        return shared.to_owned();
+    }
+    let kind = match &property["type"] {
+        Value::Array(of) => of.iter().find(|of| *of != "null").cloned(),
+        of => Some(of.clone()),
+    };
+    let kind = kind.unwrap_or(Value::Null);
+    if kind == "array" {
+        return format!("many {}", kind_of(&property["items"]));
+    }
+    kind.as_str().unwrap_or("anything").to_owned()
+}
+
+/// One vocabulary for all verbs: a name is one thing, a count is called one, a size is a number of bytes,
+/// a path is bytes, and a time is text.
+#[apply(test)]
+fn one_name_is_one_thing_in_every_verb() {
+    let all: Value = serde_json::from_str(layerctl(["schema"]).exits(0).text()).expect("JSON");
+    let mut kinds: std::collections::BTreeMap<String, BTreeSet<String>> = Default::default();
+    for part in [&all["properties"], &all["$defs"]] {
+        for of in part.as_object().expect("schemas").values() {
+            properties(of, &mut |name, kind| {
+                kinds.entry(name.to_owned()).or_default().insert(kind);
+            });
+        }
+    }
+    // Each of these has words of its own, which the shared schema tells apart; `why` is said in words.
+    let own_words = ["kind", "state", "why", "origin", "record"];
+    for (name, kinds) in &kinds {
+        if own_words.contains(&name.as_str()) {
+            continue;
+        }
+        assert_eq!(kinds.len(), 1, "{name} is {kinds:?}");
+    }
+    let is = |name: &str| kinds[name].first().map_or("", String::as_str);
+    for (name, kind) in [
+        ("target", "#/$defs/Bytes"),
+        ("path", "#/$defs/Bytes"),
+        ("directory", "#/$defs/Bytes"),
+        ("engine", "string"),
+        ("image", "string"),
+        ("layer", "string"),
+        ("type", "#/$defs/Kind"),
+        ("size", "integer"),
+        ("disk", "integer"),
+        ("mtime", "string"),
+        ("created", "string"),
+        ("started", "string"),
+        ("finished", "string"),
+        ("time", "string"),
+        ("exit_code", "integer"),
+        ("branch", "integer"),
+        ("hidden_by", "#/$defs/Cut"),
+        ("versions", "many #/$defs/Version"),
+    ] {
+        assert_eq!(is(name), kind, "{name}");
+    }
+    let counts = kinds.keys().filter(|name| name.contains("count"));
+    for name in counts.filter(|name| name.ends_with("_count")) {
+        assert_eq!(is(name), "integer", "{name}");
+    }
+}
+
+/// Every verb that tells of what is in a union says of which in every row.
+#[apply(test)]
+fn every_verb_about_a_union_has_its_name() {
+    for verb in [
+        "branches",
+        "which",
+        "ls",
+        "whiteouts",
+        "copyups",
+        "changes",
+        "find",
+        "cat",
+        "cp",
+        "restore",
+        "history",
+        "containers",
+        "images",
+    ] {
+        let schema = schema(verb);
+        let variants = schema["anyOf"].as_array().cloned();
+        let variants = variants.unwrap_or_else(|| vec![schema.clone()]);
+        for of in variants {
+            let of = match of["$ref"].as_str() {
+                Some(path) => schema.pointer(&path[1..]).cloned().expect("a schema"),
+                None => of,
+            };
+            let required = of["required"].as_array().cloned().unwrap_or_default();
+            assert!(required.contains(&"target".into()), "{verb}: {of}");
+        }
+    }
+}

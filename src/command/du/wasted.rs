@@ -29,7 +29,7 @@ pub struct WastedFile {
     pub layer: Option<String>,
     /// The layer that hides it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_by: Option<String>,
+    pub hidden_by_layer: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -89,7 +89,7 @@ pub fn add_to(
         });
         total.wasted_files.push(WastedFile {
             layer: layer(file.branch),
-            hidden_by: by.and_then(layer),
+            hidden_by_layer: by.and_then(layer),
             path: file.path,
             disk: file.disk,
             why,
