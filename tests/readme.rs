@@ -120,6 +120,66 @@ fn console_blocks_of_the_readme() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// It begins with what people have today, and with what they ask; the host of the article comes after
+/// that. What is to be typed for a question are verbs and options that there are.
+#[apply(test)]
+fn it_begins_with_questions_and_overlay2() {
+    needs::fixtures();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let readme = readme.expect("our own source");
+    let first = &blocks(&readme)[0];
+    assert_eq!(
+        first.comment.split(',').next(),
+        Some("host: docker-28-overlay2")
+    );
+    let before = readme.lines().take(first.line);
+    let table: Vec<&str> = before.filter(|line| line.starts_with("| ")).collect();
+    let typed = table
+        .iter()
+        .flat_map(|line| line.split('`').skip(1).step_by(2));
+    let typed: Vec<&str> = typed.filter(|of| of.contains("layerctl")).collect();
+    for words in [
+        "layerctl which ",
+        "layerctl whois -",
+        "layerctl changes ",
+        "layerctl restore ",
+        "layerctl cat web@",
+        "layerctl cp --all-deleted --to DIR",
+        "layerctl find ",
+        "layerctl du IMAGE",
+        "layerctl check",
+        "layerctl --root ",
+        "layerctl which shop/web-0/app:",
+    ] {
+        assert!(
+            typed.iter().any(|of| of.contains(words)),
+            "{words}: {typed:?}"
+        );
+    }
+    let verbs = crate::lab::verbs::verbs();
+    for command in typed {
+        let (_, own) = command.split_once("layerctl ").expect("it is there");
+        let own = own.split(" \\|").next().unwrap_or_default();
+        let words: Vec<&str> = own.split_whitespace().collect();
+        let Some(verb) = words.iter().find(|word| verbs.iter().any(|of| of == *word)) else {
+            assert!(words.ends_with(&["..."]), "{command}");
+            continue;
+        };
+        let help = crate::lab::run::layerctl([verb, "--help"]).exits(0);
+        for option in words
+            .iter()
+            .filter(|word| word.starts_with('-') && word.len() > 1)
+        {
+            assert!(help.text().contains(option), "{command}: {option}");
+        }
+    }
+    let article = readme
+        .find("fixtures/blog-host branches")
+        .expect("the article's host");
+    let overlay = readme.find("docker-28-overlay2").expect("overlay2");
+    assert!(overlay < article);
+}
+
 /// What a reader sees is what a shell shows: no mark of a test.
 #[apply(test)]
 fn no_mark_of_a_test_is_seen_in_the_readme() {

@@ -204,6 +204,26 @@ fn how_much_was_looked_at_is_said_on_a_terminal() {
     let (_, said) = terminal::said(["--root", root, "changes"]);
     assert_eq!(said, format!("{containers} containers\n"));
     assert_eq!(host.ask(["changes"]).stderr, "");
+    // What there is no answer about is counted.
+    let spoilt = Host::copy_of("blog-host");
+    let id = "6e34f74c1961320c2ea57b073b34ae9ff15a217a7d9f7db46d9ad8cfa62c782f";
+    spoilt.file(
+        format!("/var/lib/docker/image/aufs/layerdb/mounts/{id}/mount-id"),
+        "../../etc",
+    );
+    // Nothing is mounted there, so that only the record tells.
+    spoilt.file(
+        "/proc/self/mountinfo",
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n",
+    );
+    let spoilt_root = spoilt.root.to_str().expect("plain names");
+    let (_, said) = terminal::said(["--root", spoilt_root, "changes"]);
+    let last = said.lines().last().unwrap_or_default();
+    let begin = format!("{containers} containers, ");
+    assert!(
+        last.starts_with(&begin) && last.ends_with(", 1 could not be read"),
+        "{said}"
+    );
     // Who names a TARGET knows it.
     let (_, said) = terminal::said(["--root", root, "changes", "determined_sammet"]);
     assert_eq!(said, "");
@@ -222,15 +242,31 @@ fn long_work_shows_itself_on_a_terminal() {
     let (_, said) = terminal::said(["--root", root, "ls", "-R", "br:/a=rw"]);
     assert_eq!(said, "");
     // Each directory takes a while.
-    let slow = terminal::said_slowly(
-        ("getdents64", 50_000),
-        ["--root", root, "ls", "-R", "-j1", "br:/a=rw"],
-    );
-    assert!(
-        slow.contains("ls: ") && slow.contains(" names, "),
-        "{slow:?}"
-    );
-    assert!(slow.contains("/s"), "{slow:?}");
-    let last = slow.rsplit('\r').next().unwrap_or_default();
-    assert!(!last.contains("names"), "its line is taken away: {slow:?}");
+    let stack = "br:/a=rw:/b=ro";
+    host.dir("/b");
+    for words in [
+        &["ls", "-R", "br:/a=rw"][..],
+        &["find", stack, "--", "y"],
+        &["changes", stack],
+        &["whiteouts", stack],
+        &["copyups", stack],
+        &["check", stack],
+    ] {
+        let verb = words[0];
+        let words = ["--root", root, "-j1"]
+            .into_iter()
+            .chain(words.iter().copied());
+        let slow = terminal::said_slowly(("getdents64", 50_000), words);
+        let named = format!("{verb}: ");
+        assert!(
+            slow.contains(&named) && slow.contains(" names, "),
+            "{verb}: {slow:?}"
+        );
+        assert!(slow.contains("/s"), "{verb}: {slow:?}");
+        let last = slow.rsplit('\r').next().unwrap_or_default();
+        assert!(
+            !last.contains("names"),
+            "{verb}: its line is taken away: {slow:?}"
+        );
+    }
 }

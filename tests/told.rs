@@ -114,6 +114,44 @@ fn an_error_in_a_tree_of_several_names_the_union() {
     assert!(text(problem, "problem").contains("mount-id"), "{problem}");
 }
 
+/// A pipe gets each message once, with how often it came, and nothing of a terminal's.
+#[apply(test)]
+fn what_repeats_is_said_once_with_a_count() {
+    let (host, _) = without_a_layer();
+    let records = "/var/lib/docker/image/overlay2/layerdb/mounts";
+    for id in ["job-3", "snap-8"].map(|name| id_of(&host, name)) {
+        host.file(format!("{records}/{id}/mount-id"), "../../etc");
+    }
+    let mut counted = 0;
+    for words in [
+        &["containers"][..],
+        &["changes"],
+        &["whiteouts"],
+        &["copyups"],
+        &["check"],
+        &["du"],
+        &["orphans"],
+        &["find", "passwd"],
+        &["which", "/etc/passwd"],
+        &["branches"],
+        &["verify"],
+    ] {
+        let said = host.ask(words).stderr;
+        let lines: Vec<&str> = said
+            .lines()
+            .filter(|line| line.starts_with("layerctl: "))
+            .collect();
+        let different: BTreeSet<&str> = lines.iter().copied().collect();
+        assert_eq!(lines.len(), different.len(), "{words:?}: {said}");
+        assert!(
+            !said.contains('\u{1b}') && !said.contains('\r'),
+            "{words:?}: {said:?}"
+        );
+        counted += said.matches(" times)").count();
+    }
+    assert!(counted > 0);
+}
+
 fn id_of(host: &Host, name: &str) -> String {
     let rows = host.jsonl(["containers"]).exits(0).rows();
     let row = rows.iter().find(|row| row["name"] == name);

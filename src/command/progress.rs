@@ -103,13 +103,18 @@ fn words(verb: &str, time: Duration) -> String {
         let expected = BYTES.load(Ordering::Relaxed);
         return format!("{verb}: {}", of_bytes(bytes, expected, time));
     }
-    let names = dir::names_listed();
+    let expected = EXPECTED.load(Ordering::Relaxed);
+    format!("{verb}: {}", of_names(dir::names_listed(), expected, time))
+}
+
+/// How many names of those that are expected were listed, and how fast.
+fn of_names(names: u64, expected: u64, time: Duration) -> String {
     let a_second = HumanCount(a_second(names, time));
-    let of = match EXPECTED.load(Ordering::Relaxed) {
+    let of = match expected {
         0 => String::new(),
         expected => format!(" of about {}", HumanCount(expected)),
     };
-    format!("{verb}: {}{of} names, {a_second}/s", HumanCount(names))
+    format!("{}{of} names, {a_second}/s", HumanCount(names))
 }
 
 fn a_second(amount: u64, time: Duration) -> u64 {
@@ -176,5 +181,12 @@ mod tests {
         assert_eq!(told(200_000_000, 0), "200MB, 50MB/s");
         assert_eq!(told(200_000_000, 100_000_000), "200MB, 50MB/s");
         assert_eq!(told(0, 5), "0B of about 5B, 0B/s, about 5 seconds left");
+    }
+
+    #[test]
+    fn what_is_expected_is_told() {
+        let told = |expected| of_names(90_000, expected, Duration::from_secs(2));
+        assert_eq!(told(0), "90,000 names, 45,000/s");
+        assert_eq!(told(120_000), "90,000 of about 120,000 names, 45,000/s");
     }
 }
