@@ -99,6 +99,143 @@ fn a_path_behind_a_target_limits_the_answer() {
     nothing.says("docker:web-1:/nope: no branch has it");
 }
 
+/// Who asks for a part where only a whole TARGET is told is told so, and what tells of a part.
+#[apply(test)]
+fn a_path_behind_a_target_that_is_taken_whole_is_said() {
+    let host = Host::fixture("blog-host");
+    let to = tempfile::tempdir().expect("a directory");
+    let to = to.path().to_str().expect("plain names");
+    for verb in [
+        &["history"][..],
+        &["branches"],
+        &["verify"],
+        &["export", "-o", "-"],
+        &["mount"],
+    ] {
+        let asked = |target: &'static str| {
+            let words = verb.iter().copied().chain([target]);
+            let words: Vec<&str> = match verb {
+                ["mount"] => words.chain([to]).collect(),
+                _ => words.collect(),
+            };
+            host.ask(words).exits(2)
+        };
+        let said = asked("old_shell:/etc").stderr;
+        let line = said.lines().next().unwrap_or_default();
+        assert_eq!(
+            line, "layerctl: old_shell:/etc is a path, and all of docker:old_shell is taken",
+            "{verb:?}"
+        );
+        asked("old_shel:/etc")
+            .says("No such container: old_shel\n")
+            .says("did you mean docker:old_shell");
+    }
+    for path in ["/etc", "/"] {
+        let said = host.ask(["du", &format!("old_shell:{path}")]).exits(2);
+        let line = said.stderr.lines().nth(1).unwrap_or_default().trim();
+        let typed: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+        assert_eq!(typed[0], "layerctl du docker:old_shell", "{}", said.stderr);
+        // What is named is typed as it stands.
+        for command in typed {
+            let words: Vec<&str> = command.split(' ').skip(1).collect();
+            host.ask(words).exits(0);
+        }
+    }
+    host.ask(["du", "old_shel:/etc"])
+        .exits(2)
+        .says("No such container: old_shel\n");
+}
+
+/// What is typed behind a name is a path of the container, links and all, and none where it is not.
+#[apply(test)]
+fn a_part_is_searched_as_the_container_has_it() {
+    needs::captured_hosts();
+    let docker = Captured::new("docker-28-overlay2");
+    let host = &docker.host;
+    let whole = rows(host, &["find", "web-2", "--", "*"]);
+    // /lib is a link to /usr/lib.
+    let is_in = |row: &&Value| bytes(&row["path"]).starts_with(b"/usr/lib/x");
+    let part: Vec<Value> = whole.iter().filter(is_in).cloned().collect();
+    assert!(part.len() > 1);
+    for words in [
+        &["find", "web-2:/lib/x", "--", "*"][..],
+        &["find", "--in", "web-2", "/lib/x", "--", "*"],
+        &["find", "web-2:/srv/../lib/x/", "--", "*"],
+    ] {
+        assert_eq!(rows(host, words), part, "{words:?}");
+    }
+    for words in [
+        &["find", "web-1:/nope", "--", "x"][..],
+        &["find", "--in", "web-1", "/etc", "/nope", "--", "x"],
+        &["find", "web-1:/nope", "paused-6", "--", "x"],
+    ] {
+        let said = host.ask(words).exits(2);
+        said.says("docker:web-1:/nope: no branch has it");
+    }
+}
+
+/// Of several unions every row and every message says of which it is, in every form.
+#[apply(test)]
+fn of_paths_of_several_targets_each_says_its_own() {
+    needs::captured_hosts();
+    let docker = Captured::new("docker-28-overlay2");
+    let host = &docker.host;
+    let [web, paused] = ["docker:web-1", "docker:paused-6"];
+    let shown = host
+        .ask(["which", "web-1:/etc/passwd", "paused-6:/etc/passwd"])
+        .exits(0);
+    for union in [web, paused] {
+        let head = format!("{union}:/etc/passwd  file from ");
+        assert!(
+            shown.text().lines().any(|line| line.starts_with(&head)),
+            "{}",
+            shown.text()
+        );
+    }
+    let absent = host.ask(["which", "web-1:/nope", "paused-6:/nope"]);
+    let line = format!("/nope  not there in {web}, {paused}\n");
+    assert_eq!(absent.exits(1).text(), line);
+    // One union has one name, however often it is typed.
+    let same = host.ask(["which", "web-1:/etc/passwd", "docker:web-1:/nope"]);
+    assert!(!same.exits(1).text().contains(web));
+
+    let bare = host.ask([
+        "-q",
+        "restore",
+        "--dry-run",
+        "web-1:/etc/group",
+        "stopped-7:/etc/group",
+    ]);
+    assert_eq!(
+        bare.exits(0).text(),
+        "docker:web-1:/etc/group\ndocker:stopped-7:/etc/group\n"
+    );
+    let one = host.ask(["-q", "restore", "--dry-run", "web-1:/etc/group"]);
+    assert_eq!(one.exits(0).text(), "/etc/group\n");
+
+    let home = tempfile::tempdir().expect("a directory");
+    let to = home.path().to_str().expect("plain names");
+    let copied = host.ask(["cp", "web-1:/etc", "paused-6:/etc", to]).exits(2);
+    for union in [web, paused] {
+        let path = format!("{union}:/etc ");
+        assert!(copied.text().contains(&path), "{}", copied.text());
+    }
+    copied.says(&format!("layerctl: {paused}: {to}/etc: File exists"));
+    // A layer that cannot be read to its end.
+    let layer = String::from_utf8(host.branches_of("paused-6").remove(0)).expect("plain names");
+    let loops = format!("{layer}/etc/round");
+    host.link(loops, "round");
+    for words in [
+        vec!["cat", "web-1:/etc/passwd", "paused-6:/etc/round"],
+        vec!["cp", "web-1:/etc/passwd", "paused-6:/etc/round/x", to],
+    ] {
+        let said = host.ask(&words).stderr;
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains("round")).collect();
+        assert!(!lines.is_empty(), "{words:?}: {said}");
+        assert!(lines.iter().all(|line| line.contains("paused-6")), "{said}");
+    }
+}
+
 /// Everything that was deleted, of a part.
 #[apply(test)]
 fn a_part_of_all_that_was_deleted_is_copied_out() {

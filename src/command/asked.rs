@@ -92,6 +92,7 @@ pub fn asked<'a>(
             union,
         });
     }
+    Label::tell_apart(all.iter_mut().map(|asked| &mut asked.label));
     Ok(all)
 }
 
@@ -132,7 +133,7 @@ fn without_target(context: &mut Context<'_>, typed: &[u8], sought: Sought) -> Re
         let stack = target.union.open(&context.survey);
         // Whether this one has it cannot be told, and so neither whether another is the only one.
         if let Some(error) = stack.lost().next() {
-            return Err(error);
+            return Err(label.of(error));
         }
         let is_there = locate(&stack, &path, Follow::NotLast, sought)?.is_ok();
         let of_it = if is_there { &mut having } else { &mut others };

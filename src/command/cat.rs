@@ -112,7 +112,7 @@ impl Answer for Contents {
                     continue;
                 }
                 Err(error) => {
-                    ended.problems.push(error);
+                    ended.problems.push(asked.label.of(error));
                     continue;
                 }
             };
@@ -135,7 +135,8 @@ impl Answer for Contents {
                     Err(error) => Err(error),
                 },
             };
-            ended.problems.extend(printed.err());
+            let problem = printed.err().map(|error| asked.label.of(error));
+            ended.problems.extend(problem);
         }
         match look.format {
             Format::Json => json::document(&rows, out),

@@ -156,8 +156,13 @@ impl Verb for Args {
         };
         let mut targets = Vec::new();
         let mut stacks = Vec::new();
-        for subject in self.subjects(context)? {
-            stacks.push(context.open(&subject.target));
+        for mut subject in self.subjects(context)? {
+            let stack = context.open(&subject.target);
+            for path in &mut subject.paths {
+                let part = context.part(&subject.target, &stack, path);
+                *path = Bytes::absolute(part.components());
+            }
+            stacks.push(stack);
             targets.push(subject);
         }
         let search = Search {
@@ -267,11 +272,10 @@ struct Subject {
 
 impl Subject {
     fn new(label: Label, target: Target, paths: Vec<Bytes>) -> Subject {
-        let plain = |path: Bytes| Bytes::absolute(path.components());
         Subject {
             label,
             target,
-            paths: paths.into_iter().map(plain).collect(),
+            paths,
         }
     }
 }

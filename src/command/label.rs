@@ -36,6 +36,17 @@ impl Label {
         }
     }
 
+    /// Rows are of several unions: then each says its own, whoever named them.
+    pub fn tell_apart<'l>(labels: impl IntoIterator<Item = &'l mut Label>) {
+        let mut labels: Vec<&mut Label> = labels.into_iter().collect();
+        if labels
+            .windows(2)
+            .any(|pair| pair[0].target != pair[1].target)
+        {
+            labels.iter_mut().for_each(|label| label.is_told = true);
+        }
+    }
+
     /// The union, whoever named it.
     pub fn target(&self) -> &Bytes {
         &self.target

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape, shell_quote};
-use crate::command::{Answer, Context, Ended, Group, Help, One, Outcome, Verb, Which};
+use crate::command::{Answer, Context, Ended, Group, Help, Label, One, Outcome, Verb, Which};
 use crate::engine::Survey;
 use crate::engine::cover::Cover;
 use crate::error::{Error, Result};
@@ -98,7 +98,7 @@ impl Verb for Args {
             let (mut rows, is_yes) = self.one(context, &goal, path.as_bytes(), None)?;
             let is_list = rows.len() != 1 || rows[0].is_missing_in_directory;
             let answer = if is_list {
-                Rows::Many(rows)
+                Rows::many(rows)
             } else {
                 Rows::One(One(Box::new(rows.remove(0))))
             };
@@ -117,7 +117,7 @@ impl Verb for Args {
                 Err(error) => context.problems.push(error),
             }
         }
-        let answer = Rows::Many(rows);
+        let answer = Rows::many(rows);
         Ok(Outcome { answer, is_yes })
     }
 }
@@ -258,7 +258,7 @@ impl Args {
                 }
             }
         }
-        Outcome::yes(Rows::Many(rows))
+        Outcome::yes(Rows::many(rows))
     }
 }
 
@@ -291,6 +291,13 @@ pub enum Rows {
     Many(Vec<Row>),
 }
 
+impl Rows {
+    fn many(mut rows: Vec<Row>) -> Rows {
+        Label::tell_apart(rows.iter_mut().map(|row| &mut row.target));
+        Rows::Many(rows)
+    }
+}
+
 impl Answer for Rows {
     type Row = Row;
 
@@ -312,7 +319,7 @@ impl Answer for Rows {
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Row {
     /// The union, as a TARGET.
-    pub target: Bytes,
+    pub target: Label,
     pub path: Bytes,
     /// None where there is nothing to restore.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -365,7 +372,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
     let diagnosis = diagnose(&stack, &path)?;
     let proposal = propose(&stack, &diagnosis, query, site.view.is_some())?;
     let mut row = Row {
-        target: survey.label(union),
+        target: Label::named(survey.label(union)),
         covered_by: covers.at(&diagnosis.path).cloned(),
         path: diagnosis.path,
         strategy: None,
@@ -440,7 +447,7 @@ fn why_nothing(survey: &Survey<'_>, target: &Target, row: &Row, why: String) -> 
 
 impl crate::command::Row for Row {
     fn words(&self, give: &mut dyn FnMut(&[u8])) {
-        give(self.path.as_bytes());
+        give(&self.target.word(&self.path));
     }
 
     fn table(rows: &[Row], look: Look, out: &mut dyn Write) -> io::Result<()> {
@@ -474,7 +481,7 @@ fn summary(rows: &[Row]) -> String {
 
 impl Row {
     fn write(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
-        let path = format!("{}:{}", escape(self.target.as_bytes()), self.path);
+        let path = format!("{}:{}", escape(self.target.target().as_bytes()), self.path);
         let path = look.bold(&path);
         if let Some(nothing) = &self.nothing {
             return writeln!(out, "{path}  nothing to restore: {nothing}");

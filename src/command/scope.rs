@@ -127,32 +127,36 @@ impl Context<'_> {
         Ok(subjects)
     }
 
-    /// Opens a target's branches, and finds where it is `inside` as a process in the union would. What
-    /// lies over that is said; that no branch has it, too, for then the answer is about nothing.
+    /// Opens a target's branches, and finds where it is `inside` as a process in the union would.
     pub fn open_part(&mut self, target: &mut Target) -> Stack {
         let stack = self.open(target);
-        if target.is_whole() {
-            return stack;
+        target.inside = self.part(target, &stack, &target.inside);
+        stack
+    }
+
+    /// Where a path of a target leads to a process in the union. What lies over that is said; that no
+    /// branch has it, too, for then the answer is about nothing.
+    pub fn part(&mut self, target: &Target, stack: &Stack, path: &Bytes) -> Bytes {
+        if path.components().next().is_none() {
+            return path.clone();
         }
-        match resolved(&stack, &target.inside) {
+        match resolved(stack, path) {
             Ok(Some(path)) => {
                 self.covers_noted(&target.union, &path);
-                target.inside = path;
+                return path;
             }
             Ok(None) => {
                 let label = self.survey.label(&target.union);
                 let label = escape(label.as_bytes());
-                self.problems.push(Error::Usage(format!(
-                    "{label}:{}: no branch has it",
-                    target.inside
-                )));
+                self.problems
+                    .push(Error::Usage(format!("{label}:{path}: no branch has it")));
             }
             Err(error) => {
                 let label = self.survey.label(&target.union);
                 self.problems.push(error.of(&label));
             }
         }
-        stack
+        path.clone()
     }
 
     /// Everything that a branch deletes in the part that is asked about. What could not be read is said.

@@ -82,7 +82,7 @@ fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Resul
     for target in &all {
         let stack = target.union.open(survey);
         if let Some(error) = stack.lost().next() {
-            return Err(error);
+            return Err(error.of(&survey.label(&target.union)));
         }
         if has_it(&stack, &path, goal)? {
             fitting.push(target.clone());

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::bytes::{Bytes, escape};
+use crate::bytes::{Bytes, escape, shell_quote};
 use crate::engine::mount_table::Superblock;
 use crate::engine::{OwnerKind, Survey, Union};
 use crate::error::{Error, Result};
@@ -53,11 +53,6 @@ impl Target {
             b"/" => typed.clone(),
             _ => self.base.join_path(typed),
         }
-    }
-
-    /// Whether all of the union is meant, and not what lies at a path of it.
-    pub fn is_whole(&self) -> bool {
-        self.inside.components().next().is_none()
     }
 
     /// Whether a path is the one that is meant, or lies below it.
@@ -118,6 +113,10 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
     match found {
         // What is alike is looked for once, and only for a person's own word.
         Err(Error::NoSuchTarget { name: of, .. }) if name.starts_with(of.as_bytes()) => {
+            if let (whole, Some(_)) = split(name) {
+                let target = find(survey, whole, base)?;
+                return Err(is_a_path(survey, name, &target));
+            }
             // With a namespace that is not there nothing is known by any name.
             if let Some(error) = survey.no_namespace() {
                 return Err(error);
@@ -134,6 +133,19 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
             Err(error)
         }
         found => found,
+    }
+}
+
+/// That a path of a union was named where a whole one is meant.
+fn is_a_path(survey: &Survey<'_>, typed: &[u8], target: &Target) -> Error {
+    let label = survey.label(&target.union);
+    Error::Refused {
+        what: format!(
+            "{} is a path, and all of {} is taken",
+            escape(typed),
+            escape(label.as_bytes())
+        ),
+        hint: format!("name {} alone", shell_quote(&label)),
     }
 }
 

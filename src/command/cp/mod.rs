@@ -68,7 +68,7 @@ pub struct Args {
     /// Permit writing under a --root other than /
     #[arg(long)]
     write: bool,
-    /// What, and where to; - is a tar on stdout
+    /// Without TARGET the union that has it; - is a tar
     #[arg(value_name = "[TARGET:]PATH... DEST")]
     arguments: Vec<OsString>,
 }
@@ -300,7 +300,7 @@ fn plan(
                 let is_added = item.is_content || item.name(&located).is_empty();
                 if !way.may_replace && !is_added && is_taken(&to) {
                     let error = Error::io(to.clone(), rustix::io::Errno::EXIST);
-                    context.problems.push(error);
+                    context.problems.push(item.asked.label.of(error));
                 }
                 rows.push(item.row(&located, to));
             }
@@ -377,7 +377,7 @@ impl<'p> Copying<'p> {
                     continue;
                 }
                 Err(error) => {
-                    context.problems.push(error);
+                    context.problems.push(item.asked.label.of(error));
                     continue;
                 }
             };
@@ -387,9 +387,11 @@ impl<'p> Copying<'p> {
                 Ok(copied) => {
                     (row.entries, row.size) = (copied.entries, copied.size);
                     row.applied = copied.entries > 0;
-                    context.problems.extend(copied.into_said());
+                    let said = copied.into_said().into_iter();
+                    let said = said.map(|error| item.asked.label.of(error));
+                    context.problems.extend(said);
                 }
-                Err(error) => context.problems.push(error),
+                Err(error) => context.problems.push(item.asked.label.of(error)),
             }
             rows.push(row);
             if Interrupt::catch_all().is_pressed() {

@@ -11,14 +11,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, escape, shell_quote};
 use crate::command::progress;
 use crate::command::space::Patience;
 use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::usage::ContainerName;
 use crate::engine::{self, Engine, OwnerKind, Survey, Union};
 use crate::error::{Error, Result};
-use crate::target::Target;
+use crate::target::{self, Target};
 pub(super) use store::Store;
 use wasted::WastedFile;
 
@@ -178,8 +178,12 @@ impl Verb for Args {
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
         let mut targets: Vec<(Bytes, Target)> = Vec::new();
         for name in &self.targets {
-            let target = context.find(name.as_bytes())?;
+            let (name, path) = target::split(name.as_bytes());
+            let target = context.find(name)?;
             let label = context.survey.label(&target.union);
+            if let Some(path) = path {
+                return Err(no_part(&label, path));
+            }
             if targets.iter().any(|(known, _)| *known == label) {
                 continue;
             }
@@ -218,6 +222,21 @@ impl Verb for Args {
         context.problems.append(&mut problems);
         context.note_no_engine();
         Outcome::yes(rows)
+    }
+}
+
+/// That a part was asked for. A layer is one thing on the disk; its files can be listed.
+fn no_part(label: &Bytes, path: &[u8]) -> Error {
+    let part = Bytes([label.as_bytes(), b":", path].concat());
+    let (whole, part_typed) = (shell_quote(label), shell_quote(&part));
+    Error::Refused {
+        what: format!(
+            "{}: du tells of whole containers, images and layers",
+            escape(part.as_bytes())
+        ),
+        hint: format!(
+            "`layerctl du {whole}` does; `layerctl find -t f --size +0 {part_typed}` lists the files of a part"
+        ),
     }
 }
 

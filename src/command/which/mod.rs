@@ -163,8 +163,13 @@ impl Verb for Args {
                 asking.ask(context, &target.union, &stack, typed, &path, label.clone());
             }
         } else {
+            let mut all = Vec::new();
             for typed in paths {
-                let (targets, path) = targets(context, typed, self.which)?;
+                all.push((typed, targets(context, typed, self.which)?));
+            }
+            let targets = all.iter_mut().flat_map(|(_, (targets, _))| targets);
+            Label::tell_apart(targets.map(|(label, _)| label));
+            for (typed, (targets, path)) in all {
                 for (label, target) in targets {
                     let stack = context.open(&target);
                     asking.ask(context, &target.union, &stack, typed, &path, label);
