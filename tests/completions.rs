@@ -307,6 +307,64 @@ fn help_fits_a_small_terminal() {
     }
 }
 
+/// Who need not name a TARGET, or a path, reads what is done then.
+#[apply(test)]
+fn what_happens_without_a_target_is_said() {
+    let mut asked = 0;
+    for verb in verbs() {
+        let help = run(command().env("COLUMNS", "80").args([verb, "-h"])).exits(0);
+        let usage = help.text().lines().find(|line| line.starts_with("Usage: "));
+        let usage = usage.expect("a usage");
+        if !usage.contains("[TARGET") && !usage.contains("[[TARGET") {
+            continue;
+        }
+        asked += 1;
+        // A verb that has to be told one is not without it.
+        if layerctl(["--root", "/", verb]).stderr.contains("required") {
+            continue;
+        }
+        let (_, arguments) = help.text().split_once("\nArguments:\n").expect("arguments");
+        let (arguments, _) = arguments.split_once("\n\n").expect("options");
+        assert!(
+            arguments.to_lowercase().contains("without"),
+            "{verb}: {arguments}"
+        );
+    }
+    assert!(asked > 8, "{asked}");
+}
+
+/// The groups are those that people look for something in.
+#[apply(test)]
+fn verbs_stand_in_groups() {
+    let help = run(command().env("COLUMNS", "80").arg("-h")).exits(0);
+    let lines: Vec<&str> = help.text().lines().collect();
+    for (group, verbs) in [
+        (
+            "look",
+            &["branches", "which", "ls", "whiteouts", "changes", "history"][..],
+        ),
+        ("find", &["find", "whois"]),
+        ("repair", &["check", "restore"]),
+        ("disk", &["orphans", "du"]),
+        ("host", &["containers", "images", "info"]),
+    ] {
+        let begin = format!("  {group} ");
+        let at = lines.iter().position(|line| line.starts_with(&begin));
+        let at = at.unwrap_or_else(|| panic!("{group}: {}", help.text()));
+        // A long group goes on in the next line.
+        let is_more = |line: &&&str| line.starts_with("     ");
+        let more = lines[at + 1..].iter().take_while(is_more);
+        let words: Vec<&str> = lines[at..=at]
+            .iter()
+            .chain(more)
+            .flat_map(|line| line.split_whitespace())
+            .collect();
+        for verb in verbs {
+            assert!(words.contains(verb), "{group} {verb}: {words:?}");
+        }
+    }
+}
+
 #[apply(test)]
 fn words_that_people_type_work_or_name_the_verb() {
     let host = Host::fixture("blog-host");

@@ -55,7 +55,7 @@ pub struct Args {
         value_delimiter = ','
     )]
     options: Vec<Opt>,
-    /// The union
+    /// The union; without it what is mounted so is listed
     target: Option<OsString>,
     /// A directory that is there
     #[arg(value_hint = clap::ValueHint::DirPath)]
