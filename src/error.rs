@@ -39,6 +39,15 @@ pub enum Error {
         no_engine: Option<String>,
     },
 
+    /// An engine's data directory is closed to who asks: what is in it is unknown, and not nothing.
+    #[error("whether there is {} is unknown: {place} may not be read", escape(.name.as_bytes()))]
+    Closed {
+        /// What was asked for.
+        name: String,
+        /// The data directory.
+        place: Bytes,
+    },
+
     /// A name or a prefix of an id fits several.
     #[error("{} is ambiguous", escape(.name.as_bytes()))]
     Ambiguous {
@@ -153,6 +162,8 @@ pub enum Error {
         path: Bytes,
         /// What was said when it was opened.
         why: String,
+        /// It is closed to who asks.
+        is_denied: bool,
     },
 }
 
@@ -301,7 +312,11 @@ impl Error {
 
     /// Whether it is closed to who asks.
     pub fn is_denied(&self) -> bool {
-        matches!(self.parts().0, Error::Io { errno, .. } if *errno == Errno::ACCESS || *errno == Errno::PERM)
+        match self.parts().0 {
+            Error::Io { errno, .. } => *errno == Errno::ACCESS || *errno == Errno::PERM,
+            Error::BranchLost { is_denied, .. } => *is_denied,
+            _ => false,
+        }
     }
 
     /// Whether the error only says that nothing has this name.
@@ -360,8 +375,14 @@ fn kind_of_name(name: &str) -> &'static str {
 
 /// Paths in one line.
 fn listed(paths: &[Bytes]) -> String {
-    let paths: Vec<String> = paths.iter().map(Bytes::to_string).collect();
-    paths.join(", ")
+    let mut words: Vec<String> = Vec::new();
+    for path in paths {
+        let path = path.to_string();
+        if !words.contains(&path) {
+            words.push(path);
+        }
+    }
+    words.join(", ")
 }
 
 /// The system's own number in an error of the standard library; `EIO` where it has none.

@@ -107,6 +107,7 @@ pub mod internals {
     open! { branch bytes difference dir engine erofs error overlay union whiteout }
 }
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -123,6 +124,7 @@ use error::Error;
 use host::Host;
 use render::Look;
 use render::template::Lines;
+use rustix::io::Errno;
 
 /// How a run ended, as the exit status says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -377,11 +379,19 @@ fn report_problems(context: &Context<'_>) -> bool {
         .chain(&of_engines)
         .chain(&vanished)
         .chain(&context.problems);
+    let closed = if context.is_verbose {
+        Vec::new()
+    } else {
+        context.survey.closed_places()
+    };
     // In the order in which they came; one that came again is counted.
     let mut said: Vec<Said<'_>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for problem in problems {
         let (error, union) = problem.parts();
+        let place = closed_place(error, &closed);
+        let denied = place.map(|place| Error::io(place.clone(), Errno::ACCESS));
+        let error = denied.map_or(Cow::Borrowed(error), Cow::Owned);
         let at = *places.entry(error.to_string()).or_insert(said.len());
         if at == said.len() {
             said.push(Said {
@@ -389,6 +399,11 @@ fn report_problems(context: &Context<'_>) -> bool {
                 unions: Vec::new(),
                 times: 0,
             });
+        }
+        // That it is closed is one thing, whatever was looked for in it.
+        if place.is_some() {
+            said[at].times = 1;
+            continue;
         }
         said[at].times += 1;
         if let Some(union) = union.filter(|union| !said[at].unions.contains(union)) {
@@ -399,9 +414,19 @@ fn report_problems(context: &Context<'_>) -> bool {
     !said.is_empty()
 }
 
+/// The data directory, closed to who asks, in which what could not be read lies.
+fn closed_place<'c>(error: &Error, closed: &'c [Bytes]) -> Option<&'c Bytes> {
+    let path = match error {
+        Error::MarksUnreadable { union } => union,
+        Error::Io { path, .. } | Error::BranchLost { path, .. } if error.is_denied() => path,
+        _ => return None,
+    };
+    closed.iter().find(|place| path.lies_in(place))
+}
+
 /// What could not be read, and of which unions, where it is of some.
 struct Said<'e> {
-    error: &'e Error,
+    error: Cow<'e, Error>,
     unions: Vec<&'e Bytes>,
     times: usize,
 }
@@ -426,6 +451,6 @@ impl Said<'_> {
         } else {
             self.times
         };
-        say(&of, self.error, times);
+        say(&of, &self.error, times);
     }
 }

@@ -694,6 +694,68 @@ impl Ordinary {
     }
 }
 
+/// What may not be read of a whole host is one line for one who is not root, and nothing of it is said
+/// not to be there.
+#[apply(test)]
+fn who_is_not_root_is_told_so_in_one_line() {
+    needs::root("to become somebody else");
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    set_mode(&host, "/", 0o755);
+    // As Docker makes it: nobody else may look.
+    set_mode(&host, "/var/lib/docker", 0o710);
+    let program = Ordinary::program(&host);
+    let ask = |words: &[&str]| {
+        let mut command = program.command();
+        run::run(command.arg("--root").arg(&host.root).args(words)).exits(2)
+    };
+    for words in [
+        &["containers"][..],
+        &["images"],
+        &["changes"],
+        &["whiteouts"],
+        &["check"],
+        &["du"],
+        &["orphans"],
+        &["find", "passwd"],
+        &["which", "/etc/passwd"],
+        &["ls", "web-1"],
+        &["cat", "web-1:/etc/passwd"],
+        &["restore", "--dry-run", "web-1:/etc/group"],
+        &["whois", "web-1"],
+        &["history", "lab/web:2"],
+        &["info"],
+        &["verify"],
+        &["report"],
+        &["metrics"],
+    ] {
+        let output = ask(words);
+        let denied = |line: &&str| line.contains("ermission denied");
+        let lines: Vec<&str> = output.stderr.lines().filter(denied).collect();
+        assert_eq!(lines.len(), 1, "{words:?}: {}", output.stderr);
+        let hints = output.stderr.matches("run layerctl as root").count();
+        assert_eq!(hints, 1, "{words:?}: {}", output.stderr);
+        for claim in [
+            "no engine was found",
+            "No such",
+            "there is no container",
+            "No engine found\n",
+            "there is no image",
+            "nothing found\n",
+        ] {
+            let said = format!("{}{}", output.text(), output.stderr);
+            assert!(!said.contains(claim), "{words:?}: {said}");
+        }
+        if words[0] == "which" {
+            assert!(!output.text().contains("not there"), "{}", output.text());
+            assert!(output.text().contains("unknown"), "{}", output.text());
+        }
+    }
+    // Who wants to know it is told of each place.
+    let all = ask(&["-v", "containers"]).stderr;
+    assert!(all.matches("Permission denied").count() > 1, "{all}");
+}
+
 // ---- output ----
 
 const ODD: &[u8] = b"a\x1b[31mred\nline\t\xff";

@@ -170,7 +170,12 @@ impl Row {
             engine.write(look, out)?;
         }
         if self.engines.is_empty() {
-            writeln!(out, "No engine found")?;
+            let words = if self.problems.is_empty() {
+                "No engine found"
+            } else {
+                "No engine found in what could be read"
+            };
+            writeln!(out, "{words}")?;
         }
         writeln!(out, "Unions mounted: {}", self.mounted_count)?;
         if self.elsewhere_count > 0 {

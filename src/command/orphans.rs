@@ -67,7 +67,7 @@ impl Verb for Args {
             left_over(context)
         };
         // What could not be read may be somebody's: nobody is accused.
-        let is_whole = first.problems.is_empty();
+        let is_whole = first.problems.is_empty() && context.survey.closed().is_none();
         let rows = rows(context, first.found);
         // What the engine itself takes away is listed, and is no fault.
         let is_yes = rows.iter().all(|row| row.kind == LeftoverKind::Collected);

@@ -90,7 +90,7 @@ impl Context<'_> {
             self.notes.extend(self.survey.no_namespace());
         }
         if is_empty && which.scope() == Scope::All {
-            return Err(Error::NothingMounted);
+            return Err(target::nothing_mounted(&self.survey));
         }
         self.looked = Some(Looked {
             containers: found.containers,

@@ -160,7 +160,7 @@ impl Verb for Args {
             proving.names();
         }
         let rows = proving.rows;
-        problems.extend(unsure(&rows, &self.layers));
+        problems.extend(unsure(&context.survey, &rows, &self.layers));
         context.problems.extend(problems);
         context.note_no_engine();
         Ok(Outcome {
@@ -174,8 +174,12 @@ impl Verb for Args {
 const LAYERS_AT_ONCE: usize = 32;
 
 /// That not everything was proved, if so: nothing is proved by an answer without a row.
-fn unsure(rows: &[Row], only: &[String]) -> Option<Error> {
+fn unsure(survey: &Survey<'_>, rows: &[Row], only: &[String]) -> Option<Error> {
     if rows.is_empty() {
+        if let Some(place) = survey.closed() {
+            let name = "an image".to_owned();
+            return Some(Error::Closed { name, place });
+        }
         let what = match only {
             [] => "there is no image here: nothing was proved".to_owned(),
             only => format!(

@@ -98,9 +98,29 @@ impl<'h> Survey<'h> {
         self.descriptions.iter().copied().find(|of| of.name == name)
     }
 
-    /// That there is no engine here, and where it was looked for; none where there is one.
+    /// A data directory that is closed to who asks: there may be anything in it. That it is closed is told
+    /// by whoever asks for what is in it.
+    pub fn closed(&self) -> Option<Bytes> {
+        self.search();
+        self.closed_places().into_iter().next()
+    }
+
+    /// All of those among what has been looked at.
+    pub fn closed_places(&self) -> Vec<Bytes> {
+        // Whoever may search it is told of any name whether it is there.
+        let is_closed = |place: &&Place| {
+            let looked = self.host.stat(&place.path.join(b"containers"));
+            looked.is_err_and(|error| error.is_denied())
+        };
+        let places = self.engines.get().into_iter();
+        let places = places.flat_map(|engines| &engines.places);
+        let closed = places.filter(is_closed);
+        closed.map(|place| place.path.clone()).collect()
+    }
+
+    /// That there is no engine here, and where it was looked for; none where there is one, or may be.
     pub fn no_engine(&self) -> Option<Error> {
-        if self.engines_here().next().is_some() {
+        if self.engines_here().next().is_some() || self.closed().is_some() {
             return None;
         }
         let options = self.descriptions.iter().flat_map(|of| of.options);

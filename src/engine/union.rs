@@ -393,6 +393,7 @@ impl Union {
                 index,
                 path: branch.spec.path.clone(),
                 why: branch.doubt?.to_owned(),
+                is_denied: false,
             })
         })
     }

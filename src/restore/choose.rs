@@ -77,7 +77,7 @@ fn only_one_that_has(survey: &mut Survey<'_>, path: Bytes, goal: &Goal) -> Resul
         return Err(error);
     }
     if all.is_empty() {
-        return Err(Error::NothingMounted);
+        return Err(target::nothing_mounted(survey));
     }
     for target in &all {
         let stack = target.union.open(survey);

@@ -315,6 +315,17 @@ pub fn everything(survey: &mut Survey<'_>, scope: Scope) -> Everything {
     found
 }
 
+/// That there is no union to ask; where a store may not be read, that nobody knows.
+pub fn nothing_mounted(survey: &Survey<'_>) -> Error {
+    match survey.closed() {
+        Some(place) => Error::Closed {
+            name: "a container".to_owned(),
+            place,
+        },
+        None => Error::NothingMounted,
+    }
+}
+
 /// Every image's union, each image once; and why there is none of some.
 pub fn all_images(survey: &Survey<'_>) -> (Vec<Target>, Vec<Error>) {
     let mut images = survey.images();

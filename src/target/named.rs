@@ -297,9 +297,16 @@ pub(super) fn no_such(survey: &Survey<'_>, typed: &str) -> Error {
         let alike = likeness(typed, &name).max(likeness(typed, &label));
         (alike, label)
     });
+    let similar = alike::best(similar);
+    if let Some(place) = survey.closed().filter(|_| similar.is_empty()) {
+        return Error::Closed {
+            name: typed.to_owned(),
+            place,
+        };
+    }
     Error::NoSuchTarget {
         name: typed.to_owned(),
-        similar: alike::best(similar),
+        similar,
         no_engine: survey.no_engine().map(|error| error.to_string()),
     }
 }

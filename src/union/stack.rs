@@ -187,6 +187,7 @@ impl Stack {
                     index,
                     path: branch.path.clone(),
                     why: error.reason(),
+                    is_denied: error.is_denied(),
                 })
             })
     }

@@ -76,7 +76,7 @@ impl Row {
         if let Some(cover) = &self.covered_by {
             writeln!(out, "  {}", cover.words())?;
         }
-        if self.uncertain {
+        if self.uncertain && self.state != State::Missing {
             writeln!(
                 out,
                 "  but a branch was not read that may say something else"
@@ -110,6 +110,10 @@ impl Row {
                 let of = self.branch_words(cut.branch, look);
                 let reason = format!("by the {kind} {} of {of}", cut.mark);
                 (verdict.to_owned(), Some(reason))
+            }
+            (State::Missing, _, _) if self.uncertain => {
+                let verdict = "unknown: a branch was not read that may have it";
+                (verdict.to_owned(), why())
             }
             (State::Missing, _, _) => {
                 let why = why().unwrap_or_else(|| "no branch has it".into());
