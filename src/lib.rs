@@ -353,6 +353,9 @@ fn answer_about(
     };
     // Its line would stand among what is said now.
     drop(progress);
+    if let Err(Error::NothingMounted | Error::NothingAt(_)) = &shown {
+        context.note_no_engine();
+    }
     context.notes.iter().for_each(|note| report(note, 1));
     let is_incomplete = report_problems(&context);
     // A person wants to know how much an answer is about; a program has counted.

@@ -232,6 +232,55 @@ fn words_of_other_programs_name_the_verb() {
     }
 }
 
+/// A path of a container is no name of a thing on the host: who asks `whois` for one is told who tells.
+#[apply(test)]
+fn whois_of_a_path_in_a_container_names_who_tells() {
+    let host = Host::fixture("blog-host");
+    let shown = host.ask(["whois", "old_shell:/etc/motd"]).exits(1);
+    let (_, command) = shown.text().split_once('`').expect("a command");
+    let (command, _) = command.split_once('`').expect("a command");
+    assert_eq!(command, "layerctl which docker:old_shell:/etc/motd");
+    host.ask(command.split(' ').skip(1).collect::<Vec<_>>())
+        .exits(0);
+    let shown = host.ask(["whois", "nobody:/etc/motd"]).exits(1);
+    assert!(!shown.text().contains('`'), "{}", shown.text());
+}
+
+/// Where no engine is, every verb says where one was looked for.
+#[apply(test)]
+fn without_an_engine_it_is_said_where_was_looked() {
+    let host = Host::empty();
+    let to = tempfile::tempdir().expect("a directory");
+    let to = to.path().to_str().expect("plain names");
+    for words in [
+        &["containers"][..],
+        &["images"],
+        &["du"],
+        &["orphans"],
+        &["changes"],
+        &["whiteouts"],
+        &["copyups"],
+        &["check"],
+        &["find", "x"],
+        &["which", "/etc/passwd"],
+        &["cat", "/etc/passwd"],
+        &["cp", "/etc/passwd", to],
+        &["restore", "/etc/passwd"],
+        &["ls", "/etc"],
+        &["history", "web"],
+        &["verify"],
+        &["cp", "--all-deleted", "--to", to],
+    ] {
+        let said = host.ask(words).stderr;
+        assert_eq!(
+            said.matches("no engine was found").count(),
+            1,
+            "{words:?}: {said}"
+        );
+        assert!(said.contains("/var/lib/docker, "), "{words:?}: {said}");
+    }
+}
+
 /// fuse-overlayfs says "unknown argument ignored: uperdir=..." and shows another stack.
 #[apply(test)]
 fn an_unknown_option_of_a_spelled_stack_is_an_error() {

@@ -343,7 +343,12 @@ impl Threads {
 impl Context<'_> {
     /// Tells of an answer about engines that there is no engine, if there is none: nothing is
     /// known then, rather than known to be nothing.
-    fn note_no_engine(&mut self) {
+    pub fn note_no_engine(&mut self) {
+        let is_told =
+            |note: &Error| matches!(note, Error::NoEngine { .. } | Error::NoNamespace { .. });
+        if self.notes.iter().any(is_told) {
+            return;
+        }
         let why = self.survey.no_namespace();
         self.notes.extend(why.or_else(|| self.survey.no_engine()));
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{Inside, Kind, Row, Visibility};
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, shell_quote};
 use crate::command::Context;
 use crate::engine::cover::Cover;
 use crate::engine::covered::{Covers, users_of_volumes};
@@ -422,12 +422,28 @@ fn named(context: &Context<'_>, known: &[Known<'_>], thing: &[u8], places: Place
             match beginning(known, text)? {
                 Some((known, of)) => row_of_use(context, known, thing, of, None),
                 None => Ok(row_of_volume(context, known, thing, text)
-                    .unwrap_or_else(|| Row::unknown(thing, "no engine has this name"))),
+                    .unwrap_or_else(|| Row::unknown(thing, nobody(context, thing)))),
             }
         }
         Err(error) if error.is_not_found() => Ok(Row::unknown(thing, "it is not there")),
         Err(error) => Err(error),
     }
+}
+
+/// Why nothing is known of a name.
+fn nobody(context: &Context<'_>, thing: &[u8]) -> String {
+    if let Some(place) = context.survey.closed() {
+        return format!("{place} may not be read");
+    }
+    if let (name, Some(path)) = target::split(thing)
+        && let Ok(target) = target::find_known(&context.survey, name)
+    {
+        let label = context.survey.label(&target.union);
+        let inside = Bytes([label.as_bytes(), b":", path].concat());
+        let inside = shell_quote(&inside);
+        return format!("it is a path in a union: `layerctl which {inside}` tells of it");
+    }
+    "no engine has this name".to_owned()
 }
 
 /// The volume that has a name: all engines keep theirs alike.
