@@ -45,6 +45,33 @@ fn what_is_typed_again_is_whole_on_every_screen() {
     assert_eq!(whole.lines().count(), rows.len() + 1);
 }
 
+/// Where many columns have no room, whether a container runs is what is left.
+#[apply(test)]
+fn whether_it_runs_is_seen_on_a_narrow_screen() {
+    needs::captured_hosts();
+    for (name, columns) in [("docker-28-overlay2", 50), ("containerd-kubernetes", 80)] {
+        let host = Host::captured(name);
+        let rows = host.jsonl(["containers"]).exits(0).rows();
+        let seen = screen(&host, columns, &["containers"]);
+        for row in rows {
+            let word = match row["state"].as_str().expect("a state") {
+                "running" | "paused" => "Up",
+                "exited" => "Exited",
+                "created" => "Created",
+                _ => "Unknown",
+            };
+            let id = row["id"].as_str().expect("one");
+            let line = seen
+                .lines()
+                .find(|line| line.contains(&id[..id.len().min(12)]));
+            assert!(
+                line.is_some_and(|line| line.split_whitespace().any(|of| of == word)),
+                "{name} {word}: {seen}"
+            );
+        }
+    }
+}
+
 #[apply(test)]
 fn a_narrow_screen_cuts_what_says_least() {
     let host = Host::fixture("blog-host");

@@ -1,5 +1,8 @@
 //! Words that people type, and words that a copy of a host does not say.
 
+use serde_json::Value;
+
+use crate::lab::captured::Captured;
 use crate::lab::host::Host;
 use crate::lab::needs;
 use crate::lab::run;
@@ -22,6 +25,74 @@ fn options_of_docker_and_ls_that_say_what_is_done_anyway_are_taken() {
     for option in ["-la", "-lA", "-al"] {
         let same = host.ask(["ls", option, "old_shell:/etc"]).exits(0);
         assert_eq!(same.text(), root.text(), "{option}");
+    }
+}
+
+/// What docker's own filters leave, as docker documents them: a part of a name is enough, of one key one
+/// has to hold, and one of each key.
+#[apply(test)]
+fn docker_s_filters_leave_what_docker_leaves() {
+    needs::captured_hosts();
+    let of = Captured::new("docker-28-overlay2");
+    let said = of.jsonl("ps.jsonl");
+    let is = |field: &'static str, value: &'static str| {
+        move |row: &Value| row[field].as_str() == Some(value)
+    };
+    let web = |row: &Value| run::text(row, "Names").contains("web");
+    let exited = |code: &'static str| {
+        move |row: &Value| run::text(row, "Status").starts_with(&format!("Exited ({code})"))
+    };
+    let made = is("Image", "lab/web:2");
+    // The same image has two names.
+    let also = is("Image", "lab/web:latest");
+    type IsLeft<'a> = &'a dyn Fn(&Value) -> bool;
+    let cases: [(&[&str], IsLeft); 9] = [
+        (&["name=web"], &web),
+        (&["name=^/?web-1$"], &is("Names", "web-1")),
+        (&["status=exited"], &is("State", "exited")),
+        (&["status=exited", "status=paused"], &|row| {
+            is("State", "exited")(row) || is("State", "paused")(row)
+        }),
+        (&["status=running", "name=web-2"], &is("Names", "web-2")),
+        (&["exited=3"], &exited("3")),
+        (&["exited=0"], &exited("0")),
+        (&["ancestor=lab/web:2"], &|row| made(row) || also(row)),
+        (&["ancestor=lab/web"], &|row| made(row) || also(row)),
+    ];
+    for (filters, is_left) in cases {
+        let mut left: Vec<&str> = said
+            .iter()
+            .filter(|row| is_left(row))
+            .map(|row| run::text(row, "Names"))
+            .collect();
+        assert!(!left.is_empty(), "{filters:?}");
+        let words: Vec<&str> = filters.iter().flat_map(|of| ["-f", *of]).collect();
+        let rows = of
+            .host
+            .jsonl([&["ps"], &words[..]].concat())
+            .exits(0)
+            .rows();
+        let mut ours = run::texts(&rows, "name");
+        left.sort_unstable();
+        ours.sort_unstable();
+        assert_eq!(ours, left, "{filters:?}");
+    }
+    let none = of
+        .host
+        .ask(["ps", "-q", "--filter", "name=nobody"])
+        .exits(0);
+    assert_eq!(none.text(), "");
+    for (filter, words) in [
+        ("lable=x", "ancestor= are known"),
+        ("name", "ancestor= are known"),
+        ("status=gone", "running"),
+        ("name=(", "regex"),
+        ("exited=x", "number"),
+        ("ancestor=lab/wbe:2", "did you mean docker:lab/web:2"),
+        ("ancestor=web-1", "is no image"),
+    ] {
+        let said = of.host.ask(["ps", "--filter", filter]).exits(2).stderr;
+        assert!(said.contains(words), "{filter}: {said}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::bytes::Bytes;
+use crate::command::filter::{self, Filter};
 use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
 use crate::engine::{self, Survey};
@@ -19,6 +20,9 @@ pub struct Args {
     /// What is done anyway: people type `ps -a`
     #[arg(short, long = "all", hide = true)]
     _all: bool,
+    /// Only those: name=web, status=exited, exited=1, ancestor=nginx, id=1f
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter::filter)]
+    filters: Vec<Filter>,
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -96,9 +100,10 @@ impl Verb for Args {
 
     fn run(self, context: &mut Context<'_>) -> Result<Outcome<Vec<Row>>> {
         context.survey.look_everywhere();
-        let rows = rows(&context.survey);
+        let mut rows = told_apart(rows(&context.survey));
         context.note_no_engine();
-        Outcome::yes(told_apart(rows))
+        filter::keep(context, &self.filters, &mut rows)?;
+        Outcome::yes(rows)
     }
 }
 
@@ -217,7 +222,8 @@ impl crate::command::Row for Row {
             giving(2, "CREATED", |row, _, cell| {
                 cell.text(&time::ago(&row.created))
             }),
-            giving(1, "STATUS", |row, _, cell| cell.text(&row.status())),
+            // Whether it runs says more than what it was made of.
+            giving(0, "STATUS", |row, _, cell| cell.text(&row.status())),
             giving(2, "PORTS", |row, _, cell| cell.text(&row.ports)),
             giving(3, "DRIVER", |row, _, cell| cell.text(&row.driver)),
             column("NAMES", |row, _, cell| cell.text(&row.shown_name)),

@@ -15,7 +15,8 @@ pub mod du;
 #[cfg(test)]
 mod example;
 pub mod export;
-pub mod find;
+pub mod filter;
+mod find;
 mod glob;
 pub mod history;
 pub mod images;
