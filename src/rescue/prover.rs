@@ -15,6 +15,7 @@ use crate::bytes::Bytes;
 use crate::difference::{Change, Compared, Criterion, Difference, Measure, differences};
 use crate::dir::{Content, Dir, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
+use crate::interrupt::Interrupt;
 use crate::restore::archive::OCI_WHITEOUT;
 use crate::restore::attributes::{Attributes, Into};
 use crate::union::{Entry, Node};
@@ -31,6 +32,7 @@ pub struct Prover<'s> {
     pub(super) subject: &'s Subject<'s>,
     manner: Manner,
     pub(super) found: Found,
+    interrupt: Interrupt,
 }
 
 /// What an entry's name means in a layer.
@@ -62,6 +64,7 @@ impl<'s> Prover<'s> {
             subject,
             manner,
             found: Found::default(),
+            interrupt: Interrupt::catch_all(),
         }
     }
 
@@ -87,11 +90,13 @@ impl<'s> Prover<'s> {
         let path = path_of(&promise.name);
         match found {
             Some(_) if self.manner.is_fast => {}
-            Some(mut content) => match content_of(&mut content, promise.size, &mut *digest) {
-                Ok(crc) if promise.crc.is_none_or(|promised| promised == crc) => {}
-                Ok(_) => self.fault(path, What::Content),
-                Err(error) => self.unread(&path, &error.to_string()),
-            },
+            Some(mut content) => {
+                match content_of(&mut content, promise.size, &self.interrupt, &mut *digest) {
+                    Ok(crc) if promise.crc.is_none_or(|promised| promised == crc) => {}
+                    Ok(_) => self.fault(path, What::Content),
+                    Err(error) => self.unread(&path, &error.to_string()),
+                }
+            }
             None => {}
         }
     }
@@ -112,7 +117,7 @@ impl<'s> Prover<'s> {
         let Some(mut content) = found else {
             return Ok(());
         };
-        match is_same(archive, &mut content, expected.size)? {
+        match is_same(archive, &mut content, expected.size, &self.interrupt)? {
             Ok(true) => {}
             Ok(false) => self.fault(expected.path(), What::Content),
             Err(error) => {
@@ -475,11 +480,19 @@ fn at_once(bytes: u64) -> usize {
 }
 
 /// Reads a file, and gives its checksum.
-fn content_of(content: &mut Content, size: u64, mut read: impl FnMut(&[u8])) -> Result<u64, Error> {
+fn content_of(
+    content: &mut Content,
+    size: u64,
+    interrupt: &Interrupt,
+    mut read: impl FnMut(&[u8]),
+) -> Result<u64, Error> {
     let mut buffer = vec![0; at_once(size)];
     let mut crc = CRC.digest();
     let mut left = size;
     while left > 0 {
+        if interrupt.is_pressed() {
+            return Err(Error::damaged("its content", "interrupted"));
+        }
         let most = usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
@@ -502,11 +515,15 @@ fn is_same(
     archive: &mut impl Read,
     content: &mut Content,
     size: u64,
+    interrupt: &Interrupt,
 ) -> io::Result<io::Result<bool>> {
     let mut ours = vec![0; at_once(size)];
     let mut theirs = vec![0; at_once(size)];
     let mut is_same = true;
     loop {
+        if interrupt.is_pressed() {
+            return Err(io::Error::other("interrupted"));
+        }
         let count = match archive.read(&mut theirs) {
             Ok(0) => return Ok(Ok(is_same)),
             Ok(count) => count,
