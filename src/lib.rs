@@ -383,7 +383,7 @@ fn report_problems(context: &Context<'_>) -> bool {
         .chain(&vanished)
         .chain(&context.problems);
     let closed = if context.is_verbose {
-        Vec::new()
+        &[]
     } else {
         context.survey.closed_places()
     };
@@ -392,7 +392,7 @@ fn report_problems(context: &Context<'_>) -> bool {
     let mut places: HashMap<String, usize> = HashMap::new();
     for problem in problems {
         let (error, union) = problem.parts();
-        let place = closed_place(error, &closed);
+        let place = closed_place(error, closed);
         let denied = place.map(|place| Error::io(place.clone(), Errno::ACCESS));
         let error = denied.map_or(Cow::Borrowed(error), Cow::Owned);
         let at = *places.entry(error.to_string()).or_insert(said.len());

@@ -476,6 +476,8 @@ fn info_is_the_storage_part_of_docker_info() {
 
 #[apply(test)]
 fn the_same_is_true_of_a_mounted_btrfs() {
+    // It is the other tests that are run there.
+    needs::time();
     if std::env::var_os(ON_BTRFS).is_some() {
         return every_layer_is_a_file_system();
     }

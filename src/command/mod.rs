@@ -15,8 +15,7 @@ pub mod du;
 #[cfg(test)]
 mod example;
 pub mod export;
-pub mod filter;
-mod find;
+pub mod find;
 mod glob;
 pub mod history;
 pub mod images;

@@ -42,5 +42,5 @@ pub use list::names_listed;
 pub use names::Names;
 pub use open::{Access, Dir};
 pub use pass::Passed;
-pub use rights::{is_in_user_namespace, reads_trusted_attributes};
+pub use rights::{enters_everything, is_in_user_namespace, reads_trusted_attributes};
 pub use stat::{Kind, Stat};

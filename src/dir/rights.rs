@@ -19,6 +19,22 @@ pub fn reads_trusted_attributes() -> bool {
     })
 }
 
+/// Whether no directory of the machine is closed to this process.
+pub fn enters_everything() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let capabilities = rustix::thread::capabilities(None);
+        let may = capabilities.is_ok_and(|sets| {
+            let wanted = [
+                rustix::thread::CapabilitySet::DAC_READ_SEARCH,
+                rustix::thread::CapabilitySet::DAC_OVERRIDE,
+            ];
+            wanted.iter().any(|of| sets.effective.contains(*of))
+        });
+        may && !is_in_user_namespace()
+    })
+}
+
 /// Whether the process is in a user namespace: in the machine's own every user is himself.
 pub fn is_in_user_namespace() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();

@@ -15,7 +15,7 @@ use super::union::{Over, Owner, Union, UnionKind};
 use super::watch::Watched;
 use super::{fuse, kernel, proof};
 use crate::bytes::Bytes;
-use crate::dir::Dir;
+use crate::dir::{Dir, enters_everything};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -25,6 +25,8 @@ pub struct Survey<'h> {
     descriptions: &'static [&'static Description],
     roots: Roots,
     engines: OnceCell<Engines<'h>>,
+    /// Data directories that are closed to who asks.
+    closed: OnceCell<Vec<Bytes>>,
     /// Those that were not asked for.
     others: OnceCell<Engines<'h>>,
     labels: OnceCell<Labels>,
@@ -66,6 +68,7 @@ impl<'h> Survey<'h> {
             descriptions,
             roots,
             engines: OnceCell::new(),
+            closed: OnceCell::new(),
             others: OnceCell::new(),
             labels: OnceCell::new(),
             unread: RefCell::default(),
@@ -102,20 +105,23 @@ impl<'h> Survey<'h> {
     /// by whoever asks for what is in it.
     pub fn closed(&self) -> Option<Bytes> {
         self.search();
-        self.closed_places().into_iter().next()
+        self.closed_places().first().cloned()
     }
 
-    /// All of those among what has been looked at.
-    pub fn closed_places(&self) -> Vec<Bytes> {
-        // Whoever may search it is told of any name whether it is there.
-        let is_closed = |place: &&Place| {
-            let looked = self.host.stat(&place.path.join(b"containers"));
-            looked.is_err_and(|error| error.is_denied())
+    /// All of those, once it has been looked for engines.
+    pub fn closed_places(&self) -> &[Bytes] {
+        let Some(engines) = self.engines.get().filter(|_| !enters_everything()) else {
+            return &[];
         };
-        let places = self.engines.get().into_iter();
-        let places = places.flat_map(|engines| &engines.places);
-        let closed = places.filter(is_closed);
-        closed.map(|place| place.path.clone()).collect()
+        self.closed.get_or_init(|| {
+            // Whoever may search it is told of any name whether it is there.
+            let is_closed = |place: &&Place| {
+                let looked = self.host.stat(&place.path.join(b"containers"));
+                looked.is_err_and(|error| error.is_denied())
+            };
+            let closed = engines.places.iter().filter(is_closed);
+            closed.map(|place| place.path.clone()).collect()
+        })
     }
 
     /// That there is no engine here, and where it was looked for; none where there is one, or may be.

@@ -2,7 +2,7 @@
 //! the archive reads on and hashes while others look at what came before.
 
 use std::cell::Cell;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -290,15 +290,6 @@ pub fn by_recipe(
 
 /// The longest headers of one entry, in bytes.
 const HEADERS_MAX: usize = 64 << 20;
-
-/// The entry that headers are of.
-pub(super) fn headers_of(headers: &[u8]) -> io::Result<Option<Expected>> {
-    let mut archive = tar::Archive::new(headers);
-    let Some(entry) = archive.entries()?.next() else {
-        return Err(ErrorKind::InvalidData.into());
-    };
-    Expected::read(&mut entry?)
-}
 
 /// The same in an archive, where they are read by who does not ask how long they are. Paths have 4 KiB at
 /// most, and attributes 64 KiB each.

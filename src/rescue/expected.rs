@@ -1,7 +1,7 @@
 //! What a layer's archive says that its directory has: one entry, read from its headers.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 
 use tar::{Entry, EntryType};
 
@@ -71,6 +71,18 @@ impl Expected {
             }
         }
         Ok(Some(expected))
+    }
+
+    /// The same of an entry's own headers alone.
+    ///
+    /// # Errors
+    /// As of [`Expected::read`].
+    pub fn of_headers(headers: &[u8]) -> io::Result<Option<Expected>> {
+        let mut archive = tar::Archive::new(headers);
+        let Some(entry) = archive.entries()?.next() else {
+            return Err(ErrorKind::InvalidData.into());
+        };
+        Expected::read(&mut entry?)
     }
 
     fn record(&mut self, key: &[u8], value: &[u8]) {

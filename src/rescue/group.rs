@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::against::headers_of;
 use super::expected::Expected;
 use super::found::Found;
 use super::packed::note;
@@ -89,7 +88,7 @@ pub fn look(prover: &mut Prover<'_>, item: &Item, digest: &mut dyn FnMut(&[u8]))
             promise,
         } => {
             digest(bytes);
-            match headers_of(&bytes[*headers..]) {
+            match Expected::of_headers(&bytes[*headers..]) {
                 Ok(Some(expected)) => prover.promised(&expected, promise, digest),
                 Ok(None) => {}
                 Err(_) => return false,

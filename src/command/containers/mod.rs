@@ -1,12 +1,13 @@
 //! `containers`: what the host's engine holds.
 
+mod filter;
+
 use std::collections::HashMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use crate::bytes::Bytes;
-use crate::command::filter::{self, Filter};
 use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
 use crate::engine::{self, Survey};
@@ -22,7 +23,7 @@ pub struct Args {
     _all: bool,
     /// Only those: name=web, status=exited, exited=1, ancestor=nginx, id=1f
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter::filter)]
-    filters: Vec<Filter>,
+    filters: Vec<filter::Filter>,
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]

@@ -2,9 +2,9 @@
 
 use regex::Regex;
 
-use super::Context;
-use super::containers::Row;
+use super::Row;
 use crate::bytes::escape;
+use crate::command::Context;
 use crate::engine::OwnerKind;
 use crate::engine::inventory::familiar;
 use crate::error::{Error, Result};
