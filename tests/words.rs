@@ -303,6 +303,45 @@ fn words_of_other_programs_name_the_verb() {
     }
 }
 
+/// `docker cp web:etc/passwd .` works; here a TARGET may have a tag or an engine before it. It is said how
+/// it is written.
+#[apply(test)]
+fn a_path_without_its_slash_is_told_how_it_is_written() {
+    let host = Host::fixture("blog-host");
+    for words in [
+        &["which"][..],
+        &["cat"],
+        &["restore", "--dry-run"],
+        &["ls"],
+        &["find"],
+        &["changes"],
+        &["whiteouts"],
+        &["check"],
+        &["du"],
+        &["diff"],
+    ] {
+        let typed = if words[0] == "find" {
+            vec!["old_shell:etc/motd", "--", "x"]
+        } else {
+            vec!["old_shell:etc/motd"]
+        };
+        let said = said(&host, &[words, &typed].concat());
+        assert_eq!(
+            said, "layerctl: old_shell:etc/motd: write old_shell:/etc/motd\n",
+            "{words:?}"
+        );
+    }
+    let out = tempfile::tempdir().expect("a directory");
+    let to = out.path().to_str().expect("plain names");
+    let said = said(&host, &["cp", "old_shell:etc/motd", to]);
+    assert!(said.contains("write old_shell:/etc/motd"), "{said}");
+    // A tag that there is not is one all the same.
+    host.ask(["branches", "training/webapp:3"])
+        .exits(2)
+        .says("No such image: training/webapp:3");
+    host.ask(["ls", "docker:old_shell"]).exits(0);
+}
+
 /// A path of a container is no name of a thing on the host: who asks `whois` for one is told who tells.
 #[apply(test)]
 fn whois_of_a_path_in_a_container_names_who_tells() {

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::bytes::{Bytes, escape};
+use crate::bytes::Bytes;
 use crate::command::unseen::Unseen;
 use crate::command::{
     Context, Group, Help, Label, Labelled, Outcome, Verb, Version, Which, path_in_union,
@@ -19,7 +19,7 @@ use crate::dir::Kind;
 use crate::engine::cover::Cover;
 use crate::engine::covered::Covers;
 use crate::engine::{Role, Union};
-use crate::error::{Error, Result, errno_name};
+use crate::error::{Result, errno_name};
 use crate::restore::diagnose::hidden_by;
 use crate::target;
 use crate::union::{Cut, Entry, Follow, Link, Reading, Resolution, Says, Stack, Why, lookup};
@@ -217,17 +217,8 @@ fn everywhere(
     if branch_or_name(typed) {
         return Err(target::no_path(typed));
     }
-    if !typed.starts_with(b"/")
-        && let Some(at) = typed.iter().position(|&byte| byte == b':')
-        && !typed[..at].contains(&b'/')
-    {
-        let (target, path) = (&typed[..at], &typed[at + 1..]);
-        return Err(Error::Usage(format!(
-            "{}: write {}:/{}",
-            escape(typed),
-            escape(target),
-            escape(path)
-        )));
+    if let Some((target, path)) = target::split_without_slash(typed) {
+        return Err(target::no_slash(target, path));
     }
     let path = target::typed_path(&context.survey, typed, &context.base);
     let path = path_in_union(path.as_bytes());
