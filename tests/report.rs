@@ -365,6 +365,12 @@ fn what_is_no_report_of_this_host_is_refused() {
     };
     refused("is a report of the host a", &["--host-id", "b"]);
     refused("has no changes", &["--host-id", "a", "--changes"]);
+    let gone = home.path().join("gone.jsonl");
+    let said = since(&host, &gone, &["--host-id", "a"]).exits(2).stderr;
+    assert!(
+        said.ends_with("gone.jsonl: No such file or directory\n"),
+        "{said}"
+    );
     let drift = since(&host, &earlier, &["--host-id", "a"]).exits(0);
     for (content, words) in [
         (drift.text(), "has only what was new then"),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::record::{Drift, SCHEMA_VERSION, keys};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 
 /// The longest line, in bytes: no row is nearly as long.
 const LINE_MAX: u64 = 16 << 20;
@@ -44,7 +44,10 @@ impl Earlier {
     /// It cannot be read, is no report, another host's, or has other changes than are asked for.
     pub fn read(path: &Path, host_id: &str, has_changes: bool) -> Result<Earlier> {
         let refuse = |what: String| Error::Usage(format!("{}: {what}", path.display()));
-        let file = open(path).map_err(|error| refuse(error.to_string()))?;
+        let file = open(path).map_err(|error| match error.raw_os_error() {
+            Some(_) => Error::io(path, errno_of(&error)),
+            None => refuse(error.to_string()),
+        })?;
         let mut earlier = Earlier {
             path: path.to_owned(),
             file,
