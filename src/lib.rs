@@ -242,14 +242,16 @@ fn report(error: &Error, times: usize) {
 
 /// The same, of what stands before it.
 fn say(of: &str, error: &Error, times: usize) {
-    let mut err = io::stderr().lock();
-    let _ = match times {
-        1 => writeln!(err, "layerctl: {of}{error}"),
-        _ => writeln!(err, "layerctl: {of}{error} ({times} times)"),
-    };
-    if let Some(hint) = error.hint() {
-        let _ = writeln!(err, "  {hint}");
+    let mut said = format!("layerctl: {of}{error}");
+    if times > 1 {
+        said.push_str(&format!(" ({times} times)"));
     }
+    said.push('\n');
+    if let Some(hint) = error.hint() {
+        said.push_str(&format!("  {hint}\n"));
+    }
+    // At once: others may write there, too.
+    let _ = io::stderr().write_all(said.as_bytes());
 }
 
 /// Answers again and again. What cannot be answered at all the first time is wrongly asked; later it
