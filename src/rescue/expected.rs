@@ -99,6 +99,13 @@ impl Expected {
         }
     }
 
+    /// What it takes in memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let attributes = self.attributes.iter();
+        let attributes = attributes.map(|(name, value)| name.len() + value.len());
+        (self.name.len() + self.link.len() + attributes.sum::<usize>()) as u64
+    }
+
     /// Its path in the layer.
     pub fn path(&self) -> Bytes {
         super::tree::path_of(&self.name)

@@ -12,6 +12,9 @@ const NAMED_MAX: usize = 10_000;
 /// How long the paths of those are together, in bytes.
 const NAMED_BYTES_MAX: usize = 16 << 20;
 
+/// How many paths are remembered, directories on the way to them among those: they take half a gigabyte then.
+const PATHS_MAX: usize = 16 << 20;
+
 /// What stands for a path: a layer may have millions.
 type Key = [u8; 16];
 /// What owners of an archive are on disk: each one's, and how often.
@@ -44,6 +47,9 @@ impl Found {
     /// Remembers that the archive has a path. A later entry of the same name takes the place of an
     /// earlier one.
     pub fn see(&mut self, path: &Bytes) {
+        if self.is_full() {
+            return;
+        }
         // Each way begins as the one above it: a deep path is read once.
         let mut digest = Sha256::new();
         let mut parts = path.components().peekable();
@@ -57,6 +63,11 @@ impl Found {
         if !self.seen.insert(key(path)) {
             self.proof.faults.retain(|(of, _)| of != path);
         }
+    }
+
+    /// Whether it has come to what is remembered: what an archive has beside that is not known.
+    pub fn is_full(&self) -> bool {
+        self.seen.len() + self.ways.len() >= PATHS_MAX
     }
 
     /// Whether the archive has a path.
@@ -105,8 +116,10 @@ impl Found {
             let faults = &mut self.proof.faults;
             faults.retain(|(path, _)| !again.contains(&key(path)));
         }
-        self.seen.extend(next.seen);
-        self.ways.extend(next.ways);
+        if !self.is_full() {
+            self.seen.extend(next.seen);
+            self.ways.extend(next.ways);
+        }
         for (path, what) in next.proof.faults {
             self.fault(path, what);
         }

@@ -16,7 +16,8 @@ use super::recipe::Promise;
 
 /// How many entries a thread takes at once.
 const PART: usize = 256;
-/// How many entries there are in a group, and how many bytes: of headers, and of content.
+/// How many entries there are in a group, and how many bytes: of headers - an archive may say that a name
+/// has megabytes - and of content.
 const GROUP: usize = 4096;
 const GROUP_BYTES: u64 = 8 << 20;
 /// The largest file that is read in a group, in bytes: all of it is in memory.
@@ -38,10 +39,11 @@ pub enum Item {
 }
 
 impl Item {
+    /// What it takes in memory, or its content will, in bytes.
     fn size(&self) -> u64 {
         match self {
             Item::Promised { bytes, promise, .. } => bytes.len() as u64 + promise.size,
-            Item::Archived { content, .. } => content.len() as u64,
+            Item::Archived { expected, content } => expected.memory() + content.len() as u64,
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::whiteout::Mark;
 
 /// The longest name that a directory entry can have, in bytes.
 const NAME_MAX: usize = 255;
+/// The longest path that is looked for, in bytes. No engine unpacks one of more than 4 KiB, and each of its
+/// directories is remembered.
+const PATH_MAX: usize = 64 << 10;
 /// How much of a file is read at once, in bytes.
 const AT_ONCE: usize = 128 << 10;
 
@@ -152,13 +155,17 @@ impl<'s> Prover<'s> {
             self.found.proof.content_and_links += expected.link.len() as u64;
         }
         self.found.proof.content_and_links += expected.size;
-        let path = expected.path();
-        if path.components().any(|part| part.len() > NAME_MAX) {
-            self.found
-                .proof
-                .leave("the archive has a name that no disk can have");
+        let is_too_long = expected.name.len() > PATH_MAX
+            || expected
+                .name
+                .split(|byte| *byte == b'/')
+                .any(|part| part.len() > NAME_MAX);
+        if is_too_long {
+            let what = "the archive has a name that no disk can have";
+            self.found.proof.leave(what);
             return None;
         }
+        let path = expected.path();
         self.found.see(&path);
         let (place, name) = match self.tree.find(&expected.name) {
             Ok(found) => found,
@@ -382,7 +389,11 @@ impl<'s> Prover<'s> {
 
     /// What is there and not in the archive.
     pub fn finish(mut self) -> Proof {
-        if self.is_copy() {
+        if self.found.is_full() {
+            let what =
+                "the archive has more names than are remembered: what it has not is not told";
+            self.found.proof.leave(what);
+        } else if self.is_copy() {
             self.found.proof.is_copy = true;
             self.not_in_the_copy();
         } else if let Err(error) = self.not_in_the_archive() {
