@@ -17,7 +17,7 @@ use crate::lab::host::Host;
 use crate::lab::laid::laid;
 use crate::lab::run::{self, Output, layerctl, text};
 use crate::lab::union::{Detail, Facts, Union, assert_same, fact, facts};
-use crate::lab::{is_root, needs};
+use crate::lab::{in_part, is_root, needs};
 
 /// A union with everything that can be copied in `/d`, below two branches.
 fn rich() -> Union {
@@ -968,4 +968,28 @@ fn a_file_that_grows_ends_where_it_ended_when_it_was_opened() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("was changed while it was read"), "{said}");
     }
+}
+
+/// What is only set aside for a file is a hole of it (`fallocate`).
+#[apply(test)]
+fn what_is_set_aside_and_not_written_stays_a_hole() {
+    let union = Union::of(&[("a", "ro")]);
+    let file = fs::File::create(union.at("a/disk")).expect("our own");
+    let size = 8 << 20;
+    let set_aside = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size);
+    let first = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0));
+    if set_aside.is_err() || first.is_ok() {
+        in_part("this file system does not tell what is set aside");
+        return;
+    }
+    cp(&union, &[], &["/disk"], "copy").exits(0);
+    let copy = fs::metadata(union.at("copy")).expect("it");
+    assert_eq!((copy.size(), copy.blocks()), (size, 0));
+    let mut command = run::command();
+    command
+        .args(["cp", "--in"])
+        .arg(union.spelled())
+        .args(["--", "/disk", "-"]);
+    let archive = run::run(&mut command).exits(0).stdout;
+    assert!(archive.len() < 1 << 20, "{} bytes", archive.len());
 }

@@ -756,6 +756,57 @@ fn who_is_not_root_is_told_so_in_one_line() {
     assert!(all.matches("Permission denied").count() > 1, "{all}");
 }
 
+/// A home that is closed to who asks takes no answer about stores that are open.
+#[apply(test)]
+fn a_closed_home_hides_no_open_store() {
+    needs::root("to become somebody else");
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    set_mode(&host, "/", 0o755);
+    set_mode(&host, "/var/lib/docker", 0o755);
+    for directory in ["overlay2", "image"] {
+        let mut command = std::process::Command::new("chmod");
+        let at = host.at(format!("/var/lib/docker/{directory}"));
+        assert!(
+            command
+                .args(["-R", "a+rX"])
+                .arg(at)
+                .status()
+                .expect("chmod")
+                .success()
+        );
+    }
+    // Images, and no containers.
+    fs::remove_dir_all(host.at("/var/lib/docker/containers")).expect("ours");
+    host.dir("/var/lib/docker/containers");
+    let mounts = "/var/lib/docker/image/overlay2/layerdb/mounts";
+    let _ = fs::remove_dir_all(host.at(mounts));
+    host.dir(mounts);
+    let passwd = "root:x:0:0::/root:/bin/sh\nplain:x:1000:1000::/home/plain:/bin/sh\n";
+    host.file("/etc/passwd", passwd).dir("/home/plain/.local");
+    set_mode(&host, "/home/plain", 0o700);
+    let program = Ordinary::program(&host);
+    for (words, wanted) in [
+        (&["report"][..], "lab/web"),
+        (&["metrics"], "lab/web"),
+        (&["find", "passwd"], "/etc/passwd"),
+        (&["check"], ""),
+    ] {
+        let mut command = program.command();
+        let output = run::run(command.arg("--root").arg(&host.root).args(words)).exits(2);
+        assert!(
+            output.text().contains(wanted),
+            "{words:?}: {}",
+            output.stderr
+        );
+        assert!(
+            !output.stderr.contains("whether there is"),
+            "{words:?}: {}",
+            output.stderr
+        );
+    }
+}
+
 // ---- output ----
 
 const ODD: &[u8] = b"a\x1b[31mred\nline\t\xff";

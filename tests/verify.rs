@@ -539,6 +539,33 @@ fn any_number_of_threads_proves_the_same() {
     }
 }
 
+/// Sizes that no disk has are no reason to end.
+#[apply(test)]
+fn records_of_sizes_that_no_disk_has_are_added_up() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let database = host.at("/var/lib/docker/image/overlay2/layerdb/sha256");
+    for layer in fs::read_dir(database).expect("layers") {
+        let size = layer.expect("a layer").path().join("size");
+        fs::write(size, "18446744073709551615").expect("ours");
+    }
+    for words in [
+        &["verify"][..],
+        &["images"],
+        &["containers"],
+        &["du"],
+        &["report"],
+    ] {
+        let output = host.ask(words);
+        assert!(
+            matches!(output.status, Some(0..=2)),
+            "{words:?}: {}",
+            output.stderr
+        );
+        assert!(!output.text().is_empty(), "{words:?}: {}", output.stderr);
+    }
+}
+
 /// An archive says how long names are that are read into memory: 14 MB can say gigabytes, in one name or in
 /// many.
 #[apply(test)]
@@ -573,7 +600,27 @@ fn names_of_gigabytes_in_an_archive_are_bounded() {
         }
         write(&[0; 1024]);
     };
-    for make in [one, many] {
+    // The shortest records take many times their length.
+    let attributes: &dyn Fn(&mut dyn Write) = &|to| {
+        let mut write = |bytes: &[u8]| to.write_all(bytes).expect("memory");
+        let mut records = Vec::new();
+        for number in 0..300_000 {
+            records.extend(
+                format!("23 SCHILY.xattr.{number:05x}\n")
+                    .replace('\n', "=\n")
+                    .into_bytes(),
+            );
+        }
+        records.resize(records.len().next_multiple_of(512), 0);
+        let length = 300_000 * 23;
+        for _ in 0..16 {
+            write(&header(tar::EntryType::XHeader, length));
+            write(&records);
+            write(&header(tar::EntryType::Regular, 0));
+        }
+        write(&[0; 1024]);
+    };
+    for make in [one, many, attributes] {
         let host = Host::captured("containerd-2.1");
         let blobs = host.at("/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256");
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

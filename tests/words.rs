@@ -46,9 +46,10 @@ fn docker_s_filters_leave_what_docker_leaves() {
     // The same image has two names.
     let also = is("Image", "lab/web:latest");
     type IsLeft<'a> = &'a dyn Fn(&Value) -> bool;
-    let cases: [(&[&str], IsLeft); 9] = [
+    let cases: [(&[&str], IsLeft); 10] = [
         (&["name=web"], &web),
         (&["name=^/?web-1$"], &is("Names", "web-1")),
+        (&["name=^/web-1$"], &is("Names", "web-1")),
         (&["status=exited"], &is("State", "exited")),
         (&["status=exited", "status=paused"], &|row| {
             is("State", "exited")(row) || is("State", "paused")(row)
@@ -330,6 +331,14 @@ fn a_path_without_its_slash_is_told_how_it_is_written() {
             said, "layerctl: old_shell:etc/motd: write old_shell:/etc/motd\n",
             "{words:?}"
         );
+    }
+    // What has the name may have a colon itself, and a path without a TARGET may have one.
+    for verb in ["which", "cat", "restore"] {
+        let whole = said(&host, &[verb, "docker:old_shell:etc/motd"]);
+        let meant = "docker:old_shell:etc/motd: write docker:old_shell:/etc/motd\n";
+        assert!(whole.ends_with(meant), "{verb}: {whole}");
+        let path = said(&host, &[verb, "a:b/f"]);
+        assert!(!path.contains("write"), "{verb}: {path}");
     }
     let out = tempfile::tempdir().expect("a directory");
     let to = out.path().to_str().expect("plain names");

@@ -119,8 +119,8 @@ fn without_target(context: &mut Context<'_>, typed: &[u8], sought: Sought) -> Re
     if target::is_spelled(typed) || !typed.contains(&b'/') {
         return Err(target::no_path(typed));
     }
-    if let Some((target, path)) = target::split_without_slash(typed) {
-        return Err(target::no_slash(target, path));
+    if let Some(error) = target::no_slash(&mut context.survey, typed, &context.base) {
+        return Err(error);
     }
     let path = target::typed_path(&context.survey, typed, &context.base);
     let plain = Bytes::absolute(bytes::components(path.as_bytes()));

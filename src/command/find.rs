@@ -229,10 +229,7 @@ impl Args {
         if self.targets.is_empty() {
             let found = context.everything(Which::default());
             let images = target::all_images(&context.survey);
-            let mut all = match found {
-                Err(Error::NothingMounted) if !images.0.is_empty() => Vec::new(),
-                found => found?,
-            };
+            let mut all = Context::or_none(found, !images.0.is_empty())?;
             context.problems.extend(images.1);
             for image in images.0 {
                 let label = Label::found(context.survey.label(&image.union));

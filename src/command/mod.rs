@@ -353,6 +353,15 @@ impl Context<'_> {
         self.notes.extend(why.or_else(|| self.survey.no_engine()));
     }
 
+    /// The unions that were found, or none where there is something else to tell of. What is closed, so that
+    /// nobody knows whether there is one, is told by whoever looked for engines.
+    pub fn or_none<T>(found: Result<Vec<T>>, has_others: bool) -> Result<Vec<T>> {
+        match found {
+            Err(Error::NothingMounted | Error::Closed { .. }) if has_others => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {
         target::find(&mut self.survey, name, &self.base)
     }

@@ -32,7 +32,7 @@ static BYTES: AtomicU64 = AtomicU64::new(0);
 /// So many bytes are to be read beside those that were.
 pub fn expect_bytes(bytes: u64) {
     let until_now = if bytes == 0 { 0 } else { gone_by() };
-    BYTES.store(until_now + bytes, Ordering::Relaxed);
+    BYTES.store(until_now.saturating_add(bytes), Ordering::Relaxed);
 }
 
 /// A line on a terminal's standard error, which tells how many names were listed, or how many bytes

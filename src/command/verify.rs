@@ -269,7 +269,9 @@ impl Proving<'_, '_> {
         }
         // One whose size nobody knows would make a lie of all.
         let sizes: Option<Vec<u64>> = tasks.iter().map(Task::size).collect();
-        progress::expect_bytes(sizes.map_or(0, |sizes| sizes.iter().sum()));
+        progress::expect_bytes(
+            sizes.map_or(0, |sizes| sizes.into_iter().fold(0, u64::saturating_add)),
+        );
         let proofs = prove_all(tasks, self.threads);
         let mut proofs: HashMap<Key, Proof> = order.into_iter().zip(proofs).collect();
         for (kept, label) in images {

@@ -129,11 +129,12 @@ impl Content {
         Ok(())
     }
 
-    /// Whether a file takes as much on disk as it is long, as `cp` and `tar` ask. What a file system
-    /// packs, or has room for beyond its end, is read as it says.
+    /// Whether a small file takes as much on disk as it is long: it is not worth a question where its
+    /// holes are. A large one may have blocks that hold nothing yet.
     fn has_all_blocks(&self) -> bool {
+        const SMALL: u64 = 128 << 10;
         let stat = self.stat.as_ref();
-        stat.is_some_and(|stat| stat.size > 0 && stat.disk() >= self.end)
+        stat.is_some_and(|stat| (1..=SMALL).contains(&stat.size) && stat.disk() >= self.end)
     }
 
     /// Reads at a place, wherever reading goes on, and as far as the file reaches by now. Several may
@@ -151,7 +152,7 @@ impl Content {
         }
     }
 
-    /// The next part from a place on that is no hole, where reading then goes on: its beginning and
+    /// The next part from a place on that is no hole - of a small file all, if it has as many blocks - where reading then goes on: its beginning and
     /// its end. None where there are only zeros. A file system without holes has one part.
     ///
     /// # Errors

@@ -99,11 +99,14 @@ impl Expected {
         }
     }
 
-    /// What it takes in memory, in bytes.
+    /// About what it takes in memory, in bytes.
     pub fn memory(&self) -> u64 {
+        /// An attribute with the allocations of both its parts.
+        const ATTRIBUTE: usize = 128;
         let attributes = self.attributes.iter();
-        let attributes = attributes.map(|(name, value)| name.len() + value.len());
-        (self.name.len() + self.link.len() + attributes.sum::<usize>()) as u64
+        let attributes = attributes.map(|(name, value)| ATTRIBUTE + name.len() + value.len());
+        let own = size_of::<Expected>() + self.name.len() + self.link.len();
+        (own + attributes.sum::<usize>()) as u64
     }
 
     /// Its path in the layer.

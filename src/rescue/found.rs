@@ -12,8 +12,11 @@ const NAMED_MAX: usize = 10_000;
 /// How long the paths of those are together, in bytes.
 const NAMED_BYTES_MAX: usize = 16 << 20;
 
-/// How many paths are remembered, directories on the way to them among those: they take half a gigabyte then.
-const PATHS_MAX: usize = 16 << 20;
+/// How many paths are remembered of a layer, directories on the way to them among those: they take a quarter
+/// of a gigabyte then.
+const PATHS_MAX: usize = 8 << 20;
+/// How many owners are remembered of an archive, each with those that it is on disk.
+const OWNERS_MAX: usize = 64 << 10;
 
 /// What stands for a path: a layer may have millions.
 type Key = [u8; 16];
@@ -31,6 +34,10 @@ pub struct Found {
     /// The directories on the way to them.
     ways: HashSet<Key>,
     owners: [Owners; 2],
+    /// How many of those there are.
+    owners_known: usize,
+    /// There are more.
+    has_more_owners: bool,
 }
 
 impl Found {
@@ -83,14 +90,35 @@ impl Found {
     /// Remembers what the owners that an archive says of a path are on disk: user, group.
     pub fn owners(&mut self, said: (u64, u64), own: (u64, u64), path: &Bytes) {
         let pairs = [(said.0, own.0), (said.1, own.1)];
-        for (owners, (said, own)) in self.owners.iter_mut().zip(pairs) {
-            let of = owners.entry(said).or_default();
-            of.entry(own).or_insert_with(|| (0, path.clone())).0 += 1;
+        for (which, (said, own)) in pairs.into_iter().enumerate() {
+            self.owner(which, (said, own), || path.clone(), 1);
+        }
+    }
+
+    fn owner(
+        &mut self,
+        which: usize,
+        (said, own): (u64, u64),
+        path: impl FnOnce() -> Bytes,
+        times: u64,
+    ) {
+        let owners = &mut self.owners[which];
+        if let Some((count, _)) = owners.get_mut(&said).and_then(|of| of.get_mut(&own)) {
+            *count += times;
+        } else if self.owners_known < OWNERS_MAX {
+            self.owners_known += 1;
+            owners.entry(said).or_default().insert(own, (times, path()));
+        } else {
+            self.has_more_owners = true;
         }
     }
 
     /// Owners that are mapped are mapped alike: who is not is named.
     pub fn remapped(&mut self) {
+        if self.has_more_owners {
+            self.proof
+                .leave("the archive has more owners than are remembered");
+        }
         let all = std::mem::take(&mut self.owners);
         let is_mapped =
             |(said, own): (&u64, &BTreeMap<u64, (u64, Bytes)>)| own.keys().any(|own| own != said);
@@ -129,11 +157,11 @@ impl Found {
         self.proof.more += next.proof.more;
         self.proof.has_unread |= next.proof.has_unread;
         self.proof.content_and_links += next.proof.content_and_links;
-        for (owners, next) in self.owners.iter_mut().zip(next.owners) {
-            for (said, next) in next {
-                let of = owners.entry(said).or_default();
-                for (own, (count, path)) in next {
-                    of.entry(own).or_insert_with(|| (0, path)).0 += count;
+        self.has_more_owners |= next.has_more_owners;
+        for (which, owners) in next.owners.into_iter().enumerate() {
+            for (said, owners) in owners {
+                for (own, (count, path)) in owners {
+                    self.owner(which, (said, own), || path, count);
                 }
             }
         }

@@ -38,11 +38,13 @@ impl<'s> Prover<'s> {
             return Ok(None);
         }
         let is_known = self.found.has(&path);
-        // What is no directory was compared when its entry was read, attributes and all.
+        // What the archive has was compared when its entry was read, attributes and all.
         if is_known && kind != Kind::Directory {
             return Ok(None);
         }
-        self.has_its_own(place, branch, (name, &path))?;
+        if !is_known {
+            self.has_its_own(place, branch, (name, &path))?;
+        }
         let below = match place.child(name)? {
             // What composefs makes for itself is no entry.
             Entry::Missing | Entry::Deleted { .. } => return Ok(None),

@@ -15,7 +15,7 @@ use crate::bytes::Bytes;
 use crate::difference::{Change, Compared, Criterion, Difference, Measure, differences};
 use crate::dir::{Content, Dir, Kind, Stat};
 use crate::error::{Error, Result, errno_of};
-use crate::interrupt::Interrupt;
+use crate::interrupt::is_asked_to_end;
 use crate::restore::archive::OCI_WHITEOUT;
 use crate::restore::attributes::{Attributes, Into};
 use crate::union::{Entry, Node};
@@ -35,7 +35,6 @@ pub struct Prover<'s> {
     pub(super) subject: &'s Subject<'s>,
     manner: Manner,
     pub(super) found: Found,
-    interrupt: Interrupt,
 }
 
 /// What an entry's name means in a layer.
@@ -67,7 +66,6 @@ impl<'s> Prover<'s> {
             subject,
             manner,
             found: Found::default(),
-            interrupt: Interrupt::catch_all(),
         }
     }
 
@@ -94,9 +92,11 @@ impl<'s> Prover<'s> {
         match found {
             Some(_) if self.manner.is_fast => {}
             Some(mut content) => {
-                match content_of(&mut content, promise.size, &self.interrupt, &mut *digest) {
+                match content_of(&mut content, promise.size, &mut *digest) {
                     Ok(crc) if promise.crc.is_none_or(|promised| promised == crc) => {}
                     Ok(_) => self.fault(path, What::Content),
+                    // It is told of the whole layer.
+                    Err(_) if is_asked_to_end() => self.found.proof.has_unread = true,
                     Err(error) => self.unread(&path, &error.to_string()),
                 }
             }
@@ -120,7 +120,7 @@ impl<'s> Prover<'s> {
         let Some(mut content) = found else {
             return Ok(());
         };
-        match is_same(archive, &mut content, expected.size, &self.interrupt)? {
+        match is_same(archive, &mut content, expected.size)? {
             Ok(true) => {}
             Ok(false) => self.fault(expected.path(), What::Content),
             Err(error) => {
@@ -359,7 +359,7 @@ impl<'s> Prover<'s> {
         };
         let own = Attributes::of_entry(dir, name);
         let own = own.map_err(|errno| Error::io(place.on_host(branch, name), errno))?;
-        if !dir.is_in_image() {
+        if !dir.is_in_image() && !self.is_copy() {
             self.is_elsewhere(path, own.iter().map(|(name, _)| name));
         }
         let own = own.seen(place, branch, Into::View);
@@ -491,17 +491,12 @@ fn at_once(bytes: u64) -> usize {
 }
 
 /// Reads a file, and gives its checksum.
-fn content_of(
-    content: &mut Content,
-    size: u64,
-    interrupt: &Interrupt,
-    mut read: impl FnMut(&[u8]),
-) -> Result<u64, Error> {
+fn content_of(content: &mut Content, size: u64, mut read: impl FnMut(&[u8])) -> Result<u64, Error> {
     let mut buffer = vec![0; at_once(size)];
     let mut crc = CRC.digest();
     let mut left = size;
     while left > 0 {
-        if interrupt.is_pressed() {
+        if is_asked_to_end() {
             return Err(Error::damaged("its content", "interrupted"));
         }
         let most = usize::try_from(left)
@@ -526,13 +521,12 @@ fn is_same(
     archive: &mut impl Read,
     content: &mut Content,
     size: u64,
-    interrupt: &Interrupt,
 ) -> io::Result<io::Result<bool>> {
     let mut ours = vec![0; at_once(size)];
     let mut theirs = vec![0; at_once(size)];
     let mut is_same = true;
     loop {
-        if interrupt.is_pressed() {
+        if is_asked_to_end() {
             return Err(io::Error::other("interrupted"));
         }
         let count = match archive.read(&mut theirs) {

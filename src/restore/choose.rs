@@ -63,8 +63,8 @@ fn named(
     if target::is_spelled(name) || !name.contains(&b'/') {
         return Err(target::no_path(name));
     }
-    if let Some((target, path)) = target::split_without_slash(name) {
-        return Err(target::no_slash(target, path));
+    if let Some(error) = target::no_slash(survey, name, base) {
+        return Err(error);
     }
     let path = plain(target::typed_path(survey, name, base).as_bytes());
     Ok((None, path))

@@ -118,11 +118,10 @@ pub fn find(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Target>
                 return Err(is_a_path(survey, name, &target));
             }
             // An image's name may have a tag; a container's has nothing behind it but a path.
-            if let Some((whole, path)) = split_without_slash(name)
-                && let Ok(target) = find_whole(survey, whole, base)
+            if let Some((target, error)) = without_slash(survey, name, base)
                 && target.union.owner.as_ref().map(|of| of.kind) == Some(OwnerKind::Container)
             {
-                return Err(no_slash(whole, path));
+                return Err(error);
             }
             // With a namespace that is not there nothing is known by any name.
             if let Some(error) = survey.no_namespace() {
@@ -356,18 +355,26 @@ pub fn all_images(survey: &Survey<'_>) -> (Vec<Target>, Vec<Error>) {
     (targets, problems)
 }
 
-/// Splits `TARGET:PATH` where the slash is missing with which the path begins: docker's own `cp` takes that.
-pub fn split_without_slash(typed: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = typed.iter().position(|&byte| byte == b':')?;
-    let (target, path) = (&typed[..at], &typed[at + 1..]);
-    let is_name = !target.is_empty() && !target.contains(&b'/') && !path.starts_with(b"/");
-    is_name.then_some((target, path))
+/// That the slash is missing with which a path begins, where something has the name before a colon: docker's
+/// own `cp` takes that.
+pub fn no_slash(survey: &mut Survey<'_>, typed: &[u8], base: &Base) -> Option<Error> {
+    without_slash(survey, typed, base).map(|(_, error)| error)
 }
 
-/// That the slash is missing.
-pub fn no_slash(target: &[u8], path: &[u8]) -> Error {
-    let (target, path) = (escape(target), escape(path));
-    Error::Usage(format!("{target}:{path}: write {target}:/{path}"))
+/// The same with what has the name.
+fn without_slash(survey: &mut Survey<'_>, typed: &[u8], base: &Base) -> Option<(Target, Error)> {
+    let colons = typed.iter().enumerate().rev();
+    let colons = colons.filter(|(_, byte)| **byte == b':');
+    for (at, _) in colons {
+        let (target, path) = (&typed[..at], &typed[at + 1..]);
+        let may_be = !target.is_empty() && !path.is_empty() && !path.starts_with(b"/");
+        if may_be && let Ok(found) = find_whole(survey, target, base) {
+            let (target, path) = (escape(target), escape(path));
+            let what = format!("{target}:{path}: write {target}:/{path}");
+            return Some((found, Error::Usage(what)));
+        }
+    }
+    None
 }
 
 /// That a word is no path of a union: a name alone, most likely.

@@ -19,7 +19,7 @@ use crate::command::{
 };
 use crate::engine::Survey;
 use crate::engine::usage::{FaultKind, Leftover, LeftoverKind};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::render::column::{Column, column, optional};
 use crate::render::{Format, Look};
 use crate::target::Target;
@@ -150,13 +150,9 @@ impl Verb for Args {
         let names = AtomicU64::new(0);
         let mut examined = Examined::default();
         let targets = context.targets(&self.targets, self.which);
-        let targets = match targets {
-            // There are stores to look at.
-            Err(Error::NothingMounted) if context.survey.engines_here().next().is_some() => {
-                Vec::new()
-            }
-            targets => targets?,
-        };
+        // There are stores to look at.
+        let has_stores = context.survey.engines_here().next().is_some();
+        let targets = Context::or_none(targets, has_stores)?;
         examined.unions = targets.len();
         if self.targets.is_empty() {
             examined.stores = context.survey.engines_here().count();

@@ -65,7 +65,8 @@ pub fn keep(context: &mut Context<'_>, filters: &[Filter], rows: &mut Vec<Row>) 
         }
     }
     let holds = |filter: &Filter, row: &Row| match filter {
-        Filter::Name(of) => of.is_match(&row.name),
+        // Docker's names begin with a slash, which people write or leave away.
+        Filter::Name(of) => of.is_match(&row.name) || of.is_match(&format!("/{}", row.name)),
         Filter::Id(of) => of.is_match(&row.id),
         Filter::Status(of) => row.state == of,
         Filter::Exited(of) => {
@@ -104,14 +105,21 @@ fn is_called(row: &Row, name: &str) -> bool {
 
 /// The id of the image that has a name; none where it is gone, and only containers still have the name.
 fn image(context: &mut Context<'_>, name: &str, rows: &[Row]) -> Result<Option<String>> {
-    match context.find(name.as_bytes()) {
-        Ok(target) => {
-            let owner = target.union.owner.filter(|of| of.kind == OwnerKind::Image);
-            owner.map(|of| Some(of.id)).ok_or_else(|| {
-                Error::Usage(format!("ancestor={}: is no image", escape(name.as_bytes())))
-            })
+    let found = context.find(name.as_bytes()).and_then(|target| {
+        let owner = target.union.owner.filter(|of| of.kind == OwnerKind::Image);
+        owner.map(|of| of.id).ok_or_else(|| {
+            Error::Usage(format!("ancestor={}: is no image", escape(name.as_bytes())))
+        })
+    });
+    match found {
+        Ok(id) => Ok(Some(id)),
+        // It is gone, or a container has its name.
+        Err(error)
+            if !matches!(error, Error::Ambiguous { .. })
+                && rows.iter().any(|row| is_called(row, name)) =>
+        {
+            Ok(None)
         }
-        Err(_) if rows.iter().any(|row| is_called(row, name)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -19,7 +19,7 @@ use crate::command::{
 use crate::engine;
 use crate::engine::inventory::ImageLayer;
 use crate::engine::usage::LayerUse;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::interrupt;
 use crate::render::time;
 
@@ -52,11 +52,9 @@ impl Gathered {
     pub fn of(context: &mut Context<'_>, has_changes: bool) -> Result<Gathered> {
         let begun = time::now();
         let info = *info::Args {}.run(context)?.answer.0;
-        let targets = match context.everything(Which::default()) {
-            // There are stores, or there is nothing: that is an answer.
-            Err(Error::NothingMounted) => Vec::new(),
-            targets => targets?,
-        };
+        // There are stores, or there is nothing: that is an answer.
+        let targets = context.everything(Which::default());
+        let targets = Context::or_none(targets, true)?;
         if context.notes.is_empty() {
             context.note_no_engine();
         }

@@ -217,8 +217,8 @@ fn everywhere(
     if branch_or_name(typed) {
         return Err(target::no_path(typed));
     }
-    if let Some((target, path)) = target::split_without_slash(typed) {
-        return Err(target::no_slash(target, path));
+    if let Some(error) = target::no_slash(&mut context.survey, typed, &context.base) {
+        return Err(error);
     }
     let path = target::typed_path(&context.survey, typed, &context.base);
     let path = path_in_union(path.as_bytes());

@@ -141,7 +141,8 @@ impl Docker<'_> {
             .diff_ids()
             .map_err(|what| Error::damaged(path, what))?;
         let layers = self.image_layers(driver, diff_ids);
-        let size = layers.iter().filter_map(|layer| layer.size).sum();
+        let sizes = layers.iter().filter_map(|layer| layer.size);
+        let size = sizes.fold(0, u64::saturating_add);
         let mut parents = self.image_parents(driver, id).into_iter();
         let parent = parents.next();
         let mut next_image = Some(id.to_owned());
@@ -407,7 +408,7 @@ impl Docker<'_> {
             size: history
                 .iter()
                 .filter_map(|entry| entry.layer.as_ref()?.size)
-                .sum(),
+                .fold(0, u64::saturating_add),
             parent: json.parent.filter(|parent| !parent.is_empty()),
             history,
             namespace: None,

@@ -50,8 +50,9 @@ impl Podman<'_> {
             .chain(&record.layer)
             .iter()
             .filter_map(|layer| layer.diff_size)
-            .sum();
-        let of_data: u64 = record.data_sizes.values().sum();
+            .fold(0, u64::saturating_add);
+        let of_data = record.data_sizes.values().copied();
+        let of_data: u64 = of_data.fold(0, u64::saturating_add);
         if record.is_list() {
             return Ok(self.list_of_images(record, of_data));
         }
@@ -81,7 +82,7 @@ impl Podman<'_> {
             id: record.id.clone(),
             created: config.created.as_ref().unwrap_or(&record.created).clone(),
             driver: self.driver.clone(),
-            size: of_layers + of_data,
+            size: of_layers.saturating_add(of_data),
             parent: None,
             history,
             namespace: None,
