@@ -5,9 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::fs::{FileType, makedev};
 use serde_json::Value;
 
 use crate::lab::host::{Host, spelled};
+use crate::lab::needs;
 use crate::lab::run::{self, Output, text, texts};
 use crate::lab::union::Union;
 
@@ -357,4 +359,92 @@ fn what_is_on_no_disk_is_not_read() {
     );
     let stat = diff(&["--stat"], &a, &b).exits(1).row();
     assert_eq!(stat["path"], "/differs");
+}
+
+/// Zeros are zeros, whether or not they are on disk.
+#[apply(test)]
+fn where_a_file_has_holes_is_no_difference() {
+    use std::os::unix::fs::FileExt;
+    const MIB: u64 = 1 << 20;
+    let union = Union::of(&[("a", "ro"), ("b", "ro")]);
+    for side in ["a", "b"] {
+        for name in ["same", "differs"] {
+            let file = fs::File::create(union.at(format!("{side}/{name}"))).expect("our own");
+            file.set_len(8 * MIB).expect("our own");
+            if side == "a" {
+                file.write_all_at(&[0; 4096], MIB).expect("our own");
+            }
+            let last = if name == "same" { "x" } else { side };
+            file.write_all_at(last.as_bytes(), 4 * MIB).expect("ours");
+        }
+    }
+    let (a, b) = (union.at("a"), union.at("b"));
+    let (a, b) = (spelled(&[(&a, "ro")]), spelled(&[(&b, "ro")]));
+    assert_eq!(lines(&diff(&[], &a, &b).exits(1)), ["C /differs"]);
+    assert_eq!(lines(&diff(&[], &b, &a).exits(1)), ["C /differs"]);
+}
+
+#[apply(test)]
+fn devices_differ_in_what_they_are_devices_of() {
+    needs::root("to make devices");
+    let union = Union::of(&[("a", "ro"), ("b", "ro")]);
+    for (side, minor) in [("a", 1), ("b", 2)] {
+        union
+            .node(
+                &format!("{side}/char"),
+                FileType::CharacterDevice,
+                makedev(9, minor),
+            )
+            .node(
+                &format!("{side}/same"),
+                FileType::CharacterDevice,
+                makedev(9, 9),
+            )
+            .node(
+                &format!("{side}/block"),
+                FileType::BlockDevice,
+                makedev(9, minor),
+            )
+            .node(&format!("{side}/fifo"), FileType::Fifo, 0);
+    }
+    let (a, b) = (union.at("a"), union.at("b"));
+    let (a, b) = (spelled(&[(&a, "ro")]), spelled(&[(&b, "ro")]));
+    assert_eq!(lines(&diff(&[], &a, &b).exits(1)), ["C /block", "C /char"]);
+}
+
+/// What two views do not share is compared, however little that is beside what they do.
+#[apply(test)]
+fn every_branch_that_is_not_shared_counts() {
+    let names = ["a", "b", "c", "d", "e", "low", "lowest"];
+    let branches: Vec<(&'static str, &'static str)> =
+        names.iter().map(|&name| (name, "ro+wh")).collect();
+    let union = Union::of(&branches);
+    for name in names {
+        union.file(format!("{name}/of_{name}"), "");
+        union.file(format!("{name}/d/of_{name}"), "");
+    }
+    union.mark("e/.wh.of_low").mark("e/d/.wh.of_lowest");
+    let stack = |names: &[&str]| {
+        let paths: Vec<PathBuf> = names.iter().map(|name| union.at(name)).collect();
+        let branches: Vec<_> = paths.iter().map(|path| (path.as_path(), "ro+wh")).collect();
+        spelled(&branches)
+    };
+    for shared in 1..=2 {
+        let whole = stack(&names);
+        let rest = stack(&names[names.len() - shared..]);
+        let mut expected: Vec<String> = Vec::new();
+        let own = &names[..names.len() - shared];
+        for directory in ["/", "/d/"] {
+            expected.extend(own.iter().map(|name| format!("A {directory}of_{name}")));
+        }
+        expected.push("D /d/of_lowest".to_owned());
+        if shared == 2 {
+            expected.push("D /of_low".to_owned());
+        }
+        expected.retain(|line| shared == 2 || line != "A /of_low");
+        expected.sort_by(|one, other| one[2..].cmp(&other[2..]));
+        let mut found = lines(&diff(&[], &rest, &whole).exits(1));
+        found.sort_by(|one, other| one[2..].cmp(&other[2..]));
+        assert_eq!(found, expected, "{shared}");
+    }
 }

@@ -33,6 +33,7 @@ macro_rules! test {
 mod attributes;
 mod blog_host;
 mod cat;
+mod changes;
 mod completions;
 mod containerd;
 mod containerd_2;

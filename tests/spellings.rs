@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use layerctl::internals::dir::{Access, Dir, Kind};
+use layerctl::internals::dir::{Access, Dir, Kind, Stat};
 use layerctl::internals::overlay::{Namespace, Rules};
 use layerctl::internals::union::Merger;
-use layerctl::internals::whiteout::{AUFS_NAME_MAX, Grammar, Marks, Source, Validity};
+use layerctl::internals::whiteout::{AUFS_NAME_MAX, Grammar, Marks, Seen, Source, Validity};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use rustix::io::Errno;
 
@@ -129,6 +129,8 @@ fn every_spelling_has_its_own_rules() {
         is_data_only: bool,
         holds_changes_only: bool,
         honours_marks: bool,
+        wants_regular_marks: bool,
+        always_reads_opaque: bool,
         opaque_name: Option<&'static [u8]>,
         overrides: usize,
     }
@@ -138,6 +140,9 @@ fn every_spelling_has_its_own_rules() {
         is_data_only: false,
         holds_changes_only: true,
         honours_marks: true,
+        // docs/facts.md#aufs-1.13
+        wants_regular_marks: true,
+        always_reads_opaque: false,
         opaque_name: Some(b".wh..wh..opq"),
         overrides: 0,
     };
@@ -146,27 +151,33 @@ fn every_spelling_has_its_own_rules() {
             Grammar::Aufs => Rule { ..aufs },
             Grammar::AufsIgnored => Rule {
                 honours_marks: false,
+                wants_regular_marks: false,
                 ..aufs
             },
             Grammar::Plain => Rule {
                 holds_changes_only: false,
                 honours_marks: false,
+                wants_regular_marks: false,
                 ..aufs
             },
             Grammar::Overlay(_) => Rule {
                 namespace: Some(Namespace::Trusted),
                 has_redirects: true,
+                wants_regular_marks: false,
                 opaque_name: None,
                 ..aufs
             },
             Grammar::OverlayData => Rule {
                 is_data_only: true,
                 honours_marks: false,
+                wants_regular_marks: false,
                 opaque_name: None,
                 ..aufs
             },
             Grammar::FuseOverlay(_) => Rule {
                 namespace: Some(Namespace::Trusted),
+                wants_regular_marks: false,
+                always_reads_opaque: true,
                 opaque_name: None,
                 overrides: 3,
                 ..aufs
@@ -183,6 +194,8 @@ fn every_spelling_has_its_own_rules() {
             (grammar.is_data_only(), rule.is_data_only),
             (grammar.holds_changes_only(), rule.holds_changes_only),
             (grammar.honours_marks(), rule.honours_marks),
+            (grammar.wants_regular_marks(), rule.wants_regular_marks),
+            (grammar.always_reads_opaque(), rule.always_reads_opaque),
         ];
         for (index, (found, expected)) in facts.into_iter().enumerate() {
             assert_eq!(found, expected, "{grammar:?}, fact {index}");
@@ -267,5 +280,286 @@ fn what_only_looks_like_a_mark_is_an_entry() {
         let value = vec![b'y'; length];
         lsetxattr(home.path(), name, &value, XattrFlags::empty()).expect("it took one");
         assert_eq!(fuse.opaque(&source), expected, "{length}");
+    }
+}
+
+/// What is worth a look, told by its name and kind alone: every mark, and no more than could be one.
+#[apply(test)]
+fn what_could_be_a_mark_is_told_by_its_name_and_kind() {
+    let mark = Some(b".wh.x".as_slice());
+    for grammar in grammars() {
+        let (of_names, of_kinds): (_, &[Kind]) = match grammar {
+            Grammar::Aufs | Grammar::AufsIgnored => (mark, &[]),
+            Grammar::Plain | Grammar::OverlayData => (None, &[]),
+            // docs/facts.md#engines-48
+            Grammar::Overlay(_) => (None, &[Kind::Char, Kind::File]),
+            // docs/facts.md#engines-19
+            Grammar::FuseOverlay(_) => (mark, &[Kind::Char]),
+        };
+        let kinds = [
+            Kind::File,
+            Kind::Directory,
+            Kind::Symlink,
+            Kind::Char,
+            Kind::Block,
+        ];
+        for kind in kinds {
+            let is_kind = of_kinds.contains(&kind);
+            for name in [&b"x"[..], b".whx", b".wh", b".wh.x"] {
+                let expected = is_kind || of_names == Some(name);
+                let is = grammar.could_be_mark(name, kind);
+                assert_eq!(is, expected, "{grammar:?} {kind:?} {name:?}");
+            }
+        }
+    }
+}
+
+/// An entry says something of the name that it has, and of the one that it marks.
+#[apply(test)]
+fn an_entry_concerns_what_it_marks_and_itself() {
+    for grammar in grammars() {
+        let marks = match grammar {
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::FuseOverlay(_) => true,
+            Grammar::Plain | Grammar::Overlay(_) | Grammar::OverlayData => false,
+        };
+        for (entry, name, expected) in [
+            (&b"x"[..], &b"x"[..], true),
+            (b"x", b"y", false),
+            (b".wh.x", b"x", marks),
+            (b".wh.x", b".wh.x", true),
+            (b".wh.x", b"y", false),
+            (b".wh..wh.x", b"y", false),
+        ] {
+            let is = grammar.concerns(entry, name);
+            assert_eq!(is, expected, "{grammar:?} {entry:?} {name:?}");
+        }
+    }
+    // docs/facts.md#aufs-1.6: what is below the directory is hidden, whatever its name.
+    assert!(Grammar::Aufs.concerns(b".wh..wh..opq", b"x"));
+}
+
+/// What marks of a branch's own root mean: fuse-overlayfs alone heeds them (docs/facts.md#engines-19).
+#[apply(test)]
+fn marks_of_a_branchs_root() {
+    let is_theirs = |grammar| matches!(grammar, Grammar::FuseOverlay(_));
+    for (mark, is_cut_off) in [(".wh.", true), (".wh..wh..opq", false), ("none", false)] {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dir = listed(home.path(), &[mark]);
+        for grammar in grammars() {
+            let found = grammar.is_cut_off(&dir);
+            assert_eq!(found, Ok(is_cut_off && is_theirs(grammar)), "{grammar:?}");
+            let is_opaque = mark == ".wh..wh..opq" && is_theirs(grammar);
+            let found = grammar.is_opaque_root(&dir);
+            assert_eq!(found, Ok(is_opaque), "{grammar:?}");
+        }
+    }
+}
+
+/// `x` in the place of the opaque mark: there are whiteouts by attribute (docs/facts.md#engines-52).
+#[apply(test)]
+fn a_directory_says_whether_whiteouts_by_attribute_are_in_it() {
+    let overlay = Grammar::Overlay(Rules::of(Namespace::User));
+    for (value, expected) in [(None, false), (Some(b"x"), true), (Some(b"y"), false)] {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dir = listed(home.path(), &["x"]);
+        if let Some(value) = value {
+            let name = Namespace::User.attributes().opaque;
+            if lsetxattr(home.path(), name, value, XattrFlags::empty()).is_err() {
+                skip("this file system takes no attributes of users");
+            }
+        }
+        for grammar in grammars().chain([overlay]) {
+            let is = grammar.has_attribute_whiteouts(&dir);
+            assert_eq!(is, Ok(expected && grammar == overlay), "{grammar:?}");
+        }
+    }
+}
+
+/// Of a listing's entries fuse-overlayfs's marks mark, unless they have a mark themselves, and its
+/// housekeeping does not, whatever it is (docs/facts.md#engines-19).
+#[apply(test)]
+fn a_mark_with_a_mark_marks_nothing() {
+    needs::root("to make a device");
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let names = [".wh.gone", ".wh.back", ".wh..wh.back", "file"];
+    let dir = listed(home.path(), &names);
+    for name in ["device", ".wh..wh.device"] {
+        let mode = Mode::from_raw_mode(0o600);
+        let made = mknodat(
+            CWD,
+            home.path().join(name),
+            FileType::CharacterDevice,
+            mode,
+            makedev(0, 0),
+        );
+        made.expect("root may");
+    }
+    let fuse = Grammar::FuseOverlay(Namespace::User);
+    for (name, of) in [
+        (".wh.gone", Some("gone")),
+        (".wh.back", None),
+        (".wh..wh.back", None),
+        (".wh..wh.device", None),
+        ("device", Some("device")),
+        ("file", None),
+    ] {
+        let of = of.map(|of| layerctl::internals::whiteout::Mark::Whiteout(of.as_bytes()));
+        let (mark, _) = fuse
+            .mark_at(&Source::Disk(&dir), name.as_bytes())
+            .expect("readable");
+        assert_eq!(mark, of, "{name}");
+    }
+}
+
+/// What a branch alone has of a name: no whiteout, but a name that is too long for one.
+#[apply(test)]
+fn a_version_is_no_mark() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let long = "l".repeat(255);
+    let dir = listed(home.path(), &["gone", "there", &long]);
+    let attribute = Namespace::User.attributes().whiteout;
+    let gone = home.path().join("gone");
+    if lsetxattr(&gone, attribute, b"y", XattrFlags::empty()).is_err() {
+        skip("this file system takes no attributes of users");
+    }
+    let overlay = Grammar::Overlay(Rules::of(Namespace::User));
+    for grammar in grammars().chain([overlay]) {
+        for (name, is_there) in [
+            ("gone", grammar != overlay),
+            ("there", true),
+            (&long[..], true),
+            ("nowhere", false),
+        ] {
+            let version = grammar.version(&dir, name.as_bytes()).expect("readable");
+            assert_eq!(version.is_some(), is_there, "{grammar:?} {name}");
+        }
+    }
+}
+
+/// A metacopy's attribute is empty, or has a header of four bytes and more (docs/facts.md#engines-73).
+#[apply(test)]
+fn a_short_value_of_a_metacopy_is_an_error() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let overlay = Grammar::Overlay(Rules::of(Namespace::User));
+    let attribute = Namespace::User.attributes().metacopy;
+    for (length, expected) in [
+        (None, Ok(false)),
+        (Some(0), Ok(true)),
+        (Some(1), Err(Errno::IO)),
+        (Some(3), Err(Errno::IO)),
+        (Some(4), Ok(true)),
+        (Some(5), Ok(true)),
+    ] {
+        let name = format!("{length:?}");
+        let dir = listed(home.path(), &[&name]);
+        if let Some(length) = length {
+            let (at, value) = (home.path().join(&name), vec![0; length]);
+            if lsetxattr(&at, attribute, &value, XattrFlags::empty()).is_err() {
+                skip("this file system takes no attributes of users");
+            }
+        }
+        let source = Source::Disk(&dir);
+        let seen = overlay.look(&source, name.as_bytes()).expect("readable");
+        let is = overlay.metacopy(&source, name.as_bytes(), &seen);
+        assert_eq!(is, expected, "{name}");
+    }
+}
+
+/// What of a branch's attributes is not the union's own (docs/facts.md#engines-2026-b12).
+#[apply(test)]
+fn a_unions_own_attributes_are_not_shown() {
+    for grammar in grammars() {
+        let (is_overlay, is_fuse) = match grammar {
+            Grammar::Overlay(_) => (true, false),
+            Grammar::FuseOverlay(_) => (false, true),
+            Grammar::Aufs | Grammar::AufsIgnored | Grammar::Plain | Grammar::OverlayData => {
+                (false, false)
+            }
+        };
+        for (name, is_shown) in [
+            ("trusted.overlay.opaque", !is_overlay && !is_fuse),
+            ("user.overlay.opaque", !is_fuse),
+            ("user.fuseoverlayfs.opaque", !is_fuse),
+            ("user.containers.override_stat", !is_fuse),
+            ("security.fuseoverlayfs.override_stat", !is_fuse),
+            ("user.containers.other", true),
+            ("user.name", true),
+        ] {
+            let shown = grammar.shown_attribute(name.as_bytes());
+            let expected = is_shown.then_some(name.as_bytes());
+            assert_eq!(shown.as_deref(), expected, "{grammar:?} {name}");
+        }
+    }
+}
+
+/// A regular file is asked for a metacopy unless all that is known of it says that it is none
+/// (docs/facts.md#engines-73). This one says that it is one; what is known is varied.
+#[apply(test)]
+fn a_file_is_asked_for_a_metacopy_if_one_fact_says_that_it_could_be() {
+    let attributes = Namespace::User.attributes();
+    let overlay = Grammar::Overlay(Rules::of(Namespace::User));
+    let whole = |stat: Stat| Stat {
+        size: 7,
+        blocks: 8,
+        ctime: stat.mtime,
+        ..stat
+    };
+    type Vary = fn(&mut Seen, Stat);
+    let cases: [(&str, usize, bool, Vary, bool); 8] = [
+        ("nothing", 12, false, |_, _| {}, false),
+        ("few names", 2, false, |_, _| {}, true),
+        ("impure", 12, true, |_, _| {}, true),
+        ("unknown", 12, false, |seen, _| seen.stat = None, true),
+        (
+            "empty",
+            12,
+            false,
+            |seen, stat| seen.stat = Some(Stat { size: 0, ..stat }),
+            true,
+        ),
+        (
+            "not on disk",
+            12,
+            false,
+            |seen, stat| seen.stat = Some(Stat { blocks: 0, ..stat }),
+            true,
+        ),
+        (
+            "changed later",
+            12,
+            false,
+            |seen, stat| {
+                let ctime = (stat.mtime.0 + 1, stat.mtime.1);
+                seen.stat = Some(Stat { ctime, ..stat });
+            },
+            true,
+        ),
+        ("bare", 2, false, |seen, _| seen.is_bare = true, false),
+    ];
+    for (case, count, is_impure, vary, expected) in cases {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let others: Vec<String> = (1..count).map(|number| number.to_string()).collect();
+        let mut all: Vec<&str> = others.iter().map(String::as_str).collect();
+        all.push("file");
+        let dir = listed(home.path(), &all);
+        let file = home.path().join("file");
+        fs::write(&file, "content").expect("a file of our own");
+        if lsetxattr(&file, attributes.metacopy, b"", XattrFlags::empty()).is_err() {
+            skip("this file system takes no attributes of users");
+        }
+        if is_impure {
+            let set = lsetxattr(home.path(), attributes.impure, b"y", XattrFlags::empty());
+            set.expect("it took one");
+        }
+        let names = dir.names().expect("it is readable");
+        let source = Source::Listing(&names, Marks::Hidden, &dir);
+        let mut seen = overlay.look(&source, b"file").expect("it is readable");
+        let stat = whole(seen.stat.expect("a file is looked at"));
+        seen.stat = Some(stat);
+        vary(&mut seen, stat);
+        // Elsewhere what a file takes on disk is no hint.
+        let is_asked = !seen.is_bare && !dir.counts_blocks(stat.dev);
+        let is = overlay.metacopy(&source, b"file", &seen);
+        assert_eq!(is, Ok(expected || is_asked), "{case}");
     }
 }
