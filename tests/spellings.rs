@@ -563,3 +563,48 @@ fn a_file_is_asked_for_a_metacopy_if_one_fact_says_that_it_could_be() {
         assert_eq!(is, Ok(expected || is_asked), "{case}");
     }
 }
+
+/// What differs by who merges the branches. fuse-overlayfs merges as overlay does, with neither redirects
+/// nor metacopies (docs/facts.md#engines-19).
+#[apply(test)]
+fn every_merger_has_its_own_rules() {
+    let rules = |namespace, follows_redirects, metacopy| Rules {
+        namespace,
+        follows_redirects,
+        metacopy,
+    };
+    for (follows_redirects, metacopy) in [(true, true), (true, false), (false, true)] {
+        let of = rules(Namespace::User, follows_redirects, metacopy);
+        let merger = Merger::of(Grammar::Overlay(of));
+        assert_eq!(merger, Merger::Overlay(of));
+        assert_eq!(merger.follows_redirects(), follows_redirects);
+        assert_eq!(merger.has_metacopies(), metacopy);
+    }
+    for namespace in [Namespace::Trusted, Namespace::User] {
+        let merger = Merger::of(Grammar::FuseOverlay(namespace));
+        assert!(
+            matches!(merger, Merger::Overlay(rules) if rules.namespace == namespace),
+            "{namespace:?}"
+        );
+        assert!(!merger.has_metacopies(), "{namespace:?}");
+    }
+    for grammar in grammars() {
+        let (is_overlay, name_max) = match grammar {
+            Grammar::Aufs | Grammar::AufsIgnored => (false, 242),
+            Grammar::Overlay(_) | Grammar::FuseOverlay(_) => (true, 255),
+            Grammar::Plain | Grammar::OverlayData => (false, 242),
+        };
+        let merger = Merger::of(grammar);
+        assert_eq!(merger.name_max(), name_max, "{grammar:?}");
+        assert_eq!(merger.leads_elsewhere(), is_overlay, "{grammar:?}");
+        assert_eq!(merger.refuses_what_is_broken(), is_overlay, "{grammar:?}");
+        assert_eq!(merger.heeds_each_opaque_mark(), is_overlay, "{grammar:?}");
+        // docs/facts.md#aufs-1.6: `.wh..wh.aufs` and its like are files in the branches.
+        assert_eq!(merger.keeps_files_in_branches(), !is_overlay, "{grammar:?}");
+        assert_eq!(merger.can_look_again(), !is_overlay, "{grammar:?}");
+        if !is_overlay {
+            assert!(!merger.follows_redirects(), "{grammar:?}");
+            assert!(!merger.has_metacopies(), "{grammar:?}");
+        }
+    }
+}

@@ -308,8 +308,13 @@ fn climbs(path: &Bytes) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // a test makes the disk that is read
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::dir::Kind;
+    use crate::overlay::Rules;
 
     #[test]
     fn an_id_outside_of_every_range_is_nobodys() {
@@ -334,5 +339,146 @@ mod tests {
             OVERFLOW_ID,
             "beyond the last id"
         );
+    }
+
+    fn stat() -> Stat {
+        Stat {
+            kind: Kind::File,
+            mode: 0o4755,
+            uid: 1,
+            gid: 2,
+            size: 3,
+            mtime: (4, 5),
+            atime: (6, 7),
+            ctime: (8, 9),
+            ino: 10,
+            dev: 11,
+            rdev: 0,
+            nlink: 1,
+            blocks: 8,
+        }
+    }
+
+    #[test]
+    fn an_attribute_says_owner_and_mode() {
+        // docs/facts.md#engines-2026-b12
+        let says = |uid, gid, mode| {
+            Some(Stat {
+                uid,
+                gid,
+                mode,
+                ..stat()
+            })
+        };
+        for (attribute, expected) in [
+            (&b"0:0:0644:file"[..], says(0, 0, 0o644)),
+            (b"1000:1001:100755", says(1000, 1001, 0o755)),
+            (b"1000:1001:104755\0", says(1000, 1001, 0o4755)),
+            (b"1000:1001", None),
+            (b"1000:1001:9", None),
+            (b"root:root:0644", None),
+            (b"\xff", None),
+        ] {
+            assert_eq!(overridden(attribute, stat()), expected, "{attribute:?}");
+        }
+    }
+
+    /// A branch whose directory is there, or is not.
+    fn branch(path: &str, grammar: Grammar, is_there: bool) -> Branch {
+        let path = Bytes::from(path);
+        let dir = if is_there {
+            Dir::open_root(Path::new("/"))
+        } else {
+            Err(Error::io(path.clone(), Errno::NOENT))
+        };
+        Branch {
+            path,
+            permission: Permission::parse(b"ro"),
+            grammar,
+            dir,
+            owners: None,
+            overrides: None,
+        }
+    }
+
+    fn stack(branches: Vec<Branch>) -> Stack {
+        Stack {
+            branches,
+            base: None,
+            is_unwatched: false,
+        }
+    }
+
+    #[test]
+    fn a_branch_shows_what_its_mount_and_its_attributes_say() {
+        let mut branch = branch("/", Grammar::Plain, true);
+        let none = |_: &str, _| Ok(None);
+        assert_eq!(branch.shown(stat(), none), stat());
+        let range = |stored, shown| IdRange {
+            stored,
+            shown,
+            size: 1,
+        };
+        branch.owners = Some(Arc::new(IdMap {
+            users: vec![range(1, 501), range(100, 600)],
+            groups: vec![range(2, 502), range(101, 601)],
+        }));
+        let shown = branch.shown(stat(), none);
+        assert_eq!((shown.uid, shown.gid, shown.mode), (501, 502, 0o4755));
+        branch.overrides = Some("user.containers.override_stat");
+        let shown = branch.shown(stat(), |name, _| {
+            assert_eq!(name, "user.containers.override_stat");
+            Ok(Some(b"100:101:0600".to_vec()))
+        });
+        assert_eq!((shown.uid, shown.gid, shown.mode), (600, 601, 0o600));
+    }
+
+    #[test]
+    fn what_a_stack_lacks_is_known() {
+        let plain = Grammar::Plain;
+        let stack = stack(vec![
+            branch("/a", plain, true),
+            branch("/b", plain, false),
+            branch("/c", plain, true),
+        ]);
+        let below: Vec<bool> = (0..3).map(|branch| stack.lost_below(branch)).collect();
+        assert_eq!(below, [true, false, false]);
+        assert_eq!(stack.lost().count(), 1);
+    }
+
+    #[test]
+    fn only_the_marks_of_root_are_trusted() {
+        let overlay = |namespace| Grammar::Overlay(Rules::of(namespace));
+        for (grammar, expected) in [
+            (Grammar::Aufs, false),
+            (overlay(Namespace::User), false),
+            (overlay(Namespace::Trusted), true),
+            (Grammar::FuseOverlay(Namespace::Trusted), true),
+        ] {
+            let plain = branch("/", Grammar::Plain, true);
+            let stack = stack(vec![plain, branch("/", grammar, true)]);
+            assert_eq!(stack.has_trusted_marks(), expected, "{grammar:?}");
+        }
+    }
+
+    #[test]
+    fn no_path_leaves_a_branch() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let root = home.path().join("root");
+        std::fs::create_dir_all(home.path().join("beside/deep")).expect("our own");
+        std::fs::create_dir_all(root.join("beside/deep")).expect("our own");
+        let mut branch = branch("/", Grammar::Plain, true);
+        branch.dir = Dir::open_root(&root);
+        let stack = stack(vec![branch]);
+        let is_there = |path: &str| {
+            let path = Bytes::from(path);
+            let version = stack.version(0, &path).expect("it is readable");
+            let dir = stack.dir_at(0, &path).expect("it is readable");
+            (version.is_some(), dir.is_some())
+        };
+        assert_eq!(is_there("/beside/deep"), (true, true));
+        assert_eq!(is_there("/beside/.."), (false, false));
+        assert_eq!(is_there("/../beside"), (false, false));
+        assert_eq!(is_there("/../root/beside"), (false, false));
     }
 }
