@@ -383,14 +383,19 @@ fn a_mark_with_a_mark_marks_nothing() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let names = [".wh.gone", ".wh.back", ".wh..wh.back", "file"];
     let dir = listed(home.path(), &names);
-    for name in ["device", ".wh..wh.device"] {
+    let mark = makedev(0, 0);
+    for (name, device) in [
+        ("device", mark),
+        (".wh..wh.device", mark),
+        ("null", makedev(1, 3)),
+    ] {
         let mode = Mode::from_raw_mode(0o600);
         let made = mknodat(
             CWD,
             home.path().join(name),
             FileType::CharacterDevice,
             mode,
-            makedev(0, 0),
+            device,
         );
         made.expect("root may");
     }
@@ -401,6 +406,7 @@ fn a_mark_with_a_mark_marks_nothing() {
         (".wh..wh.back", None),
         (".wh..wh.device", None),
         ("device", Some("device")),
+        ("null", None),
         ("file", None),
     ] {
         let of = of.map(|of| layerctl::internals::whiteout::Mark::Whiteout(of.as_bytes()));

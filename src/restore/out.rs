@@ -262,3 +262,24 @@ fn no_directory(dir: &Dir, name: &[u8]) -> Error {
         Err(_) => Error::io(path, Errno::NOTDIR),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // a test makes the disk that is read
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_made_of_what_is_no_name() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let root = Dir::open_root(home.path()).expect("a directory of our own");
+        let made = |parts: &[&[u8]]| directory(&root, parts.iter().copied()).map(|_| ());
+        for name in [&b""[..], b".", b"..", b"a/b", b"/a"] {
+            let error = made(&[name]).expect_err("it is no name");
+            assert_eq!(error.errno(), Errno::INVAL, "{name:?}");
+        }
+        made(&[b"new", b"deep"]).expect("these are names");
+        assert!(home.path().join("new/deep").is_dir());
+        let all = std::fs::read_dir(home.path()).expect("our own").count();
+        assert_eq!(all, 1);
+    }
+}

@@ -202,3 +202,23 @@ impl Says {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_says_why() {
+        // docs/facts.md#aufs-1.9, #aufs-1.10, and fuse-overlayfs denies that it has such a name.
+        assert!(matches!(Entry::refused(Errno::NOENT), Entry::Missing));
+        for (errno, expected) in [
+            (Errno::PERM, Why::Reserved),
+            (Errno::NAMETOOLONG, Why::TooLong),
+        ] {
+            match Entry::refused(errno) {
+                Entry::Broken { errno: said, why } => assert_eq!((said, why), (errno, expected)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -478,3 +478,25 @@ impl<'s> Node<'s> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_lie_under_the_first_byte_of_their_digests() {
+        // docs/facts.md#engines-2026-b8
+        for (name, expected) in [
+            (&b"00"[..], true),
+            (b"9f", true),
+            (b"ff", true),
+            (b"a", false),
+            (b"abc", false),
+            (b"", false),
+            (b"g0", false),
+            (b"AB", false),
+        ] {
+            assert_eq!(is_of_objects(name), expected, "{name:?}");
+        }
+    }
+}

@@ -28,3 +28,17 @@ pub enum Mark<'a> {
     /// The directory itself hides what is below it.
     Opaque,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marks_name_is_the_same_in_every_form() {
+        for kind in [MarkKind::Whiteout, MarkKind::Opaque] {
+            let written = serde_json::to_value(kind).expect("it is a word");
+            assert_eq!(written, kind.word());
+        }
+        assert_eq!(MarkKind::Whiteout.word(), "whiteout");
+    }
+}
