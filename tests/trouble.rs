@@ -788,7 +788,7 @@ fn a_closed_home_hides_no_open_store() {
     let program = Ordinary::program(&host);
     for (words, wanted) in [
         (&["report"][..], "lab/web"),
-        (&["metrics"], "lab/web"),
+        (&["metrics"], "layerctl_"),
         (&["find", "passwd"], "/etc/passwd"),
         (&["check"], ""),
     ] {

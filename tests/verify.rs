@@ -613,7 +613,7 @@ fn names_of_gigabytes_in_an_archive_are_bounded() {
         }
         records.resize(records.len().next_multiple_of(512), 0);
         let length = 300_000 * 23;
-        for _ in 0..16 {
+        for _ in 0..12 {
             write(&header(tar::EntryType::XHeader, length));
             write(&records);
             write(&header(tar::EntryType::Regular, 0));
@@ -626,15 +626,11 @@ fn names_of_gigabytes_in_an_archive_are_bounded() {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         make(&mut packer);
         let packed = packer.finish().expect("memory");
-        let mut spoilt = 0;
-        for blob in fs::read_dir(&blobs).expect("a store") {
-            let path = blob.expect("a blob").path();
-            if fs::read(&path).expect("a blob").starts_with(&[0x1f, 0x8b]) {
-                fs::write(&path, &packed).expect("ours");
-                spoilt += 1;
-            }
-        }
-        assert!(spoilt > 0);
+        let blobs = fs::read_dir(&blobs).expect("a store");
+        let mut layers = blobs
+            .map(|blob| blob.expect("a blob").path())
+            .filter(|path| fs::read(path).expect("a blob").starts_with(&[0x1f, 0x8b]));
+        fs::write(layers.next().expect("a layer"), &packed).expect("ours");
         // A process that may have no more is killed, or says that there is no memory.
         let mut command = std::process::Command::new("bash");
         command
