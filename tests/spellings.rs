@@ -338,7 +338,8 @@ fn an_entry_concerns_what_it_marks_and_itself() {
     assert!(Grammar::Aufs.concerns(b".wh..wh..opq", b"x"));
 }
 
-/// What marks of a branch's own root mean: fuse-overlayfs alone heeds them (docs/facts.md#engines-19).
+/// What marks of a branch's own root mean: fuse-overlayfs alone heeds them, which
+/// `fuse::fuse_overlayfs_agrees` holds against the real one.
 #[apply(test)]
 fn marks_of_a_branchs_root() {
     let is_theirs = |grammar| matches!(grammar, Grammar::FuseOverlay(_));
@@ -376,7 +377,7 @@ fn a_directory_says_whether_whiteouts_by_attribute_are_in_it() {
 }
 
 /// Of a listing's entries fuse-overlayfs's marks mark, unless they have a mark themselves, and its
-/// housekeeping does not, whatever it is (docs/facts.md#engines-19).
+/// housekeeping does not, whatever it is: `fuse::fuse_overlayfs_agrees` asks the real one.
 #[apply(test)]
 fn a_mark_with_a_mark_marks_nothing() {
     needs::root("to make a device");
@@ -471,7 +472,7 @@ fn a_short_value_of_a_metacopy_is_an_error() {
     }
 }
 
-/// What of a branch's attributes is not the union's own (docs/facts.md#engines-2026-b12).
+/// What of a branch's attributes is not the union's own (docs/facts.md#engines-53, docs/facts.md#engines-2026-b12).
 #[apply(test)]
 fn a_unions_own_attributes_are_not_shown() {
     for grammar in grammars() {
@@ -571,7 +572,7 @@ fn a_file_is_asked_for_a_metacopy_if_one_fact_says_that_it_could_be() {
 }
 
 /// What differs by who merges the branches. fuse-overlayfs merges as overlay does, with neither redirects
-/// nor metacopies (docs/facts.md#engines-19).
+/// nor metacopies to follow.
 #[apply(test)]
 fn every_merger_has_its_own_rules() {
     let rules = |namespace, follows_redirects, metacopy| Rules {

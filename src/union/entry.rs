@@ -215,10 +215,10 @@ mod tests {
             (Errno::PERM, Why::Reserved),
             (Errno::NAMETOOLONG, Why::TooLong),
         ] {
-            match Entry::refused(errno) {
-                Entry::Broken { errno: said, why } => assert_eq!((said, why), (errno, expected)),
-                other => panic!("{other:?}"),
-            }
+            let Entry::Broken { errno: said, why } = Entry::refused(errno) else {
+                panic!("{errno} is no refusal");
+            };
+            assert_eq!((said, why), (errno, expected));
         }
     }
 }
