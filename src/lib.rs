@@ -384,17 +384,12 @@ fn report_problems(context: &Context<'_>) -> bool {
         .chain(&of_engines)
         .chain(&vanished)
         .chain(&context.problems);
-    let closed = if context.is_verbose {
-        &[]
-    } else {
-        context.survey.closed_places()
-    };
     // In the order in which they came; one that came again is counted.
     let mut said: Vec<Said<'_>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for problem in problems {
         let (error, union) = problem.parts();
-        let place = closed_place(error, closed);
+        let place = closed_place(error, &context.survey).filter(|_| !context.is_verbose);
         let denied = place.map(|place| Error::io(place.clone(), Errno::ACCESS));
         let error = denied.map_or(Cow::Borrowed(error), Cow::Owned);
         let at = *places.entry(error.to_string()).or_insert(said.len());
@@ -420,13 +415,14 @@ fn report_problems(context: &Context<'_>) -> bool {
 }
 
 /// The data directory, closed to who asks, in which what could not be read lies.
-fn closed_place<'c>(error: &Error, closed: &'c [Bytes]) -> Option<&'c Bytes> {
+fn closed_place<'s>(error: &Error, survey: &'s Survey<'_>) -> Option<&'s Bytes> {
     let path = match error {
         Error::MarksUnreadable { union } => union,
         Error::Io { path, .. } | Error::BranchLost { path, .. } if error.is_denied() => path,
         _ => return None,
     };
-    closed.iter().find(|place| path.lies_in(place))
+    let mut closed = survey.closed_places().iter();
+    closed.find(|place| path.lies_in(place))
 }
 
 /// What could not be read, and of which unions, where it is of some.

@@ -116,13 +116,7 @@ pub fn opened(context: &mut Context<'_>, target: Target) -> Rc<Opened> {
 
 /// A path alone: of the union under whose mount point it lies, or of the only one that has it.
 fn without_target(context: &mut Context<'_>, typed: &[u8], sought: Sought) -> Result<Asked> {
-    if target::is_spelled(typed) || !typed.contains(&b'/') {
-        return Err(target::no_path(typed));
-    }
-    if let Some(error) = target::no_slash(&mut context.survey, typed, &context.base) {
-        return Err(error);
-    }
-    let path = target::typed_path(&context.survey, typed, &context.base);
+    let path = target::path_alone(&mut context.survey, typed, &context.base)?;
     let plain = Bytes::absolute(bytes::components(path.as_bytes()));
     if let Some(target) = target::pasted(&context.survey, &plain)? {
         let path = target.inside.clone();

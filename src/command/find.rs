@@ -10,7 +10,7 @@ use crate::bytes::{Bytes, escape};
 use crate::command::sieve::{self, Owner, Pattern, Permissions, Sieve, Size, Syntax};
 use crate::command::{
     Answer, Batch, Context, Ended, Group, Help, Label, Outcome, Shape, Stream, Verb, Which,
-    layer_words, path_in_union,
+    layer_words, or_none, path_in_union,
 };
 use crate::dir::{Kind, Stat};
 use crate::error::{Error, Result};
@@ -229,7 +229,7 @@ impl Args {
         if self.targets.is_empty() {
             let found = context.everything(Which::default());
             let images = target::all_images(&context.survey);
-            let mut all = Context::or_none(found, !images.0.is_empty())?;
+            let mut all = or_none(found, !images.0.is_empty())?;
             context.problems.extend(images.1);
             for image in images.0 {
                 let label = Label::found(context.survey.label(&image.union));

@@ -340,6 +340,15 @@ impl Threads {
     }
 }
 
+/// The unions that were found, or none where there is something else to tell of. What is closed, so that
+/// nobody knows whether there is one, is told by whoever looked for engines.
+pub fn or_none<T>(found: Result<Vec<T>>, has_others: bool) -> Result<Vec<T>> {
+    match found {
+        Err(Error::NothingMounted | Error::Closed { .. }) if has_others => Ok(Vec::new()),
+        found => found,
+    }
+}
+
 impl Context<'_> {
     /// Tells of an answer about engines that there is no engine, if there is none: nothing is
     /// known then, rather than known to be nothing.
@@ -351,15 +360,6 @@ impl Context<'_> {
         }
         let why = self.survey.no_namespace();
         self.notes.extend(why.or_else(|| self.survey.no_engine()));
-    }
-
-    /// The unions that were found, or none where there is something else to tell of. What is closed, so that
-    /// nobody knows whether there is one, is told by whoever looked for engines.
-    pub fn or_none<T>(found: Result<Vec<T>>, has_others: bool) -> Result<Vec<T>> {
-        match found {
-            Err(Error::NothingMounted | Error::Closed { .. }) if has_others => Ok(Vec::new()),
-            found => found,
-        }
     }
 
     pub fn find(&mut self, name: &[u8]) -> Result<Target> {

@@ -176,9 +176,8 @@ const LAYERS_AT_ONCE: usize = 32;
 /// That not everything was proved, if so: nothing is proved by an answer without a row.
 fn unsure(survey: &Survey<'_>, rows: &[Row], only: &[String]) -> Option<Error> {
     if rows.is_empty() {
-        if let Some(place) = survey.closed() {
-            let name = "an image".to_owned();
-            return Some(Error::Closed { name, place });
+        if let Some(error) = survey.unknown("an image") {
+            return Some(error);
         }
         let what = match only {
             [] => "there is no image here: nothing was proved".to_owned(),

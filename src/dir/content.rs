@@ -59,6 +59,12 @@ impl Dir {
     }
 }
 
+/// How much of so many bytes is read at once, in bytes. Most files are small, and a buffer is made for each.
+pub fn at_once(bytes: u64) -> usize {
+    const MOST: usize = 128 << 10;
+    usize::try_from(bytes).unwrap_or(MOST).clamp(1, MOST)
+}
+
 impl Content {
     fn of(file: OwnedFd, stat: &fs::Stat) -> Result<Content, Errno> {
         let file = File::from(file);

@@ -37,7 +37,7 @@ mod stat;
 
 pub use attribute::{AttributeList, entry_path};
 pub use budget::threads_max;
-pub use content::Content;
+pub use content::{Content, at_once};
 pub use list::names_listed;
 pub use names::Names;
 pub use open::{Access, Dir};

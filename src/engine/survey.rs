@@ -101,6 +101,13 @@ impl<'h> Survey<'h> {
         self.descriptions.iter().copied().find(|of| of.name == name)
     }
 
+    /// That nobody knows whether there is something, as a sentence calls it; none where nothing is closed.
+    pub fn unknown(&self, name: &str) -> Option<Error> {
+        let place = self.closed()?;
+        let name = name.to_owned();
+        Some(Error::Closed { name, place })
+    }
+
     /// A data directory that is closed to who asks: there may be anything in it. That it is closed is told
     /// by whoever asks for what is in it.
     pub fn closed(&self) -> Option<Bytes> {

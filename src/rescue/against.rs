@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 use super::expected::Expected;
 use super::found::Found;
 use super::group::{CONTENT_MAX, Group, Item, Looked, Sharing, look, look_at};
-use super::packed::note;
 use super::proof::{Manner, Proof, Subject, What};
 use super::prover::Prover;
 use super::recipe::{Piece, Recipe};
@@ -90,11 +89,8 @@ impl<'a, 's> Against<'a, 's> {
                 let taken = before
                     .take()
                     .map_or(Ok(()), |(looked, after)| self.take(looked, after));
-                let next = match (taken, &current.after) {
-                    (Err(stop), _) => Err(stop),
-                    (Ok(()), After::End) => Ok(None),
-                    (Ok(()), _) => read().map(Some),
-                };
+                let is_end = matches!(current.after, After::End);
+                let next = taken.and_then(|()| (!is_end).then(&mut read).transpose());
                 let looked = match looking {
                     Some(looking) => looking.join().unwrap_or_else(|panic| resume_unwind(panic)),
                     // Alone, or no more threads can be had.
@@ -149,7 +145,6 @@ impl<'a, 's> Against<'a, 's> {
         let hashed_beside = thread::scope(|scope| {
             let hash = || {
                 for bytes in take {
-                    note(bytes.len() as u64);
                     digest.update(bytes);
                 }
             };
@@ -163,12 +158,8 @@ impl<'a, 's> Against<'a, 's> {
             drop(give);
             Some(is_whole)
         });
-        let is_whole = hashed_beside.unwrap_or_else(|| {
-            look(prover, item, &mut |bytes| {
-                note(bytes.len() as u64);
-                digest.update(bytes);
-            })
-        });
+        let is_whole =
+            hashed_beside.unwrap_or_else(|| look(prover, item, &mut |bytes| digest.update(bytes)));
         if is_whole {
             Ok(())
         } else {

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use sha2::{Digest, Sha256};
 
 use super::recipe::{CRC, Piece, Promise, Recipe};
-use super::tree::{Absent, Tree, path_of};
+use super::tree::{Absent, PATH_MAX, Tree, path_of};
 use crate::bytes::Bytes;
 use crate::dir::Content;
 use crate::error::{Error, Result, errno_of};
@@ -13,8 +13,6 @@ use crate::interrupt::Interrupt;
 
 /// How many files are named that do not fit; the others are counted.
 const NAMED_MAX: usize = 1000;
-/// How long a path is that is named, in bytes.
-const PATH_MAX: usize = 64 << 10;
 /// How much of a file is read at once, in bytes.
 const AT_ONCE: usize = 128 << 10;
 

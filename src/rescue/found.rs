@@ -88,14 +88,14 @@ impl Found {
     }
 
     /// Remembers what the owners that an archive says of a path are on disk: user, group.
-    pub fn owners(&mut self, said: (u64, u64), own: (u64, u64), path: &Bytes) {
+    pub fn note_owners(&mut self, said: (u64, u64), own: (u64, u64), path: &Bytes) {
         let pairs = [(said.0, own.0), (said.1, own.1)];
         for (which, (said, own)) in pairs.into_iter().enumerate() {
-            self.owner(which, (said, own), || path.clone(), 1);
+            self.note_owner(which, (said, own), || path.clone(), 1);
         }
     }
 
-    fn owner(
+    fn note_owner(
         &mut self,
         which: usize,
         (said, own): (u64, u64),
@@ -161,7 +161,7 @@ impl Found {
         for (which, owners) in next.owners.into_iter().enumerate() {
             for (said, owners) in owners {
                 for (own, (count, path)) in owners {
-                    self.owner(which, (said, own), || path, count);
+                    self.note_owner(which, (said, own), || path, count);
                 }
             }
         }
@@ -188,7 +188,7 @@ mod tests {
         let mut found = Found::default();
         let path = Bytes::from(path);
         found.see(&path);
-        found.owners((0, 0), (owner, 0), &path);
+        found.note_owners((0, 0), (owner, 0), &path);
         if let Some(what) = what {
             found.fault(path, what);
         }

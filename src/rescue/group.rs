@@ -91,7 +91,11 @@ pub fn look(prover: &mut Prover<'_>, item: &Item, digest: &mut dyn FnMut(&[u8]))
         } => {
             digest(bytes);
             match Expected::of_headers(&bytes[*headers..]) {
-                Ok(Some(expected)) => prover.promised(&expected, promise, digest),
+                Ok(Some(expected)) => prover.promised(&expected, promise, &mut |content| {
+                    // Records have sizes of contents, without headers.
+                    note(content.len() as u64);
+                    digest(content);
+                }),
                 Ok(None) => {}
                 Err(_) => return false,
             }
@@ -118,16 +122,7 @@ pub fn look_at(
     in_order(parts, threads, prover, |prover, items: &[Item]| {
         let mut bytes = Vec::new();
         let mut digest = |read: &[u8]| bytes.extend_from_slice(read);
-        let is_whole = items.iter().all(|item| {
-            let is_whole = look(prover, item, &mut digest);
-            // Records have sizes of contents, without headers.
-            if let Item::Promised { promise, .. } = item
-                && !manner.is_fast
-            {
-                note(promise.size);
-            }
-            is_whole
-        });
+        let is_whole = items.iter().all(|item| look(prover, item, &mut digest));
         Looked {
             found: std::mem::take(&mut prover.found),
             bytes,

@@ -10,10 +10,10 @@ use super::expected::Expected;
 use super::found::Found;
 use super::proof::{Manner, Proof, Subject, What};
 use super::recipe::{CRC, Promise};
-use super::tree::{Absent, Tree, path_of};
+use super::tree::{Absent, PATH_MAX, Tree, path_of};
 use crate::bytes::Bytes;
 use crate::difference::{Change, Compared, Criterion, Difference, Measure, differences};
-use crate::dir::{Content, Dir, Kind, Stat};
+use crate::dir::{Content, Dir, Kind, Stat, at_once};
 use crate::error::{Error, Result, errno_of};
 use crate::interrupt::is_asked_to_end;
 use crate::restore::archive::OCI_WHITEOUT;
@@ -23,11 +23,6 @@ use crate::whiteout::Mark;
 
 /// The longest name that a directory entry can have, in bytes.
 const NAME_MAX: usize = 255;
-/// The longest path that is looked for, in bytes. No engine unpacks one of more than 4 KiB, and each of its
-/// directories is remembered.
-const PATH_MAX: usize = 64 << 10;
-/// How much of a file is read at once, in bytes.
-const AT_ONCE: usize = 128 << 10;
 
 /// Holds the entries of an archive against a layer's directory.
 pub struct Prover<'s> {
@@ -342,7 +337,8 @@ impl<'s> Prover<'s> {
         }
         let owner = (u64::from(stat.uid), u64::from(stat.gid));
         if self.manner.is_remapped {
-            self.found.owners((expected.uid, expected.gid), owner, path);
+            self.found
+                .note_owners((expected.uid, expected.gid), owner, path);
         } else if owner != (expected.uid, expected.gid) {
             self.fault(path.clone(), What::Owner);
         }
@@ -483,11 +479,6 @@ impl<'s> Prover<'s> {
         }
         false
     }
-}
-
-/// How much of so many bytes is read at once. Most files are small, and a buffer is made for each.
-fn at_once(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(AT_ONCE).clamp(1, AT_ONCE)
 }
 
 /// Reads a file, and gives its checksum.

@@ -5,6 +5,10 @@ use crate::dir::{Content, Kind};
 use crate::error::{Error, Result};
 use crate::union::{Entry, Node, Reading, Stack};
 
+/// The longest path of an archive that is looked for, or named, in bytes. No engine unpacks one of more than
+/// 4 KiB, and each of its directories may be remembered.
+pub const PATH_MAX: usize = 64 << 10;
+
 /// What a layer's own branches have. No link is followed: a name is that of an entry or of nothing.
 pub struct Tree<'s> {
     root: Node<'s>,

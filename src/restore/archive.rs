@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, Into};
 use super::made::Identity;
 use crate::bytes::Bytes;
-use crate::dir::{Content, Kind, Stat};
+use crate::dir::{Content, Kind, Stat, at_once};
 use crate::error::{Error, Result, errno_of};
 use crate::union::{DataAt, Entry, Node};
 use crate::walk::walk;
@@ -386,12 +386,6 @@ impl<'o> Archive<'o> {
         }
         Ok(())
     }
-}
-
-/// How much of so many bytes is read at once. Most files are small, and a buffer is made for each.
-fn at_once(bytes: u64) -> usize {
-    const MOST: usize = 128 << 10;
-    usize::try_from(bytes).unwrap_or(MOST).min(MOST)
 }
 
 /// Where a file has data: offsets and lengths.

@@ -60,13 +60,7 @@ fn named(
         let path = target.path(&plain(path));
         return Ok((Some(target), path));
     }
-    if target::is_spelled(name) || !name.contains(&b'/') {
-        return Err(target::no_path(name));
-    }
-    if let Some(error) = target::no_slash(survey, name, base) {
-        return Err(error);
-    }
-    let path = plain(target::typed_path(survey, name, base).as_bytes());
+    let path = plain(target::path_alone(survey, name, base)?.as_bytes());
     Ok((None, path))
 }
 

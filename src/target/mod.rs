@@ -191,6 +191,20 @@ fn find_whole(survey: &mut Survey<'_>, name: &[u8], base: &Base) -> Result<Targe
     }
 }
 
+/// A path of the host, from one that was typed without a TARGET.
+///
+/// # Errors
+/// It is a TARGET alone, or one and a path whose slash is missing.
+pub fn path_alone(survey: &mut Survey<'_>, typed: &[u8], base: &Base) -> Result<Bytes> {
+    if is_spelled(typed) || !typed.contains(&b'/') {
+        return Err(no_path(typed));
+    }
+    match without_slash(survey, typed, base) {
+        Some((_, error)) => Err(error),
+        None => Ok(typed_path(survey, typed, base)),
+    }
+}
+
 /// A path of the host, from one as it was typed. A relative one starts at `base`. Completion, `du`
 /// and `find` give paths that have the root before them which was given: where the host has no such
 /// path itself, they are what is meant.
@@ -323,13 +337,9 @@ pub fn everything(survey: &mut Survey<'_>, scope: Scope) -> Everything {
 
 /// That there is no union to ask; where a store may not be read, that nobody knows.
 pub fn nothing_mounted(survey: &Survey<'_>) -> Error {
-    match survey.closed() {
-        Some(place) => Error::Closed {
-            name: "a container".to_owned(),
-            place,
-        },
-        None => Error::NothingMounted,
-    }
+    survey
+        .unknown("a container")
+        .unwrap_or(Error::NothingMounted)
 }
 
 /// Every image's union, each image once; and why there is none of some.
@@ -355,13 +365,8 @@ pub fn all_images(survey: &Survey<'_>) -> (Vec<Target>, Vec<Error>) {
     (targets, problems)
 }
 
-/// That the slash is missing with which a path begins, where something has the name before a colon: docker's
-/// own `cp` takes that.
-pub fn no_slash(survey: &mut Survey<'_>, typed: &[u8], base: &Base) -> Option<Error> {
-    without_slash(survey, typed, base).map(|(_, error)| error)
-}
-
-/// The same with what has the name.
+/// What has the name before a colon, and that the slash is missing with which the path behind it begins:
+/// docker's own `cp` takes that.
 fn without_slash(survey: &mut Survey<'_>, typed: &[u8], base: &Base) -> Option<(Target, Error)> {
     let colons = typed.iter().enumerate().rev();
     let colons = colons.filter(|(_, byte)| **byte == b':');
@@ -378,7 +383,7 @@ fn without_slash(survey: &mut Survey<'_>, typed: &[u8], base: &Base) -> Option<(
 }
 
 /// That a word is no path of a union: a name alone, most likely.
-pub fn no_path(typed: &[u8]) -> Error {
+fn no_path(typed: &[u8]) -> Error {
     let name = escape(typed);
     Error::Usage(format!(
         "{name}: is no absolute path; write {name}:/PATH, or --in {name} PATH"

@@ -298,11 +298,10 @@ pub(super) fn no_such(survey: &Survey<'_>, typed: &str) -> Error {
         (alike, label)
     });
     let similar = alike::best(similar);
-    if let Some(place) = survey.closed().filter(|_| similar.is_empty()) {
-        return Error::Closed {
-            name: typed.to_owned(),
-            place,
-        };
+    if similar.is_empty()
+        && let Some(error) = survey.unknown(typed)
+    {
+        return error;
     }
     Error::NoSuchTarget {
         name: typed.to_owned(),

@@ -14,7 +14,7 @@ use crate::bytes::Bytes;
 use crate::command::orphans::left_over;
 use crate::command::users::Users;
 use crate::command::{
-    Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, counted,
+    Answer, Context, Ended, Findings, Group, Help, Label, Outcome, Verb, Which, counted, or_none,
     union_column,
 };
 use crate::engine::Survey;
@@ -152,7 +152,7 @@ impl Verb for Args {
         let targets = context.targets(&self.targets, self.which);
         // There are stores to look at.
         let has_stores = context.survey.engines_here().next().is_some();
-        let targets = Context::or_none(targets, has_stores)?;
+        let targets = or_none(targets, has_stores)?;
         examined.unions = targets.len();
         if self.targets.is_empty() {
             examined.stores = context.survey.engines_here().count();

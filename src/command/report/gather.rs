@@ -14,7 +14,7 @@ use crate::bytes::Bytes;
 use crate::command::changes::Subject;
 use crate::command::{
     self, Batch, Context, Ended, Find, Keep, Labelled, Verb, Which, changes, check, containers,
-    copyups, du, images, info, orphans,
+    copyups, du, images, info, or_none, orphans,
 };
 use crate::engine;
 use crate::engine::inventory::ImageLayer;
@@ -54,7 +54,7 @@ impl Gathered {
         let info = *info::Args {}.run(context)?.answer.0;
         // There are stores, or there is nothing: that is an answer.
         let targets = context.everything(Which::default());
-        let targets = Context::or_none(targets, true)?;
+        let targets = or_none(targets, true)?;
         if context.notes.is_empty() {
             context.note_no_engine();
         }

@@ -214,13 +214,7 @@ fn everywhere(
     typed: &[u8],
     which: Which,
 ) -> Result<(Vec<Labelled>, Bytes)> {
-    if branch_or_name(typed) {
-        return Err(target::no_path(typed));
-    }
-    if let Some(error) = target::no_slash(&mut context.survey, typed, &context.base) {
-        return Err(error);
-    }
-    let path = target::typed_path(&context.survey, typed, &context.base);
+    let path = target::path_alone(&mut context.survey, typed, &context.base)?;
     let path = path_in_union(path.as_bytes());
     match target::pasted(&context.survey, &path)? {
         Some(target) => {
@@ -230,11 +224,6 @@ fn everywhere(
         }
         None => Ok((context.everything(which)?, path)),
     }
-}
-
-/// Whether an argument looks like a TARGET rather than a path.
-fn branch_or_name(typed: &[u8]) -> bool {
-    target::is_spelled(typed) || !typed.contains(&b'/')
 }
 
 /// The answers so far, and how links are taken.
