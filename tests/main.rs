@@ -64,6 +64,7 @@ mod hosts;
 mod house;
 mod identity;
 mod in_use;
+mod in_use_mounts;
 mod kubectl;
 mod lab;
 mod lost_records;

@@ -1,7 +1,7 @@
 //! What is in use, whatever an engine's records say of it: one place decides.
 //!
 //! An engine can have lost a record and still stand on the layer. So a directory counts as used
-//! that is a branch of a union mounted in any mount namespace, or is shown by another mount; that
+//! that is a branch of a union mounted in any mount namespace, is shown by another mount or has one in it; that
 //! the `lower` list, the parent record or another record of something that is itself used names;
 //! or that stands below an active snapshot. What is to be shown does not limit what is known: all
 //! namespaces and all data directories of the host are asked.
@@ -9,9 +9,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::interface::{Engine, FoundEngine};
+use super::kernel;
 use super::mount_table::{Mount, MountTable};
-use super::namespace::{self, Process};
+use super::namespace;
 use super::survey::Survey;
+use super::union::Union;
 use super::usage::{LayerUse, Need, UseKind};
 use crate::bytes::Bytes;
 use crate::error::Error;
@@ -135,18 +137,16 @@ impl InUse {
         self.mounted.extend(with_parents(path));
     }
 
-    /// What the mounts of all mount namespaces show.
+    /// What the mounts of all mount namespaces show, and where they are.
     fn take_mounts(&mut self, survey: &Survey<'_>) {
         let others = namespace::others(survey.host);
+        let places = Places::of(&survey.table);
         for union in &survey.mounted {
             let by = survey.label(union).to_text().into_owned();
             let process = union.mounts.iter().find_map(|mount| mount.process);
             let process = others.iter().find(|of| Some(of.id) == process);
-            for branch in &union.branches {
-                for path in on_host(survey, process, &branch.spec.path) {
-                    self.note_mounted(&path, &by);
-                }
-            }
+            let table = process.map_or(&survey.table, |process| &process.table);
+            self.take_branches(survey, &places, table, union, &by);
             let own = union.mounts.iter().filter(|mount| mount.process.is_none());
             for mount in own {
                 let elsewhere = others.iter().flat_map(|process| &process.table.0);
@@ -157,12 +157,109 @@ impl InUse {
                 self.note_mounted(&real(survey.host, &mount.path), &by);
             }
         }
-        // A layer that is whole is bound, not stacked.
-        let tables = others.iter().map(|of| &of.table).chain([&survey.table]);
-        for mount in tables.flat_map(|table| &table.0) {
+        let mut kept = Vec::new();
+        for table in namespace::kept(survey.host, &survey.table, &others) {
+            match table {
+                Ok(table) => kept.push(table),
+                // It may have anything mounted.
+                Err(error) => self.lose(survey, error),
+            }
+        }
+        for table in &kept {
+            for union in kernel::unions_of(survey.host, table) {
+                let by = "a union in a mount namespace without processes";
+                self.take_branches(survey, &places, table, &union, by);
+            }
+        }
+        let others = others.iter().map(|of| &of.table).chain(&kept);
+        for table in others.chain([&survey.table]) {
+            self.take_points(&places, table);
+        }
+        for mount in &survey.table.0 {
+            self.note_mounted(&mount.point, &mounted_at(mount));
+        }
+    }
+
+    /// The branches of a union that a namespace has mounted. Where one cannot be found, a layer of which
+    /// nothing else is known may be it.
+    fn take_branches(
+        &mut self,
+        survey: &Survey<'_>,
+        places: &Places<'_>,
+        table: &MountTable,
+        union: &Union,
+        by: &str,
+    ) {
+        let host = survey.host;
+        for branch in &union.branches {
+            let path = &branch.spec.path;
+            let mut paths = on_host(host, places, table, path);
+            let link = path.as_bytes().strip_prefix(b"l/");
+            if let Some(link) = link.and_then(|link| std::str::from_utf8(link).ok()) {
+                paths.extend(engines(survey).flat_map(|of| {
+                    let layers = of.engine.layers_of_link(link);
+                    let unions = layers.filter_map(|layer| of.engine.union_of_layer(&layer).ok());
+                    let tops =
+                        unions.filter_map(|union| Some(union.branches.first()?.spec.path.clone()));
+                    tops.collect::<Vec<Bytes>>()
+                }));
+            }
+            let is_there = |path: &Bytes| {
+                path.as_bytes().starts_with(b"/") && host.stat(path).is_ok_and(|of| of.is_some())
+            };
+            // What is of a file system that is not mounted here is in no store of this host's.
+            let is_elsewhere = || {
+                let covering = table
+                    .covering(path)
+                    .filter(|_| path.as_bytes().starts_with(b"/"));
+                covering.is_some_and(|mount| !places.has(mount))
+            };
+            // A layer that was removed while it was mounted is gone.
+            let is_in_store = || engines(survey).any(|of| path.lies_in(of.engine.root()));
+            let is_known = || paths.iter().any(is_there) || is_in_store() || is_elsewhere();
+            if host.is_live() && !is_known() {
+                self.lose(survey, Error::damaged(
+                    path.clone(),
+                    format!("is a branch of {by}, and is not found: it may be any layer that no record has"),
+                ));
+            }
+            for path in paths {
+                self.note_mounted(&path, by);
+            }
+        }
+    }
+
+    /// Notes what may be of any engine's.
+    fn lose(&mut self, survey: &Survey<'_>, error: Error) {
+        let names = engines(survey).map(|of| of.engine.name());
+        self.unread.extend(names.map(|name| (name, error.clone())));
+    }
+
+    /// What a namespace's mounts show of other file systems, and the directories that they lie on:
+    /// whoever removes one of these removes what is mounted there.
+    fn take_points(&mut self, places: &Places<'_>, table: &MountTable) {
+        let by_id: HashMap<u32, &Mount> = table
+            .0
+            .iter()
+            .filter_map(|mount| Some((mount.ids?.0, mount)))
+            .collect();
+        for mount in &table.0 {
+            let by = mounted_at(mount);
+            // A layer that is whole is bound, not stacked.
             let is_part = mount.kind().is_none() && mount.root.as_bytes() != b"/";
-            for path in places(&survey.table, mount, &mount.root).filter(|_| is_part) {
-                self.note_mounted(&path, &format!("the mount at {}", mount.point));
+            for path in places.show(mount, &mount.root).filter(|_| is_part) {
+                self.note_mounted(&path, &by);
+            }
+            // What lies in a union lies in no layer.
+            let below = mount.ids.and_then(|(_, parent)| by_id.get(&parent));
+            let Some(below) = below.filter(|below| below.kind().is_none()) else {
+                continue;
+            };
+            if let Some(inside) = mount.point.strip_prefix(&below.point) {
+                let part = below.root.join_path(&inside);
+                for path in places.show(below, &part) {
+                    self.note_mounted(&path, &by);
+                }
             }
         }
     }
@@ -202,6 +299,10 @@ pub fn layer_uses<'s>(survey: &'s Survey<'_>) -> Uses<'s> {
     (all, problems)
 }
 
+fn mounted_at(mount: &Mount) -> String {
+    format!("the mount at {}", mount.point)
+}
+
 /// What is said of something in use that no record has.
 fn words(by: &str) -> String {
     format!("in use by {by}, although its engine's records do not have it")
@@ -224,27 +325,44 @@ fn with_parents(path: &Bytes) -> Vec<Bytes> {
     paths.collect()
 }
 
-/// What a branch's path can be here: as it is, and where the process that mounted it has the
-/// same part of the same file system. What a path means in its own namespace only is not lost
-/// either: to use too much is to accuse too little.
-fn on_host(survey: &Survey<'_>, process: Option<&Process>, path: &Bytes) -> Vec<Bytes> {
-    let mut paths = vec![path.clone(), real(survey.host, path)];
-    if let Some(mount) = process.and_then(|process| process.table.covering(path)) {
+/// What a branch's path can be here: as it is, and wherever the same part of the same file system is
+/// to be seen: where it was mounted its path can mean something else, and here it can have several.
+/// What a path means in its own namespace only is not lost either: to use too much is to accuse too
+/// little.
+fn on_host(host: &Host, places: &Places<'_>, table: &MountTable, path: &Bytes) -> Vec<Bytes> {
+    let mut paths = vec![path.clone(), real(host, path)];
+    if let Some(mount) = table.covering(path) {
         let rest = path.strip_prefix(&mount.point).unwrap_or_default();
-        paths.extend(places(&survey.table, mount, &mount.root.join_path(&rest)));
+        paths.extend(places.show(mount, &mount.root.join_path(&rest)));
     }
     paths
 }
 
-/// Where a part of the file system of a mount is to be seen in a table's mount namespace.
-fn places<'t>(
-    table: &'t MountTable,
-    mount: &'t Mount,
-    part: &'t Bytes,
-) -> impl Iterator<Item = Bytes> + 't {
-    let same = table
-        .0
-        .iter()
-        .filter(|of| of.device.is_some() && of.device == mount.device);
-    same.filter_map(|of| Some(of.point.join_path(&part.strip_prefix(&of.root)?)))
+/// The mounts of the host's own namespace, by the file system that each shows.
+struct Places<'t>(HashMap<(u32, u32), Vec<&'t Mount>>);
+
+impl<'t> Places<'t> {
+    fn of(table: &'t MountTable) -> Places<'t> {
+        let mut by_device: HashMap<(u32, u32), Vec<&Mount>> = HashMap::new();
+        for mount in &table.0 {
+            if let Some(device) = mount.device {
+                by_device.entry(device).or_default().push(mount);
+            }
+        }
+        Places(by_device)
+    }
+
+    /// Whether the file system of a mount is mounted here, too.
+    fn has(&self, mount: &Mount) -> bool {
+        mount
+            .device
+            .is_some_and(|device| self.0.contains_key(&device))
+    }
+
+    /// Where a part of the file system of a mount is to be seen.
+    fn show(&self, mount: &Mount, part: &Bytes) -> impl Iterator<Item = Bytes> {
+        let same = mount.device.and_then(|device| self.0.get(&device));
+        let same = same.into_iter().flatten();
+        same.filter_map(|of| Some(of.point.join_path(&part.strip_prefix(&of.root)?)))
+    }
 }

@@ -101,6 +101,19 @@ pub fn unions_elsewhere(host: &Host, known: &[Union]) -> Vec<Union> {
     unions
 }
 
+/// The unions of a mount table of another namespace, each by itself.
+pub fn unions_of(host: &Host, table: &MountTable) -> Vec<Union> {
+    let mut found = Unions::default();
+    for mount in &table.0 {
+        found.add(mount, None);
+    }
+    let mut unions = found.unions;
+    for union in &mut unions {
+        finish(host, table, union);
+    }
+    unions
+}
+
 /// The union that a process has as its root, and the directory of it that the root is.
 ///
 /// # Errors

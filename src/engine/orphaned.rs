@@ -232,11 +232,11 @@ fn is_used(survey: &Survey<'_>, in_use: &InUse, of: &Leftover) -> bool {
     match of.kind {
         // A link that leads nowhere is no layer, whoever names it.
         LeftoverKind::Mount | LeftoverKind::Link => false,
-        // A record is somebody's while the layer that it is about is mounted.
-        LeftoverKind::Metadata => of
-            .layer
-            .as_ref()
-            .is_some_and(|at| in_use.is_mounted(host, at)),
+        // A record is somebody's while the layer that it is about is mounted, or a file of its own.
+        LeftoverKind::Metadata => {
+            let mut places = of.layer.iter().chain([&of.path]);
+            places.any(|at| in_use.is_mounted(host, at))
+        }
         _ => in_use.by(host, &of.path).is_some(),
     }
 }

@@ -1,0 +1,147 @@
+//! What is in use on a running machine although no record says so: the kernel's own answers, in mount
+//! namespaces of the tests' own.
+
+use std::path::Path;
+
+use crate::lab::host::Host;
+use crate::lab::needs;
+use crate::lab::store::{DOCKER, docker_container, id, linked_layer};
+
+/// A store with two layers of nobody's, old enough to be accused: `e`, which something may use, and `f`.
+struct Store(Host);
+
+impl Store {
+    fn new() -> Store {
+        let host = Host::empty();
+        let home = format!("{DOCKER}/overlay2");
+        linked_layer(&host, &home, 'a', &[]);
+        linked_layer(&host, &home, 'c', &['a']);
+        docker_container(&host, "app", '1', 'c');
+        host.file(
+            format!(
+                "{DOCKER}/image/overlay2/layerdb/sha256/{}/cache-id",
+                id('8')
+            ),
+            id('a'),
+        );
+        linked_layer(&host, &home, 'e', &[]);
+        linked_layer(&host, &home, 'f', &[]);
+        for name in [
+            "bind", "merged", "upper", "work", "other", "jail/bin", "names",
+        ] {
+            host.dir(format!("/{name}"));
+        }
+        Store(host)
+    }
+
+    /// What `orphans -0 -q` gives to `rm` after a shell's commands in namespaces of their own, by the
+    /// layers' letters, and its exit status. `$E` is the layer, `$R` the store, `$ASK` the question.
+    fn accused(&self, script: &str) -> (String, i32) {
+        let root = self.0.at(DOCKER);
+        let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
+        let layer = root.join("overlay2").join(id('e'));
+        let program = env!("CARGO_BIN_EXE_layerctl");
+        let ask = format!("{program} --docker-root {} orphans -0 -q", path(&root));
+        let mut command = needs::own_mounts();
+        let output = command
+            .args(["sh", "-e", "-c", script])
+            .current_dir(self.0.at("/"))
+            .env("R", &root)
+            .env("E", &layer)
+            .env("LINK", "E".repeat(26))
+            .env("ASK", ask)
+            .output()
+            .expect("a shell");
+        let text = String::from_utf8(output.stdout).expect("plain names");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let code = output.status.code().expect("an exit status");
+        assert!([0, 1, 2].contains(&code), "{script}: {errors}");
+        let layers = text
+            .split('\0')
+            .filter_map(|path| path.rsplit('/').next()?.chars().next());
+        (layers.collect(), code)
+    }
+}
+
+const OVERLAY: &str = "mount -t overlay o -o lowerdir=$E/diff,upperdir=upper,workdir=work merged";
+
+/// A branch is a branch by whatever name, and so is a directory that something is mounted in.
+#[apply(test)]
+fn what_is_mounted_is_nobodys_orphan() {
+    needs::mounts();
+    needs::program("busybox", "true");
+    let store = Store::new();
+    // Nothing that young is accused.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(store.accused("$ASK"), ("ef".to_owned(), 1));
+
+    let others = [
+        ("by its path", format!("{OVERLAY}; $ASK")),
+        (
+            "in a store that is named by another path",
+            format!("mount --bind $R bind; {OVERLAY}; ${{ASK%%--*}} --docker-root $PWD/bind orphans -0 -q"),
+        ),
+        (
+            "mounted by another path, and the store by its own",
+            "mount --bind $R bind; mount -t overlay o -o lowerdir=$PWD/bind/overlay2/${E##*/}/diff,upperdir=upper,workdir=work merged; $ASK".to_owned(),
+        ),
+        (
+            "a file system in it",
+            "mkdir -p $E/diff/mnt; mount -t tmpfs t $E/diff/mnt; $ASK".to_owned(),
+        ),
+        (
+            "a file system in it, in another namespace",
+            "mkdir -p $E/diff/mnt; unshare --mount --propagation private sh -c 'mount -t tmpfs t $E/diff/mnt; exec sleep 60' & \
+             sleep 1; $ASK; kill $!".to_owned(),
+        ),
+        (
+            "in a namespace that only a file keeps",
+            format!(
+                "mount -t tmpfs n names; mount --make-private names; touch names/own; \
+                 unshare --mount=names/own --propagation private sh -c '{OVERLAY}'; $ASK"
+            ),
+        ),
+        (
+            "in a namespace whose first process has another root",
+            format!(
+                "cp $(command -v busybox) jail/bin/busybox; \
+                 unshare --mount --propagation private sh -c '{OVERLAY}; sleep 60 & exec chroot jail /bin/busybox sleep 60' & \
+                 sleep 1; $ASK; kill $!"
+            ),
+        ),
+        (
+            "by its short name, elsewhere than engines mount it",
+            "(cd $R/overlay2; mount -t overlay o -o lowerdir=l/$LINK:HERE/other HERE/merged); $ASK".to_owned(),
+        ),
+    ];
+    for (what, script) in others {
+        let script = script.replace("HERE", &store.0.at("/").display().to_string());
+        let (accused, status) = store.accused(&script);
+        assert_eq!((accused.as_str(), status), ("f", 1), "{what}");
+    }
+}
+
+/// A union whose branch is not found may have any layer of which nothing else is known.
+#[apply(test)]
+fn where_a_branch_is_not_found_nobody_is_accused() {
+    needs::mounts();
+    let store = Store::new();
+    let root = store.0.at("/").display().to_string();
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(store.accused("$ASK"), ("ef".to_owned(), 1));
+    let others = [
+        (
+            "a path that is not whole",
+            "(cd $E; mount -t overlay o -o lowerdir=diff:HERE/other HERE/merged); $ASK",
+        ),
+        (
+            "a store that was renamed",
+            "mount -t overlay o -o lowerdir=$E/diff:HERE/other HERE/merged; mv $R $R.new; \
+             ${ASK%%--*} --docker-root $R.new orphans -0 -q || code=$?; mv $R.new $R; exit $code",
+        ),
+    ];
+    for (what, script) in others {
+        let answer = store.accused(&script.replace("HERE", &root));
+        assert_eq!(answer, (String::new(), 2), "{what}");
+    }
+}
