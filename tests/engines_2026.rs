@@ -274,3 +274,72 @@ fn sums(archive: &[u8]) -> BTreeMap<Vec<u8>, String> {
     }
     all
 }
+
+/// The build cache, in both image stores: Docker's own list of it. What a build remembers is of a
+/// namespace of its own.
+#[apply(test)]
+fn the_build_cache_is_that_of_docker_system_df() {
+    for of in dockers().iter() {
+        let said = of.said("system-df.txt");
+        let (_, said) = said.split_once("CACHE ID").expect("a build cache");
+        let said: BTreeSet<&str> = said
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        let unused = of.host.jsonl(["orphans", "--unused"]).exits(1).rows();
+        let cache = unused.iter().filter(|row| row["kind"] == "build-cache");
+        let mut ours: BTreeSet<String> = BTreeSet::new();
+        for row in cache {
+            let name = text(row, "name");
+            let own = name.strip_prefix("moby/").unwrap_or(name);
+            match name.split_once('/') {
+                Some(("moby_history", _)) => {
+                    assert_eq!(row["command"], "docker buildx history rm --all", "{row}");
+                }
+                _ => assert_eq!(row["command"], "docker builder prune", "{row}"),
+            }
+            // Views of its are no entries of the list, and content has digests.
+            if own.len() == 25 {
+                ours.insert(own[..12].to_owned());
+            }
+        }
+        // Those that an image has, too, are in use.
+        let is_shared = |id: &&&str| !ours.contains(**id);
+        let missing: Vec<_> = said.iter().filter(is_shared).collect();
+        if of.name.ends_with("containerd") {
+            assert!(missing.is_empty(), "{}: {missing:?}", of.name);
+        }
+        let strange: Vec<_> = ours.iter().filter(|id| !said.contains(&***id)).collect();
+        assert!(strange.is_empty(), "{}: {strange:?}", of.name);
+        let in_progress = unused.iter().find(|row| row["kind"] == "in-progress");
+        assert_eq!(in_progress, None, "{}", of.name);
+        let rows = of.host.jsonl(["du"]).exits(0).rows();
+        let of_kind = |kind: &str| rows.iter().find(|row| row["kind"] == kind);
+        let size = of_kind("build-cache").expect("a row")["disk"].as_u64();
+        assert!(size > Some(2_372_000), "{}: {size:?}", of.name);
+        assert_eq!(
+            of_kind("unused").map_or(0, |row| row["disk"].as_u64().unwrap_or(0)),
+            0,
+            "{}",
+            of.name
+        );
+    }
+    let of = &dockers()[1];
+    let snapshots =
+        "/var/lib/docker/containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots";
+    let kinds: BTreeSet<String> = std::fs::read_dir(of.host.at(snapshots))
+        .expect("a directory")
+        .flatten()
+        .map(|entry| {
+            let path = format!("{snapshots}/{}", entry.file_name().display());
+            let row = of.host.jsonl(["whois", &path]).exits(0).row();
+            for user in row["containers"].as_array().into_iter().flatten() {
+                assert_eq!(text(user, "id").len(), 64, "{row}");
+            }
+            text(&row, "kind").to_owned()
+        })
+        .collect();
+    let expected = ["build-cache", "container", "image", "init"];
+    assert_eq!(kinds, expected.map(str::to_owned).into());
+}

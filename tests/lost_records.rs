@@ -308,3 +308,102 @@ fn nobody_is_accused_for_want_of_a_directory_of_records() {
         }
     }
 }
+
+/// The same of every verb that would have an answer: without it nothing is empty in silence.
+#[apply(test)]
+fn a_lost_directory_of_records_is_said_by_every_list() {
+    needs::time();
+    needs::captured_hosts();
+    let lost: [(&str, &str, &[&str]); 2] = [
+        (
+            "docker-28-overlay2",
+            "/var/lib/docker",
+            &["image", "containers", "overlay2"],
+        ),
+        (
+            "containerd-2.1",
+            "/var/lib/containerd",
+            &["io.containerd.snapshotter.v1.overlayfs/snapshots"],
+        ),
+    ];
+    for (name, store, directories) in lost {
+        let host = Host::captured(name);
+        for directory in directories {
+            let (at, aside) = (host.at(format!("{store}/{directory}")), host.at("/aside"));
+            fs::rename(&at, &aside).expect("ours");
+            let verbs: &[&str] = if name.starts_with("docker") {
+                &["containers", "images", "du", "orphans"]
+            } else {
+                &["containers", "du", "orphans"]
+            };
+            for verb in verbs {
+                let output = host.ask([*verb]);
+                // What it lists and has not is a finding of `orphans`.
+                let is_said =
+                    output.status == Some(2) || (*verb, output.status) == ("orphans", Some(1));
+                assert!(is_said, "{name} {directory} {verb}: {}", output.text());
+            }
+            let removed = host.ask(["-0", "-q", "orphans"]);
+            assert_eq!(removed.text(), "", "{name} {directory}");
+            fs::rename(&aside, &at).expect("ours");
+        }
+    }
+}
+
+/// An image whose configuration or manifest is lost is listed by its name all the same, and every list
+/// says why it cannot be used.
+#[apply(test)]
+fn an_image_that_lost_its_records_keeps_its_name() {
+    needs::captured_hosts();
+    let host = Host::captured("podman-5.8-overlay");
+    host.settle();
+    let images = host.at("/var/lib/containers/storage/overlay-images");
+    let whole = host.jsonl(["images"]).exits(0).rows();
+    let named = whole.iter().find(|row| {
+        let is_tagged = row["tags"].as_array().is_some_and(|tags| !tags.is_empty());
+        is_tagged && images.join(text(row, "id")).join("manifest").is_file()
+    });
+    let named = named.expect("an image with a name");
+    let own = images.join(text(named, "id"));
+    let config = fs::read_dir(&own)
+        .expect("a directory")
+        .flatten()
+        .map(|entry| entry.path());
+    let config = config.into_iter().find(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("=c2h"))
+    });
+    for lost in [config.expect("a configuration"), own.join("manifest")] {
+        let was = fs::read(&lost).expect("a record");
+        fs::remove_file(&lost).expect("ours");
+        let rows = host.jsonl(["images"]).exits(2).rows();
+        let row = rows
+            .iter()
+            .find(|row| row["id"] == named["id"])
+            .expect("its row");
+        assert_eq!(row["tags"], named["tags"]);
+        assert!(row["problem"].is_string(), "{row}");
+        for verb in ["orphans", "check", "du"] {
+            let output = host.ask([verb]).exits(2);
+            let name = lost.file_name().expect("a name").to_string_lossy();
+            assert!(output.stderr.contains(&*name), "{verb}: {}", output.stderr);
+        }
+        fs::write(&lost, was).expect("ours");
+    }
+
+    let host = Host::captured("docker-28-overlay2");
+    let images = host.jsonl(["images"]).exits(0).rows();
+    let named = images
+        .iter()
+        .find(|row| row["tags"].as_array().is_some_and(|of| !of.is_empty()));
+    let named = named.expect("an image with a name");
+    let content = "/var/lib/docker/image/overlay2/imagedb/content/sha256";
+    host.file(format!("{content}/{}", text(named, "id")), "{");
+    let rows = host.jsonl(["images"]).exits(2).rows();
+    let row = rows
+        .iter()
+        .find(|row| row["id"] == named["id"])
+        .expect("its row");
+    assert_eq!(row["tags"], named["tags"]);
+    assert!(row["problem"].is_string(), "{row}");
+}

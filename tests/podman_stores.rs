@@ -413,7 +413,15 @@ fn a_list_of_images_stands_for_the_one_of_a_platform() {
             format!("{ROOT}/overlay-images/{}/={name}", id(letter)),
             config.to_string(),
         );
+        host.file(
+            format!("{ROOT}/overlay-images/{}/manifest", id(letter)),
+            "{}",
+        );
     }
+    host.file(
+        format!("{ROOT}/overlay-images/{}/instances.json", id('7')),
+        "[]",
+    );
     let manifest = |letter: char, architecture: &str| json!({"digest": digest(letter), "size": 1, "platform": {"os": "linux", "architecture": architecture}});
     let index = json!({"manifests": [
         manifest('2', "s390x"), manifest('1', std::env::consts::ARCH), manifest('3', "ppc64le"),

@@ -171,6 +171,22 @@ pub struct Image {
 }
 
 impl Image {
+    /// One of which there is only a name: why it cannot be used is told with it.
+    pub fn unread(id: &str, driver: &str, names: Names, problem: String) -> Image {
+        Image {
+            id: id.to_owned(),
+            names,
+            created: String::new(),
+            driver: driver.to_owned(),
+            size: 0,
+            parent: None,
+            history: Vec::new(),
+            namespace: None,
+            problem: Some(problem),
+            platform: None,
+        }
+    }
+
     /// The layers by the names of their directories, newest first, and what made each.
     pub fn steps(self) -> Vec<(String, String)> {
         steps(self.history)

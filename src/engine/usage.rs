@@ -202,6 +202,10 @@ impl Leftover {
     }
 }
 
+/// Why Docker's builder keeps a layer, and what frees all of them that nothing uses.
+pub const BUILD_CACHE: (&str, &str) =
+    ("a builder keeps it to build faster", "docker builder prune");
+
 /// A command of an engine with a name behind it, as a person can paste it. Names are others': a
 /// shell must not act on them.
 pub fn command(words: &str, name: &[u8]) -> String {

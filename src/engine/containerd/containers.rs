@@ -1,9 +1,11 @@
 //! Containers: their records, their state, and the union that each has.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::record::ContainerRecord;
-use super::snapshotter::{is_copying, is_view};
+use super::snapshotter::{is_copying, is_read, is_view, places};
 use super::store::{Containerd, DOCKERS_NAMESPACE, NAME, TASKS};
 use crate::branch::Permission;
 use crate::bytes::Bytes;
@@ -20,6 +22,7 @@ use crate::error::{Error, Result};
 impl Containerd<'_> {
     /// Every container, newest first.
     pub(super) fn read_containers(&self) -> Vec<Container> {
+        self.note_lost_snapshots();
         let mut containers: Vec<Container> = self
             .own()
             .filter(|(namespace, _)| self.is_shown(namespace))
@@ -27,6 +30,24 @@ impl Containerd<'_> {
             .collect();
         sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
+    }
+
+    /// Notes where a snapshotter's directories are all gone while containers stand on some.
+    fn note_lost_snapshots(&self) {
+        let used = self.own().filter(|(_, of)| !of.snapshot_key.is_empty());
+        let used: BTreeSet<&str> = used.map(|(_, of)| of.snapshotter.as_str()).collect();
+        for snapshotter in used.into_iter().filter(|name| is_read(name)) {
+            let directory = self.directory(snapshotter);
+            let mut at = places(snapshotter).iter();
+            let is_there = |place: &&str| {
+                let found = self.host.stat(&directory.join(place.as_bytes()));
+                !matches!(found, Ok(None))
+            };
+            if !at.any(|place| is_there(&place)) {
+                let what = "has none of the snapshots that containers stand on";
+                self.problems.note_again(&Error::damaged(directory, what));
+            }
+        }
     }
 
     /// The containers that are containerd's own: Docker's may have their snapshots elsewhere. A

@@ -101,17 +101,11 @@ impl Containerd<'_> {
         let names = self.names_of(namespace, &record.digest);
         let what = format!("the image {}: {problem}", record.name);
         self.note(Error::damaged(self.database(), what));
+        let id = record.digest.trim_start_matches("sha256:");
         Image {
-            id: record.digest.trim_start_matches("sha256:").to_owned(),
-            names,
             created: record.created.clone(),
-            driver: snapshotter.to_owned(),
-            size: 0,
-            parent: None,
-            history: Vec::new(),
             namespace: Some(namespace.to_owned()),
-            problem: Some(problem),
-            platform: None,
+            ..Image::unread(id, snapshotter, names, problem)
         }
     }
 

@@ -16,9 +16,20 @@ impl Containerd<'_> {
             let directories: HashSet<u64> = self.numbers(snapshotter)?.into_iter().collect();
             let snapshots = self.directory(snapshotter).join(b"snapshots");
             let records: HashSet<u64> = all.values().map(|snapshot| snapshot.id).collect();
+            let named: HashSet<&str> = self
+                .meta()
+                .values()
+                .flat_map(|namespace| &namespace.snapshots)
+                .filter(|((of, _), _)| of == snapshotter)
+                .map(|(_, snapshot)| snapshot.name.as_str())
+                .collect();
+            let is_lost = |name: &str| !all.contains_key(name);
+            let mut parents = all.values().filter_map(|of| of.parent.as_deref());
+            // One without a record may be what something still names.
+            let is_any_lost = named.iter().any(|name| is_lost(name)) || parents.any(is_lost);
             let mut unknown: Vec<u64> = directories.difference(&records).copied().collect();
             unknown.sort_unstable();
-            for number in unknown {
+            for number in unknown.into_iter().filter(|_| !is_any_lost) {
                 let why = "metadata.db does not have this snapshot".to_owned();
                 let name = number.to_string();
                 let at = places(snapshotter).iter();
@@ -31,13 +42,6 @@ impl Containerd<'_> {
                 let path = place.join(name.as_bytes());
                 found.push(Leftover::new(LeftoverKind::Directory, path, why));
             }
-            let named: HashSet<&str> = self
-                .meta()
-                .values()
-                .flat_map(|namespace| &namespace.snapshots)
-                .filter(|((of, _), _)| of == snapshotter)
-                .map(|(_, snapshot)| snapshot.name.as_str())
-                .collect();
             let mut names: Vec<&String> = all.keys().collect();
             names.sort_unstable();
             let database = self.directory(snapshotter).join(b"metadata.db");
@@ -61,7 +65,7 @@ impl Containerd<'_> {
             }
             let mut gone: Vec<String> = named
                 .into_iter()
-                .filter(|name| !all.contains_key(*name))
+                .filter(|name| is_lost(name))
                 .map(|name| {
                     format!("it lists the snapshot {name}, which {snapshotter} does not have")
                 })

@@ -18,6 +18,8 @@ pub(super) const NAME: &str = "containerd";
 pub(super) const TASKS: &[u8] = b"io.containerd.runtime.v2.task";
 /// The namespace in which Docker keeps its own.
 pub const DOCKERS_NAMESPACE: &str = "moby";
+/// The one in which its builder keeps what it remembers of builds.
+pub(super) const DOCKERS_HISTORY: &str = "moby_history";
 
 /// What a snapshotter has, by its own names.
 pub(super) type Snapshots = Rc<HashMap<String, Snapshot>>;

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use super::record::{Lease, NamespaceRecords};
 use super::snapshotter::is_whole_directory;
-use super::store::Containerd;
+use super::store::{Containerd, DOCKERS_HISTORY, DOCKERS_NAMESPACE};
 use crate::bytes::Bytes;
-use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
+use crate::engine::usage::{BUILD_CACHE, LayerUse, Leftover, LeftoverKind, UseKind, command};
 use crate::error::Result;
 
 impl Containerd<'_> {
@@ -73,7 +73,13 @@ impl Containerd<'_> {
                 let mut holding = leases.iter();
                 let lease = holding.find(|(_, held)| held.contains(digest.as_str()));
                 let (kind, why, command) = match lease {
-                    Some((lease, _)) => (LeftoverKind::InProgress, lease.words(), None),
+                    Some((lease, _)) => match builders(namespace) {
+                        Some((why, command)) if lease.expires.is_none() => {
+                            let why = format!("{why}: {}", lease.words());
+                            (LeftoverKind::BuildCache, why, Some(command.to_owned()))
+                        }
+                        _ => (LeftoverKind::InProgress, lease.words(), None),
+                    },
                     None => {
                         let remove = format!("{} content rm", ctr(namespace));
                         let why = "no image and no lease has it".to_owned();
@@ -111,6 +117,12 @@ impl Containerd<'_> {
             );
         };
         let name = format!("{namespace}/{key}");
+        if let Some((why, command)) = builders(namespace)
+            && of.kind == UseKind::BuildCache
+        {
+            let (kind, command) = (LeftoverKind::BuildCache, Some(command.to_owned()));
+            return Leftover::unused(kind, name, path, why, command);
+        }
         if let Some(lease) = self.lease_of(namespace, driver, key) {
             return Leftover::unused(LeftoverKind::InProgress, name, path, lease, None);
         }
@@ -170,6 +182,18 @@ impl NamespaceRecords {
             }
         }
         reached
+    }
+}
+
+/// Why Docker's builder keeps what it has in a namespace, and what frees it.
+fn builders(namespace: &str) -> Option<(&'static str, &'static str)> {
+    match namespace {
+        DOCKERS_NAMESPACE => Some(BUILD_CACHE),
+        DOCKERS_HISTORY => Some((
+            "what the builder remembers of a build",
+            "docker buildx history rm --all",
+        )),
+        _ => None,
     }
 }
 

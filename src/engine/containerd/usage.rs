@@ -11,6 +11,9 @@ use crate::engine::oci::CHAIN_MAX;
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::Result;
 
+/// How many digits the id of a container of Docker's has.
+const CONTAINER_ID: usize = 64;
+
 /// The key of what is being unpacked begins so.
 const EXTRACTING: &str = "extract-";
 
@@ -26,14 +29,23 @@ struct Users {
     /// What else holds snapshots, in words: leases, places.
     notes: HashMap<u64, String>,
     views: HashSet<u64>,
+    /// What Docker's builder has, and what that stands on.
+    builders: HashSet<u64>,
 }
 
 impl Users {
     fn add_key(&mut self, number: u64, key: &str, is_dockers: bool) {
         self.keys.insert(number, key.to_owned());
-        // Docker calls its containers' snapshots by their ids, and has no container records here.
-        if is_dockers && !key.starts_with("sha256:") {
-            let id = key.trim_end_matches(INIT);
+        if !is_dockers || key.starts_with("sha256:") {
+            return;
+        }
+        // Docker calls its containers' snapshots by their ids, and has no container records here. The
+        // others are its builder's, by ids of another length.
+        // docs/facts.md#engines-2026-c2
+        let id = key.split('-').next().unwrap_or_default();
+        if id.len() != CONTAINER_ID {
+            self.builders.insert(number);
+        } else {
             let container = ContainerName {
                 id: id.to_owned(),
                 name: id.to_owned(),
@@ -66,6 +78,13 @@ impl Users {
     /// Finds who stands on what, of snapshots by the snapshotter's own names.
     fn find_above(&mut self, all: &HashMap<String, Snapshot>) {
         let below = |snapshot: &Snapshot| snapshot.parent.as_ref().and_then(|of| all.get(of));
+        let builders = all.values().filter(|of| self.builders.contains(&of.id));
+        for snapshot in builders.collect::<Vec<_>>() {
+            let mut next = below(snapshot);
+            while let Some(parent) = next.filter(|of| self.builders.insert(of.id)) {
+                next = below(parent);
+            }
+        }
         for snapshot in all.values() {
             let Some(containers) = self.containers.get(&snapshot.id) else {
                 continue;
@@ -113,6 +132,8 @@ impl Users {
             UseKind::Image
         } else if key.starts_with(EXTRACTING) {
             UseKind::InProgress
+        } else if self.builders.contains(&number) {
+            UseKind::BuildCache
         } else if said_by_key(key).is_some() {
             if self.views.contains(&number) {
                 UseKind::View

@@ -23,6 +23,7 @@ const CONTAINER_ID: usize = 64;
 impl Docker<'_> {
     /// Every container, newest first, as `docker ps -a` lists them.
     pub(super) fn read_containers(&self) -> Vec<Container> {
+        self.note_lost_directories();
         let mut containers = Vec::new();
         for id in self.ids(&["containers"]) {
             match self.recorded_container(&id) {
@@ -32,6 +33,54 @@ impl Docker<'_> {
         }
         sort_newest_first(&mut containers, |of| (&of.created, &of.id));
         containers
+    }
+
+    /// Notes whole directories that are gone while another one tells of what was in them: what people
+    /// remove to get a daemon to start again. It made all of them at its first start.
+    pub(super) fn note_lost_directories(&self) {
+        let read = || self.problems.keep(|| self.find_lost_directories());
+        self.problems.tell(self.lost.get_or_init(read));
+    }
+
+    fn find_lost_directories(&self) {
+        let lost = |parts: &[&str], what: String| {
+            self.note(Error::damaged(
+                self.at(parts),
+                format!("is gone, and {what} are there"),
+            ));
+        };
+        let mut containers = 0;
+        for driver in self
+            .ids(&["image"])
+            .iter()
+            .filter_map(|name| Driver::named(name))
+        {
+            let database = ["image", driver.name(), "layerdb"];
+            let layers = self.ids(&[&database[..], &["sha256"]].concat()).len();
+            let content = &driver.content().0[..1];
+            if layers > 0 && !self.is_there(content) {
+                lost(content, format!("the records of {layers} layers"));
+            }
+            let mounts = self.ids(&[&database[..], &["mounts"]].concat());
+            let mounts = mounts.iter().filter(|of| !self.is_builders_mount(of));
+            containers += mounts.count();
+        }
+        if containers > 0 && !self.is_there(&["containers"]) {
+            lost(
+                &["containers"],
+                format!("the records of {containers} containers' layers"),
+            );
+        }
+        // The older layout has no records beside the layers themselves.
+        if self.is_there(&["image"]) || self.is_there(&["graph"]) {
+            return;
+        }
+        let layers = self.drivers_here().iter();
+        let layers = layers.filter_map(|here| self.directories(here.driver).ok());
+        let layers = layers.flatten().count();
+        if layers > 0 {
+            lost(&["image"], format!("{layers} layers"));
+        }
     }
 
     /// Notes those containers whose layer no record has any more, or a damaged one. A removal takes

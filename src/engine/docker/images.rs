@@ -21,6 +21,7 @@ use serde::Deserialize;
 impl Docker<'_> {
     /// Every image, newest first, the intermediate ones too.
     pub(super) fn read_images(&self) -> Vec<Image> {
+        self.note_lost_directories();
         let mut images = Vec::new();
         for driver in self.ids(&["image"]) {
             let repositories = ["image", &driver, "repositories.json"];
@@ -40,21 +41,20 @@ impl Docker<'_> {
                     // It was removed since it was listed, and what it had went with it.
                     continue;
                 }
-                match image {
-                    Ok(mut image) => {
-                        image.names = names.get(&id).cloned().unwrap_or_default();
-                        images.push(image);
-                    }
-                    Err(error) => self.note(error),
-                }
+                let names = names.get(&id).cloned().unwrap_or_default();
+                images.push(match image {
+                    Ok(image) => Image { names, ..image },
+                    Err(error) => self.unread_image(&driver, &id, names, &error),
+                });
             }
             // What is named and not there is missing, not absent, if it still has its name.
             let unread = |id: &&String| !images.iter().any(|image| image.id == **id);
-            for id in names.keys().filter(unread) {
+            let unread: Vec<&String> = names.keys().filter(unread).collect();
+            for id in unread {
                 if let Err(error) = self.content_image(&driver, id)
-                    && self.names(&repositories).contains_key(id)
+                    && let Some(names) = self.names(&repositories).remove(id)
                 {
-                    self.note(error);
+                    images.push(self.unread_image(&driver, id, names, &error));
                 }
             }
         }
@@ -73,6 +73,14 @@ impl Docker<'_> {
         }
         sort_newest_first(&mut images, |of| (&of.created, &of.id));
         images
+    }
+
+    /// An image of which there is only a name: it is told all the same.
+    fn unread_image(&self, driver: &str, id: &str, names: Names, error: &Error) -> Image {
+        let name = names.tags.first().map_or(id, String::as_str);
+        let (path, problem) = (self.at(&["image", driver]), error.to_string());
+        self.note(Error::damaged(path, format!("the image {name}: {problem}")));
+        Image::unread(id, driver, names, problem)
     }
 
     /// An image with its layers.

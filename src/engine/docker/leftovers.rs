@@ -14,7 +14,7 @@ use crate::error::Result;
 impl Docker<'_> {
     pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
         let uses = self.read_uses()?;
-        let mut found = self.leftover_directories(&uses);
+        let mut found = self.leftover_directories(&uses)?;
         for driver in Driver::ALL {
             let of_driver = uses.iter().filter(|of| of.layer.driver == driver.name());
             let here = of_driver.map(|of| of.layer.id.trim_end_matches(REMOVING));
@@ -36,8 +36,9 @@ impl Docker<'_> {
     }
 
     /// The layers' directories that a removal left, or that nothing has.
-    fn leftover_directories(&self, uses: &[LayerUse]) -> Vec<Leftover> {
+    fn leftover_directories(&self, uses: &[LayerUse]) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
+        let lost = self.drivers_with_lost_names()?;
         for of in uses {
             let Some(driver) = Driver::named(&of.layer.driver) else {
                 continue;
@@ -51,7 +52,7 @@ impl Docker<'_> {
                     None => format!("layer {own} was being removed"),
                 };
                 (LeftoverKind::HalfRemoved, why)
-            } else if of.kind == UseKind::Unknown {
+            } else if of.kind == UseKind::Unknown && !lost.contains(driver.name()) {
                 let why = "no image, no container and no builder's record has this layer";
                 (LeftoverKind::Directory, why.to_owned())
             } else {
@@ -60,29 +61,58 @@ impl Docker<'_> {
             let path = self.at(driver.content().0).join(of.layer.id.as_bytes());
             found.push(Leftover::new(kind, path, why));
         }
-        found
+        Ok(found)
+    }
+
+    /// The drivers of which an image or a container names layers that no record has, so that one without
+    /// a record may be any of them. What a container's own layer names is known without.
+    fn drivers_with_lost_names(&self) -> Result<HashSet<String>> {
+        let images = self.read_images().into_iter();
+        let images = images.filter(|image| lost_layer(image).is_some());
+        let mut lost: HashSet<String> = images.map(|image| image.driver).collect();
+        for here in self.drivers_here() {
+            let driver = here.driver;
+            let mounts = self.at(&["image", driver.name(), "layerdb", "mounts"]);
+            for (cid, _) in self.host.list(&mounts)? {
+                let record = mounts.join(&cid);
+                let parent = self.recorded(&record, "parent")?.unwrap_or_default();
+                if parent.is_empty() || self.has_layer_record(driver, &parent)? {
+                    continue;
+                }
+                let id = self.recorded(&record, "mount-id")?.unwrap_or_default();
+                if self.named_below(driver, &id)?.is_empty() {
+                    lost.insert(driver.name().to_owned());
+                }
+            }
+        }
+        Ok(lost)
     }
 
     /// A driver's records of layers, of what is being made, and of mounts, whose layers are not
     /// here.
     fn leftover_records(&self, driver: Driver, here: &HashSet<&str>) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let mut note = |kind, path, why: String| found.push(Leftover::new(kind, path, why));
         let database = self.at(&["image", driver.name(), "layerdb"]);
         let records = database.join(b"sha256");
         for (hex, _) in self.host.list(&records)? {
             let record = records.join(&hex);
             if hex.ends_with(REMOVING.as_bytes()) {
-                let why = "the layer was being removed".to_owned();
-                note(LeftoverKind::HalfRemoved, record, why);
+                let why = "the layer was being removed";
+                found.push(Leftover::new(LeftoverKind::HalfRemoved, record, why));
                 continue;
             }
             let why = match self.recorded(&record, "cache-id").unwrap_or_default() {
                 Some(id) if here.contains(id.as_str()) => continue,
                 Some(id) => format!("its layer {id} is gone"),
-                None => "it names no layer".to_owned(),
+                None if self.host.list(&record)?.is_empty() => "it names no layer".to_owned(),
+                // What else it has is nowhere else.
+                None => {
+                    let why = "it does not name its layer any more";
+                    found.push(Leftover::record(record, why));
+                    continue;
+                }
             };
-            note(LeftoverKind::Metadata, record, why);
+            found.push(Leftover::new(LeftoverKind::Metadata, record, why));
         }
         let sets = database.join(b"tmp");
         for (set, _) in self.host.list(&sets)? {
@@ -91,7 +121,7 @@ impl Docker<'_> {
             // One whose layer is there may be at work.
             if let Some(id) = id.filter(|id| !here.contains(id.as_str())) {
                 let why = format!("what was being made for it, the layer {id}, is gone");
-                note(LeftoverKind::Temporary, record, why);
+                found.push(Leftover::new(LeftoverKind::Temporary, record, why));
             }
         }
         found.extend(self.leftover_mounts(driver, here)?);
@@ -174,13 +204,24 @@ impl Docker<'_> {
         found
     }
 
-    /// The containers' directories without a configuration.
+    /// The containers' directories without a configuration. A removal takes the layer first: one whose
+    /// layer is recorded has lost it, and has the container's logs.
     fn leftover_containers(&self) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
         for id in self.ids(&["containers"]) {
             if self.recorded_container(&id)?.is_none() {
-                let (path, why) = (self.at(&["containers", &id]), "it has no configuration");
-                found.push(Leftover::new(LeftoverKind::Metadata, path, why));
+                let path = self.at(&["containers", &id]);
+                let has_layer = |driver: &String| {
+                    self.is_there(&["image", driver, "layerdb", "mounts", &id, "mount-id"])
+                };
+                found.push(if self.ids(&["image"]).iter().any(has_layer) {
+                    Leftover::record(
+                        path,
+                        "it has no configuration any more, and its layer is there",
+                    )
+                } else {
+                    Leftover::new(LeftoverKind::Metadata, path, "it has no configuration")
+                });
             }
         }
         Ok(found)

@@ -95,7 +95,7 @@ impl Engine for Docker<'_> {
 
     fn images(&self) -> Vec<Image> {
         let mut images = self.read_images();
-        for image in &mut images {
+        for image in images.iter_mut().filter(|of| of.problem.is_none()) {
             // Who lists images is told that one of them cannot be used.
             image.problem = images::lost_layer(image).map(images::lost_words);
             if let Some(problem) = &image.problem {

@@ -3,6 +3,7 @@
 use super::driver::Driver;
 use super::layer::LayerId;
 use super::store::Docker;
+use crate::bytes::Bytes;
 use crate::engine::interface::Engine;
 use crate::engine::inventory::is_id;
 use crate::engine::usage::Need;
@@ -25,24 +26,11 @@ impl Docker<'_> {
                 always: true,
             });
             for id in self.directories(driver)? {
-                let needed = match driver {
-                    Driver::Overlay2 | Driver::FuseOverlayfs => {
-                        let below = linked.named_below(0, &id)?;
-                        linked.paths_of(&below, |_, id| content(id))
-                    }
-                    Driver::Aufs => self
-                        .lines(&["aufs", "layers", &id])?
-                        .iter()
-                        .map(|id| content(id))
-                        .collect(),
-                    Driver::Overlay => self
-                        .lines(&["overlay", &id, "lower-id"])?
-                        .iter()
-                        .map(|id| content(id))
-                        .collect(),
+                if matches!(driver, Driver::Vfs | Driver::Btrfs) {
                     // Each is whole.
-                    Driver::Vfs | Driver::Btrfs => continue,
-                };
+                    continue;
+                }
+                let needed = self.named_below(driver, &id)?;
                 needs.push(Need {
                     layer: Some(content(&id)),
                     by: format!("layer {id}"),
@@ -55,6 +43,25 @@ impl Docker<'_> {
             needs.extend(containerd.needs()?);
         }
         Ok(needs)
+    }
+
+    /// The directories of the layers below one, as its own list has them.
+    pub(super) fn named_below(&self, driver: Driver, id: &str) -> Result<Vec<Bytes>> {
+        let content = |id: &str| {
+            let id = id.to_owned();
+            self.content_dir(&LayerId { driver, id })
+        };
+        let ids = match driver {
+            Driver::Overlay2 | Driver::FuseOverlayfs => {
+                let linked = self.linked(driver);
+                let below = linked.named_below(0, id)?;
+                return Ok(linked.paths_of(&below, |_, id| content(id)));
+            }
+            Driver::Aufs => self.lines(&["aufs", "layers", id])?,
+            Driver::Overlay => self.lines(&["overlay", id, "lower-id"])?,
+            Driver::Vfs | Driver::Btrfs => Vec::new(),
+        };
+        Ok(ids.iter().map(|id| content(id)).collect())
     }
 
     /// The ids in a file that may be missing, one a line.

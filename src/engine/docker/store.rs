@@ -34,6 +34,8 @@ pub struct Docker<'h> {
     pub(super) problems: Problems,
     /// `mount id -> container id`, once it has been asked for.
     pub(super) mounts: OnceCell<Kept<HashMap<String, String>>>,
+    /// That directories of records are gone was noted, once it has been asked for.
+    pub(super) lost: OnceCell<Kept<()>>,
     /// The files that hold a word, as far as they were read.
     pub(super) words: RefCell<HashMap<Bytes, Vec<u8>>>,
     /// `(driver, chain id) -> cache id and size`, as far as they were read.
@@ -63,6 +65,7 @@ impl<'h> Docker<'h> {
             others: Vec::new(),
             problems,
             mounts: OnceCell::new(),
+            lost: OnceCell::new(),
             words: RefCell::default(),
             records: RefCell::default(),
             parents: RefCell::default(),

@@ -11,7 +11,7 @@ use crate::dir::Kind;
 use crate::engine::cover::{Cover, CoverKind, ENGINE_FILES, engines_own};
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{is_id, null_default, short};
-use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
+use crate::engine::usage::{BUILD_CACHE, LayerUse, Leftover, LeftoverKind, UseKind, command};
 use crate::error::Result;
 
 impl Docker<'_> {
@@ -162,11 +162,10 @@ impl Docker<'_> {
         }
         let (name, path) = (of.layer.id.clone(), of.directory.clone());
         let (kind, why, command) = match of.kind {
-            UseKind::BuildCache => (
-                LeftoverKind::BuildCache,
-                "a builder keeps it to build faster",
-                Some("docker builder prune".to_owned()),
-            ),
+            UseKind::BuildCache => {
+                let (why, command) = BUILD_CACHE;
+                (LeftoverKind::BuildCache, why, Some(command.to_owned()))
+            }
             UseKind::InProgress => (
                 LeftoverKind::InProgress,
                 "it is being pulled or built, or was when the daemon ended",

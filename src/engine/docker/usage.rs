@@ -15,6 +15,8 @@ use crate::engine::oci::CHAIN_MAX;
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::{Error, Result};
 
+const MINUTE: i64 = 60;
+
 /// The name that a removal gives to a directory before it goes.
 pub(super) const REMOVING: &str = "-removing";
 
@@ -23,7 +25,8 @@ impl Docker<'_> {
         let mut uses = Vec::new();
         self.note_lost_layers(&self.read_containers());
         let images = self.read_images();
-        let (cache, in_progress) = (self.build_cache()?, self.in_progress());
+        let cache = self.build_cache()?;
+        let (in_progress, unnamed_since) = self.in_progress();
         for here in self.drivers_here() {
             let driver = here.driver;
             let of_images = uses_by_image(&images, driver.name());
@@ -50,6 +53,8 @@ impl Docker<'_> {
                     UseKind::InProgress
                 } else if known.contains(own) {
                     UseKind::Unused
+                } else if unnamed_since.is_some_and(|since| self.is_since(driver, &id, since)) {
+                    UseKind::InProgress
                 } else {
                     UseKind::Unknown
                 };
@@ -247,17 +252,30 @@ impl Docker<'_> {
         Ok(ids)
     }
 
-    /// The layers that are being pulled or committed: their records are still apart.
-    fn in_progress(&self) -> HashSet<String> {
-        let mut ids = HashSet::new();
+    /// The layers that are being pulled or committed: their records are still apart. A record names its
+    /// layer only at the end of what comes: since when there is one that does not, in seconds.
+    fn in_progress(&self) -> (HashSet<String>, Option<i64>) {
+        let (mut ids, mut since) = (HashSet::new(), None);
         for driver in self.ids(&["image"]) {
             let directory = ["image", &driver, "layerdb", "tmp"];
             for set in self.ids(&directory) {
                 let parts = ["image", &driver, "layerdb", "tmp", &set, "cache-id"];
-                ids.extend(self.id(&parts));
+                if let Some(id) = self.id(&parts) {
+                    ids.insert(id);
+                } else if let Ok(Some(stat)) = self.host.stat(&self.at(&parts[..5])) {
+                    since = since.into_iter().chain([stat.mtime.0]).min();
+                }
             }
         }
-        ids
+        (ids, since)
+    }
+
+    /// Whether a layer's directory may be as young as a record, which is begun right after it.
+    fn is_since(&self, driver: Driver, id: &str, since: i64) -> bool {
+        let directory = self.at(driver.content().0).join(id.as_bytes());
+        let stat = self.host.stat(&directory);
+        // Who is not there any more is nobody's.
+        stat.is_ok_and(|stat| stat.is_some_and(|stat| stat.mtime.0 > since.saturating_sub(MINUTE)))
     }
 
     pub(super) fn space(&self, inside: &Bytes) -> Space {

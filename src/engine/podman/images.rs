@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rustix::io::Errno;
+
 use super::record::ImageRecord;
 use super::store::{NAME, Podman};
 use crate::branch::Permission;
@@ -23,20 +25,48 @@ impl Podman<'_> {
         let mut images = Vec::new();
         for record in self.image_records().iter().filter(|of| of.home == 0) {
             let name = record.names.first().unwrap_or(&record.id).clone();
-            match self.image(record) {
-                Ok(image) => images.push(image),
-                // It was removed since the list was read, and what it had went with it.
-                Err(error) if error.is_not_found() && !self.is_still_listed(&record.id) => {}
-                Err(error) if error.is_not_found() => {
-                    let list = self.kind_of(&self.root, "images");
-                    self.note(Error::damaged(list, format!("the image {name}: {error}")));
+            let read = self.image(record);
+            let image = read.and_then(|image| Ok((image, self.lost_data(record)?)));
+            let (image, error) = match image {
+                Ok((image, None)) => {
+                    images.push(image);
+                    continue;
                 }
-                Err(error) => self.note(error),
+                Ok((image, Some(error))) => (Some(image), error),
+                Err(error) => (None, error),
+            };
+            // It was removed since the list was read, and what it had went with it.
+            if error.is_not_found() && !self.is_still_listed(&record.id) {
+                continue;
             }
+            let problem = error.to_string();
+            let list = self.kind_of(&self.root, "images");
+            self.note(Error::damaged(list, format!("the image {name}: {problem}")));
+            images.push(match image {
+                Some(image) => Image {
+                    problem: Some(problem),
+                    ..image
+                },
+                None => Image {
+                    created: record.created.clone(),
+                    ..Image::unread(&record.id, &self.driver, record.all_names(), problem)
+                },
+            });
         }
         sort_newest_first(&mut images, |of| (&of.created, &of.id));
         find_steps(&mut images);
         images
+    }
+
+    /// The first file that an image should have and has not, as an error.
+    fn lost_data(&self, record: &ImageRecord) -> Result<Option<Error>> {
+        for name in &record.data_names {
+            let path = self.image_data_path(record, name);
+            if self.host.stat(&path)?.is_none() {
+                return Ok(Some(Error::io(path, Errno::NOENT)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the lists of images have one now. What cannot be read may have it.

@@ -9,6 +9,8 @@ use crate::error::Result;
 impl Podman<'_> {
     pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
+        // Whoever is asked for what is left is told of an image that has lost its records.
+        self.read_images();
         let uses = self.read_uses()?;
         let home = self.home(&self.root);
         for of in uses.iter().filter(|of| of.kind == UseKind::Unknown) {

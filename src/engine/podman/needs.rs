@@ -1,6 +1,8 @@
 //! What layers of containers-storage stand on, as they and the lists say it: a list can have lost
 //! one in the middle.
 
+use std::collections::HashSet;
+
 use super::store::Podman;
 use crate::engine::linked::Below;
 use crate::engine::usage::Need;
@@ -17,6 +19,7 @@ impl Podman<'_> {
             needed: linked.links(),
             always: true,
         });
+        let mut here = HashSet::new();
         let paths = |below: &[Below]| linked.paths_of(below, content);
         for (home, store) in self.stores.iter().enumerate() {
             // Whole copies name nothing.
@@ -24,6 +27,7 @@ impl Podman<'_> {
                 break;
             }
             for id in linked.ids(&self.home(store))? {
+                here.insert((home, id.clone()));
                 needs.push(Need {
                     layer: Some(self.content_dir(home, &id)),
                     by: format!("layer {id}"),
@@ -41,7 +45,8 @@ impl Podman<'_> {
                 layer: Some(self.content_dir(layer.home, &layer.id)),
                 by: format!("layer {}", layer.id),
                 needed: paths(&[Below::Id(layer.parent.clone())]),
-                always: false,
+                // Nothing else speaks for one whose directory is gone.
+                always: !self.copies() && !here.contains(&(layer.home, layer.id.clone())),
             });
         }
         // The lists of images and containers name layers, whether or not the list of layers does.

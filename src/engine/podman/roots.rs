@@ -65,17 +65,45 @@ struct Configured {
     storage: Storage,
 }
 
+impl Configured {
+    /// The stores that images are taken from besides.
+    fn image_stores(&self) -> Vec<Bytes> {
+        let additional = self.storage.options.additionalimagestores.iter();
+        let additional = additional.map(|path| Bytes::from(path.as_str()));
+        let own = path(self.storage.imagestore.as_ref()).into_iter();
+        own.chain(additional).collect()
+    }
+}
+
+/// A graph root that a person named. What belongs to it is known where it is somebody's, by that
+/// one's configuration: a transient store has its records in the run root.
+fn named(host: &Host, roots: &Roots, search: &Search, root: &Bytes) -> Configured {
+    let real = |path: &Bytes| host.resolve(path).unwrap_or_else(|_| path.clone());
+    let mut known = configured(host, roots, search).into_iter();
+    let own = known.find(|of| real(&of.root) == real(root));
+    let owner = host.stat(root).ok().flatten().map_or(0, |stat| stat.uid);
+    let usual = match owner {
+        0 => Bytes::from(RUN_ROOT),
+        user => Bytes::from(format!("/run/user/{user}/containers")),
+    };
+    let (run_root, usual, storage) = match own {
+        Some(own) => (own.run_root, own.usual_run_root, own.storage),
+        None => (None, Some(usual), Storage::default()),
+    };
+    Configured {
+        root: root.clone(),
+        why: Why::Option(OPTION),
+        run_root,
+        usual_run_root: usual,
+        storage,
+    }
+}
+
 /// The stores of the machine and of its users, as far as there are any.
 pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<FoundEngine<'h>> {
     if let Some(root) = roots.option(OPTION) {
-        let configured = Configured {
-            root: root.clone(),
-            why: Why::Option(OPTION),
-            run_root: None,
-            usual_run_root: None,
-            storage: Storage::default(),
-        };
-        let stores = stores_of(host, &configured, &[]);
+        let configured = named(host, roots, search, root);
+        let stores = stores_of(host, &configured, &configured.image_stores());
         search.looked_at(NAME, root, Why::Option(OPTION), !stores.is_empty());
         if stores.is_empty() {
             // A directory that was named has to be one.
@@ -92,11 +120,7 @@ pub(super) fn find<'h>(host: &'h Host, roots: &Roots, search: &Search) -> Vec<Fo
         if found.iter().any(is_known) {
             continue;
         }
-        let storage = &configured.storage;
-        let additional = storage.options.additionalimagestores.iter();
-        let additional = additional.map(|path| Bytes::from(path.as_str()));
-        let own = path(storage.imagestore.as_ref()).into_iter();
-        let image_stores: Vec<Bytes> = own.chain(additional).collect();
+        let image_stores = configured.image_stores();
         let (root, why) = (configured.root.clone(), configured.why.clone());
         // To an ordinary user the machine's store is closed.
         if is_anothers(host, roots)
