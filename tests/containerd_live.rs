@@ -66,6 +66,7 @@ fn containerd_agrees() {
                 downloads_and_mounted_images_are_nobodys_orphans,
             ),
             ("while others come and go", always_an_answer),
+            ("while images come and go", nobody_is_accused),
             ("nothing is written", nothing_is_written),
         ],
     );
@@ -1159,6 +1160,62 @@ fn the_lock_is_not_waited_for(containerd: &Containerd) {
         assert_ne!(output.status, Some(2), "{arguments:?} {}", output.stderr);
     }
     containerd.stop(DEFAULT, &container);
+}
+
+/// While images are unpacked - also by clients that are killed - and snapshots and containers come and
+/// go, nothing is an orphan.
+fn nobody_is_accused(containerd: &Containerd) {
+    // All that is shared between threads.
+    let socket = containerd.home.join("socket");
+    let archive = containerd.home.join("app.tar");
+    let archive = archive.to_str().expect("plain names");
+    let others = ["storm-1", "storm-2", "storm-3"];
+    let own = |of: &[&'static str]| -> Vec<Vec<&'static str>> {
+        of.iter().map(|words| words.split(' ').collect()).collect()
+    };
+    let ctr = |namespace: &str, words: &[&str], seconds: &str| {
+        // A client that is killed leaves its lease, and what it has half unpacked.
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", seconds, "ctr", "--address"]);
+        command.arg(&socket).args(["--namespace", namespace]);
+        let _ = live::asked(command.args(words));
+    };
+    let step = |words: &[&str]| {
+        let (namespace, words) = words.split_first().expect("a namespace");
+        match words {
+            ["import"] => ctr(namespace, &["images", "import", archive], "60"),
+            ["killed", seconds] => ctr(namespace, &["images", "import", archive], seconds),
+            _ => ctr(namespace, words, "60"),
+        }
+    };
+    let jobs = [
+        own(&[
+            "storm-1 import",
+            "storm-1 images rm --sync localhost/lab/app:1",
+        ]),
+        own(&[
+            "storm-2 killed 0.02",
+            "storm-2 killed 0.05",
+            "storm-2 killed 0.1",
+            "storm-2 import",
+            "storm-2 images rm localhost/lab/app:1",
+        ]),
+        own(&[
+            "storm-3 import",
+            "storm-3 run --detach --cgroup= localhost/lab/app:1 storm sleep 3600",
+            "storm-3 tasks rm --force storm",
+            "storm-3 containers rm storm",
+            "storm-3 snapshots prepare storm-key",
+            "storm-3 snapshots view storm-view storm-key",
+            "storm-3 snapshots rm storm-key",
+        ]),
+    ];
+    live::assert_nobody_is_accused(&jobs, &step, live::LOOKS, |asked| {
+        containerd.ask(DEFAULT, asked)
+    });
+    for namespace in others {
+        let _ = asked(&mut containerd.ctr(namespace, ["images", "rm", "--sync", IMAGE]));
+    }
 }
 
 /// Asks again and again while containers and images come and go, in the same databases.

@@ -147,7 +147,12 @@ fn the_root_that_was_is_a_branch() {
 #[apply(test)]
 fn a_branch_that_was_moved_is_found() {
     privately(|place| {
-        for (name, left) in [("empty", None), ("other", Some("d/other"))] {
+        // The last one has another name now, as where overlayRoot.sh was there.
+        for (name, left, moved) in [
+            ("empty", None, "run/live/root"),
+            ("other", Some("d/other"), "run/live/root"),
+            ("renamed", None, "ro"),
+        ] {
             let early = make(place.join(name).join("live/root"));
             if let Some(left) = left {
                 write(&early.join(left), "of another directory");
@@ -164,7 +169,7 @@ fn a_branch_that_was_moved_is_found() {
                 &format!("lowerdir={low},upperdir={up},workdir={work}"),
                 &merged,
             );
-            let now = make(place.join(name).join("run/live/root"));
+            let now = make(place.join(name).join(moved));
             mount_move(&early, &now).expect("root may");
             fs::remove_file(merged.join("d/file")).expect("it is there");
 

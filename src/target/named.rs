@@ -330,10 +330,16 @@ fn container<'s>(
     let candidate = |(engine, container): &(&'s dyn Engine, Container)| {
         Candidate::Container(*engine, Box::new(container.clone()))
     };
-    if let Some(found) = containers.iter().find(|(_, of)| of.id == name) {
-        return Ok(Some(candidate(found)));
-    }
-    if let Some(found) = of_name(survey, name, containers)? {
+    // An id is one's own among those of its engine and namespace only. There it goes before names.
+    let of_id: Vec<_> = containers.iter().filter(|(_, of)| of.id == name).collect();
+    let is_beside = |(engine, of): &&(&dyn Engine, Container)| {
+        let mut own = of_id.iter();
+        own.any(|(known, id)| known.root() == engine.root() && id.namespace == of.namespace)
+    };
+    let others = containers.iter().filter(|of| !is_beside(of)).cloned();
+    let mut found: Vec<Candidate<'s>> = of_id.iter().map(|of| candidate(of)).collect();
+    found.extend(of_name(name, &others.collect()));
+    if let Some(found) = only(survey, name, found)? {
         return Ok(Some(found));
     }
     // What people type is the twelve digits that engines print. Nothing else has them by chance.
@@ -373,6 +379,7 @@ fn image<'s>(
 ) -> Result<Option<Candidate<'s>>> {
     let hex = without_algorithm(name);
     let of_id = images.iter().find(|(_, image)| image.id == hex);
+    // The same id is the same image, wherever it is kept.
     let candidate = |(engine, image): &(&'s dyn Engine, Image)| {
         Candidate::Image(*engine, Box::new(image.clone()))
     };
@@ -499,13 +506,9 @@ fn beginning_with<'s>(
 /// The fewest digits of an id that engines print. What is shorter is a number.
 const SHORT_ID: usize = 12;
 
-/// The container of a name, or that Kubernetes calls so: of those that were started one after another
+/// The containers of a name, or that Kubernetes calls so: of those that were started one after another
 /// the one that runs, or else the newest.
-fn of_name<'s>(
-    survey: &Survey<'_>,
-    name: &str,
-    containers: &OfEngines<'s, Container>,
-) -> Result<Option<Candidate<'s>>> {
+fn of_name<'s>(name: &str, containers: &OfEngines<'s, Container>) -> Vec<Candidate<'s>> {
     let is_it = |(_, of): &&(&'s dyn Engine, Container)| {
         of.name == name || of.pod.as_ref().is_some_and(|pod| pod.is_called(name))
     };
@@ -525,7 +528,7 @@ fn of_name<'s>(
     let candidates = found
         .into_iter()
         .map(|(engine, container)| Candidate::Container(*engine, Box::new(container.clone())));
-    only(survey, name, candidates.collect())
+    candidates.collect()
 }
 
 /// The one thing that has a name.
