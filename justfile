@@ -18,6 +18,10 @@ test *WORD:
 live SUITE="" WORD="":
     {{ if SUITE == "" { "LAYERCTL_TESTS=gate cargo test --locked" } else { ".ci/machine " + SUITE + " " + WORD } }}
 
+# Asks `orphans` for so many seconds an engine while living ones pull, build, unpack, remove and are killed. As root.
+storm SECONDS="300":
+    LAYERCTL_TESTS=all LAYERCTL_STORM={{ SECONDS }} cargo test --locked -- _live::
+
 # What verbs cost, or only the sections that are named (benches/README.md).
 bench *SECTION:
     cargo bench --locked --bench trees -- {{ SECTION }}

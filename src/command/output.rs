@@ -11,6 +11,7 @@ use crate::engine::Survey;
 use crate::error::{Error, Result};
 use crate::rescue::Failure;
 use crate::rescue::export::Place;
+use crate::restore::mount::open_by_person;
 use crate::restore::staging::Staging;
 
 /// Where an answer goes.
@@ -46,7 +47,7 @@ impl Output {
         };
         check(survey, parent)?;
         Ok(Output::File {
-            dir: Dir::open_root(parent)?,
+            dir: open_by_person(parent)?,
             name: name.to_owned(),
             path,
         })

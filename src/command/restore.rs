@@ -350,8 +350,16 @@ pub struct Row {
     pub undo: Vec<String>,
 }
 
+/// So often one run after another is waited for, and all is looked at anew.
+const WAITS_MAX: usize = 100;
+
 /// Does what is asked of one path. With what was done: whether there was anything to do.
 fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
+    run_after(context, query, 0)
+}
+
+/// The same when it has waited so often for other runs.
+fn run_after(context: &mut Context<'_>, query: &Query<'_>, waits: usize) -> Result<(Row, bool)> {
     // What is mounted is written to in another way, wherever it is mounted.
     context.survey.look_everywhere();
     let (target, path) = choose(&mut context.survey, &context.base, query)?;
@@ -364,10 +372,16 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
     let covers = context.covers(&target.union);
     let (survey, union) = (&context.survey, &target.union);
     let mut site = Site::new(survey, union, &path, query);
-    let _lock = match query.apply {
+    let lock = match query.apply {
         Apply::Now => Some(Lock::take(union, &stack)),
         Apply::OnlyPlan => None,
     };
+    if lock.as_ref().is_some_and(|lock| lock.has_waited) && waits < WAITS_MAX {
+        // What was not mounted then may be by now, and the other way round.
+        drop(lock);
+        context.survey = context.survey.again();
+        return run_after(context, query, waits + 1);
+    }
     site.outside = guard::destination(survey, union, &stack, query)?;
     let diagnosis = diagnose(&stack, &path)?;
     let proposal = propose(&stack, &diagnosis, query, site.view.is_some())?;
@@ -404,7 +418,7 @@ fn run(context: &mut Context<'_>, query: &Query<'_>) -> Result<(Row, bool)> {
             return Ok((row, false));
         }
     };
-    guard::plan(survey, union, &plan, &site, query)?;
+    guard::plan(survey, union, &stack, &plan, &site, query)?;
     row.strategy = Some(plan.strategy());
     if let Some(view) = &site.view {
         for also in plan.also_back(&stack, view)? {

@@ -15,6 +15,7 @@
 //! image       directories in an EROFS image, which answer as the kernel would
 //! snapshot    whether a file is still what it was
 //! content     what is in a regular file, wherever that is
+//! way         whose symbolic links lead to what is written to
 //! ```
 //!
 //! Descriptors are few and trees are deep, so a [`Dir`] may be *parked*: its descriptor is closed
@@ -34,6 +35,7 @@ mod path;
 mod rights;
 mod snapshot;
 mod stat;
+mod way;
 
 pub use attribute::{AttributeList, entry_path};
 pub use budget::threads_max;
@@ -44,3 +46,4 @@ pub use open::{Access, Dir};
 pub use pass::Passed;
 pub use rights::{enters_everything, is_in_user_namespace, reads_trusted_attributes};
 pub use stat::{Kind, Stat};
+pub use way::see_way;

@@ -85,6 +85,9 @@ pub fn settle(host: &Host, table: &MountTable, union: &mut Union) -> bool {
     is_any_found
 }
 
+/// In so many places at most a branch is looked for.
+const CANDIDATES: usize = 1000;
+
 struct Proof<'h> {
     host: &'h Host,
     table: &'h MountTable,
@@ -432,7 +435,7 @@ fn is_absence(errno: rustix::io::Errno) -> bool {
 }
 
 /// Where a directory may be now whose path was `path` when the union was mounted: at the same
-/// place of what was the root then, or in a mount that was moved.
+/// place of what was the root then, or in a mount that was moved; the likeliest first.
 fn candidates(table: &MountTable, path: &Bytes) -> Vec<Bytes> {
     let parts: Vec<&[u8]> = path.components().collect();
     let mut found: Vec<Bytes> = Vec::new();
@@ -452,6 +455,14 @@ fn candidates(table: &MountTable, path: &Bytes) -> Vec<Bytes> {
     for mount in mounts() {
         add(mount.point.join_path(path));
     }
+    // The mount has another name now (`mount --move /mnt/lower /ro`).
+    for from in (1..=parts.len()).rev() {
+        let tail = Bytes::absolute(parts[from..].iter().copied());
+        for mount in mounts().filter(|mount| mount.kind().is_none()) {
+            add(mount.point.join_path(&tail));
+        }
+    }
+    found.truncate(CANDIDATES);
     found
 }
 

@@ -13,10 +13,10 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use super::mount::open_outside;
 use super::out;
 use super::plan::Plan;
-use super::view::Site;
+use super::view::{Site, workdir_of};
 use super::{Apply, Changed, Consent, Goal, Query};
 use crate::bytes::Bytes;
-use crate::dir::{Access, Dir};
+use crate::dir::{Access, Dir, see_way};
 use crate::engine::mount_table::Superblock;
 use crate::engine::reach::Reach;
 use crate::engine::{LayeredBranch, Survey, Union, UnionKind};
@@ -28,7 +28,12 @@ use crate::union::Stack;
 /// What is locked is the branch's own directory. No process inside of a union can lock that: a
 /// lock on the union's root is one of the union's own inode. Where the container's root is the
 /// directory itself, the one that it lies in is locked.
-pub struct Lock(#[expect(dead_code, reason = "it is held, not read")] Vec<OwnedFd>);
+pub struct Lock {
+    #[expect(dead_code, reason = "it is held, not read")]
+    held: Vec<OwnedFd>,
+    /// Whether somebody else had to end first: what was looked at before may be otherwise by now.
+    pub has_waited: bool,
+}
 
 /// After how long it is said that another one is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,22 +65,27 @@ impl Lock {
         // In one order for everybody, so that no two wait for each other.
         dirs.sort_by_key(|(identity, ..)| *identity);
         dirs.dedup_by_key(|(identity, ..)| *identity);
+        let mut has_waited = false;
         let locked = dirs.into_iter().filter_map(|(_, fd, path)| {
-            lock(&fd, path).ok()?;
+            has_waited |= lock(&fd, path).ok()?;
             Some(fd)
         });
-        Lock(locked.collect())
+        Lock {
+            held: locked.collect(),
+            has_waited,
+        }
     }
 }
 
-/// Waits for a lock. Whoever waits can be interrupted: nothing has been done yet.
-fn lock(fd: &OwnedFd, path: &Bytes) -> Result<(), Errno> {
+/// Waits for a lock, and tells whether it had to. Whoever waits can be interrupted: nothing has been done
+/// yet.
+fn lock(fd: &OwnedFd, path: &Bytes) -> Result<bool, Errno> {
     let began = Instant::now();
-    let mut is_said = false;
+    let (mut is_said, mut has_waited) = (false, false);
     loop {
         match flock(fd, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
-            result => return result,
+            Err(Errno::WOULDBLOCK | Errno::INTR) => has_waited = true,
+            result => return result.map(|()| has_waited),
         }
         if !is_said && began.elapsed() >= PATIENCE {
             is_said = true;
@@ -266,6 +276,7 @@ fn devices(survey: &Survey<'_>, union: &Union) -> Vec<u64> {
 pub fn plan(
     survey: &Survey<'_>,
     union: &Union,
+    stack: &Stack,
     plan: &Plan<'_>,
     site: &Site,
     query: &Query<'_>,
@@ -283,6 +294,7 @@ pub fn plan(
     if !plan.writes_union() {
         return Ok(());
     }
+    refuse_traps(survey, stack, site)?;
     if site.view.is_none() && survey.host.is_live() {
         if union.is_mounted() {
             return Err(Error::Refused {
@@ -303,6 +315,26 @@ pub fn plan(
             ),
             hint: "run it without --root, in the machine's own namespaces".into(),
         });
+    }
+    Ok(())
+}
+
+/// Sees that no link of somebody's leads to what is written to, which is not that one's: a user may
+/// have any for a layer of a store of its own.
+///
+/// # Errors
+/// One does.
+fn refuse_traps(survey: &Survey<'_>, stack: &Stack, site: &Site) -> Result<()> {
+    let root = survey.host.open_dir(&Bytes::from("/"))?;
+    let branches = stack.branches.iter();
+    let writable = branches.filter(|branch| branch.permission.is_writable());
+    for branch in writable {
+        if let Ok(dir) = &branch.dir {
+            see_way(&root, &branch.path, dir)?;
+        }
+    }
+    if let (Some(workdir), Some(upper)) = (&site.workdir, stack.branches.first()) {
+        see_way(&root, &workdir_of(&upper.path), workdir)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::bytes::Bytes;
-use crate::dir::{Access, Dir};
+use crate::dir::{Access, Dir, see_way};
 use crate::engine::mount_table::{Mount, MountTable, Superblock, parse_mountinfo};
 use crate::engine::{MountPoint, kernel};
 use crate::error::{Error, Result, errno_of};
@@ -71,7 +71,7 @@ impl OpenMount {
     /// It is another file system, has been unmounted, or its process has ended.
     pub fn prove(&self) -> Result<()> {
         let table = self.table()?;
-        let id = self.root.mount_id().or_else(|| told_id(&self.root));
+        let id = mount_number(&self.root);
         let has_id = |mount: &&Mount| {
             let own = mount.ids.map(|(own, _)| u64::from(own));
             own.is_some() && own == id
@@ -145,7 +145,12 @@ fn keep(found: &Dir, point: &MountPoint) -> Result<Dir> {
     }
 }
 
-/// The number of the mount that a directory is on, as kernels before 5.8 tell it.
+/// The number of the mount that a directory is on.
+pub fn mount_number(dir: &Dir) -> Option<u64> {
+    dir.mount_id().or_else(|| told_id(dir))
+}
+
+/// The same as kernels before 5.8 tell it.
 fn told_id(dir: &Dir) -> Option<u64> {
     let number = dir.fd().ok()?.as_raw_fd().to_string();
     let known = Dir::open_root(Path::new("/proc/self/fdinfo")).ok()?;
@@ -167,6 +172,19 @@ fn namespace_root(process: &Dir, path: &str) -> Result<Dir> {
     Ok(Dir::of_fd(root, &name))
 }
 
+/// A directory that a person named to have something written there. Links on the way are followed, but
+/// for traps.
+///
+/// # Errors
+/// It is not there, or a link of somebody else's leads there.
+pub fn open_by_person(path: &Path) -> Result<Dir> {
+    let dir = Dir::open_root(path)?;
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let root = Dir::open_root(Path::new("/"))?;
+    see_way(&root, &Bytes::from(&*whole), &dir)?;
+    Ok(dir)
+}
+
 /// A directory that nothing but a person's word leads to, opened once.
 ///
 /// # Errors
@@ -179,7 +197,7 @@ pub fn open_outside(path: &Path) -> Result<Dir> {
     };
     let fail = |errno| Error::io(&*path, errno);
     let name = std::os::unix::ffi::OsStrExt::as_bytes(name);
-    let parent = Dir::open_root(parent).map_err(|error| match error {
+    let parent = open_by_person(parent).map_err(|error| match error {
         Error::Io { errno, .. } => fail(errno),
         error => error,
     })?;

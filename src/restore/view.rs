@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::Query;
-use super::mount::OpenMount;
+use super::mount::{OpenMount, mount_number};
 use crate::bytes::Bytes;
 use crate::dir::{Dir, Kind, Stat};
 use crate::engine::namespace::Process;
@@ -81,9 +81,21 @@ impl View {
     }
 
     /// A directory of the union, through the mount.
+    ///
+    /// # Errors
+    /// Something else is mounted there, or on the way: it may have been a moment ago.
     pub fn open(&self, path: &Bytes) -> Result<Dir> {
         let inside = self.inside(path)?;
-        self.mounted()?.root().descend(&inside)
+        let root = self.mounted()?.root();
+        let dir = root.descend(&inside)?;
+        if mount_number(&dir) == mount_number(root) {
+            Ok(dir)
+        } else {
+            Err(Error::Refused {
+                what: format!("something else is mounted at {}", self.path(path)?),
+                hint: "nothing is written there; unmount it, or see what it is".into(),
+            })
+        }
     }
 
     /// The path on the machine by which a person reaches something in the union.
@@ -191,6 +203,11 @@ impl Site {
     }
 }
 
+/// Where the directory is that an overlay works in whose upper one has a path.
+pub fn workdir_of(upper: &Bytes) -> Bytes {
+    upper.parent().join(b"work")
+}
+
 /// The directory beside an overlay's upper one that its mount works in. In it nothing is ever
 /// shown, and nothing but `work` and `index` is the kernel's.
 fn workdir(survey: &Survey<'_>, union: &Union) -> Option<Dir> {
@@ -199,9 +216,7 @@ fn workdir(survey: &Survey<'_>, union: &Union) -> Option<Dir> {
     if union.kind == UnionKind::Aufs || !upper.spec.permission.is_writable() {
         return None;
     }
-    let work = host
-        .open_dir(&upper.spec.path.parent().join(b"work"))
-        .ok()?;
+    let work = host.open_dir(&workdir_of(&upper.spec.path)).ok()?;
     let is_workdir = work
         .stat(b"work")
         .ok()?
