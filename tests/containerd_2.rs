@@ -511,7 +511,7 @@ fn downloads_leases_and_blobs_are_named() {
         "leases",
         "pull-1",
         json!({
-            "labels": {"containerd.io/gc.expire": "2026-11-28T00:00:00Z"},
+            "labels": {"containerd.io/gc.expire": "2100-11-28T00:00:00Z"},
             "content": {digest("e"): ""},
             "ingests": {"layer-sha256:77": ""},
         }),
@@ -529,7 +529,7 @@ fn downloads_leases_and_blobs_are_named() {
     let leased = format!("default/{}", digest("e"));
     assert_eq!(
         why(&leased),
-        "the lease pull-1 holds it until 2026-11-28T00:00:00Z"
+        "the lease pull-1 holds it until 2100-11-28T00:00:00Z"
     );
     assert_eq!(by_name[leased.as_str()]["kind"], "in-progress");
     let free = by_name[format!("default/{}", digest("f")).as_str()];

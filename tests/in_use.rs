@@ -633,3 +633,64 @@ fn a_transient_store_that_is_named_is_whole() {
         std::fs::remove_dir_all(host.at(run)).expect("it is there");
     }
 }
+
+/// A name that one list prints, every verb takes, and no command takes one of others' for an option.
+#[apply(test)]
+fn what_nothing_uses_is_called_as_every_verb_takes_it() {
+    let host = Host::empty();
+    let space = |number, key| Namespace {
+        snapshots: vec![Snapshot(number, key, None, 2)],
+        ..Namespace::default()
+    };
+    let spaces = [
+        ("default", space(1, "dead")),
+        ("other", space(2, "dead")),
+        ("third", space(3, "-rf")),
+    ];
+    containerd(&host, CONTAINERD, &spaces, &[]);
+    let unused = host.jsonl(["orphans", "--unused"]).exits(1).rows();
+    let names: Vec<&str> = unused.iter().map(|row| text(row, "name")).collect();
+    assert_eq!(names, ["default/dead", "other/dead", "third/-rf"]);
+    for (row, number) in unused.iter().zip([1, 2, 3]) {
+        let name = text(row, "name");
+        let branches = host.ask(["--format", "jsonl", "branches", "--", name]);
+        assert!(
+            branches.text().contains(&format!("/snapshots/{number}/fs")),
+            "{name}: {}",
+            branches.stderr
+        );
+        let found = host.jsonl(["whois", "--", name]).exits(0).row();
+        assert_eq!(found["layer"], number.to_string(), "{name}: {found}");
+    }
+    assert_eq!(
+        text(&unused[2], "command"),
+        "ctr -n third snapshots rm -- -rf"
+    );
+
+    // A lease that is over holds nothing.
+    let host = Host::empty();
+    let space = Namespace {
+        leases: vec![
+            ("old", "dead", "2020-01-01T00:00:00Z"),
+            ("new", "alive", "2100-01-01T00:00:00Z"),
+        ],
+        snapshots: vec![Snapshot(1, "dead", None, 2), Snapshot(2, "alive", None, 2)],
+        ..Namespace::default()
+    };
+    containerd(&host, CONTAINERD, &[("default", space)], &[]);
+    let unused = host.jsonl(["orphans", "--unused"]).exits(1).rows();
+    let why = |name: &str| {
+        let row = unused
+            .iter()
+            .find(|row| row["name"] == format!("default/{name}"));
+        text(row.expect("a row"), "why").to_owned()
+    };
+    assert_eq!(
+        why("dead"),
+        "the lease old held it until 2020-01-01T00:00:00Z: containerd collects it"
+    );
+    assert_eq!(
+        why("alive"),
+        "the lease new holds it until 2100-01-01T00:00:00Z"
+    );
+}

@@ -407,3 +407,53 @@ fn an_image_that_lost_its_records_keeps_its_name() {
     assert_eq!(row["tags"], named["tags"]);
     assert!(row["problem"].is_string(), "{row}");
 }
+
+/// A list of the layers below one that is gone, damaged, or names one twice: the engine starts containers
+/// without them, or none.
+#[apply(test)]
+fn a_spoilt_list_of_the_layers_below_is_found() {
+    needs::captured_hosts();
+    for (name, home) in [
+        ("docker-28-overlay2", "/var/lib/docker/overlay2"),
+        ("podman-5.8-overlay", "/var/lib/containers/storage/overlay"),
+    ] {
+        let host = Host::captured(name);
+        let whole = host.jsonl(["check"]);
+        let is_list = |entry: &fs::DirEntry| entry.path().join("lower").is_file();
+        let layers = fs::read_dir(host.at(home)).expect("a store").flatten();
+        let mut layers: Vec<PathBuf> = layers.filter(is_list).map(|entry| entry.path()).collect();
+        layers.sort();
+        let lower = layers.pop().expect("a layer above another").join("lower");
+        let ids = lower.with_file_name("lower-layers");
+        let (was, ids_were) = (fs::read(&lower).expect("a list"), fs::read(&ids).ok());
+        let twice = [&was[..], b":", &was[..]].concat();
+        let ways: [(&str, Option<&[u8]>); 4] = [
+            ("gone", None),
+            ("zeros", Some(&[0; 100])),
+            ("words", Some(b"not a list")),
+            ("twice", Some(&twice)),
+        ];
+        for (way, content) in ways {
+            // The same is in another list in newer ones.
+            let _ = fs::remove_file(&ids);
+            match content {
+                Some(content) => fs::write(&lower, content),
+                None => fs::remove_file(&lower),
+            }
+            .expect("ours");
+            let found = host.jsonl(["check"]);
+            let path = format!(
+                "/{}",
+                lower.strip_prefix(host.at("/")).expect("in it").display()
+            );
+            let mut rows = found.rows().into_iter();
+            let row = rows.find(|row| text(row, "path") == path);
+            assert!(row.is_some(), "{name} {way}: {}", found.text());
+        }
+        fs::write(&lower, &was).expect("ours");
+        if let Some(were) = ids_were {
+            fs::write(&ids, were).expect("ours");
+        }
+        assert_eq!(host.jsonl(["check"]).stdout, whole.stdout, "{name}");
+    }
+}

@@ -13,7 +13,7 @@ use walkdir::WalkDir;
 
 use crate::lab::host::Host;
 use crate::lab::run::{self, Output, text};
-use crate::lab::store::{DOCKER, docker_container, linked_layer};
+use crate::lab::store::{DOCKER, PODMAN, docker_container, linked_layer, podman_lists};
 use crate::lab::{needs, skip};
 use crate::whois::bolt::{self, of};
 use crate::whois::{Store, captured, stores};
@@ -443,6 +443,43 @@ fn an_old_log_is_emptied_and_an_empty_one_is_nothing() {
     assert_eq!(logs.len(), 1, "{logs:?}");
     assert_eq!(logs[0]["path"], *path);
     assert_eq!(logs[0]["command"], format!("truncate -s 0 -- {path}"));
+}
+
+/// Other drivers' logs, and Podman's: what `du` counts as a log is one.
+#[apply(test)]
+fn an_old_log_is_one_whoever_wrote_it() {
+    let host = Host::empty();
+    linked_layer(&host, &format!("{DOCKER}/overlay2"), '2', &[]);
+    docker_container(&host, "said", '1', '2');
+    let own = format!("{DOCKER}/containers/{}", id('1'));
+    let mut expected = vec![
+        format!("{own}/container-cached.log"),
+        format!("{own}/local-logs/container.log"),
+        format!("{own}/local-logs/container.log.1.gz"),
+    ];
+    for path in &expected {
+        host.file(path, "a line");
+    }
+    host.file(format!("{own}/local-logs/empty"), "");
+    linked_layer(&host, &format!("{PODMAN}/overlay"), '3', &[]);
+    let containers = json!([{"id": id('4'), "names": ["one"], "layer": id('3'), "metadata": "{}"}]);
+    podman_lists(
+        &host,
+        PODMAN,
+        &json!([{"id": id('3')}]),
+        &json!([]),
+        &containers,
+    );
+    host.dir("/run/containers/storage");
+    let log = format!("{PODMAN}/overlay-containers/{}/userdata/ctr.log", id('4'));
+    host.file(&log, "a line");
+    expected.push(log);
+    let rows = host.jsonl(["orphans", "--unused"]).rows();
+    let logs = rows.iter().filter(|row| row["kind"] == "log");
+    let mut found: Vec<&str> = logs.map(|row| text(row, "path")).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected, "{rows:?}");
 }
 
 #[apply(test)]

@@ -1,6 +1,6 @@
 //! What engines stumble over in stores of linked layers: lists that are empty, links that are lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::inventory::is_id;
 use super::linked::{Below, LINKS, Linked, Parent};
@@ -9,11 +9,12 @@ use crate::bytes::Bytes;
 use crate::error::Result;
 
 impl Linked<'_> {
-    /// What is wrong with the lists and the links of one of the directories.
+    /// What is wrong with the lists and the links of one of the directories. `has_parent` tells of which
+    /// layers an engine's records have another one below.
     ///
     /// # Errors
     /// What cannot be read.
-    pub fn faults(&self, home: usize) -> Result<Vec<Fault>> {
+    pub fn faults(&self, home: usize, has_parent: impl Fn(&str) -> bool) -> Result<Vec<Fault>> {
         let mut faults = Vec::new();
         let directory = &self.homes[home];
         let links = directory.join(LINKS.as_bytes());
@@ -50,17 +51,13 @@ impl Linked<'_> {
                     faults.push(fault(FaultKind::List, &own, means));
                 }
             }
+            let below = self.named_below(home, &id)?;
             let lower = layer.join(b"lower");
-            if self
-                .read_if_there(&lower)?
-                .is_some_and(|list| list.trim().is_empty())
-            {
-                let means = format!(
-                    "the list of the layers below is empty: \"readlink {links}: invalid argument\", \"overlayfs: missing 'lowerdir'\""
-                );
-                faults.push(fault(FaultKind::List, &lower, means));
-            }
-            let below = self.named_below(home, &id)?.into_iter();
+            let list = self.read_if_there(&lower)?;
+            faults.extend(list_fault(lower, list.as_deref(), &below, &links, || {
+                has_parent(&id)
+            }));
+            let below = below.into_iter();
             needed.extend(below.filter_map(|below| match below {
                 Below::Link(name) => Some(name),
                 Below::Id(_) => None,
@@ -105,6 +102,36 @@ impl Linked<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What is wrong with the list of the layers below one.
+fn list_fault(
+    path: Bytes,
+    list: Option<&str>,
+    below: &[Below],
+    links: &Bytes,
+    has_parent: impl FnOnce() -> bool,
+) -> Option<Fault> {
+    let mut seen = HashSet::new();
+    let is_any_twice = below.iter().any(|of| !seen.insert(of));
+    let means = match list.map(str::trim) {
+        Some("") => format!(
+            "the list of the layers below is empty: \"readlink {links}: invalid argument\", \"overlayfs: missing 'lowerdir'\""
+        ),
+        Some(_) if below.is_empty() => {
+            "the list of the layers below names none: a container has none but this layer"
+                .to_owned()
+        }
+        None if below.is_empty() && has_parent() => {
+            "the list of the layers below is gone: a container has none but this layer".to_owned()
+        }
+        _ if is_any_twice => {
+            "the list of the layers below names one twice: \"too many levels of symbolic links\""
+                .to_owned()
+        }
+        _ => return None,
+    };
+    Some(fault(FaultKind::List, &path, means))
 }
 
 fn fault(kind: FaultKind, path: &Bytes, means: String) -> Fault {

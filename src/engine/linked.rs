@@ -39,7 +39,7 @@ pub enum Parent {
 }
 
 /// What a layer calls one below it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Below {
     /// `AAA` of `l/AAA`.
     Link(String),

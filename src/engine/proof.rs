@@ -20,7 +20,7 @@ use super::reach::Reach;
 use super::union::{Union, UnionKind};
 use crate::branch::{BranchSpec, Permission};
 use crate::bytes::Bytes;
-use crate::dir::{Access, Dir, Kind, Stat};
+use crate::dir::{Access, Dir, Kind, Stat, reads_trusted_attributes};
 use crate::error::Error;
 use crate::host::Host;
 use crate::overlay::Rules;
@@ -350,7 +350,7 @@ impl<'h> Proof<'h> {
             .all(|of| of.dir.is_ok());
         if found.same > 0 {
             Verdict::Proven
-        } else if found.is_another() && is_below_all {
+        } else if found.is_another(self.stack.has_trusted_marks()) && is_below_all {
             Verdict::Refuted
         } else {
             Verdict::Open
@@ -420,9 +420,11 @@ impl Found {
     }
 
     /// Whether the branch is another directory. One name that is missing proves nothing: the
-    /// kernel remembers what was deleted, whatever has become of the mark since.
-    fn is_another(&self) -> bool {
-        self.same == 0 && (self.other > 0 || self.missing >= ENOUGH)
+    /// kernel remembers what was deleted, whatever has become of the mark since. Nor do many to whom
+    /// trusted marks are closed: an opaque directory above hides them.
+    fn is_another(&self, has_trusted_marks: bool) -> bool {
+        let missing_tell = !has_trusted_marks || reads_trusted_attributes();
+        self.same == 0 && (self.other > 0 || missing_tell && self.missing >= ENOUGH)
     }
 }
 

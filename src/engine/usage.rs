@@ -206,10 +206,14 @@ impl Leftover {
 pub const BUILD_CACHE: (&str, &str) =
     ("a builder keeps it to build faster", "docker builder prune");
 
-/// A command of an engine with a name behind it, as a person can paste it. Names are others': a
-/// shell must not act on them.
+/// A command of an engine with a name behind it, as a person can paste it. Names are others': neither a
+/// shell nor the command must act on them.
 pub fn command(words: &str, name: &[u8]) -> String {
-    format!("{words} {}", shell_quote(&Bytes::from(name)))
+    let end = match name.first() {
+        Some(b'-') if !words.ends_with(" --") => " --",
+        _ => "",
+    };
+    format!("{words}{end} {}", shell_quote(&Bytes::from(name)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]

@@ -431,7 +431,14 @@ fn hex_of(digest: &str) -> &str {
 /// Whether a name is one of a layer's, whole: an id, a chain id, a diff id, a snapshot's key. Only
 /// keys are words; a directory that has another name than a hash is no layer yet.
 fn is_called(layer: &LayerName, name: &str) -> bool {
-    (layer.id == name && is_of_hash(name)) || layer.aliases.iter().any(|alias| alias == name)
+    let is_id = is_of_hash(name) || is_of_builder(name);
+    (layer.id == name && is_id) || layer.aliases.iter().any(|alias| alias == name)
+}
+
+/// Whether a name could be of a layer of Docker's builder: 25 letters and digits.
+fn is_of_builder(name: &str) -> bool {
+    let is_own = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() == 25 && name.bytes().all(is_own)
 }
 
 /// Whether a name could be of a layer's directory.
@@ -490,7 +497,10 @@ fn beginning_with<'s>(
         let is_short = layer.id.len() < SHORT_ID;
         let is_named = layer.id == hex
             || (!is_short && is_prefix(&layer.id))
-            || layer.aliases.iter().any(|alias| is_prefix(alias));
+            || layer
+                .aliases
+                .iter()
+                .any(|alias| is_prefix(alias) && !alias.contains('/'));
         // A container's init layer shares its prefix: the shorter one is meant.
         let is_init_of = layer
             .id

@@ -40,6 +40,11 @@ impl Containerd<'_> {
         Ok(written.unwrap_or_else(Timestamp::now))
     }
 
+    /// The same, or ours where nobody tells.
+    pub(super) fn time(&self) -> Timestamp {
+        self.now().unwrap_or_else(|_| Timestamp::now())
+    }
+
     fn expired_leases(&self, now: Timestamp) -> Vec<Leftover> {
         let mut found = Vec::new();
         for (namespace, records) in self.namespaces() {
@@ -167,7 +172,7 @@ impl Containerd<'_> {
 }
 
 impl Lease {
-    fn is_over(&self, now: Timestamp) -> bool {
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
         let until = self.expires.as_deref().and_then(|of| of.parse().ok());
         until.is_some_and(|until: Timestamp| until < now)
     }

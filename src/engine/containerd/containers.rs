@@ -43,7 +43,7 @@ impl Containerd<'_> {
                 let found = self.host.stat(&directory.join(place.as_bytes()));
                 !matches!(found, Ok(None))
             };
-            if !at.any(|place| is_there(&place)) {
+            if !at.any(is_there) {
                 let what = "has none of the snapshots that containers stand on";
                 self.problems.note_again(&Error::damaged(directory, what));
             }

@@ -25,11 +25,14 @@ impl Containerd<'_> {
                 let namespace = name.split('/').next().unwrap_or_default();
                 // A key is a name in its namespace only.
                 let key = Some(key_in(name)).filter(|_| self.is_shown(namespace));
-                let key = key.map(|key| key.trim_start_matches("sha256:").to_owned());
+                let aliases = key.map(|key| {
+                    let own = key.trim_start_matches("sha256:");
+                    [own.to_owned(), format!("{namespace}/{key}")]
+                });
                 layers.push(LayerName {
                     driver: snapshotter.clone(),
                     id: snapshot.id.to_string(),
-                    aliases: key.into_iter().collect(),
+                    aliases: aliases.into_iter().flatten().collect(),
                 });
             }
         }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+
 use super::record::{Lease, NamespaceRecords};
 use super::snapshotter::is_whole_directory;
 use super::store::{Containerd, DOCKERS_HISTORY, DOCKERS_NAMESPACE};
@@ -50,7 +52,7 @@ impl Containerd<'_> {
         let (namespace, _, reference) = (parts.next()?, parts.next()?, parts.next()?);
         let leases = self.meta().get(namespace)?.leases.iter();
         let mut holding = leases.filter(|lease| lease.ingests.contains(reference));
-        holding.next().map(Lease::words)
+        holding.next().map(|lease| lease.words(self.time()))
     }
 
     fn unused_blobs<'c>(
@@ -65,7 +67,7 @@ impl Containerd<'_> {
             (lease, records.reached(content))
         });
         let leases: Vec<(&Lease, HashSet<&str>)> = leases.collect();
-        let rest = records.blobs.iter();
+        let (rest, now) = (records.blobs.iter(), self.time());
         rest.filter(move |(digest, _)| !used.contains(digest.as_str()))
             .map(move |(digest, blob)| {
                 let name = format!("{namespace}/{digest}");
@@ -75,10 +77,10 @@ impl Containerd<'_> {
                 let (kind, why, command) = match lease {
                     Some((lease, _)) => match builders(namespace) {
                         Some((why, command)) if lease.expires.is_none() => {
-                            let why = format!("{why}: {}", lease.words());
+                            let why = format!("{why}: {}", lease.words(now));
                             (LeftoverKind::BuildCache, why, Some(command.to_owned()))
                         }
-                        _ => (LeftoverKind::InProgress, lease.words(), None),
+                        _ => (LeftoverKind::InProgress, lease.words(now), None),
                     },
                     None => {
                         let remove = format!("{} content rm", ctr(namespace));
@@ -128,8 +130,7 @@ impl Containerd<'_> {
         }
         if of.kind == UseKind::InProgress {
             let why = "it is being unpacked, or was when the client ended: containerd collects what nothing holds";
-            let command = Some(remove(namespace, driver, key));
-            return Leftover::unused(LeftoverKind::InProgress, name, path, why, command);
+            return Leftover::unused(LeftoverKind::InProgress, name, path, why, None);
         }
         let why = "no container, no image and no lease has it";
         let command = Some(remove(namespace, driver, key));
@@ -144,7 +145,7 @@ impl Containerd<'_> {
             .leases
             .iter()
             .find(|lease| lease.snapshots.contains(&place))?;
-        Some(lease.words())
+        Some(lease.words(self.time()))
     }
 
     /// The directory, or the file, that a snapshot has.
@@ -161,8 +162,12 @@ impl Containerd<'_> {
 
 impl Lease {
     /// That it holds something.
-    fn words(&self) -> String {
+    fn words(&self, now: Timestamp) -> String {
         match &self.expires {
+            Some(until) if self.is_over(now) => format!(
+                "the lease {} held it until {until}: containerd collects it",
+                self.id
+            ),
             Some(until) => format!("the lease {} holds it until {until}", self.id),
             None => format!("the lease {} holds it", self.id),
         }

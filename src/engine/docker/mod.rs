@@ -212,7 +212,9 @@ impl Engine for Docker<'_> {
         for here in self.drivers_here() {
             // The others have no short names.
             if matches!(here.driver, Driver::Overlay2 | Driver::FuseOverlayfs) {
-                faults.extend(self.linked(here.driver).faults(0)?);
+                let upper = self.with_parents(here.driver)?;
+                let has_parent = |id: &str| upper.contains(id);
+                faults.extend(self.linked(here.driver).faults(0, has_parent)?);
             }
         }
         Ok(faults)

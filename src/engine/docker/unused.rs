@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::records::read_json;
 use super::store::Docker;
+use super::usage::is_log;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::cover::{Cover, CoverKind, ENGINE_FILES, engines_own};
@@ -130,15 +131,25 @@ impl Docker<'_> {
         let mut found = Vec::new();
         for container in self.containers().iter().filter(|of| !of.state.running) {
             let directory = self.at(&["containers", &container.id]);
+            let mut logs = Vec::new();
             for (name, kind) in self.host.list(&directory)? {
-                let text = String::from_utf8_lossy(&name).into_owned();
-                if kind != Kind::File || !text.contains("-json.log") {
-                    continue;
-                }
                 let path = directory.join(&name);
+                match kind {
+                    Kind::File if is_log(&name) => logs.push(path),
+                    // Of the `local` driver: one that is written to, and those before it.
+                    Kind::Directory if is_log(&name) => {
+                        let names = self.host.list(&path)?.into_iter();
+                        let files = names.filter(|(_, kind)| *kind == Kind::File);
+                        logs.extend(files.map(|(name, _)| path.join(&name)));
+                    }
+                    _ => {}
+                }
+            }
+            for path in logs {
                 if self.host.stat(&path)?.is_none_or(|stat| stat.size == 0) {
                     continue;
                 }
+                let text = String::from_utf8_lossy(path.file_name()).into_owned();
                 let why = format!("the container {} does not run", container.name);
                 // Docker frees it with the container only.
                 let command = Some(command("truncate -s 0 --", path.as_bytes()));

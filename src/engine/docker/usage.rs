@@ -118,6 +118,31 @@ impl Docker<'_> {
         Ok(known)
     }
 
+    /// The layers of which a driver's records have another one below.
+    pub(super) fn with_parents(&self, driver: Driver) -> Result<HashSet<String>> {
+        let mut upper = HashSet::new();
+        let database = self.at(&["image", driver.name(), "layerdb"]);
+        let kinds: [(&[u8], &[&str]); 2] = [
+            (b"sha256", &["cache-id"]),
+            (b"mounts", &["mount-id", "init-id"]),
+        ];
+        for (directory, files) in kinds {
+            let records = database.join(directory);
+            for (name, _) in self.host.list(&records)? {
+                let record = records.join(&name);
+                if self
+                    .recorded(&record, "parent")?
+                    .is_some_and(|parent| !parent.is_empty())
+                {
+                    for file in files {
+                        upper.extend(self.recorded(&record, file)?);
+                    }
+                }
+            }
+        }
+        Ok(upper)
+    }
+
     /// `mount id -> container`, from the records of mounts and of the older layout.
     fn containers_of_layers(&self, driver: Driver) -> Result<HashMap<String, ContainerName>> {
         let mut owners = HashMap::new();

@@ -187,7 +187,11 @@ impl Engine for Podman<'_> {
     fn faults(&self) -> Result<Vec<Fault>> {
         let mut faults = Vec::new();
         if !self.copies() {
-            faults.extend(self.linked().faults(0)?);
+            let has_parent = |id: &str| {
+                let record = self.layer_record(id);
+                record.is_some_and(|of| !of.parent.is_empty())
+            };
+            faults.extend(self.linked().faults(0, has_parent)?);
         }
         let list = self.kind_of(&self.root, "layers").join(b"layers.json");
         let incomplete = self.layer_records().iter();

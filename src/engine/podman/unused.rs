@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use super::store::Podman;
+use super::usage::is_log;
 use crate::dir::Kind;
 use crate::engine::cover::Cover;
 use crate::engine::inventory::{is_id, short};
-use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
+use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
 use crate::error::{Error, Result};
 
 impl Podman<'_> {
@@ -27,6 +28,36 @@ impl Podman<'_> {
     pub(super) fn find_unused(&self) -> Result<Vec<Leftover>> {
         let mut found = self.unused_images();
         found.extend(self.unused_volumes()?);
+        found.extend(self.old_logs()?);
+        Ok(found)
+    }
+
+    /// The logs that containers that do not run have written beside their layers.
+    fn old_logs(&self) -> Result<Vec<Leftover>> {
+        let mut found = Vec::new();
+        let stopped = self.read_containers().into_iter();
+        for container in stopped.filter(|of| !of.state.running && !of.state.is_unknown) {
+            let directory = self.kind_of(&self.root, "containers");
+            let directory = directory.join(container.id.as_bytes()).join(b"userdata");
+            for (name, kind) in self.host.list(&directory)? {
+                let path = directory.join(&name);
+                let is_log = kind == Kind::File && is_log(&name);
+                if !is_log || self.host.stat(&path)?.is_none_or(|stat| stat.size == 0) {
+                    continue;
+                }
+                let why = format!("the container {} does not run", container.name);
+                // Podman frees it with the container only.
+                let command = Some(command("truncate -s 0 --", path.as_bytes()));
+                let name = String::from_utf8_lossy(&name).into_owned();
+                found.push(Leftover::unused(
+                    LeftoverKind::Log,
+                    name,
+                    path,
+                    why,
+                    command,
+                ));
+            }
+        }
         Ok(found)
     }
 

@@ -137,7 +137,7 @@ impl Podman<'_> {
         let of = |kind: &str| format!("{}-{kind}", self.driver);
         match parts.as_slice() {
             [first, id, b"userdata", file, ..]
-                if *first == of("containers").as_bytes() && file.starts_with(b"ctr.log") =>
+                if *first == of("containers").as_bytes() && is_log(file) =>
             {
                 Space::Log(text(id))
             }
@@ -164,4 +164,9 @@ impl Podman<'_> {
         let parts: Vec<&[u8]> = inside.components().collect();
         matches!(parts.as_slice(), [b"overlay", _, b"merged"])
     }
+}
+
+/// Whether a container's file has what it printed.
+pub(super) fn is_log(name: &[u8]) -> bool {
+    name.starts_with(b"ctr.log")
 }
