@@ -232,6 +232,12 @@ fn a_namespace_limits_what_is_shown_and_not_what_is_known() {
     for arguments in [&["orphans"][..], &["--namespace", "default", "orphans"]] {
         host.jsonl(arguments).exits(0);
     }
+    let mut command = crate::lab::run::command();
+    command
+        .env("CONTAINERD_NAMESPACE", "default")
+        .arg("--root")
+        .arg(host.at("/"));
+    crate::lab::run::run(command.arg("orphans")).exits(0);
 }
 
 #[apply(test)]

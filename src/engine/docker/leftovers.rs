@@ -103,7 +103,12 @@ impl Docker<'_> {
             }
             let why = match self.recorded(&record, "cache-id").unwrap_or_default() {
                 Some(id) if here.contains(id.as_str()) => continue,
-                Some(id) => format!("its layer {id} is gone"),
+                Some(id) if is_whole(&id) => format!("its layer {id} is gone"),
+                Some(id) => {
+                    let why = format!("{id} is no layer's whole name");
+                    found.push(Leftover::record(record, why));
+                    continue;
+                }
                 None if self.host.list(&record)?.is_empty() => "it names no layer".to_owned(),
                 // What else it has is nowhere else.
                 None => {
@@ -193,11 +198,27 @@ impl Docker<'_> {
         }
         for driver in self.ids(&["image"]) {
             let metadata = ["image", &driver, "imagedb", "metadata", "sha256"];
+            let mut named: HashSet<String> = self
+                .names(&["image", &driver, "repositories.json"])
+                .into_keys()
+                .collect();
+            for id in self.ids(&metadata) {
+                let record = self.at(&metadata).join(id.as_bytes());
+                let parent = self.recorded(&record, "parent").unwrap_or_default();
+                named.extend(parent.map(|parent| parent.trim_start_matches("sha256:").to_owned()));
+            }
             for id in self.ids(&metadata) {
                 if !self.has_image(&driver, &id) {
                     let path = self.at(&metadata).join(id.as_bytes());
                     let why = "the image's configuration is gone";
-                    found.push(Leftover::new(LeftoverKind::Metadata, path, why));
+                    found.push(if named.contains(&id) {
+                        Leftover::record(
+                            path,
+                            format!("{why}, and another image or a name stands on it"),
+                        )
+                    } else {
+                        Leftover::new(LeftoverKind::Metadata, path, why)
+                    });
                 }
             }
         }
@@ -214,16 +235,28 @@ impl Docker<'_> {
                 let has_layer = |driver: &String| {
                     self.is_there(&["image", driver, "layerdb", "mounts", &id, "mount-id"])
                 };
-                found.push(if self.ids(&["image"]).iter().any(has_layer) {
-                    Leftover::record(
-                        path,
-                        "it has no configuration any more, and its layer is there",
-                    )
-                } else {
-                    Leftover::new(LeftoverKind::Metadata, path, "it has no configuration")
+                let mut containerds = self.own_containerds();
+                let has_snapshot = containerds.any(|of| {
+                    let mut layers = of.layers().into_iter();
+                    layers.any(|layer| layer.aliases.contains(&id))
                 });
+                found.push(
+                    if has_snapshot || self.ids(&["image"]).iter().any(has_layer) {
+                        Leftover::record(
+                            path,
+                            "it has no configuration any more, and its layer is there",
+                        )
+                    } else {
+                        Leftover::new(LeftoverKind::Metadata, path, "it has no configuration")
+                    },
+                );
             }
         }
         Ok(found)
     }
+}
+
+/// Whether a name is as long as those of layers are: Docker's own, or its builder's.
+fn is_whole(id: &str) -> bool {
+    matches!(id.len(), 64 | 25)
 }
