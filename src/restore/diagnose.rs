@@ -88,8 +88,7 @@ fn cause<'s>(stack: &'s Stack, found: &Resolution<'s>) -> Result<Cause<'s>> {
     let Some(cut) = cut else {
         return Ok(Cause::NotDeleted { place, name });
     };
-    let is_behind =
-        |(branch, _): &&(usize, Stat)| *branch > cut.branch || (is_beside && *branch == cut.branch);
+    let is_behind = |(branch, _): &&(usize, Stat)| hides(&cut, *branch);
     let version = versions.iter().find(is_behind);
     Ok(Cause::Hidden(Hidden {
         version: version.map(|(branch, stat)| Version {
@@ -103,6 +102,14 @@ fn cause<'s>(stack: &'s Stack, found: &Resolution<'s>) -> Result<Cause<'s>> {
     }))
 }
 
+/// Whether a mark hides what a branch has of the path: a whiteout what its own branch has, too.
+fn hides(cut: &Cut, branch: usize) -> bool {
+    match cut.kind {
+        MarkKind::Whiteout => branch >= cut.branch,
+        MarkKind::Opaque => branch > cut.branch,
+    }
+}
+
 /// The mark that keeps a path from being seen, if one does: a whiteout of the very name, a
 /// whiteout of an ancestor that a version lies below, or a mark that cut the branches off which
 /// have it. `versions` are the branches that have it.
@@ -111,13 +118,7 @@ pub fn hidden_by(
     versions: impl Iterator<Item = usize> + Clone,
 ) -> Option<Cut> {
     let (place, _) = resolution.place.as_ref()?;
-    // A whiteout hides what its own branch has of the name, too.
-    let hides_something = |cut: &Cut| {
-        versions.clone().any(|branch| match cut.kind {
-            MarkKind::Whiteout => branch >= cut.branch,
-            MarkKind::Opaque => branch > cut.branch,
-        })
-    };
+    let hides_something = |cut: &Cut| versions.clone().any(|branch| hides(cut, branch));
     match &resolution.entry {
         Entry::Deleted { by } if resolution.rest.is_empty() || hides_something(by) => {
             Some(by.clone())

@@ -70,7 +70,7 @@ fn of_an_ancestor_lists_what_else_comes_back_and_asks() {
     let union = deleted_ancestor();
     refuses_and_changes_nothing(&union, &["--strategy", "unhide"], "/d/x", "--yes");
     let refusal = union.restore(&["--strategy", "unhide"], "/d/x").exits(2);
-    for path in ["/d/y", "/d/z", "/d/sub"] {
+    for path in ["/d/y", "/d/z", "/d/sub", "--strategy copy"] {
         assert!(refusal.stderr.contains(path), "{}", refusal.stderr);
     }
     let planned = union
@@ -108,10 +108,15 @@ fn of_an_opaque_mark_asks_too() {
         .file("up/d/new", "")
         .mark("up/d/.wh..wh..opq");
     refuses_and_changes_nothing(&union, &["--strategy", "unhide"], "/d/x", "/d/y");
-    union
+    let row = union
         .restore(&["--strategy", "unhide", "-y"], "/d/x")
-        .exits(0);
+        .exits(0)
+        .row();
     assert!(!union.at("up/d/.wh..wh..opq").exists());
+    let mark = union.at("up/d/.wh..wh..opq");
+    let words = format!("remove the mark {}", mark.display());
+    assert_eq!(text(&row["steps"][0], "words"), words);
+    assert_eq!(text(&row, "seen"), "file of 5 bytes from branch 2");
 }
 
 #[apply(test)]
@@ -132,5 +137,21 @@ fn of_a_name_beside_its_own_whiteout() {
         let row = union.restore(&[], "/f").exits(0).row();
         assert_eq!(row["strategy"], "unhide", "{row}");
         assert!(union.view()[&b"/f"[..]].contains("mine"));
+    }
+}
+
+/// The union does not refuse the name where its directory is another branch's, and denies it. What the
+/// whiteout's own branch has is hidden all the same.
+#[apply(test)]
+fn of_a_name_beside_its_own_whiteout_in_another_s_directory() {
+    for lower in [true, false] {
+        let union = Union::of(&[("top", "ro+wh"), ("up", "rw"), ("low", "ro")]);
+        union.dir("top/d").mark("up/d/.wh.f").file("up/d/f", "mine");
+        if lower {
+            union.file("low/d/f", "older");
+        }
+        let row = union.restore(&[], "/d/f").exits(0).row();
+        assert_eq!(row["strategy"], "unhide", "{row}");
+        assert!(union.view()[&b"/d/f"[..]].contains("mine"));
     }
 }
