@@ -269,6 +269,40 @@ fn what_is_about_to_get_its_name_is_swapped_for_a_link() {
     nothing_outside_is_touched(|_| ("renameat2", "enter"), put_link);
 }
 
+/// Between the plan and the copy somebody takes the version out of its layer: nothing else comes back
+/// in its stead, and the mark stays.
+#[apply(test)]
+fn what_vanishes_from_a_layer_is_not_called_restored() {
+    needs::strace();
+    // On a busy machine the moment may be over before it is seen.
+    let seen = (0..100).find_map(|_| {
+        let union = Union::usual();
+        union
+            .file("low/d/f", "before")
+            .file("low/d/other", "")
+            .mark("up/.wh.d");
+        let before = union.branch("up");
+        let command = union.command(&["--strategy", "copy"], "/d/f");
+        let mut child = held_up("mkdirat", "exit", &command)
+            .spawn()
+            .expect("strace");
+        while passing(&union.at("up")).is_none() {
+            if child.try_wait().expect("our own child").is_some() {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        fs::remove_file(union.at("low/d/f")).expect("our own");
+        let status = child.wait().expect("it ends");
+        // It had been opened before, and came back.
+        let is_late = status.success();
+        (!is_late).then(|| (before, union.branch("up"), status.code()))
+    });
+    let (before, after, status) = seen.expect("it vanished in time");
+    assert_eq!(status, Some(2));
+    assert_same(&before, &after);
+}
+
 /// What a run that fails takes away is what it made itself, not what has its name then.
 #[apply(test)]
 fn what_has_the_name_of_what_failed_is_left_alone() {

@@ -210,10 +210,8 @@ impl Copying<'_> {
         &mut self,
         transfer: &Transfer<'s, 'c>,
     ) -> Result<Vec<Transfer<'s, 'c>>, Fault> {
-        let Transfer {
-            from, name, rest, ..
-        } = transfer;
-        let Some(name) = name else {
+        let (from, rest) = (&transfer.from, transfer.rest);
+        let Some(name) = &transfer.name else {
             return self.copy_directory(from.clone(), transfer);
         };
         match from.child(name).map_err(Fault::From)? {
@@ -236,8 +234,13 @@ impl Copying<'_> {
                 Ok(Vec::new())
             }
             Entry::Broken { errno, .. } => Err(Fault::From(Error::io(from.path_of(name), errno))),
-            // A name that is listed and not there; on the way to what is copied it is an error.
-            Entry::Missing | Entry::Deleted { .. } if rest.is_empty() => Ok(Vec::new()),
+            // A name that is listed and not there. Below a directory that was made for it, it was there
+            // a moment ago.
+            Entry::Missing | Entry::Deleted { .. }
+                if transfer.is_inner || rest.is_empty() && self.directories.is_empty() =>
+            {
+                Ok(Vec::new())
+            }
             Entry::Missing | Entry::Deleted { .. } => {
                 Err(Fault::From(Error::io(from.path_of(name), Errno::NOENT)))
             }
