@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FileType, makedev};
 
 use crate::lab::deep::Deep;
-use crate::lab::held::{killed_at, under};
+use crate::lab::held::{injected, killed_at, under};
 use crate::lab::host::Host;
 use crate::lab::laid::laid;
 use crate::lab::run::{self, Output, layerctl, text};
@@ -38,6 +38,7 @@ fn rich() -> Union {
         .mode("low/d/dir", 0o2770)
         .xattr("low/d/one", "user.note", b"kept\xff\0")
         .xattr("low/d/empty", "user.a=b%3D", b"c=d")
+        .xattr("low/d/dir", "user.long", &[b'l'; 2000])
         .file(format!("low/d/{}", "n".repeat(242)), "long")
         .file("low/d/gr\u{fc}n \x1b", "odd")
         .time("low/d/one", 1_000_000_000)
@@ -45,7 +46,8 @@ fn rich() -> Union {
         .time("low/d/dir", 5);
     let sparse = fs::File::create(union.at("low/d/sparse")).expect("our own");
     sparse.set_len(4 << 20).expect("our own");
-    std::os::unix::fs::FileExt::write_all_at(&sparse, b"middle", 1 << 20).expect("our own");
+    std::os::unix::fs::FileExt::write_all_at(&sparse, &b"middle".repeat(2000), 1 << 20)
+        .expect("our own");
     if is_root() {
         union
             .node("low/d/null", FileType::CharacterDevice, makedev(1, 3))
@@ -544,6 +546,10 @@ fn a_tar_file_has_all_that_belongs_to_it() {
         .args(["--", "/d", "-"]);
     let output = run::run(&mut command).exits(0);
     assert_eq!(output.stdout.len() % 512, 0);
+    assert!(
+        output.stdout.ends_with(&[0; 1024]),
+        "two empty blocks end it"
+    );
     union.dir("unpacked");
     fs::write(union.at("d.tar"), &output.stdout).expect("our own");
     let status = Command::new("tar")
@@ -637,6 +643,125 @@ fn what_an_ordinary_user_cannot_make_is_said() {
         .mode();
     assert_eq!(mode & 0o7777, 0o755, "not set-user-id of another user");
     assert!(!union.at("theirs/kept/null").exists());
+}
+
+/// Content, and no link's length; into a directory that is there, of all that was copied.
+#[apply(test)]
+fn how_much_was_copied_is_told() {
+    let union = Union::usual();
+    union
+        .file("low/d/one", "1234567")
+        .file("mid/d/two", "12345")
+        .file("low/d/sub/three", "123")
+        .link("low/d/link", "a/long/way");
+    for options in [&[][..], &["--force"]] {
+        let row = cp(&union, options, &["/d/."], "new").exits(0).row();
+        assert_eq!(row["size"], 15, "{row}");
+    }
+}
+
+/// What a copy cannot have is said once, with how often and of which: by the name that it has in the
+/// union, whatever it is called until it has its place.
+#[apply(test)]
+fn what_copies_lack_is_counted() {
+    needs::root("another user");
+    let union = Union::usual();
+    for name in ["one", "two", "three"] {
+        union.file(format!("low/d/{name}"), name);
+    }
+    union
+        .dir("low/empty/inner")
+        .dir("theirs")
+        .owner("theirs", 1000, 1000);
+    union.mode("", 0o755);
+    let program = union.at("layerctl");
+    run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &program);
+    for (options, path, to, said) in [
+        (&["-a"][..], "/d", "new", "(and of 3 more)"),
+        (&["-a", "--force"], "/d/.", "new", "(and of 2 more)"),
+        (
+            &["-a"],
+            "/empty",
+            "copy",
+            "/empty/inner: the owner could not be kept (and of one more)",
+        ),
+    ] {
+        let inner = command(
+            &union,
+            options,
+            &[path],
+            union.at("theirs").join(to).as_os_str(),
+        );
+        let mut command = Command::new(&program);
+        command
+            .args(inner.get_args())
+            .env_clear()
+            .stdin(Stdio::null());
+        let output = run::run(command.uid(1000).gid(1000)).exits(2);
+        let lines: Vec<&str> = output.stderr.lines().collect();
+        let [line] = lines[..] else {
+            panic!("{path}: {lines:?}");
+        };
+        assert!(line.contains("the owner could not be kept"), "{line}");
+        assert!(line.ends_with(said), "{line}");
+        assert!(!line.contains(".layerctl-"), "{line}");
+    }
+}
+
+/// What a new file inherits and cannot be rid of, the original had not.
+#[apply(test)]
+fn an_inherited_access_list_that_stays_is_said() {
+    needs::root("another's access list");
+    needs::strace();
+    let union = Union::usual();
+    let none = [255; 4];
+    let entries = [
+        (1u8, 7u8, none),
+        (2, 4, [232, 3, 0, 0]),
+        (4, 0, none),
+        (16, 4, none),
+        (32, 0, none),
+    ];
+    let entries = entries.map(|(tag, may, id)| [&[tag, 0, may, 0][..], &id].concat());
+    let list = [&[2, 0, 0, 0][..], &entries.concat()].concat();
+    union
+        .file("low/f", "f")
+        .dir("out")
+        .xattr("out", "system.posix_acl_default", &list);
+    for (how, is_said) in [("error=EOPNOTSUPP", true), ("delay_enter=1", false)] {
+        let to = OsStr::new(if is_said { "out/one" } else { "out/two" });
+        let inner = command(&union, &["-a"], &["/f"], to);
+        let output = injected("fremovexattr", how, Path::new("/dev/null"), &inner);
+        assert_eq!(output.status.code(), Some(if is_said { 2 } else { 0 }));
+        let said = String::from_utf8_lossy(&output.stderr);
+        let words = "/f: not all attributes could be kept";
+        assert_eq!(said.contains(words), is_said, "{how}: {said}");
+    }
+}
+
+/// A link is made of what was copied before, unless that was taken away again.
+#[apply(test)]
+fn no_link_is_made_of_what_was_taken_back() {
+    needs::root("a file system of its own");
+    needs::mounts();
+    let union = Union::usual();
+    union
+        .file("low/d/a", "linked")
+        .file("low/d/large", vec![7; 3 << 20])
+        .hard_link("low/d/a", "low/z")
+        .dir("full");
+    let script = "mount -t tmpfs -o size=1m tmpfs full && \"$@\"; echo $?; ls -A full; cat full/z";
+    let inner = command(&union, &[], &["/d", "/z"], "full".as_ref());
+    let mut outer = needs::own_mounts();
+    outer.args(["sh", "-c", script, "sh"]);
+    let output = run::run(&mut under(outer, &inner));
+    assert!(
+        output.text().ends_with("\n2\nz\nlinked"),
+        "{}{}",
+        output.text(),
+        output.stderr
+    );
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
 }
 
 #[apply(test)]

@@ -56,6 +56,9 @@ pub fn copy(
     let is_stored = how.into == Into::Branch && keeps_in_attributes(from.stack())?;
     let mut copying = Copying {
         how,
+        top: name
+            .as_ref()
+            .map_or_else(|| from.path(), |name| from.path_of(name)),
         is_stored,
         staging: to,
         links,
@@ -172,6 +175,8 @@ struct Transfer<'s, 'c> {
 /// What is known while a tree is copied.
 struct Copying<'a> {
     how: How,
+    /// What has the passing name is this in the union.
+    top: Bytes,
     /// Owner and mode are copied as they are on disk: those that the union shows are in an attribute.
     is_stored: bool,
     staging: &'a Staging,
@@ -350,7 +355,11 @@ impl Copying<'_> {
         }
         for (made, stat, attributes) in self.directories.iter().rev() {
             let lacks = made.dress_as(attributes, stat, self.how.keep)?;
-            self.copied.lacks(lacks, || made.path());
+            self.copied.lacks(lacks, || {
+                let passing = self.staging.dir.path().join(&self.staging.name);
+                let below = made.path().strip_prefix(&passing);
+                self.top.join_path(&below.unwrap_or_default())
+            });
             if self.how.keep == Keep::All {
                 made.sync()?;
             }
