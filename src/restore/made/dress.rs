@@ -298,3 +298,33 @@ impl Lacks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one of two copies lacks, both together lack.
+    #[test]
+    fn together_they_lack_what_either_lacks() {
+        const ALL: [fn(&mut Lacks) -> &mut bool; 4] = [
+            |lacks| &mut lacks.capability,
+            |lacks| &mut lacks.owner,
+            |lacks| &mut lacks.attributes,
+            |lacks| &mut lacks.seconds,
+        ];
+        for (at, of) in ALL.iter().enumerate() {
+            for (first, second) in [(false, false), (false, true), (true, false), (true, true)] {
+                let lacking = |is_so: bool| {
+                    let mut lacks = Lacks::default();
+                    *of(&mut lacks) = is_so;
+                    lacks
+                };
+                let mut both = lacking(first).and(lacking(second));
+                for (other, of) in ALL.iter().enumerate() {
+                    let expected = other == at && (first || second);
+                    assert_eq!(*of(&mut both), expected, "{at} {other}");
+                }
+            }
+        }
+    }
+}

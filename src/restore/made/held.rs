@@ -281,3 +281,86 @@ pub(super) fn sync(fd: impl AsFd) -> Result<(), Errno> {
         result => result,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // a test makes the disk that is read
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn empty() -> (tempfile::TempDir, Dir) {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dir = Dir::open_root(home.path()).expect("a directory of our own");
+        (home, dir)
+    }
+
+    #[test]
+    fn what_is_made_is_new_and_its_owner_s_alone() {
+        let (home, dir) = empty();
+        Made::file(&dir, b"file").expect("the name is free");
+        Made::node(&dir, b"fifo", Kind::Fifo, 0).expect("the name is free");
+        Made::directory(&dir, b"directory").expect("the name is free");
+        for (name, mode) in [("file", 0o600), ("fifo", 0o600), ("directory", 0o700)] {
+            let made = std::fs::symlink_metadata(home.path().join(name)).expect("it was made");
+            assert_eq!(made.mode() & 0o7777, mode, "{name}");
+        }
+        std::fs::write(home.path().join("taken"), "somebody's").expect("our own");
+        symlink("elsewhere", home.path().join("link")).expect("our own");
+        for name in [&b"taken"[..], b"link"] {
+            let taken = Made::file(&dir, name).map(|_| ());
+            assert_eq!(taken.expect_err("it is taken").errno(), Errno::EXIST);
+        }
+        let kept = std::fs::read_to_string(home.path().join("taken"));
+        assert_eq!(kept.expect("it stays"), "somebody's");
+        assert!(!home.path().join("elsewhere").exists());
+    }
+
+    /// Who may write to the directory puts something else there between two calls.
+    #[test]
+    fn what_is_not_what_was_made_is_not_seized() {
+        let (home, dir) = empty();
+        for name in ["fifo", "named_twice"] {
+            Made::node(&dir, name.as_bytes(), Kind::Fifo, 0).expect("the name is free");
+        }
+        let at = |name: &str| home.path().join(name);
+        std::fs::hard_link(at("named_twice"), at("again")).expect("our own");
+        std::fs::write(at("file"), "link").expect("our own");
+        std::fs::set_permissions(at("file"), PermissionsExt::from_mode(0o644)).expect("our own");
+        symlink("target", at("link")).expect("our own");
+        let devices = Dir::open_root(std::path::Path::new("/dev")).expect("it is there");
+        let null = rustix::fs::makedev(1, 3);
+        let node = |kind, device| Expected::Node(kind, device);
+        let fifo = || node(FileType::Fifo, 0);
+        for (dir, name, expected, is_it) in [
+            (&dir, "fifo", fifo(), true),
+            (&dir, "fifo", node(FileType::Socket, 0), false),
+            (&dir, "named_twice", fifo(), false),
+            (&dir, "file", fifo(), false),
+            (&dir, "link", fifo(), false),
+            (&dir, "gone", fifo(), false),
+            (
+                &devices,
+                "null",
+                node(FileType::CharacterDevice, null),
+                true,
+            ),
+            (
+                &devices,
+                "null",
+                node(FileType::CharacterDevice, null + 1),
+                false,
+            ),
+            (&devices, "null", node(FileType::BlockDevice, null), false),
+            (&dir, "link", Expected::Link(b"target"), true),
+            (&dir, "link", Expected::Link(b"another"), false),
+            (&dir, "fifo", Expected::Known((0, 0)), false),
+        ] {
+            let seized = seize(dir, name.as_bytes(), &expected).map(|_| ());
+            let right = if is_it { Ok(()) } else { Err(Errno::STALE) };
+            assert_eq!(seized, right, "{name}");
+        }
+        // What is no link has no target to be asked for.
+        assert!(seize(&dir, b"file", &Expected::Link(b"link")).is_err());
+    }
+}
