@@ -64,13 +64,17 @@ fn a_hidden_version_is_printed_and_nothing_else_with_hidden() {
         .file("low/dir/x", "below an opaque directory")
         .mark("up/dir/.wh..wh..opq")
         .link("low/link", "there")
-        .mark("up/.wh.link");
+        .mark("up/.wh.link")
+        .file("low/twice", "below two marks")
+        .mark("mid/.wh.twice")
+        .mark("up/.wh.twice");
     assert_prints(&cat(&union, &["--hidden"], &["/f"]), b"middle");
     assert_prints(
         &cat(&union, &["--hidden"], &["/dir/x"]),
         b"below an opaque directory",
     );
     assert_prints(&cat(&union, &["--hidden"], &["/link"]), b"there");
+    assert_prints(&cat(&union, &["--hidden"], &["/twice"]), b"below two marks");
     for (options, path, why) in [
         (&["--hidden"][..], "/there", "nothing hides it"),
         (&["--hidden"], "/no", "it is not deleted"),
@@ -83,6 +87,10 @@ fn a_hidden_version_is_printed_and_nothing_else_with_hidden() {
         assert!(output.stderr.contains(why), "{path}: {}", output.stderr);
         assert_eq!(output.stdout, b"");
     }
+    // Below what is a file in every branch nothing was ever deleted.
+    cat(&union, &["--hidden"], &["/there/x"])
+        .exits(2)
+        .says("/there/x: Not a directory");
 }
 
 #[apply(test)]

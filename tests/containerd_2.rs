@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 use serde_json::{Map, Value, json};
 
 use crate::docker_drivers::View;
@@ -117,12 +119,39 @@ fn changes_are_the_differs_but_where_it_does_not_know_the_pods_users() {
     }
 }
 
+/// An access list that lets one user read.
+fn access_list(user: u32) -> Vec<u8> {
+    let entry = |tag: u16, id: u32| {
+        [
+            &tag.to_le_bytes()[..],
+            &4u16.to_le_bytes(),
+            &id.to_le_bytes(),
+        ]
+        .concat()
+    };
+    let none = u32::MAX;
+    let entries = [(1, none), (2, user), (4, none), (16, none), (32, none)];
+    let entries = entries.map(|(tag, id)| entry(tag, id)).concat();
+    [&2u32.to_le_bytes()[..], &entries].concat()
+}
+
 #[apply(test)]
 fn what_is_restored_has_the_owner_that_the_pod_shows() {
     needs::time();
     needs::root("a copy has another's owner");
     needs::captured_hosts();
     let host = Host::captured("containerd-2.1");
+    let rows = host.jsonl(["branches", "usr-0/u2"]).exits(0).row();
+    let branches = rows["branches"].as_array().expect("branches").iter();
+    let has_it = |at: &PathBuf| fs::symlink_metadata(at).is_ok_and(|meta| meta.is_file());
+    let lower = branches
+        .map(|branch| host.at(format!("{}/etc/passwd", text(branch, "directory"))))
+        .find(has_it)
+        .expect("a layer has it");
+    let (access, note) = ("system.posix_acl_access", "user.note");
+    let set = |name, value: &[u8]| lsetxattr(&lower, name, value, XattrFlags::empty());
+    set(access, &access_list(5)).expect("a file system with access lists");
+    set(note, &access_list(5)).expect("a file system with attributes");
     host.ask([
         "restore",
         "--write",
@@ -136,6 +165,13 @@ fn what_is_restored_has_the_owner_that_the_pod_shows() {
     let copy = fs::symlink_metadata(host.at(format!("{upper}/etc/passwd"))).expect("a copy");
     assert_eq!(u64::from(copy.uid()), FIRST_ID);
     assert_eq!(u64::from(copy.gid()), FIRST_ID);
+    let shown = 5 + u32::try_from(FIRST_ID).expect("a small number");
+    for (name, expected) in [(access, access_list(shown)), (note, access_list(5))] {
+        let mut value = [0; 256];
+        let at = host.at(format!("{upper}/etc/passwd"));
+        let length = lgetxattr(at, name, &mut value[..]).expect("the copy has it");
+        assert_eq!(value[..length], expected, "{name}");
+    }
     let row = host.jsonl(["which", "usr-0/u2:/etc/passwd"]).exits(0).row();
     assert_eq!(row["branch"], 0, "{row}");
 }

@@ -1,7 +1,10 @@
 //! What `export` writes, read by GNU tar, Python, skopeo and umoci: captured hosts, no living engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -38,6 +41,12 @@ fn exported(host: &Host, target: &str, options: &[&str], to: &Path) -> Value {
 
 /// The layers of an archive for docker, bottom first.
 fn layers_of(archive: &Path) -> Vec<Packed> {
+    let layers = streams_of(archive).into_iter();
+    layers.map(|layer| of_archive(&layer[..])).collect()
+}
+
+/// The same as they are in it.
+fn streams_of(archive: &Path) -> Vec<Vec<u8>> {
     let blobs = archive::read(File::open(archive).expect("it was written"));
     let blobs: BTreeMap<Vec<u8>, Vec<u8>> = blobs
         .into_iter()
@@ -45,8 +54,8 @@ fn layers_of(archive: &Path) -> Vec<Packed> {
         .collect();
     let list: Value = serde_json::from_slice(&blobs[&b"manifest.json"[..]]).expect("JSON");
     let layers = list[0]["Layers"].as_array().expect("layers").iter();
-    let named = layers.map(|name| &blobs[name.as_str().expect("a name").as_bytes()][..]);
-    named.map(of_archive).collect()
+    let named = layers.map(|name| blobs[name.as_str().expect("a name").as_bytes()].clone());
+    named.collect()
 }
 
 /// A store of whole copies: a name that differs in nothing is one with what was linked to it.
@@ -91,6 +100,31 @@ fn a_new_name_of_an_old_file_is_no_other_file() {
         assert_eq!(same[0].0.as_deref(), Some(&b"a/first"[..]), "{name}");
         assert_eq!(same[0], same[1], "{name}");
         assert_eq!(same[0], same[2], "{name}");
+        // Nothing is in it twice, and nothing else but what changed and its other names.
+        let mut expected: Vec<Vec<u8>> = vec![old.into_bytes()];
+        let changed = host.jsonl(["changes", &container]).exits(0).rows();
+        expected.extend(changed.iter().filter_map(|row| {
+            let is_deleted = text(row, "change") == "deleted";
+            (!is_deleted).then(|| bytes(&row["path"])[1..].to_vec())
+        }));
+        let stream = streams_of(&to).pop().expect("a layer");
+        let names = archive::read(&stream[..]).into_iter().map(|(path, _)| path);
+        let names = names.map(|path| path.strip_suffix(b"/").unwrap_or(&path).to_vec());
+        let is_mark = |path: &Vec<u8>| path.windows(4).any(|part| part == b".wh.");
+        let mut names: Vec<Vec<u8>> = names.filter(|path| !is_mark(path)).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "{name}: nothing is there twice");
+        let inode = |path: &Vec<u8>| {
+            let meta = fs::symlink_metadata(root.join(OsStr::from_bytes(path)));
+            meta.expect("it is shown").ino()
+        };
+        let changed: BTreeSet<u64> = expected.iter().map(inode).collect();
+        for path in &names {
+            let is_of_changed = changed.contains(&inode(path));
+            assert!(is_of_changed, "{name}: {}", path.escape_ascii());
+        }
     }
 }
 

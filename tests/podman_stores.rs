@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::lab::host::{Host, copy_tree};
 use crate::lab::needs;
-use crate::lab::run::{self, text};
+use crate::lab::run::{self, Output, text};
 use crate::lab::store::{linked_layer, podman_lists};
 
 const ROOT: &str = "/var/lib/containers/storage";
@@ -772,6 +772,31 @@ fn owners_and_modes_in_attributes_are_restored() {
 /// What root has mounted is closed to a user, and not the user's.
 #[apply(test)]
 fn a_user_restores_while_root_has_overlays() {
+    let (output, is_deleted) =
+        restored_by_a_user("chown -R 65534:65534 ../own; cd ../closed; mount_at $PWD closed");
+    output.exits(0);
+    assert!(!is_deleted);
+}
+
+/// What is closed to the user may be what writes to another's directory; and what nobody knows the
+/// directories of may be the user's own.
+#[apply(test)]
+fn a_user_is_refused_where_it_may_be_what_root_has_mounted() {
+    for mounts in [
+        "chown 65533 ../own/up; chmod 777 ../own/up; cd ../closed; mount_at $PWD closed",
+        "chown -R 65534:65534 ../own; cd ../own; LIBMOUNT_FORCE_MOUNT2=always mount_at . away/a",
+    ] {
+        let (output, is_deleted) = restored_by_a_user(mounts);
+        output
+            .exits(2)
+            .says("which directory it writes to cannot be told");
+        assert!(is_deleted, "{mounts}");
+    }
+}
+
+/// What becomes of a file that an ordinary user restores in `own`, after root has mounted something; and
+/// whether it is still deleted.
+fn restored_by_a_user(mounts: &str) -> (Output, bool) {
     needs::mounts();
     needs::program("setpriv", "--version");
     let host = Host::empty();
@@ -783,6 +808,9 @@ fn a_user_restores_while_root_has_overlays() {
         "/closed/merged",
         "/own/low",
         "/own/up",
+        "/own/work",
+        // No directory above it has one of these names.
+        "/away/a/merged",
     ] {
         host.dir(path);
     }
@@ -795,12 +823,12 @@ fn a_user_restores_while_root_has_overlays() {
     run::copy_program(env!("CARGO_BIN_EXE_layerctl"), &program);
     let root = host.root.display();
     let script = format!(
-        "chown -R 65534:65534 {root}/own; cd {root}/closed; \
-         mount -t overlay overlay -o lowerdir={root}/closed/low,upperdir={root}/closed/up,workdir={root}/closed/work {root}/closed/merged; \
+        "mount_at() {{ mount -t overlay overlay -o lowerdir=$1/low,upperdir=$1/up,workdir=$1/work {root}/$2/merged; }}
+         cd {root}/own; {mounts}
          cd /; exec setpriv --reuid 65534 --regid 65534 --clear-groups {root}/layerctl restore \
          --in userxattr,lowerdir={root}/own/low,upperdir={root}/own/up /f"
     );
     let mut command = needs::own_mounts();
-    run::run(command.args(["sh", "-ec", &script])).exits(0);
-    assert!(fs::symlink_metadata(whiteout).is_err());
+    let output = run::run(command.args(["sh", "-ec", &script]));
+    (output, fs::symlink_metadata(whiteout).is_ok())
 }

@@ -46,11 +46,24 @@ fn nothing_else_comes_back_where_a_lower_layer_made_the_directory_anew() {
         ("/d/sub/f", &["/d", "/d/sub", "/d/sub/f"]),
     ] {
         let union = made_anew();
+        for directory in ["mid/d/sub", "mid/d"] {
+            union.time(directory, 1_000_000_000);
+        }
         let before = union.disk();
         let row = union.restore(&[], path).exits(0).row();
         assert_eq!(row["strategy"], "copy", "{row}");
         assert_eq!(row["reappears"].as_array().map(Vec::len), Some(0), "{row}");
         assert_eq!(paths(&union.view()), expected, "{row}");
+        // What is made in them to hide the rest is no change of theirs.
+        for directory in &expected[..expected.len() - 1] {
+            let [of, made] = ["mid", "up"].map(|branch| {
+                let at = union.at(format!("{branch}{directory}"));
+                std::fs::metadata(at)
+                    .and_then(|meta| meta.modified())
+                    .expect("it is there")
+            });
+            assert_eq!(of, made, "{directory}");
+        }
         let undo = row["undo"].as_array().expect("commands");
         for command in undo {
             let command = command.as_str().expect("text");
@@ -172,6 +185,20 @@ fn of_many_that_come_back_ten_are_named() {
     }
 }
 
+/// Nor only the directory's own names: what is in those that are shown is compared, too.
+#[apply(test)]
+fn what_a_refresh_brings_back_is_found_below_what_is_shown() {
+    let Some(output) = imitation(&format!(
+        "{BOTH_ANEW} mkdir -p br1/d/sub br1/d/was shown/d/sub
+         touch br1/d/sub/deep br1/d/was/in_it shown/d/was; imitate
+         $LAYERCTL --format jsonl restore --dry-run si_abc123:/f"
+    )) else {
+        return;
+    };
+    let back = serde_json::json!(["/d/back", "/d/sub/deep"]);
+    assert_eq!(output.exits(0).row()["reappears"], back);
+}
+
 /// What is shown already does not come back.
 #[apply(test)]
 fn what_a_refresh_does_not_change_is_not_said() {
@@ -213,21 +240,28 @@ fn a_union_with_dirren_is_not_written_to_and_never_sure() {
     assert!(output.stderr.contains("dirren"), "{}", output.stderr);
 }
 
-/// A default access list that a mount without `acl` hides is inherited all the same.
+/// A default access list that a mount without `acl` hides is inherited all the same, however long it is.
 #[apply(test)]
 fn nothing_is_copied_to_where_a_hidden_access_list_would_be_inherited() {
+    if Command::new("setfattr").arg("--version").output().is_err() {
+        skip("setfattr is not installed (package attr)");
+    }
+    for users in [1, 200] {
+        is_refused_below_a_hidden_list(users);
+    }
+}
+
+fn is_refused_below_a_hidden_list(users: u32) {
+    let user = |number: u32| [&[2, 0, 4, 0][..], &(1000 + number).to_le_bytes()].concat();
     let list: Vec<String> = [2u8, 0, 0, 0]
         .into_iter()
         .chain([1, 0, 7, 0, 255, 255, 255, 255])
-        .chain([2, 0, 4, 0, 232, 3, 0, 0])
+        .chain((0..users).flat_map(user))
         .chain([4, 0, 0, 0, 255, 255, 255, 255])
         .chain([16, 0, 4, 0, 255, 255, 255, 255])
         .chain([32, 0, 0, 0, 255, 255, 255, 255])
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    if Command::new("setfattr").arg("--version").output().is_err() {
-        skip("setfattr is not installed (package attr)");
-    }
     // The mount answers ENODATA for what branch 1 has: the lower directory of the overlay is
     // another one.
     let Some(output) = imitation(&format!(
@@ -365,18 +399,43 @@ fn a_copy_inherits_no_access_list() {
     }
 }
 
+/// The one that the version has takes the place of what was inherited; that is not removed before.
+#[apply(test)]
+fn an_access_list_of_its_own_replaces_what_was_inherited() {
+    if !has_strace() || !is_root() {
+        skip("strace is not installed, or this is not root");
+    }
+    let union = deleted();
+    union
+        .xattr("low/f", "system.posix_acl_access", &access_list())
+        .dir("out")
+        .xattr("out", "system.posix_acl_default", &access_list());
+    let output = copied_out_with(&union, "fremovexattr", "error=EPERM");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let [of, made] = ["low/f", "out/f"].map(|path| union::fact(&union.at(path), Detail::Copied));
+    assert_eq!(of, made);
+}
+
 /// It can do less then, which harms nobody, and is said.
 #[apply(test)]
 fn a_capability_that_is_lost_is_said() {
     if !has_strace() || !is_root() {
         skip("strace is not installed, or this is not root");
     }
-    let union = deleted();
-    union.xattr("low/f", "security.capability", &capability());
-    let output = copied_out_with(&union, "fsetxattr", "error=EOPNOTSUPP");
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("its capabilities could not be set"), "{said}");
+    // One that says yes and does nothing, too.
+    for (how, is_lost) in [
+        ("error=EOPNOTSUPP", true),
+        ("retval=0", true),
+        ("delay_enter=1", false),
+    ] {
+        let union = deleted();
+        union.xattr("low/f", "security.capability", &capability());
+        let output = copied_out_with(&union, "fsetxattr", how);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let is_said = said.contains("its capabilities could not be set");
+        assert_eq!(is_said, is_lost, "{how}: {said}");
+    }
 }
 
 /// A file system that says yes and does nothing is not believed.

@@ -97,6 +97,21 @@ fn copies_over_a_mark_of_either_kind() {
     });
 }
 
+/// fuse-overlayfs asks whether there is a mark, and not what it is.
+#[apply(test)]
+fn a_mark_may_be_a_directory() {
+    in_own_mounts(|| {
+        let Some(lab) = lab() else { return };
+        lab.file("low/d/f", "before").dir("up/d/.wh.f");
+        lab.file("low/e/x", "asked").dir("up/e/.wh..wh..opq");
+        assert_eq!(paths(&lab.agrees(&["/d/f", "/e/x"])), ["/d", "/e"]);
+        lab.brings_back(&["--strategy", "unhide"], "/d/f");
+        lab.brings_back(&["--strategy", "unhide"], "/e/x");
+        let all = ["/d", "/d/f", "/e", "/e/x"];
+        assert_eq!(paths(&lab.agrees(&[])), all);
+    });
+}
+
 /// It is there in the end, or nothing has changed.
 #[apply(test)]
 fn of_a_name_that_is_deleted_twice() {

@@ -1,6 +1,7 @@
 //! Stacks that are mounted meanwhile.
 
 use super::*;
+use crate::lab::store::{DOCKER, docker_container, id, linked_layer};
 
 const UNHIDE: [&str; 2] = ["--strategy", "unhide"];
 
@@ -520,6 +521,65 @@ fn below_another_mount_nothing_is_written_to_that() {
     });
 }
 
+/// Whichever of two was mounted first, the one that can be written to is used.
+#[apply(test)]
+fn of_two_mounts_the_one_that_can_be_written_to_is_used() {
+    in_own_mounts(|| {
+        for is_first in [true, false] {
+            let lab = deleted();
+            lab.dir("second");
+            let mounted = lab.mount();
+            delete(&mounted.0);
+            rustix::mount::mount_bind(&mounted.0, lab.at("second")).expect("root may");
+            let second = Mounted(lab.at("second"));
+            let (closed, open) = if is_first {
+                (&mounted.0, &second.0)
+            } else {
+                (&second.0, &mounted.0)
+            };
+            let flags = MountFlags::BIND | MountFlags::RDONLY;
+            rustix::mount::mount_remount(closed, flags, c"").expect("root may");
+            let row = lab.restore(&[], "/d/f").exits(0).row();
+            let to = bytes(&row["steps"][0]["path"]);
+            assert!(to.starts_with(open.as_os_str().as_bytes()), "{row}");
+        }
+    });
+}
+
+/// By an engine's record its container does not run; somebody has mounted its layers, by another path.
+#[apply(test)]
+fn what_an_engine_calls_stopped_may_be_mounted() {
+    in_own_mounts(|| {
+        let host = Host::empty();
+        let home = format!("{DOCKER}/overlay2");
+        linked_layer(&host, &home, 'b', &[]);
+        linked_layer(&host, &home, '2', &['b']);
+        docker_container(&host, "web", '1', '2');
+        host.file(format!("{home}/{}/diff/f", id('b')), "before")
+            .dir(format!("{home}/{}/work", id('2')))
+            .dir("/elsewhere")
+            .dir("/merged");
+        rustix::mount::mount_bind(host.at(&home), host.at("/elsewhere")).expect("root may");
+        let elsewhere = Mounted(host.at("/elsewhere"));
+        let of =
+            |layer: char, part: &str| format!("{}/{}/{part}", elsewhere.0.display(), id(layer));
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            of('b', "diff"),
+            of('2', "diff"),
+            of('2', "work")
+        );
+        let mounted = Mounted::overlay(host.at("/merged"), &options);
+        fs::remove_file(mounted.0.join("f")).expect("it is there");
+        assert!(mounted.0.join("f").symlink_metadata().is_err());
+        let mut command = run::command();
+        command.arg("--docker-root").arg(host.at(DOCKER));
+        run::run(command.args(["restore", "web:/f"])).exits(0);
+        let content = fs::read_to_string(mounted.0.join("f"));
+        assert_eq!(content.expect("it is there"), "before");
+    });
+}
+
 /// A volume of a container, say.
 #[apply(test)]
 fn below_a_mount_inside_nothing_is_written_to_that() {
@@ -628,9 +688,32 @@ fn a_mount_whose_directories_are_not_known_may_be_this_union() {
         let part = Mounted(part);
         drop(whole);
         is_refused();
+        // An AUFS is no overlay's upper directory.
+        lab.file("aufs/low/f", "before").file("aufs/up/.wh.f", "");
+        let aufs = format!("br:{0}/aufs/up=rw:{0}/aufs/low=ro", lab.home().display());
+        lab.restore_in(&aufs, &[], "/f").exits(0);
         drop(part);
         lab.restore(&[], "/d/f").exits(0);
         assert!(!lab.at("up/d/f").exists());
+    });
+}
+
+/// The upper directory has another name by now than the mount was told.
+#[apply(test)]
+fn a_mount_whose_upper_directory_was_renamed_is_not_gone_behind() {
+    in_own_mounts(|| {
+        let lab = Lab::usual();
+        lab.file("low/d/f", "before").device("up/d/f");
+        let mounted = lab.mount();
+        fs::rename(lab.at("up"), lab.at("renamed")).expect("our own");
+        let home = lab.home().display();
+        let renamed = format!("lowerdir={home}/mid:{home}/low,upperdir={home}/renamed");
+        for options in [&[][..], &UNHIDE, &["--strategy", "copy"]] {
+            lab.refuses_and_changes_nothing(&renamed, options, "/d/f")
+                .says("which directory it writes to cannot be told");
+        }
+        drop(mounted);
+        lab.restore_in(&renamed, &[], "/d/f").exits(0);
     });
 }
 
@@ -698,6 +781,13 @@ fn what_the_mount_has_cached_is_said_plainly() {
                 assert!(refusal.stderr.contains(words), "{}", refusal.stderr);
             }
         }
+        // A directory on the way, too.
+        fs::remove_file(lab.at("up/d/tree")).expect("a mark");
+        if mounted.0.join("d/tree").symlink_metadata().is_ok() {
+            skip_everywhere("the kernel has forgotten what it looked up");
+        }
+        lab.refuses_and_changes_nothing(&lab.target(), &[], "/d/tree/file")
+            .says("cached");
         drop(mounted);
         assert!(lab.agrees(&[])[&b"/d/f"[..]].contains("before"));
     });

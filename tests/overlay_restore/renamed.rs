@@ -36,6 +36,9 @@ fn comes_back(lab: &Lab) {
     assert_eq!(new[&b"/moved/f"[..]], of_file);
     lab.brings_back(&["--to", "out"], "/moved/f");
     assert_eq!(fact(&lab.at("out/f"), Detail::Copied), of_file);
+    lab.brings_back(&["--to", "out"], "/moved/e/x");
+    let deep = fact(&lab.at("mid/old/e/x"), Detail::Copied);
+    assert_eq!(fact(&lab.at("out/x"), Detail::Copied), deep);
     let (_, new) = there_and_back(lab, &COPY, "/moved/f");
     assert_eq!(new[&b"/moved/f"[..]], of_file);
     let (_, new) = there_and_back(lab, &[], "/moved/e/x");
@@ -177,29 +180,54 @@ fn a_changed_file_is_reverted() {
     });
 }
 
+/// Another directory that both branches have is not that one under another name.
+#[apply(test)]
+fn beside_another_directory_its_mark_is_removed() {
+    in_own_mounts(|| {
+        let lab = Lab::of("mid:low", ",redirect_dir=on");
+        lab.file("low/gone/f", "before")
+            .file("low/other/f", "other");
+        lab.with_mount(|merged| {
+            fs::write(merged.join("other/new"), "mine").expect("root may");
+            fs::remove_dir_all(merged.join("gone")).expect("it is there");
+        });
+        let (row, new) = there_and_back(&lab, &["-r"], "/gone");
+        assert_eq!(row["strategy"], "unhide", "{row}");
+        assert!(new[&b"/gone/f"[..]].contains("before"), "{new:?}");
+    });
+}
+
 /// A file of which only the metadata was copied up has its content under the old name still: without
 /// its mark that would be there twice.
 #[apply(test)]
 fn a_file_whose_content_another_name_has() {
     in_own_mounts(|| {
-        let lab = Lab::of("mid:low", ",metacopy=on,redirect_dir=on");
-        lab.file("low/f", "content")
-            .mode("low/f", 0o600)
-            .file("low/g", "another");
-        lab.with_mount(|merged| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
-            fs::set_permissions(merged.join("f"), mode).expect("root may");
-            fs::rename(merged.join("f"), merged.join("moved")).expect("root may");
-            fs::remove_file(merged.join("g")).expect("it is there");
-        });
-        assert!(attribute(&lab.at("up/moved"), "trusted.overlay.redirect").is_some());
-        lab.refuses_and_changes_nothing(&lab.target(), &["--strategy", "unhide"], "/f")
-            .says("was renamed");
-        for (path, strategy, content) in [("/f", "copy", "content"), ("/g", "unhide", "another")] {
-            let (row, new) = there_and_back(&lab, &[], path);
-            assert_eq!(row["strategy"], strategy, "{row}");
-            assert!(new[path.as_bytes()].contains(content), "{new:?}");
-            assert!(new[&b"/moved"[..]].contains("content"), "{new:?}");
+        for name in ["moved", "new/moved"] {
+            has_its_content_under(name);
         }
     });
+}
+
+fn has_its_content_under(name: &str) {
+    let lab = Lab::of("mid:low", ",metacopy=on,redirect_dir=on");
+    let moved = [&b"/"[..], name.as_bytes()].concat();
+    lab.file("low/f", "content")
+        .mode("low/f", 0o600)
+        .file("low/g", "another");
+    lab.with_mount(|merged| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+        fs::set_permissions(merged.join("f"), mode).expect("root may");
+        fs::create_dir_all(merged.join(name).parent().expect("it has one")).expect("root may");
+        fs::rename(merged.join("f"), merged.join(name)).expect("root may");
+        fs::remove_file(merged.join("g")).expect("it is there");
+    });
+    assert!(attribute(&lab.at("up").join(name), "trusted.overlay.redirect").is_some());
+    lab.refuses_and_changes_nothing(&lab.target(), &["--strategy", "unhide"], "/f")
+        .says("was renamed");
+    for (path, strategy, content) in [("/f", "copy", "content"), ("/g", "unhide", "another")] {
+        let (row, new) = there_and_back(&lab, &[], path);
+        assert_eq!(row["strategy"], strategy, "{row}");
+        assert!(new[path.as_bytes()].contains(content), "{new:?}");
+        assert!(new[&moved].contains("content"), "{new:?}");
+    }
 }

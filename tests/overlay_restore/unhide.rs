@@ -29,7 +29,10 @@ fn removes_the_mark_and_nothing_else() {
         lab.device("up/d/f").device("up/d/g").file("low/d/g", "");
         let mut expected = lab.disk();
         expected.remove(&b"up/d/f"[..]).expect("a mark");
-        lab.brings_back(&[], "/d/f");
+        let row = lab.brings_back(&[], "/d/f");
+        let words = format!("remove the mark {}", lab.at("up/d/f").display());
+        assert_eq!(text(&row["steps"][0], "words"), words);
+        assert_eq!(text(&row, "seen"), "file of 6 bytes from branch 2");
         // Removing a name is a change of its directory.
         expected.insert(b"up/d".to_vec(), lab.disk()[&b"up/d"[..]].clone());
         assert_same(&expected, &lab.disk());
@@ -101,6 +104,9 @@ fn of_an_opaque_directory_says_what_reappears_and_asks() {
             assert!(!refusal.stderr.contains("/d/z"), "{}", refusal.stderr);
             let (row, new) = there_and_back(&lab, &[&unhide[..], &["--yes"]].concat(), "/d/x");
             assert_eq!(row["reappears"].to_string(), r#"["/d/e","/d/y"]"#);
+            // The mark is the directory's own, which stays.
+            let words = format!("make {} no longer opaque", lab.at("up/d").display());
+            assert_eq!(text(&row["steps"][0], "words"), words);
             assert_eq!(
                 paths(&new),
                 ["/d", "/d/e", "/d/e/z", "/d/new", "/d/x", "/d/y"]

@@ -19,6 +19,21 @@ fn touches_nothing_in_the_union() {
     assert_eq!(copied, [&b"sub"[..], b"sub/s", b"x", b"y", b"z"]);
 }
 
+/// What had whole seconds lacks nothing.
+#[apply(test)]
+fn of_a_time_in_whole_seconds_says_nothing_of_it() {
+    let union = deleted_file();
+    union.dir("out");
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let file = fs::File::open(union.at("mid/f")).expect("our own");
+    file.set_modified(time).expect("our own");
+    let row = union.restore(&["--to", "out"], "/f").exits(0).row();
+    let out = union.at("out/f");
+    assert_eq!(text(&row, "seen"), out.to_str().expect("a plain path"));
+    let made = fs::metadata(&out).expect("it was made");
+    assert_eq!((made.mtime(), made.mtime_nsec()), (1_000_000_000, 0));
+}
+
 #[apply(test)]
 fn never_overwrites() {
     let union = deleted_file();

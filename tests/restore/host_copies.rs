@@ -28,6 +28,12 @@ fn are_not_written_to_unasked() {
     assert_same(&before, &facts(&host.root));
     // A plan and a copy outside write nothing in it.
     host.ask(["restore", "--dry-run", "/mnt/f"]).exits(0);
+    // There is no other union to be named.
+    let row = host
+        .jsonl(["restore", "--dry-run", "/never"])
+        .exits(1)
+        .row();
+    assert!(text(&row, "nothing").contains("not deleted"), "{row}");
     let out = tempfile::tempdir().expect("a temporary directory");
     host.ask([
         OsStr::new("restore"),

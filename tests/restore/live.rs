@@ -11,7 +11,7 @@ const IMITATION: &str = r#"
         mkdir br0 br1 empty work mnt trace
         br() { for i in 0 1; do echo "$1/br$i=$([ $i = 0 ] && echo rw || echo ro+wh)" > /sys/fs/aufs/si_abc123/br$i; echo 6$i > /sys/fs/aufs/si_abc123/brid$i; done; }
         imitate() {
-            mount -t overlay overlay -o lowerdir="$H/$1",upperdir="$H/br0",workdir="$H/work" "$H/mnt"
+            mount -t overlay overlay -o "${2:-rw},lowerdir=$H/$1,upperdir=$H/br0,workdir=$H/work" "$H/mnt"
             mount -t tmpfs none /sys; mkdir -p /sys/fs/aufs/si_abc123; br "$H"
             mount -t tmpfs none /proc; mkdir -p /proc/self
             echo "33 15 0:29 / $H/mnt rw,relatime - aufs none rw,si=abc123" > /proc/self/mountinfo
@@ -341,5 +341,26 @@ fn the_way_back_through_a_read_only_mount() {
         let undo = json(lines[0])["undo"].clone();
         let expected = format!("{rw}rm -- $/f{ro}").replace('$', mount);
         assert_eq!(undo, serde_json::json!([expected]));
+    }
+}
+
+/// Whoever has a directory open has its old list, and whoever opens it then gets that, too: AUFS goes on
+/// so for some seconds, an overlay as long as it is open.
+#[apply(test)]
+fn what_is_back_is_listed_at_once_or_it_is_said() {
+    needs::program("python3", "--version");
+    for (flags, listed, is_said) in [("rw", "f\n", false), ("ro", "", true)] {
+        let output = imitation(&format!(
+            "imitate br1 {flags}
+             python3 -c 'import os, time; at = os.open(\"mnt\", os.O_RDONLY); os.listdir(at); print(\"held\", flush=True); time.sleep(60)' > held &
+             until grep -q held held; do sleep 0.05; done
+             echo x > br1/f; touch br0/.wh.f
+             restore si_abc123:/f; ls mnt; kill $!"
+        ));
+        let (row, rest) = output.text().split_once('\n').expect("a row");
+        let row = json(row);
+        let words = "; its directory does not list it yet, which takes some seconds";
+        assert_eq!(text(&row, "seen").ends_with(words), is_said, "{row}");
+        assert_eq!(rest, listed, "{flags}: {}", output.stderr);
     }
 }

@@ -53,3 +53,17 @@ fn every_union_that_has_the_branch_is_refreshed() {
     let mounts: std::collections::BTreeSet<&&str> = refreshed.collect();
     assert_eq!(mounts.len(), 2, "{lines:?} {}", output.stderr);
 }
+
+/// What cannot be looked at has not been found to be missing.
+#[apply(test)]
+fn a_mount_that_is_another_by_now_has_forgotten_nothing() {
+    let output = live::imitation(
+        "echo x > br0/f; mkdir real; mount --bind /proc real; imitate empty
+         number=$(grep \" $H/mnt \" real/self/mountinfo | cut -d' ' -f1)
+         echo \"$number 15 0:77 / $H/elsewhere rw - tmpfs other rw\" >> /proc/self/mountinfo
+         restore --dry-run si_abc123:/f; echo $?; restore si_abc123:/f; echo $?; look",
+    );
+    assert_eq!(output.text(), "2\n2\n./f \n", "{}", output.stderr);
+    let words = "is not, or no longer, the union";
+    assert_eq!(output.stderr.matches(words).count(), 2, "{}", output.stderr);
+}

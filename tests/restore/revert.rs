@@ -120,6 +120,7 @@ fn of_a_file_that_was_made_anew_in_an_opaque_directory() {
     union.restore(&words, "/d/x").exits(0);
     assert_same(&disk, &union.disk());
     let row = union.restore(&words[1..], "/d/x").exits(0).row();
+    assert_eq!(actions(&row), ["move", "replace", "look"]);
     let copy = |path: &str| fact(&union.at(path), Detail::Copied);
     assert_eq!(copy("up/d/x"), copy("low/d/x"));
     assert!(copy("saved/x").contains("made anew"));
@@ -159,13 +160,26 @@ fn what_is_beneath_something_else_is_copied_out() {
         .dir("out");
     let disk = || [union.branch("up"), union.branch("mid"), union.branch("low")];
     let before = disk();
-    for (path, name, content) in [
-        ("/d/x", "x", "old"),
-        ("/f", "f", "below"),
-        ("/g", "g", "a file"),
+    let and_revert =
+        "of the version beneath it --to DIR makes a copy, and --revert puts it in its place";
+    for (path, name, content, ways) in [
+        (
+            "/d/x",
+            "x",
+            "old",
+            "of what was there --to DIR makes a copy",
+        ),
+        ("/f", "f", "below", and_revert),
+        (
+            "/g",
+            "g",
+            "a file",
+            "of what was there before --to DIR makes a copy",
+        ),
     ] {
-        let told = union.restore(&[], path).exits(1);
-        assert!(told.text().contains("--to DIR"), "{}", told.text());
+        let told = union.restore(&[], path).exits(1).row();
+        let ways = format!("; {ways}");
+        assert!(text(&told, "nothing").ends_with(&ways), "{told}");
         union.restore(&["--to", "out"], path).exits(0);
         let copied = fs::read_to_string(union.at("out").join(name)).expect("it was copied out");
         assert_eq!(copied, content);
