@@ -93,14 +93,13 @@ impl<'s> Node<'s> {
     }
 
     /// Whether the kernel's `readdir` lists `name` here. It lists a few names that `lstat` denies:
-    /// it does not heed the whiteouts of the lowest branch, and hears of a name before it hears of
-    /// the whiteout beside it.
+    /// an overlay's does not heed the whiteouts of the lowest branch, and AUFS's hears of a name
+    /// before it hears of the whiteout beside it.
     ///
     /// # Errors
     /// A directory that cannot be listed.
     pub fn readdir_lists(&self, name: &[u8]) -> Result<bool> {
-        for (position, part) in self.parts.iter().enumerate() {
-            let is_lowest = position + 1 == self.parts.len();
+        for part in &self.parts {
             let names = self.read_part(part)?;
             let listed = match self.grammar(part) {
                 Grammar::FuseOverlay(_) => {
@@ -113,8 +112,8 @@ impl<'s> Node<'s> {
                 | Grammar::Plain
                 | Grammar::OverlayData) => {
                     let is_deleted = || {
-                        let heeds_marks = !is_lowest && grammar.honours_marks();
-                        heeds_marks && names.kind(&grammar.whiteout_of(name)).is_some()
+                        let mark = grammar.whiteout_of(name);
+                        grammar.honours_marks() && names.kind(&mark).is_some()
                     };
                     match names.kind(name) {
                         Some(_) => Some(true),
