@@ -108,6 +108,8 @@ mod target;
 mod told;
 mod trouble;
 mod trust;
+#[cfg(feature = "internals")]
+mod unions;
 mod verify;
 mod verify_many;
 mod verify_records;

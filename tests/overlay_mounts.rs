@@ -1724,6 +1724,74 @@ fn ghosts_are_listed_and_not_there() {
     });
 }
 
+/// Where a directory says that it has whiteouts by attribute the kernel looks at files before it lists
+/// them, but not in the upper branch, nor in the lowest (docs/facts.md#engines-52).
+#[apply(test)]
+fn files_that_are_refused_are_listed_where_the_kernel_does_not_look() {
+    privately(|place| {
+        let mut branches = Vec::new();
+        for (branch, name) in ["up", "told", "untold", "low"].into_iter().enumerate() {
+            let number = u32::try_from(branch).expect("few");
+            let file = format!("d/{name}");
+            let at = place.layer(name, number, &[&file, &format!("d/whole_{name}")]);
+            // No branch has its content.
+            attribute(&at.join(file), "trusted.overlay.metacopy", b"");
+            if name != "untold" {
+                attribute(&at.join("d"), "trusted.overlay.opaque", b"x");
+            }
+            branches.push(at);
+        }
+        let work = place.dir("work");
+        let (upper, lowers) = branches.split_first().expect("four");
+        for (point, stack) in [
+            ("writable", options(Some((upper, &work)), lowers)),
+            ("bottom", options(None, lowers)),
+        ] {
+            let merged = place.dir(point);
+            mount_old(&[&stack[..], b",metacopy=on"].concat(), &merged);
+            let d = merged.join("d");
+            let seen = kernel(&d);
+            let refused = |name: &str| seen.get(format!("/{name}").as_bytes()).map(Result::is_err);
+            // Else nothing would be proved.
+            assert_eq!(refused("untold"), Some(true));
+            assert_eq!(refused("low"), Some(true));
+            let rows = jsonl([OsStr::new("ls"), d.as_os_str()]).rows();
+            let listed: Vec<Vec<u8>> = rows
+                .iter()
+                .map(|row| bytes(&row["path"])[b"/d".len()..].to_vec())
+                .collect();
+            let names: Vec<Vec<u8>> = seen.into_keys().collect();
+            assert_eq!(listed, names, "{point}");
+        }
+    });
+}
+
+/// A redirect that leads through a directory which is opaque, and is redirected in it once more.
+#[apply(test)]
+fn a_redirect_leads_through_an_opaque_directory() {
+    privately(|place| {
+        let low = place.layer("low", 2, &["c/of_path", "a/c/of_name", "a/b/of_b"]);
+        let mid = place.layer("mid", 1, &["a/b/mid", "a/b2/mid"]);
+        let up = place.layer("up", 0, &["x/", "x2/"]);
+        attribute(&mid.join("a"), "trusted.overlay.opaque", b"y");
+        for (at, redirect) in [
+            (up.join("x"), "/a/b"),
+            (mid.join("a/b"), "/c"),
+            (up.join("x2"), "/a/b2"),
+            (mid.join("a/b2"), "c"),
+        ] {
+            attribute(&at, "trusted.overlay.redirect", redirect.as_bytes());
+        }
+        let merged = place.dir("merged");
+        let stack = options(None, &[up, mid, low]);
+        mount_old(&[&stack[..], b",redirect_dir=follow"].concat(), &merged);
+        agrees(&merged, &merged, "");
+        // Else nothing would be proved.
+        assert!(merged.join("x/of_path").exists());
+        assert!(!merged.join("x2/of_name").exists());
+    });
+}
+
 // ---- tables of copied hosts ----
 
 /// An overlay's line of `mountinfo`. Its marks are some that everybody is told of.
