@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use layerctl::internals::branch::parse_spelled;
 use layerctl::internals::bytes::Bytes;
 use layerctl::internals::difference::{
-    Between, Compared, Criteria, Criterion, Difference, Measure, Version, between, differences,
+    Between, Change, Compared, Criteria, Criterion, Difference, Differs, Measure, Version, between,
+    differences,
 };
 use layerctl::internals::dir::{Dir, Kind};
 use layerctl::internals::error::{Result, errno_name, errno_of};
@@ -655,6 +656,47 @@ fn a_directory_in_another_ones_place_is_compared_in_the_order_of_names() {
     assert_eq!(compared(&below, &whole, CRITERIA), ["D /b []", "A /c []"]);
     let back = ["A /b []", "A /b/1 []", "A /b/2 []", "D /c []"];
     assert_eq!(compared(&whole, &below, CRITERIA), back);
+}
+
+/// One file of metadata that two views share, over another content in each.
+#[apply(test)]
+fn a_metacopy_differs_where_its_content_does() {
+    let union = Union::of(&[
+        ("meta", "ro"),
+        ("old", "ro"),
+        ("new", "ro"),
+        ("whole", "ro"),
+    ]);
+    union
+        .file("meta/f", "")
+        .file("old/f", "12345")
+        .file("new/f", "67890")
+        .file("whole/f", "12345");
+    attribute(&union, "meta/f", METACOPY, "");
+    for path in ["meta/f", "old/f", "new/f", "whole/f"] {
+        union.mode(path, 0o644).time(path, 1_000_000);
+    }
+    let of = |wanted: &[usize]| {
+        let all = overlay(&union).branches.into_iter().enumerate();
+        let wanted = all.filter(|(index, _)| wanted.contains(index));
+        Stack::new(wanted.map(|(_, branch)| branch).collect())
+    };
+    let (old, new, whole) = (of(&[0, 1]), of(&[0, 2]), of(&[3]));
+    let differing = |a: &Stack, b: &Stack| {
+        let (a, b) = (a.whole(Reading::Nothing), b.whole(Reading::Nothing));
+        let (a, b) = (found(&a, "/f"), found(&b, "/f"));
+        let version = |found| Version::of(found).expect("our own");
+        let (a, b) = (version(&a), version(&b));
+        let stat = a.as_ref().expect("it is there").stat;
+        assert_eq!(stat.size, 5, "a metacopy is as large as its content");
+        let found = Between::of(a, b, CRITERIA).expect("our own");
+        found.map(|found| (found.change, found.differing.what))
+    };
+    let content = Some((Change::Changed, vec![Differs::Content]));
+    assert_eq!(differing(&old, &new), content);
+    assert_eq!(differing(&old, &old), None);
+    assert_eq!(differing(&old, &whole), None);
+    assert_eq!(differing(&new, &whole), content);
 }
 
 #[apply(test)]

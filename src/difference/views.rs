@@ -66,6 +66,13 @@ impl<'d> Version<'d> {
     pub fn on_host(&self) -> Bytes {
         self.place.on_host(self.branch, self.name)
     }
+
+    /// Where its content is on the host, if that lies elsewhere: a branch's number means another branch
+    /// in another stack.
+    fn content_on_host(&self) -> Option<Bytes> {
+        let stack = self.place.stack();
+        self.data.map(|data| stack.on_host(data.branch, &data.path))
+    }
 }
 
 /// One difference.
@@ -188,7 +195,7 @@ fn compare(before: &Version<'_>, after: &Version<'_>, criteria: Criteria) -> Res
     if (old.uid, old.gid) != (new.uid, new.gid) {
         found.what.push(Differs::Owner);
     }
-    if is_same && before.data == after.data {
+    if is_same && before.content_on_host() == after.content_on_host() {
         return Ok(found);
     }
     let is_content = match old.kind {
