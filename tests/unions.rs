@@ -458,7 +458,7 @@ fn what_is_opened_is_what_was_found_or_says_what_it_is() {
     let stack = aufs(&union);
     let root = stack.whole(Reading::Nothing);
     let open = |name: &str| root.open_version((0, Kind::File), name.as_bytes(), None);
-    let version = open("f").ok().expect("our own");
+    let version = open("f").expect("our own");
     assert_eq!(version.stat.size, 7);
     assert!(version.own_file().is_some());
     for (name, words) in [
@@ -564,6 +564,15 @@ fn a_directory_moved_over_another_changes_all_that_differs() {
     );
 }
 
+/// The first directory, which began as a copy of the second.
+fn copy(union: &Union) -> Stack {
+    let mut branches = stack_of(union, Grammar::Plain, Grammar::Plain).branches;
+    let base = Stack::new(branches.split_off(1));
+    let mut stack = Stack::new(branches);
+    stack.base = Some(Box::new(base));
+    stack
+}
+
 /// A layer that began as a copy is compared with what it is a copy of, whatever it has.
 #[apply(test)]
 fn a_copy_is_compared_by_what_differs() {
@@ -573,14 +582,44 @@ fn a_copy_is_compared_by_what_differs() {
         .file("base/same", "1")
         .file("copy/new", "");
     union.time_all(1_000_000);
-    let branches = |index: usize| {
-        let all = stack_of(&union, Grammar::Plain, Grammar::Plain).branches;
-        all.into_iter().skip(index).take(1).collect()
-    };
-    let mut stack = Stack::new(branches(0));
-    stack.base = Some(Box::new(Stack::new(branches(1))));
+    let stack = copy(&union);
     let found = changes(&stack, Criterion::of_engine(&stack, MEASURE));
     assert_eq!(found, ["A /new"]);
+}
+
+/// Files of one size and time are read where that is asked for, though one branch has both, or the two
+/// stacks have them in the branch of the same number.
+#[apply(test)]
+fn content_is_compared_of_two_files_and_not_of_one() {
+    let measure = Measure {
+        content: true,
+        ..MEASURE
+    };
+    let moved = Union::of(&[("up", "rw"), ("low", "ro")]);
+    moved
+        .file("low/a/f", "12345")
+        .file("low/b/f", "67890")
+        .file("low/a/same", "12345")
+        .file("low/b/same", "12345")
+        .dir("up/b")
+        .file("up/a", "");
+    attribute(&moved, "up/a", "user.overlay.whiteout", "y");
+    attribute(&moved, "up/b", REDIRECT, "/a");
+    moved.time_all(1_000_000);
+    let stack = overlay(&moved);
+    let found = changes(&stack, Criterion::of_engine(&stack, measure));
+    assert_eq!(found, ["D /a", "C /b", "C /b/f"]);
+
+    let copied = Union::of(&[("copy", "rw"), ("base", "ro")]);
+    copied
+        .file("copy/f", "12345")
+        .file("base/f", "67890")
+        .file("copy/same", "12345")
+        .file("base/same", "12345")
+        .time_all(1_000_000);
+    let stack = copy(&copied);
+    let found = changes(&stack, Criterion::of_engine(&stack, measure));
+    assert_eq!(found, ["C /f"]);
 }
 
 /// A name beside its own whiteout is one name: docs/facts.md#aufs-1.11
