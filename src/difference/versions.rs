@@ -230,21 +230,12 @@ pub(super) fn link(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Vec<u8
     dir.read_link(name).map_err(fail)
 }
 
-/// Whether both versions are one file, with its content in one place. A branch can have two under one
-/// name, where a directory was moved.
+/// Whether both versions are one file. A branch can have two under one name, where a directory was moved.
 fn is_one_file(difference: &Difference<'_, '_>) -> bool {
-    let Some((before, old_branch, after, new_branch, name)) = difference.versions() else {
-        return false;
-    };
-    let [old, new] = difference.entries.map(|of| of.and_then(Entry::data));
-    before.on_host(old_branch, name) == after.on_host(new_branch, name)
-        && content_on_host(before, old) == content_on_host(after, new)
-}
-
-/// Where a file's content is on the host, if not with the file: a branch's number means another branch in
-/// another stack.
-pub(super) fn content_on_host(node: &Node<'_>, data: Option<&DataAt>) -> Option<Bytes> {
-    data.map(|data| node.stack().on_host(data.branch, &data.path))
+    let versions = difference.versions();
+    versions.is_some_and(|(before, old_branch, after, new_branch, name)| {
+        before.on_host(old_branch, name) == after.on_host(new_branch, name)
+    })
 }
 
 fn is_same_file(difference: &Difference<'_, '_>) -> Result<bool> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::versions::{Reader, attributes, content_on_host, is_same_content, link};
+use super::versions::{Reader, attributes, is_same_content, link};
 use super::{Change, Compared, Differing, Differs};
 use crate::bytes::Bytes;
 use crate::dir::{Content, Kind, Stat};
@@ -65,6 +65,13 @@ impl<'d> Version<'d> {
     /// Where it is on the host.
     pub fn on_host(&self) -> Bytes {
         self.place.on_host(self.branch, self.name)
+    }
+
+    /// Where its content is on the host, if that lies elsewhere: a branch's number means another branch
+    /// in another stack.
+    fn content_on_host(&self) -> Option<Bytes> {
+        let stack = self.place.stack();
+        self.data.map(|data| stack.on_host(data.branch, &data.path))
     }
 }
 
@@ -188,8 +195,7 @@ fn compare(before: &Version<'_>, after: &Version<'_>, criteria: Criteria) -> Res
     if (old.uid, old.gid) != (new.uid, new.gid) {
         found.what.push(Differs::Owner);
     }
-    let content = |of: &Version<'_>| content_on_host(of.place, of.data);
-    if is_same && content(before) == content(after) {
+    if is_same && before.content_on_host() == after.content_on_host() {
         return Ok(found);
     }
     let is_content = match old.kind {
