@@ -122,11 +122,8 @@ impl Docker<'_> {
     pub(super) fn volume_directories(&self) -> Result<Vec<Bytes>> {
         let volumes = self.at(&["volumes"]);
         let names = self.host.list(&volumes)?.into_iter();
-        // The file system's own is none: `lost+found`.
-        let is_name = |name: &[u8]| {
-            let is_own = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
-            name.iter().all(is_own)
-        };
+        // The file system's own is none.
+        let is_name = |name: &[u8]| name != b"lost+found";
         let names = names.filter(|(name, kind)| *kind == Kind::Directory && is_name(name));
         Ok(names.map(|(name, _)| volumes.join(&name)).collect())
     }
