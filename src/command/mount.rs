@@ -22,6 +22,7 @@ use crate::mount::{Server, Shows, View};
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
 use crate::restore::guard::Outside;
+use crate::union::Stack;
 
 /// Mount a container, an image or a layer, read-only
 ///
@@ -195,7 +196,9 @@ impl Args {
             });
         }
         let to = path.to_path();
-        Outside::find(&to)?.check(&context.survey, &target.union, &stack, &to)?;
+        let outside = Outside::find(&to)?;
+        outside.check(&context.survey, &target.union, &stack, &to)?;
+        refuse_above(&outside.existing(&to)?, path, &stack)?;
         let opened = Box::new(Opened { target, stack });
         Ok((label, What::One(opened)))
     }
@@ -312,6 +315,27 @@ fn point(dir: &Path) -> Result<(Dir, Bytes)> {
     }
     let at = Outside::find(&path.to_path())?.existing(&path.to_path())?;
     Ok((at, path))
+}
+
+/// Sees that no branch lies below a mount point: what is mounted there would cover its own branches, and the
+/// server, which looks whether they are at their paths, would ask itself.
+fn refuse_above(at: &Dir, path: &Bytes, stack: &Stack) -> Result<()> {
+    let fail = |errno| Error::io(path.clone(), errno);
+    let own = at.stat_self().map_err(fail)?.identity();
+    for branch in &stack.branches {
+        let Ok(dir) = &branch.dir else { continue };
+        // In an image there is no way up.
+        if above(dir).is_ok_and(|above| above.contains(&own)) {
+            return Err(Error::Refused {
+                what: format!(
+                    "{path} is a directory that the union's own branch {} lies in",
+                    branch.path
+                ),
+                hint: "name a directory outside of the union".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn list() -> Result<Outcome<Answered>> {

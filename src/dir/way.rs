@@ -26,12 +26,7 @@ const PARTS_MAX: usize = 4096;
 pub fn see_way(root: &Dir, path: &Bytes, opened: &Dir) -> Result<()> {
     let fail = |errno| Error::io(path.clone(), errno);
     let end = opened.stat_self().map_err(fail)?;
-    let found = match Way::go(root, path) {
-        Ok(way) => way,
-        // It was opened in another way: through a process, or where its file system was moved to.
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(fail(errno)),
-    };
+    let found = Way::go(root, path).map_err(fail)?;
     if let Some((link, owner)) = found.links.iter().find(|(_, owner)| *owner != end.uid) {
         return Err(Error::Refused {
             what: format!(
@@ -41,7 +36,12 @@ pub fn see_way(root: &Dir, path: &Bytes, opened: &Dir) -> Result<()> {
             hint: "see where it leads, and name the directory itself".into(),
         });
     }
-    if found.is_others && found.end.identity() != end.identity() {
+    // Through root's own directories it may have been opened in another way: by a process, or where its file
+    // system was moved to. Others' may have another one there by now, or none.
+    let is_it = found
+        .end
+        .is_some_and(|found| found.identity() == end.identity());
+    if found.is_others && !is_it {
         return Err(Error::Refused {
             what: format!("{path} leads elsewhere than a moment ago"),
             hint: "somebody may be changing it: see who, and try again".into(),
@@ -56,7 +56,8 @@ struct Way {
     links: Vec<(Bytes, u32)>,
     /// Whether a directory or a link on it is another's.
     is_others: bool,
-    end: Stat,
+    /// Where it ends; none where a part of it is not there.
+    end: Option<Stat>,
 }
 
 impl Way {
@@ -105,6 +106,13 @@ impl Way {
                     }
                     to_go.extend(reversed(&target));
                 }
+                Err(Errno::NOENT) => {
+                    return Ok(Way {
+                        links,
+                        is_others,
+                        end: None,
+                    });
+                }
                 Err(errno) => return Err(errno),
             }
         }
@@ -112,7 +120,7 @@ impl Way {
         Ok(Way {
             links,
             is_others,
-            end,
+            end: Some(end),
         })
     }
 }

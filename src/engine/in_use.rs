@@ -13,7 +13,7 @@ use super::kernel;
 use super::mount_table::{Mount, MountTable};
 use super::namespace;
 use super::survey::Survey;
-use super::union::Union;
+use super::union::{MountPoint, Union};
 use super::usage::{LayerUse, Need, UseKind};
 use crate::bytes::Bytes;
 use crate::error::Error;
@@ -204,24 +204,19 @@ impl InUse {
                     tops.collect::<Vec<Bytes>>()
                 }));
             }
-            let is_there = |path: &Bytes| {
-                path.as_bytes().starts_with(b"/") && host.stat(path).is_ok_and(|of| of.is_some())
+            // One that somebody mounted by a path which means nothing here, and no engine.
+            let is_whole = path.as_bytes().starts_with(b"/");
+            let is_found = || {
+                paths
+                    .iter()
+                    .skip(2)
+                    .any(|path| host.stat(path).is_ok_and(|of| of.is_some()))
             };
-            // What is of a file system that is not mounted here is in no store of this host's.
-            let is_elsewhere = || {
-                let covering = table
-                    .covering(path)
-                    .filter(|_| path.as_bytes().starts_with(b"/"));
-                covering.is_some_and(|mount| !places.has(mount))
-            };
-            // A layer that was removed while it was mounted is gone.
-            let is_in_store = || engines(survey).any(|of| path.lies_in(of.engine.root()));
-            let is_known = || paths.iter().any(is_there) || is_in_store() || is_elsewhere();
-            if host.is_live() && !is_known() {
-                self.lose(survey, Error::damaged(
-                    path.clone(),
-                    format!("is a branch of {by}, and is not found: it may be any layer that no record has"),
-                ));
+            if host.is_live() && !is_whole && !is_found() && is_a_persons(survey, union) {
+                let what = format!(
+                    "is a branch of {by}, and is not found: it may be any layer that no record has"
+                );
+                self.lose(survey, Error::damaged(path.clone(), what));
             }
             for path in paths {
                 self.note_mounted(&path, by);
@@ -299,6 +294,23 @@ pub fn layer_uses<'s>(survey: &'s Survey<'_>) -> Uses<'s> {
     (all, problems)
 }
 
+/// Whether a union is mounted in the host's own namespace, and not by an engine: neither as the union of
+/// something that it knows, nor where it mounts them.
+fn is_a_persons(survey: &Survey<'_>, union: &Union) -> bool {
+    let mut own = union.clone();
+    for of in engines(survey) {
+        of.engine.recognise(&mut own);
+    }
+    let is_engines = |mount: &MountPoint| {
+        engines(survey).any(|of| {
+            let inside = mount.path.strip_prefix(of.engine.root());
+            inside.is_some() || of.engine.is_mount_point(&mount.path)
+        })
+    };
+    let mut here = union.mounts.iter().filter(|mount| mount.process.is_none());
+    own.owner.is_none() && here.any(|mount| !is_engines(mount))
+}
+
 fn mounted_at(mount: &Mount) -> String {
     format!("the mount at {}", mount.point)
 }
@@ -350,13 +362,6 @@ impl<'t> Places<'t> {
             }
         }
         Places(by_device)
-    }
-
-    /// Whether the file system of a mount is mounted here, too.
-    fn has(&self, mount: &Mount) -> bool {
-        mount
-            .device
-            .is_some_and(|device| self.0.contains_key(&device))
     }
 
     /// Where a part of the file system of a mount is to be seen.

@@ -13,7 +13,7 @@
 //!
 //! An engine's record of a union is better than that, and such unions are not looked at.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::mount_table::{Mount, MountTable, Superblock};
 use super::reach::Reach;
@@ -86,7 +86,9 @@ pub fn settle(host: &Host, table: &MountTable, union: &mut Union) -> bool {
 }
 
 /// In so many places at most a branch is looked for.
-const CANDIDATES: usize = 1000;
+const CANDIDATES: usize = 200;
+/// So many more are made of mounts for each: some are made twice.
+const TRIED: usize = 10;
 
 struct Proof<'h> {
     host: &'h Host,
@@ -440,32 +442,26 @@ fn is_absence(errno: rustix::io::Errno) -> bool {
 /// place of what was the root then, or in a mount that was moved; the likeliest first.
 fn candidates(table: &MountTable, path: &Bytes) -> Vec<Bytes> {
     let parts: Vec<&[u8]> = path.components().collect();
-    let mut found: Vec<Bytes> = Vec::new();
-    let mut add = |at: Bytes| {
-        if at != *path && !found.contains(&at) {
-            found.push(at);
-        }
-    };
+    let parts = &parts[..];
+    let tail = |from: usize| Bytes::absolute(parts[from..].iter().copied());
     let mounts = || table.0.iter().filter(|mount| is_on_disk(mount));
     // What ends alike is the likelier.
-    for from in 1..=parts.len() {
-        let tail = Bytes::absolute(parts[from..].iter().copied());
-        for mount in mounts().filter(|mount| mount.point.file_name() == parts[from - 1]) {
-            add(mount.point.join_path(&tail));
-        }
-    }
-    for mount in mounts() {
-        add(mount.point.join_path(path));
-    }
+    let alike = (1..=parts.len()).flat_map(|from| {
+        let alike = mounts().filter(move |mount| mount.point.file_name() == parts[from - 1]);
+        alike.map(move |mount| mount.point.join_path(&tail(from)))
+    });
+    let below = mounts().map(|mount| mount.point.join_path(path));
     // The mount has another name now (`mount --move /mnt/lower /ro`).
-    for from in (1..=parts.len()).rev() {
-        let tail = Bytes::absolute(parts[from..].iter().copied());
-        for mount in mounts().filter(|mount| mount.kind().is_none()) {
-            add(mount.point.join_path(&tail));
-        }
-    }
-    found.truncate(CANDIDATES);
-    found
+    let renamed = (1..=parts.len()).rev().flat_map(|from| {
+        let others = mounts().filter(|mount| mount.kind().is_none());
+        others.map(move |mount| mount.point.join_path(&tail(from)))
+    });
+    let mut seen = HashSet::from([path.clone()]);
+    let all = alike.chain(below).chain(renamed);
+    all.take(TRIED * CANDIDATES)
+        .filter(|at| seen.insert(at.clone()))
+        .take(CANDIDATES)
+        .collect()
 }
 
 /// Whether a mount may be of what branches are in.

@@ -91,7 +91,7 @@ impl Finder {
             let mut all = Shelf::Names(BTreeMap::new());
             let labels = survey.labels();
             for (engine, container) in survey.containers() {
-                if !engine.has_union(&container) {
+                if !engine.reads(&container) {
                     continue;
                 }
                 let target = labels.of_container(engine, &container).cloned();

@@ -141,7 +141,11 @@ impl Snapshot {
             Inside::Room(room) => (room.names()?, None),
             Inside::Directory(directory) => {
                 let read = directory.places()?.read();
-                let names = read.names().map_err(|error| error.errno())?;
+                let names = read.names().map_err(|error| match error.errno() {
+                    // One that was removed is open still. Whoever lists takes this error for the end.
+                    Errno::NOENT => Errno::STALE,
+                    errno => errno,
+                })?;
                 // What was removed while it was read has no names.
                 directory.view.check()?;
                 (names, Some(read))

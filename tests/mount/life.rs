@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -153,6 +154,10 @@ fn what_cannot_be_mounted_is_refused() {
         mount(&[], "nobody", &at).exits(2).says("No such container");
         let inside = ground.dir("low/etc/m");
         mount(&[], &target, &inside).exits(2).says("own branch");
+        // What is mounted there would cover its own branches.
+        for above in [ground.at("up").parent().expect("one"), Path::new("/")] {
+            mount(&[], &target, above).exits(2).says("own branch");
+        }
         symlink(&at, ground.at("link")).expect("our own");
         mount(&[], &target, &ground.at("link"))
             .exits(2)
@@ -215,6 +220,15 @@ fn what_is_removed_beneath_is_an_error_and_not_empty() {
             2
         );
         let open = fs::File::open(at.join("etc/motd")).expect("a file");
+        // A part of a layer that the kernel knows, and that is an empty directory while it is open.
+        ground.file("low/only/inner/file", "content");
+        std::thread::sleep(Duration::from_millis(1100));
+        assert!(at.join("only/inner").is_dir());
+        fs::remove_dir_all(ground.at("low/only")).expect("our own");
+        for gone in ["only/inner", "only"] {
+            let listed = fs::read_dir(at.join(gone)).and_then(|mut names| names.next().transpose());
+            assert!(listed.is_err(), "{gone}: {listed:?}");
+        }
         fs::remove_dir_all(ground.at("up")).expect("our own");
         std::thread::sleep(Duration::from_millis(1100));
         let error = fs::read_dir(at.join("etc")).expect_err("it is gone");

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use jiff::Timestamp;
+
 use super::driver::{Driver, Stacking};
 use super::layer::LayerId;
 use super::store::Docker;
@@ -288,7 +290,22 @@ impl Docker<'_> {
                 if let Some(id) = self.id(&parts) {
                     ids.insert(id);
                 } else if let Ok(Some(stat)) = self.host.stat(&self.at(&parts[..5])) {
-                    since = since.into_iter().chain([stat.mtime.0]).min();
+                    // What comes is written beside it: one that stands still for long was killed.
+                    let content = [
+                        "image",
+                        &driver,
+                        "layerdb",
+                        "tmp",
+                        &set,
+                        "tar-split.json.gz",
+                    ];
+                    let content = self.host.stat(&self.at(&content)).ok().flatten();
+                    let last = content.map_or(stat.mtime.0, |of| of.mtime.0.max(stat.mtime.0));
+                    let is_left = self.host.is_live()
+                        && Timestamp::now().as_second().saturating_sub(last) > 60 * MINUTE;
+                    if !is_left {
+                        since = since.into_iter().chain([stat.mtime.0]).min();
+                    }
                 }
             }
         }
