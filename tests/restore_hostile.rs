@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, lchown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -463,6 +463,40 @@ fn somebodys_link_to_what_is_another_ones_is_a_trap() {
     union
         .restore(&["--to", to.to_str().expect("a plain path")], "/f")
         .exits(0);
+}
+
+/// A link that was there when the layer was opened, and is gone, or is the layer itself, when it is looked at.
+#[apply(test)]
+fn a_trap_that_is_taken_away_meanwhile_is_none_the_less_one() {
+    needs::root("to be somebody else");
+    needs::strace();
+    for put_back in [false, true] {
+        let union = Union::of(&[("up", "rw"), ("low", "ro")]);
+        union
+            .file("low/f", "before")
+            .dir("host/etc")
+            .dir("theirs/real");
+        let device = FileType::CharacterDevice;
+        union.node("host/etc/f", device, makedev(0, 0));
+        symlink(union.at("host/etc"), union.at("theirs/up")).expect("the name is free");
+        for name in ["theirs", "theirs/up", "theirs/real"] {
+            lchown(union.at(name), Some(1234), Some(1234)).expect("root may");
+        }
+        let mut command = crate::lab::run::command();
+        command.args(["restore", "--in"]).arg(format!(
+            "lowerdir={},upperdir={}",
+            union.at("low").display(),
+            union.at("theirs/up").display()
+        ));
+        let held = Held::after("flock", command.args(["--", "/f"]));
+        fs::remove_file(union.at("theirs/up")).expect("a link");
+        if put_back {
+            fs::rename(union.at("theirs/real"), union.at("theirs/up")).expect("our own");
+        }
+        assert_eq!(held.let_go().code(), Some(2), "{put_back}");
+        let left = fs::symlink_metadata(union.at("host/etc/f")).expect("it stays");
+        assert!(left.file_type().is_char_device(), "{put_back}");
+    }
 }
 
 /// A link is copied as a link: it is not looked at where it leads.
