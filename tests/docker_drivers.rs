@@ -195,6 +195,7 @@ pub fn change_of_row(row: &Value) -> Change {
 
 #[apply(test)]
 fn every_error_of_docker_that_is_named_was_seen() {
+    needs::time();
     let dockers = dockers();
     for error in DOCKERS_ERRORS.iter().filter(|_| !dockers.is_empty()) {
         for (driver, container) in error
@@ -334,6 +335,7 @@ pub fn entry_of_row(row: &Value) -> (Vec<u8>, Entry) {
 
 #[apply(test)]
 fn the_view_is_what_docker_showed() {
+    needs::time();
     for docker in dockers().iter() {
         for name in docker.named("merged-", ".jsonl") {
             let (engine, ghosts) = seen(docker.said(&format!("merged-{name}.jsonl")));

@@ -237,6 +237,7 @@ fn is_right(store: &Store) {
 
 #[apply(test)]
 fn the_parts_add_up() {
+    needs::time();
     // Those of the others are looked at one by one, too.
     for store in stores().iter().filter(|of| of.name == "docker-29") {
         store.host.settle();
@@ -254,6 +255,7 @@ fn the_parts_add_up() {
 
 #[apply(test)]
 fn each_part_is_right() {
+    needs::time();
     for store in stores().iter().filter(|of| of.name != "docker-29") {
         is_right(store);
     }
@@ -269,6 +271,7 @@ fn dockers_snapshots_are_counted_as_layers() {
 
 #[apply(test)]
 fn the_largest_files_of_a_container_are_shown() {
+    needs::time();
     let is_small = |of: &&Store| {
         [
             "docker-fuse-overlayfs",

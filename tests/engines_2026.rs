@@ -279,6 +279,7 @@ fn sums(archive: &[u8]) -> BTreeMap<Vec<u8>, String> {
 /// namespace of its own.
 #[apply(test)]
 fn the_build_cache_is_that_of_docker_system_df() {
+    needs::time();
     for of in dockers().iter() {
         let said = of.said("system-df.txt");
         let (_, said) = said.split_once("CACHE ID").expect("a build cache");

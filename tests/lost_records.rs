@@ -418,6 +418,7 @@ fn an_image_that_lost_its_records_keeps_its_name() {
 /// without them, or none.
 #[apply(test)]
 fn a_spoilt_list_of_the_layers_below_is_found() {
+    needs::time();
     needs::captured_hosts();
     for (name, home) in [
         ("docker-28-overlay2", "/var/lib/docker/overlay2"),

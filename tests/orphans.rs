@@ -104,6 +104,7 @@ fn ask_as_nobody(host: &Host) -> Output {
 
 #[apply(test)]
 fn nobody_is_accused_by_one_who_may_not_read() {
+    needs::time();
     needs::captured_hosts();
     let mut wrong = Vec::new();
     for name in [
@@ -484,6 +485,7 @@ fn an_old_log_is_one_whoever_wrote_it() {
 
 #[apply(test)]
 fn podmans_leftovers() {
+    needs::time();
     needs::captured_hosts();
     for (name, driver, parent) in [
         ("podman-rootless-overlay", "overlay", "overlay"),
@@ -546,6 +548,7 @@ fn podmans_leftovers() {
 
 #[apply(test)]
 fn nobody_is_accused_where_podman_is_damaged() {
+    needs::time();
     needs::captured_hosts();
     for (name, driver) in [
         ("podman-rootless-overlay", "overlay"),

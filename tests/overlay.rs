@@ -152,7 +152,7 @@ pub fn inside(who: Who, test: impl FnOnce()) {
 fn compare_stacks(who: Who, stacks: u64) {
     let (first, count) = match std::env::var("LAYERCTL_OVERLAY_STACK") {
         Ok(number) => (number.parse().expect("a number"), 1),
-        Err(_) => (0, lab::of_many(stacks, 20, "random stacks")),
+        Err(_) => (0, lab::of_many(stacks, 8, "random stacks")),
     };
     let numbers: Vec<u64> = (first..first + count).collect();
     let place = tempfile::tempdir().expect("a directory");

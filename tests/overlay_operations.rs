@@ -68,7 +68,7 @@ fn changes_are_the_difference_of_two_views() {
 fn compare_views() {
     let (first, sequences) = match std::env::var("LAYERCTL_OVERLAY_SEQUENCE") {
         Ok(number) => (number.parse().expect("a number"), 1),
-        Err(_) => (0, lab::of_many(SEQUENCES, 30, "random sequences")),
+        Err(_) => (0, lab::of_many(SEQUENCES, 8, "random sequences")),
     };
     let numbers: Vec<u64> = (first..first + sequences).collect();
     let place = tempfile::tempdir().expect("a directory");

@@ -48,6 +48,7 @@ fn what_is_typed_again_is_whole_on_every_screen() {
 /// Where many columns have no room, whether a container runs is what is left.
 #[apply(test)]
 fn whether_it_runs_is_seen_on_a_narrow_screen() {
+    needs::time();
     needs::captured_hosts();
     for (name, columns) in [("docker-28-overlay2", 50), ("containerd-kubernetes", 80)] {
         let host = Host::captured(name);

@@ -203,7 +203,7 @@ fn told(host: &Host) -> BTreeSet<String> {
 
 #[apply(test)]
 fn bits_that_turn_in_ten_thousand_files_are_all_found() {
-    let count = of_many(10_000, 10, "files in which a bit turns");
+    let count = of_many(10_000, 4, "files in which a bit turns");
     let (host, files) = stored(usize::try_from(count).expect("a count"));
     let proved = || {
         for threads in ["1", "2", "5"] {

@@ -37,7 +37,7 @@ fn take_away(at: &Path) {
 fn a_mount_shows_what_aufs_showed() {
     privately(|ground| {
         let cases = read::<LookupCase>("aufs-lookup.ndjson.zst");
-        let wanted = lab::of_many(cases.len() as u64, 10, "stacks of the oracle");
+        let wanted = lab::of_many(cases.len() as u64, 4, "stacks of the oracle");
         let step = cases.len() / usize::try_from(wanted).expect("few");
         let cases: Vec<LookupCase> = cases.into_iter().step_by(step).collect();
         lab::all_right(&cases, |case| {
@@ -174,7 +174,7 @@ fn a_mount_shows_what_the_kernel_s_overlay_shows() {
 fn compare_stacks(stacks: u64) {
     let (first, count) = match std::env::var("LAYERCTL_OVERLAY_STACK") {
         Ok(number) => (number.parse().expect("a number"), 1),
-        Err(_) => (0, lab::of_many(stacks, 10, "random stacks")),
+        Err(_) => (0, lab::of_many(stacks, 4, "random stacks")),
     };
     let numbers: Vec<u64> = (first..first + count).collect();
     let place = tempfile::tempdir().expect("a directory");

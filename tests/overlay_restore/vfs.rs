@@ -21,6 +21,7 @@ fn outline(directory: &Path) -> Facts {
 /// What a container changed gives way to what the layer has that it began as a copy of.
 #[apply(test)]
 fn what_a_container_changed_is_reverted_to_the_layer_below() {
+    needs::time();
     needs::captured_hosts();
     let host = Host::captured("docker-vfs");
     let saved = tempfile::tempdir().expect("a directory");
