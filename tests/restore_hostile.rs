@@ -417,6 +417,20 @@ fn somebodys_link_to_what_is_another_ones_is_a_trap() {
         symlink(union.at("disk"), union.at(name)).expect("the name is free");
         give(&union.at(name));
         run(&["--dry-run"]).exits(0);
+        // What lies in the user's own directory may be of an id that is the user's, too.
+        union.dir("disks/own");
+        give(&union.at("disks"));
+        fs::rename(union.at("disk"), union.at("disks/own/disk")).expect("our own");
+        lchown(union.at("disks/own/disk"), Some(101_234), Some(101_234)).expect("root may");
+        fs::remove_file(union.at(name)).expect("a link");
+        symlink(union.at("disks"), union.at("link")).expect("the name is free");
+        give(&union.at("link"));
+        symlink("link/own/disk", union.at(name)).expect("the name is free");
+        run(&["--dry-run"]).exits(0);
+        fs::rename(union.at("disks/own/disk"), union.at("disk")).expect("our own");
+        fs::remove_file(union.at(name)).expect("a link");
+        symlink(union.at("disk"), union.at(name)).expect("the name is free");
+        give(&union.at(name));
         // It leads to what is root's.
         lchown(union.at("disk"), Some(0), Some(0)).expect("root may");
         let before = union.disk();

@@ -19,7 +19,8 @@ const LINKS_MAX: usize = 40;
 const PARTS_MAX: usize = 4096;
 
 /// Sees that a directory, which was opened by its path from `root`, is not where somebody else's link
-/// leads to a third one's: only root's links, the caller's, and those to what is their owner's count.
+/// leads through a third one's: only root's links, the caller's, and those to a directory of their
+/// owner's count. What lies below that the owner could have moved there.
 ///
 /// # Errors
 /// One does; on the way through other people's directories it leads elsewhere by now.
@@ -27,11 +28,11 @@ pub fn see_way(root: &Dir, path: &Bytes, opened: &Dir) -> Result<()> {
     let fail = |errno| Error::io(path.clone(), errno);
     let end = opened.stat_self().map_err(fail)?;
     let found = Way::go(root, path).map_err(fail)?;
-    if let Some((link, owner)) = found.links.iter().find(|(_, owner)| *owner != end.uid) {
+    if let Some(trap) = found.trap {
         return Err(Error::Refused {
             what: format!(
-                "{link} is a symbolic link of user {owner}'s, and leads to what is user {}'s",
-                end.uid
+                "{} is a symbolic link of user {}'s, and leads to what is user {}'s",
+                trap.link, trap.owner, trap.of
             ),
             hint: "see where it leads, and name the directory itself".into(),
         });
@@ -50,10 +51,25 @@ pub fn see_way(root: &Dir, path: &Bytes, opened: &Dir) -> Result<()> {
     Ok(())
 }
 
+/// A link of somebody's, other than root and the caller.
+struct Link {
+    link: Bytes,
+    owner: u32,
+    /// How much of the way is left behind it.
+    left: usize,
+}
+
+/// Such a link that leads to what is another one's.
+struct Trap {
+    link: Bytes,
+    owner: u32,
+    of: u32,
+}
+
 /// What is on the way to a directory.
 struct Way {
-    /// The links of others than root and the caller, each with its owner.
-    links: Vec<(Bytes, u32)>,
+    /// The first that is found.
+    trap: Option<Trap>,
     /// Whether a directory or a link on it is another's.
     is_others: bool,
     /// Where it ends; none where a part of it is not there.
@@ -66,9 +82,23 @@ impl Way {
         let mut dirs = vec![root.clone()];
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut to_go: Vec<Vec<u8>> = reversed(path.as_bytes());
-        let (mut links, mut followed, mut gone) = (Vec::new(), 0, 0);
+        let mut links: Vec<Link> = Vec::new();
+        let (mut trap, mut followed, mut gone) = (None, 0, 0);
         let mut is_others = false;
-        while let Some(part) = to_go.pop() {
+        loop {
+            // Where a link leads is known when all that it says is gone.
+            while let Some(of) = links.pop_if(|of| to_go.len() <= of.left) {
+                let here = dirs.last().ok_or(Errno::NOENT)?.stat_self()?.uid;
+                let Link { link, owner, .. } = of;
+                if here != owner && trap.is_none() {
+                    trap = Some(Trap {
+                        link,
+                        owner,
+                        of: here,
+                    });
+                }
+            }
+            let Some(part) = to_go.pop() else { break };
             gone += 1;
             if gone > PARTS_MAX {
                 return Err(Errno::NAMETOOLONG);
@@ -97,7 +127,11 @@ impl Way {
                     let owner = here.stat(&part)?.ok_or(Errno::NOENT)?.uid;
                     if is_anothers(owner) {
                         let on_way = names.iter().chain([&part]).map(Vec::as_slice);
-                        links.push((Bytes::absolute(on_way), owner));
+                        links.push(Link {
+                            link: Bytes::absolute(on_way),
+                            owner,
+                            left: to_go.len(),
+                        });
                         is_others = true;
                     }
                     if target.starts_with(b"/") {
@@ -108,7 +142,7 @@ impl Way {
                 }
                 Err(Errno::NOENT) => {
                     return Ok(Way {
-                        links,
+                        trap,
                         is_others,
                         end: None,
                     });
@@ -118,7 +152,7 @@ impl Way {
         }
         let end = dirs.last().ok_or(Errno::NOENT)?.stat_self()?;
         Ok(Way {
-            links,
+            trap,
             is_others,
             end: Some(end),
         })
