@@ -136,11 +136,17 @@ impl Verb for Args {
         };
         let interrupt = Interrupt::catch_all();
         let mut batch = Vec::new();
-        let mut layers = 0;
+        let (mut layers, mut told) = (0, Vec::new());
         for (engine, image) in images {
-            // What it is called as one of all: who reads one image need not know.
-            if image.problem.is_some() || interrupt.is_pressed() {
+            if interrupt.is_pressed() {
                 continue;
+            }
+            // What it is called as one of all: who reads one image need not know.
+            match &image.problem {
+                Some(_) if lacks_layers(&image) => continue,
+                // A row tells it.
+                Some(problem) => told.push(problem.clone()),
+                None => {}
             }
             let label = proving.label(engine, &image);
             match Kept::new(survey, engine, image) {
@@ -161,6 +167,14 @@ impl Verb for Args {
         }
         let rows = proving.rows;
         problems.extend(unsure(&context.survey, &rows, &self.layers));
+        let of_engines = context.survey.take_problems().into_iter();
+        let is_told = |error: &Error| {
+            let words = error.to_string();
+            told.iter().any(|problem| words.ends_with(problem))
+        };
+        context
+            .problems
+            .extend(of_engines.filter(|error| !is_told(error)));
         context.problems.extend(problems);
         context.note_no_engine();
         Ok(Outcome {
@@ -168,6 +182,15 @@ impl Verb for Args {
             answer: rows,
         })
     }
+}
+
+/// Whether an image cannot be proved at all: what its layers are, or where, is not known.
+fn lacks_layers(image: &Image) -> bool {
+    let mut layers = image
+        .history
+        .iter()
+        .filter_map(|entry| entry.layer.as_ref());
+    image.history.is_empty() || layers.any(|layer| layer.cache_id.is_none())
 }
 
 /// How many layers are opened before they are proved, by several threads.
