@@ -147,6 +147,7 @@ fn set_time(union: &Union, path: &str, (tv_sec, tv_nsec): (i64, i64)) {
 /// without nanoseconds is from an archive that has none.
 #[apply(test)]
 fn a_copy_of_an_overlay_is_a_change_by_its_time() {
+    crate::lab::needs::root("to be told of overlay\'s marks");
     for (low, up, is_changed) in [
         ((9, 5), (9, 5), false),
         ((9, 5), (9, 6), true),
@@ -168,6 +169,7 @@ fn a_copy_of_an_overlay_is_a_change_by_its_time() {
 /// What is alike by `lstat` is read on request, links as well as files.
 #[apply(test)]
 fn a_copy_of_an_overlay_is_read_on_request() {
+    crate::lab::needs::root("to be told of overlay\'s marks");
     let union = Union::of(&[("up", "rw"), ("low", "ro")]);
     for side in ["low", "up"] {
         union

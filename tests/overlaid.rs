@@ -119,6 +119,7 @@ fn is_clean(output: Output) {
 
 #[apply(test)]
 fn an_overlay_over_layers_is_told() {
+    crate::lab::needs::root("to be told of overlay\'s marks");
     let host = podman();
     let upper = format!("{}/upper", made(1));
     is_clean(host.ask(["check"]));
@@ -169,6 +170,7 @@ fn an_overlay_over_layers_is_told() {
 /// Who may mount in a container can mount what is called as Podman's overlay is.
 #[apply(test)]
 fn what_no_record_has_is_not_taken_from_a_container() {
+    crate::lab::needs::root("to be told of overlay\'s marks");
     let host = podman();
     let inside = format!("{}/upper/c", made(1));
     let is_told = |host: &Host| !whose(host, &inside)["why"].is_null();

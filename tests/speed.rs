@@ -326,6 +326,7 @@ fn assert_asked(target: &OsStr, verbs: &[(&str, [usize; 3])]) {
 
 #[apply(test)]
 fn an_overlay_is_asked_for_each_version_once() {
+    crate::lab::needs::root("to be told of overlay\'s marks");
     needs::strace();
     let home = tempfile::tempdir().expect("a temporary directory");
     versions(home.path());

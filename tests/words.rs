@@ -205,6 +205,7 @@ fn a_copy_says_since_when_and_not_for_how_long() {
 /// Where there is nothing to be reverted, what lists what there is.
 #[apply(test)]
 fn revert_tells_where_to_look() {
+    crate::lab::needs::root("to be told of overlay\'s marks");
     let host = Host::empty();
     for name in ["/low/etc/a", "/low/etc/b", "/low/c", "/low/d", "/low/e"] {
         host.file(name, "1");
