@@ -98,6 +98,17 @@ fn branches_of_a_union_in_any_namespace_are_nobodys_orphans() {
     );
 }
 
+/// A part of the host's own file system that another mount namespace has at a place.
+fn bound_elsewhere(host: &Host, part: &str, at: &str) {
+    host.file(
+        "/proc/self/mountinfo",
+        "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n",
+    );
+    mounted_elsewhere(host, "/ / rw - ext4 /dev/sdb1 rw");
+    let line = format!("41 40 8:1 {part} {at} rw - ext4 /dev/sda1 rw\n");
+    host.file("/proc/77/mountinfo", line);
+}
+
 #[apply(test)]
 fn a_bound_layer_is_nobodys_orphan() {
     let host = Host::empty();
@@ -106,16 +117,7 @@ fn a_bound_layer_is_nobodys_orphan() {
     host.file(format!("{layers}/{}/file", id('b')), "content");
     host.dir(format!("{DOCKER}/containers"));
     host.dir(format!("{DOCKER}/image/vfs/layerdb"));
-    host.file(
-        "/proc/self/mountinfo",
-        "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n",
-    );
-    mounted_elsewhere(&host, "/ / rw - ext4 /dev/sdb1 rw");
-    let line = format!(
-        "41 15 8:1 {layers}/{} /rootfs rw - ext4 /dev/sda1 rw\n",
-        id('a')
-    );
-    host.file("/proc/77/mountinfo", line);
+    bound_elsewhere(&host, &format!("{layers}/{}", id('a')), "/rootfs");
     let output = host.jsonl(["orphans"]).exits(1);
     assert_eq!(
         of_kind(&output, "directory"),
@@ -446,13 +448,7 @@ fn the_directory_of_what_runs_is_nobodys_orphan() {
     std::fs::remove_dir_all(host.at(format!("{home}/{}", id('c')))).expect("it is there");
     std::fs::remove_file(host.at(format!("{home}/l/{}", short('c')))).expect("it is there");
     assert_eq!(for_rm(&host, &[]), [&own[..]]);
-    host.file(
-        "/proc/self/mountinfo",
-        "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n",
-    );
-    mounted_elsewhere(&host, "/ / rw - ext4 /dev/sdb1 rw");
-    let line = format!("41 40 8:1 {own}/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n");
-    host.file("/proc/77/mountinfo", line);
+    bound_elsewhere(&host, &format!("{own}/resolv.conf"), "/etc/resolv.conf");
     assert!(for_rm(&host, &[]).is_empty());
 
     let host = Host::empty();
@@ -460,14 +456,11 @@ fn the_directory_of_what_runs_is_nobodys_orphan() {
     let own = format!("{PODMAN}/overlay-containers/{}", id('1'));
     host.file(format!("{own}/userdata/resolv.conf"), "nameserver ::1");
     assert_eq!(for_rm(&host, &[]), [&own[..]]);
-    host.file(
-        "/proc/self/mountinfo",
-        "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n",
+    bound_elsewhere(
+        &host,
+        &format!("{own}/userdata/resolv.conf"),
+        "/etc/resolv.conf",
     );
-    mounted_elsewhere(&host, "/ / rw - ext4 /dev/sdb1 rw");
-    let line =
-        format!("41 40 8:1 {own}/userdata/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n");
-    host.file("/proc/77/mountinfo", line);
     assert!(for_rm(&host, &[]).is_empty());
 }
 

@@ -356,6 +356,16 @@ fn a_lost_directory_of_records_is_said_by_every_list() {
     }
 }
 
+/// An image that was listed is so under its names, with why it cannot be used.
+#[track_caller]
+fn assert_cannot_be_used(host: &Host, whole: &Value) {
+    let rows = host.jsonl(["images"]).exits(2).rows();
+    let row = rows.iter().find(|row| row["id"] == whole["id"]);
+    let row = row.expect("its row");
+    assert_eq!(row["tags"], whole["tags"]);
+    assert!(row["problem"].is_string(), "{row}");
+}
+
 /// An image whose configuration or manifest is lost is listed by its name all the same, and every list
 /// says why it cannot be used.
 #[apply(test)]
@@ -382,13 +392,7 @@ fn an_image_that_lost_its_records_keeps_its_name() {
     for lost in [config.expect("a configuration"), own.join("manifest")] {
         let was = fs::read(&lost).expect("a record");
         fs::remove_file(&lost).expect("ours");
-        let rows = host.jsonl(["images"]).exits(2).rows();
-        let row = rows
-            .iter()
-            .find(|row| row["id"] == named["id"])
-            .expect("its row");
-        assert_eq!(row["tags"], named["tags"]);
-        assert!(row["problem"].is_string(), "{row}");
+        assert_cannot_be_used(&host, named);
         for verb in ["orphans", "check", "du"] {
             let output = host.ask([verb]).exits(2);
             let name = lost.file_name().expect("a name").to_string_lossy();
@@ -405,13 +409,7 @@ fn an_image_that_lost_its_records_keeps_its_name() {
     let named = named.expect("an image with a name");
     let content = "/var/lib/docker/image/overlay2/imagedb/content/sha256";
     host.file(format!("{content}/{}", text(named, "id")), "{");
-    let rows = host.jsonl(["images"]).exits(2).rows();
-    let row = rows
-        .iter()
-        .find(|row| row["id"] == named["id"])
-        .expect("its row");
-    assert_eq!(row["tags"], named["tags"]);
-    assert!(row["problem"].is_string(), "{row}");
+    assert_cannot_be_used(&host, named);
 }
 
 /// A list of the layers below one that is gone, damaged, or names one twice: the engine starts containers

@@ -543,6 +543,14 @@ const MEASURE: Measure = Measure {
     content: false,
 };
 
+/// What `rm -r b; mv a b` does in the upper branch, where all has one time.
+fn move_over(union: &Union) {
+    union.dir("up/b").file("up/a", "");
+    attribute(union, "up/a", "user.overlay.whiteout", "y");
+    attribute(union, "up/b", REDIRECT, "/a");
+    union.time_all(1_000_000);
+}
+
 /// `rm -r b; mv a b`: what is in b now came from below, and so did what was there before.
 #[apply(test)]
 fn a_directory_moved_over_another_changes_all_that_differs() {
@@ -551,12 +559,8 @@ fn a_directory_moved_over_another_changes_all_that_differs() {
         .file("low/a/both", "longer")
         .file("low/a/x", "")
         .file("low/b/both", "short")
-        .file("low/b/y", "")
-        .dir("up/b")
-        .file("up/a", "");
-    attribute(&union, "up/a", "user.overlay.whiteout", "y");
-    attribute(&union, "up/b", REDIRECT, "/a");
-    union.time_all(1_000_000);
+        .file("low/b/y", "");
+    move_over(&union);
     let stack = overlay(&union);
     assert_eq!(
         changes(&stack, Criterion::of_engine(&stack, MEASURE)),
@@ -600,12 +604,8 @@ fn content_is_compared_of_two_files_and_not_of_one() {
         .file("low/a/f", "12345")
         .file("low/b/f", "67890")
         .file("low/a/same", "12345")
-        .file("low/b/same", "12345")
-        .dir("up/b")
-        .file("up/a", "");
-    attribute(&moved, "up/a", "user.overlay.whiteout", "y");
-    attribute(&moved, "up/b", REDIRECT, "/a");
-    moved.time_all(1_000_000);
+        .file("low/b/same", "12345");
+    move_over(&moved);
     let stack = overlay(&moved);
     let found = changes(&stack, Criterion::of_engine(&stack, measure));
     assert_eq!(found, ["D /a", "C /b", "C /b/f"]);

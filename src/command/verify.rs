@@ -186,11 +186,7 @@ impl Verb for Args {
 
 /// Whether an image cannot be proved at all: what its layers are, or where, is not known.
 fn lacks_layers(image: &Image) -> bool {
-    let mut layers = image
-        .history
-        .iter()
-        .filter_map(|entry| entry.layer.as_ref());
-    image.history.is_empty() || layers.any(|layer| layer.cache_id.is_none())
+    image.history.is_empty() || image.lost_layer().is_some()
 }
 
 /// How many layers are opened before they are proved, by several threads.

@@ -1,6 +1,6 @@
 //! The way to a directory that is written to: whose symbolic links lead there.
 //!
-//! A path that somebody named, or that a record has, is gone with its links, as people expect. In a
+//! A path that somebody named, or that a record has, is followed through its links, as people expect. In a
 //! place where somebody else may write, a link can be that one's trap: it leads root to a directory
 //! where the link's owner could not write. The kernel's own rule (`fs.protected_symlinks`) has only
 //! the last part of a path in a sticky directory in mind.
@@ -13,9 +13,9 @@ use super::stat::Stat;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 
-/// So many links lead on, as for the kernel.
+/// As many links are followed as the kernel follows.
 const LINKS_MAX: usize = 40;
-/// The parts of the longest path, with what links add to it.
+/// The longest path has so many parts, with those that links add to it.
 const PARTS_MAX: usize = 4096;
 
 /// Sees that a directory, which was opened by its path from `root`, is not where somebody else's link
@@ -27,22 +27,25 @@ const PARTS_MAX: usize = 4096;
 pub fn see_way(root: &Dir, path: &Bytes, opened: &Dir) -> Result<()> {
     let fail = |errno| Error::io(path.clone(), errno);
     let end = opened.stat_self().map_err(fail)?;
-    let found = Way::go(root, path).map_err(fail)?;
-    if let Some(trap) = found.trap {
-        return Err(Error::Refused {
-            what: format!(
-                "{} is a symbolic link of user {}'s, and leads to what is user {}'s",
-                trap.link, trap.owner, trap.of
-            ),
-            hint: "see where it leads, and name the directory itself".into(),
-        });
-    }
+    let way = match Way::walk(root, path) {
+        Ok(way) => way,
+        Err(Fault::Call(errno)) => return Err(fail(errno)),
+        Err(Fault::Trap(link, of)) => {
+            return Err(Error::Refused {
+                what: format!(
+                    "{} is a symbolic link of user {}'s, and leads to what is user {of}'s",
+                    link.path, link.owner
+                ),
+                hint: "see where it leads, and name the directory itself".into(),
+            });
+        }
+    };
     // Through root's own directories it may have been opened in another way: by a process, or where its file
     // system was moved to. Others' may have another one there by now, or none.
-    let is_it = found
+    let is_it = way
         .end
         .is_some_and(|found| found.identity() == end.identity());
-    if found.is_others && !is_it {
+    if way.is_others && !is_it {
         return Err(Error::Refused {
             what: format!("{path} leads elsewhere than a moment ago"),
             hint: "somebody may be changing it: see who, and try again".into(),
@@ -53,23 +56,27 @@ pub fn see_way(root: &Dir, path: &Bytes, opened: &Dir) -> Result<()> {
 
 /// A link of somebody's, other than root and the caller.
 struct Link {
-    link: Bytes,
+    path: Bytes,
     owner: u32,
-    /// How much of the way is left behind it.
-    left: usize,
+    /// So many parts of the way are behind it.
+    behind: usize,
 }
 
-/// Such a link that leads to what is another one's.
-struct Trap {
-    link: Bytes,
-    owner: u32,
-    of: u32,
+/// Why a way was not walked to its end.
+enum Fault {
+    Call(Errno),
+    /// The link leads to a directory of this user's, who is not its owner.
+    Trap(Link, u32),
+}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Fault {
+        Fault::Call(errno)
+    }
 }
 
 /// What is on the way to a directory.
 struct Way {
-    /// The first that is found.
-    trap: Option<Trap>,
     /// Whether a directory or a link on it is another's.
     is_others: bool,
     /// Where it ends; none where a part of it is not there.
@@ -77,85 +84,67 @@ struct Way {
 }
 
 impl Way {
-    fn go(root: &Dir, path: &Bytes) -> Result<Way, Errno> {
+    fn walk(root: &Dir, path: &Bytes) -> Result<Way, Fault> {
         let is_anothers = |owner: u32| owner != 0 && owner != geteuid().as_raw();
-        let mut dirs = vec![root.clone()];
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        let mut to_go: Vec<Vec<u8>> = reversed(path.as_bytes());
+        // Those above the last one, which `..` goes back to.
+        let mut above: Vec<Dir> = Vec::new();
+        let mut here = root.clone();
+        let mut ahead = reversed(path.as_bytes());
         let mut links: Vec<Link> = Vec::new();
-        let (mut trap, mut followed, mut gone) = (None, 0, 0);
+        let (mut followed, mut walked) = (0, 0);
         let mut is_others = false;
         loop {
-            // Where a link leads is known when all that it says is gone.
-            while let Some(of) = links.pop_if(|of| to_go.len() <= of.left) {
-                let here = dirs.last().ok_or(Errno::NOENT)?.stat_self()?.uid;
-                let Link { link, owner, .. } = of;
-                if here != owner && trap.is_none() {
-                    trap = Some(Trap {
-                        link,
-                        owner,
-                        of: here,
-                    });
+            // Where a link leads is known when all that it says is walked.
+            while let Some(link) = links.pop_if(|link| ahead.len() <= link.behind) {
+                let owner = here.stat_self()?.uid;
+                if owner != link.owner {
+                    return Err(Fault::Trap(link, owner));
                 }
             }
-            let Some(part) = to_go.pop() else { break };
-            gone += 1;
-            if gone > PARTS_MAX {
-                return Err(Errno::NAMETOOLONG);
+            let Some(part) = ahead.pop() else { break };
+            walked += 1;
+            if walked > PARTS_MAX {
+                return Err(Errno::NAMETOOLONG.into());
             }
             if part == b".." {
-                if names.pop().is_some() {
-                    dirs.pop();
-                }
+                here = above.pop().unwrap_or(here);
                 continue;
             }
-            let here = dirs.last().ok_or(Errno::NOENT)?;
             is_others |= is_anothers(here.stat_self()?.uid);
             match here.child(&part, Access::Lookup) {
-                Ok(child) => {
-                    dirs.push(child);
-                    names.push(part);
+                Ok(child) => above.push(std::mem::replace(&mut here, child)),
+                Err(Errno::NOENT) => {
+                    let end = None;
+                    return Ok(Way { is_others, end });
                 }
                 Err(errno @ (Errno::NOTDIR | Errno::LOOP)) => {
-                    let Ok(target) = here.read_link(&part) else {
-                        return Err(errno);
-                    };
+                    let target = here.read_link(&part).map_err(|_| errno)?;
                     followed += 1;
                     if followed > LINKS_MAX {
-                        return Err(Errno::LOOP);
+                        return Err(Errno::LOOP.into());
                     }
                     let owner = here.stat(&part)?.ok_or(Errno::NOENT)?.uid;
                     if is_anothers(owner) {
-                        let on_way = names.iter().chain([&part]).map(Vec::as_slice);
+                        let link = here.path().join(&part);
                         links.push(Link {
-                            link: Bytes::absolute(on_way),
+                            // Messages speak of the host, wherever its root lies.
+                            path: link.strip_prefix(&root.path()).unwrap_or(link),
                             owner,
-                            left: to_go.len(),
+                            behind: ahead.len(),
                         });
                         is_others = true;
                     }
                     if target.starts_with(b"/") {
-                        dirs.truncate(1);
-                        names.clear();
+                        here = root.clone();
+                        above.clear();
                     }
-                    to_go.extend(reversed(&target));
+                    ahead.extend(reversed(&target));
                 }
-                Err(Errno::NOENT) => {
-                    return Ok(Way {
-                        trap,
-                        is_others,
-                        end: None,
-                    });
-                }
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(errno.into()),
             }
         }
-        let end = dirs.last().ok_or(Errno::NOENT)?.stat_self()?;
-        Ok(Way {
-            trap,
-            is_others,
-            end: Some(end),
-        })
+        let end = Some(here.stat_self()?);
+        Ok(Way { is_others, end })
     }
 }
 
@@ -163,7 +152,5 @@ impl Way {
 fn reversed(path: &[u8]) -> Vec<Vec<u8>> {
     let parts = path.split(|&byte| byte == b'/');
     let parts = parts.filter(|part| !matches!(*part, b"" | b"."));
-    let mut parts: Vec<Vec<u8>> = parts.map(<[u8]>::to_vec).collect();
-    parts.reverse();
-    parts
+    parts.rev().map(<[u8]>::to_vec).collect()
 }

@@ -1,9 +1,9 @@
 //! What is in use, whatever an engine's records say of it: one place decides.
 //!
 //! An engine can have lost a record and still stand on the layer. So a directory counts as used
-//! that is a branch of a union mounted in any mount namespace, is shown by another mount or has one in it; that
-//! the `lower` list, the parent record or another record of something that is itself used names;
-//! or that stands below an active snapshot. What is to be shown does not limit what is known: all
+//! that is a branch of a union mounted in any mount namespace, is shown by another mount or has one in
+//! it; that the `lower` list, the parent record or another record of something that is itself used
+//! names; or that stands below an active snapshot. What is to be shown does not limit what is known: all
 //! namespaces and all data directories of the host are asked.
 
 use std::collections::{HashMap, HashSet};
@@ -193,33 +193,19 @@ impl InUse {
         let host = survey.host;
         for branch in &union.branches {
             let path = &branch.spec.path;
-            let mut paths = on_host(host, places, table, path);
-            let link = path.as_bytes().strip_prefix(b"l/");
-            if let Some(link) = link.and_then(|link| std::str::from_utf8(link).ok()) {
-                paths.extend(engines(survey).flat_map(|of| {
-                    let layers = of.engine.layers_of_link(link);
-                    let unions = layers.filter_map(|layer| of.engine.union_of_layer(&layer).ok());
-                    let tops =
-                        unions.filter_map(|union| Some(union.branches.first()?.spec.path.clone()));
-                    tops.collect::<Vec<Bytes>>()
-                }));
-            }
-            // One that somebody mounted by a path which means nothing here, and no engine.
+            let linked = linked(survey, path);
+            let is_found = |path: &Bytes| host.stat(path).is_ok_and(|of| of.is_some());
             let is_whole = path.as_bytes().starts_with(b"/");
-            let is_found = || {
-                paths
-                    .iter()
-                    .skip(2)
-                    .any(|path| host.stat(path).is_ok_and(|of| of.is_some()))
-            };
-            if host.is_live() && !is_whole && !is_found() && is_a_persons(survey, union) {
+            let is_known = is_whole || linked.iter().any(is_found);
+            // A person can have mounted it by a path that means nothing here.
+            if host.is_live() && !is_known && is_a_persons(survey, union) {
                 let what = format!(
                     "is a branch of {by}, and is not found: it may be any layer that no record has"
                 );
                 self.lose(survey, Error::damaged(path.clone(), what));
             }
-            for path in paths {
-                self.note_mounted(&path, by);
+            for path in on_host(host, places, table, path).iter().chain(&linked) {
+                self.note_mounted(path, by);
             }
         }
     }
@@ -297,10 +283,6 @@ pub fn layer_uses<'s>(survey: &'s Survey<'_>) -> Uses<'s> {
 /// Whether a union is mounted in the host's own namespace, and not by an engine: neither as the union of
 /// something that it knows, nor where it mounts them.
 fn is_a_persons(survey: &Survey<'_>, union: &Union) -> bool {
-    let mut own = union.clone();
-    for of in engines(survey) {
-        of.engine.recognise(&mut own);
-    }
     let is_engines = |mount: &MountPoint| {
         engines(survey).any(|of| {
             let inside = mount.path.strip_prefix(of.engine.root());
@@ -308,7 +290,31 @@ fn is_a_persons(survey: &Survey<'_>, union: &Union) -> bool {
         })
     };
     let mut here = union.mounts.iter().filter(|mount| mount.process.is_none());
-    own.owner.is_none() && here.any(|mount| !is_engines(mount))
+    !has_owner(survey, union) && here.any(|mount| !is_engines(mount))
+}
+
+/// Whether an engine of the host, whatever was asked for, knows a union as that of something of its own.
+pub(super) fn has_owner(survey: &Survey<'_>, union: &Union) -> bool {
+    let mut union = union.clone();
+    for of in engines(survey) {
+        of.engine.recognise(&mut union);
+    }
+    union.owner.is_some()
+}
+
+/// The layers of the host's engines that a union calls by a short name: `l/AAA`.
+fn linked(survey: &Survey<'_>, path: &Bytes) -> Vec<Bytes> {
+    let link = path.as_bytes().strip_prefix(b"l/");
+    let Some(link) = link.and_then(|link| std::str::from_utf8(link).ok()) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for of in engines(survey) {
+        let layers = of.engine.layers_of_link(link);
+        let unions = layers.filter_map(|layer| of.engine.union_of_layer(&layer).ok());
+        found.extend(unions.filter_map(|union| Some(union.branches.first()?.spec.path.clone())));
+    }
+    found
 }
 
 fn mounted_at(mount: &Mount) -> String {

@@ -187,6 +187,14 @@ impl Image {
         }
     }
 
+    /// The lowest layer that no record has; none where all are there.
+    pub fn lost_layer(&self) -> Option<&ImageLayer> {
+        let layers = self.history.iter();
+        let layers = layers.filter_map(|entry| entry.layer.as_ref());
+        let mut lost = layers.filter(|layer| layer.cache_id.is_none());
+        lost.next_back()
+    }
+
     /// The layers by the names of their directories, newest first, and what made each.
     pub fn steps(self) -> Vec<(String, String)> {
         steps(self.history)
@@ -297,6 +305,11 @@ pub fn short(id: &str) -> &str {
     let hex = id.strip_prefix("sha256:").unwrap_or(id);
     hex.get(..12).unwrap_or(hex)
 }
+
+/// How many digits the ids of Docker's containers and layers have.
+pub const DOCKERS_ID: usize = 64;
+/// How many letters and digits those of its builder's layers have.
+pub const BUILDERS_ID: usize = 25;
 
 /// Whether a text may become a path component: letters, digits, `-`, `_`, `.`, not led by a dot.
 pub fn is_id(text: &str) -> bool {

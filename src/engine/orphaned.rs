@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::in_use::{InUse, engines};
+use super::in_use::{InUse, engines, has_owner};
 use super::interface::Engine;
 use super::survey::Survey;
 use super::union::Union;
@@ -243,14 +243,8 @@ fn is_used(survey: &Survey<'_>, in_use: &InUse, of: &Leftover) -> bool {
 
 /// The mounted unions whose topmost layer is in no record.
 fn of_nobody<'s>(survey: &'s Survey<'_>) -> Vec<&'s Union> {
-    let without_owner = |union: &&Union| {
-        let mut union = (*union).clone();
-        for of in survey.others() {
-            of.engine.recognise(&mut union);
-        }
-        union.owner.is_none()
-    };
-    let mut unions: Vec<&Union> = survey.mounted.iter().filter(without_owner).collect();
+    let unions = survey.mounted.iter();
+    let mut unions: Vec<&Union> = unions.filter(|union| !has_owner(survey, union)).collect();
     if unions.is_empty() {
         return unions;
     }

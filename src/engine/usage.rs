@@ -193,6 +193,14 @@ impl Leftover {
         Leftover::unused(LeftoverKind::Volume, name, path, why, Some(command))
     }
 
+    /// A log of a container that does not run. Its engine frees it with the container only.
+    pub fn log(path: Bytes, container: &str) -> Leftover {
+        let name = String::from_utf8_lossy(path.file_name()).into_owned();
+        let why = format!("the container {container} does not run");
+        let command = Some(command("truncate -s 0 --", path.as_bytes()));
+        Leftover::unused(LeftoverKind::Log, name, path, why, command)
+    }
+
     /// A record in a file that holds others, or of something that is still there.
     pub fn record(path: Bytes, why: impl Into<String>) -> Leftover {
         Leftover {

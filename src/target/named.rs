@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Target, layer_target, platform};
 use crate::alike::{self, likeness};
 use crate::bytes::Bytes;
-use crate::engine::inventory::{Container, INIT, Image, LayerName, familiar, short};
+use crate::engine::inventory::{BUILDERS_ID, Container, INIT, Image, LayerName, familiar, short};
 use crate::engine::platform::Platform;
 use crate::engine::{self, Engine, Survey, kernel};
 use crate::error::{Error, Result};
@@ -435,10 +435,10 @@ fn is_called(layer: &LayerName, name: &str) -> bool {
     (layer.id == name && is_id) || layer.aliases.iter().any(|alias| alias == name)
 }
 
-/// Whether a name could be of a layer of Docker's builder: 25 letters and digits.
+/// Whether a name could be of a layer of Docker's builder.
 fn is_of_builder(name: &str) -> bool {
     let is_own = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    name.len() == 25 && name.bytes().all(is_own)
+    name.len() == BUILDERS_ID && name.bytes().all(is_own)
 }
 
 /// Whether a name could be of a layer's directory.

@@ -6,13 +6,10 @@ use super::record::Snapshot;
 use super::snapshotter::{SNAPSHOTTER, is_read, is_view, places};
 use super::store::{Containerd, DOCKERS_NAMESPACE};
 use crate::bytes::Bytes;
-use crate::engine::inventory::{INIT, Image, LayerName, short};
+use crate::engine::inventory::{DOCKERS_ID, INIT, Image, LayerName, short};
 use crate::engine::oci::CHAIN_MAX;
 use crate::engine::usage::{ContainerName, ImageUse, LayerUse, Space, UseKind};
 use crate::error::Result;
-
-/// How many digits the id of a container of Docker's has.
-const CONTAINER_ID: usize = 64;
 
 /// The key of what is being unpacked begins so.
 const EXTRACTING: &str = "extract-";
@@ -43,7 +40,7 @@ impl Users {
         // others are its builder's, by ids of another length.
         // docs/facts.md#engines-2026-c2
         let id = key.split('-').next().unwrap_or_default();
-        if id.len() != CONTAINER_ID {
+        if id.len() != DOCKERS_ID {
             self.builders.insert(number);
         } else {
             let container = ContainerName {

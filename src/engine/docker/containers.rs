@@ -11,14 +11,12 @@ use super::records::read_json;
 use super::store::{Docker, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
-    Container, ContainerState, INIT, command_line, is_id, null_default, sort_newest_first,
+    Container, ContainerState, DOCKERS_ID, INIT, command_line, is_id, null_default,
+    sort_newest_first,
 };
 use crate::engine::stored::{Settings, settings_of};
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
-
-/// How many digits a container's id has.
-const CONTAINER_ID: usize = 64;
 
 impl Docker<'_> {
     /// Every container, newest first, as `docker ps -a` lists them.
@@ -303,7 +301,7 @@ impl Docker<'_> {
     /// Whether a layer's record that is as containers have them is, or was, of a step of the
     /// builder's: its names are no ids of containers.
     pub(super) fn is_builders_mount(&self, id: &str) -> bool {
-        id.len() != CONTAINER_ID && !self.is_there(&["containers", id])
+        id.len() != DOCKERS_ID && !self.is_there(&["containers", id])
     }
 
     fn read_mounts(&self) -> HashMap<String, String> {

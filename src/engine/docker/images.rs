@@ -553,12 +553,7 @@ pub(super) fn lost_words(chain_id: &str) -> String {
     format!("has the layer {chain_id}, whose record is gone: \"layer does not exist\"")
 }
 
-/// The chain id of the lowest layer of an image that no record has; none where all are there.
+/// The chain id of the layer that an image has lost.
 pub(super) fn lost_layer(image: &Image) -> Option<&str> {
-    let layers = image
-        .history
-        .iter()
-        .filter_map(|entry| entry.layer.as_ref());
-    let mut lost = layers.filter(|layer| layer.cache_id.is_none());
-    lost.next_back()?.chain_id.as_deref()
+    image.lost_layer()?.chain_id.as_deref()
 }

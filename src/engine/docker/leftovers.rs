@@ -8,13 +8,14 @@ use super::layer::LayerId;
 use super::store::Docker;
 use super::usage::REMOVING;
 use crate::engine::interface::Engine;
+use crate::engine::inventory::{BUILDERS_ID, DOCKERS_ID, Image};
 use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
 use crate::error::Result;
 
 impl Docker<'_> {
     pub(super) fn find_leftovers(&self) -> Result<Vec<Leftover>> {
-        let uses = self.read_uses()?;
-        let mut found = self.leftover_directories(&uses)?;
+        let (uses, images) = (self.read_uses()?, self.read_images());
+        let mut found = self.leftover_directories(&uses, &images)?;
         for driver in Driver::ALL {
             let of_driver = uses.iter().filter(|of| of.layer.driver == driver.name());
             let here = of_driver.map(|of| of.layer.id.trim_end_matches(REMOVING));
@@ -27,7 +28,7 @@ impl Docker<'_> {
                 }));
             }
         }
-        found.extend(self.leftover_images());
+        found.extend(self.leftover_images(&images));
         found.extend(self.leftover_containers()?);
         for containerd in self.own_containerds() {
             found.extend(containerd.leftovers()?);
@@ -36,9 +37,9 @@ impl Docker<'_> {
     }
 
     /// The layers' directories that a removal left, or that nothing has.
-    fn leftover_directories(&self, uses: &[LayerUse]) -> Result<Vec<Leftover>> {
+    fn leftover_directories(&self, uses: &[LayerUse], images: &[Image]) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let lost = self.drivers_with_lost_names()?;
+        let lost = self.drivers_with_lost_names(images)?;
         for of in uses {
             let Some(driver) = Driver::named(&of.layer.driver) else {
                 continue;
@@ -66,10 +67,9 @@ impl Docker<'_> {
 
     /// The drivers of which an image or a container names layers that no record has, so that one without
     /// a record may be any of them. What a container's own layer names is known without.
-    fn drivers_with_lost_names(&self) -> Result<HashSet<String>> {
-        let images = self.read_images().into_iter();
-        let images = images.filter(|image| lost_layer(image).is_some());
-        let mut lost: HashSet<String> = images.map(|image| image.driver).collect();
+    fn drivers_with_lost_names(&self, images: &[Image]) -> Result<HashSet<String>> {
+        let images = images.iter().filter(|image| lost_layer(image).is_some());
+        let mut lost: HashSet<String> = images.map(|image| image.driver.clone()).collect();
         for here in self.drivers_here() {
             let driver = here.driver;
             let mounts = self.at(&["image", driver.name(), "layerdb", "mounts"]);
@@ -101,23 +101,21 @@ impl Docker<'_> {
                 found.push(Leftover::new(LeftoverKind::HalfRemoved, record, why));
                 continue;
             }
-            let why = match self.recorded(&record, "cache-id").unwrap_or_default() {
-                Some(id) if here.contains(id.as_str()) => continue,
-                Some(id) if is_whole(&id) => format!("its layer {id} is gone"),
-                Some(id) => {
-                    let why = format!("{id} is no layer's whole name");
-                    found.push(Leftover::record(record, why));
-                    continue;
-                }
-                None if self.host.list(&record)?.is_empty() => "it names no layer".to_owned(),
-                // What else it has is nowhere else.
-                None => {
-                    let why = "it does not name its layer any more";
-                    found.push(Leftover::record(record, why));
-                    continue;
-                }
-            };
-            found.push(Leftover::new(LeftoverKind::Metadata, record, why));
+            let metadata = |path, why| Leftover::new(LeftoverKind::Metadata, path, why);
+            found.push(
+                match self.recorded(&record, "cache-id").unwrap_or_default() {
+                    Some(id) if here.contains(id.as_str()) => continue,
+                    Some(id) if is_whole(&id) => {
+                        metadata(record, format!("its layer {id} is gone"))
+                    }
+                    Some(id) => Leftover::record(record, format!("{id} is no layer's whole name")),
+                    None if self.host.list(&record)?.is_empty() => {
+                        metadata(record, "it names no layer".to_owned())
+                    }
+                    // What else it has is nowhere else.
+                    None => Leftover::record(record, "it does not name its layer any more"),
+                },
+            );
         }
         let sets = database.join(b"tmp");
         for (set, _) in self.host.list(&sets)? {
@@ -183,10 +181,10 @@ impl Docker<'_> {
     }
 
     /// The images whose layers' records, or whose configurations, are not here.
-    fn leftover_images(&self) -> Vec<Leftover> {
+    fn leftover_images(&self, images: &[Image]) -> Vec<Leftover> {
         let mut found = Vec::new();
-        for image in self.read_images() {
-            let Some(chain_id) = lost_layer(&image) else {
+        for image in images {
+            let Some(chain_id) = lost_layer(image) else {
                 continue;
             };
             let name = image.names.tags.first().unwrap_or(&image.id);
@@ -258,5 +256,5 @@ impl Docker<'_> {
 
 /// Whether a name is as long as those of layers are: Docker's own, or its builder's.
 fn is_whole(id: &str) -> bool {
-    matches!(id.len(), 64 | 25)
+    matches!(id.len(), DOCKERS_ID | BUILDERS_ID)
 }

@@ -12,7 +12,7 @@ use crate::dir::Kind;
 use crate::engine::cover::{Cover, CoverKind, ENGINE_FILES, engines_own};
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{is_id, null_default, short};
-use crate::engine::usage::{BUILD_CACHE, LayerUse, Leftover, LeftoverKind, UseKind, command};
+use crate::engine::usage::{BUILD_CACHE, LayerUse, Leftover, LeftoverKind, UseKind};
 use crate::error::Result;
 
 impl Docker<'_> {
@@ -148,20 +148,9 @@ impl Docker<'_> {
                 }
             }
             for path in logs {
-                if self.host.stat(&path)?.is_none_or(|stat| stat.size == 0) {
-                    continue;
+                if self.host.stat(&path)?.is_some_and(|stat| stat.size > 0) {
+                    found.push(Leftover::log(path, &container.name));
                 }
-                let text = String::from_utf8_lossy(path.file_name()).into_owned();
-                let why = format!("the container {} does not run", container.name);
-                // Docker frees it with the container only.
-                let command = Some(command("truncate -s 0 --", path.as_bytes()));
-                found.push(Leftover::unused(
-                    LeftoverKind::Log,
-                    text,
-                    path,
-                    why,
-                    command,
-                ));
             }
         }
         Ok(found)

@@ -289,27 +289,24 @@ impl Docker<'_> {
                 let parts = ["image", &driver, "layerdb", "tmp", &set, "cache-id"];
                 if let Some(id) = self.id(&parts) {
                     ids.insert(id);
-                } else if let Ok(Some(stat)) = self.host.stat(&self.at(&parts[..5])) {
-                    // What comes is written beside it: one that stands still for long was killed.
-                    let content = [
-                        "image",
-                        &driver,
-                        "layerdb",
-                        "tmp",
-                        &set,
-                        "tar-split.json.gz",
-                    ];
-                    let content = self.host.stat(&self.at(&content)).ok().flatten();
-                    let last = content.map_or(stat.mtime.0, |of| of.mtime.0.max(stat.mtime.0));
-                    let is_left = self.host.is_live()
-                        && Timestamp::now().as_second().saturating_sub(last) > 60 * MINUTE;
-                    if !is_left {
-                        since = since.into_iter().chain([stat.mtime.0]).min();
+                } else if let Some((begun, written)) = self.times_of_set(&self.at(&parts[..5])) {
+                    let age = Timestamp::now().as_second().saturating_sub(written);
+                    // One that stands still for long was killed.
+                    if !self.host.is_live() || age <= 60 * MINUTE {
+                        since = since.into_iter().chain([begun]).min();
                     }
                 }
             }
         }
         (ids, since)
+    }
+
+    /// When what is being made was begun, and written to last, in seconds; none where it is gone.
+    fn times_of_set(&self, set: &Bytes) -> Option<(i64, i64)> {
+        let time = |path: &Bytes| Some(self.host.stat(path).ok()??.mtime.0);
+        let begun = time(set)?;
+        let written = time(&set.join(b"tar-split.json.gz"));
+        Some((begun, written.map_or(begun, |written| written.max(begun))))
     }
 
     /// Whether a layer's directory may be as young as a record, which is begun right after it.

@@ -81,21 +81,28 @@ fn named(host: &Host, roots: &Roots, search: &Search, root: &Bytes) -> Configure
     let real = |path: &Bytes| host.resolve(path).unwrap_or_else(|_| path.clone());
     let mut known = configured(host, roots, search).into_iter();
     let own = known.find(|of| real(&of.root) == real(root));
-    let owner = host.stat(root).ok().flatten().map_or(0, |stat| stat.uid);
-    let usual = match owner {
-        0 => Bytes::from(RUN_ROOT),
-        user => Bytes::from(format!("/run/user/{user}/containers")),
-    };
-    let (run_root, usual, storage) = match own {
-        Some(own) => (own.run_root, own.usual_run_root, own.storage),
-        None => (None, Some(usual), Storage::default()),
-    };
+    let own = own.unwrap_or_else(|| {
+        let owner = host.stat(root).ok().flatten();
+        Configured {
+            root: root.clone(),
+            why: Why::Option(OPTION),
+            run_root: None,
+            usual_run_root: Some(usual_run_root(owner.map_or(0, |stat| stat.uid))),
+            storage: Storage::default(),
+        }
+    });
     Configured {
         root: root.clone(),
         why: Why::Option(OPTION),
-        run_root,
-        usual_run_root: usual,
-        storage,
+        ..own
+    }
+}
+
+/// Where the run root of a user is, if nobody says.
+fn usual_run_root(user: u32) -> Bytes {
+    match user {
+        0 => Bytes::from(RUN_ROOT),
+        user => Bytes::from(format!("/run/user/{user}/containers")),
     }
 }
 
@@ -247,12 +254,11 @@ fn configured(host: &Host, roots: &Roots, search: &Search) -> Vec<Configured> {
             None => continue,
         };
         let runroot = storage.runroot.as_ref().map(|path| user.expand(path));
-        let usual = Bytes::from(format!("/run/user/{}/containers", user.id));
         all.push(Configured {
             root,
             why,
             run_root: path(runroot.as_ref()),
-            usual_run_root: Some(usual),
+            usual_run_root: Some(usual_run_root(user.id)),
             storage,
         });
     }

@@ -7,7 +7,7 @@ use super::usage::is_log;
 use crate::dir::Kind;
 use crate::engine::cover::Cover;
 use crate::engine::inventory::{is_id, short};
-use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind, command};
+use crate::engine::usage::{LayerUse, Leftover, LeftoverKind, UseKind};
 use crate::error::{Error, Result};
 
 impl Podman<'_> {
@@ -40,22 +40,13 @@ impl Podman<'_> {
             let directory = self.kind_of(&self.root, "containers");
             let directory = directory.join(container.id.as_bytes()).join(b"userdata");
             for (name, kind) in self.host.list(&directory)? {
-                let path = directory.join(&name);
-                let is_log = kind == Kind::File && is_log(&name);
-                if !is_log || self.host.stat(&path)?.is_none_or(|stat| stat.size == 0) {
+                if kind != Kind::File || !is_log(&name) {
                     continue;
                 }
-                let why = format!("the container {} does not run", container.name);
-                // Podman frees it with the container only.
-                let command = Some(command("truncate -s 0 --", path.as_bytes()));
-                let name = String::from_utf8_lossy(&name).into_owned();
-                found.push(Leftover::unused(
-                    LeftoverKind::Log,
-                    name,
-                    path,
-                    why,
-                    command,
-                ));
+                let path = directory.join(&name);
+                if self.host.stat(&path)?.is_some_and(|stat| stat.size > 0) {
+                    found.push(Leftover::log(path, &container.name));
+                }
             }
         }
         Ok(found)
