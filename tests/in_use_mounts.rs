@@ -107,6 +107,23 @@ fn what_is_mounted_is_nobodys_orphan() {
             ),
         ),
         (
+            // The kernel copies no mount of a namespace to a new one.
+            "in a namespace that a file of another namespace keeps",
+            format!(
+                "mount -t tmpfs t names; mount --make-private names; touch names/own; \
+                 for cpu in $(seq 0 $(nproc)); do \
+                 taskset -c $cpu unshare --mount=names/own --propagation private sh -c '{OVERLAY}' && break; done; \
+                 unshare --mount --propagation private $ASK"
+            ),
+        ),
+        (
+            "in a namespace that only a descriptor keeps",
+            format!(
+                "mkfifo names/fifo; unshare --mount --propagation private sh -c '{OVERLAY}; echo >names/fifo; exec sleep 60' & \
+                 read line <names/fifo; exec 7</proc/$!/ns/mnt; kill $!; wait $! || :; unshare --mount --propagation private $ASK"
+            ),
+        ),
+        (
             "in a namespace whose first process has another root",
             format!(
                 "cp $(command -v busybox) jail/bin/busybox; \

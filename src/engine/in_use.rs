@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::interface::{Engine, FoundEngine};
+use super::kept;
 use super::kernel;
 use super::mount_table::{Mount, MountTable};
 use super::namespace;
@@ -158,7 +159,7 @@ impl InUse {
             }
         }
         let mut kept = Vec::new();
-        for table in namespace::kept(survey.host, &survey.table, &others) {
+        for table in kept::kept(survey.host, &survey.table, &others) {
             match table {
                 Ok(table) => kept.push(table),
                 // It may have anything mounted.

@@ -53,6 +53,7 @@ mod fuse;
 mod in_use;
 mod interface;
 pub mod inventory;
+mod kept;
 pub mod kernel;
 mod label;
 mod linked;

@@ -1,19 +1,12 @@
-//! Other mount namespaces: what is mounted there is learned from the processes in them, and of those
-//! that have none and that a file keeps (`unshare --mount=FILE`, snapd's) from within.
+//! Other mount namespaces: what is mounted there is learned from the processes in them. Those that have
+//! none are `kept`.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
-use std::path::Path;
 
-use rustix::io::Errno;
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
-
-use super::mount_table::{Mount, MountTable, parse_mountinfo, parse_mounts};
+use super::mount_table::{MountTable, parse_mountinfo, parse_mounts};
 use crate::bytes::Bytes;
-use crate::dir::{Dir, Kind};
-use crate::error::{Error, Result, errno_of};
+use crate::dir::Kind;
+use crate::error::Result;
 use crate::host::Host;
 
 /// A process, and what is mounted in its mount namespace.
@@ -22,7 +15,7 @@ pub struct Process {
     pub id: u32,
     pub table: MountTable,
     /// What the kernel calls that namespace, where it was asked for.
-    namespace: Option<Bytes>,
+    pub(super) namespace: Option<Bytes>,
 }
 
 impl Process {
@@ -115,51 +108,6 @@ pub fn others(host: &Host) -> Vec<Process> {
 fn sees_all(host: &Host, process: u32) -> bool {
     let root = host.read_link(&directory(process).join(b"root"));
     !matches!(root, Ok(Some(root)) if root.as_bytes() != b"/")
-}
-
-/// What is mounted in those mount namespaces that a file of `table` keeps and that none of some
-/// processes is in. Each is entered by a thread, which leaves nothing there.
-///
-/// # Errors
-/// What cannot be entered, each by the file that keeps it. To others than root they are closed, as other
-/// users' processes are.
-pub fn kept(host: &Host, table: &MountTable, processes: &[Process]) -> Vec<Result<MountTable>> {
-    if !host.is_live() && !host.is_alias() {
-        return Vec::new();
-    }
-    let is_namespace =
-        |mount: &&Mount| mount.fs_type == b"nsfs" && mount.root.as_bytes().starts_with(b"mnt:[");
-    let mut seen: HashSet<Bytes> = name_of(host, &own(host)).into_iter().collect();
-    seen.extend(processes.iter().filter_map(|of| of.namespace.clone()));
-    let files = table.0.iter().filter(is_namespace);
-    let kept = files.filter(|mount| seen.insert(mount.root.clone()));
-    let tables = kept.map(|mount| mounted_within(host, &mount.point));
-    let is_closed = |error: &Error| matches!(error.errno(), Errno::PERM | Errno::ACCESS);
-    let is_root = rustix::process::geteuid().is_root();
-    tables
-        .filter(|table| is_root || !table.as_ref().is_err_and(is_closed))
-        .collect()
-}
-
-/// What is mounted in the mount namespace that a file keeps.
-fn mounted_within(host: &Host, keeper: &Bytes) -> Result<MountTable> {
-    let (file, _) = host.open_sized(keeper)?;
-    let fail = |errno| Error::io(keeper.clone(), errno);
-    let enter = || {
-        // What the thread is told of itself, which no path of the namespace may lead to.
-        let own = Dir::open_root(Path::new("/proc/thread-self"))?;
-        // It enters alone: its working directory and root are its own from here.
-        #[allow(deprecated)] // unsafe is what shares descriptors, which is not asked for
-        rustix::thread::unshare(UnshareFlags::FS).map_err(fail)?;
-        let kind = Some(LinkNameSpaceType::Mount);
-        move_into_link_name_space(file.as_fd(), kind).map_err(fail)?;
-        let mounts = own.open_file(b"mountinfo").map_err(fail)?;
-        let mut bytes = Vec::new();
-        let read = File::from(mounts).read_to_end(&mut bytes);
-        read.map_err(|error| fail(errno_of(&error)))?;
-        Ok(parse_mountinfo(&bytes))
-    };
-    std::thread::scope(|scope| scope.spawn(enter).join()).unwrap_or_else(|_| Err(fail(Errno::IO)))
 }
 
 /// The processes of a host.
