@@ -127,6 +127,17 @@ impl InUse {
         self.shared.contains(point)
     }
 
+    /// Whether something could not be read that may use an engine's layers: of its own kind, or of an
+    /// engine that it shares stores with.
+    pub fn is_unsure(&self, survey: &Survey<'_>, engine: &dyn Engine) -> bool {
+        let own = engine.description();
+        let is_kin = |name: &str| {
+            let stands_on = survey.described(name).and_then(|other| other.stands_on);
+            name == own.name || own.stands_on == Some(name) || stands_on == Some(own.name)
+        };
+        self.unread.iter().any(|(name, _)| is_kin(name))
+    }
+
     fn note(&mut self, path: &Bytes, by: &str) {
         for path in with_parents(path) {
             self.users.entry(path).or_insert_with(|| by.to_owned());
@@ -265,16 +276,21 @@ pub fn layer_uses<'s>(survey: &'s Survey<'_>) -> Uses<'s> {
             Err(error) => problems.push(error),
         }
     }
-    let is_unknown = |of: &LayerUse| of.kind == UseKind::Unknown;
-    if !all.iter().flat_map(|(_, uses)| uses).any(is_unknown) {
+    let is_in_doubt = |of: &LayerUse| matches!(of.kind, UseKind::Unknown | UseKind::Unused);
+    if !all.iter().flat_map(|(_, uses)| uses).any(is_in_doubt) {
         return (all, problems);
     }
     let in_use = InUse::of(survey);
-    let uses = all.iter_mut().flat_map(|(_, uses)| uses);
-    for of in uses.filter(|of| is_unknown(of)) {
-        if let Some(by) = in_use.by(survey.host, &of.directory) {
-            of.kind = UseKind::InUse;
-            of.note = Some(words(by));
+    for (engine, uses) in &mut all {
+        let is_unsure = in_use.is_unsure(survey, *engine);
+        for of in uses.iter_mut().filter(|of| is_in_doubt(of)) {
+            let by = in_use.by(survey.host, &of.directory);
+            if let Some(by) = by.filter(|_| of.kind == UseKind::Unknown) {
+                of.kind = UseKind::InUse;
+                of.note = Some(words(by));
+            } else if is_unsure {
+                of.kind = UseKind::Untold;
+            }
         }
     }
     problems.extend(in_use.unread.into_iter().map(|(_, error)| error));

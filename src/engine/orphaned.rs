@@ -156,7 +156,7 @@ fn look(survey: &mut Survey<'_>) -> Orphaned {
         let engine = &*of.engine;
         let found = engine.leftovers();
         let unread = of.problems.take();
-        let is_read = unread.is_empty() && !is_unsure(survey, &in_use, engine);
+        let is_read = unread.is_empty() && !in_use.is_unsure(survey, engine);
         orphaned.problems.extend(unread);
         match found {
             Ok(found) if is_read => {
@@ -194,7 +194,7 @@ pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
             .layer_uses()
             .and_then(|uses| Ok((uses, engine.unused()?)));
         let unread = of.problems.take();
-        let is_read = unread.is_empty() && !is_unsure(survey, &in_use, engine);
+        let is_read = unread.is_empty() && !in_use.is_unsure(survey, engine);
         unused.problems.extend(unread);
         match found {
             Ok((uses, found)) if is_read => {
@@ -214,17 +214,6 @@ pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
     }
     unused.add_unread(in_use);
     unused
-}
-
-/// Whether something could not be read that may use an engine's layers: of its own kind, or of an
-/// engine that it shares stores with.
-fn is_unsure(survey: &Survey<'_>, in_use: &InUse, engine: &dyn Engine) -> bool {
-    let own = engine.description();
-    let is_kin = |name: &str| {
-        let stands_on = survey.described(name).and_then(|other| other.stands_on);
-        name == own.name || own.stands_on == Some(name) || stands_on == Some(own.name)
-    };
-    in_use.unread.iter().any(|(name, _)| is_kin(name))
 }
 
 fn is_used(survey: &Survey<'_>, in_use: &InUse, of: &Leftover) -> bool {

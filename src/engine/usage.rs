@@ -60,6 +60,8 @@ pub enum UseKind {
     InUse,
     /// The engine's records do not have it.
     Unknown,
+    /// No record says who uses it, and not all of them could be read.
+    Untold,
 }
 
 impl UseKind {
@@ -74,6 +76,7 @@ impl UseKind {
             UseKind::Unused => "unused layer",
             UseKind::InUse => "layer in use",
             UseKind::Unknown => "unknown to its engine",
+            UseKind::Untold => "layer of unknown use",
         }
     }
 }

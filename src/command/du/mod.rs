@@ -56,6 +56,9 @@ pub enum Kind {
     Shared,
     /// Layers that nothing uses.
     Unused,
+    /// Layers of which no record says who uses them: records are lost, or something needs them that the
+    /// engine has forgotten.
+    Unknown,
     BuildCache,
     /// One volume.
     Volume,
@@ -78,6 +81,7 @@ impl Kind {
             Kind::Image => "image",
             Kind::Shared => "shared layers",
             Kind::Unused => "unused layers",
+            Kind::Unknown => "layers of unknown use",
             Kind::BuildCache => "build cache",
             Kind::Volume => "volume",
             Kind::Log => "log",

@@ -263,6 +263,12 @@ impl<'s, 'h> Store<'s, 'h> {
         rows
     }
 
+    /// The size of what has no layer: nothing, unless records are lost that would tell of one.
+    fn unless_lost(&self) -> Option<u64> {
+        let is_lost = self.uses.iter().any(|of| of.kind == UseKind::Untold);
+        (!is_lost).then_some(0)
+    }
+
     /// A container's own layers, and what is kept beside them.
     fn rows_of_containers(&self, counted: &mut HashSet<Space>) -> Vec<Row> {
         let mut rows = Vec::new();
@@ -276,8 +282,11 @@ impl<'s, 'h> Store<'s, 'h> {
         for container in &self.engine.containers() {
             let own = of_ids.get(&*container.id).into_iter().flatten();
             let own = own.filter(|of| of.containers.iter().any(|user| user.is(container)));
-            let (mut size, mut largest) = (Some(0), Vec::new());
-            for of in own {
+            let (mut size, mut largest) = (self.unless_lost(), Vec::new());
+            for (at, of) in own.enumerate() {
+                if at == 0 {
+                    size = Some(0);
+                }
                 size = add(size, self.size_of(of));
                 counted.insert(self.space(of));
                 if of.kind == UseKind::Container {
@@ -314,7 +323,7 @@ impl<'s, 'h> Store<'s, 'h> {
         let is_step = |id: &String, tags: &[String]| tags.is_empty() && steps.contains(id);
         // Bytes that are an image's own, and that it shares.
         let mut of_image: HashMap<String, (Option<u64>, Option<u64>)> = HashMap::new();
-        let mut shared = Some(0);
+        let mut shared = self.unless_lost();
         for of in self.uses.iter().filter(|of| of.kind == UseKind::Image) {
             let size = self.size_of(of);
             counted.insert(self.space(of));
@@ -341,7 +350,7 @@ impl<'s, 'h> Store<'s, 'h> {
                 continue;
             }
             let known = of_image.get(&image.id).copied();
-            let (unique, shared) = known.unwrap_or((Some(0), Some(0)));
+            let (unique, shared) = known.unwrap_or((self.unless_lost(), self.unless_lost()));
             rows.push(Row {
                 id: Some(image.id.clone()),
                 name: image.names.tags.first().cloned(),
@@ -392,8 +401,9 @@ impl<'s, 'h> Store<'s, 'h> {
 
     /// What is neither a container's nor an image's, and the sum of all.
     fn rows_of_rest(&self, mut counted: HashSet<Space>) -> Vec<Row> {
-        let (mut unused, mut cache) = (Some(0), Some(0));
-        let mut unused_parts = Vec::new();
+        let mut cache = self.unless_lost();
+        let (mut unused, mut unused_parts) = (self.unless_lost(), Vec::new());
+        let (mut unknown, mut unknown_parts) = (Some(0), Vec::new());
         for of in &self.uses {
             let space = self.space(of);
             if !counted.insert(space) {
@@ -401,10 +411,16 @@ impl<'s, 'h> Store<'s, 'h> {
             }
             match of.kind {
                 UseKind::BuildCache => cache = add(cache, self.size_of(of)),
-                _ => {
-                    unused = add(unused, self.size_of(of));
-                    let path = of.directory.strip_prefix(self.engine.root());
-                    unused_parts.extend(self.size_of(of).zip(path));
+                kind => {
+                    let is_unknown = matches!(kind, UseKind::Untold | UseKind::InUse);
+                    let (sum, parts) = if is_unknown {
+                        (&mut unknown, &mut unknown_parts)
+                    } else {
+                        (&mut unused, &mut unused_parts)
+                    };
+                    let size = self.size_of(of);
+                    *sum = add(*sum, size);
+                    parts.extend(size.zip(of.directory.strip_prefix(self.engine.root())));
                 }
             }
         }
@@ -438,15 +454,17 @@ impl<'s, 'h> Store<'s, 'h> {
         let whole = |size: u64| Some(size).filter(|_| self.walked.unreached.is_none());
         let sums = [
             (Kind::Unused, unused, unused_parts),
+            (Kind::Unknown, unknown, unknown_parts),
             (Kind::BuildCache, add(cache, whole(0)), Vec::new()),
             (Kind::Records, whole(records), Vec::new()),
             (Kind::Beneath, Some(beneath), covered),
             (Kind::Other, whole(other), others),
             (Kind::Total, Some(self.walked.total), Vec::new()),
         ];
+        let is_rare = |kind: Kind| matches!(kind, Kind::Beneath | Kind::Unknown);
         let told = sums
             .into_iter()
-            .filter(|(kind, size, _)| *kind != Kind::Beneath || *size > Some(0));
+            .filter(|(kind, size, _)| !is_rare(*kind) || *size != Some(0));
         let rows = told.map(|(kind, size, parts)| Row {
             parts: self.parts(parts),
             ..self.row(kind, size)

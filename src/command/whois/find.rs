@@ -310,8 +310,12 @@ fn row_of_use(
         containers: of.containers.clone(),
         images: of.images.clone(),
         why: of.note.clone().or_else(|| {
-            let words = "its engine's records do not have this layer";
-            (of.kind == UseKind::Unknown).then(|| words.to_owned())
+            let words = match of.kind {
+                UseKind::Unknown => "its engine's records do not have this layer",
+                UseKind::Untold => "not all of its engine's records could be read",
+                _ => return None,
+            };
+            Some(words.to_owned())
         }),
         ..Row::new(thing, Kind::of(of.kind))
     };

@@ -67,7 +67,7 @@ impl Kind {
             UseKind::View => Kind::View,
             UseKind::Unused => Kind::Unused,
             UseKind::InUse => Kind::InUse,
-            UseKind::Unknown => Kind::Unknown,
+            UseKind::Unknown | UseKind::Untold => Kind::Unknown,
         }
     }
 

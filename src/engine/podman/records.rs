@@ -82,6 +82,7 @@ impl Podman<'_> {
         let mut problems = Vec::new();
         let mut images: Vec<ImageRecord> = Vec::new();
         let mut known: HashSet<String> = HashSet::new();
+        problems.extend(self.lost_directory("images", &self.stores));
         for (home, store) in self.stores.iter().enumerate() {
             let directory = self.kind_of(store, "images");
             let path = directory.join(b"images.json");
@@ -150,6 +151,11 @@ impl Podman<'_> {
         }
         if let Some((list, of)) = missing {
             problems.extend(self.lost_list(list, &of, |id| listed.contains(id)));
+            // A store that others only read needs none.
+            if self.takers.is_empty() {
+                problems
+                    .extend(self.lost_directory("containers", std::slice::from_ref(&self.root)));
+            }
         }
         let unlisted = |(id, _): &(&String, &LibpodRecord)| is_id(id) && !listed.contains(*id);
         let unlisted: Vec<(&String, &LibpodRecord)> = known.iter().filter(unlisted).collect();
@@ -213,6 +219,17 @@ impl Podman<'_> {
     ) -> Option<Error> {
         let unlisted = self.unlisted(of, is_listed).ok()?;
         (!unlisted.is_empty()).then(|| Error::io(list, Errno::NOENT))
+    }
+
+    /// What says that a directory of lists was lost: no store has it, although this one has layers, and
+    /// containers-storage makes it before the first.
+    fn lost_directory(&self, kind: &str, stores: &[Bytes]) -> Option<Error> {
+        let is_missing = |store| matches!(self.host.stat(&self.kind_of(store, kind)), Ok(None));
+        if self.closed.is_some() || !stores.iter().all(is_missing) {
+            return None;
+        }
+        let list = self.kind_of(&self.root, kind);
+        self.lost_list(list, &self.home(&self.root), |_| false)
     }
 
     /// The directories in one that are called as ids are, and are not listed.
