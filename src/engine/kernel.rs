@@ -492,3 +492,44 @@ pub(super) fn find_modules(host: &Host, table: &MountTable, union: &mut Union) {
         branch.layer.module = Some(backing.unwrap_or_else(|| mount.source.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mount as the kernel's table has it: its own flags, and those of the file system.
+    fn mounted(flags: &str, options: &str) -> MountPoint {
+        MountPoint {
+            path: "/mnt".into(),
+            root: "/".into(),
+            flags: flags.to_owned(),
+            process: None,
+            options: options.as_bytes().to_vec(),
+        }
+    }
+
+    /// mount(2): a remount drops what is not given again, and MS_RDONLY is of the whole file system.
+    #[test]
+    fn a_remount_gives_again_what_was_given() {
+        let flags = |flags: &str, options: &str| remount_flags(&mounted(flags, options));
+        let kept = MountFlags::NOSUID
+            | MountFlags::NODEV
+            | MountFlags::NOEXEC
+            | MountFlags::RELATIME
+            | MountFlags::SYNCHRONOUS
+            | MountFlags::DIRSYNC
+            | MountFlags::LAZYTIME;
+        assert_eq!(
+            flags(
+                "rw,nosuid,nodev,noexec,relatime",
+                "rw,sync,dirsync,lazytime,si=1,dio"
+            ),
+            Some(kept)
+        );
+        let strict = Some(MountFlags::STRICTATIME);
+        assert_eq!(flags("rw", "rw,si=1"), strict, "no words are said of it");
+        assert_eq!(flags("ro,noatime", "rw,si=1"), None, "a read-only bind");
+        let both = MountFlags::RDONLY | MountFlags::NOATIME;
+        assert_eq!(flags("ro,noatime", "ro,si=1"), Some(both));
+    }
+}

@@ -199,7 +199,8 @@ fn copy_and_place(
         staging,
         all(depth, Into::Branch),
         &mut Links::default(),
-    )?;
+    );
+    let copied = copied.map_err(|error| staging.told(error, dir, name))?;
     let (to, passing) = (&staging.dir, &staging.name);
     match &copying.hiding {
         Hiding::Nothing => {}
@@ -262,7 +263,8 @@ fn make_directories(stack: &Stack, branch: usize, place: &Node<'_>, site: &Site)
                 &mut Links::default(),
             )
             .and_then(|copied| staging.place(&dir, name).map_err(fail).map(|()| copied))
-            .inspect_err(|_| staging.discard())?;
+            .inspect_err(|_| staging.discard())
+            .map_err(|error| staging.told(error, &dir, name))?;
             staging.confirm(&dir, name, copied.directory.as_ref())?;
             sync_dir(&dir).map_err(fail)?;
         }
@@ -422,7 +424,8 @@ fn replace(
         &mut Links::default(),
     )
     .and_then(|copied| staging.replace(dir, name).map_err(fail).map(|()| copied))
-    .inspect_err(|_| staging.discard())?;
+    .inspect_err(|_| staging.discard())
+    .map_err(|error| staging.told(error, dir, name))?;
     staging.confirm(dir, name, copied.directory.as_ref())?;
     sync_dir(dir).map_err(fail)?;
     Ok(copied.lacks)

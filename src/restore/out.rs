@@ -198,7 +198,9 @@ fn made_whole(
     let fail = |errno| Error::io(to.path().join(name), errno);
     let staging = Staging::beside(to);
     let copied = copy(source, chain, &staging, how, links);
-    let copied = copied.inspect_err(|_| take_back(&staging, links))?;
+    let copied = copied
+        .inspect_err(|_| take_back(&staging, links))
+        .map_err(|error| staging.told(error, to, name))?;
     // What could not be read has no copy.
     let Some(made) = staging.made() else {
         return Ok(copied);

@@ -90,6 +90,17 @@ impl Staging {
         }
     }
 
+    /// An error by the name that was wanted: nobody finds anything under the passing one.
+    pub fn told(&self, error: Error, dir: &Dir, name: &[u8]) -> Error {
+        let Error::Io { path, errno } = error else {
+            return error;
+        };
+        let passing = self.dir.path().join(&self.name);
+        let rest = path.strip_prefix(&passing);
+        let wanted = rest.map(|rest| dir.path().join(name).join_path(&rest));
+        Error::io(wanted.unwrap_or(path), errno)
+    }
+
     /// Sees that what was made has its name, and that a directory has its times: the kernel may
     /// have made a mark in it.
     ///

@@ -81,6 +81,35 @@ fn a_full_disk_leaves_the_old_state() {
         "{}",
         output.stderr
     );
+    for path in ["/up/f: No space", "/up/d/big: No space"] {
+        assert!(output.stderr.contains(path), "{}", output.stderr);
+    }
+}
+
+/// What is said of a union that is mounted read-only names what was to come back, not the name that the copy
+/// would have had in passing, and what to do.
+#[apply(test)]
+fn a_union_that_is_mounted_read_only() {
+    let output = in_own_mounts(
+        "mount -t tmpfs none \"$1\" && cd \"$1\" && mkdir -p up/d low/d work merged && echo old >low/d/f && mknod up/d/f c 0 0
+         union=lowerdir=$1/low,upperdir=$1/up,workdir=$1/work
+         mount -t overlay -o ro,$union none merged
+         \"$LAYERCTL\" restore merged/d/f; echo \"exit $?\"
+         mount -o remount,rw merged; \"$LAYERCTL\" -q restore merged/d/f; echo \"exit $?\"
+         echo new >merged/d/f; mount -o remount,ro merged
+         \"$LAYERCTL\" restore --revert --discard merged/d/f; echo \"exit $?\"
+         cat merged/d/f; ls -A up/d work/work",
+    );
+    let text = output.text();
+    assert!(
+        text.starts_with("exit 2\n") && text.contains("exit 2\nnew\nup/d:\nf\n\nwork/work:\n"),
+        "{text}{}",
+        output.stderr
+    );
+    let said = output.stderr.matches("/merged/d/f: Read-only file system");
+    assert_eq!(said.count(), 2, "{}", output.stderr);
+    let hints = output.stderr.matches("mount -o remount,rw");
+    assert_eq!(hints.count(), 2, "{}", output.stderr);
 }
 
 #[apply(test)]
