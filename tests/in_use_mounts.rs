@@ -151,14 +151,37 @@ fn where_a_branch_is_not_found_nobody_is_accused() {
     let root = store.0.at("/").display().to_string();
     std::thread::sleep(std::time::Duration::from_secs(6));
     assert_eq!(store.accused("$ASK"), ("ef".to_owned(), 1));
-    let others = [(
-        "a path that is not whole",
-        "(cd $E; mount -t overlay o -o lowerdir=diff:HERE/other HERE/merged); $ASK",
-    )];
+    let kept = format!(
+        "mount -t tmpfs t names; mount --make-private names; touch names/own; \
+         for cpu in $(seq 0 $(nproc)); do \
+         taskset -c $cpu unshare --mount=names/own --propagation private sh -c '{OVERLAY}' && break; done; \
+         setpriv --bounding-set -sys_admin --inh-caps -sys_admin $ASK"
+    );
+    let others = [
+        (
+            "a path that is not whole",
+            "(cd $E; mount -t overlay o -o lowerdir=diff:HERE/other HERE/merged); $ASK",
+        ),
+        ("a kept namespace that cannot be entered", &kept),
+    ];
     for (what, script) in others {
         let answer = store.accused(&script.replace("HERE", &root));
         assert_eq!(answer, (String::new(), 2), "{what}");
     }
+}
+
+/// The record of a layer that is being unpacked names it at the end. One that nothing was written to for hours
+/// is what a killed daemon left, and so is the layer.
+#[apply(test)]
+fn a_transfer_that_ended_long_ago_hides_no_leftover() {
+    needs::mounts();
+    let store = Store::new();
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let set =
+        "d=$R/image/overlay2/layerdb/tmp/write-set-1; mkdir -p $d; touch $d/tar-split.json.gz";
+    assert_eq!(store.accused(&format!("{set}; $ASK")), (String::new(), 0));
+    let old = format!("{set}; touch -d '2 hours ago' $d/tar-split.json.gz $d; $ASK");
+    assert_eq!(store.accused(&old), ("ef".to_owned(), 1));
 }
 
 /// What cannot be a layer of the store leaves the rest as sure as it was: unions of other namespaces and

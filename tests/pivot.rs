@@ -3,7 +3,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,7 +15,7 @@ use rustix::process::{chroot, pivot_root};
 use serde_json::Value;
 
 use crate::lab::run::{Output, command, copy_program, run};
-use crate::lab::{again, needs};
+use crate::lab::{again, needs, skip};
 
 /// Set where a test runs in namespaces of its own: the directory that is its own, too.
 const INSIDE: &str = "LAYERCTL_PIVOT_INSIDE";
@@ -242,6 +242,51 @@ fn what_is_in_its_place_is_not_doubted() {
         let expected = [&upper, &one, &two].map(|path| path.to_str().expect("text"));
         assert_eq!(directories(&branches.row()), expected);
         run(command().arg("changes").arg(&merged)).exits(0);
+    });
+}
+
+/// Names that an opaque lower directory hides are not missing to somebody who is not told of the mark.
+#[apply(test)]
+fn an_opaque_directory_is_not_doubted_by_who_is_not_root() {
+    privately(|place| {
+        fs::set_permissions(place, fs::Permissions::from_mode(0o755)).expect("our own");
+        let [top, low, merged] = ["top", "low", "merged"].map(|of| make(place.join(of)));
+        write(&top.join("d/new"), "top");
+        for name in ["a", "b", "c", "e"] {
+            write(&low.join("d").join(name), "low");
+        }
+        let opaque = Command::new("setfattr")
+            .args(["-n", "trusted.overlay.opaque", "-v", "y"])
+            .arg(top.join("d"))
+            .status();
+        assert!(opaque.is_ok_and(|status| status.success()));
+        overlay(
+            &format!("lowerdir={}:{}", top.display(), low.display()),
+            &merged,
+        );
+        let program = env!("CARGO_BIN_EXE_layerctl");
+        let as_nobody = |arguments: &[&OsStr]| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program]);
+            command.args(arguments);
+            command
+        };
+        let tried = as_nobody(&[OsStr::new("--version")]).output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            skip("nobody may run the program where it was built");
+        }
+        let words = ["ls", "--format", "jsonl", "-R"].map(OsStr::new);
+        let mut arguments = words.to_vec();
+        arguments.push(merged.as_os_str());
+        let output = run(&mut as_nobody(&arguments)).exits(2);
+        // That marks are hidden from him is all that is said.
+        assert!(output.stderr.contains("only root"), "{}", output.stderr);
+        assert!(
+            !output.stderr.contains("another directory"),
+            "{}",
+            output.stderr
+        );
+        assert!(output.text().contains("/d/new"), "{}", output.text());
     });
 }
 

@@ -284,6 +284,8 @@ fn volumes_logs_and_images_that_nothing_uses_are_named() {
     for name in ["used", "free"] {
         host.file(format!("{DOCKER}/volumes/{name}/_data/file"), "content");
     }
+    // Where the volumes have a file system of their own, this is its own.
+    host.dir(format!("{DOCKER}/volumes/lost+found"));
     let log = format!("{DOCKER}/containers/{0}/{0}-json.log", id('1'));
     host.file(&log, vec![b'x'; 1 << 20]);
     let output = host.jsonl(["orphans", "--unused"]).exits(1);
