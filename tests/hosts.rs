@@ -277,13 +277,13 @@ impl Exported {
 
 /// A hard-linked file of the base image, which web1 made setuid through this one name, and the
 /// mode that it has below.
-const PSEUDO_LINK: &[u8] = b"/usr/bin/busybox";
-const MODE_BELOW: u32 = 0o755;
+pub const PSEUDO_LINK: &[u8] = b"/usr/bin/busybox";
+pub const MODE_BELOW: u32 = 0o755;
 
 /// The names that showed another name's copy only while they were mounted: hard links of a file
 /// that was copied up, which nobody opened by that name. On disk, and after the next mount, they
 /// are as they were (2.4).
-fn pseudo_linked(rows: &[Value], same_as: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<Vec<u8>> {
+pub fn pseudo_linked(rows: &[Value], same_as: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<Vec<u8>> {
     let is_copied = |path: &[u8]| {
         rows.iter()
             .any(|row| bytes(&row["path"]) == path && row["branch"] == 0)

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::lab::host::{Host, copy_tree};
 use crate::lab::needs;
+use crate::lab::packed::sum;
 use crate::lab::run::{self, Output, text};
 use crate::lab::store::{linked_layer, podman_lists};
 
@@ -383,6 +384,41 @@ fn a_list_of_images_is_an_image_without_a_configuration() {
         (&*id('7'), &json!(600))
     );
     assert_eq!(rows[0]["tags"], json!(["localhost/lab/all:1"]));
+}
+
+/// As Podman 4.3 wrote it: the digest of the list is that of what it was at first, when it was empty.
+#[apply(test)]
+fn a_list_of_images_is_proved_by_the_digests_of_its_records() {
+    let host = Host::empty();
+    store(&host, ROOT);
+    let manifest = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:e086521ca4e7aa3e876e2755518d328b4badc546d7df87104de299222f1d8a83","size":498,"platform":{"architecture":"amd64","os":"linux"}}]}"#;
+    let instances = "{}";
+    let record = json!({
+        "id": id('7'), "names": ["localhost/lst:1"], "created": "2026-11-29T16:57:39Z",
+        "digest": "sha256:20b959ad5960230b65a77b746bdbf5d991ade4d7a129c2554e167acdcc990531",
+        "big-data-names": ["manifest", "instances.json"],
+        "big-data-sizes": {"manifest": 289, "instances.json": 2},
+        "big-data-digests": {
+            "manifest": "sha256:4273e55c834be14a62b04c0e8d26a736ff4679d94a3526ee2b46ae0f07ed0f42",
+            "instances.json": format!("sha256:{}", sum(instances.as_bytes())),
+        },
+    });
+    list(&host, ROOT, "images", json!([record]));
+    let at = format!("{ROOT}/overlay-images/{}", id('7'));
+    host.file(format!("{at}/manifest"), manifest);
+    host.file(format!("{at}/instances.json"), instances);
+    let row = host.jsonl(["verify"]).exits(0).row();
+    assert_eq!(
+        (text(&row, "state"), text(&row, "target")),
+        ("proved", "podman:localhost/lst:1")
+    );
+    host.file(format!("{at}/manifest"), manifest.replace("amd64", "amd65"));
+    let row = host.jsonl(["verify"]).exits(1).row();
+    assert_eq!(
+        (text(&row, "state"), text(&row, "what")),
+        ("differs", "record")
+    );
+    assert_eq!(text(&row, "path"), format!("{at}/manifest"));
 }
 
 /// What a list names are images of their own, each by the digest of its manifest.

@@ -10,12 +10,15 @@ use serde_json::Value;
 
 use crate::containerd_live::{self, Containerd, DEFAULT, NATIVE};
 use crate::docker_live::{self, Docker};
+use crate::hosts;
+use crate::lab::host::Host;
 use crate::lab::live::{CHANGE, CHANGE_MORE, Live, asked, done};
 use crate::lab::packed::{
-    ENGINES_OWN, Entry, Packed, assert_same, of_archive, of_directory, sum,
+    ENGINES_OWN, Entry, Packed, assert_same, of_archive, of_directory, of_union, sum,
     without_times_of_directories,
 };
 use crate::lab::run::{Output, text, texts};
+use crate::lab::{archive, needs};
 use crate::podman_live::{self, Machine, Podman, path_of};
 
 #[apply(test)]
@@ -46,6 +49,8 @@ fn images_are_carried_from_every_engine_to_every_other() {
             ("containers of Podman", containers_of_podman),
             ("containers of containerd", containers_of_containerd),
             ("what podman cp hands over", what_podman_hands_over),
+            ("containers of a kernel that had AUFS", containers_of_aufs),
+            ("the article's container", the_articles_container),
         ],
     );
 }
@@ -633,6 +638,100 @@ fn containers_of_containerd(engines: &Engines) {
         };
         engines.carry_both(&image);
         containerd.said(namespace, &["containers", "rm", &container]);
+    }
+}
+
+/// What a kernel with AUFS showed of its containers is what engines of today show of them.
+fn containers_of_aufs(engines: &Engines) {
+    needs::captured_hosts();
+    let name = "docker-aufs-webapp";
+    let host = Host::captured(name);
+    let mounted = host.jsonl(["branches"]).rows();
+    let mounted = mounted.iter().filter(|row| row["state"] == "mounted");
+    let mut carried = 0;
+    for union in mounted {
+        let owner = &union["owner"];
+        let (id, container) = (text(owner, "id"), text(owner, "name"));
+        let record = format!("/var/lib/docker/image/aufs/layerdb/mounts/{id}/mount-id");
+        let mount = String::from_utf8(host.read(&record)).expect("an id");
+        let mut shown = archive::contents(
+            &format!("{name}.unions"),
+            &format!("var/lib/docker/aufs/mnt/{mount}"),
+        );
+        let rows = host.jsonl(["ls", "-R", "-l", container]).exits(0).rows();
+        let linked = hosts::pseudo_linked(&rows, |path| shown.get(path)?.same_as.clone());
+        let group: Vec<Vec<u8>> = {
+            let first =
+                |path: &Vec<u8>| shown[path].same_as.clone().unwrap_or_else(|| path.clone());
+            let copied = first(&hosts::PSEUDO_LINK.to_vec());
+            let paths = shown.keys().filter(|path| first(path) == copied);
+            paths.cloned().collect()
+        };
+        let (below, copied): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|path| linked.contains(path));
+        for path in &below {
+            shown.get_mut(path).expect("it is shown").mode = hosts::MODE_BELOW;
+        }
+        for group in [below, copied] {
+            for (at, path) in group.iter().enumerate() {
+                let first = group.first().filter(|_| at > 0).cloned();
+                shown.get_mut(path).expect("it is shown").same_as = first;
+            }
+        }
+        let image = Leaving {
+            what: format!("{container} of a kernel that had AUFS"),
+            target: format!("docker:{container}"),
+            ask: &|arguments| host.jsonl(arguments),
+            files: files(of_union(shown)),
+            options: &["--tag", TAG],
+        };
+        engines.carry_both(&image);
+        carried += 1;
+    }
+    assert!(carried > 1);
+}
+
+/// The commands of README: the host of the article, as engines of today run it.
+fn the_articles_container(engines: &Engines) {
+    let host = Host::fixture("blog-host");
+    let exported = host.ask([
+        "export",
+        "determined_sammet",
+        "--as",
+        "docker",
+        "--as-is",
+        "--tag",
+        "webapp:2016",
+        "-o",
+        "-",
+    ]);
+    assert_eq!(exported.status, Some(0), "{}", exported.stderr);
+    let archive = engines.at("webapp.tar");
+    fs::write(&archive, &exported.stdout).expect("a file of our own");
+    let load = ["load", "--input", path_of(&archive)];
+    let sources = host.read("/var/lib/docker/aufs/diff/2ee58d81e4ac6811bbc78beb4b46bf213c79c9e2dc7e441741afc8c4349c6bab/etc/apt/sources.list");
+    let packages = "/usr/local/lib/python2.7/dist-packages";
+    let script = format!(
+        "cat /etc/apt/sources.list; test -d {packages}/flask && test ! -e {packages}/itsdangerous.py && echo deleted"
+    );
+    let run = [
+        "--rm",
+        "--network=none",
+        "--volume=/bin/busybox:/bin/busybox:ro",
+        "webapp:2016",
+        "/bin/busybox",
+        "sh",
+        "-c",
+        &script,
+    ];
+    engines.to_docker.said(load);
+    let docker = engines.to_docker.asked([&["run"], &run[..]].concat());
+    engines.to_podman.said(load);
+    let podman = asked(&mut engines.to_podman.running(&run));
+    for said in [docker, podman] {
+        let said = said.unwrap_or_else(|why| panic!("{why}"));
+        let rest = said.strip_prefix(&sources[..]).expect("the changed list");
+        assert_eq!(String::from_utf8_lossy(rest), "deleted\n");
     }
 }
 

@@ -16,6 +16,9 @@ pub struct Stored {
     pub manifest: Option<Vec<u8>>,
     /// Bottom first.
     pub layers: Vec<StoredLayer>,
+    /// It is a list of the images of several platforms, which has no configuration: each is an image of
+    /// its own.
+    pub is_list: bool,
 }
 
 impl Stored {

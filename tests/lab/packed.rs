@@ -81,6 +81,25 @@ pub fn of_archive(stream: impl Read) -> Packed {
     all
 }
 
+/// What a union showed, of which each path begins with a slash.
+pub fn of_union(shown: BTreeMap<Vec<u8>, Meta>) -> Packed {
+    let relative = |path: &[u8]| path.strip_prefix(b"/").unwrap_or(path).to_vec();
+    let mut names: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut all = Packed::new();
+    for (path, meta) in shown {
+        if let Some(of) = &meta.same_as {
+            let of = relative(of);
+            names
+                .entry(of.clone())
+                .or_insert_with(|| vec![of])
+                .push(relative(&path));
+        }
+        all.insert(relative(&path), entry_of(meta));
+    }
+    name_groups(&mut all, names.into_values());
+    all
+}
+
 fn entry_of(meta: Meta) -> Entry {
     let is_file = meta.kind == "file";
     Entry {

@@ -230,6 +230,7 @@ impl Containerd<'_> {
             }
         });
         Ok(Stored {
+            is_list: false,
             config: Some(Config {
                 path,
                 bytes,

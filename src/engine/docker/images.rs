@@ -289,6 +289,7 @@ impl Docker<'_> {
     pub(super) fn stored_image(&self, image: &Image) -> Result<Stored> {
         if self.is_there(&["graph", &image.id]) {
             return Ok(Stored {
+                is_list: false,
                 config: None,
                 settings: self.graph_json(&image.id)?.config.unwrap_or_default(),
                 manifest: None,
@@ -308,6 +309,7 @@ impl Docker<'_> {
             is_id(hex).then(|| database.join(hex.as_bytes()).join(b"tar-split.json.gz"))
         };
         Ok(Stored {
+            is_list: false,
             config: Some(Config {
                 bytes: self.host.read(&path)?,
                 digest: image.id.clone(),

@@ -71,7 +71,9 @@ impl Podman<'_> {
             return Vec::new();
         }
         let id = &record.id;
-        let own = record.digest.iter().map(|digest| {
+        // A list that grows keeps the digest of what it was at first.
+        let digest = record.digest.iter().filter(|_| !record.is_list());
+        let own = digest.map(|digest| {
             let what = format!("says that image {id} has the digest {digest}, and no manifest has");
             (digest.as_str(), what)
         });

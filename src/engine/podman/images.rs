@@ -129,6 +129,15 @@ impl Podman<'_> {
         let record = self
             .image_record(&image.id)
             .ok_or_else(|| Error::no_such_target(image.id.clone()))?;
+        if record.is_list() {
+            return Ok(Stored {
+                is_list: true,
+                config: None,
+                settings: Settings::new(),
+                manifest: None,
+                layers: Vec::new(),
+            });
+        }
         let name = record.config_name();
         let bytes = self.image_data(record, &name)?;
         let layers = image.history.iter().rev();
@@ -153,6 +162,7 @@ impl Podman<'_> {
             }
         });
         Ok(Stored {
+            is_list: false,
             config: Some(Config {
                 path: self.image_data_path(record, &name),
                 bytes,
@@ -373,7 +383,7 @@ impl Podman<'_> {
 
 impl ImageRecord {
     /// Whether it stands for images of several platforms.
-    fn is_list(&self) -> bool {
+    pub(super) fn is_list(&self) -> bool {
         let has = |name: &str| self.data_names.iter().any(|of| of == name);
         self.layer.is_empty() && has("instances.json") && !has(&format!("sha256:{}", self.id))
     }
