@@ -1,6 +1,7 @@
 //! One place of a view while the kernel knows it.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -18,6 +19,18 @@ pub struct Directory {
     /// The directory that it is in, and its name there; none for the root of a view.
     parent: Option<(Arc<Directory>, Box<[u8]>)>,
     seen: RwLock<(Places, Instant)>,
+    /// The directories that were found here, where nobody writes: one that is not as it was has been
+    /// removed beneath.
+    below: Mutex<HashMap<Box<[u8]>, Known>>,
+}
+
+/// A directory that was found.
+#[derive(Clone)]
+struct Known {
+    /// The branches that are merged there, by view.
+    branches: Vec<(usize, usize)>,
+    /// As long as the kernel knows it.
+    directory: Weak<Directory>,
 }
 
 impl Directory {
@@ -28,6 +41,7 @@ impl Directory {
             view,
             parent: None,
             seen,
+            below: Mutex::default(),
         }
     }
 
@@ -36,7 +50,22 @@ impl Directory {
             view: Arc::clone(&parent.view),
             parent: Some((Arc::clone(parent), name.into())),
             seen: RwLock::new((places, Instant::now())),
+            below: Mutex::default(),
         }
+    }
+
+    fn known(&self, name: &[u8]) -> Option<Known> {
+        let below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
+        below.get(name).cloned()
+    }
+
+    /// Sees that what is merged here has not been removed: what is open still looks emptied then.
+    fn is_there(places: &Places) -> Result<(), Errno> {
+        let mut dirs = places.dirs();
+        dirs.try_for_each(|dir| match dir.stat_self()?.nlink {
+            0 => Err(Errno::STALE),
+            _ => Ok(()),
+        })
     }
 
     /// What is merged here, looked at less than a second ago where anything can change.
@@ -87,20 +116,42 @@ impl Directory {
     /// What has a name here.
     ///
     /// # Errors
-    /// What the union says of the name; `ENOENT` where there is nothing.
+    /// What the union says of the name; `ENOENT` where there is nothing; `ESTALE` where there was a
+    /// directory that nobody was to remove.
     pub fn child(self: &Arc<Self>, places: &Places, name: &[u8]) -> Result<Child, Errno> {
-        match places.child(name).map_err(|error| error.errno())? {
-            Found::Nothing => Err(Errno::NOENT),
-            Found::Refused(errno) => Err(errno),
-            Found::Directory(places) => {
-                let below = Directory::below(self, name, places);
-                Ok(Child::Directory(Arc::new(below)))
+        let known = self.known(name);
+        if let Some(directory) = known.as_ref().and_then(|known| known.directory.upgrade()) {
+            Directory::is_there(&directory.places()?)?;
+            return Ok(Child::Directory(directory));
+        }
+        let found = places.child(name).map_err(|error| error.errno())?;
+        match (found, known) {
+            (Found::Refused(errno), _) => Err(errno),
+            (Found::Directory(places), known) => {
+                let branches: Vec<_> = places.branches().collect();
+                if known.is_some_and(|known| known.branches != branches) {
+                    return Err(Errno::STALE);
+                }
+                let directory = Arc::new(Directory::below(self, name, places));
+                if !self.view.is_writable() {
+                    let known = Known {
+                        branches,
+                        directory: Arc::downgrade(&directory),
+                    };
+                    let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
+                    below.insert(name.into(), known);
+                }
+                Ok(Child::Directory(directory))
             }
-            Found::Leaf(mut found) => {
+            (_, Some(_)) => Err(Errno::STALE),
+            (Found::Nothing, None) => {
+                Directory::is_there(places)?;
+                Err(Errno::NOENT)
+            }
+            (Found::Leaf(mut found), None) => {
                 let stat = found.stat.take();
                 let leaf = Leaf {
                     directory: Arc::clone(self),
-                    name: name[..found.own].into(),
                     found,
                     identity: OnceLock::new(),
                 };
@@ -116,6 +167,7 @@ impl Directory {
     /// What the system call says.
     pub fn stat(&self) -> Result<Stat, Errno> {
         let places = self.places()?;
+        Directory::is_there(&places)?;
         let node = places.shown();
         let stat = node.stat_self().map_err(|error| error.errno())?;
         let is_merged = node.branches().nth(1).is_some();
@@ -173,8 +225,6 @@ pub enum Child {
 /// Anything else of a view.
 pub struct Leaf {
     directory: Arc<Directory>,
-    /// As the branch has it.
-    name: Box<[u8]>,
     pub found: FoundLeaf,
     /// Device and inode, when it was first looked at: another one may get its name.
     identity: OnceLock<(u64, u64)>,
@@ -204,7 +254,9 @@ impl Leaf {
     /// # Errors
     /// As [`Leaf::stat`].
     pub fn stat_of(&self, known: Option<Stat>) -> Result<Stat, Errno> {
-        let stat = self.node()?.stat_of(self.found.from, &self.name, known);
+        let stat = self
+            .node()?
+            .stat_of(self.found.from, &self.found.name, known);
         self.same(stat.map_err(|error| stale(&error))?)
     }
 
@@ -231,7 +283,7 @@ impl Leaf {
         let data = found.data.as_deref();
         let version = self
             .node()?
-            .open_version((found.from, found.kind), &self.name, data);
+            .open_version((found.from, found.kind), &found.name, data);
         let version = version.map_err(|error| stale(&error))?;
         self.same(version.stat)?;
         Ok(version)
@@ -249,7 +301,10 @@ impl Leaf {
     pub fn entry<T>(&self, ask: impl FnOnce(&Dir, &[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
         let node = self.node()?;
         let dir = node.dir(self.found.from).ok_or(Errno::STALE)?;
-        ask(dir, &self.name)
+        match ask(dir, &self.found.name) {
+            Err(Errno::NOENT) => Err(Errno::STALE),
+            answer => answer,
+        }
     }
 }
 

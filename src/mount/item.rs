@@ -30,9 +30,10 @@ impl Item {
     /// How long the kernel may take an answer about it for what is.
     pub fn lasts(&self) -> Duration {
         match self {
-            Item::Directory(directory) => directory.view.lasts(),
             Item::Leaf(leaf) => leaf.view().lasts(),
-            Item::Room(_) => FRESH,
+            // Also a directory that nobody writes to can be removed: it is looked for, and what is in it
+            // need not be.
+            Item::Directory(_) | Item::Room(_) => FRESH,
             Item::Refused(_) => Duration::ZERO,
         }
     }
@@ -161,6 +162,14 @@ impl Inside {
         match self {
             Inside::Directory(directory) => Item::Directory(Arc::clone(directory)),
             Inside::Room(room) => Item::Room(Arc::clone(room)),
+        }
+    }
+
+    /// How long the kernel may take it that a name means nothing here.
+    pub fn lacks_for(&self) -> Duration {
+        match self {
+            Inside::Directory(directory) => directory.view.lasts(),
+            Inside::Room(_) => FRESH,
         }
     }
 

@@ -261,7 +261,7 @@ impl Filesystem for Server {
         };
         match self.found(&inside, parent, name.as_bytes()) {
             Ok((found, lasts)) => reply.entry(&lasts, &found, GENERATION),
-            Err(errno) => match inside.item().lasts() {
+            Err(errno) => match inside.lacks_for() {
                 // That there is nothing lasts as long.
                 lasts if errno == Errno::NOENT && lasts > FRESH => {
                     reply.entry(&lasts, &attributes(0, &NOTHING), GENERATION);

@@ -294,6 +294,63 @@ fn nothing_of_the_layers_is_changed_or_opened_that_would_act() {
     });
 }
 
+/// Nobody writes to the layers of an image: what was said of them is not asked again, but whether they
+/// are there is.
+#[apply(test)]
+fn what_is_removed_of_an_image_is_an_error_and_not_nothing() {
+    privately(|ground| {
+        ground.file("a/only/inner/file", "content");
+        ground.file("a/both/of-a", "a");
+        ground.file("b/both/of-b", "b");
+        ground.file("b/stays", "b");
+        symlink("target", ground.at("a/only/inner/link")).expect("our own");
+        let at = ground.dir("m");
+        let (a, b) = (ground.at("a"), ground.at("b"));
+        let target = format!("lowerdir={}:{}", a.display(), b.display());
+        mount(&[], &target, &at).exits(0);
+        let known = [
+            "only/inner/file",
+            "only/inner/link",
+            "only/inner",
+            "only",
+            "both",
+            "both/of-a",
+            "both/of-b",
+        ];
+        for path in known {
+            fs::symlink_metadata(at.join(path)).expect("it is there");
+        }
+        fs::read(at.join("only/inner/file")).expect("a file");
+        fs::remove_dir_all(ground.at("a/only")).expect("our own");
+        fs::remove_dir_all(ground.at("a/both")).expect("our own");
+        std::thread::sleep(Duration::from_millis(1100));
+        let errno = |error: std::io::Error| {
+            let errno = error.raw_os_error();
+            errno.map(rustix::io::Errno::from_raw_os_error)
+        };
+        let gone = Some(rustix::io::Errno::STALE);
+        // Again and again.
+        for _ in 0..2 {
+            for path in known {
+                let stat = fs::symlink_metadata(at.join(path));
+                assert_eq!(stat.err().and_then(errno), gone, "{path}");
+                let read = fs::read(at.join(path));
+                assert_eq!(read.err().and_then(errno), gone, "{path}");
+            }
+            for path in ["only", "only/inner", "both"] {
+                let listed = fs::read_dir(at.join(path));
+                assert_eq!(listed.err().and_then(errno), gone, "{path}");
+            }
+            let new = fs::symlink_metadata(at.join("only/inner/never"));
+            assert_eq!(new.err().and_then(errno), gone);
+        }
+        assert_eq!(fs::read(at.join("stays")).expect("a file"), b"b");
+        let absent = fs::symlink_metadata(at.join("absent"));
+        assert_eq!(absent.err().and_then(errno), Some(rustix::io::Errno::NOENT));
+        umount(&at).exits(0);
+    });
+}
+
 /// As distributions have it.
 fn device_for_everybody(ground: &Ground) {
     use std::os::unix::fs::PermissionsExt;

@@ -232,6 +232,67 @@ fn the_kernel_mounts_it_and_the_command_does_the_same() {
     });
 }
 
+#[apply(test)]
+fn a_hidden_name_of_any_length_is_found() {
+    privately(|ground| {
+        let long = |length: usize, end: &str| "x".repeat(length - end.len()) + end;
+        let character = "\u{fc}".repeat(127);
+        let names = [
+            long(245, "a"),
+            long(246, "a"),
+            long(247, "a"),
+            long(247, "b"),
+            long(255, "a"),
+            long(255, "b"),
+            character,
+        ];
+        for (number, name) in names.iter().enumerate() {
+            ground.file(&format!("up/d/{name}"), "now");
+            ground.file(&format!("low/d/{name}"), format!("before {number}"));
+        }
+        // What is opaque hides names of any length. AUFS has none that are so long.
+        let (opaque, flags) = ("trusted.overlay.opaque", rustix::fs::XattrFlags::empty());
+        rustix::fs::setxattr(ground.at("up/d"), opaque, b"y", flags).expect("root may");
+        // A directory, too.
+        let directory = long(250, "d");
+        ground.file(&format!("up/d/{directory}"), "now");
+        ground.file(&format!("low/d/{directory}/inside"), "inside");
+        let at = ground.dir("m");
+        mount(&["--hidden"], ground.overlay(), &at).exits(0);
+        let listed: Vec<_> = fs::read_dir(at.join("d"))
+            .expect("a directory")
+            .map(|entry| entry.expect("listed").path())
+            .collect();
+        assert_eq!(listed.len(), 2 * (names.len() + 1), "{listed:#?}");
+        let mut hidden = BTreeSet::new();
+        for path in &listed {
+            let name = path.file_name().expect("a name").to_str().expect("text");
+            assert!(name.len() <= 255, "{name}");
+            let stat = fs::symlink_metadata(path).expect("what is listed is there");
+            if stat.is_dir() {
+                let content = fs::read_to_string(path.join("inside")).expect("a file");
+                assert_eq!(content, "inside");
+            } else {
+                let content = fs::read_to_string(path).expect("a file");
+                assert_eq!(content != "now", name.ends_with(".hidden@1"), "{name}");
+                if content != "now" {
+                    assert!(hidden.insert(content), "{name}");
+                }
+            }
+        }
+        assert_eq!(hidden.len(), names.len());
+        for name in &names {
+            if name.len() + ".hidden@1".len() <= 255 {
+                assert!(at.join(format!("d/{name}.hidden@1")).exists());
+            }
+        }
+        // A digest that is nobody's.
+        let nothing = long(200, "~0123456789abcdef0123456789abcdef.hidden@1");
+        assert!(!at.join("d").join(nothing).exists());
+        umount(&at).exits(0);
+    });
+}
+
 // ---- what engines showed ----
 
 #[apply(test)]
