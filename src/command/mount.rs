@@ -1,11 +1,12 @@
 //! `mount [TARGET DIR]`: a view as a directory that every program can read; without arguments, what
 //! is mounted so.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, escape, shell_quote};
@@ -22,6 +23,7 @@ use crate::mount::{Server, Shows, View};
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
 use crate::restore::guard::Outside;
+use crate::target;
 use crate::union::Stack;
 
 /// Mount a container, an image or a layer, read-only
@@ -126,6 +128,16 @@ enum What {
     One(Box<Opened>),
 }
 
+impl What {
+    /// The text of a stack that was spelled out.
+    fn spelled(&self) -> Option<&Bytes> {
+        match self {
+            What::All(_) => None,
+            What::One(of) => of.target.union.spelled.as_ref(),
+        }
+    }
+}
+
 impl Args {
     fn mount(&self, context: &mut Context<'_>) -> Result<Outcome<Answered>> {
         let (target, dir) = match (&self.target, &self.dir) {
@@ -156,14 +168,18 @@ impl Args {
                 self.allowed(),
             )?;
             if self.print {
-                return printed(row, overlay.command(&self.typed_path(dir)));
+                let command = overlay.command(&typed_path(dir));
+                let own = || self.own_command(context, &row, dir, what.spelled());
+                let command = command.unwrap_or_else(own);
+                return printed(row, command);
             }
             overlay.mount(&at, &row.path)?;
             row.state = Some(Health::Answers);
             return Outcome::yes(Answered::Rows(vec![row]));
         }
         if self.print {
-            return printed(row, own_command());
+            let command = self.own_command(context, &row, dir, what.spelled());
+            return printed(row, command);
         }
         row.state = Some(Health::Answers);
         if self.foreground || serving::is_server() {
@@ -174,10 +190,51 @@ impl Args {
         Outcome::yes(Answered::Rows(vec![row]))
     }
 
-    /// The directory as it is reached from anywhere.
-    fn typed_path(&self, dir: &OsString) -> Bytes {
-        let path = std::path::absolute(dir);
-        Bytes::from(path.unwrap_or_else(|_| dir.into()).as_path())
+    /// What mounts the same from anywhere, by this program.
+    fn own_command(
+        &self,
+        context: &Context<'_>,
+        row: &Row,
+        dir: &OsString,
+        spelled: Option<&Bytes>,
+    ) -> String {
+        let mut words = Vec::new();
+        let host = context.survey.host;
+        let roots = context.survey.roots();
+        for (variable, value) in roots.variables() {
+            words.push(format!("{variable}={}", shell_quote(value)));
+        }
+        words.push("layerctl".to_owned());
+        if !host.is_live() {
+            let root = typed_path(host.root().as_os_str());
+            words.extend(["--root".into(), shell_quote(&root)]);
+        }
+        for (option, value) in roots.options() {
+            words.extend([format!("--{option}"), shell_quote(value)]);
+        }
+        words.push("mount".into());
+        for (is_asked, option) in [
+            (self.kernel, "--kernel"),
+            (self.foreground, "--foreground"),
+            (self.hidden, "--hidden"),
+        ] {
+            words.extend(is_asked.then(|| option.to_owned()));
+        }
+        for option in &self.options {
+            let name = option.to_possible_value();
+            words.extend(name.map(|name| format!("--options={}", name.get_name())));
+        }
+        words.push(shell_quote(row.target.target()));
+        words.push(shell_quote(&typed_path(dir)));
+        let command = words.join(" ");
+        // What was spelled is not spelled anew.
+        match spelled.filter(|text| host.is_live() && target::spells_relative(text.as_bytes())) {
+            Some(_) => {
+                let here = shell_quote(&context.base.0);
+                format!("(cd {here} && {command})")
+            }
+            None => command,
+        }
     }
 
     fn one(
@@ -270,20 +327,10 @@ fn above(dir: &Dir) -> Result<Vec<(u64, u64)>> {
     }
 }
 
-/// What was typed, without what asks to print it.
-fn own_command() -> String {
-    let mut is_left_out = false;
-    let words = std::env::args_os().skip(1).filter(|word| {
-        let is_it = !is_left_out && word == "--print";
-        is_left_out |= is_it;
-        !is_it
-    });
-    let words = words.map(|word| shell_quote(&Bytes(word.into_encoded_bytes())));
-    ["layerctl".to_owned()]
-        .into_iter()
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+/// A directory as it is reached from anywhere.
+fn typed_path(dir: &OsStr) -> Bytes {
+    let path = std::path::absolute(dir);
+    Bytes::from(path.unwrap_or_else(|_| dir.into()).as_path())
 }
 
 fn printed(row: Row, command: String) -> Result<Outcome<Answered>> {

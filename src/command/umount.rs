@@ -53,7 +53,7 @@ impl Verb for Args {
         let mut rows = Vec::new();
         let mut is_yes = true;
         for typed in &self.directories {
-            let path = listed::real_path(typed)?;
+            let path = listed::real_path_of_mount(typed)?;
             match listed::at(&path)? {
                 Some(Ok(ours)) => match detach(&path, when) {
                     Ok(()) => rows.push(Row {

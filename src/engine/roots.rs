@@ -110,6 +110,16 @@ impl Roots {
         !self.options.is_empty() || !self.variables.is_empty()
     }
 
+    /// All that was given for options, by their names; paths are absolute.
+    pub fn options(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
+        self.options.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// What the variables of the environment say that mean something.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
+        self.variables.iter().map(|(name, value)| (*name, value))
+    }
+
     /// What was given for an option.
     pub fn option(&self, name: &str) -> Option<&Bytes> {
         self.options.get(name)

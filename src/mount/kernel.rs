@@ -20,6 +20,11 @@ use crate::error::{Error, Result};
 use crate::overlay::{Namespace, Rules};
 use crate::union::Stack;
 
+/// The longest value of an option that fsconfig(2) takes, in bytes.
+const OPTION_MAX: usize = 255;
+/// The most of all options together that mount(2) takes, in bytes.
+const PAGE_MAX: usize = 4095;
+
 /// What an overlay is to be mounted with.
 pub struct Overlay {
     /// The directories that are merged, topmost first.
@@ -50,6 +55,7 @@ impl Overlay {
             return Err(refuse("it is no overlay"));
         };
         let branches = &stack.branches;
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         let keeps_owners =
             |of: &crate::union::Branch| of.owners.is_none() && of.overrides.is_none();
         if !branches.iter().all(keeps_owners) {
@@ -65,7 +71,7 @@ impl Overlay {
         let mut paths = Vec::new();
         for branch in branches {
             let dir = branch.dir.as_ref().map_err(Clone::clone)?;
-            let path = Bytes::from(root).join_path(&branch.path);
+            let path = Bytes::from(root.as_path()).join_path(&branch.path);
             let own = dir.stat_self().map(|stat| stat.identity());
             let found = Dir::open_root(&path.to_path()).and_then(|dir| {
                 let stat = dir.stat_self();
@@ -133,8 +139,10 @@ impl Overlay {
         all
     }
 
-    /// The command that mounts it, for a shell.
-    pub fn command(&self, at: &Bytes) -> String {
+    /// The command that mounts it, for a shell; none where mount(8) cannot be given so many directories.
+    /// From 2.39 on it takes options of up to [`OPTION_MAX`] bytes, unless it is told to mount as before,
+    /// which it understands since 2.39.2 and which older ones do anyway.
+    pub fn command(&self, at: &Bytes) -> Option<String> {
         let mut options = String::from("ro");
         for (is_allowed, option) in [(self.allowed.suid, "nosuid"), (self.allowed.dev, "nodev")] {
             if !is_allowed {
@@ -150,13 +158,21 @@ impl Overlay {
                 options.push_str(value);
             }
         }
-        let options = [options.as_bytes(), b",lowerdir=", &self.lowerdir()].concat();
-        format!(
-            "mount -t overlay -o {} {} {}",
-            shell_quote(&Bytes(options)),
-            shell_quote(&self.source),
-            shell_quote(at)
-        )
+        let lowerdir = self.lowerdir();
+        let before = if lowerdir.len().max(self.source.as_bytes().len()) > OPTION_MAX {
+            "LIBMOUNT_FORCE_MOUNT2=always "
+        } else {
+            ""
+        };
+        let options = [options.as_bytes(), b",lowerdir=", &lowerdir].concat();
+        (options.len() <= PAGE_MAX).then(|| {
+            format!(
+                "{before}mount -t overlay -o {} {} {}",
+                shell_quote(&Bytes(options)),
+                shell_quote(&self.source),
+                shell_quote(at)
+            )
+        })
     }
 
     /// Mounts it at a directory that is open.
@@ -181,7 +197,10 @@ impl Overlay {
     /// One option after the other, directories as they are.
     fn by_options(&self, dir: &Dir) -> Result<(), Errno> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, "source", self.source.as_bytes())?;
+        // A stack that is spelled out may be longer than what tells a mount's source.
+        let source = self.source.as_bytes();
+        let source = &source[..source.len().min(OPTION_MAX)];
+        fsconfig_set_string(&context, "source", source)?;
         fsconfig_set_flag(&context, "ro")?;
         for (option, value) in self.options() {
             if value.is_empty() {

@@ -148,3 +148,27 @@ pub fn real_path(typed: &Path) -> Result<Bytes> {
         _ => real(&path),
     }
 }
+
+/// The same of what is to be unmounted: where a symbolic link leads, that of where it leads. A link is told
+/// from a mount by the table of mounts, and reading one asks nobody.
+///
+/// # Errors
+/// A directory on the way cannot be found.
+pub fn real_path_of_mount(typed: &Path) -> Result<Bytes> {
+    let mut path = real_path(typed)?;
+    for _ in 0..LINKS_MAX {
+        if at(&path)?.is_some() {
+            break;
+        }
+        let Ok(target) = rustix::fs::readlink(path.as_bytes(), Vec::new()) else {
+            break;
+        };
+        let link = path.to_path();
+        let around = link.parent().unwrap_or(Path::new("/"));
+        path = real_path(&around.join(std::ffi::OsStr::from_bytes(target.to_bytes())))?;
+    }
+    Ok(path)
+}
+
+/// As many links as the kernel follows.
+const LINKS_MAX: usize = 40;

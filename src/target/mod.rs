@@ -21,7 +21,7 @@ use named::named;
 use path::{at_path, mounted_elsewhere};
 pub use path::{beneath_mount, pasted, seen_at};
 use spelled::spelled;
-pub use spelled::{is_spelled, mount_if_mounted};
+pub use spelled::{is_spelled, mount_if_mounted, spells_relative};
 
 /// A stack that a person named.
 #[derive(Debug, Clone)]

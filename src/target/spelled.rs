@@ -1,7 +1,7 @@
 //! A stack that is spelled out, branch by branch.
 
 use super::{Base, Target, typed_path};
-use crate::branch;
+use crate::branch::{self, BranchSpec};
 use crate::bytes::Bytes;
 use crate::dir;
 use crate::engine::reach::Reach;
@@ -14,12 +14,15 @@ pub fn is_spelled(argument: &[u8]) -> bool {
     branch::is_spelled(argument) || overlay::is_spelled(argument)
 }
 
-/// The stack that a text spells.
-///
-/// # Errors
-/// The text spells none, or a directory is not there.
-pub(super) fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
-    let (mut specs, kind) = if let Some(options) = overlay::spelled_fuse(text) {
+/// Whether a text spells a stack of which directories start at the working directory.
+pub fn spells_relative(text: &[u8]) -> bool {
+    let is_relative = |spec: &BranchSpec| !spec.path.as_bytes().starts_with(b"/");
+    parse(text).is_ok_and(|(specs, _)| specs.iter().any(is_relative))
+}
+
+/// The branches that a text spells, and who merges them.
+fn parse(text: &[u8]) -> Result<(Vec<BranchSpec>, UnionKind)> {
+    if let Some(options) = overlay::spelled_fuse(text) {
         let options = overlay::parse_fuse_spelled(options).map_err(Error::Usage)?;
         // The program sees what the user sees who runs it.
         let kind = UnionKind::FuseOverlay(if dir::reads_trusted_attributes() {
@@ -27,18 +30,26 @@ pub(super) fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<T
         } else {
             Namespace::User
         });
-        (options.branches(), kind)
-    } else if overlay::is_spelled(text) {
+        return Ok((options.branches(), kind));
+    }
+    if overlay::is_spelled(text) {
         let options = overlay::parse(text).map_err(Error::Usage)?;
         let kind = UnionKind::Overlay {
             rules: options.rules,
             data: options.data.len(),
         };
-        (options.branches(), kind)
-    } else {
-        let specs = branch::parse_spelled(text).map_err(Error::Usage)?;
-        (specs, UnionKind::Aufs)
-    };
+        return Ok((options.branches(), kind));
+    }
+    let specs = branch::parse_spelled(text).map_err(Error::Usage)?;
+    Ok((specs, UnionKind::Aufs))
+}
+
+/// The stack that a text spells.
+///
+/// # Errors
+/// The text spells none, or a directory is not there.
+pub(super) fn spelled(survey: &Survey<'_>, text: &[u8], base: &Base) -> Result<Target> {
+    let (mut specs, kind) = parse(text)?;
     for spec in &mut specs {
         let path = typed_path(survey, spec.path.as_bytes(), base);
         if path != spec.path {

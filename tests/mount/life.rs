@@ -351,6 +351,31 @@ fn what_is_removed_of_an_image_is_an_error_and_not_nothing() {
     });
 }
 
+#[apply(test)]
+fn a_link_to_a_mount_is_unmounted() {
+    privately(|ground| {
+        let target = small(ground);
+        let at = ground.dir("m");
+        symlink("m", ground.at("link")).expect("our own");
+        symlink(ground.at("link"), ground.at("far")).expect("our own");
+        symlink("round", ground.at("round")).expect("our own");
+        for link in ["link", "far", "far/../m/."] {
+            mount(&[], &target, &at).exits(0);
+            umount(&ground.at(link)).exits(0);
+            assert!(listed().is_empty());
+            assert_eq!(umount(&ground.at(link)).status, Some(1));
+        }
+        assert_eq!(umount(&ground.at("round")).status, Some(1));
+        // One that nobody answers for.
+        mount(&[], &target, &at).exits(0);
+        let killed = Command::new("kill").args(["-9", &server()]).status();
+        assert!(killed.expect("kill is there").success());
+        until("dead", || fs::read_dir(&at).is_err());
+        umount(&ground.at("far")).exits(0);
+        assert!(listed().is_empty());
+    });
+}
+
 /// As distributions have it.
 fn device_for_everybody(ground: &Ground) {
     use std::os::unix::fs::PermissionsExt;

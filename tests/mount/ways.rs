@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
 use walkdir::WalkDir;
 
 use super::{listed, mount, privately, umount};
@@ -203,19 +204,7 @@ fn the_kernel_mounts_it_and_the_command_does_the_same() {
             let row = mount(options, &target, &at).exits(0).row();
             assert!(row.get("state").is_none());
             assert!(listed().is_empty(), "nothing is mounted");
-            let program = Path::new(env!("CARGO_BIN_EXE_layerctl"));
-            let program = program
-                .parent()
-                .expect("a directory")
-                .to_str()
-                .expect("text");
-            let path = format!("{program}:{}", std::env::var("PATH").expect("text"));
-            let mut shell = Command::new("sh");
-            shell.args(["-c", text(&row, "command")]).env("PATH", path);
-            assert!(
-                shell.output().expect("sh is there").status.success(),
-                "{row}"
-            );
+            run_printed(&row);
             assert_eq!(listed().len(), 1);
             assert_eq!(paths(&at), ours);
             umount(&at).exits(0);
@@ -229,6 +218,100 @@ fn the_kernel_mounts_it_and_the_command_does_the_same() {
             .exits(2)
             .says("only one branch");
         assert!(listed().is_empty());
+    });
+}
+
+/// Runs what was printed for a shell, which may be anywhere.
+#[track_caller]
+fn run_printed(row: &Value) {
+    let program = Path::new(env!("CARGO_BIN_EXE_layerctl"));
+    let program = program
+        .parent()
+        .expect("a directory")
+        .to_str()
+        .expect("text");
+    let path = format!("{program}:{}", std::env::var("PATH").expect("text"));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", text(row, "command")]).env("PATH", path);
+    let output = shell.current_dir("/").output().expect("sh is there");
+    assert!(
+        output.status.success(),
+        "{row}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[apply(test)]
+fn what_is_printed_runs_wherever_it_is_run() {
+    privately(|ground| {
+        ground.file("a dir/one", "1");
+        ground.file("b/two", "2");
+        let at = ground.dir("m");
+        let (here, above) = (ground.at(""), ground.at("").join(".."));
+        let name = ground.at("b");
+        let name = name.parent().and_then(Path::file_name);
+        let name = name.and_then(OsStr::to_str).expect("text");
+        let host = Path::new(name).join("m/../");
+        for (from, root, target, options) in [
+            (&here, None, "lowerdir=a dir:b", &[][..]),
+            (&here, None, "lowerdir=a dir:b", &["--kernel"]),
+            (&here, None, "br:a dir=rw:b=ro", &["--hidden"]),
+            (&here, None, "br:a dir=rw:b=ro:b=ro@0", &[]),
+            (&above, Some(&host), "lowerdir=a dir:b", &[]),
+            (&above, Some(&host), "lowerdir=/a dir:b", &["--kernel"]),
+        ] {
+            let mut command = command();
+            command.current_dir(from);
+            if let Some(root) = root {
+                command.arg("--root").arg(root);
+            }
+            command.args(["--format", "jsonl", "mount", "--print"]);
+            command.args(options).arg(target);
+            let dir = if root.is_some() {
+                Path::new(name).join("m")
+            } else {
+                "m".into()
+            };
+            let row = run(command.arg(dir)).exits(0).row();
+            run_printed(&row);
+            for (name, content) in [("one", "1"), ("two", "2")] {
+                let read = fs::read_to_string(at.join(name));
+                assert_eq!(read.expect("it is mounted"), content, "{row}");
+            }
+            umount(&at).exits(0);
+        }
+    });
+}
+
+#[apply(test)]
+fn a_command_of_many_layers_runs() {
+    privately(|ground| {
+        let at = ground.dir("m");
+        for layers in [8, 60, 113] {
+            let layer = |number: usize| ground.file(&format!("{number:064}/diff/{number}"), "");
+            let directories: Vec<String> = (0..layers)
+                .map(|number| {
+                    let directory = layer(number);
+                    let directory = directory.parent().expect("a directory");
+                    directory.to_str().expect("text").to_owned()
+                })
+                .collect();
+            let target = format!("lowerdir={}", directories.join(":"));
+            let options = ["--print", "--kernel"];
+            let row = mount(&options, &target, &at).exits(0).row();
+            run_printed(&row);
+            assert_eq!(text(&listed()[0], "by"), "kernel");
+            assert_eq!(paths(&at).len(), layers);
+            umount(&at).exits(0);
+            // From 2.39 on mount(8) takes no option of so many bytes otherwise (util-linux issue 2287).
+            let command = text(&row, "command");
+            if command.contains("mount -t overlay") {
+                assert!(
+                    command.starts_with("LIBMOUNT_FORCE_MOUNT2=always "),
+                    "{row}"
+                );
+            }
+        }
     });
 }
 
