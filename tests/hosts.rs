@@ -239,14 +239,14 @@ fn the_view_is_what_docker_exported() {
 
 /// What `tar -tv` shows of an entry of `docker export`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Exported {
-    kind: String,
-    mode: u32,
-    owner: String,
+pub struct Exported {
+    pub kind: String,
+    pub mode: u32,
+    pub owner: String,
     /// Of regular files.
-    size: u64,
-    link: Option<Vec<u8>>,
-    same_as: Option<Vec<u8>>,
+    pub size: u64,
+    pub link: Option<Vec<u8>>,
+    pub same_as: Option<Vec<u8>>,
 }
 
 impl Exported {
@@ -302,7 +302,8 @@ fn octal(mode: &str) -> u32 {
     u32::from_str_radix(mode, 8).expect("an octal mode")
 }
 
-fn exported(listing: &str) -> BTreeMap<Vec<u8>, Exported> {
+/// What `tar -tv` listed of an export.
+pub fn exported(listing: &str) -> BTreeMap<Vec<u8>, Exported> {
     let mut found: BTreeMap<Vec<u8>, Exported> = BTreeMap::new();
     for line in listing.lines() {
         let mut rest = line;

@@ -377,7 +377,7 @@ fn a_link_to_a_mount_is_unmounted() {
 }
 
 /// As distributions have it.
-fn device_for_everybody(ground: &Ground) {
+pub fn device_for_everybody(ground: &Ground) {
     use std::os::unix::fs::PermissionsExt;
     let at = ground.at("fuse");
     let kind = rustix::fs::FileType::CharacterDevice;

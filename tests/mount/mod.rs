@@ -3,10 +3,12 @@
 //! All of it runs again in mount and process namespaces of its own: whatever becomes of a test, no
 //! mount and no server outlives it.
 
+mod hosts;
 #[cfg(feature = "internals")]
 mod kernels;
 mod life;
 mod proofs;
+mod rights;
 mod ways;
 
 use std::ffi::OsStr;

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 
@@ -51,7 +52,7 @@ fn used_overlay(ground: &Ground) -> String {
         mknod e/disk b 259 70000; ln -s /absolute e/absolute; chmod +x program
         setfattr -n user.name -v value d5/f5; setfattr -n trusted.name -v value e
         setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 program
-        setfacl -m u:77:rwx e/f 2>/dev/null || true; truncate -s 5G e/sparse
+        setfattr -n system.posix_acl_access -v 0x0200000001000700ffffffff020007004d00000004000500ffffffff10000700ffffffff20000500ffffffff e/f; truncate -s 5G e/sparse
         printf end | dd of=e/sparse bs=1 seek=5000000000 conv=notrunc status=none
     "#;
     let options = format!("{target},workdir={}", work.display());
@@ -143,6 +144,154 @@ fn programs_run_and_map_what_is_in_it() {
         let ran = Command::new(at.join("script")).output().expect("it is run");
         assert_eq!(ran.stdout, b"ran\n");
         umount(&at).exits(0);
+    });
+}
+
+/// Maps files with mmap(2), shared and private, and prints what is at their beginnings and ends.
+const MAPPING: &str = r#"
+import mmap, sys
+for flags in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
+    with open(sys.argv[1], "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ)
+        print(len(mapped), mapped[:5].decode(), mapped[-3:].decode(), mapped.find(b"middle"))
+"#;
+
+#[apply(test)]
+fn a_file_is_mapped() {
+    privately(|ground| {
+        needs::program("python3", "--version");
+        const SIZE: usize = 5_000_001;
+        let mut content = vec![b'.'; SIZE];
+        content[..5].copy_from_slice(b"first");
+        content[3_000_000..3_000_006].copy_from_slice(b"middle");
+        content[SIZE - 3..].copy_from_slice(b"end");
+        ground.file("low/mapped", &content);
+        let at = ground.dir("m");
+        mount(&[], ground.overlay(), &at).exits(0);
+        let mut python = Command::new("python3");
+        let output = python.args(["-c", MAPPING]).arg(at.join("mapped")).output();
+        let output = output.expect("it is there");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let line = format!("{SIZE} first end 3000000\n");
+        assert_eq!(said, line.repeat(2), "{output:?}");
+        umount(&at).exits(0);
+    });
+}
+
+#[apply(test)]
+fn dpkg_finds_what_it_installed() {
+    privately(|ground| {
+        needs::program("dpkg", "--version");
+        needs::program("dpkg-deb", "--version");
+        ground.file(
+            "package/DEBIAN/control",
+            "Package: small\nVersion: 1\nArchitecture: all\nMaintainer: nobody <n@e>\n\
+             Description: small\n",
+        );
+        ground.file("package/etc/small.conf", "a = 1\n");
+        ground.file("package/DEBIAN/conffiles", "/etc/small.conf\n");
+        for number in 0..50 {
+            let content = format!("{number}\n").repeat(number * 100);
+            ground.file(&format!("package/usr/share/small/{number}"), content);
+        }
+        let (deb, low) = (ground.at("small.deb"), ground.dir("low"));
+        let mut build = Command::new("dpkg-deb");
+        let build = build.args(["--root-owner-group", "--build"]);
+        let built = build.arg(ground.at("package")).arg(&deb).output();
+        assert!(built.expect("it is there").status.success());
+        for path in ["info", "updates", "status", "available"] {
+            let path = format!("low/var/lib/dpkg/{path}");
+            if path.ends_with("us") || path.ends_with("le") {
+                ground.file(&path, "");
+            } else {
+                ground.dir(&path);
+            }
+        }
+        let dpkg = |root: &Path| {
+            let mut dpkg = Command::new("dpkg");
+            dpkg.arg(format!("--root={}", root.display()));
+            dpkg
+        };
+        let mut install = dpkg(&low);
+        let install = install.args(["--log=/dev/null", "--install"]).arg(&deb);
+        let installed = install.output().expect("it is there");
+        assert!(installed.status.success(), "{installed:?}");
+        // What a container has changed is found, in the view and not in the layer.
+        ground.file("up/usr/share/small/7", "other");
+        ground.file("up/etc/small.conf", "a = 2\n");
+        let target = ground.overlay();
+        let at = ground.dir("m");
+        for (target, said) in [
+            (format!("{target}@1"), ""),
+            (
+                target,
+                "??5?????? c /etc/small.conf\n??5??????   /usr/share/small/7\n",
+            ),
+        ] {
+            mount(&[], &target, &at).exits(0);
+            let verified = dpkg(&at).arg("--verify").output().expect("it is there");
+            assert_eq!(String::from_utf8_lossy(&verified.stdout), said, "{target}");
+            assert_eq!(String::from_utf8_lossy(&verified.stderr), "", "{target}");
+            let listed = dpkg(&at).args(["--status", "small"]).output();
+            let listed = String::from_utf8(listed.expect("it is there").stdout).expect("text");
+            assert!(listed.contains("Status: install ok installed"), "{listed}");
+            umount(&at).exits(0);
+        }
+    });
+}
+
+/// One who waits for a slow disk keeps nobody else waiting.
+#[apply(test)]
+fn a_request_that_waits_keeps_no_other_waiting() {
+    const ROUNDS: usize = 10;
+    privately(|ground| {
+        for round in 0..ROUNDS {
+            ground.file(&format!("slow/slow{round}"), "slow");
+            ground.file(&format!("low/fast{round}"), "fast");
+        }
+        let (disk, at) = (ground.dir("disk"), ground.dir("m"));
+        let (slow, low) = (ground.at("slow"), ground.at("low"));
+        mount(&[], format!("br:{}=ro", slow.display()), &disk).exits(0);
+        let server = super::server();
+        let signal = |signal: &str| {
+            let sent = Command::new("kill").args([signal, &server]).status();
+            assert!(sent.expect("kill is there").success());
+        };
+        let target = format!("lowerdir={}:{}", low.display(), disk.display());
+        mount(&[], target, &at).exits(0);
+        let read = |name: String| {
+            let path = at.join(name);
+            std::thread::spawn(move || fs::read(path).expect("it is there"))
+        };
+        let wait = |until: Instant, is_so: &dyn Fn() -> bool| {
+            while !is_so() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            is_so()
+        };
+        // The branches are looked for once in a second, all of them: what is asked has to be asked within.
+        let mut answered = None;
+        for round in 0..ROUNDS {
+            let began = Instant::now();
+            fs::symlink_metadata(at.join(format!("slow{round}"))).expect("it is there");
+            signal("-STOP");
+            let waiting = read(format!("slow{round}"));
+            std::thread::sleep(Duration::from_millis(100));
+            let (waits, asked) = (!waiting.is_finished(), Instant::now());
+            let other = read(format!("fast{round}"));
+            let is_answered = wait(asked + Duration::from_secs(2), &|| other.is_finished());
+            signal("-CONT");
+            assert_eq!(other.join().expect("it is read"), b"fast");
+            assert_eq!(waiting.join().expect("it is read"), b"slow");
+            if waits && (is_answered || asked - began < Duration::from_millis(700)) {
+                answered = Some(is_answered);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1100));
+        }
+        umount(&at).exits(0);
+        umount(&disk).exits(0);
+        assert_eq!(answered, Some(true), "it waited for the other");
     });
 }
 

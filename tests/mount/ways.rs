@@ -22,7 +22,7 @@ const BLOG_HOST: &str = "blog-host";
 const DELETED: &str = "usr/local/lib/python2.7/dist-packages/itsdangerous.py";
 
 /// Mounts something of a host.
-fn mount_of(host: &Path, arguments: &[&str], at: &Path) {
+pub fn mount_of(host: &Path, arguments: &[&str], at: &Path) {
     let mut command = command();
     let command = command.arg("--root").arg(host);
     let command = command.args(["--format", "jsonl", "mount"]).args(arguments);
@@ -209,6 +209,7 @@ fn the_kernel_mounts_it_and_the_command_does_the_same() {
             assert_eq!(paths(&at), ours);
             umount(&at).exits(0);
         }
+        assert_eq!(fs::read_dir(ground.at("up")).expect("our own").count(), 1);
         // What the kernel cannot show.
         let (up, low) = (ground.at("up"), ground.at("low"));
         let aufs = format!("br:{}=rw:{}=ro", up.display(), low.display());
@@ -218,6 +219,175 @@ fn the_kernel_mounts_it_and_the_command_does_the_same() {
             .exits(2)
             .says("only one branch");
         assert!(listed().is_empty());
+    });
+}
+
+#[apply(test)]
+fn the_kernel_is_not_asked_for_what_it_shows_otherwise() {
+    privately(|ground| {
+        ground.file("low/file", "low");
+        let target = ground.overlay();
+        let (work, merged, at) = (ground.dir("work"), ground.dir("merged"), ground.dir("m"));
+        let options = format!("{target},workdir={}", work.display());
+        rustix::mount::mount(
+            "overlay",
+            &merged,
+            "overlay",
+            rustix::mount::MountFlags::empty(),
+            std::ffi::CString::new(options).expect("text").as_c_str(),
+        )
+        .expect("root may");
+        // It may change below: by its mount point, and by its branches.
+        let mounted = merged.to_str().expect("text");
+        for running in [mounted, &target] {
+            for print in [&["--kernel"][..], &["--kernel", "--print"]] {
+                let refused = mount(print, running, &at).exits(2);
+                refused.says("it is mounted").says("leave --kernel away");
+            }
+        }
+        rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::empty()).expect("root may");
+        mount(&["--kernel"], &target, &at).exits(0);
+        umount(&at).exits(0);
+        let fuse = format!("fuse-overlayfs:{target}");
+        let refused = mount(&["--kernel"], &fuse, &at).exits(2);
+        refused.says("no overlay");
+        for other in ["--all", "--hidden", "--foreground"] {
+            let refused = mount(&["--kernel", other], &target, &at).exits(2);
+            refused.says("cannot be used with");
+        }
+        assert!(listed().is_empty());
+    });
+}
+
+#[apply(test)]
+fn the_kernel_is_not_asked_for_owners_and_images_that_it_cannot_show() {
+    privately(|ground| {
+        needs::captured_hosts();
+        let at = ground.dir("m");
+        for (host, container, why) in [
+            ("podman-5.8-composefs", "stopped-7", "has a path"),
+            ("docker-vfs", "run-a", "no overlay"),
+            ("docker-fuse-overlayfs", "run-a", "kernel cannot show"),
+        ] {
+            let host = Captured::new(host);
+            let mut command = command();
+            let command = command.arg("--root").arg(host.host.at("/"));
+            let refused = run(command.args(["mount", "--kernel", container]).arg(&at));
+            refused.exits(2).says(why).says("leave --kernel away");
+        }
+        assert!(listed().is_empty());
+    });
+}
+
+#[apply(test)]
+fn a_view_that_begins_further_down_is_mounted() {
+    privately(|ground| {
+        let at = ground.dir("m");
+        for (branch, name) in [("up", "of-up"), ("mid", "of-mid"), ("low", "of-low")] {
+            ground.file(&format!("{branch}/{name}"), branch);
+            ground.file(&format!("{branch}/same"), branch);
+        }
+        ground.file("up/.wh.of-low", "");
+        let path = |branch: &str| ground.at(branch).display().to_string();
+        let (up, mid, low) = (path("up"), path("mid"), path("low"));
+        let target = format!("br:{up}=rw:{mid}=ro+wh:{low}=ro+wh");
+        for (from, shown, same) in [
+            ("@0", &["of-mid", "of-up", "same"][..], "up"),
+            ("@1", &["of-low", "of-mid", "same"], "mid"),
+            ("@2", &["of-low", "same"], "low"),
+        ] {
+            mount(&[], format!("{target}{from}"), &at).exits(0);
+            let shown: BTreeSet<Vec<u8>> =
+                shown.iter().map(|name| name.as_bytes().to_vec()).collect();
+            assert_eq!(paths(&at), shown, "{from}");
+            let content = fs::read_to_string(at.join("same")).expect("a file");
+            assert_eq!(content, same, "{from}");
+            umount(&at).exits(0);
+        }
+        mount(&[], format!("{target}@3"), &at)
+            .exits(2)
+            .says("no branch 3");
+        // The image of the article's container, of which it had deleted something.
+        let host = lab::fixture(BLOG_HOST);
+        mount_of(&host, &["determined_sammet"], &at);
+        assert!(!at.join(DELETED).exists());
+        umount(&at).exits(0);
+        mount_of(&host, &["determined_sammet@1"], &at);
+        assert!(at.join(DELETED).exists());
+        umount(&at).exits(0);
+    });
+}
+
+/// A union of `--all` costs nothing before somebody enters it.
+#[apply(test)]
+fn a_union_is_opened_when_it_is_entered() {
+    privately(|ground| {
+        let host = lab::fixture(BLOG_HOST);
+        let at = ground.dir("all");
+        mount_of(&host, &["--all"], &at);
+        let open = || {
+            let open = format!("/proc/{}/fd", super::server());
+            let open = fs::read_dir(open).expect("it runs");
+            let open = open.filter_map(|of| fs::read_link(of.ok()?.path()).ok());
+            open.filter(|path| path.components().any(|part| part.as_os_str() == "diff"))
+                .count()
+        };
+        let mut listing = Command::new("ls");
+        let listing = listing.arg("-l").arg(at.join("docker/containers")).output();
+        assert!(listing.expect("ls is there").status.success());
+        assert_eq!(open(), 0);
+        let names = fs::read_dir(at.join("docker/containers/determined_sammet"));
+        assert!(names.expect("a directory").count() > 0);
+        let one = open();
+        assert!(one > 0);
+        assert!(at.join("docker/containers/old_shell/bin").exists());
+        assert!(open() > one);
+        umount(&at).exits(0);
+    });
+}
+
+#[apply(test)]
+fn numbers_of_inodes_are_the_same_when_it_is_mounted_again() {
+    privately(|ground| {
+        for number in 0..30 {
+            ground.file(&format!("low/d{}/{number}", number % 4), "x");
+            ground.file(&format!("up/d{}/up{number}", number % 5), "x");
+        }
+        fs::hard_link(ground.at("low/d0/0"), ground.at("low/d1/linked")).expect("our own");
+        let at = ground.dir("m");
+        let numbers = || {
+            let all = paths(&at).into_iter();
+            let all = all.map(|path| {
+                let stat = fs::symlink_metadata(at.join(OsStr::from_bytes(&path)));
+                (path, stat.expect("it is listed").ino())
+            });
+            all.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let target = ground.overlay();
+        mount(&[], &target, &at).exits(0);
+        let first = numbers();
+        umount(&at).exits(0);
+        assert_eq!(first[&b"d0/0"[..]], first[&b"d1/linked"[..]]);
+        let different: BTreeSet<u64> = first.values().copied().collect();
+        assert_eq!(different.len(), first.len() - 1);
+        mount(&[], &target, &at).exits(0);
+        // In another order.
+        for path in first.keys().rev() {
+            fs::symlink_metadata(at.join(OsStr::from_bytes(path))).expect("it is there");
+        }
+        assert_eq!(numbers(), first);
+        umount(&at).exits(0);
+        // The kernel has the same numbers of files, all on one file system.
+        let kernel = ground.dir("kernel");
+        mount(&["--kernel"], &target, &kernel).exits(0);
+        for (path, number) in &first {
+            let stat = fs::symlink_metadata(kernel.join(OsStr::from_bytes(path)));
+            let stat = stat.expect("it is there");
+            if stat.is_file() {
+                assert_eq!(stat.ino(), *number, "{}", path.escape_ascii());
+            }
+        }
+        umount(&kernel).exits(0);
     });
 }
 
@@ -419,7 +589,7 @@ fn a_mount_shows_what_docker_showed() {
 }
 
 /// What is seen through a mount, as the captures have it.
-fn view(at: &Path) -> View {
+pub fn view(at: &Path) -> View {
     let mut view = View::new();
     for path in paths(at) {
         let on_host = at.join(OsStr::from_bytes(&path));
