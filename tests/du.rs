@@ -24,7 +24,7 @@ use crate::whois::{self, Known, Store, captured, stores};
 const ON_BTRFS: &str = "LAYERCTL_DU_ON_BTRFS";
 
 /// Bytes on disk of a tree: blocks, hard links once.
-fn size(at: &Path) -> u64 {
+pub fn size(at: &Path) -> u64 {
     let mut seen = HashSet::new();
     let mut bytes = 0;
     for entry in WalkDir::new(at) {

@@ -8,7 +8,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::lab::captured::{Captured, Shared};
+use crate::lab::host::Host;
 use crate::lab::run::{bytes, text};
+use crate::lab::store::{self, Snapshot};
 use crate::lab::{needs, table};
 
 fn dockers() -> Arc<Vec<Captured>> {
@@ -343,4 +345,150 @@ fn the_build_cache_is_that_of_docker_system_df() {
         .collect();
     let expected = ["build-cache", "container", "image", "init"];
     assert_eq!(kinds, expected.map(str::to_owned).into());
+}
+
+/// What other engines have in the machine's containerd is told by itself.
+#[apply(test)]
+fn a_containerd_that_others_use_tells_dockers_layers_as_dockers() {
+    let host = Host::empty();
+    let id: &'static str = Box::leak("c".repeat(64).into_boxed_str());
+    let init: &'static str = Box::leak(format!("{id}-init").into_boxed_str());
+    let record = serde_json::json!({
+        "ID": id, "Name": "/web", "Driver": "overlayfs", "Created": "2026-01-02T03:04:05Z",
+        "State": {}, "Image": format!("sha256:{id}"), "Config": {"Image": "acme/app:1"},
+    });
+    host.file(
+        format!("/var/lib/docker/containers/{id}/config.v2.json"),
+        record.to_string(),
+    );
+    let moby = store::Namespace {
+        snapshots: vec![Snapshot(1, init, None, 3), Snapshot(2, id, Some(init), 2)],
+        ..store::Namespace::default()
+    };
+    let others = store::Namespace {
+        snapshots: vec![Snapshot(3, "db", None, 2)],
+        containers: vec![("db", "db")],
+        ..store::Namespace::default()
+    };
+    let spaces = [("default", others), ("moby", moby)];
+    store::containerd(&host, "/var/lib/containerd", &spaces, &[]);
+    let at = |number: u8| {
+        format!("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/{number}")
+    };
+    host.file(format!("{}/fs/big", at(2)), vec![7; 200_000]);
+    host.settle();
+    for (number, kind, engine, name) in [
+        (1, "init", "docker", "web"),
+        (2, "container", "docker", "web"),
+        (3, "container", "containerd", "db"),
+    ] {
+        let row = host.jsonl(["whois", &at(number)]).exits(0).row();
+        let told = (text(&row, "kind"), text(&row, "engine"));
+        assert_eq!(told, (kind, engine), "{row}");
+        assert_eq!(text(&row["containers"][0], "name"), name, "{row}");
+    }
+    let rows = host.jsonl(["du"]).exits(0).rows();
+    let disk = |engine: &str, kind: &str| {
+        let mut rows = rows.iter();
+        let row = rows.find(|row| row["engine"] == engine && row["kind"] == kind);
+        row.map_or(0, |row| row["disk"].as_u64().expect("a size"))
+    };
+    assert!(disk("docker", "container") > 200_000, "{rows:?}");
+    for kind in ["unused", "other"] {
+        assert!(disk("containerd", kind) < 100_000, "{kind}: {rows:?}");
+    }
+    // Nothing is counted twice, and nothing is left out.
+    let all = disk("docker", "total") + disk("containerd", "total");
+    let parts = rows.iter().filter(|row| row["kind"] != "total");
+    let parts: u64 = parts.filter_map(|row| row["disk"].as_u64()).sum();
+    assert_eq!(parts, all);
+    let said = ["/var/lib/docker", "/var/lib/containerd"];
+    let said = said.map(|root| crate::du::size(&host.at(root)));
+    assert_eq!(all, said.into_iter().sum::<u64>());
+}
+
+/// Moves the containerd that Docker started itself to where the machine's own one is.
+fn with_the_machines_containerd(host: &Host) {
+    let (own, own_state) = (
+        "/var/lib/docker/containerd/daemon",
+        "/run/docker/containerd/daemon",
+    );
+    let (root, state) = ("/var/lib/containerd", "/run/containerd");
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(host.at(from), host.at(to)).expect("a directory of our own");
+    };
+    rename(own, root);
+    rename(own_state, state);
+    for process in std::fs::read_dir(host.at("/proc")).expect("processes") {
+        for file in ["mountinfo", "mounts"] {
+            let path = process.as_ref().expect("an entry").path().join(file);
+            if let Ok(text) = std::fs::read_to_string(&path) {
+                let text = text.replace(own, root).replace(own_state, state);
+                std::fs::write(path, text).expect("a file of our own");
+            }
+        }
+    }
+}
+
+#[apply(test)]
+fn with_the_machines_containerd_all_is_as_with_dockers_own() {
+    needs::captured_hosts();
+    let [own, machines] = [(); 2].map(|()| Host::captured("docker-28-containerd"));
+    with_the_machines_containerd(&machines);
+    let told = |host: &Host, words: &[&str]| {
+        let rows = host.jsonl(words).rows();
+        let rows = rows.iter().map(|row| {
+            let text = row.to_string();
+            text.replace("/var/lib/docker/containerd/daemon", "/var/lib/containerd")
+        });
+        rows.collect::<BTreeSet<String>>()
+    };
+    for words in [
+        &["containers"][..],
+        &["images"],
+        &["branches", "web-1"],
+        &["branches", "51"],
+        &["changes", "web-1"],
+        &["history", "lab/web:2"],
+        &["orphans"],
+        &["orphans", "--unused"],
+        &["check"],
+    ] {
+        assert_eq!(told(&machines, words), told(&own, words), "{words:?}");
+    }
+    for number in [6, 10, 51, 68, 69] {
+        let path = |root: &str| {
+            format!("{root}/io.containerd.snapshotter.v1.overlayfs/snapshots/{number}/fs")
+        };
+        let [of_own, of_machines] = [
+            told(&own, &["whois", &path("/var/lib/docker/containerd/daemon")]),
+            told(&machines, &["whois", &path("/var/lib/containerd")]),
+        ];
+        assert_eq!(of_machines, of_own, "{number}");
+    }
+    // What the directories beside snapshots take is another matter: one was moved.
+    let sizes = |words: &[&str], host: &Host| {
+        host.settle();
+        let rows = host.jsonl(words).exits(0).rows();
+        let rows = rows.iter().filter(|row| {
+            let kind = text(row, "kind");
+            !["records", "other", "total"].contains(&kind) && row["disk"] != 0
+        });
+        let row = |row: &Value| {
+            let name = row["name"].as_str().unwrap_or_default().to_owned();
+            let largest = row["largest"].to_string();
+            let kind = text(row, "kind").to_owned();
+            (
+                text(row, "engine").to_owned(),
+                kind,
+                name,
+                row["disk"].to_string(),
+                largest,
+            )
+        };
+        rows.map(row).collect::<BTreeSet<_>>()
+    };
+    for words in [&["du"][..], &["du", "web-1"], &["du", "lab/web:2"]] {
+        assert_eq!(sizes(words, &machines), sizes(words, &own), "{words:?}");
+    }
 }

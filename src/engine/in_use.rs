@@ -276,6 +276,7 @@ pub fn layer_uses<'s>(survey: &'s Survey<'_>) -> Uses<'s> {
             Err(error) => problems.push(error),
         }
     }
+    drop_lent(&mut all);
     let is_in_doubt = |of: &LayerUse| matches!(of.kind, UseKind::Unknown | UseKind::Unused);
     if !all.iter().flat_map(|(_, uses)| uses).any(is_in_doubt) {
         return (all, problems);
@@ -295,6 +296,16 @@ pub fn layer_uses<'s>(survey: &'s Survey<'_>) -> Uses<'s> {
     }
     problems.extend(in_use.unread.into_iter().map(|(_, error)| error));
     (all, problems)
+}
+
+/// A layer that an engine keeps for another one is that one's: who keeps it does not know its users' names.
+fn drop_lent(all: &mut [(&dyn Engine, Vec<LayerUse>)]) {
+    let lent = all.iter().flat_map(|(_, uses)| uses);
+    let lent = lent.filter(|of| of.is_lent).map(|of| of.directory.clone());
+    let lent: HashSet<Bytes> = lent.collect();
+    for (_, uses) in all {
+        uses.retain(|of| of.is_lent || !lent.contains(&of.directory));
+    }
 }
 
 /// Whether a union is mounted in the host's own namespace, and not by an engine: neither as the union of

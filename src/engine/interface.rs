@@ -302,6 +302,18 @@ pub trait Engine {
         Space::Other
     }
 
+    /// The directories outside of the data directory whose content is this engine's: layers that another
+    /// one keeps for it.
+    fn directories_elsewhere(&self) -> Vec<Bytes> {
+        Vec::new()
+    }
+
+    /// What a path of the host in one of these is for.
+    fn space_elsewhere(&self, path: &Bytes) -> Space {
+        let _ = path;
+        Space::Other
+    }
+
     /// Whether a path below the data directory is a mount point, which shows what is counted
     /// elsewhere.
     fn is_merged(&self, inside: &Bytes) -> bool {

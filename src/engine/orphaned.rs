@@ -202,7 +202,8 @@ pub fn unused(survey: &mut Survey<'_>) -> Orphaned {
                     matches!(
                         of.kind,
                         UseKind::Unused | UseKind::BuildCache | UseKind::InProgress
-                    ) && in_use.by(survey.host, &of.directory).is_none()
+                    ) && !of.is_lent
+                        && in_use.by(survey.host, &of.directory).is_none()
                 });
                 let layers = free.map(|of| engine.unused_layer(of));
                 let all = layers.chain(found).map(|of| (engine.name(), of));

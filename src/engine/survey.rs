@@ -2,7 +2,7 @@
 //! it, and what could not be read on the way.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::interface::{Description, Engine, FoundEngine, engine_of};
 use super::inventory::{Container, Image, LayerName};
@@ -29,6 +29,8 @@ pub struct Survey<'h> {
     closed: OnceCell<Vec<Bytes>>,
     /// Those that were not asked for.
     others: OnceCell<Engines<'h>>,
+    /// The directories that are all one engine's, though another one keeps them.
+    kept: OnceCell<HashSet<Bytes>>,
     labels: OnceCell<Labels>,
     /// What could not be read for the labels, with the number of the engine.
     unread: RefCell<Vec<(usize, Error)>>,
@@ -70,6 +72,7 @@ impl<'h> Survey<'h> {
             engines: OnceCell::new(),
             closed: OnceCell::new(),
             others: OnceCell::new(),
+            kept: OnceCell::new(),
             labels: OnceCell::new(),
             unread: RefCell::default(),
             problems,
@@ -346,13 +349,34 @@ impl<'h> Survey<'h> {
 
     /// The engines of which there is anything here.
     pub fn engines_here(&self) -> impl Iterator<Item = &dyn Engine> {
-        self.engines().filter(|engine| engine.exists())
+        self.engines().filter(|engine| self.is_here(*engine))
     }
 
     /// The same, each with what it could not read.
     pub fn found_here(&self) -> impl Iterator<Item = &FoundEngine<'h>> {
         let found = self.found().iter();
-        found.filter(|found| found.engine.exists())
+        found.filter(|found| self.is_here(&*found.engine))
+    }
+
+    /// Whether there is anything of an engine that is not all another one's, which tells of it.
+    fn is_here(&self, engine: &dyn Engine) -> bool {
+        engine.exists() && !self.is_anothers(engine)
+    }
+
+    fn is_anothers(&self, engine: &dyn Engine) -> bool {
+        let stands = |of: &&'static Description| of.stands_on == Some(engine.name());
+        let is_stood_on = self.descriptions.iter().any(stands);
+        is_stood_on && self.kept_by_others().contains(engine.root())
+    }
+
+    /// The directories that are all one engine's, though another one keeps them.
+    fn kept_by_others(&self) -> &HashSet<Bytes> {
+        self.kept.get_or_init(|| {
+            let others = self
+                .engines()
+                .filter(|of| of.description().stands_on.is_some());
+            others.flat_map(|of| of.directories_elsewhere()).collect()
+        })
     }
 
     /// Every engine's containers.
@@ -380,7 +404,8 @@ impl<'h> Survey<'h> {
         for (index, error) in self.unread.take() {
             self.found()[index].problems.note(error);
         }
-        self.engines()
+        let engines = self.engines().filter(|engine| !self.is_anothers(*engine));
+        engines
             .flat_map(|engine| list(engine).into_iter().map(move |item| (engine, item)))
             .collect()
     }

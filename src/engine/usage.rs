@@ -20,6 +20,8 @@ pub struct LayerUse {
     pub note: Option<String>,
     /// The containers whose own layers stand on it.
     pub above: Vec<ContainerName>,
+    /// It lies in the store of another engine, which keeps it for this one.
+    pub is_lent: bool,
 }
 
 impl LayerUse {

@@ -36,6 +36,19 @@ pub fn missing_of(survey: &Survey<'_>, union: &Union) -> Vec<Error> {
         .collect()
 }
 
+/// What an engine keeps in its store for others.
+fn lent_by(survey: &Survey<'_>, engine: &dyn Engine) -> Vec<Space> {
+    let others = survey
+        .engines_here()
+        .filter(|other| other.description().stands_on == Some(engine.name()));
+    let directories = others.flat_map(|other| other.directories_elsewhere());
+    let inside = directories.filter_map(|path| path.strip_prefix(engine.root()));
+    inside
+        .map(|inside| engine.space_of(&inside))
+        .filter(|space| matches!(space, Space::Layer { .. }))
+        .collect()
+}
+
 /// What is kept beside a container's layer, in bytes.
 struct Files {
     all: Option<u64>,
@@ -81,6 +94,9 @@ impl<'s, 'h> Store<'s, 'h> {
         let walked_over: Vec<&LayerUse> = uses.iter().filter(is_there).collect();
         let mut walked = Walked::store(survey, engine, (threads, patience))?;
         problems.append(&mut walked.problems);
+        for lent in lent_by(survey, engine) {
+            walked.leave_out(&lent);
+        }
         let gone = walked_over.into_iter().filter(|of| !is_there(of));
         problems.extend(gone.map(|of| Error::Moved(of.directory.clone())));
         Ok(Store {
@@ -196,14 +212,18 @@ impl<'s, 'h> Store<'s, 'h> {
         self.survey.labels().of_owner(&owner)
     }
 
-    /// Things by their paths in the store, largest first, as paths of the host.
+    /// Things by their paths, largest first.
     fn parts(&self, mut parts: Vec<(u64, Bytes)>) -> Vec<Large> {
         parts.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
         let parts = parts.into_iter().filter(|(size, _)| *size > 0);
-        let parts = parts.map(|(size, path)| Large {
-            is_log: matches!(self.engine.space_of(&path), Space::Log(_)),
-            path: self.engine.root().join_path(&path),
-            disk: size,
+        let parts = parts.map(|(size, path)| {
+            let inside = path.strip_prefix(self.engine.root());
+            let space = inside.map(|inside| self.engine.space_of(&inside));
+            Large {
+                is_log: matches!(space, Some(Space::Log(_))),
+                path,
+                disk: size,
+            }
         });
         parts.take(LARGEST).collect()
     }
@@ -420,7 +440,7 @@ impl<'s, 'h> Store<'s, 'h> {
                     };
                     let size = self.size_of(of);
                     *sum = add(*sum, size);
-                    parts.extend(size.zip(of.directory.strip_prefix(self.engine.root())));
+                    parts.extend(size.map(|size| (size, of.directory.clone())));
                 }
             }
         }
@@ -563,13 +583,12 @@ impl<'s, 'h> Store<'s, 'h> {
     /// The largest files of a layer, by their paths in it.
     fn largest(&self, of: &LayerUse) -> Vec<Large> {
         let largest = self.walked.largest.get(&self.space(of));
-        let content = of.directory.strip_prefix(self.engine.root());
         largest
             .into_iter()
             .flatten()
             .filter_map(|(size, path)| {
                 Some(Large {
-                    path: path.strip_prefix(content.as_ref()?)?,
+                    path: path.strip_prefix(&of.directory)?,
                     disk: *size,
                     is_log: false,
                 })

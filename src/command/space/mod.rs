@@ -23,10 +23,11 @@ pub struct Walked {
     /// Bytes on disk, of everything.
     pub total: u64,
     pub spaces: BTreeMap<Space, u64>,
-    /// What is of no known kind: the data directory's own entries, with what is in each.
+    /// What is of no known kind: the data directory's own entries, with what is in each, as paths of
+    /// the host.
     pub others: BTreeMap<Bytes, u64>,
-    /// The largest files of each layer, and of what is kept beside one, largest first, by their
-    /// paths in the store.
+    /// The largest files of each layer, and of what is kept beside one, largest first, as paths of
+    /// the host.
     pub largest: BTreeMap<Space, Vec<(u64, Bytes)>>,
     /// What was still to be walked when somebody ended the walk; none where it came to its end.
     pub unreached: Option<HashSet<Space>>,
@@ -86,7 +87,17 @@ impl Walked {
         };
         let how = (threads, Some(patience));
         walked.walk(survey, engine.root(), &space, how)?;
+        for directory in engine.directories_elsewhere() {
+            let space = |inside: &Bytes| engine.space_elsewhere(&directory.join_path(inside));
+            walked.walk(survey, &directory, &space, how)?;
+        }
         Ok(walked)
+    }
+
+    /// Leaves out what an engine keeps in a store for another one, whose it is to tell.
+    pub fn leave_out(&mut self, space: &Space) {
+        self.total -= self.spaces.remove(space).unwrap_or_default();
+        self.largest.remove(space);
     }
 
     /// Walks one directory.
@@ -108,6 +119,7 @@ impl Walked {
     ) -> Result<()> {
         let mut sums = Sums {
             walked: self,
+            root,
             space,
             spaces: Vec::new(),
             links: HashSet::new(),
@@ -119,18 +131,18 @@ impl Walked {
             let left = sums.unreached;
             let what = "was not walked to its end: what is shown is a part";
             self.problems.push(Error::damaged(root.clone(), what));
-            self.unreached = Some(left);
+            self.unreached.get_or_insert_default().extend(left);
         }
         Ok(())
     }
 
-    /// So many bytes more in a space, in the first part of a path.
-    fn count(&mut self, space: &Space, path: &Bytes, bytes: u64) {
+    /// So many bytes more in a space, in the first part of a path below a root.
+    fn count(&mut self, space: &Space, root: &Bytes, path: &Bytes, bytes: u64) {
         self.total += bytes;
         *self.spaces.entry(space.clone()).or_default() += bytes;
         let first = path.components().next().filter(|_| *space == Space::Other);
         if let Some(first) = first {
-            *self.others.entry(Bytes::absolute([first])).or_default() += bytes;
+            *self.others.entry(root.join(first)).or_default() += bytes;
         }
     }
 
@@ -170,6 +182,8 @@ fn keep_largest<P>(largest: &mut Vec<(u64, P)>, bytes: u64, path: impl FnOnce() 
 /// Adds up what a walk finds.
 struct Sums<'w> {
     walked: &'w mut Walked,
+    /// Where the walk began.
+    root: &'w Bytes,
     /// What a path in the store is for.
     space: &'w dyn Fn(&Bytes) -> Space,
     /// What the directories on the way down are for, as far as that is asked.
@@ -190,7 +204,7 @@ impl Sums<'_> {
             return;
         };
         self.walked.problems.extend(visited.problems);
-        self.walked.count(&space, &path, visited.own);
+        self.walked.count(&space, self.root, &path, visited.own);
         match files {
             Files::Unreached => {
                 self.unreached.insert(space);
@@ -212,9 +226,11 @@ impl Sums<'_> {
                 largest,
                 links,
             } => {
-                self.walked.count(&space, &path, bytes);
+                self.walked.count(&space, self.root, &path, bytes);
                 for (bytes, name) in largest {
-                    self.walked.tell(&space, bytes, || path.join(&name));
+                    let root = self.root;
+                    self.walked
+                        .tell(&space, bytes, || root.join_path(&path.join(&name)));
                 }
                 for file in links {
                     self.file(&space, &path, file);
@@ -230,12 +246,14 @@ impl Sums<'_> {
         }
         let path = || directory.join(&file.name);
         if *space == Space::Other {
-            self.walked.count(space, &path(), file.bytes);
+            self.walked.count(space, self.root, &path(), file.bytes);
         } else {
-            self.walked.count(space, directory, file.bytes);
+            self.walked.count(space, self.root, directory, file.bytes);
         }
         if file.is_content {
-            self.walked.tell(space, file.bytes, path);
+            let root = self.root;
+            self.walked
+                .tell(space, file.bytes, || root.join_path(&path()));
         }
     }
 }

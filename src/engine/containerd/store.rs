@@ -20,6 +20,8 @@ pub(super) const TASKS: &[u8] = b"io.containerd.runtime.v2.task";
 pub const DOCKERS_NAMESPACE: &str = "moby";
 /// The one in which its builder keeps what it remembers of builds.
 pub(super) const DOCKERS_HISTORY: &str = "moby_history";
+/// The one in which its plugins run.
+const DOCKERS_PLUGINS: &str = "plugins.moby";
 
 /// What a snapshotter has, by its own names.
 pub(super) type Snapshots = Rc<HashMap<String, Snapshot>>;
@@ -72,9 +74,20 @@ impl<'h> Containerd<'h> {
     }
 
     /// Whether nothing but Docker's own is there, which is Docker's to tell of.
-    pub(super) fn is_dockers_alone(&self) -> bool {
-        let mut names = self.meta().keys();
-        names.next().is_some_and(|name| name == DOCKERS_NAMESPACE) && names.next().is_none()
+    pub fn is_dockers_alone(&self) -> bool {
+        let names = self.meta();
+        let mut all = names.keys();
+        names.contains_key(DOCKERS_NAMESPACE)
+            && all.all(|name| {
+                [DOCKERS_NAMESPACE, DOCKERS_HISTORY, DOCKERS_PLUGINS].contains(&&**name)
+            })
+    }
+
+    /// Whether a namespace has layers or images here: Docker's has nothing but containers where a driver
+    /// of its own keeps the layers.
+    pub fn stores_for(&self, namespace: &str) -> bool {
+        let of = self.meta().get(namespace);
+        of.is_some_and(|of| !of.snapshots.is_empty() || !of.images.is_empty())
     }
 
     pub(super) fn store(&self, snapshotter: &str, namespace: Option<&str>) -> Store {

@@ -155,6 +155,42 @@ impl Containerd<'_> {
         Ok(uses)
     }
 
+    /// Those of the snapshots that are one namespace's.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn uses_in(&self, namespace: &str) -> Result<Vec<LayerUse>> {
+        let mut own: HashSet<(String, String)> = HashSet::new();
+        for snapshotter in self.snapshotters() {
+            for (name, snapshot) in self.snapshots(&snapshotter).iter() {
+                if name.split('/').next() == Some(namespace) {
+                    own.insert((snapshotter.clone(), snapshot.id.to_string()));
+                }
+            }
+        }
+        let mut uses = self.read_uses()?;
+        uses.retain(|of| own.contains(&(of.layer.driver.clone(), of.layer.id.clone())));
+        Ok(uses)
+    }
+
+    /// The directories of the snapshots that are one namespace's.
+    pub fn directories_in(&self, namespace: &str) -> Vec<Bytes> {
+        let mut found = Vec::new();
+        for snapshotter in self.snapshotters() {
+            let directory = self.directory(&snapshotter);
+            for snapshot in self.snapshots_of(namespace, &snapshotter).into_values() {
+                let number = snapshot.id.to_string();
+                let at = |place: &&str| directory.join(place.as_bytes()).join(number.as_bytes());
+                let all = places(&snapshotter).iter().map(at);
+                found.extend(
+                    all.filter(|path| self.host.stat(path).is_ok_and(|stat| stat.is_some())),
+                );
+            }
+        }
+        found.sort();
+        found
+    }
+
     fn uses_of(&self, snapshotter: &str) -> Result<Vec<LayerUse>> {
         let all = self.snapshots(snapshotter);
         let mut users = Users::default();
@@ -209,6 +245,7 @@ impl Containerd<'_> {
                 containers: users.containers.remove(&number).unwrap_or_default(),
                 images: users.images.remove(&number).unwrap_or_default(),
                 note: users.notes.remove(&number),
+                is_lent: false,
                 above: users.above.remove(&number).unwrap_or_default(),
             }
         });

@@ -236,6 +236,14 @@ impl Engine for Docker<'_> {
         self.shows_layers(inside)
     }
 
+    fn directories_elsewhere(&self) -> Vec<Bytes> {
+        Docker::directories_elsewhere(self)
+    }
+
+    fn space_elsewhere(&self, path: &Bytes) -> Space {
+        Docker::space_elsewhere(self, path)
+    }
+
     fn directory_of_driver(&self, driver: &str) -> Bytes {
         self.root.join(driver.as_bytes())
     }

@@ -17,6 +17,7 @@ use crate::engine::inventory::{Container, Image, LayerName, Names, familiar, is_
 use crate::engine::platform::ForPlatform;
 use crate::engine::stored::{RecordFault, Stored};
 use crate::engine::union::{Owner, Role, Store, Union};
+use crate::engine::usage::Space;
 use crate::error::{Error, Result};
 
 impl Docker<'_> {
@@ -33,10 +34,48 @@ impl Docker<'_> {
         })
     }
 
-    /// The containerds whose data are in this data directory.
+    /// The containerds that are this daemon's: in its data directory, or the machine's where nobody else
+    /// has anything there.
     pub(super) fn own_containerds(&self) -> impl Iterator<Item = &Containerd<'_>> {
         let all = self.containerds().iter();
-        all.filter(|of| of.root().strip_prefix(&self.root).is_some())
+        all.filter(|of| self.is_inside(of) || self.is_kept_by(of) && of.is_dockers_alone())
+    }
+
+    /// Those that others use, too, and that keep snapshots of this daemon's.
+    pub(super) fn lending_containerds(&self) -> impl Iterator<Item = &Containerd<'_>> {
+        let all = self.containerds().iter();
+        all.filter(|of| !self.is_inside(of) && self.is_kept_by(of) && !of.is_dockers_alone())
+    }
+
+    fn is_inside(&self, containerd: &Containerd<'_>) -> bool {
+        containerd.root().lies_in(&self.root)
+    }
+
+    /// Whether a containerd elsewhere has this daemon's layers. One with a driver of its own has records
+    /// of images here, and no mount points of snapshotters.
+    fn is_kept_by(&self, containerd: &Containerd<'_>) -> bool {
+        let has_snapshotter = self.is_there(&["rootfs"]) || !self.is_there(&["image"]);
+        has_snapshotter && containerd.stores_for(DOCKERS_NAMESPACE)
+    }
+
+    /// The directories that are this daemon's outside of its own.
+    pub(super) fn directories_elsewhere(&self) -> Vec<Bytes> {
+        let own = self.own_containerds().filter(|of| !self.is_inside(of));
+        let mut found: Vec<Bytes> = own.map(|of| of.root().clone()).collect();
+        for containerd in self.lending_containerds() {
+            found.extend(containerd.directories_in(DOCKERS_NAMESPACE));
+        }
+        found
+    }
+
+    /// What a path in one of them is for.
+    pub(super) fn space_elsewhere(&self, path: &Bytes) -> Space {
+        let mut containerds = self.containerds().iter();
+        let space = containerds.find_map(|of| {
+            let inside = path.strip_prefix(of.root())?;
+            Some(snapshots_or_records(of, &inside))
+        });
+        space.unwrap_or(Space::Records)
     }
 
     /// The containerd that has a container's snapshot.
@@ -243,10 +282,17 @@ impl Docker<'_> {
 
     /// The snapshot that a path is, or lies in.
     pub(super) fn snapshot_at(&self, path: &Bytes) -> Option<(LayerName, Bytes)> {
-        let own = self.root.join(b"containerd").join(b"daemon");
-        path.strip_prefix(&own)?;
-        let mut containerds = self.containerds().iter();
-        containerds.find_map(|containerd| containerd.layer_at(path))
+        let mut own = self.own_containerds();
+        own.find_map(|containerd| containerd.layer_at(path))
+            .or_else(|| {
+                let mut lending = self.lending_containerds();
+                lending.find_map(|containerd| {
+                    let found = containerd.layer_at(path)?;
+                    let LayerName { driver, id, .. } = &found.0;
+                    containerd.key_of(DOCKERS_NAMESPACE, driver, id)?;
+                    Some(found)
+                })
+            })
     }
 
     /// The union that has a snapshot on top: of a container, or read-only.
@@ -267,6 +313,14 @@ impl Docker<'_> {
             return Ok(union);
         }
         Err(Error::no_such_target(layer.id.clone()))
+    }
+}
+
+/// What a path in a containerd of Docker's is for.
+pub(super) fn snapshots_or_records(containerd: &Containerd<'_>, inside: &Bytes) -> Space {
+    match containerd.space_of(inside) {
+        space @ Space::Layer { .. } => space,
+        _ => Space::Records,
     }
 }
 

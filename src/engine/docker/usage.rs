@@ -6,10 +6,12 @@ use jiff::Timestamp;
 
 use super::driver::{Driver, Stacking};
 use super::layer::LayerId;
+use super::snapshots::snapshots_or_records;
 use super::store::Docker;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
 use crate::engine::bolt::{self, Database, Item};
+use crate::engine::containerd::DOCKERS_NAMESPACE;
 use crate::engine::interface::Engine;
 use crate::engine::inventory::{INIT, Image, LayerName, is_id};
 use crate::engine::linked::LINKS;
@@ -75,6 +77,7 @@ impl Docker<'_> {
                     containers,
                     images,
                     note: None,
+                    is_lent: false,
                     above,
                 });
             }
@@ -83,20 +86,28 @@ impl Docker<'_> {
         Ok(uses)
     }
 
-    /// The snapshots of the daemon's own containerd.
+    /// The snapshots of the daemon's own containerd, and those of its that another one keeps.
     fn snapshot_uses(&self) -> Result<Vec<LayerUse>> {
-        let mut uses = Vec::new();
+        let mut all = Vec::new();
         for containerd in self.own_containerds() {
-            for mut of in containerd.layer_uses()? {
-                for user in of.containers.iter_mut().chain(&mut of.above) {
-                    if let Ok(container) = self.container(&user.id) {
-                        user.name = container.name;
-                    }
-                }
-                uses.push(of);
+            all.extend(containerd.layer_uses()?);
+        }
+        for containerd in self.lending_containerds() {
+            let lent = containerd.uses_in(DOCKERS_NAMESPACE)?.into_iter();
+            all.extend(lent.map(|of| LayerUse {
+                is_lent: true,
+                ..of
+            }));
+        }
+        for user in all
+            .iter_mut()
+            .flat_map(|of| of.containers.iter_mut().chain(&mut of.above))
+        {
+            if let Ok(container) = self.container(&user.id) {
+                user.name = container.name;
             }
         }
-        Ok(uses)
+        Ok(all)
     }
 
     /// The directories that a driver has for layers, whatever their names say.
@@ -344,11 +355,8 @@ impl Docker<'_> {
             [b"containerd", b"daemon", rest @ ..] => {
                 let inside = Bytes::absolute(rest.iter().copied());
                 let mut own = self.own_containerds();
-                own.next()
-                    .map_or(Space::Records, |of| match of.space_of(&inside) {
-                        space @ Space::Layer { .. } => space,
-                        _ => Space::Records,
-                    })
+                let own = own.find(|of| of.root().lies_in(&self.root));
+                own.map_or(Space::Records, |of| snapshots_or_records(of, &inside))
             }
             [b"image" | b"graph" | b"containerd", ..] => Space::Records,
             _ => Space::Other,

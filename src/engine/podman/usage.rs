@@ -102,6 +102,7 @@ impl Podman<'_> {
                 containers,
                 images,
                 note: None,
+                is_lent: false,
                 above,
             });
         }
