@@ -199,6 +199,10 @@ fn states_are_what_the_engine_says_or_what_is_known() {
     for id in ["live", "locked", "nat"] {
         assert_eq!(row(id)["state"], "running", "{}", row(id));
     }
+    let info = captured.host.jsonl(["info"]).exits(0).row();
+    let engine = &info["engines"][0];
+    let counts = ["running_count", "stopped_count", "unknown_count"].map(|of| engine[of].clone());
+    assert_eq!(counts, [12, 8, 1].map(Value::from));
     for of in captured.jsonl("cri-containers.jsonl") {
         let row = row(text(&of, "id"));
         let state = match of["state"].as_str().unwrap_or_default() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::lab::captured::{Captured, Shared};
@@ -490,5 +490,129 @@ fn with_the_machines_containerd_all_is_as_with_dockers_own() {
     };
     for words in [&["du"][..], &["du", "web-1"], &["du", "lab/web:2"]] {
         assert_eq!(sizes(words, &machines), sizes(words, &own), "{words:?}");
+    }
+}
+
+/// Writes a container's record anew.
+fn change(host: &Host, name: &str, edit: impl FnOnce(&mut Value)) {
+    let directory = host.at("/var/lib/docker/containers");
+    for entry in std::fs::read_dir(directory).expect("containers") {
+        let path = entry.expect("an entry").path().join("config.v2.json");
+        let text = std::fs::read(&path).expect("a record");
+        let mut record: Value = serde_json::from_slice(&text).expect("JSON");
+        if record["Name"] == format!("/{name}") {
+            edit(&mut record);
+            return std::fs::write(path, record.to_string()).expect("a file of our own");
+        }
+    }
+    panic!("there is no {name}");
+}
+
+#[apply(test)]
+fn health_and_restarts_are_told_as_docker_tells_them() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let health = |name: &str, of: Value| {
+        change(&host, name, |record| record["State"]["Health"] = of);
+    };
+    health("web-1", json!({"Status": "unhealthy", "FailingStreak": 3}));
+    health("ro-5", json!({"Status": "starting"}));
+    // None of them is shown.
+    health("paused-6", json!({"Status": "healthy"}));
+    health("stopped-7", json!({"Status": "unhealthy"}));
+    change(&host, "web-2", |record| {
+        let state = &mut record["State"];
+        state["Restarting"] = json!(true);
+        state["ExitCode"] = json!(7);
+        state["FinishedAt"] = json!("2026-11-27T21:43:00Z");
+    });
+    let table = host.ask(["containers"]).exits(0).text().to_owned();
+    for (name, end) in [
+        ("web-1", " (unhealthy)"),
+        ("ro-5", " (health: starting)"),
+        ("paused-6", " (Paused)"),
+    ] {
+        assert!(
+            table
+                .lines()
+                .any(|line| line.ends_with(name) && line.contains(end)),
+            "{table}"
+        );
+    }
+    assert!(!table.contains("(healthy)"), "{table}");
+    let rows = host.jsonl(["containers"]).exits(0).rows();
+    let told = |name: &str| {
+        let row = rows.iter().find(|row| row["name"] == name).expect("a row");
+        row["health"].clone()
+    };
+    assert_eq!(told("web-1"), "unhealthy");
+    assert_eq!(told("ro-5"), "starting");
+    assert_eq!(told("paused-6"), "healthy");
+    assert_eq!(told("stopped-7"), Value::Null);
+    assert_eq!(told("renamed-4"), Value::Null);
+    let named = |filter: &str| {
+        let words = ["containers", "--filter", filter, "--format", "jsonl"];
+        let rows = host.ask(words).exits(0).rows();
+        let names = rows.iter().map(|row| text(row, "name").to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(named("health=starting"), ["ro-5"]);
+    // As docker info counts.
+    let info = host.jsonl(["info"]).exits(0).row();
+    let engine = &info["engines"][0];
+    let counts = ["running_count", "paused_count", "stopped_count"].map(|of| engine[of].clone());
+    assert_eq!(counts, [json!(2), json!(1), json!(5)]);
+}
+
+#[apply(test)]
+fn containers_call_images_as_docker_does() {
+    needs::captured_hosts();
+    for (host, image) in [
+        (
+            "docker-28-containerd",
+            "d9df33a3a8d4ea7838df60a1d1810579f398f8b0ea8297d33652d7eacde37019",
+        ),
+        (
+            "docker-28-overlay2",
+            "7a79e3d3c46f11484aece79a2e23d8851249ecef7706429590e13ad754d8ca15",
+        ),
+    ] {
+        let host = Host::captured(host);
+        let whole = format!("sha256:{image}");
+        let gone = "b".repeat(64);
+        let named = |name: &str, image: &str| {
+            change(&host, name, |record| {
+                record["Config"]["Image"] = json!(image)
+            });
+        };
+        named("web-1", "gone/x:1");
+        named("web-2", &whole);
+        named("ro-5", &image[..12]);
+        named("stopped-7", "docker.io/lab/web");
+        // The image was removed by force.
+        change(&host, "snap-8", |record| {
+            record["Image"] = json!(format!("sha256:{gone}"))
+        });
+        let column = |words: &[&str]| {
+            let table = host.ask(words).exits(0).text().to_owned();
+            let names = table::column(&table, "NAMES");
+            let images = table::column(&table, "IMAGE");
+            names.into_iter().zip(images).collect::<BTreeMap<_, _>>()
+        };
+        let (short, cut) = (
+            column(&["containers"]),
+            column(&["containers", "--no-trunc"]),
+        );
+        for (name, said, uncut) in [
+            ("web-1", &image[..12], &*whole),
+            ("web-2", &image[..12], &whole),
+            ("ro-5", &image[..12], &image[..12]),
+            ("stopped-7", "docker.io/lab/web", "docker.io/lab/web"),
+            ("snap-8", &gone[..12], &format!("sha256:{gone}")),
+            ("job-3", "lab/small:edge", "lab/small:edge"),
+        ] {
+            assert_eq!(short[name], said, "{name}");
+            assert_eq!(cut[name], uncut, "{name}");
+        }
     }
 }

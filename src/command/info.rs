@@ -33,6 +33,8 @@ pub struct Engine {
     pub running_count: usize,
     pub paused_count: usize,
     pub stopped_count: usize,
+    /// Those of which nothing tells whether they run.
+    pub unknown_count: usize,
     pub image_count: usize,
     pub storage_driver: String,
     pub root_dir: Bytes,
@@ -111,8 +113,9 @@ fn row(context: &Context<'_>, engine: &dyn engine::Engine) -> Engine {
             .filter(|container| container.state.word() == word)
             .count()
     };
-    // As docker counts: a paused container is not running.
-    let (running, paused) = (count("running") + count("restarting"), count("paused"));
+    // As docker counts: a paused container is not running, nor is one that is started again and again.
+    let (running, paused) = (count("running"), count("paused"));
+    let unknown = count("unknown");
     let driver = engine.driver(&containers);
     let root_dir = engine.directory_of_driver(&driver);
     let dirperm1 = survey.table.0.iter().filter(|mount| {
@@ -123,7 +126,8 @@ fn row(context: &Context<'_>, engine: &dyn engine::Engine) -> Engine {
         engine: engine.name(),
         running_count: running,
         paused_count: paused,
-        stopped_count: containers.len() - running - paused,
+        stopped_count: containers.len() - running - paused - unknown,
+        unknown_count: unknown,
         image_count: engine.images().len(),
         layer_count: layers.filter(|layer| layer.driver == driver).count(),
         backing_filesystem: survey
@@ -219,6 +223,9 @@ impl Engine {
         writeln!(out, "  Running: {}", self.running_count)?;
         writeln!(out, "  Paused: {}", self.paused_count)?;
         writeln!(out, "  Stopped: {}", self.stopped_count)?;
+        if self.unknown_count > 0 {
+            writeln!(out, "  Unknown: {}", self.unknown_count)?;
+        }
         writeln!(out, " Images: {}", self.image_count)?;
         writeln!(out, " Storage Driver: {driver}")?;
         writeln!(out, "  Root Dir: {}", self.root_dir)?;

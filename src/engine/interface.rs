@@ -26,6 +26,8 @@ pub struct Description {
     pub variables: &'static [Variable],
     /// A table that has nothing but this engine's things does not name the engine.
     pub goes_without_saying: bool,
+    /// Its own list of containers has an image's name only while that is the image's, else the id.
+    pub names_what_is_there: bool,
     /// Its own `diff` counts it as a change that an attribute `user.*` is another.
     pub diff_has_attributes: bool,
     /// Its layers are numbers, which are typed as `NAME:NUMBER`. Other engines may keep their

@@ -116,12 +116,33 @@ pub struct ContainerState {
     #[serde(skip)]
     pub was_started: bool,
     pub finished_at: Option<String>,
+    pub health: Option<Health>,
     /// Only a process could tell whether it runs, and a copied host has none.
     #[serde(skip)]
     pub is_unknown: bool,
 }
 
+/// What came of a container's own checks.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Health {
+    #[serde(rename = "Status", default)]
+    pub status: String,
+}
+
 impl ContainerState {
+    /// `starting`, `healthy` or `unhealthy`, of one that runs; none where nothing is checked.
+    pub fn health(&self) -> Option<&'static str> {
+        let health = self.health.as_ref();
+        let health = health.filter(|_| matches!(self.word(), "running" | "paused"))?;
+        match &*health.status {
+            "starting" => Some("starting"),
+            "healthy" => Some("healthy"),
+            // Docker has it so before the first check.
+            "unhealthy" | "" => Some("unhealthy"),
+            _ => None,
+        }
+    }
+
     /// Docker's word for it.
     pub fn word(&self) -> &'static str {
         if self.is_unknown {

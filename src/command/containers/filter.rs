@@ -21,6 +21,9 @@ const STATES: [&str; 8] = [
     "unknown",
 ];
 
+/// What checks can say.
+const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+
 /// One condition. Of several with one key one has to hold, and of each key one.
 #[derive(Debug, Clone)]
 pub enum Filter {
@@ -30,6 +33,8 @@ pub enum Filter {
     Status(String),
     /// The exit code of what was started and runs no more.
     Exited(i64),
+    /// What its own checks say; `none` where it has none.
+    Health(String),
     /// The image that it was made of, by any of its names.
     Ancestor(String),
 }
@@ -39,7 +44,7 @@ pub enum Filter {
 /// # Errors
 /// Says what can be typed.
 pub fn filter(typed: &str) -> Result<Filter, String> {
-    let keys = "name=, id=, status=, exited= and ancestor= are known";
+    let keys = "name=, id=, status=, exited=, health= and ancestor= are known";
     let (key, value) = typed.split_once('=').ok_or(keys)?;
     let expression = || Regex::new(value).map_err(|error| error.to_string());
     Ok(match key {
@@ -48,6 +53,8 @@ pub fn filter(typed: &str) -> Result<Filter, String> {
         "status" if STATES.contains(&value) => Filter::Status(value.to_owned()),
         "status" => return Err(format!("a status is one of {}", STATES.join(", "))),
         "exited" => Filter::Exited(value.parse().map_err(|_| "an exit code is a number")?),
+        "health" if HEALTH.contains(&value) => Filter::Health(value.to_owned()),
+        "health" => return Err(format!("health is one of {}", HEALTH.join(", "))),
         "ancestor" => Filter::Ancestor(value.to_owned()),
         _ => return Err(keys.to_owned()),
     })
@@ -69,6 +76,7 @@ pub fn keep(context: &mut Context<'_>, filters: &[Filter], rows: &mut Vec<Row>) 
         Filter::Name(of) => of.is_match(&row.name) || of.is_match(&format!("/{}", row.name)),
         Filter::Id(of) => of.is_match(&row.id),
         Filter::Status(of) => row.state == of,
+        Filter::Health(of) => row.health.unwrap_or("none") == of,
         Filter::Exited(of) => {
             let has_ended = matches!(row.state, "exited" | "dead") && row.started.is_some();
             has_ended && row.exit_code == Some(*of)

@@ -2,6 +2,7 @@
 
 mod filter;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::command::{Context, Group, Help, Outcome, Verb};
-use crate::engine::inventory::{ContainerState, Pod, is_zero_time, short};
+use crate::engine::inventory::{ContainerState, Image, Pod, familiar, is_zero_time, short};
 use crate::engine::{self, Survey};
 use crate::error::Result;
 use crate::render::column::{Column, column, giving, optional};
@@ -21,7 +22,7 @@ pub struct Args {
     /// What is done anyway: people type `ps -a`
     #[arg(short, long = "all", hide = true)]
     _all: bool,
-    /// Only those: name=web, status=exited, exited=1, ancestor=nginx, id=1f
+    /// Only those: name=web, status=exited, exited=1, ancestor=nginx, health=unhealthy, id=1f
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter::filter)]
     filters: Vec<filter::Filter>,
 }
@@ -34,7 +35,8 @@ pub struct Row {
     pub engine: &'static str,
     pub id: String,
     pub name: String,
-    /// As the person called it; the id where that name has been given to another image.
+    /// As the person called it; the id where that name has been given to another image, or, as docker has
+    /// it, the image has it no more.
     pub image: String,
     /// The image that its layers are of; empty where no image that is still here has them.
     pub image_id: String,
@@ -44,6 +46,9 @@ pub struct Row {
     /// `created`, `running`, `paused`, `restarting`, `removing`, `dead` or `exited`; `unknown` where
     /// nothing tells: only a process could, and the host is a copy, or it has gone and left no trace.
     pub state: &'static str,
+    /// `starting`, `healthy` or `unhealthy`, of one that runs and has checks of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<&'static str>,
     /// None where nobody knows it: containerd forgets it with the task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
@@ -64,6 +69,9 @@ pub struct Row {
     /// is not known: another driver's, or a host without a mount table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounted: Option<bool>,
+    /// Its image has that name no more.
+    #[serde(skip)]
+    pub is_renamed: bool,
     #[serde(skip)]
     pub full_state: ContainerState,
     /// Its host is a copy, and nothing says as of when: what ran may have run on for a minute or a year.
@@ -118,13 +126,25 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
     containers
         .into_iter()
         .map(|(engine, container)| {
-            let is_another = images.iter().any(|(_, image)| {
-                image.id != container.image_id
-                    && image.names.tags.iter().any(|tag| {
-                        *tag == container.image
-                            || tag.strip_suffix(":latest") == Some(&container.image)
-                    })
-            });
+            let is_another = if engine.description().names_what_is_there {
+                let mut of_engine = images.iter().filter(|(of, _)| of.root() == engine.root());
+                let own = images.iter().find(|(of, image)| {
+                    of.root() == engine.root() && image.id == container.image_id
+                });
+                match own {
+                    Some((_, own)) => !is_name_of(&container.image, own),
+                    // Where nothing tells of any image, what the container says is all that is known.
+                    None => of_engine.next().is_some(),
+                }
+            } else {
+                images.iter().any(|(_, image)| {
+                    image.id != container.image_id
+                        && image.names.tags.iter().any(|tag| {
+                            *tag == container.image
+                                || tag.strip_suffix(":latest") == Some(&container.image)
+                        })
+                })
+            };
             let time =
                 |time: &Option<String>| time.clone().filter(|time| !is_zero_time(Some(time)));
             let label = labels.of_container(engine, &container).cloned();
@@ -147,6 +167,7 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
                 command: container.command,
                 created: container.created,
                 state: container.state.word(),
+                health: container.state.health(),
                 exit_code: container.state.exit_code,
                 started: time(&container.state.started_at),
                 finished: time(&container.state.finished_at),
@@ -156,10 +177,33 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
                 pod: container.pod,
                 full_state: container.state,
                 is_of_copy,
+                is_renamed: is_another,
                 shown_name: String::new(),
             }
         })
         .collect()
+}
+
+/// Whether an image can be called so: by a name with its tag or a digest, or by its id or the start of that.
+fn is_name_of(typed: &str, image: &Image) -> bool {
+    let id = typed.strip_prefix("sha256:").unwrap_or(typed);
+    let is_id = !id.is_empty() && image.id.starts_with(id);
+    let typed = familiar(typed);
+    // Of a name with a tag and a digest the digest counts.
+    let (name, digest) = match typed.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (typed, None),
+    };
+    let mut tags = image.names.tags.iter().map(|tag| familiar(tag));
+    let has_digest = |digest: &str| {
+        let own = digest.strip_prefix("sha256:") == Some(&*image.id);
+        let mut given = image.names.digests.iter();
+        own || given.any(|of| of.split_once('@').is_some_and(|(_, of)| of == digest))
+    };
+    is_id
+        || digest.is_some_and(has_digest)
+        || digest.is_none()
+            && tags.any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
 }
 
 /// Rows by names that tell them apart: pods of two namespaces of Kubernetes' can have one name, and
@@ -216,7 +260,9 @@ impl crate::command::Row for Row {
             column("CONTAINER ID", |row, look, cell| {
                 cell.text(&look.id(&row.id))
             }),
-            giving(1, "IMAGE", |row, _, cell| cell.text(&row.image)),
+            giving(1, "IMAGE", |row, look, cell| {
+                cell.text(&row.shown_image(look));
+            }),
             giving(4, "COMMAND", |row, look, cell| {
                 cell.show(format_args!("\"{}\"", look.clip(&row.command, 20)));
             }),
@@ -234,7 +280,7 @@ impl crate::command::Row for Row {
     fn docker(&self, look: Look) -> Vec<Vec<String>> {
         vec![vec![
             look.id(&self.id),
-            self.image.clone(),
+            self.shown_image(look).into_owned(),
             format!("\"{}\"", look.clip(&self.command, 20)),
             time::moment(&self.created),
             time::ago(&self.created),
@@ -261,6 +307,24 @@ impl crate::command::Row for Row {
 }
 
 impl Row {
+    /// The image as the engine's own list has it: docker cuts ids and digests.
+    fn shown_image(&self, look: Look) -> Cow<'_, str> {
+        let cuts = engine::called(self.engine).is_some_and(|of| of.names_what_is_there);
+        let is_id = |text: &str| !text.is_empty() && text == self.image_id;
+        let whole = self.image.strip_prefix("sha256:").unwrap_or(&self.image);
+        match look.no_trunc {
+            _ if !cuts => Cow::Borrowed(&self.image),
+            true if self.is_renamed => Cow::Owned(format!("sha256:{}", self.image_id)),
+            true => Cow::Borrowed(&self.image),
+            false if is_id(whole) => Cow::Borrowed(short(whole)),
+            false => Cow::Borrowed(
+                self.image
+                    .split_once('@')
+                    .map_or(&*self.image, |(name, _)| name),
+            ),
+        }
+    }
+
     /// As `docker ps` words it, and what the mount table says against it. Of a copy it is said when a
     /// container was started: how long it has been up since then nobody knows.
     fn status(&self) -> String {
@@ -281,7 +345,11 @@ impl Row {
         };
         let words = match self.state {
             "unknown" => "Unknown".into(),
-            "running" => up(),
+            "running" => match self.health {
+                Some("starting") => format!("{} (health: starting)", up()),
+                Some(health) => format!("{} ({health})", up()),
+                None => up(),
+            },
             "paused" => format!("{} (Paused)", up()),
             "restarting" => format!("Restarting ({code}){}", ago(&self.finished)),
             "removing" => "Removal In Progress".into(),

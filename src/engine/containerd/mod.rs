@@ -51,6 +51,7 @@ pub static DESCRIPTION: Description = Description {
     options: roots::OPTIONS,
     variables: roots::VARIABLES,
     goes_without_saying: false,
+    names_what_is_there: false,
     diff_has_attributes: false,
     numbers_layers: true,
     stands_on: None,

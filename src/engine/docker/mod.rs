@@ -52,6 +52,7 @@ pub static DESCRIPTION: Description = Description {
     options: roots::OPTIONS,
     variables: &[],
     goes_without_saying: true,
+    names_what_is_there: true,
     diff_has_attributes: false,
     numbers_layers: false,
     stands_on: Some("containerd"),

@@ -32,6 +32,7 @@ static DESCRIPTION: Description = Description {
     }],
     variables: &[],
     goes_without_saying: false,
+    names_what_is_there: false,
     diff_has_attributes: false,
     numbers_layers: false,
     stands_on: None,

@@ -47,6 +47,7 @@ pub static DESCRIPTION: Description = Description {
     options: roots::OPTIONS,
     variables: roots::VARIABLES,
     goes_without_saying: false,
+    names_what_is_there: false,
     diff_has_attributes: true,
     numbers_layers: false,
     stands_on: None,
