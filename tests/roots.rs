@@ -140,6 +140,40 @@ fn docker_is_found_where_it_was_told_to_be() {
             ],
             "/srv/daemon.json",
         ),
+        // Kubespray's.
+        (
+            "/data/docker",
+            &[
+                (
+                    "/etc/systemd/system/docker.service",
+                    "[Service]\nEnvironment=GOTRACEBACK=crash\nExecStart=/usr/bin/dockerd $DOCKER_OPTS -H fd://\n",
+                ),
+                (
+                    "/etc/systemd/system/docker.service.d/docker-options.conf",
+                    "[Service]\nEnvironment=\"DOCKER_OPTS= --iptables=false --data-root=/data/docker\" A=b\n",
+                ),
+            ],
+            "/etc/systemd/system/docker.service",
+        ),
+        (
+            "/data/docker",
+            &[
+                (
+                    DROP_IN,
+                    "[Service]\nEnvironmentFile=-/srv/docker.env\nExecStart=\nExecStart=/usr/bin/dockerd ${MORE}\n",
+                ),
+                ("/srv/docker.env", "MORE=--data-root=/data/docker\n"),
+            ],
+            DROP_IN,
+        ),
+        (
+            "/srv/balena",
+            &[(
+                "/lib/systemd/system/balena.service",
+                "[Service]\nExecStart=/usr/bin/balenad --data-root=/srv/balena\n",
+            )],
+            "balena.service",
+        ),
         ("/var/snap/docker/common/var-lib-docker", &[], "snap"),
         ("/var/lib/balena-engine", &[], "balena"),
         ("/mnt/data/docker", &[], "balena"),
@@ -220,6 +254,30 @@ fn containerd_is_found_in_every_distribution() {
             "/var/snap/k8s/common/var/lib/containerd",
             &[],
             "Canonical Kubernetes",
+        ),
+        (
+            "/data/microk8s",
+            &[(
+                "/var/snap/microk8s/current/args/containerd",
+                "--config ${SNAP_DATA}/args/containerd.toml\n--root /data/microk8s\n",
+            )],
+            "args/containerd",
+        ),
+        (
+            "/var/snap/microk8s/common/big",
+            &[(
+                "/var/snap/microk8s/current/args/containerd",
+                "--root=\"${SNAP_COMMON}/big\"\n--state ${SNAP_COMMON}/run/containerd\n",
+            )],
+            "args/containerd",
+        ),
+        (
+            "/data/k8s",
+            &[(
+                "/var/snap/k8s/common/args/containerd",
+                "--root=\"/data/k8s\"\n",
+            )],
+            "args/containerd",
         ),
         ("/home/ann/.local/share/containerd", &[ANN], "user"),
         // A node of kind, a node of k3d, whose containers are gone.
@@ -320,6 +378,11 @@ fn what_a_running_daemon_was_told_counts() {
     let host = with_process("/srv/c", false, &["containerd", "-c", "/srv/c.toml"]);
     host.file("/srv/c.toml", "root = \"/srv/c\"\n");
     finds(&host, "/srv/c", "/proc/812/cmdline");
+    // A copy may have command lines and nothing else.
+    let host = docker_at("/data/docker");
+    let words = "/usr/bin/dockerd\0--data-root=/data/docker\0";
+    host.file("/proc/812/cmdline", words);
+    finds(&host, "/data/docker", "/proc/812/cmdline");
     // Docker's client is no daemon.
     let host = with_process(
         "/var/lib/docker",

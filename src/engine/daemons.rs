@@ -42,6 +42,26 @@ pub struct Command {
 }
 
 impl Command {
+    /// What a file of options says, which has a program's words without the program: `args/containerd`
+    /// of a snap. `variables` stand in it as `${NAME}`.
+    pub fn of_options(text: &str, source: Bytes, variables: &[(&str, &str)]) -> Command {
+        let mut text = text.to_owned();
+        for (name, value) in variables {
+            text = text.replace(&format!("${{{name}}}"), value);
+        }
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'));
+        let words = lines.flat_map(split);
+        let words = words.map(|word| Bytes::from(word.as_str()));
+        Command {
+            words: std::iter::once(Bytes::default()).chain(words).collect(),
+            process: None,
+            is_here: true,
+            source,
+        }
+    }
+
     /// The program's name without its directory.
     pub fn program(&self) -> &[u8] {
         self.words.first().map_or(&[], |word| word.file_name())
@@ -131,12 +151,15 @@ pub fn running(host: &Host, programs: &[&str]) -> Vec<Command> {
 /// The mount namespace that the host's paths are of.
 struct OwnNamespace {
     name: Option<Bytes>,
+    /// A copied host that has no namespaces of processes has those of its own.
+    is_copy: bool,
     table: OnceCell<MountTable>,
 }
 
 impl OwnNamespace {
     fn of(host: &Host) -> OwnNamespace {
         OwnNamespace {
+            is_copy: !host.is_live() && !host.is_alias(),
             name: namespace::name_of(host, &namespace::own(host)),
             table: OnceCell::new(),
         }
@@ -144,11 +167,12 @@ impl OwnNamespace {
 
     /// Whether a process is in it.
     fn is_of(&self, host: &Host, process: u32) -> bool {
-        let Some(name) = &self.name else {
-            return false;
-        };
-        if let Some(of) = namespace::name_of(host, &namespace::directory(process)) {
-            return of == *name;
+        let there = namespace::name_of(host, &namespace::directory(process));
+        match (&self.name, there) {
+            (Some(name), Some(of)) => return of == *name,
+            (None, None) if self.is_copy => {}
+            (None, _) => return false,
+            (Some(_), None) => {}
         }
         // Its name is closed to whoever may not trace the process, its mounts are not; the numbers
         // of mounts are unique.
@@ -157,8 +181,10 @@ impl OwnNamespace {
             host.read(&own)
                 .map_or_else(|_| MountTable::default(), |of| parse_mountinfo(&of))
         });
-        let there = Process::read(host, process);
-        there.is_ok_and(|there| there.table.shares_a_mount_with(table))
+        match Process::read(host, process) {
+            Ok(there) => there.table.shares_a_mount_with(table),
+            Err(error) => self.is_copy && self.name.is_none() && error.is_not_found(),
+        }
     }
 }
 
@@ -209,7 +235,7 @@ impl Units {
         });
         let variables: Vec<(Bytes, BTreeMap<String, String>)> = variables.collect();
         let started = self.exec_start(host, unit, problems);
-        let started = started.map(|(source, line)| {
+        let started = started.map(|(source, line, of_unit)| {
             if shlex::split(&line).is_none() {
                 let what = "has an ExecStart= with a quote that is not closed";
                 problems.note(Error::damaged(source.clone(), what));
@@ -218,7 +244,7 @@ impl Units {
                 let name = word.trim_start_matches('$');
                 let name = name.trim_start_matches('{').trim_end_matches('}');
                 let value = variables.iter().find_map(|(_, of)| of.get(name));
-                match value {
+                match value.or_else(|| of_unit.get(name)) {
                     Some(value) if word.starts_with('$') => split(value),
                     _ => vec![word],
                 }
@@ -251,8 +277,14 @@ impl Units {
         with.map(|(directory, _)| directory.join(name.as_bytes()))
     }
 
-    /// The last `ExecStart=` of a unit and its drop-ins, and the file that has it.
-    fn exec_start(&self, host: &Host, unit: &str, problems: &Problems) -> Option<(Bytes, String)> {
+    /// The last `ExecStart=` of a unit and its drop-ins, the file that has it, and the variables that
+    /// they set.
+    fn exec_start(
+        &self,
+        host: &Host,
+        unit: &str,
+        problems: &Problems,
+    ) -> Option<(Bytes, String, BTreeMap<String, String>)> {
         let unit_file = self.called(unit).next();
         // Of the drop-ins of one name the first directory's counts; all are read in order of name.
         let mut drop_ins: BTreeMap<Vec<u8>, Bytes> = BTreeMap::new();
@@ -266,35 +298,52 @@ impl Units {
             }
         }
         let mut found = None;
+        let (mut variables, mut of_files) = (BTreeMap::new(), BTreeMap::new());
         for path in unit_file.into_iter().chain(drop_ins.into_values()) {
             let text = problems.text_of(host, &path).unwrap_or_default();
-            for value in exec_starts(&text) {
+            for value in settings_of_service(&text, "ExecStart") {
+                // Before the program may stand how it is started: `-/usr/bin/dockerd`.
+                let value = value
+                    .trim_start_matches(['-', '@', ':', '+', '!'])
+                    .to_owned();
                 // An empty one takes back what was said before.
                 found = (!value.is_empty()).then(|| (path.clone(), value));
             }
+            for value in settings_of_service(&text, "Environment") {
+                variables.extend(split(&value).into_iter().filter_map(|word| {
+                    let (name, value) = word.split_once('=')?;
+                    Some((name.to_owned(), value.to_owned()))
+                }));
+            }
+            for value in settings_of_service(&text, "EnvironmentFile") {
+                // One that begins so need not be there.
+                let file = Bytes::from(value.trim_start_matches('-'));
+                if file.as_bytes().starts_with(b"/")
+                    && let Some(text) = problems.text_of(host, &file)
+                {
+                    of_files.extend(assignments(&text));
+                }
+            }
         }
-        found
+        // What files say counts more, wherever they are named.
+        variables.extend(of_files);
+        found.map(|(path, line)| (path, line, variables))
     }
 }
 
-/// Every `ExecStart=` of a unit's file.
-fn exec_starts(text: &str) -> Vec<String> {
+/// Every value of a key that a unit's file has for the service.
+fn settings_of_service(text: &str, key: &str) -> Vec<String> {
     let mut is_service = false;
     let text = text.replace("\\\n", " ");
-    let starts = text.lines().map(str::trim).filter_map(|line| {
+    let values = text.lines().map(str::trim).filter_map(|line| {
         if line.starts_with('[') {
             is_service = line == "[Service]";
         }
-        let value = line.strip_prefix("ExecStart")?.trim_start();
-        let value = value.strip_prefix('=').filter(|_| is_service)?.trim();
-        // Before the program may stand how it is started: `-/usr/bin/dockerd`.
-        Some(
-            value
-                .trim_start_matches(['-', '@', ':', '+', '!'])
-                .to_owned(),
-        )
+        let value = line.strip_prefix(key)?.trim_start();
+        let value = value.strip_prefix('=').filter(|_| is_service)?;
+        Some(value.trim().to_owned())
     });
-    starts.collect()
+    values.collect()
 }
 
 /// The variables that a file of a shell, or of systemd, sets.
@@ -380,7 +429,8 @@ mod tests {
     #[test]
     fn the_last_command_of_a_unit_counts() {
         let text = "[Unit]\nExecStart=/no\n[Service]\nExecStart=\nExecStart = -/usr/bin/dockerd \\\n  -g /d\n";
-        assert_eq!(exec_starts(text), ["", "/usr/bin/dockerd    -g /d"]);
+        let values = settings_of_service(text, "ExecStart");
+        assert_eq!(values, ["", "-/usr/bin/dockerd    -g /d"]);
     }
 
     #[test]

@@ -37,7 +37,15 @@ struct Distribution {
     place: (&'static str, &'static str),
     /// What may name its data directory, and where in that containerd's root is.
     data: Option<Data>,
+    /// Its file of containerd's options.
+    options: Option<&'static str>,
 }
+
+/// What such files of snaps have for directories.
+const OF_SNAPS: [(&str, &str); 2] = [
+    ("SNAP_COMMON", "/var/snap/microk8s/common"),
+    ("SNAP_DATA", "/var/snap/microk8s/current"),
+];
 
 struct Data {
     /// Has `data-dir:`; so have the files of `<file>.d`.
@@ -58,6 +66,7 @@ const DISTRIBUTIONS: [Distribution; 5] = [
             units: &["k3s.service", "k3s-agent.service"],
             root: "agent/containerd",
         }),
+        options: None,
     },
     Distribution {
         name: "rke2",
@@ -70,6 +79,7 @@ const DISTRIBUTIONS: [Distribution; 5] = [
             units: &["rke2-server.service", "rke2-agent.service"],
             root: "agent/containerd",
         }),
+        options: None,
     },
     Distribution {
         name: "k0s",
@@ -79,6 +89,7 @@ const DISTRIBUTIONS: [Distribution; 5] = [
             units: &["k0scontroller.service", "k0sworker.service"],
             root: "containerd",
         }),
+        options: None,
     },
     Distribution {
         name: "MicroK8s",
@@ -87,11 +98,13 @@ const DISTRIBUTIONS: [Distribution; 5] = [
             "/var/snap/microk8s/common/run/containerd",
         ),
         data: None,
+        options: Some("/var/snap/microk8s/current/args/containerd"),
     },
     Distribution {
         name: "Canonical Kubernetes",
         place: ("/var/snap/k8s/common/var/lib/containerd", "/run/containerd"),
         data: None,
+        options: Some("/var/snap/k8s/common/args/containerd"),
     },
 ];
 
@@ -297,6 +310,16 @@ impl Distribution {
         {
             candidate.root = directory.join(data.root.as_bytes());
             candidate.why = Why::File(source);
+        }
+        if let Some(file) = self.options.map(Bytes::from)
+            && let Some(text) = search.problems.text_of(host, &file)
+        {
+            let command = Command::of_options(&text, file.clone(), &OF_SNAPS);
+            if let Some(root) = command.path(&["--root"]) {
+                candidate.root = root;
+                candidate.why = Why::File(file);
+            }
+            candidate.state = command.path(&["--state"]).unwrap_or(candidate.state);
         }
         candidate
     }

@@ -23,6 +23,8 @@ const ROOT: &str = "docker-root";
 /// Of the machine's own daemon.
 const CONFIGURATION: &str = "/etc/docker/daemon.json";
 const UNIT: &str = "docker.service";
+/// What names the data directory on a daemon's command line, in all its versions.
+const ROOT_OPTIONS: &[&str] = &["--data-root", "--graph", "-g"];
 /// What such a unit, or an older init system's script, reads.
 const ENVIRONMENTS: [&str; 3] = [
     "/etc/default/docker",
@@ -57,6 +59,7 @@ struct Installation {
     /// As answers name it.
     whose: &'static str,
     configurations: &'static [&'static str],
+    units: &'static [&'static str],
     /// Data directories that it may have.
     roots: &'static [&'static str],
 }
@@ -65,11 +68,13 @@ const INSTALLATIONS: [Installation; 3] = [
     Installation {
         whose: "the snap",
         configurations: &["/var/snap/docker/current/config/daemon.json"],
+        units: &[],
         roots: &["/var/snap/docker/common/var-lib-docker"],
     },
     Installation {
         whose: "balena",
         configurations: &[],
+        units: &["balena.service", "balena-engine.service"],
         roots: &["/var/lib/balena-engine", "/mnt/data/docker"],
     },
     Installation {
@@ -78,6 +83,7 @@ const INSTALLATIONS: [Installation; 3] = [
             "/var/packages/ContainerManager/etc/dockerd.json",
             "/var/packages/Docker/etc/dockerd.json",
         ],
+        units: &[],
         roots: &[
             "/volume1/@docker",
             "/volume2/@docker",
@@ -177,7 +183,7 @@ fn of_system(host: &Host, search: &Search) -> Candidate {
     let configuration = option(&["--config-file"]).map(|(path, _)| path);
     let configuration = configuration.unwrap_or_else(|| Bytes::from(CONFIGURATION));
     let daemon = config::read(host, &[configuration], &search.problems);
-    let (root, why) = match option(&["--data-root", "--graph", "-g"]) {
+    let (root, why) = match option(ROOT_OPTIONS) {
         Some((root, command)) => {
             let source = command.source.clone();
             (root, Why::Command { source })
@@ -209,7 +215,7 @@ fn running<'s>(host: &Host, search: &'s Search) -> impl Iterator<Item = &'s Comm
 fn of_processes(host: &Host, search: &Search) -> Vec<Candidate> {
     let elsewhere = running(host, search).filter(|command| !command.is_here);
     let candidates = elsewhere.filter_map(|command| {
-        let root = command.path(&["--data-root", "--graph", "-g"]);
+        let root = command.path(ROOT_OPTIONS);
         let root = root.unwrap_or_else(|| Bytes::from(DEFAULT_ROOT));
         let source = command.source.clone();
         let root = daemons::path_on_host(host, command, &root)?;
@@ -229,9 +235,22 @@ impl Installation {
         let daemon = config::read(host, &paths, &search.problems);
         let configured = daemon.root().zip(daemon.path.clone());
         let configured = configured.map(|(root, path)| Candidate::new(root, Why::File(path)));
+        let started = self
+            .units
+            .iter()
+            .flat_map(|unit| search.configured(host, unit, &[]));
+        let started = started.filter_map(|command| {
+            let root = command.path(ROOT_OPTIONS)?;
+            Some(Candidate::new(
+                root,
+                Why::Command {
+                    source: command.source,
+                },
+            ))
+        });
         let known = self.roots.iter();
         let known = known.map(|root| Candidate::new(Bytes::from(*root), Why::Known(self.whose)));
-        let all = configured.into_iter().chain(known);
+        let all = configured.into_iter().chain(started).chain(known);
         let mut there = Vec::new();
         let mut missing = None;
         for candidate in all {
