@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{SigId, flag};
 
 /// What is known of the presses until now.
@@ -80,6 +80,15 @@ impl Drop for Interrupt {
             self.0.is_next_last.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Lets a file that grows beyond the limit of its user be an error of the call that writes it, rather than the
+/// end of the program: what was begun can be taken away then.
+pub fn outlive_limits() {
+    static ONCE: LazyLock<()> = LazyLock::new(|| {
+        let _ = flag::register(SIGXFSZ, Arc::default());
+    });
+    LazyLock::force(&ONCE);
 }
 
 /// Whether somebody who still looks for it was told to end.

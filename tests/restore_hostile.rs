@@ -961,13 +961,20 @@ fn what_a_killed_run_left_in_a_mount_is_taken_away_by_the_next() {
         kill("/f");
         let file = passing(&merged).expect("it was killed in time");
         // Nobody's: no process of ours has the number of the last one.
-        let theirs = merged.join(".layerctl-4194303-0123456789abcdef");
+        // The name that says where the number is one: eight digits of this machine's.
+        let own = file
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a plain name");
+        let own = own.rsplit('-').next().map(|digits| &digits[..8]);
+        let named = |name: &str| merged.join(name.replace("01234567", own.expect("16 digits")));
+        let theirs = named(".layerctl-4194303-0123456789abcdef");
         fs::create_dir(&theirs).expect("our own");
         fs::write(theirs.join("precious"), "").expect("our own");
         // One that bears another's note, as a copy of a tree that was being made does.
-        let copied = merged.join(".layerctl-4194303-1123456789abcdef");
+        let copied = named(".layerctl-4194303-0123456789abcde0");
         fs::create_dir(&copied).expect("our own");
-        let note = b".layerctl-4194303-0123456789abcdef";
+        let note = theirs.file_name().expect("a name").as_encoded_bytes();
         let flags = XattrFlags::CREATE;
         setxattr(&copied, "trusted.layerctl.staging", note, flags).expect("root may");
         // No name of ours: too short, no number in the end or before it; or its maker lives.
@@ -978,22 +985,24 @@ fn what_a_killed_run_left_in_a_mount_is_taken_away_by_the_next() {
             ".layerctl-nobody-0123456789abcdef",
             ".layerctl-1-0123456789abcdef",
             "layerctl-4194303-0123456789abcdef",
+            // Of another machine, or another namespace of processes.
+            ".layerctl-4194303-f123456789abcdef",
         ];
         // A user's, and one that has a name elsewhere, too.
         let (users, linked) = (
-            ".layerctl-4194303-2123456789abcdef",
-            ".layerctl-4194303-3123456789abcdef",
+            ".layerctl-4194303-0123456789abcde2",
+            ".layerctl-4194303-0123456789abcde3",
         );
         let files: Vec<PathBuf> = odd
             .iter()
             .chain(&[users, linked])
-            .map(|name| merged.join(name))
+            .map(|name| named(name))
             .collect();
         for file in &files {
             fs::write(file, "precious").expect("our own");
         }
-        lchown(merged.join(users), Some(1234), None).expect("root may");
-        fs::hard_link(merged.join(linked), merged.join("elsewhere")).expect("our own");
+        lchown(named(users), Some(1234), None).expect("root may");
+        fs::hard_link(named(linked), merged.join("elsewhere")).expect("our own");
         let mut command = overlay.command(&target);
         assert!(
             command

@@ -435,7 +435,9 @@ impl Answer for Answered {
         };
         if shown.is_err() {
             // Nobody knows of it.
-            ended.problems.extend(detach(&path, When::Unused).err());
+            ended
+                .problems
+                .extend(detach(&path, None, When::Unused).err());
         }
         ended.problems.extend(serving.wait(&path).err());
         shown

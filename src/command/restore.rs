@@ -13,6 +13,7 @@ use crate::command::{Answer, Context, Ended, Group, Help, Label, One, Outcome, V
 use crate::engine::Survey;
 use crate::engine::cover::Cover;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::render::Look;
 use crate::restore::choose::choose;
 use crate::restore::deleted::{Replaced, count, missing_below};
@@ -116,10 +117,18 @@ impl Verb for Args {
                 }
                 Err(error) => context.problems.push(error),
             }
+            if was_ended() {
+                break;
+            }
         }
         let answer = Rows::many(rows);
         Ok(Outcome { answer, is_yes })
     }
+}
+
+/// Whether somebody has ended it: what was begun is taken back by then, and nothing else is begun.
+fn was_ended() -> bool {
+    Interrupt::catch_all().is_pressed()
 }
 
 impl Args {
@@ -166,6 +175,9 @@ impl Args {
                     rows.push(row);
                 }
                 Err(error) => context.problems.push(error),
+            }
+            if was_ended() {
+                break;
             }
         }
         Ok((rows, true))
@@ -255,6 +267,9 @@ impl Args {
                 match run(context, &query) {
                     Ok((row, _)) => rows.push(row),
                     Err(error) => context.problems.push(label.of(error)),
+                }
+                if was_ended() {
+                    break;
                 }
             }
         }

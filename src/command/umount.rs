@@ -55,7 +55,7 @@ impl Verb for Args {
         for typed in &self.directories {
             let path = listed::real_path_of_mount(typed)?;
             match listed::at(&path)? {
-                Some(Ok(ours)) => match detach(&path, when) {
+                Some(Ok(ours)) => match detach(&path, ours.number, when) {
                     Ok(()) => rows.push(Row {
                         target: Label::found(ours.target),
                         path,

@@ -90,7 +90,7 @@ impl Dir {
     /// The same of an entry, no link followed: another file system may be mounted on it.
     pub fn mount_id_of(&self, name: &[u8]) -> Option<u64> {
         let wanted = fs::StatxFlags::MNT_ID;
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
         let found = fs::statx(&*self.fd().ok()?, name, flags, wanted).ok()?;
         (found.stx_mask & wanted.bits() != 0).then_some(found.stx_mnt_id)
     }

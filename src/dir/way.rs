@@ -20,7 +20,7 @@ const PARTS_MAX: usize = 4096;
 
 /// Sees that a directory, which was opened by its path from `root`, is not where somebody else's link
 /// leads through a third one's: only root's links, the caller's, and those to a directory of their
-/// owner's count. What lies below that the owner could have moved there.
+/// owner's, by a way that is open to that one, count. What lies below that the owner could have moved there.
 ///
 /// # Errors
 /// One does; on the way through other people's directories it leads elsewhere by now.
@@ -110,7 +110,12 @@ impl Way {
                 here = above.pop().unwrap_or(here);
                 continue;
             }
-            is_others |= is_anothers(here.stat_self()?.uid);
+            let stat = here.stat_self()?;
+            is_others |= is_anothers(stat.uid);
+            // What its owner cannot get to is not the owner's to name.
+            if let Some(at) = links.iter().position(|link| !is_open_to(&stat, link.owner)) {
+                return Err(Fault::Trap(links.swap_remove(at), stat.uid));
+            }
             match here.child(&part, Access::Lookup) {
                 Ok(child) => above.push(std::mem::replace(&mut here, child)),
                 Err(Errno::NOENT) => {
@@ -146,6 +151,12 @@ impl Way {
         let end = Some(here.stat_self()?);
         Ok(Way { is_others, end })
     }
+}
+
+/// Whether a user gets through a directory. Which groups that one is in nobody knows.
+fn is_open_to(stat: &Stat, user: u32) -> bool {
+    let class = if stat.uid == user { 6 } else { 0 };
+    stat.mode >> class & 1 != 0
 }
 
 /// The parts of a path, the last one first.

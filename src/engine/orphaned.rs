@@ -287,7 +287,9 @@ mod tests {
         for id in [&made, &mounted] {
             std::fs::create_dir_all(store.join("overlay").join(id).join("diff")).unwrap();
         }
-        std::fs::create_dir_all(store.join("overlay-layers")).unwrap();
+        for of in ["layers", "images", "containers"] {
+            std::fs::create_dir_all(store.join(format!("overlay-{of}"))).unwrap();
+        }
         let list = store.join("overlay-layers/layers.json");
         std::fs::write(&list, "[]").unwrap();
         let host = Host::open(directory.path()).unwrap();

@@ -175,14 +175,30 @@ pub enum When {
     Unused,
 }
 
-/// Unmounts what is mounted at a path.
+/// Unmounts what is mounted at a path: that mount, where its number is known. The directory that it is in is
+/// opened once, so that nobody can put another one in its place.
 ///
 /// # Errors
-/// It is in use; it is not this user's; what the system call says.
-pub fn detach(path: &Bytes, when: When) -> Result<()> {
+/// It is in use; it is not this user's; another is mounted there; what the system call says.
+pub fn detach(path: &Bytes, number: Option<u32>, when: When) -> Result<()> {
     let mut flags = UnmountFlags::NOFOLLOW;
     flags.set(UnmountFlags::DETACH, when == When::Unused);
-    match rustix::mount::unmount(path.as_bytes(), flags) {
+    let fail = |errno| Error::io(path.clone(), errno);
+    let around = Dir::open_root(&path.parent().to_path())?;
+    let there = around.mount_id_of(path.file_name());
+    // What nobody serves any more may not be asked.
+    let is_another = number
+        .zip(there)
+        .is_some_and(|(known, there)| u64::from(known) != there);
+    if is_another {
+        return Err(Error::Refused {
+            what: format!("{path} is another mount than a moment ago"),
+            hint: "see `layerctl mount`, and try again".into(),
+        });
+    }
+    let fd = around.fd().map_err(fail)?;
+    let held = Bytes::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    match rustix::mount::unmount(held.join(path.file_name()).as_bytes(), flags) {
         Ok(()) => Ok(()),
         Err(Errno::PERM | Errno::ACCESS) => detach_by_helper(path, when),
         Err(Errno::BUSY) => Err(in_use(path)),

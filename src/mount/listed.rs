@@ -62,6 +62,8 @@ pub struct Ours {
     pub target: Bytes,
     pub path: Bytes,
     pub by: By,
+    /// The kernel's number of the mount.
+    pub number: Option<u32>,
 }
 
 impl Ours {
@@ -76,6 +78,7 @@ impl Ours {
             target,
             path: mount.point.clone(),
             by,
+            number: mount.ids.map(|(own, _)| own),
         })
     }
 

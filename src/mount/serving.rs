@@ -62,7 +62,7 @@ pub fn serve(
     match rustix::fs::stat(path.as_bytes()) {
         Ok(_) => Ok(Serving(answering)),
         Err(errno) => {
-            let _ = detach(path, When::Unused);
+            let _ = detach(path, None, When::Unused);
             Err(Error::io(path.clone(), errno))
         }
     }
@@ -91,8 +91,8 @@ fn end_by_signals(path: Bytes) -> std::io::Result<()> {
     name.spawn(move || {
         let mut byte = [0];
         while heard.read_exact(&mut byte).is_ok() {
-            if detach(&path, When::Now).is_err() {
-                let _ = detach(&path, When::Unused);
+            if detach(&path, None, When::Now).is_err() {
+                let _ = detach(&path, None, When::Unused);
             }
         }
     })?;

@@ -212,6 +212,7 @@ impl Place<'_> {
                 None => staging.place(self.dir, self.name),
             };
             placed.map_err(fail)?;
+            staging.confirm(self.dir, self.name, None)?;
             sync_dir(self.dir).map_err(fail)?;
             Ok(filled)
         });

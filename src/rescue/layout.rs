@@ -78,7 +78,8 @@ impl<'o> Layout<'o> {
     /// What the system calls say.
     pub fn in_directory(root: &Dir, spool: PathBuf, is_docker: bool) -> Result<Layout<'o>> {
         let make = |dir: &Dir, name: &[u8]| {
-            made::directory(dir, name).map_err(|errno| Error::io(dir.path().join(name), errno))
+            made::directory(dir, name, 0o777)
+                .map_err(|errno| Error::io(dir.path().join(name), errno))
         };
         let blobs = make(&make(root, b"blobs")?, b"sha256")?;
         let root = root.clone();

@@ -202,12 +202,19 @@ fn copy_and_place(
     );
     let copied = copied.map_err(|error| staging.told(error, dir, name))?;
     let (to, passing) = (&staging.dir, &staging.name);
-    match &copying.hiding {
-        Hiding::Nothing => {}
-        Hiding::Opaque => mark::make_opaque(stack, *writable, to, passing).map_err(fail)?,
-        Hiding::Names(names) => {
-            let top = to.child(passing, Access::Lookup).map_err(fail)?;
-            mark::hide(stack, *writable, &top, &chain[1..], names).map_err(fail)?;
+    if copying.hiding != Hiding::Nothing {
+        let top = to.child(passing, Access::Lookup).map_err(fail)?;
+        let is_made = |dir: &Dir| staging.has_made(dir);
+        if !is_made(&top) {
+            return Err(fail(Errno::STALE));
+        }
+        match &copying.hiding {
+            Hiding::Nothing => {}
+            Hiding::Opaque => mark::make_opaque(stack, *writable, &top).map_err(fail)?,
+            Hiding::Names(names) => {
+                let hidden = mark::hide(stack, *writable, &top, &chain[1..], names, &is_made);
+                hidden.map_err(fail)?;
+            }
         }
     }
     sync_dir(&staging.dir).map_err(fail)?;

@@ -504,7 +504,7 @@ impl Leaf<'_, '_> {
             }
             Err(CopyError::From(errno)) => {
                 // Half a file has no name.
-                let _ = made::remove_tree(to, to_name, made.identity());
+                let _ = made::remove_tree(to, to_name, made.identity(), &|_| false);
                 Err(Fault::From(self.fail(errno)))
             }
             Err(CopyError::To(errno)) => Err(Fault::To(Error::io(to.path().join(to_name), errno))),

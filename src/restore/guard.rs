@@ -319,16 +319,14 @@ pub fn plan(
     Ok(())
 }
 
-/// Sees that no link of somebody's leads to what is written to, which is not that one's: a user may
-/// have any for a layer of a store of its own.
+/// Sees that no link of somebody's leads to what is written to, or to what is copied into it, which is not
+/// that one's: a user may have any for a layer of a store of its own, and may read what lands there.
 ///
 /// # Errors
 /// One does.
 fn refuse_traps(survey: &Survey<'_>, stack: &Stack, site: &Site) -> Result<()> {
     let root = survey.host.open_dir(&Bytes::from("/"))?;
-    let branches = stack.branches.iter();
-    let writable = branches.filter(|branch| branch.permission.is_writable());
-    for branch in writable {
+    for branch in &stack.branches {
         if let Ok(dir) = &branch.dir {
             see_way(&root, &branch.path, dir)?;
         }

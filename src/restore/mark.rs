@@ -309,29 +309,29 @@ pub fn make_file(stack: &Stack, branch: usize, dir: &Dir, name: &[u8]) -> Result
 }
 
 /// Makes a directory opaque that is being made, and gives it back the times that this changed.
-pub fn make_opaque(stack: &Stack, branch: usize, parent: &Dir, name: &[u8]) -> Result<(), Errno> {
-    let dir = parent.child(name, Access::Lookup)?;
+pub fn make_opaque(stack: &Stack, branch: usize, dir: &Dir) -> Result<(), Errno> {
     match Form::of(stack.branches[branch].grammar, MarkKind::Opaque) {
-        Form::Attribute(attribute) => made::mark(&dir, attribute, b"y")?,
-        Form::AnyOpaque(namespace) => made::mark(&dir, fuse_opaque(namespace), b"y")?,
+        Form::Attribute(attribute) => made::mark(dir, attribute, b"y")?,
+        Form::AnyOpaque(namespace) => made::mark(dir, fuse_opaque(namespace), b"y")?,
         Form::File | Form::Device(_) | Form::DeviceOrFile => {
             let before = dir.stat_self()?;
-            make_file(stack, branch, &dir, OPAQUE)?;
-            made::date_directory(&dir, &times(&before))?;
+            make_file(stack, branch, dir, OPAQUE)?;
+            made::date_directory(dir, &times(&before))?;
         }
     }
     // The whiteout that has hidden the same goes next: without either, more would come back.
-    sync_dir(&dir)
+    sync_dir(dir)
 }
 
 /// Makes AUFS's whiteouts of names in a directory that is being made: how many directories down,
-/// and which name. The directories keep their times.
+/// and which name. The directories keep their times. `is_made` knows them.
 pub fn hide(
     stack: &Stack,
     branch: usize,
     top: &Dir,
     chain: &[Vec<u8>],
     names: &[(usize, Vec<u8>)],
+    is_made: &dyn Fn(&Dir) -> bool,
 ) -> Result<(), Errno> {
     let grammar = stack.branches[branch].grammar;
     let mut dir = top.clone();
@@ -347,7 +347,9 @@ pub fn hide(
             sync_dir(&dir)?;
         }
         match dir.child(next, Access::Lookup) {
-            Ok(below) => dir = below,
+            Ok(below) if is_made(&below) => dir = below,
+            // Somebody has put another one there.
+            Ok(_) => return Err(Errno::STALE),
             Err(Errno::NOTDIR) => break,
             Err(errno) => return Err(errno),
         }

@@ -221,8 +221,11 @@ fn take_back(staging: &Staging, links: &mut Links) {
     links.discarded();
 }
 
-/// The directory at a path below another, its parts made where they are missing. No link is
-/// followed.
+/// What a directory on the way to a copy is made with. What it was in may have been closed to others.
+const CLOSED: u32 = 0o700;
+
+/// The directory at a path below another, its parts made where they are missing, for nobody but their
+/// owner. No link is followed.
 ///
 /// # Errors
 /// Something else has one of the names; what the system calls say.
@@ -232,7 +235,7 @@ pub fn directory<'n>(from: &Dir, path: impl Iterator<Item = &'n [u8]>) -> Result
         let fail = |errno| Error::io(dir.path().join(name), errno);
         check(&dir, name)?;
         dir = match dir.child(name, Access::Lookup) {
-            Err(Errno::NOENT) => made::directory(&dir, name).map_err(fail)?,
+            Err(Errno::NOENT) => made::directory(&dir, name, CLOSED).map_err(fail)?,
             Err(Errno::LOOP | Errno::NOTDIR) => return Err(no_directory(&dir, name)),
             found => found.map_err(fail)?,
         };

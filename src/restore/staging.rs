@@ -9,16 +9,24 @@
 //! still deleted - and then renamed into its place. Only for what is no regular file there are
 //! two steps, between which the name answers EIO.
 
-use std::cell::Cell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
+use sha2::{Digest, Sha256};
 
 use super::attributes::times;
 use super::made::{self, Identity, Made, sync_dir};
 use super::mark::{self, Mark};
 use crate::dir::{Dir, Kind, Stat};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::union::{Cut, Stack};
 
 /// The prefix of what is being made in a branch: hidden from the union like AUFS's own.
@@ -30,8 +38,10 @@ const STAGING_SEEN: &[u8] = b".";
 pub struct Staging {
     pub dir: Dir,
     pub name: Vec<u8>,
-    /// What was made under that name.
-    made: Cell<Option<Identity>>,
+    /// What was made under that name, and what keeps its number from being given again.
+    made: OnceCell<(Identity, Option<OwnedFd>)>,
+    /// The directories that were made in it.
+    directories: RefCell<HashSet<Identity>>,
 }
 
 impl Staging {
@@ -63,30 +73,40 @@ impl Staging {
     }
 
     fn new(dir: &Dir, prefix: &[u8]) -> Staging {
+        interrupt::outlive_limits();
         Staging {
             dir: dir.clone(),
             name: staging_name(prefix),
-            made: Cell::new(None),
+            made: OnceCell::new(),
+            directories: RefCell::default(),
         }
     }
 
     /// The first that is made has the passing name; what else is made lies in it.
     pub fn note(&self, made: &Made) {
-        if self.made.get().is_none() {
-            self.made.set(Some(made.identity()));
+        self.made.get_or_init(|| (made.identity(), made.hold()));
+        if made.as_dir().is_some() {
+            self.directories.borrow_mut().insert(made.identity());
         }
     }
 
     /// What was made under the passing name; none if nothing was.
     pub fn made(&self) -> Option<Identity> {
-        self.made.get()
+        self.made.get().map(|(made, _)| *made)
+    }
+
+    /// Whether a directory is one of those that were made.
+    pub fn has_made(&self, dir: &Dir) -> bool {
+        let identity = dir.stat_self().map(|stat| stat.identity());
+        identity.is_ok_and(|of| self.directories.borrow().contains(&of))
     }
 
     /// Takes away what was made, and nothing that has its name now. What cannot be removed is
     /// named by `check`.
     pub fn discard(&self) {
-        if let Some(made) = self.made.get() {
-            let _ = made::remove_tree(&self.dir, &self.name, made);
+        if let Some(made) = self.made() {
+            let is_made = |dir: &Dir| self.has_made(dir);
+            let _ = made::remove_tree(&self.dir, &self.name, made, &is_made);
         }
     }
 
@@ -107,7 +127,7 @@ impl Staging {
     /// # Errors
     /// Something else has the name.
     pub fn confirm(&self, dir: &Dir, name: &[u8], directory: Option<&Stat>) -> Result<()> {
-        let Some(known) = self.made.get() else {
+        let Some(known) = self.made() else {
             return Ok(());
         };
         let made = made::find(dir, name, known)?;
@@ -201,21 +221,48 @@ impl Staging {
 /// A name for something that is being made: hidden from an AUFS union by its prefix, and told
 /// from AUFS's own by the rest.
 fn staging_name(prefix: &[u8]) -> Vec<u8> {
-    let mut random = [0u8; 8];
+    let mut random = [0u8; 4];
     // Without randomness the process id tells runs apart well enough: nothing is overwritten.
     let _ = rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::NONBLOCK);
-    let unique = u64::from_ne_bytes(random);
+    let (process, unique) = (std::process::id(), u32::from_ne_bytes(random));
     [
         prefix,
-        format!("layerctl-{}-{unique:016x}", std::process::id()).as_bytes(),
+        format!("layerctl-{process}-{}{unique:08x}", where_numbers_count()).as_bytes(),
     ]
     .concat()
+}
+
+/// Where a process's number means that process: this machine and this PID namespace, in eight digits. In a
+/// directory that several share, a number of another one tells nothing.
+fn where_numbers_count() -> &'static str {
+    static WHERE: OnceLock<String> = OnceLock::new();
+    WHERE.get_or_init(|| {
+        let mut machine = Vec::new();
+        let etc = Dir::open_root(Path::new("/etc")).ok();
+        if let Some(id) = etc.and_then(|etc| etc.open_file(b"machine-id").ok()) {
+            // A machine without one is told by the namespace alone.
+            let _ = File::from(id).read_to_end(&mut machine);
+        }
+        let namespace = rustix::fs::readlink("/proc/self/ns/pid", Vec::new());
+        let namespace = namespace.map(|of| of.into_bytes()).unwrap_or_default();
+        let digest = Sha256::new()
+            .chain_update(machine)
+            .chain_update(namespace)
+            .finalize();
+        digest
+            .iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    })
 }
 
 /// The process that has made what is seen under a passing name.
 fn maker_of(name: &[u8]) -> Option<Pid> {
     let name = std::str::from_utf8(name).ok()?;
     let (process, unique) = name.strip_prefix(".layerctl-")?.split_once('-')?;
-    let is_ours = unique.len() == 16 && unique.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_ours = unique.len() == 16
+        && unique.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && unique.starts_with(where_numbers_count());
     Pid::from_raw(process.parse().ok().filter(|_| is_ours)?)
 }

@@ -2,6 +2,7 @@
 
 mod item;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -472,9 +473,18 @@ impl Answer for Answered {
         // Files are smaller than what a pipe or a disk takes at once.
         let mut buffered = BufWriter::with_capacity(256 << 10, out);
         let mut archive = Archive::new(&mut buffered);
+        let mut taken = Taken::default();
         for item in &items {
             match item.locate(follow) {
-                Ok(Ok(located)) => add(&mut archive, item, &located)?,
+                Ok(Ok(located)) => {
+                    let base = base(item, &located);
+                    if taken.take(&base) {
+                        add(&mut archive, &located, &base)?;
+                    } else {
+                        let error = Taken::refusal(&base);
+                        ended.problems.push(item.asked.label.of(error));
+                    }
+                }
                 Ok(Err(why)) => {
                     ended.is_no = true;
                     ended.notes.push(item.asked.absent(&why));
@@ -487,17 +497,50 @@ impl Answer for Answered {
     }
 }
 
-/// Adds a version to an archive.
-fn add(archive: &mut Archive<'_>, item: &Item, located: &Located<'_>) -> io::Result<()> {
-    let base = match item.kept(located) {
+/// The names that an archive has, each with a slash before and after it.
+#[derive(Default)]
+struct Taken(BTreeSet<Vec<u8>>);
+
+impl Taken {
+    /// Takes a name, unless one is taken that lies in it, or that it lies in: what one item has as a link, and the
+    /// next as a directory, leads whoever unpacks both to elsewhere.
+    fn take(&mut self, base: &Bytes) -> bool {
+        let mut own = vec![b'/'];
+        for part in base.components() {
+            own.extend_from_slice(part);
+            own.push(b'/');
+        }
+        let ends = (0..own.len()).filter(|at| own[*at] == b'/');
+        let is_in = ends.into_iter().any(|at| self.0.contains(&own[..=at]));
+        let next = self.0.range(own.clone()..).next();
+        let has = next.is_some_and(|next| next.starts_with(&own));
+        !is_in && !has && self.0.insert(own)
+    }
+
+    fn refusal(base: &Bytes) -> Error {
+        Error::Refused {
+            what: format!("{base} lies in what was named before it, or that in this"),
+            hint: "write one tar file for each: whoever unpacks both in one place could be led elsewhere by a link"
+                .into(),
+        }
+    }
+}
+
+/// What a version is called in an archive.
+fn base(item: &Item, located: &Located<'_>) -> Bytes {
+    match item.kept(located) {
         Some((parent, own)) => {
             let parts: Vec<&[u8]> = parent.components().chain([&own[..]]).collect();
             Bytes(parts.join(&b"/"[..]))
         }
         None => Bytes(item.name(located)),
-    };
+    }
+}
+
+/// Adds a version to an archive.
+fn add(archive: &mut Archive<'_>, located: &Located<'_>, base: &Bytes) -> io::Result<()> {
     match (&located.place, &located.entry) {
-        (Some((place, name)), _) => archive.add(place, name, &base),
+        (Some((place, name)), _) => archive.add(place, name, base),
         (None, Entry::Dir(node)) => archive.content(&node.clone().read()),
         (None, _) => Ok(()),
     }

@@ -3,11 +3,17 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::bytes::Bytes;
 use crate::dir::{Access, Dir, Kind};
 use crate::error::{Error, Result};
+
+/// What a directory is made with: what nobody's directory has tells it from another one that somebody puts
+/// in its place before it is opened. It has its own mode once it is dressed.
+const NEW_DIRECTORY: Mode = Mode::RWXU.union(Mode::SVTX);
+/// The same of a fifo, a socket or a device.
+const NEW_NODE: Mode = Mode::empty();
 
 /// Device and inode.
 pub type Identity = (u64, u64);
@@ -57,17 +63,18 @@ impl Made {
     pub fn directory(dir: &Dir, name: &[u8]) -> Result<Made> {
         let made = dir
             .fd()
-            .and_then(|fd| fs::mkdirat(&*fd, name, Mode::RWXU))
+            .and_then(|fd| fs::mkdirat(&*fd, name, NEW_DIRECTORY))
             .and_then(|()| {
                 let made = dir.child(name, Access::List).map_err(swapped)?;
+                let stat = made.stat_self()?;
                 let is_ours = made.names_up_to(0)?.is_some()
                     && made.mount_id() == dir.mount_id()
-                    && made.stat_self()?.dev == dir.stat_self()?.dev;
+                    && stat.dev == dir.stat_self()?.dev
+                    && (is_new(stat.mode, NEW_DIRECTORY) || !keeps_modes(&*made.fd()?));
                 if !is_ours {
                     return Err(Errno::STALE);
                 }
-                let identity = made.stat_self()?.identity();
-                Ok((Held::Directory(made), identity))
+                Ok((Held::Directory(made), stat.identity()))
             });
         Made::of(dir, name, made)
     }
@@ -97,7 +104,7 @@ impl Made {
         };
         let made = dir
             .fd()
-            .and_then(|fd| fs::mknodat(&*fd, name, kind, Mode::RUSR | Mode::WUSR, device))
+            .and_then(|fd| fs::mknodat(&*fd, name, kind, NEW_NODE, device))
             .and_then(|()| seize(dir, name, &Expected::Node(kind, device)));
         Made::of(dir, name, made)
     }
@@ -132,6 +139,16 @@ impl Made {
 
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// A descriptor by which it stays what it is: while one is open, nothing else gets its number. None where
+    /// the system has no more of them.
+    pub fn hold(&self) -> Option<OwnedFd> {
+        let held = match &self.held {
+            Held::Directory(dir) => dir.fd().and_then(|fd| fcntl_dupfd_cloexec(&*fd, 0)),
+            Held::File(fd) | Held::Node(fd) => fcntl_dupfd_cloexec(fd, 0),
+        };
+        held.ok()
     }
 
     /// Where it is, for messages.
@@ -231,6 +248,32 @@ fn swapped(errno: Errno) -> Errno {
     }
 }
 
+/// Whether a mode is one that something was made with. A directory can inherit its group's bit.
+fn is_new(mode: u32, made: Mode) -> bool {
+    // A default access list and the umask can take from its owner, too.
+    let kept = Mode::RWXG | Mode::RWXO | Mode::SVTX | Mode::SUID;
+    let mode = Mode::from_raw_mode(mode);
+    mode & kept == made & kept && made.contains(mode & Mode::RWXU)
+}
+
+/// Whether a file system keeps the modes that it is given. Those of other systems have none, and what a
+/// program or another machine serves may have its own ways.
+fn keeps_modes(fd: impl AsFd) -> bool {
+    // FAT, exFAT, NTFS, CIFS, SMB, FUSE, 9p, VirtualBox's: linux/magic.h and the drivers' own.
+    const KEEP_NONE: [u64; 8] = [
+        0x4d44,
+        0x2011_bab0,
+        0x7366_746e,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x0102_1997,
+        0x786f_4256,
+    ];
+    let found = fs::fstatfs(fd).map(|of| u64::from_ne_bytes((of.f_type as i64).to_ne_bytes()));
+    !found.is_ok_and(|kind| KEEP_NONE.contains(&(kind & 0xffff_ffff)))
+}
+
 fn identity(stat: &fs::Stat) -> Identity {
     (stat.st_dev, stat.st_ino)
 }
@@ -253,7 +296,10 @@ pub(super) fn seize(
     let is_it = match expected {
         Expected::Node(wanted, device) => {
             let is_device = matches!(wanted, FileType::CharacterDevice | FileType::BlockDevice);
-            kind == *wanted && stat.st_nlink == 1 && (!is_device || stat.st_rdev == *device)
+            kind == *wanted
+                && stat.st_nlink == 1
+                && (!is_device || stat.st_rdev == *device)
+                && (is_new(stat.st_mode, NEW_NODE) || !keeps_modes(&fd))
         }
         Expected::Link(target) => {
             kind == FileType::Symlink && fs::readlinkat(&fd, c"", Vec::new())?.as_bytes() == *target
@@ -301,7 +347,8 @@ mod tests {
         Made::file(&dir, b"file").expect("the name is free");
         Made::node(&dir, b"fifo", Kind::Fifo, 0).expect("the name is free");
         Made::directory(&dir, b"directory").expect("the name is free");
-        for (name, mode) in [("file", 0o600), ("fifo", 0o600), ("directory", 0o700)] {
+        // What has a mode that nobody's has is known again.
+        for (name, mode) in [("file", 0o600), ("fifo", 0), ("directory", 0o1700)] {
             let made = std::fs::symlink_metadata(home.path().join(name)).expect("it was made");
             assert_eq!(made.mode() & 0o7777, mode, "{name}");
         }
@@ -328,6 +375,8 @@ mod tests {
         std::fs::write(at("file"), "link").expect("our own");
         std::fs::set_permissions(at("file"), PermissionsExt::from_mode(0o644)).expect("our own");
         symlink("target", at("link")).expect("our own");
+        Made::node(&dir, b"roots", Kind::Fifo, 0).expect("the name is free");
+        std::fs::set_permissions(at("roots"), PermissionsExt::from_mode(0o600)).expect("our own");
         let devices = Dir::open_root(std::path::Path::new("/dev")).expect("it is there");
         let null = rustix::fs::makedev(1, 3);
         let node = |kind, device| Expected::Node(kind, device);
@@ -336,6 +385,8 @@ mod tests {
             (&dir, "fifo", fifo(), true),
             (&dir, "fifo", node(FileType::Socket, 0), false),
             (&dir, "named_twice", fifo(), false),
+            // One that was there before, in the place of what was made.
+            (&dir, "roots", fifo(), false),
             (&dir, "file", fifo(), false),
             (&dir, "link", fifo(), false),
             (&dir, "gone", fifo(), false),
@@ -343,7 +394,7 @@ mod tests {
                 &devices,
                 "null",
                 node(FileType::CharacterDevice, null),
-                true,
+                false,
             ),
             (
                 &devices,

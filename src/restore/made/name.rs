@@ -1,21 +1,23 @@
 //! What acts on a name itself, and can do no more.
 
-use rustix::fs::{self, AtFlags, CWD, Mode, RenameFlags, Timestamps, XattrFlags};
+use rustix::fs::{
+    self, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags, Timestamps, XattrFlags,
+};
 use rustix::io::Errno;
 
-use super::held::{CLAIM, Expected, Identity, create, seize, sync};
+use super::held::{CLAIM, Expected, Held, Identity, create, seize, sync};
 use crate::dir::{Access, Dir, Kind};
 
 /// The longest passing name, in bytes.
 const CLAIM_MAX: usize = 64;
 
-/// Makes a directory that a person asked for, as far as the umask permits, and opens it. Where
-/// somebody was faster theirs is opened.
+/// Makes a directory with a mode, as far as the umask permits, and opens it. Where somebody was faster
+/// theirs is opened.
 ///
 /// # Errors
 /// What the system calls say; no link is followed.
-pub fn directory(dir: &Dir, name: &[u8]) -> Result<Dir, Errno> {
-    match fs::mkdirat(&*dir.fd()?, name, Mode::from_raw_mode(0o777)) {
+pub fn directory(dir: &Dir, name: &[u8], mode: u32) -> Result<Dir, Errno> {
+    match fs::mkdirat(&*dir.fd()?, name, Mode::from_raw_mode(mode)) {
         Ok(()) | Err(Errno::EXIST) => dir.child(name, Access::Lookup),
         Err(errno) => Err(errno),
     }
@@ -28,11 +30,24 @@ pub fn directory(dir: &Dir, name: &[u8]) -> Result<Dir, Errno> {
 pub fn rename(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
     let (from_fd, to_fd) = (from.fd()?, to.fd()?);
     match fs::renameat_with(&*from_fd, name, &*to_fd, to_name, RenameFlags::NOREPLACE) {
-        // Older kernels and some file systems cannot promise it: look first.
-        Err(Errno::INVAL | Errno::NOSYS) => match to.stat(to_name)? {
-            Some(_) => Err(Errno::EXIST),
-            None => fs::renameat(&*from_fd, name, &*to_fd, to_name),
-        },
+        // Older kernels and some file systems cannot promise it. A second name they never put over
+        // another; of a directory only an empty one is ever replaced.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let held = Held::Node(fs::openat(&*from_fd, name, flags, Mode::empty())?);
+            let linked = held
+                .path()
+                .and_then(|path| fs::linkat(CWD, path, &*to_fd, to_name, AtFlags::SYMLINK_FOLLOW));
+            match linked {
+                Ok(()) => fs::unlinkat(&*from_fd, name, AtFlags::empty()),
+                Err(Errno::EXIST) => Err(Errno::EXIST),
+                // A directory, or a file system that has one name for each: look first.
+                Err(_) => match to.stat(to_name)? {
+                    Some(_) => Err(Errno::EXIST),
+                    None => fs::renameat(&*from_fd, name, &*to_fd, to_name),
+                },
+            }
+        }
         result => result,
     }
 }
@@ -89,15 +104,29 @@ pub fn remove_left(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
     } else if stat.uid != rustix::process::geteuid().as_raw() || stat.nlink > 1 {
         return Ok(());
     }
-    remove_tree(dir, name, stat.identity())
+    remove_tree(dir, name, stat.identity(), &|_| false)
+}
+
+/// When a directory was made, in seconds and nanoseconds; none where its file system does not tell.
+fn born(dir: &Dir) -> Option<(i64, u32)> {
+    let fd = dir.fd().ok()?;
+    let stat = fs::statx(&*fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let is_told = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    is_told.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
 }
 
 /// Removes a tree that this process has made, and nothing else: what has its name now and is
-/// another is left alone.
+/// another is left alone, and so is a directory in it that somebody has moved there. `is_made` knows those
+/// below the first.
 ///
 /// # Errors
-/// What the system call says.
-pub fn remove_tree(parent: &Dir, name: &[u8], made: Identity) -> Result<(), Errno> {
+/// `EBUSY` where something else is in it; what the system call says.
+pub fn remove_tree(
+    parent: &Dir,
+    name: &[u8],
+    made: Identity,
+    is_made: &dyn Fn(&Dir) -> bool,
+) -> Result<(), Errno> {
     let Some(stat) = parent.stat(name)? else {
         return Ok(());
     };
@@ -111,13 +140,24 @@ pub fn remove_tree(parent: &Dir, name: &[u8], made: Identity) -> Result<(), Errn
     if dir.stat_self()?.identity() != made {
         return Err(Errno::STALE);
     }
+    let began = born(&dir);
+    // What is older was moved into it. Where nobody tells, only what is known was made.
+    let is_ours = |below: &Dir| is_made(below) || began.is_some() && born(below) >= began;
     let mut directories = vec![(parent.clone(), name.to_vec())];
     let mut pending = vec![dir];
     while let Some(dir) = pending.pop() {
         for (name, kind) in dir.names()?.iter() {
             if kind == Kind::Directory {
+                let below = dir.child(name, Access::List)?;
+                // What somebody has mounted in it was not made here.
+                if below.mount_id() != dir.mount_id()
+                    || below.stat_self()?.dev != dir.stat_self()?.dev
+                    || !is_ours(&below)
+                {
+                    return Err(Errno::BUSY);
+                }
                 directories.push((dir.clone(), name.to_vec()));
-                pending.push(dir.child(name, Access::List)?);
+                pending.push(below);
             } else {
                 remove(&dir, name)?;
             }
