@@ -764,6 +764,56 @@ fn no_link_is_made_of_what_was_taken_back() {
     assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
 }
 
+/// Of two things one of which lies in the other, the first could be a link for whoever unpacks both.
+#[apply(test)]
+fn a_tar_file_has_nothing_below_what_it_has_already() {
+    let union = Union::usual();
+    union
+        .link("low/d/x", "../elsewhere")
+        .file("low/e/x/y", "content");
+    let target = union.spelled();
+    let of = |path: &str| [target.as_os_str(), OsStr::new(path)].concat();
+    for paths in [["/d/x", "/e/x"], ["/e/x", "/d/x"]] {
+        let mut cp = crate::lab::run::command();
+        cp.arg("cp").args(paths.map(of)).arg("-");
+        let output = run::run(&mut cp);
+        assert_eq!(output.status, Some(2), "{paths:?}");
+        assert!(
+            output.stderr.contains("lies in what was named before it"),
+            "{}",
+            output.stderr
+        );
+        let names: Vec<Vec<u8>> = archive::read(&output.stdout[..])
+            .into_iter()
+            .map(|of| of.0)
+            .collect();
+        let is_below = |name: &Vec<u8>| name.starts_with(b"x/") && name.len() > 2;
+        assert!(
+            paths[0] == "/e/x" || !names.iter().any(is_below),
+            "{names:?}"
+        );
+    }
+}
+
+/// A file may be larger than its user may make one: an error, and nothing is left of it.
+#[apply(test)]
+fn a_limit_of_the_user_leaves_nothing_half_made() {
+    needs::program("prlimit", "util-linux");
+    let union = Union::usual();
+    union.file("low/d/large", vec![7; 1 << 20]).dir("out");
+    let inner = command(&union, &[], &["/d/large"], "out".as_ref());
+    let mut outer = Command::new("prlimit");
+    outer.arg("--fsize=65536");
+    let output = run::run(&mut under(outer, &inner));
+    assert_eq!(output.status, Some(2), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("File too large"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(fs::read_dir(union.at("out")).expect("our own").count(), 0);
+}
+
 #[apply(test)]
 fn a_full_disk_leaves_nothing_half_made() {
     needs::root("a file system of its own");

@@ -436,6 +436,17 @@ fn somebodys_link_to_what_is_another_ones_is_a_trap() {
         let before = union.disk();
         run(&[]).exits(2).says("is a symbolic link of user 1234's");
         assert_same(&before, &union.disk());
+        // It leads to what is the user's and lies where the user does not get to.
+        lchown(union.at("disk"), Some(1234), Some(1234)).expect("root may");
+        run(&["--dry-run"]).exits(0);
+        union.dir("closed").mode("closed", 0o700);
+        fs::rename(union.at("disk"), union.at("closed/disk")).expect("our own");
+        fs::remove_file(union.at(name)).expect("a link");
+        symlink(union.at("closed/disk"), union.at(name)).expect("the name is free");
+        give(&union.at(name));
+        let before = union.disk();
+        run(&[]).exits(2).says("is a symbolic link of user 1234's");
+        assert_same(&before, &union.disk());
         // Root's own link is root's word.
         lchown(union.at(name), Some(0), Some(0)).expect("root may");
         run(&["--dry-run"]).exits(0);

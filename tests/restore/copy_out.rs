@@ -19,6 +19,32 @@ fn touches_nothing_in_the_union() {
     assert_eq!(copied, [&b"sub"[..], b"sub/s", b"x", b"y", b"z"]);
 }
 
+/// What was in a directory that is closed to others is in one that is.
+#[apply(test)]
+fn is_closed_to_others_as_far_as_it_was_made_for_it() {
+    let union = deleted_file();
+    let to = |name: &str| union.at(name).to_str().expect("text").to_owned();
+    union.restore(&["--to", &to("out")], "/f").exits(0);
+    union
+        .run(&["restore", "--all-deleted", "--to", &to("all")])
+        .exits(0);
+    union
+        .run(&["cp", "--all-deleted", "--to", &to("copied")])
+        .exits(0);
+    let mut made = 0;
+    for name in ["out", "all", "copied"] {
+        for entry in walkdir::WalkDir::new(union.at(name)) {
+            let entry = entry.expect("our own");
+            let mode = entry.metadata().expect("our own").mode();
+            if entry.file_type().is_dir() && mode & 0o077 != 0 {
+                panic!("{}: {mode:o}", entry.path().display());
+            }
+            made += 1;
+        }
+    }
+    assert!(made >= 6, "{made}");
+}
+
 /// What had whole seconds lacks nothing.
 #[apply(test)]
 fn of_a_time_in_whole_seconds_says_nothing_of_it() {

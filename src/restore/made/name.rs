@@ -30,25 +30,28 @@ pub fn directory(dir: &Dir, name: &[u8], mode: u32) -> Result<Dir, Errno> {
 pub fn rename(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
     let (from_fd, to_fd) = (from.fd()?, to.fd()?);
     match fs::renameat_with(&*from_fd, name, &*to_fd, to_name, RenameFlags::NOREPLACE) {
-        // Older kernels and some file systems cannot promise it. A second name they never put over
-        // another; of a directory only an empty one is ever replaced.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let held = Held::Node(fs::openat(&*from_fd, name, flags, Mode::empty())?);
-            let linked = held
-                .path()
-                .and_then(|path| fs::linkat(CWD, path, &*to_fd, to_name, AtFlags::SYMLINK_FOLLOW));
-            match linked {
-                Ok(()) => fs::unlinkat(&*from_fd, name, AtFlags::empty()),
-                Err(Errno::EXIST) => Err(Errno::EXIST),
-                // A directory, or a file system that has one name for each: look first.
-                Err(_) => match to.stat(to_name)? {
-                    Some(_) => Err(Errno::EXIST),
-                    None => fs::renameat(&*from_fd, name, &*to_fd, to_name),
-                },
-            }
-        }
+        Err(Errno::INVAL | Errno::NOSYS) => place(from, name, to, to_name),
         result => result,
+    }
+}
+
+/// The same on older kernels and file systems that cannot promise it. A second name they never put over
+/// another; of directories only an empty one is ever replaced.
+fn place(from: &Dir, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<(), Errno> {
+    let (from_fd, to_fd) = (from.fd()?, to.fd()?);
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = Held::Node(fs::openat(&*from_fd, name, flags, Mode::empty())?);
+    let linked = held
+        .path()
+        .and_then(|path| fs::linkat(CWD, path, &*to_fd, to_name, AtFlags::SYMLINK_FOLLOW));
+    match linked {
+        Ok(()) => fs::unlinkat(&*from_fd, name, AtFlags::empty()),
+        Err(Errno::EXIST) => Err(Errno::EXIST),
+        // A directory, or a file system that has one name for each: look first.
+        Err(_) => match to.stat(to_name)? {
+            Some(_) => Err(Errno::EXIST),
+            None => fs::renameat(&*from_fd, name, &*to_fd, to_name),
+        },
     }
 }
 
@@ -233,4 +236,71 @@ pub fn date_directory(dir: &Dir, times: &Timestamps) -> Result<(), Errno> {
 pub fn sync_dir(dir: &Dir) -> Result<(), Errno> {
     let open = dir.child(b".", Access::List)?;
     sync(&*open.fd()?)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // a test makes the disk that is read
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::restore::made::{Made, find};
+
+    /// Whoever may write to the directory moves what was not made here into what was.
+    #[test]
+    fn what_was_moved_into_a_tree_stays() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let at = |name: &str| home.path().join(name);
+        fs::create_dir(at("theirs")).expect("our own");
+        fs::write(at("theirs/file"), "precious").expect("our own");
+        // Two directories of one moment are not told apart.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let dir = Dir::open_root(home.path()).expect("our own");
+        let made = Made::directory(&dir, b"tree").expect("the name is free");
+        let tree = made.as_dir().expect("a directory");
+        Made::directory(tree, b"own").expect("the name is free");
+        if born(tree).is_none() {
+            return;
+        }
+        fs::rename(at("theirs"), at("tree/own/theirs")).expect("our own");
+        let removed = remove_tree(&dir, b"tree", made.identity(), &|_| false);
+        assert_eq!(removed, Err(Errno::BUSY));
+        assert!(at("tree/own/theirs/file").exists());
+        fs::rename(at("tree/own/theirs"), at("theirs")).expect("our own");
+        remove_tree(&dir, b"tree", made.identity(), &|_| false).expect("all of it is new");
+        assert!(!at("tree").exists());
+    }
+
+    /// A number that is free is given again; what is held keeps its own.
+    #[test]
+    fn another_file_does_not_get_the_number_of_what_is_held() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dir = Dir::open_root(home.path()).expect("our own");
+        let made = Made::file(&dir, b"file").expect("the name is free");
+        let (identity, held) = (made.identity(), made.hold());
+        drop(made);
+        assert!(held.is_some());
+        for _ in 0..16 {
+            fs::remove_file(home.path().join("file")).expect("our own");
+            fs::write(home.path().join("file"), "another").expect("our own");
+            assert!(find(&dir, b"file", identity).is_err());
+        }
+    }
+
+    /// Where a file system cannot promise to replace nothing, a second name does.
+    #[test]
+    fn a_place_that_is_taken_stays_as_it_is() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dir = Dir::open_root(home.path()).expect("our own");
+        for name in ["file", "taken"] {
+            fs::write(home.path().join(name), name).expect("our own");
+        }
+        assert_eq!(place(&dir, b"file", &dir, b"taken"), Err(Errno::EXIST));
+        place(&dir, b"file", &dir, b"free").expect("the place is free");
+        assert!(!home.path().join("file").exists());
+        for (name, content) in [("taken", "taken"), ("free", "file")] {
+            let found = fs::read_to_string(home.path().join(name));
+            assert_eq!(found.expect("our own"), content);
+        }
+    }
 }
