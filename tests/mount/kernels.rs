@@ -102,10 +102,10 @@ fn compare(case: &LookupCase, at: &Path) -> Vec<String> {
             let stat = fs::symlink_metadata(path.join(OsStr::from_bytes(name)));
             !stat.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::NOENT))
         };
-        let decided = |name: &Vec<u8>| !undecided.contains(name) && is_there(name);
+        let decided = |name: &Vec<u8>| !undecided.contains(name);
         let ours: BTreeSet<Vec<u8>> = ours.filter(decided).collect();
-        let kernel = names.iter().map(|name| decode(name));
-        let kernel: BTreeSet<Vec<u8>> = kernel.filter(decided).collect();
+        let kernel = names.iter().map(|name| decode(name)).filter(decided);
+        let kernel: BTreeSet<Vec<u8>> = kernel.filter(is_there).collect();
         if ours != kernel {
             let id = case.id;
             wrong.push(format!(
