@@ -6,6 +6,7 @@
 //! kernel      the same view, shown by the kernel itself
 //! attach      how a file system gets into the tree of directories, and out of it
 //! listed      the mounts that are ours, as the kernel's table has them
+//! turns       which threads wait for the kernel's next request
 //! open        what is open: files, and directories with their lists
 //! inodes      the numbers by which the kernel knows what it was told of
 //! item        what the kernel can be told of
@@ -30,6 +31,7 @@ mod open;
 mod places;
 mod server;
 pub mod serving;
+mod turns;
 mod view;
 
 pub use places::Shows;

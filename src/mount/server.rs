@@ -21,6 +21,7 @@ use super::inodes::{Inodes, ROOT, Told};
 use super::item::{Inside, Item, NOTHING};
 use super::open::{File, Handles, Listing};
 use super::places::Places;
+use super::turns::Turns;
 use super::view::{FRESH, View};
 use crate::dir::{Kind, Stat};
 
@@ -31,6 +32,7 @@ pub struct Server {
     listings: Handles<Listing>,
     /// Where links lead stays as it is.
     keeps_links: bool,
+    turns: Turns,
 }
 
 impl Server {
@@ -52,7 +54,13 @@ impl Server {
             files: Handles::default(),
             listings: Handles::default(),
             keeps_links,
+            turns: Turns::of(1, None),
         }
+    }
+
+    /// The same, answering by threads that take turns.
+    pub fn by(self, turns: Turns) -> Server {
+        Server { turns, ..self }
     }
 
     fn inside(&self, number: INodeNo) -> Result<Inside, Errno> {
@@ -255,6 +263,7 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.turns.begin();
         let inside = match self.inside(parent) {
             Ok(inside) => inside,
             Err(errno) => return reply.error(no(errno)),
@@ -276,6 +285,7 @@ impl Filesystem for Server {
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let _turn = self.turns.begin();
         match self.stat(number) {
             Ok((found, lasts)) => reply.attr(&lasts, &found),
             Err(errno) => reply.error(no(errno)),
@@ -283,6 +293,7 @@ impl Filesystem for Server {
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
+        let _turn = self.turns.begin();
         let target = match self.inodes.get(number.0) {
             Ok(Item::Leaf(leaf)) => leaf.read_link(),
             Ok(Item::Directory(_) | Item::Room(_)) => Err(Errno::INVAL),
@@ -295,6 +306,7 @@ impl Filesystem for Server {
     }
 
     fn open(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.turns.begin();
         match self.open_file(number) {
             Ok((handle, flags)) => reply.opened(handle, flags),
             Err(errno) => reply.error(no(errno)),
@@ -312,6 +324,7 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _turn = self.turns.begin();
         let file = match self.files.get(handle) {
             Ok(file) => file,
             Err(errno) => return reply.error(no(errno)),
@@ -338,11 +351,13 @@ impl Filesystem for Server {
         _: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turns.begin();
         self.files.remove(handle);
         reply.ok();
     }
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.turns.begin();
         let opened = self.inside(number).and_then(|inside| {
             let keeps = match &inside {
                 Inside::Room(_) => FopenFlags::empty(),
@@ -373,6 +388,7 @@ impl Filesystem for Server {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        let _turn = self.turns.begin();
         let listed = self.list(number, handle, offset, |name, next, told| {
             let kind = file_type(told.stat.kind);
             let number = told.would_be(&self.inodes);
@@ -392,6 +408,7 @@ impl Filesystem for Server {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let _turn = self.turns.begin();
         let listed = self.list(number, handle, offset, |name, next, told| {
             let is_own = matches!(name, b"." | b"..");
             let (stat, lasts) = (told.stat, told.item.lasts());
@@ -423,11 +440,13 @@ impl Filesystem for Server {
         _: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turns.begin();
         self.listings.remove(handle);
         reply.ok();
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let _turn = self.turns.begin();
         let space = match self.inodes.get(ROOT) {
             Ok(Item::Directory(root)) => root.space(),
             _ => Err(Errno::NOSYS),
@@ -448,12 +467,14 @@ impl Filesystem for Server {
     }
 
     fn getxattr(&self, _: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _turn = self.turns.begin();
         let item = self.inodes.get(number.0);
         let value = item.and_then(|item| item.attribute(name.as_bytes()));
         put_attribute(value, size, reply);
     }
 
     fn listxattr(&self, request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        let _turn = self.turns.begin();
         let item = self.inodes.get(number.0);
         // As every file system has it, who is no administrator is told of no `trusted.*`.
         let is_told = |name: &[u8]| request.uid() == 0 || !name.starts_with(b"trusted.");
@@ -477,6 +498,7 @@ impl Filesystem for Server {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let _turn = self.turns.begin();
         let file = self.files.get(handle);
         match file.and_then(|file| file.seek(offset, whence)) {
             Ok(found) => reply.offset(found),

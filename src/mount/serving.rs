@@ -22,13 +22,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::attach::{Allowed, When, attach, detach};
 use super::server::Server;
+use super::turns::Turns;
 use crate::bytes::Bytes;
 use crate::dir::Dir;
 use crate::error::{Error, Result, errno_of};
 
 /// How many requests are answered at once: as many as there are processors, within these. One slow
-/// disk is to keep nobody else waiting; and the kernel wakes one thread after the other, each with what
-/// it needs in another processor's cache, so that eight on two processors cost half as much again.
+/// disk is to keep nobody else waiting. Those that are not needed stand aside ([`Turns`]).
 const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 /// Set for the process in the background.
 const IS_SERVER: &str = "_LAYERCTL_MOUNT_SERVER";
@@ -51,10 +51,13 @@ pub fn serve(
     let device = attach(dir, path, source, allowed)?;
     let mut config = Config::default();
     let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    config.n_threads = Some(processors.clamp(*THREADS.start(), *THREADS.end()));
+    let threads = processors.clamp(*THREADS.start(), *THREADS.end());
+    config.n_threads = Some(threads);
     let fail = |error: std::io::Error| Error::io(path.clone(), errno_of(&error));
+    let turns = Turns::of(threads, Some(device.try_clone().map_err(fail)?));
     // Whom the kernel lets in has its permission already.
-    let session = Session::from_fd(server, device, SessionACL::All, config).map_err(fail)?;
+    let session =
+        Session::from_fd(server.by(turns), device, SessionACL::All, config).map_err(fail)?;
     let point = path.clone();
     end_by_signals(point).map_err(fail)?;
     let name = thread::Builder::new().name("mount".into());
