@@ -140,8 +140,8 @@ impl Overlay {
     }
 
     /// The command that mounts it, for a shell; none where mount(8) cannot be given so many directories.
-    /// From 2.39 on it takes options of up to [`OPTION_MAX`] bytes, unless it is told to mount as before,
-    /// which it understands since 2.39.2 and which older ones do anyway.
+    /// From 2.39 on it takes options of up to [`OPTION_MAX`] bytes (util-linux issue 2287), unless it is told
+    /// to mount as before (its pull request 2297), which older ones do anyway.
     pub fn command(&self, at: &Bytes) -> Option<String> {
         let mut options = String::from("ro");
         for (is_allowed, option) in [(self.allowed.suid, "nosuid"), (self.allowed.dev, "nodev")] {
