@@ -616,3 +616,40 @@ fn containers_call_images_as_docker_does() {
         }
     }
 }
+
+/// `docker pull lab/small@sha256:...`: the repository has a row of its own, without a tag.
+#[apply(test)]
+fn an_image_that_has_only_a_digest_is_listed_by_its_repository() {
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let path = host.at("/var/lib/docker/image/overlay2/repositories.json");
+    let text = std::fs::read(&path).expect("a list");
+    let mut names: Value = serde_json::from_slice(&text).expect("JSON");
+    let names_of = &mut names["Repositories"];
+    let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+    let small = names_of["lab/small"]["lab/small:edge"].take();
+    names_of["lab/small"] = json!({format!("lab/small@{}", digest("c")): small});
+    let web = names_of["lab/web"]["lab/web:2"].clone();
+    names_of["lab/web"][format!("lab/web@{}", digest("d"))] = web.clone();
+    names_of["other/web"] = json!({format!("other/web@{}", digest("e")): web});
+    std::fs::write(path, names.to_string()).expect("a file of our own");
+    let table = host.ask(["images"]).exits(0).text().to_owned();
+    let (repositories, tags) = (
+        table::column(&table, "REPOSITORY"),
+        table::column(&table, "TAG"),
+    );
+    let named: BTreeSet<(String, String)> = repositories.into_iter().zip(tags).collect();
+    let row = |repository: &str, tag: &str| (repository.to_owned(), tag.to_owned());
+    let expected = [
+        row("lab/web", "snap"),
+        row("lab/web", "2"),
+        row("lab/web", "latest"),
+        row("registry.example.com:5000/team/web", "2.0"),
+        row("other/web", "<none>"),
+        row("lab/small", "<none>"),
+        row("<none>", "<none>"),
+        row("lab/base", "1"),
+    ];
+    assert_eq!(named, expected.into_iter().collect());
+    assert_eq!(table.lines().count(), 9, "{table}");
+}

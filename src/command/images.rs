@@ -28,6 +28,9 @@ pub struct Row {
     pub id: String,
     /// `name:tag`; none for a dangling image.
     pub tags: Vec<String>,
+    /// `name@sha256:...`, as it was pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub digests: Vec<String>,
     /// RFC 3339.
     pub created: String,
     /// Bytes: the sum of the layers'.
@@ -82,7 +85,11 @@ pub(super) fn rows(survey: &Survey<'_>, all: bool) -> Vec<Row> {
     images
         .into_iter()
         // As docker: an untagged image that another was built on is a step, not an image.
-        .filter(|(_, image)| all || !image.names.tags.is_empty() || !parents.contains(&image.id))
+        .filter(|(_, image)| {
+            let names = &image.names;
+            let is_named = !names.tags.is_empty() || !names.digests.is_empty();
+            all || is_named || !parents.contains(&image.id)
+        })
         .map(|(engine, image)| Row {
             target: labels
                 .of_image(engine, &image)
@@ -96,6 +103,7 @@ pub(super) fn rows(survey: &Survey<'_>, all: bool) -> Vec<Row> {
                 .count(),
             id: image.id,
             tags: image.names.tags,
+            digests: image.names.digests,
             created: image.created,
             size: image.size,
             driver: image.driver,
@@ -164,14 +172,22 @@ impl Row {
             repository,
             tag,
         };
-        if self.tags.is_empty() {
-            return vec![named(NONE, NONE)];
-        }
         let tags = self.tags.iter();
-        tags.map(|tag| {
+        let tagged = tags.map(|tag| {
             let (repository, tag) = tag.rsplit_once(':').unwrap_or((tag, NONE));
             named(repository, tag)
-        })
-        .collect()
+        });
+        let mut all: Vec<Named<'_>> = tagged.collect();
+        // A repository that has no tag of it has a line nevertheless.
+        for digest in &self.digests {
+            let repository = digest.split_once('@').map_or(&**digest, |(name, _)| name);
+            if all.iter().all(|of| of.repository != repository) {
+                all.push(named(repository, NONE));
+            }
+        }
+        if all.is_empty() {
+            all.push(named(NONE, NONE));
+        }
+        all
     }
 }
