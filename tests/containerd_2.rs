@@ -254,6 +254,15 @@ fn images_are_told_apart_by_namespace_and_found_by_every_name() {
 }
 
 #[apply(test)]
+fn an_image_has_a_line_for_each_tag() {
+    let host = &captured().host;
+    let table = host.ask(["images"]).exits(0).text().to_owned();
+    // The names by which the CRI knows images are ids.
+    assert!(!table.contains("sha256:"), "{table}");
+    assert_eq!(table.lines().count(), 8, "{table}");
+}
+
+#[apply(test)]
 fn nothing_of_a_living_host_is_accused() {
     needs::time();
     let captured = captured();

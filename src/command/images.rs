@@ -103,7 +103,13 @@ pub(super) fn rows(survey: &Survey<'_>, all: bool) -> Vec<Row> {
                 .count(),
             id: image.id,
             tags: image.names.tags,
-            digests: image.names.digests,
+            // The CRI calls an image by its id, too.
+            digests: image
+                .names
+                .digests
+                .into_iter()
+                .filter(|name| name.contains('@'))
+                .collect(),
             created: image.created,
             size: image.size,
             driver: image.driver,
