@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::docker_drivers::{Change, View, change_of_row, entry_of_row, seen};
 use crate::lab::captured::{Captured, Shared};
+use crate::lab::host::Host;
 use crate::lab::needs;
 use crate::lab::run::{self, text, texts};
 
@@ -369,4 +370,62 @@ fn nothing_runs_after_the_machine_was_started_anew() {
     assert_eq!(states(), before);
     host.file(boot, "0f1e2d3c-0000-4000-8000-000000000000\n");
     assert_eq!(states(), expected);
+}
+
+/// What came of a container's own checks is in a file beside its run directory.
+#[apply(test)]
+fn health_is_told_as_podman_tells_it() {
+    needs::captured_hosts();
+    let host = Host::captured("podman-5.8-overlay");
+    let database = host.at("/var/lib/containers/storage/db.sql");
+    let connection = rusqlite::Connection::open(database).expect("its database");
+    let containers = host.jsonl(["containers"]).exits(0).rows();
+    let id = |name: &str| {
+        let mut rows = containers.iter();
+        let row = rows.find(|row| row["name"] == name).expect("a container");
+        text(row, "id").to_owned()
+    };
+    for (name, status) in [
+        (
+            "web-1",
+            r#"{"Status":"unhealthy","FailingStreak":3,"Log":[]}"#,
+        ),
+        (
+            "web-2",
+            r#"{"Status":"starting","FailingStreak":0,"Log":null}"#,
+        ),
+        (
+            "stopped-7",
+            r#"{"Status":"healthy","FailingStreak":0,"Log":[]}"#,
+        ),
+        ("ro-5", "no JSON"),
+    ] {
+        let checks = r#"{"Test":["CMD-SHELL","true"],"Interval":30000000000}"#;
+        let sql = "UPDATE ContainerConfig SET JSON = json_set(CAST(JSON AS TEXT), '$.healthcheck', json(?1)) WHERE ID = ?2";
+        connection
+            .execute(sql, [checks, &id(name)])
+            .expect("a row of its own");
+        let run = "/run/containers/storage/overlay-containers";
+        host.file(format!("{run}/{}/healthcheck.log", id(name)), status);
+    }
+    drop(connection);
+    let told = host.jsonl(["containers"]).exits(0).rows();
+    for (name, health) in [
+        ("web-1", Value::from("unhealthy")),
+        ("web-2", Value::from("starting")),
+        ("stopped-7", Value::Null),
+        ("ro-5", Value::Null),
+        ("paused-6", Value::Null),
+    ] {
+        let row = told.iter().find(|row| row["name"] == name).expect("it");
+        assert_eq!(row["health"], health, "{row}");
+    }
+    let table = host.ask(["containers"]).exits(0).text().to_owned();
+    let line = |name: &str| {
+        let mut lines = table.lines();
+        lines.find(|line| line.ends_with(name)).expect("a line")
+    };
+    assert!(line("web-1").contains(" (unhealthy) "), "{table}");
+    // Docker says what is starting.
+    assert!(line("web-2").contains(" (starting) "), "{table}");
 }

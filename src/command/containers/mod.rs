@@ -307,9 +307,15 @@ impl crate::command::Row for Row {
 }
 
 impl Row {
+    /// Whether its engine's own list is docker's.
+    fn is_dockers(&self) -> bool {
+        engine::called(self.engine).is_some_and(|of| of.names_what_is_there)
+    }
+
     /// The image as the engine's own list has it: docker cuts ids and digests.
+    /// docs/facts.md#engines-2026-c8
     fn shown_image(&self, look: Look) -> Cow<'_, str> {
-        let cuts = engine::called(self.engine).is_some_and(|of| of.names_what_is_there);
+        let cuts = self.is_dockers();
         let is_id = |text: &str| !text.is_empty() && text == self.image_id;
         let whole = self.image.strip_prefix("sha256:").unwrap_or(&self.image);
         match look.no_trunc {
@@ -346,7 +352,7 @@ impl Row {
         let words = match self.state {
             "unknown" => "Unknown".into(),
             "running" => match self.health {
-                Some("starting") => format!("{} (health: starting)", up()),
+                Some("starting") if self.is_dockers() => format!("{} (health: starting)", up()),
                 Some(health) => format!("{} ({health})", up()),
                 None => up(),
             },

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::ports::{Exposed, Mapping};
@@ -22,7 +23,7 @@ use super::store::{DATABASE, Podman};
 use crate::bytes::Bytes;
 use crate::engine::bolt::{self, Bucket, Damage, Database, Item};
 use crate::engine::cover::{Cover, CoverKind, engines_own};
-use crate::engine::inventory::{ContainerState, null_default};
+use crate::engine::inventory::{ContainerState, Health, null_default};
 use crate::engine::namespace;
 use crate::engine::oci::RuntimeConfig;
 use crate::engine::stored::Settings;
@@ -68,6 +69,9 @@ pub(super) struct RecordedConfig {
     named_volumes: Vec<NamedVolume>,
     #[serde(default, deserialize_with = "null_default")]
     overlay_volumes: Vec<OverlayVolume>,
+    /// What is run to see whether it is well.
+    #[serde(default)]
+    healthcheck: Option<IgnoredAny>,
 }
 
 /// A volume, and where it is in the container.
@@ -141,6 +145,7 @@ impl RecordedConfig {
             covers,
             settings: Some(settings),
             volumes: Some(names.collect()),
+            is_checked: self.healthcheck.is_some(),
             rootfs: rootfs.map(|path| Rootfs {
                 directory: Bytes::from(path.as_str()),
                 is_below: self.is_rootfs_below,
@@ -236,7 +241,20 @@ impl Podman<'_> {
         {
             record.state = exited(record.state);
         }
+        if record.is_checked && record.state.running {
+            record.state.health = self.health_of(id);
+        }
         record
+    }
+
+    /// What came of a container's checks; none before the first of them.
+    /// docs/facts.md#engines-2026-b17
+    fn health_of(&self, id: &str) -> Option<Health> {
+        let userdata = self.userdata_of(self.run_root()?, id);
+        let log = userdata.parent().join(b"healthcheck.log");
+        let bytes = self.host.read(&log).ok()?;
+        let health: Health = serde_json::from_slice(&bytes).ok()?;
+        Some(health).filter(|health| !health.status.is_empty())
     }
 
     pub(super) fn libpod_records(&self) -> &Records {

@@ -193,6 +193,8 @@ pub(super) struct LibpodRecord {
     pub covers: Vec<Cover>,
     /// What it runs as; none where nobody says.
     pub settings: Option<Settings>,
+    /// Something is run to see whether it is well.
+    pub is_checked: bool,
 }
 
 /// A directory of the host that a container has as its root.
