@@ -603,6 +603,7 @@ fn containers_call_images_as_docker_does() {
             column(&["containers"]),
             column(&["containers", "--no-trunc"]),
         );
+        let rows = host.jsonl(["containers"]).exits(0).rows();
         for (name, said, uncut) in [
             ("web-1", &image[..12], &*whole),
             ("web-2", &image[..12], &whole),
@@ -613,6 +614,8 @@ fn containers_call_images_as_docker_does() {
         ] {
             assert_eq!(short[name], said, "{name}");
             assert_eq!(cut[name], uncut, "{name}");
+            let row = rows.iter().find(|row| row["name"] == name);
+            assert_eq!(row.expect("a row")["image"], uncut, "{name}");
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::{Context, Group, Help, Outcome, Verb};
 use crate::engine::inventory::{ContainerState, Image, Pod, familiar, is_zero_time, short};
-use crate::engine::{self, Survey};
+use crate::engine::{self, Engine, Survey};
 use crate::error::Result;
 use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Look, table, time};
@@ -69,9 +69,6 @@ pub struct Row {
     /// is not known: another driver's, or a host without a mount table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounted: Option<bool>,
-    /// Its image has that name no more.
-    #[serde(skip)]
-    pub is_renamed: bool,
     #[serde(skip)]
     pub full_state: ContainerState,
     /// Its host is a copy, and nothing says as of when: what ran may have run on for a minute or a year.
@@ -157,7 +154,7 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
                 image: if is_another && container.image_id.is_empty() {
                     "<none>".to_owned()
                 } else if is_another {
-                    short(&container.image_id).to_owned()
+                    renamed(engine, &container.image_id)
                 } else {
                     container.image
                 },
@@ -177,11 +174,19 @@ pub(super) fn rows(survey: &Survey<'_>) -> Vec<Row> {
                 pod: container.pod,
                 full_state: container.state,
                 is_of_copy,
-                is_renamed: is_another,
                 shown_name: String::new(),
             }
         })
         .collect()
+}
+
+/// What stands for a name that an image has no more: its id, as the engine itself writes it.
+fn renamed(engine: &dyn Engine, id: &str) -> String {
+    if engine.description().names_what_is_there {
+        format!("sha256:{id}")
+    } else {
+        short(id).to_owned()
+    }
 }
 
 /// Whether an image can be called so: by a name with its tag or a digest, or by its id or the start of that.
@@ -320,7 +325,6 @@ impl Row {
         let whole = self.image.strip_prefix("sha256:").unwrap_or(&self.image);
         match look.no_trunc {
             _ if !cuts => Cow::Borrowed(&self.image),
-            true if self.is_renamed => Cow::Owned(format!("sha256:{}", self.image_id)),
             true => Cow::Borrowed(&self.image),
             false if is_id(whole) => Cow::Borrowed(short(whole)),
             false => Cow::Borrowed(
