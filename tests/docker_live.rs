@@ -850,6 +850,8 @@ fn lists_are_dockers(docker: &Docker) {
     docker.stop(&exited);
     docker.exec(&running, "echo committed > /committed");
     docker.said(["commit", &running, "lab/committed"]);
+    names_that_went(docker, &running);
+    health_is_dockers(docker);
 
     let rows = docker.ask(["containers"]).exits(0).rows();
     let said = docker.listed(&["ps", "--all", "--no-trunc"]);
@@ -953,6 +955,93 @@ fn lists_are_dockers(docker: &Docker) {
 }
 
 // ---- what is restored ----
+
+/// Containers whose images have not their names any more: removed by force, and given to another one.
+fn names_that_went(docker: &Docker, of: &str) {
+    for name in ["lab/forced", "lab/moved"] {
+        docker.said(["commit", of, name]);
+        let container = docker.new_name();
+        docker.said([
+            "create",
+            "--network=none",
+            "--name",
+            &container,
+            name,
+            "true",
+        ]);
+    }
+    docker.said(["rmi", "--force", "lab/forced"]);
+    docker.said(["tag", "lab/committed", "lab/moved"]);
+    let by_id = docker.inspected(IMAGE);
+    let id = text(&by_id, "Id");
+    for image in [id, &id["sha256:".len()..][..12]] {
+        let container = docker.new_name();
+        docker.said([
+            "create",
+            "--network=none",
+            "--name",
+            &container,
+            image,
+            "true",
+        ]);
+    }
+    let said = docker.said(["ps", "--all", "--format", "{{.Names}} {{.Image}}"]);
+    let ours = docker
+        .ask(["containers", "--format", "{{.Names}} {{.Image}}"])
+        .exits(0)
+        .text()
+        .to_owned();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(lines(&ours), lines(&said));
+}
+
+fn health_is_dockers(docker: &Docker) {
+    let mut made = Vec::new();
+    for (check, status) in [
+        ("true", "healthy"),
+        ("false", "unhealthy"),
+        ("sleep 9", "starting"),
+    ] {
+        let name = docker.new_name();
+        docker.said([
+            "run",
+            "-d",
+            "--network=none",
+            "--health-interval=1s",
+            "--health-retries=1",
+            "--health-timeout=60s",
+            "--health-cmd",
+            check,
+            "--name",
+            &name,
+            IMAGE,
+        ]);
+        made.push((name, status));
+    }
+    for (name, status) in &made {
+        let waited = docker.daemon.wait_for(|| {
+            let said = docker.inspected(name);
+            let is_so = said["State"]["Health"]["Status"] == *status;
+            is_so.then_some(()).ok_or_else(|| said["State"].to_string())
+        });
+        waited.expect("its checks run");
+        let rows = docker.ask(["containers"]).exits(0).rows();
+        let row = rows.iter().find(|row| row["name"] == name.as_str());
+        assert_eq!(row.expect("it was made")["health"], *status);
+        let line = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with(name.as_str()));
+            let (_, health) = line.unwrap_or_default().split_once('(').unwrap_or_default();
+            health.to_owned()
+        };
+        let format = "{{.Names}} {{.Status}}";
+        let said = docker.said(["ps", "--all", "--format", format]);
+        let ours = docker.ask(["containers", "--format", format]).exits(0);
+        assert_eq!(line(ours.text()), line(&said), "{said}");
+    }
+    for (name, _) in &made {
+        docker.said(["rm", "--force", name]);
+    }
+}
 
 fn is_whiteout(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.mode() >> 12 == 0o02 && meta.rdev() == 0)
