@@ -456,6 +456,20 @@ fn with_the_machines_containerd_all_is_as_with_dockers_own() {
     ] {
         assert_eq!(told(&machines, words), told(&own, words), "{words:?}");
     }
+    let path = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/6";
+    let base = machines.jsonl(["whois", path]).exits(0).row();
+    let tags = base["images"].as_array().into_iter().flatten();
+    let tags = tags.flat_map(|image| image["tags"].as_array().into_iter().flatten());
+    let tags: BTreeSet<&str> = tags.filter_map(Value::as_str).collect();
+    let named = [
+        "lab/base:1",
+        "lab/small:edge",
+        "lab/web:2",
+        "lab/web:latest",
+        "lab/web:snap",
+        "registry.example.com:5000/team/web:2.0",
+    ];
+    assert_eq!(tags, named.into());
     for number in [6, 10, 51, 68, 69] {
         let path = |root: &str| {
             format!("{root}/io.containerd.snapshotter.v1.overlayfs/snapshots/{number}/fs")

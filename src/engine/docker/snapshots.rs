@@ -330,10 +330,7 @@ fn as_docker_has_it(containerd: &Containerd<'_>, mut image: Image) -> Image {
     image.namespace = None;
     let Names { tags, digests } = &mut image.names;
     for names in [tags, digests] {
-        names.retain(|name| !name.starts_with(DANGLING));
-        for name in names {
-            *name = familiar(name).to_owned();
-        }
+        as_docker_names_them(names);
     }
     let layers = image.history.iter().filter_map(|step| step.layer.as_ref());
     image.size += layers.filter_map(|layer| layer.size).sum::<u64>();
@@ -349,6 +346,14 @@ fn as_docker_has_it(containerd: &Containerd<'_>, mut image: Image) -> Image {
         .parent_of_image(DOCKERS_NAMESPACE, &format!("sha256:{}", image.id))
         .map(|digest| digest.trim_start_matches("sha256:").to_owned());
     image
+}
+
+/// Makes names of containerd's those that docker shows.
+pub(super) fn as_docker_names_them(names: &mut Vec<String>) {
+    names.retain(|name| !name.starts_with(DANGLING));
+    for name in names {
+        *name = familiar(name).to_owned();
+    }
 }
 
 /// What an image without a name is called in containerd.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::driver::{Driver, Stacking};
 use super::layer::LayerId;
-use super::snapshots::snapshots_or_records;
+use super::snapshots::{as_docker_names_them, snapshots_or_records};
 use super::store::Docker;
 use crate::bytes::Bytes;
 use crate::dir::Kind;
@@ -99,12 +99,14 @@ impl Docker<'_> {
                 ..of
             }));
         }
-        for user in all
-            .iter_mut()
-            .flat_map(|of| of.containers.iter_mut().chain(&mut of.above))
-        {
-            if let Ok(container) = self.container(&user.id) {
-                user.name = container.name;
+        for of in &mut all {
+            for user in of.containers.iter_mut().chain(&mut of.above) {
+                if let Ok(container) = self.container(&user.id) {
+                    user.name = container.name;
+                }
+            }
+            for image in &mut of.images {
+                as_docker_names_them(&mut image.tags);
             }
         }
         Ok(all)
