@@ -407,6 +407,36 @@ fn a_containerd_that_others_use_tells_dockers_layers_as_dockers() {
     assert_eq!(all, said.into_iter().sum::<u64>());
 }
 
+#[apply(test)]
+fn a_users_docker_does_not_take_what_is_in_the_machines_containerd() {
+    needs::captured_hosts();
+    needs::root("another owner");
+    let host = Host::captured("docker-28-containerd");
+    let users = host.at("/home/ann/.local/share");
+    std::fs::create_dir_all(&users).expect("a directory of our own");
+    let users = users.join("docker");
+    let other = Host::captured("docker-28-containerd");
+    std::fs::rename(other.at("/var/lib/docker"), &users).expect("one file system");
+    std::fs::remove_dir_all(users.join("containers")).expect("a copy");
+    std::fs::create_dir(users.join("containers")).expect("a copy");
+    std::os::unix::fs::chown(&users, Some(1000), Some(1000)).expect("root");
+    host.file("/etc/passwd", "ann:x:1000:1000::/home/ann:/bin/sh\n");
+    with_the_machines_containerd(&host);
+    host.settle();
+    let rows = host.jsonl(["images"]).rows();
+    assert_eq!(rows.len(), 8, "four each: {rows:?}");
+    let rows = host.jsonl(["du"]).rows();
+    let totals = rows.iter().filter(|row| row["kind"] == "total");
+    let totals: u64 = totals.filter_map(|row| row["disk"].as_u64()).sum();
+    let said = [
+        "/var/lib/docker",
+        "/var/lib/containerd",
+        "/home/ann/.local/share/docker",
+    ];
+    let said = said.map(|root| crate::du::size(&host.at(root)));
+    assert_eq!(totals, said.into_iter().sum::<u64>());
+}
+
 /// Moves the containerd that Docker started itself to where the machine's own one is.
 fn with_the_machines_containerd(host: &Host) {
     let (own, own_state) = (

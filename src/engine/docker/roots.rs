@@ -328,6 +328,11 @@ fn open<'h>(host: &'h Host, candidate: Candidate, search: &Search) -> Vec<FoundE
     let exec_root = candidate.exec_root.clone();
     let exec_root = exec_root.unwrap_or_else(|| Bytes::from(EXEC_ROOT));
     let containerds = containerd::places(host, search);
+    // A user's daemon cannot ask root's containerd, nor root's a user's.
+    let owner = |path: &Bytes| host.stat(path).ok().flatten().map(|stat| stat.uid);
+    let own = owner(root);
+    let is_reached = |(root, _): &&(Bytes, Bytes)| owner(root) == own;
+    let containerds: Vec<(Bytes, Bytes)> = containerds.iter().filter(is_reached).cloned().collect();
     let found = all.into_iter().map(|(root, namespace, problems)| {
         let docker = Docker {
             namespace,

@@ -55,7 +55,15 @@ impl Docker<'_> {
     /// of images here, and no mount points of snapshotters.
     fn is_kept_by(&self, containerd: &Containerd<'_>) -> bool {
         let has_snapshotter = self.is_there(&["rootfs"]) || !self.is_there(&["image"]);
-        has_snapshotter && containerd.stores_for(DOCKERS_NAMESPACE)
+        if !has_snapshotter || !containerd.stores_for(DOCKERS_NAMESPACE) {
+            return false;
+        }
+        let mut all = self.containerds().iter();
+        let has_own = all.any(|of| self.is_inside(of) && of.stores_for(DOCKERS_NAMESPACE));
+        // With two of them, what is in the other one may be another daemon's.
+        let stands_there =
+            |of: &Container| containerd.has_snapshot(DOCKERS_NAMESPACE, &of.driver, &of.id);
+        !has_own || self.read_containers().iter().any(stands_there)
     }
 
     /// The directories that are this daemon's outside of its own.
