@@ -771,11 +771,13 @@ fn a_tar_file_has_nothing_below_what_it_has_already() {
     union
         .link("low/d/x", "../elsewhere")
         .file("low/e/x/y", "content");
-    let target = union.spelled();
-    let of = |path: &str| [target.as_os_str(), OsStr::new(path)].concat();
     for paths in [["/d/x", "/e/x"], ["/e/x", "/d/x"]] {
-        let mut cp = crate::lab::run::command();
-        cp.arg("cp").args(paths.map(of)).arg("-");
+        let mut cp = run::command();
+        cp.args(["cp", "--in"])
+            .arg(union.spelled())
+            .arg("--")
+            .args(paths)
+            .arg("-");
         let output = run::run(&mut cp);
         assert_eq!(output.status, Some(2), "{paths:?}");
         assert!(
@@ -783,7 +785,7 @@ fn a_tar_file_has_nothing_below_what_it_has_already() {
             "{}",
             output.stderr
         );
-        let names: Vec<Vec<u8>> = archive::read(&output.stdout[..])
+        let names: Vec<Vec<u8>> = crate::lab::archive::read(&output.stdout[..])
             .into_iter()
             .map(|of| of.0)
             .collect();

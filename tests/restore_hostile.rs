@@ -387,7 +387,7 @@ fn somebodys_link_to_what_is_another_ones_is_a_trap() {
     needs::root("to be somebody else");
     let user = Some(1234);
     let give = |path: &Path| lchown(path, user, user).expect("root may");
-    for name in ["up", "work"] {
+    for name in ["up", "work", "low"] {
         let union = Union::of(&[("up", "rw"), ("low", "ro")]);
         union
             .file("low/f", "before")
@@ -881,8 +881,14 @@ fn calls_beside(others: usize) -> usize {
 fn the_whole_upper_directory_is_not_walked_for_one_file() {
     needs::strace();
     needs::root("to own what others may write to");
-    let (few, many) = (calls_beside(20), calls_beside(1000));
-    // The heap, and what else depends on chance.
+    // The heap, the processes that there are, and what else depends on chance.
+    let least = |files| {
+        (0..3)
+            .map(|_| calls_beside(files))
+            .min()
+            .unwrap_or_default()
+    };
+    let (few, many) = (least(20), least(1000));
     assert!(
         many < few + 40,
         "{few} calls beside 20 files, {many} beside 1000"

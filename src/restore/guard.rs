@@ -327,8 +327,14 @@ pub fn plan(
 fn refuse_traps(survey: &Survey<'_>, stack: &Stack, site: &Site) -> Result<()> {
     let root = survey.host.open_dir(&Bytes::from("/"))?;
     for branch in &stack.branches {
-        if let Ok(dir) = &branch.dir {
-            see_way(&root, &branch.path, dir)?;
+        match &branch.dir {
+            // An image is a file: the way to the directory that it lies in is.
+            Ok(dir) if dir.is_in_image() => {
+                let around = branch.path.parent();
+                see_way(&root, &around, &survey.host.open_dir(&around)?)?;
+            }
+            Ok(dir) => see_way(&root, &branch.path, dir)?,
+            Err(_) => {}
         }
     }
     if let (Some(workdir), Some(upper)) = (&site.workdir, stack.branches.first()) {

@@ -25,12 +25,11 @@ fn is_closed_to_others_as_far_as_it_was_made_for_it() {
     let union = deleted_file();
     let to = |name: &str| union.at(name).to_str().expect("text").to_owned();
     union.restore(&["--to", &to("out")], "/f").exits(0);
-    union
-        .run(&["restore", "--all-deleted", "--to", &to("all")])
-        .exits(0);
-    union
-        .run(&["cp", "--all-deleted", "--to", &to("copied")])
-        .exits(0);
+    for (verb, name) in [("restore", "all"), ("cp", "copied")] {
+        let mut command = crate::lab::run::command();
+        command.args([verb, "--all-deleted", "--to", &to(name), "--in"]);
+        crate::lab::run::run(command.arg(union.spelled())).exits(0);
+    }
     let mut made = 0;
     for name in ["out", "all", "copied"] {
         for entry in walkdir::WalkDir::new(union.at(name)) {

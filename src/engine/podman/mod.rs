@@ -88,6 +88,9 @@ impl Engine for Podman<'_> {
 
     fn images(&self) -> Vec<Image> {
         self.note_closed();
+        self.lost_images()
+            .into_iter()
+            .for_each(|error| self.note(error));
         let mut images = self.read_images();
         for record in self.image_records().iter() {
             let Some(lost) = self.lost_layer(&record.layer) else {
@@ -174,6 +177,9 @@ impl Engine for Podman<'_> {
     }
 
     fn needs(&self) -> Result<Vec<Need>> {
+        self.lost_images()
+            .into_iter()
+            .for_each(|error| self.note(error));
         self.find_needs()
     }
 

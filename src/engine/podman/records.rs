@@ -82,7 +82,6 @@ impl Podman<'_> {
         let mut problems = Vec::new();
         let mut images: Vec<ImageRecord> = Vec::new();
         let mut known: HashSet<String> = HashSet::new();
-        problems.extend(self.lost_directory("images", &self.stores));
         for (home, store) in self.stores.iter().enumerate() {
             let directory = self.kind_of(store, "images");
             let path = directory.join(b"images.json");
@@ -219,6 +218,11 @@ impl Podman<'_> {
     ) -> Option<Error> {
         let unlisted = self.unlisted(of, is_listed).ok()?;
         (!unlisted.is_empty()).then(|| Error::io(list, Errno::NOENT))
+    }
+
+    /// What says that the images were lost altogether: who lists them, or asks what nobody uses, is told.
+    pub(super) fn lost_images(&self) -> Option<Error> {
+        self.lost_directory("images", &self.stores)
     }
 
     /// What says that a directory of lists was lost: no store has it, although this one has layers, and
