@@ -260,7 +260,7 @@ fn is_new(mode: u32, made: Mode) -> bool {
 /// program or another machine serves may have its own ways.
 fn keeps_modes(fd: impl AsFd) -> bool {
     // FAT, exFAT, NTFS, CIFS, SMB, FUSE, 9p, VirtualBox's: linux/magic.h and the drivers' own.
-    const KEEP_NONE: [u64; 8] = [
+    const KEEP_NONE: [fs::FsWord; 8] = [
         0x4d44,
         0x2011_bab0,
         0x7366_746e,
@@ -270,8 +270,8 @@ fn keeps_modes(fd: impl AsFd) -> bool {
         0x0102_1997,
         0x786f_4256,
     ];
-    let found = fs::fstatfs(fd).map(|of| u64::from_ne_bytes((of.f_type as i64).to_ne_bytes()));
-    !found.is_ok_and(|kind| KEEP_NONE.contains(&(kind & 0xffff_ffff)))
+    let found = fs::fstatfs(fd).map(|of| of.f_type & 0xffff_ffff);
+    !found.is_ok_and(|kind| KEEP_NONE.contains(&kind))
 }
 
 fn identity(stat: &fs::Stat) -> Identity {
