@@ -8,10 +8,11 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::lab::archive;
 use crate::lab::captured::Captured;
 use crate::lab::host::Host;
 use crate::lab::needs;
-use crate::lab::packed::ENGINES_OWN;
+use crate::lab::packed::{ENGINES_OWN, of_archive};
 use crate::lab::run::{self, bytes, text, texts};
 use crate::lab::union::Union;
 
@@ -92,6 +93,54 @@ fn exported(host: &Host, image: &str, options: &[&str], to: &Path) -> Value {
 fn diff_ids(image: &Value) -> &Value {
     assert_eq!(image["diff_ids"], image["config"]["rootfs"]["diff_ids"]);
     &image["diff_ids"]
+}
+
+/// A user's store, and pods with users of their own: as those know them inside. The host's listing of the same
+/// files has what root is outside; an archive of the image, which has root's files, root.
+#[apply(test)]
+fn owners_are_those_that_the_container_sees() {
+    needs::time();
+    needs::captured_hosts();
+    for (name, target, outside) in [
+        ("podman-rootless-overlay", "podman:run-a", 4242),
+        ("podman-rootless-overlay", "podman:stop-a", 4242),
+        ("podman-rootless-fuse-overlayfs", "podman:run-a", 4242),
+        ("containerd-2.1", "containerd:k8s.io/usr-0/u", 100_000),
+        ("containerd-2.1", "containerd:k8s.io/usr-0/u2", 100_000),
+    ] {
+        let host = Host::captured(name);
+        let listed = host.jsonl(["ls", "-l", "-R", target]).rows();
+        let shown = listed.iter().filter(|row| row["uid"] == outside).count();
+        assert!(shown > 20, "{name} {target}: {shown}");
+        for form in [&[][..], &["--as", "docker", "--flat"]] {
+            let arguments = [&["export", target, "-o", "-"], form].concat();
+            let output = host.ask(arguments);
+            let archive = if form.is_empty() {
+                output.stdout
+            } else {
+                layer_of(&output.stdout)
+            };
+            let all = of_archive(&archive[..]);
+            let count = |owner| all.values().filter(|entry| entry.owner == owner).count();
+            assert!(
+                count((0, 0)) >= shown.min(20),
+                "{name} {target}: {}",
+                count((0, 0))
+            );
+            assert_eq!(count((outside, outside)), 0, "{name} {target}");
+            assert_eq!(all[&b"etc"[..]].owner, (0, 0), "{name} {target}");
+        }
+    }
+}
+
+/// The only layer of a docker archive.
+fn layer_of(archive: &[u8]) -> Vec<u8> {
+    let files = archive::read(archive);
+    let layers = files.into_iter().filter(|(name, meta)| {
+        name.starts_with(b"blobs/") && meta.content.get(257..262) == Some(b"ustar")
+    });
+    let mut contents = layers.map(|(_, meta)| meta.content);
+    contents.next().expect("a layer")
 }
 
 #[apply(test)]

@@ -56,6 +56,52 @@ impl<'h> Record<'h> {
 
 const REPOSITORIES: &str = "/var/lib/docker/image/overlay2/repositories.json";
 
+/// A record that is lost, or is none any more, is a fault of the image, and the layers that are left are proved.
+#[apply(test)]
+fn an_image_that_lost_a_record_hides_no_layer() {
+    needs::time();
+    needs::captured_hosts();
+    let host = Host::captured("docker-28-overlay2");
+    let whole = host.jsonl(["verify"]).rows();
+    let states =
+        |rows: &[Value], state: &str| rows.iter().filter(|row| row["state"] == state).count();
+    let proved = states(&whole, "proved");
+    assert!(proved > 10);
+    let database = "/var/lib/docker/image/overlay2/layerdb/sha256";
+    let record = fs::read_dir(host.at(database)).expect("ours").next();
+    let record = record.expect("a layer").expect("ours").path();
+    let aside = host.at("/aside");
+    fs::rename(&record, &aside).expect("ours");
+    let rows = host.jsonl(["verify"]).rows();
+    assert!(
+        states(&rows, "proved") + 1 >= proved,
+        "{} of {proved}",
+        states(&rows, "proved")
+    );
+    let is_record = |row: &Value| row["state"] == "differs" && row["what"] == "record";
+    assert!(rows.iter().any(is_record), "{rows:#?}");
+    fs::rename(&aside, &record).expect("ours");
+    // What is no JSON has not the digest either.
+    let content = "/var/lib/docker/image/overlay2/imagedb/content/sha256";
+    let mut lost = 0;
+    for config in fs::read_dir(host.at(content)).expect("ours") {
+        let config = config.expect("ours").path();
+        let before = fs::read(&config).expect("ours");
+        fs::write(&config, "{").expect("ours");
+        let rows = host.jsonl(["verify"]).rows();
+        assert!(
+            rows.iter().any(is_record),
+            "{}: {rows:#?}",
+            config.display()
+        );
+        fs::write(&config, before).expect("ours");
+        lost += 1;
+        if lost == 3 {
+            break;
+        }
+    }
+}
+
 #[apply(test)]
 fn names_of_what_is_not_there_are_told() {
     needs::captured_hosts();

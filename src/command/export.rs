@@ -16,6 +16,7 @@ use crate::render::column::{Column, column, giving, optional};
 use crate::render::{Format, Look};
 use crate::rescue::Failure;
 use crate::rescue::export::{self, Place, Spool, Wanted};
+use crate::rescue::ids;
 use crate::rescue::image::{Exported, LayerRow, Subject};
 use crate::rescue::layer::{ArchiveOrigin, How};
 use crate::rescue::packed::Compression;
@@ -130,8 +131,10 @@ impl Verb for Args {
             let target = context.find(typed.as_bytes())?;
             let label = Label::named(context.survey.label(&target.union));
             let own = target.subject().filter(|_| !target.is_layer);
-            let stack = Rc::new(context.open(&target));
+            let mut stack = context.open(&target);
             let union = target.union;
+            ids::show_inside(&context.survey, &union, &mut stack)?;
+            let stack = Rc::new(stack);
             let subject = Subject {
                 union,
                 stack,

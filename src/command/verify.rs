@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::bytes::Bytes;
 use crate::command::users::labels;
 use crate::command::{Context, Group, Help, Outcome, Verb, counted, progress};
-use crate::engine::inventory::Image;
+use crate::engine::inventory::{Image, Names};
 use crate::engine::stored::StoredLayer;
 use crate::engine::{Engine, Survey};
 use crate::error::{Error, Result};
@@ -141,14 +141,15 @@ impl Verb for Args {
             if interrupt.is_pressed() {
                 continue;
             }
-            // What it is called as one of all: who reads one image need not know.
-            match &image.problem {
-                Some(_) if lacks_layers(&image) => continue,
-                // A row tells it.
-                Some(problem) => told.push(problem.clone()),
-                None => {}
-            }
             let label = proving.label(engine, &image);
+            // What it is called as one of all: who reads one image need not know. A row tells it.
+            if let Some(problem) = &image.problem {
+                told.push(problem.clone());
+                if image.history.is_empty() {
+                    proving.without_records(engine, &image, label);
+                    continue;
+                }
+            }
             match Kept::new(survey, engine, image) {
                 Ok(kept) => {
                     layers += kept.stored.layers.len().max(1);
@@ -182,11 +183,6 @@ impl Verb for Args {
             answer: rows,
         })
     }
-}
-
-/// Whether an image cannot be proved at all: what its layers are, or where, is not known.
-fn lacks_layers(image: &Image) -> bool {
-    image.history.is_empty() || image.lost_layer().is_some()
 }
 
 /// How many layers are opened before they are proved, by several threads.
@@ -348,6 +344,28 @@ impl Proving<'_, '_> {
             }
             Err(error) => problems.push(error),
         }
+    }
+
+    /// Tells of an image of which there is only a name: what its layers are is not known.
+    fn without_records(&mut self, engine: &dyn Engine, image: &Image, label: Bytes) {
+        // A name of what is not there has a row of its own.
+        let Names { tags, digests, .. } = &image.names;
+        let is_own = |name: &String| tags.contains(name) || digests.contains(name);
+        let is_told = engine.name_faults().iter().any(|of| is_own(&of.name));
+        if is_told || !self.only.is_empty() {
+            return;
+        }
+        self.rows.push(Row {
+            target: label.clone(),
+            engine: engine.name(),
+            state: VerifyState::Differs,
+            layer: None,
+            diff_id: None,
+            path: None,
+            what: Some(What::Record),
+            why: image.problem.clone(),
+            users: vec![label],
+        });
     }
 
     /// Tells of names that name nothing.

@@ -65,6 +65,7 @@ pub fn restack(
     union.branches = recorded.branches;
     union.base = recorded.base;
     union.owners = recorded.owners;
+    union.ids = recorded.ids;
     match disagreement {
         Some(what) => Err(Error::damaged(place.unwrap_or_default(), what)),
         None => Ok(()),

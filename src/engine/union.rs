@@ -28,6 +28,9 @@ pub struct Union {
     pub kind: UnionKind,
     /// How the mount shows the owners of the branches below the topmost one, if not as they are.
     pub owners: Option<Arc<IdMap>>,
+    /// Of a container with users of its own: as what it knows them (`stored`), and what they are outside of it
+    /// (`shown`).
+    pub ids: Option<Arc<IdMap>>,
     /// What the engine itself makes in the topmost branch, which is nobody's change.
     pub engine_made: &'static [&'static str],
     /// What the topmost branch began as a copy of, and is compared with; none where the branches
@@ -285,6 +288,7 @@ impl Union {
             kind: UnionKind::Aufs,
             engine_made: &[],
             owners: None,
+            ids: None,
             base: None,
             spelled: None,
             view: None,

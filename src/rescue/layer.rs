@@ -12,7 +12,7 @@ use super::layout::{Descriptor, Layout};
 use super::packed::{Compression, Hashed, Noted, Packer, copy};
 use super::recipe::Recipe;
 use super::tree::Tree;
-use super::{Failure, changes};
+use super::{Failure, changes, ids};
 use crate::bytes::Bytes;
 use crate::engine::stored::{Blob, StoredLayer};
 use crate::engine::{Engine, Survey};
@@ -299,7 +299,8 @@ impl<'c, 'h> Layers<'c, 'h> {
             return Err(Failure::of(named(layer, "has no directory in the store")));
         };
         let union = engine.union_of_layer(name)?;
-        let stack = union.open(self.survey);
+        let mut stack = union.open(self.survey);
+        ids::show_inside(self.survey, &union, &mut stack)?;
         let lost: Vec<Error> = stack.lost().collect();
         if !lost.is_empty() {
             return Err(Failure::Source(lost));

@@ -29,6 +29,7 @@ mod expected;
 pub mod export;
 mod found;
 mod group;
+pub mod ids;
 pub mod image;
 pub mod layer;
 pub mod layout;

@@ -1,6 +1,7 @@
 //! What holds the entries of an archive against a layer's directory, one by one, and then what is there
 //! against the archive.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 use std::num::NonZeroUsize;
@@ -191,7 +192,7 @@ impl<'s> Prover<'s> {
             }
             Name::Entry if name.is_empty() => {
                 match place.stat_self() {
-                    Ok(stat) if is_engines_root(&stat) => {}
+                    Ok(stat) if is_engines_root(&stat, self.manner) => {}
                     Ok(stat) => self.compare_facts(expected, &path, &stat),
                     Err(error) => self.unread(&path, &error.to_string()),
                 }
@@ -371,16 +372,34 @@ impl<'s> Prover<'s> {
         };
         let own = own.iter();
         let own = own.filter(|(name, _)| !is_of_host(name) && keeps(name));
-        let own: BTreeMap<&[u8], &[u8]> = own.collect();
+        let comparable = |(name, value)| (name, self.as_archived(name, value));
+        let own: BTreeMap<&[u8], Cow<'_, [u8]>> = own.map(comparable).collect();
+        // An engine in an engine has left its own marks in the archive, too. What shows the layer hides them.
+        let grammar = place.stack().branches[branch].grammar;
         let said = expected.attributes.iter();
-        let said: BTreeMap<&[u8], &[u8]> = said
+        let said: BTreeMap<&[u8], Cow<'_, [u8]>> = said
             .map(|(name, value)| (&name[..], &value[..]))
-            .filter(|(name, _)| !is_of_host(name))
+            .filter(|(name, _)| !is_of_host(name) && grammar.shown_attribute(name).is_some())
+            .map(comparable)
             .collect();
         if own != said {
             self.fault(path.clone(), What::Xattr);
         }
         Ok(())
+    }
+
+    /// An attribute's value as an archive has it. A store that keeps owners as others has the user of a
+    /// capability's root in it, which the kernel adds (`VFS_CAP_REVISION_3` of linux/capability.h).
+    fn as_archived<'v>(&self, name: &[u8], value: &'v [u8]) -> Cow<'v, [u8]> {
+        const REVISION_2: usize = 20;
+        const REVISION_3: usize = 24;
+        let is_of_user = value.len() == REVISION_3 && value[3] == 3;
+        if !self.manner.is_remapped || name != b"security.capability" || !is_of_user {
+            return Cow::Borrowed(value);
+        }
+        let mut plain = value[..REVISION_2].to_vec();
+        plain[3] = 2;
+        Cow::Owned(plain)
     }
 
     /// What is there and not in the archive.
@@ -538,6 +557,6 @@ fn is_same(
 
 /// Whether the root of a layer is as Docker and containers-storage make it, which pass over what an
 /// archive says of its own root. docs/facts.md#engines-2026-d1
-fn is_engines_root(stat: &Stat) -> bool {
-    (stat.uid, stat.gid) == (0, 0) && matches!(stat.mode, 0o555 | 0o755)
+fn is_engines_root(stat: &Stat, manner: Manner) -> bool {
+    ((stat.uid, stat.gid) == (0, 0) || manner.is_remapped) && matches!(stat.mode, 0o555 | 0o755)
 }

@@ -156,6 +156,11 @@ impl Attributes {
             {
                 show_access_list(&mut value, owners);
             }
+            if let Some(owners) = owners
+                && Attributes::need(&name) == Need::Capability
+            {
+                show_capability(&mut value, owners);
+            }
             let is_override = overrides.is_some_and(|own| own.as_bytes() == name);
             if into == Into::Branch && is_override {
                 return Some((name, value));
@@ -216,6 +221,29 @@ pub fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: spec(stat.atime),
         last_modification: spec(stat.mtime),
+    }
+}
+
+/// Gives a capability that counts in a user's namespaces only the user whom a mount shows for that one; where that
+/// is root, it counts for everybody, and has none.
+///
+/// ```text
+/// version   u32  0x02000000, 20 bytes in all; 0x03000000, with a further u32 in the end: the user's id
+/// ```
+fn show_capability(value: &mut Vec<u8>, owners: &IdMap) {
+    const REVISION_2: usize = 20;
+    const REVISION_3: usize = 24;
+    if value.len() != REVISION_3 || value[3] != 3 {
+        return;
+    }
+    let mut id = [0; 4];
+    id.copy_from_slice(&value[REVISION_2..]);
+    match IdRange::show(&owners.users, u32::from_le_bytes(id)) {
+        0 => {
+            value.truncate(REVISION_2);
+            value[3] = 2;
+        }
+        shown => value[REVISION_2..].copy_from_slice(&shown.to_le_bytes()),
     }
 }
 

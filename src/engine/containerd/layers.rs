@@ -203,6 +203,7 @@ impl Containerd<'_> {
             kind,
             driver: Some(snapshotter.to_owned()),
             owners: owners(snapshotter, &chain),
+            ids: chain.first().and_then(|(_, top)| top.owners.clone()),
             ..Union::unmounted(branches)
         };
         if !is_copying(snapshotter) {

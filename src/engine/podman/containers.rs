@@ -121,6 +121,7 @@ impl Podman<'_> {
     pub(super) fn label_container(&self, union: &mut Union, container: &ContainerRecord) {
         self.label_owner(union, container);
         union.owners = self.owners_of(container);
+        union.ids = container.ids();
         if let Some(top) = union.branches.first_mut() {
             top.layer.role = Role::Container;
         }
@@ -132,7 +133,15 @@ impl Podman<'_> {
     fn owners_of(&self, container: &ContainerRecord) -> Option<Arc<IdMap>> {
         let layer = self.layer_record(&container.layer)?;
         let below = self.layer_record(&layer.parent)?;
-        if container.uidmap.is_empty() || below.uidmap == container.uidmap {
+        let ids = container.ids();
+        ids.filter(|_| below.uidmap != container.uidmap)
+    }
+}
+
+impl ContainerRecord {
+    /// The users and groups of one that has its own.
+    fn ids(&self) -> Option<Arc<IdMap>> {
+        if self.uidmap.is_empty() {
             return None;
         }
         let ranges = |mapped: &[MappedIds]| {
@@ -144,8 +153,8 @@ impl Podman<'_> {
             mapped.iter().map(range).collect()
         };
         Some(Arc::new(IdMap {
-            users: ranges(&container.uidmap),
-            groups: ranges(&container.gidmap),
+            users: ranges(&self.uidmap),
+            groups: ranges(&self.gidmap),
         }))
     }
 }
