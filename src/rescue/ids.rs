@@ -53,24 +53,46 @@ fn engine_of<'s>(survey: &'s Survey<'_>, union: &Union) -> Option<&'s dyn Engine
     engines.find(|engine| path.strip_prefix(engine.root()).is_some())
 }
 
-/// How a store keeps ids: of what it has, and what they are inside; none where as they are.
+/// For whom a store keeps ids as others.
+enum Keeper {
+    /// A daemon that remaps them: the user and the group that root is.
+    Daemon(u32, u32),
+    /// Somebody's own engine: what the store's directory says of that one.
+    User(Stat),
+}
+
+impl Keeper {
+    /// None where ids are as they are.
+    fn of(host: &Host, engine: &dyn Engine) -> Result<Option<Keeper>> {
+        let root = engine.root();
+        let name = String::from_utf8_lossy(root.file_name()).into_owned();
+        let numbers = name.split_once('.');
+        let numbers =
+            numbers.and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+        if let Some((user, group)) = numbers {
+            return Ok(Some(Keeper::Daemon(user, group)));
+        }
+        let stat = host.stat(root)?.filter(|stat| stat.uid != 0);
+        Ok(stat.map(Keeper::User))
+    }
+}
+
+/// Whether a store keeps owners as others.
+pub fn is_remapped(host: &Host, engine: &dyn Engine) -> bool {
+    Keeper::of(host, engine).is_ok_and(|keeper| keeper.is_some())
+}
+
+/// What the ids of a store are inside; none where they are as they are.
 fn of_store(host: &Host, engine: &dyn Engine) -> Result<Option<IdMap>> {
-    let root = engine.root();
-    let Some(stat) = host.stat(root)? else {
-        return Ok(None);
-    };
-    let name = String::from_utf8_lossy(root.file_name()).into_owned();
-    let numbers = name.split_once('.');
-    let numbers = numbers.and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
-    if let Some((user, group)) = numbers {
-        let range = |stored| vec![range(stored, 0, REMAPPED)];
-        let (users, groups) = (range(user), range(group));
-        return Ok(Some(IdMap { users, groups }));
+    match Keeper::of(host, engine)? {
+        None => Ok(None),
+        Some(Keeper::Daemon(user, group)) => {
+            let range = |stored| vec![range(stored, 0, REMAPPED)];
+            let (users, groups) = (range(user), range(group));
+            Ok(Some(IdMap { users, groups }))
+        }
+        Some(Keeper::User(stat)) => of_user(host, &stat).map(Some),
     }
-    if stat.uid == 0 {
-        return Ok(None);
-    }
-    of_user(host, &stat).map(Some)
 }
 
 /// The ids of a user's namespace as `newuidmap` makes it: root is the user, and then those that the user was

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 
 use super::against::{by_archive, by_recipe};
 use super::group::{Share, Sharing, in_order};
+use super::ids;
 use super::image::{Place, places};
 use super::packed::{Compression, Hashed, Noted, copy};
 use super::proof::{Manner, Proof, Subject, What};
@@ -66,7 +67,7 @@ impl<'c> Kept<'c> {
         let place = self.places[at].as_ref();
         let manner = Manner {
             is_fast,
-            is_remapped: is_remapped(survey, self.engine),
+            is_remapped: ids::is_remapped(survey.host, self.engine),
             drops_user_attributes: layer.blob.is_none()
                 && !self.engine.description().diff_has_attributes,
         };
@@ -165,18 +166,6 @@ pub fn prove_all(tasks: Vec<Task<'_>>, threads: NonZeroUsize) -> Vec<Proof> {
         || share.enter(),
         |sharing, task| task.prove(sharing),
     )
-}
-
-/// Whether a store keeps owners as others: a user's own, or one of a daemon that remaps them.
-fn is_remapped(survey: &Survey<'_>, engine: &dyn Engine) -> bool {
-    let root = engine.root();
-    let name = String::from_utf8_lossy(root.file_name()).into_owned();
-    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-    let is_of_docker = name
-        .split_once('.')
-        .is_some_and(|(user, group)| is_number(user) && is_number(group));
-    let stat = survey.host.stat(root).ok().flatten();
-    is_of_docker || stat.is_some_and(|stat| stat.uid != 0)
 }
 
 fn source_of_recipe<'k>(
