@@ -1,7 +1,7 @@
 //! A layer's directory held against its archive: every name, what it is, and what is in it. Whoever reads
 //! the archive reads on and hashes while others look at what came before.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
@@ -290,16 +290,44 @@ const OF_ENTRY_MAX: u64 = 8 << 20;
 /// an entry are, a name among them, and headers are read into memory whole.
 struct Metered<'m, R> {
     archive: R,
-    /// Bytes.
-    left: &'m Cell<u64>,
+    meter: &'m Meter,
+}
+
+/// What is known of what was read.
+struct Meter {
+    /// How much more may be read, in bytes.
+    left: Cell<u64>,
+    /// How much was read, in bytes.
+    at: Cell<u64>,
+    /// What was read since the last entry's end, while headers are read.
+    headers: RefCell<Option<Vec<u8>>>,
+}
+
+impl Meter {
+    /// The bytes of the headers that are read meanwhile.
+    fn headers_of<T>(&self, read: impl FnOnce() -> T) -> (T, Vec<u8>) {
+        self.left.set(OF_ENTRY_MAX);
+        let at = self.at.get();
+        let fill = usize::try_from(at.next_multiple_of(512) - at).unwrap_or(0);
+        self.headers.replace(Some(Vec::new()));
+        let entry = read();
+        self.left.set(u64::MAX);
+        let mut headers = self.headers.take().unwrap_or_default();
+        headers.drain(..fill.min(headers.len()));
+        (entry, headers)
+    }
 }
 
 impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.archive.read(into)?;
-        match self.left.get().checked_sub(count as u64) {
-            Some(left) => self.left.set(left),
+        match self.meter.left.get().checked_sub(count as u64) {
+            Some(left) => self.meter.left.set(left),
             None => return Err(io::Error::other("an entry has headers of more than 8 MiB")),
+        }
+        self.meter.at.update(|at| at.wrapping_add(count as u64));
+        if let Some(headers) = &mut *self.meter.headers.borrow_mut() {
+            headers.extend_from_slice(&into[..count]);
         }
         Ok(count)
     }
@@ -316,10 +344,14 @@ pub fn by_archive(
     sharing: &Sharing<'_>,
 ) -> io::Result<Proof> {
     let mut hashed = super::packed::Hashed::new(archive);
-    let left = Cell::new(u64::MAX);
+    let meter = Meter {
+        left: Cell::new(u64::MAX),
+        at: Cell::new(0),
+        headers: RefCell::new(None),
+    };
     let metered = Metered {
         archive: &mut hashed,
-        left: &left,
+        meter: &meter,
     };
     let mut archive = tar::Archive::new(metered);
     let mut entries = archive.entries()?;
@@ -329,14 +361,13 @@ pub fn by_archive(
         let mut group = Group::default();
         loop {
             // The one before is read to its end: what is read now is kept in memory.
-            left.set(OF_ENTRY_MAX);
-            let Some(entry) = entries.next() else {
+            let (entry, headers) = meter.headers_of(|| entries.next());
+            let Some(entry) = entry else {
                 let after = After::End;
                 return Ok(Next { group, after });
             };
             let mut entry = entry?;
-            left.set(u64::MAX);
-            let Some(expected) = Expected::read(&mut entry)? else {
+            let Some(expected) = Expected::read(&entry, &headers)? else {
                 io::copy(&mut entry, &mut io::sink())?;
                 continue;
             };
@@ -367,7 +398,6 @@ pub fn by_archive(
         }
         Err(Stop::Archive(error)) => return Err(error),
     }
-    left.set(u64::MAX);
     let mut rest = archive.into_inner();
     super::packed::copy(&mut rest, &mut io::sink())?;
     let (_, own, size) = hashed.finish();
@@ -377,4 +407,63 @@ pub fn by_archive(
         proof.faults.push((Bytes::from("/"), What::Digest));
     }
     Ok(proof)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_those_of_their_entries() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let header = |name: &str, size| {
+            let mut header = tar::Header::new_gnu();
+            header.set_path(name).expect("short");
+            header.set_size(size);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_cksum();
+            header
+        };
+        let mut names = vec![b"plain".to_vec()];
+        let first = header("plain", 0);
+        builder.append(&first, &[][..]).expect("memory");
+        for size in [0, 1, 511, 512, 700] {
+            let name = format!("two\nlines of {size}");
+            let records = [("path", name.as_bytes())];
+            builder.append_pax_extensions(records).expect("memory");
+            let content = vec![b'x'; size];
+            let cut = header("cut", size as u64);
+            builder.append(&cut, &content[..]).expect("memory");
+            names.push(name.into_bytes());
+            let long = "long/".repeat(60);
+            let mut own = header("cut", size as u64);
+            builder
+                .append_data(&mut own, &long, &content[..])
+                .expect("memory");
+            names.push(long.into_bytes());
+        }
+        let archive = builder.into_inner().expect("memory");
+        let meter = Meter {
+            left: Cell::new(u64::MAX),
+            at: Cell::new(0),
+            headers: RefCell::new(None),
+        };
+        let mut archive = tar::Archive::new(Metered {
+            archive: &archive[..],
+            meter: &meter,
+        });
+        let mut entries = archive.entries().expect("an archive");
+        let mut found = Vec::new();
+        while let (Some(entry), headers) = meter.headers_of(|| entries.next()) {
+            let mut entry = entry.expect("an entry");
+            assert!(headers.len() >= 512 && headers.len().is_multiple_of(512));
+            let expected = Expected::read(&entry, &headers).expect("headers");
+            found.push(expected.expect("an entry").name);
+            io::copy(&mut entry, &mut io::sink()).expect("memory");
+        }
+        assert_eq!(found, names);
+    }
 }

@@ -33,11 +33,11 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Reads the headers of an entry; none of what describes others.
+    /// Reads the headers of an entry, of which all bytes are given as well; none of what describes others.
     ///
     /// # Errors
     /// They are no headers of an archive.
-    pub fn read(entry: &mut Entry<'_, impl Read>) -> io::Result<Option<Expected>> {
+    pub fn read(entry: &Entry<'_, impl Read>, headers: &[u8]) -> io::Result<Option<Expected>> {
         let header = entry.header();
         let kind = match header.entry_type() {
             EntryType::Directory => Some(Kind::Directory),
@@ -64,10 +64,16 @@ impl Expected {
             device,
             attributes: BTreeMap::new(),
         };
-        if let Some(records) = entry.pax_extensions()? {
-            for record in records {
-                let record = record?;
-                expected.record(record.key_bytes(), record.value_bytes());
+        let extended = Extended::of(headers);
+        for record in records(extended.records) {
+            let (key, value) = record?;
+            let is_known = match key {
+                b"path" => extended.has_long_name,
+                b"linkpath" => extended.has_long_link,
+                _ => false,
+            };
+            if !is_known {
+                expected.record(key, value);
             }
         }
         Ok(Some(expected))
@@ -82,7 +88,7 @@ impl Expected {
         let Some(entry) = archive.entries()?.next() else {
             return Err(ErrorKind::InvalidData.into());
         };
-        Expected::read(&mut entry?)
+        Expected::read(&entry?, headers)
     }
 
     fn record(&mut self, key: &[u8], value: &[u8]) {
@@ -91,6 +97,9 @@ impl Expected {
             b"uid" => self.uid = number().unwrap_or(self.uid),
             b"gid" => self.gid = number().unwrap_or(self.gid),
             b"mtime" => self.mtime = time(value).unwrap_or(self.mtime),
+            b"path" | b"linkpath" if value.is_empty() => {}
+            b"path" => self.name = value.to_vec(),
+            b"linkpath" => self.link = value.to_vec(),
             key => {
                 if let Some(name) = key.strip_prefix(ATTRIBUTE) {
                     self.attributes.insert(name.to_vec(), value.to_vec());
@@ -113,6 +122,70 @@ impl Expected {
     pub fn path(&self) -> Bytes {
         super::tree::path_of(&self.name)
     }
+}
+
+/// What stands before an entry's own header.
+#[derive(Default)]
+struct Extended<'h> {
+    records: &'h [u8],
+    /// Of GNU's kind: it goes before that of a record.
+    has_long_name: bool,
+    has_long_link: bool,
+}
+
+impl<'h> Extended<'h> {
+    fn of(headers: &'h [u8]) -> Extended<'h> {
+        let mut extended = Extended::default();
+        let mut rest = headers;
+        while let Some((block, after)) = rest.split_at_checked(512) {
+            let header = tar::Header::from_byte_slice(block);
+            let size = header.entry_size().ok();
+            let size = size.and_then(|size| usize::try_from(size).ok());
+            let data = size.and_then(|size| after.get(..size));
+            match header.entry_type() {
+                EntryType::XHeader => extended.records = data.unwrap_or_default(),
+                EntryType::GNULongName => extended.has_long_name = true,
+                EntryType::GNULongLink => extended.has_long_link = true,
+                _ => break,
+            }
+            let padded = data.map(|data| data.len().next_multiple_of(512));
+            rest = padded
+                .and_then(|padded| after.get(padded..))
+                .unwrap_or_default();
+        }
+        extended
+    }
+}
+
+/// Records of `LENGTH KEY=VALUE` and a newline: the length alone says where one ends, as a value has
+/// any bytes, newlines among them.
+fn records(mut rest: &[u8]) -> impl Iterator<Item = io::Result<(&[u8], &[u8])>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let record = record(rest);
+        rest = match &record {
+            Some((_, _, rest)) => rest,
+            None => &[],
+        };
+        let no_record = || io::Error::new(ErrorKind::InvalidData, "malformed pax extension");
+        Some(
+            record
+                .map(|(key, value, _)| (key, value))
+                .ok_or_else(no_record),
+        )
+    })
+}
+
+/// The first one: its key, its value, and what comes after it.
+fn record(all: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let digits = all.iter().position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&all[..digits]).ok()?.parse().ok()?;
+    let (record, rest) = all.split_at_checked(length)?;
+    let record = record.get(digits + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some((&record[..equals], &record[equals + 1..], rest))
 }
 
 /// `SECONDS[.FRACTION]`, as a record has it.
@@ -149,5 +222,76 @@ mod tests {
         ] {
             assert_eq!(time(text.as_bytes()), said, "{text}");
         }
+    }
+
+    /// The headers of a file with some records, in bytes.
+    fn headers(records: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let records = records.iter().copied();
+        builder.append_pax_extensions(records).expect("memory");
+        let mut header = tar::Header::new_ustar();
+        header.set_path("cut").expect("short");
+        header.set_size(0);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_cksum();
+        builder.append(&header, &[][..]).expect("memory");
+        builder.into_inner().expect("memory")
+    }
+
+    #[test]
+    fn records_end_where_their_lengths_say() {
+        // Bits 1 and 3 of a byte of capabilities are a newline; what looks like a record is none.
+        let capability = b"\x01\0\0\x02\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let headers = headers(&[
+            ("SCHILY.xattr.security.capability", capability),
+            ("SCHILY.xattr.user.lines", b"one\n9 uid=77\n\n"),
+            ("SCHILY.xattr.user.empty", b""),
+            ("gid", b"12"),
+            ("path", b"ctx\nname\x01\xff"),
+        ]);
+        let expected = Expected::of_headers(&headers).expect("headers");
+        let expected = expected.expect("an entry");
+        assert_eq!(expected.name, b"ctx\nname\x01\xff");
+        assert_eq!((expected.uid, expected.gid), (0, 12));
+        let attributes: Vec<(&[u8], &[u8])> = expected
+            .attributes
+            .iter()
+            .map(|(name, value)| (&name[..], &value[..]))
+            .collect();
+        assert_eq!(
+            attributes,
+            [
+                (&b"security.capability"[..], &capability[..]),
+                (b"user.empty", b""),
+                (b"user.lines", b"one\n9 uid=77\n\n"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for data in [
+            &b"x"[..],
+            b"7 a=b\n",
+            b"5 a=b\n",
+            b"0 a=b\n",
+            b"1 a=b\n",
+            b"2 a=b\n",
+            b"6 a=bc",
+            b"6 ab c\n",
+            b"99999999999999999999999 a=b\n",
+            b"-6 a=b\n",
+            b"6 a=b\n\0\0",
+        ] {
+            let mut last = records(data);
+            assert!(last.any(|of| of.is_err()), "{}", data.escape_ascii());
+        }
+        let two: Vec<_> = records(b"6 a=b\n6 =\n=\n")
+            .map(|of| of.expect("a record"))
+            .collect();
+        assert_eq!(two, [(&b"a"[..], &b"b"[..]), (b"", b"\n=")]);
     }
 }
