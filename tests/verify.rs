@@ -405,7 +405,7 @@ fn marks(host: &Host, store: &Store, layers: &[String]) {
     // AUFS's are links of one inode.
     fs::hard_link(&at, &more).expect("ours");
     let parent = hidden.rsplit_once('/').expect("a path").0;
-    spoilt.tells(&format!("{parent}/another"), &["not in the layer"], || {
+    spoilt.tells(&format!("{parent}/{name}"), &["not in the layer"], || {
         fs::remove_file(&more).expect("ours");
     });
 }

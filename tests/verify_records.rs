@@ -312,3 +312,44 @@ fn manifests_of_content_stores_are_what_their_digests_say() {
         assert!(spoilt > 1, "{name}: {spoilt}");
     }
 }
+
+/// Of an archive that is not what was pulled nothing is told but that, however much differs from it.
+#[apply(test)]
+fn what_differs_from_a_damaged_archive_is_not_counted() {
+    needs::time();
+    needs::captured_hosts();
+    let host = Host::captured("containerd-2.1");
+    let blobs = host.at("/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256");
+    let blobs = fs::read_dir(&blobs).expect("a store");
+    let layers = blobs
+        .map(|blob| blob.expect("a blob").path())
+        .filter(|path| fs::read(path).expect("a blob").starts_with(&[0x1f, 0x8b]));
+    let packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut builder = tar::Builder::new(packer);
+    for number in 0..10_100 {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(0);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        let name = format!("lost-{number}");
+        builder
+            .append_data(&mut header, name, &[][..])
+            .expect("memory");
+    }
+    let packed = builder.into_inner().expect("memory").finish();
+    let packed = packed.expect("memory");
+    let layers: Vec<_> = layers.collect();
+    for layer in &layers {
+        fs::write(layer, &packed).expect("ours");
+    }
+    let rows = host.jsonl(["verify"]).exits(1).rows();
+    let differing = rows.iter().filter(|row| row["state"] == "differs");
+    let mut count = 0;
+    for row in differing {
+        assert_eq!(row["what"], "record", "{row}");
+        count += 1;
+    }
+    assert!(count >= layers.len(), "{rows:?}");
+}

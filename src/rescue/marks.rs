@@ -22,16 +22,17 @@ impl<'s> Prover<'s> {
     ) -> Result<Option<Node<'s>>> {
         let path = place.path_of(name);
         let grammar = self.subject.stack.branches[branch].grammar;
-        let (path, mark) = match place.mark(branch, name)? {
+        let mark = match place.mark(branch, name)? {
             Some(Mark::Whiteout(hidden)) => {
                 let mark = [OCI_WHITEOUT, hidden].concat();
-                (place.path_of(hidden), Some(place.path_of(&mark)))
+                Some(place.path_of(&mark))
             }
-            Some(Mark::Opaque) => (place.path(), Some(place.path_of(b".wh..wh..opq"))),
+            Some(Mark::Opaque) => Some(place.path_of(b".wh..wh..opq")),
             None if grammar.hides_entry(name) => return Ok(None),
-            None => (path, None),
+            None => None,
         };
         if let Some(mark) = mark {
+            // What is too much is the mark, whatever it is called here.
             if !self.found.has(&mark) {
                 self.fault(path, What::NotInTheLayer);
             }
