@@ -30,7 +30,7 @@ use crate::union::{Entry, Merger, Node, Reading, Stack};
 use crate::walk::{Found, Heading, Rest, Rows, walk_all};
 use names::{Named, names};
 use versions::differ;
-pub use versions::{Compared, Differing, Differs, Measure, differs};
+pub use versions::{Compared, Differing, Differs, Measure, differs, is_same_time};
 pub use views::{Between, Criteria, Names as ListedNames, Version, between, listed_by};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]

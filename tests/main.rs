@@ -111,6 +111,7 @@ mod trust;
 #[cfg(feature = "internals")]
 mod unions;
 mod verify;
+mod verify_copies;
 mod verify_many;
 mod verify_records;
 mod version;

@@ -35,7 +35,7 @@ impl Chance {
 }
 
 /// CRC-64 as ISO 3309 has it, and Go and tar-split (`crc64.ISO`).
-fn crc64(content: &[u8]) -> u64 {
+pub fn crc64(content: &[u8]) -> u64 {
     let mut crc = !0;
     for byte in content {
         crc ^= u64::from(*byte);

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::render::Look;
 use crate::render::column::{Column, column, optional};
-use crate::rescue::proof::{Proof, What};
+use crate::rescue::proof::{Faults, Proof, What};
 use crate::rescue::verify::{Kept, Task, prove_all};
 
 /// Prove that layers are what their digests say
@@ -254,8 +254,8 @@ struct Proving<'a, 'h> {
     is_fast: bool,
     threads: NonZeroUsize,
     users: Users,
-    /// The faults of those that were, by path.
-    done: HashMap<Key, HashSet<Bytes>>,
+    /// The faults of those that were.
+    done: HashMap<Key, Faults>,
     rows: Vec<Row>,
 }
 
@@ -307,12 +307,9 @@ impl Proving<'_, '_> {
             let Some(mut proof) = proofs.remove(&key) else {
                 continue;
             };
-            let own = proof.faults.iter().map(|(path, _)| path.clone()).collect();
+            let own = proof.all_faults();
             // A copy of what differs is no other fault.
-            let of_below = of_below.and_then(|key| self.done.get(&key));
-            if let (true, Some(of_below)) = (proof.is_copy, of_below) {
-                proof.faults.retain(|(path, _)| !of_below.contains(path));
-            }
+            proof.inherit(of_below.and_then(|key| self.done.get(&key)));
             self.done.insert(key, own);
             self.layer(kept, layer, label, proof);
         }

@@ -137,7 +137,7 @@ fn capability(node: &Node<'_>, branch: usize, name: &[u8]) -> Result<Option<Vec<
 }
 
 /// A time without nanoseconds may come from an archive that had none.
-fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
+pub fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
     a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
 }
 

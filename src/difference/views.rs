@@ -57,6 +57,17 @@ impl<'d> Version<'d> {
         self.place.open_content(self.branch, self.name, self.data)
     }
 
+    /// The names of its extended attributes.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn attribute_names(&self) -> Result<Vec<String>> {
+        let fail = |errno| Error::io(self.on_host(), errno);
+        let dir = self.place.dir(self.branch);
+        let dir = dir.ok_or_else(|| fail(Errno::NOENT))?;
+        dir.attribute_names(self.name).map_err(fail)
+    }
+
     /// Its path in the union.
     pub fn path(&self) -> Bytes {
         self.place.path_of(self.name)

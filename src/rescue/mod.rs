@@ -13,6 +13,8 @@
 //! group        what comes next of that, looked at by several threads
 //! found        what was found until then
 //! prover       its entries compared with what is there, one by one
+//! marks        what is there and not in the archive
+//! copied       the same of a whole copy, held against what it is a copy of
 //! proof        what is known of it then
 //! expected     what an archive says that there is
 //! packed       archives packed, hashed and counted as they are written
@@ -25,6 +27,7 @@ mod against;
 mod assembled;
 mod changes;
 mod config;
+mod copied;
 mod expected;
 pub mod export;
 mod found;

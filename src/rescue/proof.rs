@@ -1,5 +1,7 @@
 //! What is known of a layer once it was held against its archive: faults, and what is not proved.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 use crate::bytes::Bytes;
@@ -61,8 +63,8 @@ pub struct Proof {
     pub records: Vec<RecordFault>,
     /// Why not all of it can be proved.
     pub unproved: Vec<String>,
-    /// The layer's directory has what is below it as well, and was compared with that.
-    pub is_copy: bool,
+    /// In what a copy differs from what it is a copy of, beside what its archive has.
+    pub inherited: Vec<(Bytes, What)>,
     /// Some content could not be read, or is nowhere.
     pub has_unread: bool,
     /// How long the archive is, and what is in its files, in bytes.
@@ -72,10 +74,55 @@ pub struct Proof {
     pub content_and_links: u64,
 }
 
+/// The faults of a layer that another one is a copy of.
+#[derive(Debug, Default)]
+pub struct Faults {
+    paths: HashSet<Bytes>,
+    /// What was a directory there may be none.
+    gone: HashSet<Bytes>,
+}
+
+impl Faults {
+    /// Whether a copy, which is as it was, differs because of one of them.
+    fn is_cause(&self, path: &Bytes, what: What) -> bool {
+        if self.paths.contains(path) {
+            return true;
+        }
+        let mut here = path.clone();
+        while what == What::NotInTheLayer && here.as_bytes() != b"/" {
+            here = here.parent();
+            if self.gone.contains(&here) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
 /// How many reasons are told why something cannot be proved.
 const REASONS_MAX: usize = 100;
 
 impl Proof {
+    /// Takes what a copy differs in for faults of it, unless it is what it was copied from that differs.
+    pub fn inherit(&mut self, below: Option<&Faults>) {
+        let inherited = std::mem::take(&mut self.inherited).into_iter();
+        let is_own =
+            |(path, what): &(Bytes, What)| below.is_none_or(|below| !below.is_cause(path, *what));
+        self.faults.extend(inherited.filter(is_own));
+    }
+
+    /// What differs in the layer, for those who look at a copy of it.
+    pub fn all_faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        for (path, what) in self.faults.iter().chain(&self.inherited) {
+            faults.paths.insert(path.clone());
+            if matches!(what, What::Missing | What::Type) {
+                faults.gone.insert(path.clone());
+            }
+        }
+        faults
+    }
+
     /// Notes why not all of it can be proved. Who wrote the layer's records decides how many reasons there
     /// are, and not how many are kept.
     pub(super) fn leave(&mut self, why: impl Into<String>) {

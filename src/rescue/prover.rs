@@ -4,8 +4,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
-use std::num::NonZeroUsize;
-use std::ops::ControlFlow;
 
 use super::expected::Expected;
 use super::found::Found;
@@ -13,7 +11,6 @@ use super::proof::{Manner, Proof, Subject, What};
 use super::recipe::{CRC, Promise};
 use super::tree::{Absent, PATH_MAX, Tree, path_of};
 use crate::bytes::Bytes;
-use crate::difference::{Change, Compared, Criterion, Difference, Measure, differences};
 use crate::dir::{Content, Dir, Kind, Stat, at_once};
 use crate::error::{Error, Result, errno_of};
 use crate::interrupt::is_asked_to_end;
@@ -27,9 +24,9 @@ const NAME_MAX: usize = 255;
 
 /// Holds the entries of an archive against a layer's directory.
 pub struct Prover<'s> {
-    tree: Tree<'s>,
+    pub(super) tree: Tree<'s>,
     pub(super) subject: &'s Subject<'s>,
-    manner: Manner,
+    pub(super) manner: Manner,
     pub(super) found: Found,
 }
 
@@ -409,8 +406,9 @@ impl<'s> Prover<'s> {
                 "the archive has more names than are remembered: what it has not is not told";
             self.found.proof.leave(what);
         } else if self.is_copy() {
-            self.found.proof.is_copy = true;
+            let own = self.found.proof.faults.len();
             self.not_in_the_copy();
+            self.found.proof.inherited = self.found.proof.faults.split_off(own);
         } else if let Err(error) = self.not_in_the_archive() {
             self.found.proof.leave(error.to_string());
         }
@@ -437,66 +435,6 @@ impl<'s> Prover<'s> {
             }
         }
         Ok(())
-    }
-
-    /// A copy is proved by what it differs in from what it is a copy of.
-    fn not_in_the_copy(&mut self) {
-        let stack = self.subject.stack;
-        let criterion = Criterion::Differs(Measure {
-            // A driver that copies drops others.
-            attributes: if self.manner.drops_user_attributes {
-                Compared::Capabilities
-            } else {
-                Compared::All
-            },
-            content: !self.manner.is_fast,
-        });
-        let row = |found: Result<Difference<'_, '_>>,
-                   rows: &mut Vec<Result<(Change, Bytes, bool)>>| {
-            rows.push(found.map(|found| {
-                let kinds = [found.before, found.after].map(|of| of.map(|of| of.kind));
-                let is_directory = kinds == [Some(Kind::Directory); 2];
-                (found.change, found.path(), is_directory)
-            }));
-        };
-        let branch = self.subject.branches[0];
-        let compared = (criterion, &Bytes::from("/"));
-        let _ = differences(stack, branch, compared, NonZeroUsize::MIN, &row, |found| {
-            for found in found {
-                match found {
-                    Ok((Change::Deleted, path, _)) => {
-                        let mark = [OCI_WHITEOUT, path.file_name()].concat();
-                        let is_known = self.found.has(&path.parent().join(&mark))
-                            || self.is_below_a_change(&path);
-                        if !is_known {
-                            self.fault(path, What::Missing);
-                        }
-                    }
-                    // It may have changed by what is in it.
-                    Ok((Change::Changed, _, true)) => {}
-                    Ok((_, path, _)) if self.found.has(&path) => {}
-                    Ok((Change::Added, path, _)) => self.fault(path, What::NotInTheLayer),
-                    Ok((Change::Changed, path, _)) => self.fault(path, What::Content),
-                    Err(error) => self.found.proof.leave(error.to_string()),
-                }
-            }
-            ControlFlow::Continue(())
-        });
-    }
-
-    /// Whether something that the archive has took the place of a directory on the way to a path.
-    fn is_below_a_change(&self, path: &Bytes) -> bool {
-        let mut here = path.clone();
-        while here.as_bytes() != b"/" {
-            let parent = here.parent();
-            let opaque = parent.join(b".wh..wh..opq");
-            let mark = parent.join(&[OCI_WHITEOUT, here.file_name()].concat());
-            if self.found.has(&opaque) || self.found.has(&mark) {
-                return true;
-            }
-            here = parent;
-        }
-        false
     }
 }
 

@@ -246,6 +246,7 @@ fn of_blob(
         });
         // What was compared with is not what was pulled.
         proof.faults.clear();
+        proof.inherited.clear();
         proof.more = 0;
         proof.unproved.clear();
     }
