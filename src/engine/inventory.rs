@@ -137,8 +137,7 @@ impl ContainerState {
         match &*health.status {
             "starting" => Some("starting"),
             "healthy" => Some("healthy"),
-            // Docker has it so before the first check.
-            "unhealthy" | "" => Some("unhealthy"),
+            "unhealthy" => Some("unhealthy"),
             _ => None,
         }
     }

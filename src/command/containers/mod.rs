@@ -356,7 +356,6 @@ impl Row {
         let words = match self.state {
             "unknown" => "Unknown".into(),
             "running" => match self.health {
-                Some("starting") if self.is_dockers() => format!("{} (health: starting)", up()),
                 Some(health) => format!("{} ({health})", up()),
                 None => up(),
             },

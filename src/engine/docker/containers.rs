@@ -11,12 +11,22 @@ use super::records::read_json;
 use super::store::{Docker, NAME};
 use crate::bytes::Bytes;
 use crate::engine::inventory::{
-    Container, ContainerState, DOCKERS_ID, INIT, command_line, is_id, null_default,
+    Container, ContainerState, DOCKERS_ID, Health, INIT, command_line, is_id, null_default,
     sort_newest_first,
 };
 use crate::engine::stored::{Settings, settings_of};
 use crate::engine::union::{LayeredBranch, Owner, OwnerKind, Role, Union};
 use crate::error::{Error, Result};
+
+/// A state without what may have changed since it was written: Docker 26 keeps what checks say in memory, and the
+/// beginning on disk. docs/facts.md#engines-2026-c8
+fn as_known(state: ContainerState) -> ContainerState {
+    let is_told = |of: &Health| !matches!(&*of.status, "" | "starting");
+    ContainerState {
+        health: state.health.filter(is_told),
+        ..state
+    }
+}
 
 impl Docker<'_> {
     /// Every container, newest first, as `docker ps -a` lists them.
@@ -202,7 +212,7 @@ impl Docker<'_> {
             manifest: config.image_manifest.map(|of| of.digest),
             command: command_line(&config.path, config.args.unwrap_or_default()),
             created: config.created,
-            state: config.state,
+            state: as_known(config.state),
             driver,
             ports: ports(config.network_settings.ports.unwrap_or_default()),
             namespace: None,
