@@ -314,6 +314,7 @@ fn ask_all(image: &Image) {
 
 #[apply(test)]
 fn no_damage_makes_the_reader_panic_or_go_on_for_ever() {
+    needs::fixtures();
     let change = (any::<prop::sample::Index>(), any::<u8>(), any::<bool>());
     let damage = (
         0..IMAGES.len(),
