@@ -82,6 +82,11 @@ impl Drop for Interrupt {
     }
 }
 
+/// Whether somebody has ended the program: what was begun is taken back by then, and nothing else is begun.
+pub fn was_ended() -> bool {
+    Interrupt::catch_all().is_pressed()
+}
+
 /// Lets a file that grows beyond the limit of its user be an error of the call that writes it, rather than the
 /// end of the program: what was begun can be taken away then.
 pub fn outlive_limits() {

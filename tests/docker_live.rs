@@ -965,32 +965,20 @@ fn lists_are_dockers(docker: &Docker) {
 
 /// Containers whose images have not their names any more: removed by force, and given to another one.
 fn names_that_went(docker: &Docker, of: &str) {
+    let create = |image: &str| {
+        let name = docker.new_name();
+        docker.said(["create", "--network=none", "--name", &name, image, "true"]);
+    };
     for name in ["lab/forced", "lab/moved"] {
         docker.said(["commit", of, name]);
-        let container = docker.new_name();
-        docker.said([
-            "create",
-            "--network=none",
-            "--name",
-            &container,
-            name,
-            "true",
-        ]);
+        create(name);
     }
     docker.said(["rmi", "--force", "lab/forced"]);
     docker.said(["tag", "lab/committed", "lab/moved"]);
     let by_id = docker.inspected(IMAGE);
     let id = text(&by_id, "Id");
     for image in [id, &id["sha256:".len()..][..12]] {
-        let container = docker.new_name();
-        docker.said([
-            "create",
-            "--network=none",
-            "--name",
-            &container,
-            image,
-            "true",
-        ]);
+        create(image);
     }
     let said = docker.said(["ps", "--all", "--format", "{{.Names}} {{.Image}}"]);
     let ours = docker

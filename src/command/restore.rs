@@ -13,7 +13,7 @@ use crate::command::{Answer, Context, Ended, Group, Help, Label, One, Outcome, V
 use crate::engine::Survey;
 use crate::engine::cover::Cover;
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
+use crate::interrupt::was_ended;
 use crate::render::Look;
 use crate::restore::choose::choose;
 use crate::restore::deleted::{Replaced, count, missing_below};
@@ -124,11 +124,6 @@ impl Verb for Args {
         let answer = Rows::many(rows);
         Ok(Outcome { answer, is_yes })
     }
-}
-
-/// Whether somebody has ended it: what was begun is taken back by then, and nothing else is begun.
-fn was_ended() -> bool {
-    Interrupt::catch_all().is_pressed()
 }
 
 impl Args {

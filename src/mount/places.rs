@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
 use smallvec::{SmallVec, smallvec};
 
 use crate::dir::{Dir, Kind, Stat};
+use crate::engine::oci;
 use crate::error::Result;
 use crate::union::{DataAt, Entry, Follow, Node, Reading, Says, Stack, lookup};
 
@@ -323,11 +323,9 @@ fn shortened(name: &[u8], branch: usize) -> Vec<u8> {
 }
 
 fn digest_of(name: &[u8]) -> Vec<u8> {
-    let digest = Sha256::digest(name);
-    let digits = digest.iter().take(DIGITS / 2);
+    let mut digits = oci::digest_of(name).into_bytes();
+    digits.truncate(DIGITS);
     digits
-        .flat_map(|byte| format!("{byte:02x}").into_bytes())
-        .collect()
 }
 
 /// The digest in a name that looks as if it were shortened.

@@ -1,14 +1,14 @@
 //! Users and groups as a container sees them. A store can keep them as others: that of a user, of a
 //! daemon that remaps them (`userns-remap`), of a container with users of its own.
 
+use std::sync::Arc;
+
 use crate::bytes::Bytes;
 use crate::dir::Stat;
 use crate::engine::{Engine, Survey, Union};
 use crate::error::Result;
 use crate::host::Host;
 use crate::union::{IdMap, IdRange, Stack};
-
-use std::sync::Arc;
 
 /// How many ids Docker asks for one who remaps them, if nothing else is said.
 const REMAPPED: u32 = 65_536;
@@ -54,44 +54,44 @@ fn engine_of<'s>(survey: &'s Survey<'_>, union: &Union) -> Option<&'s dyn Engine
 }
 
 /// For whom a store keeps ids as others.
-enum Keeper {
+enum Mapping {
     /// A daemon that remaps them: the user and the group that root is.
     Daemon(u32, u32),
     /// Somebody's own engine: what the store's directory says of that one.
     User(Stat),
 }
 
-impl Keeper {
+impl Mapping {
     /// None where ids are as they are.
-    fn of(host: &Host, engine: &dyn Engine) -> Result<Option<Keeper>> {
+    fn of(host: &Host, engine: &dyn Engine) -> Result<Option<Mapping>> {
         let root = engine.root();
         let name = String::from_utf8_lossy(root.file_name()).into_owned();
         let numbers = name.split_once('.');
         let numbers =
             numbers.and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
         if let Some((user, group)) = numbers {
-            return Ok(Some(Keeper::Daemon(user, group)));
+            return Ok(Some(Mapping::Daemon(user, group)));
         }
         let stat = host.stat(root)?.filter(|stat| stat.uid != 0);
-        Ok(stat.map(Keeper::User))
+        Ok(stat.map(Mapping::User))
     }
 }
 
 /// Whether a store keeps owners as others.
 pub fn is_remapped(host: &Host, engine: &dyn Engine) -> bool {
-    Keeper::of(host, engine).is_ok_and(|keeper| keeper.is_some())
+    Mapping::of(host, engine).is_ok_and(|mapping| mapping.is_some())
 }
 
 /// What the ids of a store are inside; none where they are as they are.
 fn of_store(host: &Host, engine: &dyn Engine) -> Result<Option<IdMap>> {
-    match Keeper::of(host, engine)? {
+    match Mapping::of(host, engine)? {
         None => Ok(None),
-        Some(Keeper::Daemon(user, group)) => {
+        Some(Mapping::Daemon(user, group)) => {
             let range = |stored| vec![range(stored, 0, REMAPPED)];
             let (users, groups) = (range(user), range(group));
             Ok(Some(IdMap { users, groups }))
         }
-        Some(Keeper::User(stat)) => of_user(host, &stat).map(Some),
+        Some(Mapping::User(stat)) => of_user(host, &stat).map(Some),
     }
 }
 

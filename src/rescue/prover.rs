@@ -15,7 +15,7 @@ use crate::dir::{Content, Dir, Kind, Stat, at_once};
 use crate::error::{Error, Result, errno_of};
 use crate::interrupt::is_asked_to_end;
 use crate::restore::archive::OCI_WHITEOUT;
-use crate::restore::attributes::{Attributes, Into};
+use crate::restore::attributes::{Attributes, Into, capability_of_user};
 use crate::union::{Entry, Node};
 use crate::whiteout::Mark;
 
@@ -388,15 +388,9 @@ impl<'s> Prover<'s> {
     /// An attribute's value as an archive has it. A store that keeps owners as others has the user of a
     /// capability's root in it, which the kernel adds (`VFS_CAP_REVISION_3` of linux/capability.h).
     fn as_archived<'v>(&self, name: &[u8], value: &'v [u8]) -> Cow<'v, [u8]> {
-        const REVISION_2: usize = 20;
-        const REVISION_3: usize = 24;
-        let is_of_user = value.len() == REVISION_3 && value[3] == 3;
-        if !self.manner.is_remapped || name != b"security.capability" || !is_of_user {
-            return Cow::Borrowed(value);
-        }
-        let mut plain = value[..REVISION_2].to_vec();
-        plain[3] = 2;
-        Cow::Owned(plain)
+        let is_of_user = self.manner.is_remapped && name == b"security.capability";
+        let plain = is_of_user.then(|| capability_of_user(value)).flatten();
+        plain.map_or(Cow::Borrowed(value), |(plain, _)| Cow::Owned(plain))
     }
 
     /// What is there and not in the archive.

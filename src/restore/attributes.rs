@@ -231,20 +231,25 @@ pub fn times(stat: &Stat) -> Timestamps {
 /// version   u32  0x02000000, 20 bytes in all; 0x03000000, with a further u32 in the end: the user's id
 /// ```
 fn show_capability(value: &mut Vec<u8>, owners: &IdMap) {
-    const REVISION_2: usize = 20;
-    const REVISION_3: usize = 24;
-    if value.len() != REVISION_3 || value[3] != 3 {
+    let Some((plain, user)) = capability_of_user(value) else {
         return;
+    };
+    match IdRange::show(&owners.users, user) {
+        0 => *value = plain,
+        shown => value[plain.len()..].copy_from_slice(&shown.to_le_bytes()),
     }
-    let mut id = [0; 4];
-    id.copy_from_slice(&value[REVISION_2..]);
-    match IdRange::show(&owners.users, u32::from_le_bytes(id)) {
-        0 => {
-            value.truncate(REVISION_2);
-            value[3] = 2;
-        }
-        shown => value[REVISION_2..].copy_from_slice(&shown.to_le_bytes()),
+}
+
+/// Of a capability that counts in a user's namespaces only: the same for everybody, and the user.
+pub fn capability_of_user(value: &[u8]) -> Option<(Vec<u8>, u32)> {
+    const LENGTH: usize = 24;
+    let (plain, user) = value.split_last_chunk()?;
+    if value.len() != LENGTH || value[3] != 3 {
+        return None;
     }
+    let mut plain = plain.to_vec();
+    plain[3] = 2;
+    Some((plain, u32::from_le_bytes(*user)))
 }
 
 /// Gives an access list the users and groups that a mount shows.

@@ -19,12 +19,12 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
-use sha2::{Digest, Sha256};
 
 use super::attributes::times;
 use super::made::{self, Identity, Made, sync_dir};
 use super::mark::{self, Mark};
 use crate::dir::{Dir, Kind, Stat};
+use crate::engine::oci;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::union::{Cut, Stack};
@@ -245,15 +245,9 @@ fn where_numbers_count() -> &'static str {
         }
         let namespace = rustix::fs::readlink("/proc/self/ns/pid", Vec::new());
         let namespace = namespace.map(|of| of.into_bytes()).unwrap_or_default();
-        let digest = Sha256::new()
-            .chain_update(machine)
-            .chain_update(namespace)
-            .finalize();
-        digest
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let mut digits = oci::digest_of(&[machine, namespace].concat());
+        digits.truncate(8);
+        digits
     })
 }
 

@@ -2,7 +2,6 @@
 
 mod filter;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
@@ -266,7 +265,7 @@ impl crate::command::Row for Row {
                 cell.text(&look.id(&row.id))
             }),
             giving(1, "IMAGE", |row, look, cell| {
-                cell.text(&row.shown_image(look));
+                cell.text(row.shown_image(look));
             }),
             giving(4, "COMMAND", |row, look, cell| {
                 cell.show(format_args!("\"{}\"", look.clip(&row.command, 20)));
@@ -285,7 +284,7 @@ impl crate::command::Row for Row {
     fn docker(&self, look: Look) -> Vec<Vec<String>> {
         vec![vec![
             look.id(&self.id),
-            self.shown_image(look).into_owned(),
+            self.shown_image(look).to_owned(),
             format!("\"{}\"", look.clip(&self.command, 20)),
             time::moment(&self.created),
             time::ago(&self.created),
@@ -319,20 +318,16 @@ impl Row {
 
     /// The image as the engine's own list has it: docker cuts ids and digests.
     /// docs/facts.md#engines-2026-c8
-    fn shown_image(&self, look: Look) -> Cow<'_, str> {
-        let cuts = self.is_dockers();
-        let is_id = |text: &str| !text.is_empty() && text == self.image_id;
-        let whole = self.image.strip_prefix("sha256:").unwrap_or(&self.image);
-        match look.no_trunc {
-            _ if !cuts => Cow::Borrowed(&self.image),
-            true => Cow::Borrowed(&self.image),
-            false if is_id(whole) => Cow::Borrowed(short(whole)),
-            false => Cow::Borrowed(
-                self.image
-                    .split_once('@')
-                    .map_or(&*self.image, |(name, _)| name),
-            ),
+    fn shown_image(&self, look: Look) -> &str {
+        if look.no_trunc || !self.is_dockers() {
+            return &self.image;
         }
+        let whole = self.image.strip_prefix("sha256:").unwrap_or(&self.image);
+        if !whole.is_empty() && whole == self.image_id {
+            return short(whole);
+        }
+        let name = self.image.split_once('@').map(|(name, _)| name);
+        name.unwrap_or(&self.image)
     }
 
     /// As `docker ps` words it, and what the mount table says against it. Of a copy it is said when a

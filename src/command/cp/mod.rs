@@ -16,7 +16,7 @@ use crate::command::asked::{Asked, Opened, asked, note_covers};
 use crate::command::{Answer, Context, Ended, Group, Help, Label, Outcome, Verb, Which};
 use crate::dir::{Dir, Kind};
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
+use crate::interrupt::was_ended;
 use crate::render::column::{Column, column};
 use crate::render::{Format, Look};
 use crate::restore::Depth;
@@ -395,7 +395,7 @@ impl<'p> Copying<'p> {
                 Err(error) => context.problems.push(item.asked.label.of(error)),
             }
             rows.push(row);
-            if Interrupt::catch_all().is_pressed() {
+            if was_ended() {
                 break;
             }
         }

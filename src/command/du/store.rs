@@ -299,14 +299,14 @@ impl<'s, 'h> Store<'s, 'h> {
                 of_ids.entry(&user.id).or_default().push(of);
             }
         }
+        let none = self.unless_lost();
         for container in &self.engine.containers() {
             let own = of_ids.get(&*container.id).into_iter().flatten();
             let own = own.filter(|of| of.containers.iter().any(|user| user.is(container)));
-            let (mut size, mut largest) = (self.unless_lost(), Vec::new());
-            for (at, of) in own.enumerate() {
-                if at == 0 {
-                    size = Some(0);
-                }
+            let mut own = own.peekable();
+            let mut size = if own.peek().is_some() { Some(0) } else { none };
+            let mut largest = Vec::new();
+            for of in own {
                 size = add(size, self.size_of(of));
                 counted.insert(self.space(of));
                 if of.kind == UseKind::Container {
@@ -343,7 +343,8 @@ impl<'s, 'h> Store<'s, 'h> {
         let is_step = |id: &String, tags: &[String]| tags.is_empty() && steps.contains(id);
         // Bytes that are an image's own, and that it shares.
         let mut of_image: HashMap<String, (Option<u64>, Option<u64>)> = HashMap::new();
-        let mut shared = self.unless_lost();
+        let none = self.unless_lost();
+        let mut shared = none;
         for of in self.uses.iter().filter(|of| of.kind == UseKind::Image) {
             let size = self.size_of(of);
             counted.insert(self.space(of));
@@ -370,7 +371,7 @@ impl<'s, 'h> Store<'s, 'h> {
                 continue;
             }
             let known = of_image.get(&image.id).copied();
-            let (unique, shared) = known.unwrap_or((self.unless_lost(), self.unless_lost()));
+            let (unique, shared) = known.unwrap_or((none, none));
             rows.push(Row {
                 id: Some(image.id.clone()),
                 name: image.names.tags.first().cloned(),
@@ -421,8 +422,8 @@ impl<'s, 'h> Store<'s, 'h> {
 
     /// What is neither a container's nor an image's, and the sum of all.
     fn rows_of_rest(&self, mut counted: HashSet<Space>) -> Vec<Row> {
-        let mut cache = self.unless_lost();
-        let (mut unused, mut unused_parts) = (self.unless_lost(), Vec::new());
+        let (mut cache, mut unused) = (self.unless_lost(), self.unless_lost());
+        let mut unused_parts = Vec::new();
         let (mut unknown, mut unknown_parts) = (Some(0), Vec::new());
         for of in &self.uses {
             let space = self.space(of);

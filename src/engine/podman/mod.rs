@@ -88,9 +88,7 @@ impl Engine for Podman<'_> {
 
     fn images(&self) -> Vec<Image> {
         self.note_closed();
-        self.lost_images()
-            .into_iter()
-            .for_each(|error| self.note(error));
+        self.note_lost_images();
         let mut images = self.read_images();
         for record in self.image_records().iter() {
             let Some(lost) = self.lost_layer(&record.layer) else {
@@ -177,9 +175,7 @@ impl Engine for Podman<'_> {
     }
 
     fn needs(&self) -> Result<Vec<Need>> {
-        self.lost_images()
-            .into_iter()
-            .for_each(|error| self.note(error));
+        self.note_lost_images();
         self.find_needs()
     }
 

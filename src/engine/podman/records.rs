@@ -220,9 +220,11 @@ impl Podman<'_> {
         (!unlisted.is_empty()).then(|| Error::io(list, Errno::NOENT))
     }
 
-    /// What says that the images were lost altogether: who lists them, or asks what nobody uses, is told.
-    pub(super) fn lost_images(&self) -> Option<Error> {
-        self.lost_directory("images", &self.stores)
+    /// Tells whoever lists the images, or asks what nobody uses, that they were lost altogether, if so.
+    pub(super) fn note_lost_images(&self) {
+        if let Some(error) = self.lost_directory("images", &self.stores) {
+            self.note(error);
+        }
     }
 
     /// What says that a directory of lists was lost: no store has it, although this one has layers, and
